@@ -1,0 +1,31 @@
+# `make demo` and `make test` are all the set-up there is: each makes .venv when it is missing and installs
+# again only when pyproject.toml changed. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+PREFIX ?= demo
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)
+	$(BIN)/ecrl matrix run --prefix $(PREFIX) matrices/demo.toml
+	$(BIN)/ecrl report --prefix $(PREFIX)
+
+test: check
+	$(BIN)/python -m pytest -q
+
+check: $(READY)
+	$(BIN)/ruff check ecrl tests
+	$(BIN)/ruff format --check ecrl tests
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
