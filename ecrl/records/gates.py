@@ -1,0 +1,89 @@
+"""Hard correctness checks that one run's records decide alone: C1, C2, C3, C5 (C4 and C6 need the reference).
+
+Pure functions of a `RunRecord`; the launcher stores their outcome in `result.json`, the analysis recomputes them.
+"""
+
+import math
+
+from ecrl.records.reader import RunRecord
+from ecrl.records.schema import Gate
+
+
+def restarts(record: RunRecord) -> int:
+    """Times the worker group was started again."""
+    return max(record.attempts, default=0)
+
+
+def fired(record: RunRecord) -> list[int]:
+    """Indices of the planned failures that struck, in order; one that struck twice stands there twice."""
+    return sorted(event["index"] for _, _, event in record.of_kind("failure"))
+
+
+def gates(record: RunRecord, exit_code: int | None) -> dict[str, Gate]:
+    """The gates of one run. A gate that cannot be decided is `None`, which never counts as passed."""
+    return {
+        "C1": _finished(record, exit_code),
+        "C2": _restored_exactly(record),
+        "C3": _ranks_agree(record),
+        "C5": _loss_finite(record),
+    }
+
+
+def _gate(passed: bool | None, evidence: str) -> Gate:
+    return {"passed": passed, "evidence": evidence}
+
+
+def _finished(record: RunRecord, exit_code: int | None) -> Gate:
+    """C1: target step reached, exit 0, each planned failure struck once, restarts = failures."""
+    target = record.spec["train"]["steps"]
+    reached = max((e["s"] for _, _, e in record.of_kind("final")), default=0)
+    planned = [f["index"] for f in record.spec["failures"]]
+    struck = fired(record)
+    ended = {rank for _, rank, _ in record.of_kind("end")}
+    faults = []
+    if reached != target:
+        faults.append(f"reached step {reached} of {target}")
+    if exit_code != 0:
+        faults.append(f"exit code {exit_code}")
+    if struck != planned:
+        faults.append(f"planned failures {planned}, struck {struck}")
+    if restarts(record) != len(planned):
+        faults.append(f"{restarts(record)} restarts for {len(planned)} planned failures")
+    if len(ended) != record.spec["train"]["nproc"]:
+        faults.append(f"{len(ended)} of {record.spec['train']['nproc']} ranks ended")
+    return _gate(
+        not faults, "; ".join(faults) or f"step {target}, {len(planned)} failures, {restarts(record)} restarts"
+    )
+
+
+def _restored_exactly(record: RunRecord) -> Gate:
+    """C2: after every restore of a checkpoint each rank's live state has the digest recorded at the snapshot."""
+    restores = [(a, r, e) for a, r, e in record.of_kind("restored") if e["step"] > 0]
+    if not restores:
+        return _gate(None, "no checkpoint was restored")
+    wrong = [
+        f"attempt {a} rank {r} step {e['step']}" for a, r, e in restores if e["digest_live"] != e["digest_recorded"]
+    ]
+    split = [a for a in record.attempts if len({e["step"] for b, _, e in restores if b == a}) > 1]
+    if split:
+        return _gate(False, f"ranks restored different steps in attempt {split[0]}")
+    return _gate(not wrong, "; ".join(wrong) or f"{len(restores)} restores match their snapshots")
+
+
+def _ranks_agree(record: RunRecord) -> Gate:
+    """C3: parameters and optimizer state are bitwise equal on all ranks at the end."""
+    digests = {rank: e["params_digest"] for _, rank, e in record.of_kind("final")}
+    if len(digests) < record.spec["train"]["nproc"]:
+        return _gate(None, f"only {len(digests)} ranks recorded their final state")
+    return _gate(
+        len(set(digests.values())) == 1, f"{len(set(digests.values()))} distinct digests on {len(digests)} ranks"
+    )
+
+
+def _loss_finite(record: RunRecord) -> Gate:
+    """C5: the loss is finite at every step."""
+    losses = [e for kind in ("step", "loss") for _, _, e in record.of_kind(kind) if e["loss"] is not None]
+    if not losses:
+        return _gate(None, "no loss was recorded")
+    bad = [e["s"] for e in losses if not math.isfinite(e["loss"])]
+    return _gate(not bad, f"not finite at step {min(bad)}" if bad else f"{len(losses)} losses finite")

@@ -1,0 +1,107 @@
+"""Names in the results folder (design: results/<prefix>/...). Every path of a campaign is spelled here."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecrl.errors import EcrlError
+
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_EVENTS = re.compile(r"events-(\d+)-(\d+)\.jsonl")
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of one run."""
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def torchrun_log(self) -> Path:
+        return self.logs / "torchrun.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def launcher_events(self) -> Path:
+        return self.folder / "events-launcher.jsonl"
+
+    def events(self, attempt: int, rank: int) -> Path:
+        """The events of one rank in one attempt."""
+        return self.folder / f"events-{attempt}-{rank}.jsonl"
+
+    def all_events(self) -> dict[tuple[int, int], Path]:
+        """Every events file there is, by (attempt, rank), in that order."""
+        found = ((_EVENTS.fullmatch(path.name), path) for path in self.folder.glob("events-*.jsonl"))
+        return dict(sorted(((int(m[1]), int(m[2])), path) for m, path in found if m))
+
+
+@dataclass(frozen=True)
+class CampaignPaths:
+    """The files of one prefix."""
+
+    results: Path
+    prefix: str
+
+    def __post_init__(self) -> None:
+        if not _PREFIX.fullmatch(self.prefix):
+            raise EcrlError(
+                f"--prefix: found {self.prefix!r}, expected letters, digits, '.', '_' and '-' (at most 100, no slash);"
+                f" the prefix names a folder in {self.results}/. Try --prefix {_suggested(self.prefix)}"
+            )
+
+    @property
+    def root(self) -> Path:
+        return self.results / self.prefix
+
+    @property
+    def matrix(self) -> Path:
+        return self.root / f"{self.prefix}_matrix.toml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / f"{self.prefix}_manifest.csv"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / f"{self.prefix}_manifest.journal"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / f"{self.prefix}.lock"
+
+    @property
+    def plots(self) -> Path:
+        return self.root / "plots"
+
+    def table(self, name: str) -> Path:
+        """A derived file: table("runs.csv") is <prefix>_runs.csv."""
+        return self.root / f"{self.prefix}_{name}"
+
+    def run(self, suite_id: str, variant: str, seed: int) -> RunPaths:
+        return RunPaths(self.root / "suites" / suite_id / variant / f"seed{seed}")
+
+
+def _suggested(prefix: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", prefix).strip("-._")[:100] or "exp1"
+
+
+def all_prefixes(results: Path) -> list[str]:
+    """Every prefix in the results folder: a folder that holds a frozen matrix of its own name."""
+    if not results.is_dir():
+        return []
+    return sorted(p.name for p in results.iterdir() if (p / f"{p.name}_matrix.toml").is_file())

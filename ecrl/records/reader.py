@@ -1,0 +1,96 @@
+"""Reading what runs left behind. Damage is named in `warnings`, never passed over in silence."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecrl.errors import RecordError
+from ecrl.records.paths import RunPaths
+from ecrl.records.schema import RESULT_SCHEMA, Result
+
+Event = dict[str, Any]
+
+
+def parse_events(data: bytes, name: str, warnings: list[str]) -> list[Event]:
+    """The events in `data`. A torn last line (the process died inside a write, or the disk filled) and
+    damaged lines are dropped with a warning that names the line."""
+    events: list[Event] = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        try:
+            event = json.loads(line)
+            if (
+                not isinstance(event, dict)
+                or not isinstance(event.get("e"), str)
+                or not isinstance(event.get("t"), int)
+            ):
+                raise ValueError("not an event")
+        except ValueError:
+            warnings.append(f"{name}: line {number} is torn or damaged and was dropped")
+            continue
+        events.append(event)
+    return events
+
+
+def read_events(path: Path, warnings: list[str]) -> list[Event]:
+    """The events of one file; an absent file is an empty list and a warning."""
+    try:
+        return parse_events(path.read_bytes(), path.name, warnings)
+    except FileNotFoundError:
+        warnings.append(f"{path.name}: missing")
+        return []
+
+
+def read_result(paths: RunPaths, run_hash: str) -> Result | None:
+    """The result that counts for the run of this content hash, or None: absent, unreadable, of another run."""
+    try:
+        result: Result = json.loads(paths.result.read_text())
+        valid = (
+            result["schema"] == RESULT_SCHEMA
+            and result["run_hash"] == run_hash
+            and result["outcome"] in ("completed", "failed")
+            and set(result["gates"]) >= {"C1", "C2", "C3", "C5"}
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return result if valid else None
+
+
+@dataclass
+class RunRecord:
+    """Everything one run left behind. events: by (attempt, rank), each list in file order."""
+
+    spec: dict[str, Any]
+    result: Result | None
+    events: dict[tuple[int, int], list[Event]]
+    launcher: list[Event]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def attempts(self) -> list[int]:
+        """The attempts that left events, in order."""
+        return sorted({attempt for attempt, _ in self.events})
+
+    def of_kind(self, kind: str) -> list[tuple[int, int, Event]]:
+        """Every event of a kind as (attempt, rank, event), by attempt, rank and file order."""
+        return [(a, r, e) for (a, r), events in sorted(self.events.items()) for e in events if e["e"] == kind]
+
+
+def read_run(paths: RunPaths) -> RunRecord:
+    """Read a run's folder.
+
+    Raises:
+        RecordError: there is no readable run.json, so nothing says what this folder is.
+    """
+    warnings: list[str] = []
+    try:
+        spec = json.loads(paths.spec.read_text())
+        run_hash = spec["run_hash"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{paths.spec}: not a readable run.json ({error})") from error
+    events = {key: read_events(path, warnings) for key, path in paths.all_events().items()}
+    for attempt in sorted({a for a, _ in events}):
+        absent = [r for r in range(spec["train"]["nproc"]) if (attempt, r) not in events]
+        warnings += [f"events-{attempt}-{rank}.jsonl: missing" for rank in absent]
+    launcher = read_events(paths.launcher_events, warnings)
+    return RunRecord(spec, read_result(paths, run_hash), events, launcher, warnings)

@@ -1,0 +1,404 @@
+"""Matrix files: TOML tables, profiles and overrides merged, validated in one pass, and frozen."""
+
+import dataclasses
+import itertools
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+
+import tomli_w
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+
+from ecrl import plugins
+from ecrl.errors import InvalidMatrixError, did_you_mean, unknown_name
+from ecrl.records.schema import CLAIM_METRICS
+from ecrl.spec.identity import content_hash
+from ecrl.spec.locate import Locator
+from ecrl.spec.run import CheckpointSettings, TrainSettings
+
+Loc: TypeAlias = tuple[str | int, ...]
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")  # part of folder names and of journal lines
+EXPECT = re.compile(
+    r"(?P<what>ratio|difference|rate)\s*(?:(?P<op>>=|<=|>|<)\s*(?P<threshold>[-+]?\d+(?:\.\d+)?)"
+    r"|within\s*(?P<margin>\d+(?:\.\d+)?))"
+)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _known(family: str, extra: Sequence[str] = ()) -> AfterValidator:
+    def check(name: str) -> str:
+        valid = [*extra, *plugins.names(family)]
+        if name not in valid:
+            raise ValueError(unknown_name(family, name, valid))
+        return name
+
+    return AfterValidator(check)
+
+
+def _no_repeats(values: list[Any]) -> list[Any]:
+    repeated = sorted({str(v) for v in values if values.count(v) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} stands there more than once")
+    return values
+
+
+Count = Annotated[int, Field(ge=1)]
+DatasetName = Annotated[str, _known("dataset")]
+ModelName = Annotated[str, _known("model")]
+VariantName = Annotated[str, _known("engine", ["reference"])]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+_AXIS = (Field(min_length=1), AfterValidator(_no_repeats))
+
+
+class Axes(_Table):
+    """`[matrix]`: the axes and their values."""
+
+    datasets: Annotated[list[DatasetName], *_AXIS]
+    models: Annotated[list[ModelName], *_AXIS]
+    checkpoint_every: Annotated[list[Count], *_AXIS]
+    max_inflight: Annotated[list[Count], *_AXIS] = [4]
+    seeds: Annotated[list[Seed], *_AXIS] = [1337]
+    variants: Annotated[list[VariantName], *_AXIS] = ["reference", "blocking", "overlapped"]
+
+
+class FailureEntry(_Table):
+    """One planned failure: `kind` strikes `rank` right after step `at` has completed.
+
+    A rank that is not given alternates with the failure's place in the schedule, so that a schedule of two
+    hits both the rank that publishes commits (0) and one that does not.
+    """
+
+    at: Count
+    kind: Annotated[str, _known("failure kind")] = "kill"
+    rank: Annotated[int, Field(ge=0)] | None = None
+
+    def resolved(self, index: int, nproc: int) -> dict[str, Any]:
+        """The plan's entry for this failure, with nothing left to decide."""
+        rank = index % nproc if self.rank is None else self.rank
+        return {"index": index, "at": self.at, "kind": self.kind, "rank": rank}
+
+
+def _step_as_entry(value: Any) -> Any:
+    return {"at": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_Schedule = Annotated[list[Annotated[FailureEntry, BeforeValidator(_step_as_entry)]], Field(min_length=1)]
+
+
+def _table_of(settings: type) -> type[_Table]:
+    """The strict table whose keys, bounds and defaults are the fields of a settings dataclass."""
+    hints = get_type_hints(settings, include_extras=True)
+    keys: dict[str, Any] = {
+        f.name: (hints[f.name], ... if f.default is dataclasses.MISSING else f.default)
+        for f in dataclasses.fields(settings)
+    }
+    return create_model(settings.__name__, __base__=_Table, **keys)
+
+
+if TYPE_CHECKING:  # made from the dataclasses below, which a type checker cannot follow
+
+    class TrainTable(_Table):
+        """`[train]`, validated."""
+
+    class CheckpointTable(_Table):
+        """`[checkpoint]`, validated."""
+
+else:
+    TrainTable, CheckpointTable = _table_of(TrainSettings), _table_of(CheckpointSettings)
+
+
+class RunOptions(_Table):
+    """`[run]`: where and how patiently runs are made. Frozen with the matrix so that `resume` needs no flags;
+    a difference here is no other experiment (except `device`)."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_no_repeats)] = []
+    data_root: str | None = None
+    retries: Annotated[int, Field(ge=0)] = 0
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+
+
+def _readable_expectation(text: str) -> str:
+    if not EXPECT.fullmatch(text.strip()):
+        raise ValueError(f"found {text!r}, expected e.g. 'ratio > 1.00', 'difference < 0.5', 'ratio within 0.02'")
+    return text.strip()
+
+
+def _known_metric(name: str) -> str:
+    if name not in CLAIM_METRICS:
+        raise ValueError(unknown_name("metric", name, CLAIM_METRICS))
+    return name
+
+
+class Claim(_Table):
+    """`[[claims]]`: what is expected of `metric`, written before the first run and judged by the report.
+
+    compare = [A, B]: the claim is about A / B (`ratio`) or A - B (`difference`); `within M` claims that the
+    ratio lies in 1 +- M, or the difference in 0 +- M.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    compare: Annotated[list[VariantName], Field(min_length=2, max_length=2)]
+    metric: Annotated[str, AfterValidator(_known_metric)] = "goodput_steps_per_s"
+    expect: Annotated[str, AfterValidator(_readable_expectation)]
+
+
+class Matrix(_Table):
+    """A merged, valid matrix: what `<prefix>_matrix.toml` holds."""
+
+    matrix: Axes
+    failures: dict[str, _Schedule] = Field(min_length=1)
+    train: TrainTable
+    checkpoint: CheckpointTable = CheckpointTable()
+    run: RunOptions = RunOptions()
+    claims: list[Claim] = []
+
+    @property
+    def train_settings(self) -> TrainSettings:
+        """`[train]` as the workers read it."""
+        return TrainSettings(**self.train.model_dump())
+
+    @property
+    def checkpoint_settings(self) -> CheckpointSettings:
+        """`[checkpoint]` as the workers read it."""
+        return CheckpointSettings(**self.checkpoint.model_dump())
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """What makes this the experiment it is: all but the options of `[run]`, plus the device."""
+        content = self.model_dump(mode="json", exclude={"run"})
+        return content | {"device": self.run.device}
+
+    @property
+    def claims_hash(self) -> str:
+        """SHA-256 of the claims alone, recorded with every run."""
+        return content_hash([claim.model_dump() for claim in self.claims])
+
+    def to_toml(self, header: str) -> str:
+        """The frozen file: `header` as comments, then every value, defaults included."""
+        comments = "".join(f"# {line}\n" for line in header.splitlines())
+        return comments + tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+@dataclass(frozen=True)
+class Override:
+    """A value given on the command line or in the environment; `source` names the flag or variable."""
+
+    loc: tuple[str, str]
+    value: Any
+    source: str
+
+
+def load(path: Path, *, profile: str | None = None, overrides: Sequence[Override] = (), frozen: bool = False) -> Matrix:
+    """Read, merge (file < profile < overrides) and validate a matrix.
+
+    frozen: the file is what `to_toml` wrote; its variants may have been narrowed by a flag since its claims
+    were written, and the claims stay as they are.
+
+    Raises:
+        InvalidMatrixError: unreadable, not TOML, or with problems; all of them are in the message.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except FileNotFoundError:
+        shipped = sorted(str(p) for p in Path("matrices").glob("*.toml"))
+        hint = f" There are: {', '.join(shipped)}" if shipped else ""
+        raise InvalidMatrixError(f"{path}: no such matrix file.{did_you_mean(str(path), shipped)}{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidMatrixError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidMatrixError(f"{path}: not valid TOML: {error}. Correct that place and run again.") from None
+
+    sources = _Sources(path, Locator(text), profile)
+    problems: list[str] = []
+    profiles = raw.pop("profiles", {})
+    if not isinstance(profiles, Mapping) or not all(isinstance(table, Mapping) for table in profiles.values()):
+        problems.append(f"{sources.name(('profiles',))}: profiles: expected tables, e.g. [profiles.small]")
+    elif profile is not None:
+        if profile in profiles:
+            raw = _merged(raw, profiles[profile])
+        else:
+            none = f"found {profile!r}, but the file has no [profiles.*]"
+            problems.append(f"--profile: {unknown_name('profile', profile, profiles) if profiles else none}")
+    for override in overrides:
+        if override.loc == ("matrix", "failures"):  # picks schedules by name; it cannot invent one
+            raw["failures"] = _picked(raw.get("failures", {}), override, problems)
+            continue
+        raw = _merged(raw, {override.loc[0]: {override.loc[1]: override.value}})
+        sources.overridden[override.loc] = override.source
+    problems += _shape_problems(raw, sources) + _schedule_problems(raw, sources)
+    if not frozen and ("matrix", "variants") not in sources.overridden:
+        problems += _claim_problems(raw, sources)
+    if problems:
+        again = f"Correct {'it' if len(problems) == 1 else 'them'} and run the same command again; nothing was started."
+        raise InvalidMatrixError("\n".join([*problems, again]))
+    return Matrix.model_validate(raw)
+
+
+@dataclass
+class _Sources:
+    """Where each value came from, for error messages."""
+
+    path: Path
+    locator: Locator
+    profile: str | None
+
+    def __post_init__(self) -> None:
+        self.overridden: dict[tuple[str, str], str] = {}
+
+    def name(self, loc: Loc) -> str:
+        flag = self.overridden.get((str(loc[0]), str(loc[1]))) if len(loc) > 1 else None
+        if flag is not None:
+            return flag
+        line = None
+        if self.profile is not None:  # only where the profile itself gives the key
+            line = self.locator.line(("profiles", self.profile, *loc), least=2 + min(len(loc), 2))
+        line = line or self.locator.line(loc)
+        return f"{self.path}:{line}" if line else str(self.path)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`: tables are merged key by key, everything else is replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        both_tables = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merged(result[key], value) if both_tables else value
+    return result
+
+
+def _picked(schedules: Any, override: Override, problems: list[str]) -> Any:
+    if not isinstance(schedules, Mapping):
+        return schedules  # reported with the other shapes
+    unknown = [label for label in override.value if label not in schedules]
+    problems += [f"{override.source}: {unknown_name('failure schedule', label, schedules)}" for label in unknown]
+    return {label: schedules[label] for label in override.value if label in schedules} or schedules
+
+
+def _shape_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
+    try:
+        Matrix.model_validate(raw)
+    except ValidationError as error:
+        return [_explained(e, sources) for e in error.errors(include_url=False)]
+    return []
+
+
+def _explained(error: Any, sources: _Sources) -> str:
+    loc: Loc = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+    key = ".".join(map(str, loc))
+    where = f"{sources.name(loc)}: {key}"
+    match error["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{where}: {unknown_name('key', str(loc[-1]), _valid_keys(loc[:-1]))}"
+        case "missing":
+            return f"{where}: not found, and it has no default"
+        case "too_short" if error["input"] in ([], {}):
+            return f"{where}: found it empty, expected at least one value"
+        case "value_error":
+            return f"{where}: {error['ctx']['error']}"
+        case "model_type" | "dict_type":
+            return f"{where}: found {error['input']!r}, expected a table"
+    expected = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{where}: found {error['input']!r}, expected {expected}"
+
+
+def _valid_keys(loc: Loc) -> Iterable[str]:
+    """The keys of the table at `loc`."""
+    if not loc:
+        return [*Matrix.model_fields, "profiles"]
+    tables: dict[str | int, Any] = {
+        "matrix": Axes, "train": TrainTable, "checkpoint": CheckpointTable, "run": RunOptions,
+        "claims": Claim, "failures": FailureEntry,
+    }  # fmt: skip
+    return list(tables[loc[0]].model_fields)
+
+
+def _schedule_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
+    """What only two tables together can show. Values of a wrong type are passed over: they are reported already."""
+    problems = []
+    train, matrix = _table(raw, "train"), _table(raw, "matrix")
+    steps, nproc = train.get("steps"), train.get("nproc", 1)
+    intervals = matrix.get("checkpoint_every")
+    intervals = [e for e in intervals if isinstance(e, int) and e > 0] if isinstance(intervals, list) else []
+    for label, entries in _table(raw, "failures").items():
+        where = f"{sources.name(('failures', label))}: failures.{label}"
+        if not _LABEL.fullmatch(label):
+            problems.append(f"{where}: found label {label!r}, expected at most 40 letters, digits, '_', '-', '.'")
+        entries = [_step_as_entry(e) for e in entries] if isinstance(entries, list) else []
+        ats = [e["at"] for e in entries if isinstance(e, Mapping) and isinstance(e.get("at"), int)]
+        problems += [
+            f"{where}: found a failure at step {at}, past the last step ({steps})"
+            for at in ats
+            if isinstance(steps, int) and at > steps
+        ]
+        if repeated := sorted({at for at in ats if ats.count(at) > 1}):
+            problems.append(f"{where}: found step {repeated[0]} twice, expected each step once")
+        problems += [
+            f"{where}: found step {at} after a failure at {before}: with checkpoint_every = {every} the run"
+            f" goes on from step {before // every * every}, and would never meet it"
+            for every in intervals
+            for before, at in itertools.pairwise(ats)
+            if at != before and before // every * every >= at
+        ]
+        problems += [
+            f"{where}: found rank {e['rank']}, expected a rank below nproc = {nproc}"
+            for e in entries
+            if isinstance(e, Mapping)
+            and isinstance(e.get("rank"), int)
+            and isinstance(nproc, int)
+            and e["rank"] >= nproc
+        ]
+    problems += [
+        f"{sources.name(('matrix', 'checkpoint_every'))}: matrix.checkpoint_every: found {every}, past the last step"
+        f" ({steps}): no checkpoint would ever be taken"
+        for every in intervals
+        if isinstance(steps, int) and every > steps
+    ]
+    return problems
+
+
+def _claim_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
+    """Claims about engines that exist, but that this matrix does not run (an unknown engine is reported already)."""
+    variants, claims = _table(raw, "matrix").get("variants"), raw.get("claims")
+    if not isinstance(variants, list) or not isinstance(claims, list):
+        return []
+    return [
+        f"{sources.name(('claims', i, 'compare'))}: claims.{i}.compare: "
+        + unknown_name("variant of this matrix", variant, map(str, variants))
+        for i, claim in enumerate(claims)
+        if isinstance(claim, Mapping) and isinstance(claim.get("compare"), list)
+        for variant in claim["compare"]
+        if variant in plugins.names("engine") and variant not in variants
+    ]
+
+
+def _table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = raw.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def differences(old: Matrix, new: Matrix) -> list[str]:
+    """One line per value in which two experiments differ: 'key: old -> new'."""
+    flat_old, flat_new = _flat(old.experiment), _flat(new.experiment)
+    return [
+        f"{key}: {flat_old.get(key, '(absent)')} -> {flat_new.get(key, '(absent)')}"
+        for key in sorted({*flat_old, *flat_new})
+        if flat_old.get(key) != flat_new.get(key)
+    ]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in content.items():
+        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return result
+
+
+DEVICES: tuple[str, ...] = get_args(RunOptions.model_fields["device"].annotation)

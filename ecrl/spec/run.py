@@ -1,0 +1,126 @@
+"""What one run is: the whole of `run.json`, which is all that a worker is told. Standard library only.
+
+The settings below are also the tables of a matrix file: `matrix.py` validates them with the bounds
+annotated here, so each setting is defined once.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from ecrl.errors import RecordError
+from ecrl.spec.identity import content_hash
+from ecrl.storage.atomic import write_atomic
+
+RUN_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """`[train]`: how every run of a campaign trains.
+
+    steps: optimizer steps of a complete run. batch_size: samples per rank and step. nproc: ranks.
+    lr is the peak rate, reached after warmup_steps and then following `schedule`.
+    threads: CPU threads per rank. deterministic: bitwise reproducible kernels, required for C6.
+    """
+
+    steps: Annotated[int, Ge(1)]
+    batch_size: Annotated[int, Ge(1)] = 128
+    nproc: Annotated[int, Ge(1)] = 1
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Gt(0)] = 0.05
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: Annotated[int, Ge(0)] = 0
+    augment: bool = True
+    deterministic: bool = True
+    threads: Annotated[int, Ge(1)] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """`[checkpoint]`: keep = committed checkpoints kept while a run goes on; commit_timeout_s = how long a
+    rank waits for the others to make their shards durable before a checkpoint is given up and counted."""
+
+    keep: Annotated[int, Ge(2)] = 2
+    commit_timeout_s: Annotated[float, Gt(0), Le(86400)] = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run: suite x variant x seed, with everything a worker needs and nothing it must look up.
+
+    failures: the plan, decided before launch, as written by `ecrl.failures.plan` (empty for `reference`).
+    block_order / block_position: the variants of this (suite, seed) in the order they run, and this one's place.
+    """
+
+    prefix: str
+    suite_id: str
+    dataset: str
+    model: str
+    failure_label: str
+    checkpoint_every: int
+    max_inflight: int
+    variant: str
+    seed: int
+    device: str
+    train: TrainSettings
+    checkpoint: CheckpointSettings
+    failures: tuple[dict[str, Any], ...]
+    data_root: str | None = None
+    block_order: tuple[str, ...] = ()
+    block_position: int = 0
+    claims_hash: str | None = None
+    schema: int = RUN_SCHEMA
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What decides the outcome: two runs with equal content are the same run, wherever they stand."""
+        skipped = {"prefix", "data_root", "block_order", "block_position", "claims_hash", "suite_id", "failure_label"}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in skipped}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content; `result.json` must name it to count for this run."""
+        return content_hash(self.content)
+
+    @property
+    def checkpoints_requested(self) -> int:
+        """Checkpoints an uninterrupted run asks for: one at every boundary, the last step included."""
+        return 0 if self.variant == "reference" else self.train.steps // self.checkpoint_every
+
+    def write(self, path: Path) -> None:
+        """Write `run.json` atomically, the content hash beside the fields."""
+        write_atomic(path, json.dumps(dataclasses.asdict(self) | {"run_hash": self.hash}, indent=1).encode())
+
+    @classmethod
+    def read(cls, path: Path) -> "RunSpec":
+        """Read a `run.json`.
+
+        Raises:
+            RecordError: missing, not JSON, another schema, or edited (the hash no longer fits).
+        """
+        try:
+            raw = json.loads(path.read_text())
+            stored_hash = raw.pop("run_hash")
+            spec = cls(
+                **raw
+                | {
+                    "train": TrainSettings(**raw["train"]),
+                    "checkpoint": CheckpointSettings(**raw["checkpoint"]),
+                    "failures": tuple(raw["failures"]),
+                    "block_order": tuple(raw["block_order"]),
+                }
+            )
+        except FileNotFoundError:
+            raise RecordError(f"{path}: not found. A run folder holds a run.json.") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RecordError(f"{path}: not a run.json of schema {RUN_SCHEMA} ({error}).") from error
+        if spec.schema != RUN_SCHEMA or spec.hash != stored_hash:
+            raise RecordError(f"{path}: content does not match its run_hash; it was edited or damaged.")
+        return spec

@@ -1,0 +1,142 @@
+"""Checkpoint folders: which exist for a restore, and whether every byte is what was committed. No tensors.
+
+    step-00000400/shard-<rank>.safetensors, rank-<rank>.json, COMMIT.json
+
+A checkpoint exists when its COMMIT.json does. It is written last, names every other file with its size and
+digest, and carries a digest of itself. States: valid, partial (no COMMIT.json), corrupt (reason says why).
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from ecrl.storage.atomic import fsync_dir, write_atomic
+
+COMMIT_SCHEMA = 1
+COMMIT_FILE = "COMMIT.json"
+_STEP = re.compile(r"step-(\d{8,})")
+_CHUNK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Size and XXH3-128 digest of one file of a checkpoint."""
+
+    bytes: int
+    xxh3_128: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a checkpoint folder is worth: `state` valid, partial or corrupt; `reason` for the latter two."""
+
+    step: int
+    state: str
+    reason: str | None = None
+
+
+def step_folder(root: Path, step: int) -> Path:
+    """The folder of the checkpoint of `step`."""
+    return root / f"step-{step:08d}"
+
+
+def all_steps(root: Path) -> list[int]:
+    """Steps that have a folder, committed or not, oldest first."""
+    if not root.is_dir():
+        return []
+    return sorted(int(m[1]) for path in root.iterdir() if (m := _STEP.fullmatch(path.name)) and path.is_dir())
+
+
+def committed_steps(root: Path) -> list[int]:
+    """Steps whose folder holds a COMMIT.json, oldest first. Nothing is verified."""
+    return [step for step in all_steps(root) if (step_folder(root, step) / COMMIT_FILE).is_file()]
+
+
+def file_facts(path: Path) -> FileFacts:
+    """Size and digest of the file as it lies on disk."""
+    digest = xxhash.xxh3_128()
+    count = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            count += len(chunk)
+    return FileFacts(count, digest.hexdigest())
+
+
+def commit(folder: Path, *, run: str, step: int, world_size: int, files: Mapping[str, FileFacts]) -> None:
+    """Publish a checkpoint whose files are all durable already: after this returns, a restore may use it."""
+    content: dict[str, Any] = {
+        "schema": COMMIT_SCHEMA,
+        "run": run,
+        "step": step,
+        "world_size": world_size,
+        "files": {name: {"bytes": f.bytes, "xxh3_128": f.xxh3_128} for name, f in sorted(files.items())},
+    }
+    write_atomic(folder / COMMIT_FILE, json.dumps(content | {"digest": _digest(content)}, indent=1).encode())
+
+
+def verify(root: Path, step: int, *, run: str | None = None, world_size: int | None = None) -> Verdict:
+    """Check every byte of a checkpoint against its COMMIT.json, and whom it belongs to where that is given."""
+    folder = step_folder(root, step)
+    try:
+        text = (folder / COMMIT_FILE).read_bytes()
+    except FileNotFoundError:
+        return Verdict(step, "partial", f"no {COMMIT_FILE}")
+    except OSError as error:
+        return Verdict(step, "corrupt", f"{COMMIT_FILE}: {error.strerror}")
+    fault = _content_fault(text, folder, run=run, step=step, world_size=world_size)
+    return Verdict(step, "corrupt" if fault else "valid", fault)
+
+
+def _content_fault(text: bytes, folder: Path, *, run: str | None, step: int, world_size: int | None) -> str | None:
+    try:
+        content = json.loads(text)
+        stored = content.pop("digest")
+        files = {name: FileFacts(f["bytes"], f["xxh3_128"]) for name, f in content["files"].items()}
+        # the bytes, not only the values: a flipped blank or digit must not pass
+        canonical = json.dumps(content | {"digest": stored}, indent=1).encode()
+        if content["schema"] != COMMIT_SCHEMA or stored != _digest(content) or canonical != text:
+            return f"{COMMIT_FILE}: does not match its own digest"
+        found = {"run": content["run"], "step": content["step"], "world size": content["world_size"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{COMMIT_FILE}: not readable as a commit file"
+    expected = {"run": run, "step": step, "world size": world_size}
+    for what, value in expected.items():
+        if value is not None and found[what] != value:
+            return f"belongs to another {what}: found {found[what]}, expected {value}"
+    for name, facts in files.items():
+        if fault := _file_fault(folder / name, facts):
+            return f"{name}: {fault}"
+    return None
+
+
+def _file_fault(path: Path, expected: FileFacts) -> str | None:
+    try:
+        if path.stat().st_size != expected.bytes:  # before a byte is read
+            return f"{path.stat().st_size} bytes, committed with {expected.bytes}"
+        return None if file_facts(path) == expected else "digest differs from the committed one"
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"unreadable ({error.strerror})"
+
+
+def remove(root: Path, step: int) -> None:
+    """Remove a checkpoint so that no instant shows a committed one with files missing: commit file first."""
+    folder = step_folder(root, step)
+    if not folder.exists():
+        return
+    (folder / COMMIT_FILE).unlink(missing_ok=True)
+    fsync_dir(folder)
+    shutil.rmtree(folder)
+    fsync_dir(root)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

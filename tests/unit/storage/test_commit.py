@@ -1,0 +1,99 @@
+"""Checkpoint folders: every byte is covered, and no instant shows a committed folder with files missing."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from ecrl.storage import commit
+from ecrl.storage.commit import FileFacts, Verdict, file_facts, step_folder
+
+
+def write_checkpoint(root: Path, step: int, *, run: str = "run", world_size: int = 2) -> Path:
+    folder = step_folder(root, step)
+    folder.mkdir(parents=True)
+    for rank in range(world_size):
+        (folder / f"shard-{rank}.safetensors").write_bytes(random.Random(step + rank).randbytes(997))
+        (folder / f"rank-{rank}.json").write_text('{"leaves": {}}')
+    files = {path.name: file_facts(path) for path in folder.iterdir()}
+    commit.commit(folder, run=run, step=step, world_size=world_size, files=files)
+    return folder
+
+
+def test_a_committed_folder_verifies(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 400)
+    assert commit.verify(tmp_path, 400, run="run", world_size=2) == Verdict(400, "valid")
+    assert commit.committed_steps(tmp_path) == [400]
+
+
+def test_a_folder_without_commit_file_is_partial_and_not_offered(tmp_path: Path) -> None:
+    (write_checkpoint(tmp_path, 400) / commit.COMMIT_FILE).unlink()
+    assert commit.verify(tmp_path, 400).state == "partial"
+    assert commit.committed_steps(tmp_path) == []
+    assert commit.all_steps(tmp_path) == [400]
+
+
+@pytest.mark.parametrize("name", ["shard-1.safetensors", "rank-0.json", commit.COMMIT_FILE])
+def test_every_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
+    path = write_checkpoint(tmp_path, 400) / name
+    whole = path.read_bytes()
+    rng = random.Random(name)
+    for offset in {0, len(whole) - 1, *rng.sample(range(len(whole)), min(60, len(whole)))}:
+        damaged = bytearray(whole)
+        damaged[offset] ^= 1 << rng.randrange(8)
+        path.write_bytes(bytes(damaged))
+        assert commit.verify(tmp_path, 400).state == "corrupt", f"byte {offset} of {name}"
+
+
+@pytest.mark.parametrize("name", ["shard-1.safetensors", "rank-0.json", commit.COMMIT_FILE])
+def test_every_truncation_and_extension_is_noticed(tmp_path: Path, name: str) -> None:
+    path = write_checkpoint(tmp_path, 400) / name
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        assert commit.verify(tmp_path, 400).state == "corrupt", f"{name} cut at {size}"
+    path.write_bytes(whole + b"\n")
+    assert commit.verify(tmp_path, 400).state == "corrupt"
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    (write_checkpoint(tmp_path, 400) / "shard-0.safetensors").unlink()
+    assert commit.verify(tmp_path, 400) == Verdict(400, "corrupt", "shard-0.safetensors: missing")
+
+
+def test_another_run_or_world_size_is_refused_with_what_differs(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 400, run="theirs", world_size=2)
+    assert "found theirs, expected ours" in str(commit.verify(tmp_path, 400, run="ours").reason)
+    assert "found 2, expected 3" in str(commit.verify(tmp_path, 400, world_size=3).reason)
+
+
+def test_a_folder_renamed_to_another_step_is_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 400).rename(step_folder(tmp_path, 450))
+    assert "another step" in str(commit.verify(tmp_path, 450).reason)
+
+
+def test_removal_takes_the_commit_file_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_checkpoint(tmp_path, 400)
+    seen: list[set[str]] = []
+
+    def interrupted(path: Path) -> None:
+        seen.append({p.name for p in path.iterdir()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ecrl.storage.commit.shutil.rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        commit.remove(tmp_path, 400)
+    assert seen == [{p.name for p in folder.iterdir()}]
+    assert commit.committed_steps(tmp_path) == []
+
+
+def test_folders_of_other_names_are_no_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / "rejected-00000400-attempt1").mkdir()
+    (tmp_path / "step-4").mkdir()
+    assert commit.all_steps(tmp_path) == []
+    assert commit.all_steps(tmp_path / "absent") == []
+
+
+def test_facts_are_those_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    assert file_facts(tmp_path / "a") == FileFacts(0, "99aa06d3014798d86001c324468d497f")
