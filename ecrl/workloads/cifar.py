@@ -1,0 +1,89 @@
+"""CIFAR's python archives, read by torchvision's own class but never downloaded and never unpickled unverified."""
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ecrl.workloads.dataset import CHECKSUMS_FILE, Dataset, md5_of
+
+if TYPE_CHECKING:
+    import torch
+
+# what unpickling something else, and looking for a batch in it, can raise
+_NO_BATCH = (
+    pickle.UnpicklingError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+
+
+class CifarDataset(Dataset):
+    """Reads `ROOT/<folder_name>/`, every file of which must have its md5: the published one, or a declared one.
+
+    Members give `torchvision_class`, the name of the class in `torchvision.datasets` that knows the files.
+    """
+
+    needs_root = True
+    folder_name: ClassVar[str]
+    torchvision_class: ClassVar[str]
+
+    def _faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
+        place = folder / self.folder_name
+        if not place.is_dir():
+            return [f"no folder {self.folder_name} in it"]
+        absent = [name for name in md5 if not (place / name).is_file()]
+        differing = [name for name in md5 if name not in absent and md5_of(place / name) != md5[name]]
+        faults = [f"missing in {self.folder_name}: {', '.join(absent)}"] if absent else []
+        if differing:
+            faults.append(
+                f"another md5 than expected in {self.folder_name}: {', '.join(differing)} (half downloaded?"
+                f" A re-packed copy declares its md5s in {folder / CHECKSUMS_FILE})"
+            )
+        return faults
+
+    def _read(self, folder: Path, md5: Mapping[str, str], /) -> "tuple[torch.Tensor, torch.Tensor]":
+        import numpy as np
+        import torch
+
+        cifar_class = reader_class(self.torchvision_class, md5)
+        with warnings.catch_warnings():
+            # the published pickles are Python 2's and give a dtype's `align` as an int: numpy 2.4.0 warns of it
+            warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed as Python or NumPy boolean")
+            try:
+                stored = cifar_class(root=folder, train=True, download=False)
+            except RuntimeError as error:  # torchvision found a file absent or with another md5; say which
+                raise self._missing(folder, self._faults(folder, md5) or [str(error)]) from error
+            except _NO_BATCH as error:
+                fault = f"files have the expected md5 but are no CIFAR batches ({type(error).__name__}: {error})"
+                raise self._missing(folder, [fault]) from error
+        if stored.data.dtype != np.uint8:
+            raise self._missing(folder, [f"pixels are {stored.data.dtype}, expected uint8"])
+        # torchvision keeps a height-width-channel view of the planes on disk; this takes the view back
+        planes = np.ascontiguousarray(stored.data.transpose(0, 3, 1, 2))
+        return torch.from_numpy(planes), torch.tensor(stored.targets, dtype=torch.int64)
+
+
+def reader_class(torchvision_class: str, md5: Mapping[str, str]) -> Any:
+    """A subclass of `torchvision.datasets.<torchvision_class>` that expects these md5s, file name -> md5.
+
+    The check stays torchvision's and comes before unpickling; a file that the table lacks is an error of ours.
+    """
+    import torchvision
+
+    stock = getattr(torchvision.datasets, torchvision_class)
+    return type(
+        f"{torchvision_class}WithTable",
+        (stock,),
+        {
+            "train_list": [[name, md5[name]] for name, _ in stock.train_list],
+            "test_list": [[name, md5[name]] for name, _ in stock.test_list],
+            "meta": {**stock.meta, "md5": md5[stock.meta["filename"]]},
+        },
+    )

@@ -1,0 +1,172 @@
+"""What a data set is: checked before it is trusted, loaded whole into memory, the training split only.
+
+Importing this module, or any member of `datasets/`, costs neither torch nor torchvision, so that a missing data
+set is found before a worker is started.
+"""
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ecrl.errors import DataMissingError
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKSUMS_FILE = "checksums.json"
+# where the data sets that ship with ecrl keep their files
+EMBEDDED = Path(__file__).parent / "datasets"
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_NO_MD5S: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """The training images of one data set, in file order, on the CPU.
+
+    Attributes:
+        name: the data set's name in a matrix.
+        images: uint8 [N, 3, 32, 32], contiguous.
+        labels: int64 [N], each in [0, num_classes).
+        num_classes: classes of the data set, whether or not all of them occur.
+        synthetic: True when the images are noise.
+        mean, std: per channel, of pixels scaled to [0, 1]; constants of the data set, not computed from `images`.
+        repacked: True when the files were checked against another md5 table than the published one.
+    """
+
+    name: str
+    images: "torch.Tensor"
+    labels: "torch.Tensor"
+    num_classes: int
+    synthetic: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    repacked: bool = False
+
+
+class Dataset(ABC):
+    """One data set of the folder `datasets/`; the base owns the guards, members say what their files hold.
+
+    `name` is the name in a matrix. `needs_root` says whether `root` must be given; data sets that are embedded
+    ignore it. `published_md5` names every file of a folder data set with its md5 as published.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    num_classes: ClassVar[int]
+    mean: ClassVar[tuple[float, float, float]]
+    std: ClassVar[tuple[float, float, float]]
+    how_to_get: ClassVar[str]
+    synthetic: ClassVar[bool] = False
+    needs_root: ClassVar[bool] = False
+    published_md5: ClassVar[Mapping[str, str]] = _NO_MD5S
+
+    def check(self, root: Path | None, checksums: Mapping[str, str] | None = None) -> None:
+        """Say whether `load` would find what it needs; reads the files to digest them, imports no torch.
+
+        Args:
+            root: the folder of data sets; ignored unless `needs_root`.
+            checksums: file name -> md5, in place of `ROOT/checksums.json`. Names it lacks keep the published md5.
+
+        Raises:
+            DataMissingError: naming the folder, every file missing or damaged, and how to get them.
+        """
+        folder = self._folder(root)
+        if faults := self._faults(folder, self._md5_table(folder, checksums)):
+            raise self._missing(folder, faults)
+
+    def load(self, root: Path | None, checksums: Mapping[str, str] | None = None) -> ImageData:
+        """Read the training split; arguments as for `check`. Every file is digested before it is decoded.
+
+        Raises:
+            DataMissingError: as `check`, and when the files hold something other than this data set.
+        """
+        folder = self._folder(root)
+        md5 = self._md5_table(folder, checksums)
+        images, labels = self._read(folder, md5)
+        if len(images) == 0 or len(images) != len(labels):
+            raise self._missing(folder, [f"{len(images)} images and {len(labels)} labels"])
+        if int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
+            raise self._missing(folder, [f"labels outside 0..{self.num_classes - 1}"])
+        return ImageData(
+            name=self.name,
+            images=images,
+            labels=labels,
+            num_classes=self.num_classes,
+            synthetic=self.synthetic,
+            mean=self.mean,
+            std=self.std,
+            repacked=md5 != self.published_md5,
+        )
+
+    @abstractmethod
+    def _faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
+        """What is wrong with the files, a phrase each; [] when `_read` will succeed."""
+
+    @abstractmethod
+    def _read(self, folder: Path, md5: Mapping[str, str], /) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Images uint8 [N, 3, 32, 32] and labels int64 [N]; raises `_missing(...)` for files that fail."""
+
+    def _missing(self, folder: Path | None, faults: Sequence[str]) -> DataMissingError:
+        where = "" if folder is None else f", looked in {folder}"
+        return DataMissingError(
+            f"data set {self.name!r}{where}: {'; '.join(faults)}.\n{self.how_to_get}"
+            + ("\nOr use 'fashion-mini': real images, embedded in ecrl, no folder needed." if self.needs_root else "")
+        )
+
+    def _folder(self, root: Path | None) -> Path:
+        if not self.needs_root:
+            return EMBEDDED
+        if root is None:
+            raise self._missing(None, ["it needs a data root (--data-root DIR) and none was given"])
+        if not root.is_dir():
+            raise self._missing(root, ["no such folder"])
+        return root
+
+    def _md5_table(self, folder: Path, checksums: Mapping[str, str] | None) -> dict[str, str]:
+        if not self.published_md5:
+            return {}
+        declared = read_checksums(folder) if checksums is None else _valid_table(checksums, "the checksums given")
+        # one table may describe several data sets, so names of others are no fault
+        return {name: declared.get(name, md5) for name, md5 in self.published_md5.items()}
+
+
+def read_checksums(root: Path) -> dict[str, str]:
+    """The table file name -> md5 that `ROOT/checksums.json` declares for a re-packed copy; {} when absent.
+
+    Raises:
+        DataMissingError: the file exists and is no such table.
+    """
+    path = root / CHECKSUMS_FILE
+    if not path.exists():
+        return {}
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # bad JSON or bad UTF-8
+        raise DataMissingError(f"{path} is not JSON: {error}\n{_TABLE_EXPECTED}") from error
+    return _valid_table(table, str(path))
+
+
+_TABLE_EXPECTED = 'Expected one object of file name -> md5, as {"data_batch_1": "<32 hex digits>"}, or no such file.'
+
+
+def _valid_table(table: object, where: str) -> dict[str, str]:
+    # strict on purpose: torchvision takes an md5 of None as "do not check", and these files are unpickled
+    if not isinstance(table, Mapping):
+        raise DataMissingError(f"{where}: found {type(table).__name__}.\n{_TABLE_EXPECTED}")
+    for name, md5 in table.items():
+        if not isinstance(name, str) or not isinstance(md5, str) or not _MD5.fullmatch(md5.lower()):
+            raise DataMissingError(f"{where}: {name!r} has no md5 but {md5!r}.\n{_TABLE_EXPECTED}")
+    return {name: md5.lower() for name, md5 in table.items()}
+
+
+def md5_of(path: Path) -> str:
+    """The md5 of a file's bytes, 32 lower-case hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,79 @@
+"""The full Fashion-MNIST training split, from the four idx files as torchvision or Debian lay them out."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ecrl.workloads import fashion, idx
+from ecrl.workloads.dataset import Dataset
+
+if TYPE_CHECKING:
+    import numpy
+    import torch
+
+    Array = numpy.ndarray[Any, Any]
+
+_FILES = {fashion.TRAIN_IMAGES: (28, 28), fashion.TRAIN_LABELS: ()}
+
+
+class FashionMnist(Dataset):
+    """Reads `ROOT/FashionMNIST/raw/` or, when that has no training files, ROOT itself; plain files before `.gz`.
+
+    The md5s are of the uncompressed content, so that a recompressed `.gz` is still the published set.
+    """
+
+    name = "fashion-mnist"
+    description = "60,000 Fashion-MNIST images, 10 classes; grey, padded to 3x32x32"
+    num_classes = fashion.NUM_CLASSES
+    needs_root = True
+    mean = fashion.MEAN
+    std = fashion.STD
+    published_md5: ClassVar[Mapping[str, str]] = {name: fashion.CONTENT_MD5[name] for name in _FILES}
+    how_to_get = (
+        "Get it with 'apt-get install dataset-fashion-mnist' (--data-root /usr/share/datasets/fashion-mnist) or"
+        " python -c \"import torchvision; torchvision.datasets.FashionMNIST('DIR', download=True)\"."
+    )
+
+    def _faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
+        return self._verified(folder, md5)[1]
+
+    def _read(self, folder: Path, md5: Mapping[str, str], /) -> "tuple[torch.Tensor, torch.Tensor]":
+        import numpy as np
+        import torch
+
+        arrays, faults = self._verified(folder, md5)
+        if faults:
+            raise self._missing(folder, faults)
+        labels = torch.from_numpy(arrays[fashion.TRAIN_LABELS].astype(np.int64))
+        return fashion.as_rgb_32(arrays[fashion.TRAIN_IMAGES]), labels
+
+    def _verified(self, root: Path, md5: Mapping[str, str]) -> "tuple[dict[str, Array], list[str]]":
+        found, absent = _locate(root)
+        faults = [f"missing, plain or .gz, here and in FashionMNIST/raw: {', '.join(absent)}"] if absent else []
+        arrays = {}
+        for name, path in found.items():
+            try:
+                content = idx.read_content(path)
+                arrays[name] = idx.parse(content, _FILES[name], path.name)
+            except ValueError as error:
+                faults.append(str(error))
+                continue
+            # after the structure, whose message says more: a half-downloaded file fails both
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5[name]:
+                faults.append(f"the content of {path.name} has another md5 than expected, {md5[name]}")
+        return arrays, faults
+
+
+def _locate(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """The training files found, all from one folder, and the names of those that it lacks."""
+    for folder in (root / "FashionMNIST" / "raw", root):
+        candidates = {name: (folder / name, folder / f"{name}.gz") for name in _FILES}
+        found = {name: next((p for p in paths if p.is_file()), None) for name, paths in candidates.items()}
+        present = {name: path for name, path in found.items() if path is not None}
+        if present:
+            return present, [name for name in _FILES if name not in present]
+    return {}, list(_FILES)
+
+
+PLUGIN = FashionMnist()

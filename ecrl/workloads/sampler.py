@@ -1,0 +1,74 @@
+"""Which samples a rank trains on at each step: a pure function of the step, so that a resume replays nothing."""
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+IdArray = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class StepSampler:
+    """Shuffles once per epoch and slices each global batch across the ranks.
+
+    Within an epoch every sample occurs at most once over all ranks; the samples left over after the last whole
+    global batch are dropped, others each epoch. The global batch of a step depends on `batch_size * world_size`
+    only, so another split over ranks trains on the same samples.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, rank: int, world_size: int, seed: int) -> None:
+        """`batch_size` is per rank.
+
+        Raises:
+            ValueError: the global batch is larger than the data set, or an argument is out of range.
+        """
+        if batch_size < 1 or world_size < 1 or not 0 <= rank < world_size or seed < 0:
+            raise ValueError(
+                f"batch_size={batch_size}, rank={rank}, world_size={world_size}, seed={seed}: expected"
+                " batch_size >= 1, 0 <= rank < world_size and seed >= 0"
+            )
+        global_batch = batch_size * world_size
+        if global_batch > num_samples:
+            raise ValueError(
+                f"the global batch of {global_batch} samples ({batch_size} x {world_size} ranks) is larger than"
+                f" the data set, {num_samples}; lower the batch size or the number of ranks"
+            )
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.seed = seed
+        self.steps_per_epoch = num_samples // global_batch
+        # a cache, not state: any step of any epoch can be asked for in any order
+        self._shuffled: tuple[int, IdArray] | None = None
+
+    def epoch(self, step: int) -> int:
+        """The epoch, from 0, that a step, from 1, belongs to.
+
+        Raises:
+            ValueError: the step is below 1.
+        """
+        if step < 1:
+            raise ValueError(f"step {step}: steps are counted from 1")
+        return (step - 1) // self.steps_per_epoch
+
+    def ids(self, step: int) -> IdArray:
+        """This rank's sample indices at a step, int64 [batch_size]; the caller's own copy.
+
+        Raises:
+            ValueError: the step is below 1.
+        """
+        order = self._order(self.epoch(step))
+        start = ((step - 1) % self.steps_per_epoch * self.world_size + self.rank) * self.batch_size
+        return order[start : start + self.batch_size].copy()
+
+    def _order(self, epoch: int) -> IdArray:
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
+            self._shuffled = (epoch, order.astype(np.int64, copy=False))
+        return self._shuffled[1]
+
+
+def digest(ids: IdArray) -> str:
+    """Eight hex digits that tell one sequence of samples from another, on any machine."""
+    return f"{zlib.crc32(ids.astype('<i8', copy=False).tobytes()):08x}"

@@ -1,0 +1,72 @@
+"""What every file of `ecrl/workloads/models/` promises."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from ecrl import plugins
+from ecrl.workloads.model import Model
+
+
+@pytest.fixture(params=plugins.names("model"))
+def model(request: pytest.FixtureRequest) -> Model:
+    plugin = plugins.load("model", request.param)
+    assert isinstance(plugin, Model)
+    assert plugin.name == request.param
+    assert plugin.description
+    return plugin
+
+
+@pytest.mark.parametrize("num_classes", [10, 100])
+def test_it_classifies_32x32_images_and_every_parameter_learns(model: Model, num_classes: int) -> None:
+    net = model.build(num_classes)
+    assert net.training
+    logits = net(torch.randn(2, 3, 32, 32))
+    assert (logits.shape, logits.dtype) == ((2, num_classes), torch.float32)
+    # DDP waits for every parameter's gradient
+    torch.autograd.backward(nn.functional.cross_entropy(logits, torch.tensor([0, 1])))
+    assert all(p.requires_grad and p.grad is not None for p in net.parameters())
+
+
+def test_the_seed_decides_the_weights(model: Model) -> None:
+    states = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        states.append(model.build(10).state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(states[0].values(), states[2].values(), strict=True))
+
+
+def test_its_state_goes_into_another_one(model: Model) -> None:
+    first, second = model.build(10).eval(), model.build(10).eval()
+    second.load_state_dict(first.state_dict())
+    image = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(first(image), second(image))
+    assert any(name.endswith("running_mean") for name in first.state_dict()), "buffers are part of the state"
+
+
+def test_cnn_has_dropout_and_stays_small() -> None:
+    net = plugins.load("model", "cnn").build(10)
+    assert {nn.Dropout, nn.BatchNorm2d} <= {type(module) for module in net.modules()}
+    assert 100_000 < sum(p.numel() for p in net.parameters()) < 300_000
+
+
+def test_cnn_costs_no_torchvision() -> None:
+    script = (
+        "import sys\nfrom ecrl import plugins\n"
+        "plugins.load('model', 'cnn').build(10)\nprint('torchvision' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_resnet_keeps_the_image_whole_through_its_stem(name: str) -> None:
+    net = plugins.load("model", name).build(10)
+    with torch.no_grad():
+        stem = net.get_submodule("maxpool")(net.get_submodule("conv1")(torch.randn(1, 3, 32, 32)))
+    assert stem.shape == (1, 64, 32, 32)
