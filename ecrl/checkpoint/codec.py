@@ -1,0 +1,154 @@
+"""State as named tensors: what each rank writes, the layout of its shard, digests, and loading in place.
+
+A shard is a plain safetensors file: 8 bytes of header length, a JSON header, the tensors' bytes without gaps.
+The staging buffer has exactly the layout of the payload, so persisting is one write of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from safetensors import safe_open
+
+META_LEAF = "own/meta"
+
+# torch dtype -> name in the safetensors format
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+@dataclass(frozen=True)
+class StateView:
+    """Live training state, as names and tensors that alias it.
+
+    replicated: equal on every rank (parameters, optimizer state), changed by `optimizer.step` alone; each rank
+        writes its share. local: this rank's own tensors that the *forward* changes (buffers). host: this
+        rank's own state that is already a private copy (RNG states). meta: JSON-able host state (step, ...).
+        Names in local and host begin with `own/`: every rank writes its own; no replicated name does.
+    """
+
+    replicated: dict[str, torch.Tensor]
+    local: dict[str, torch.Tensor]
+    host: dict[str, torch.Tensor] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def shares(replicated: Mapping[str, torch.Tensor], world_size: int) -> list[list[str]]:
+    """Which rank writes which replicated tensors: largest first onto the least loaded rank, ties by name.
+
+    Every rank computes the same answer from shapes alone; loads differ by at most the largest tensor.
+    """
+    loads = [0] * world_size
+    result: list[list[str]] = [[] for _ in range(world_size)]
+    for name in sorted(replicated, key=lambda n: (-replicated[n].nbytes, n)):
+        rank = loads.index(min(loads))
+        result[rank].append(name)
+        loads[rank] += replicated[name].nbytes
+    return result
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one tensor lies in the payload (bytes)."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class Layout:
+    """The payload of one shard: tensors back to back, widest elements first so that each is aligned."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self.entries: dict[str, Entry] = {}
+        offset = 0
+        for name in sorted(tensors, key=lambda n: (-tensors[n].element_size(), n)):
+            tensor = tensors[name]
+            self.entries[name] = Entry(tensor.dtype, tuple(tensor.shape), offset, offset + tensor.nbytes)
+            offset += tensor.nbytes
+        self.payload_bytes = offset
+
+    def header(self) -> bytes:
+        """Length and JSON header as the format wants them, padded with blanks to a multiple of 8 bytes."""
+        table = {
+            name: {"dtype": _DTYPES[e.dtype], "shape": list(e.shape), "data_offsets": [e.begin, e.end]}
+            for name, e in self.entries.items()
+        }
+        text = json.dumps(table, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
+
+    def views(self, payload: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The tensors inside a uint8 `payload`, by name; writing to a view writes to the payload."""
+        return {name: _view(payload[e.begin : e.end], e) for name, e in self.entries.items()}
+
+
+def _view(part: torch.Tensor, entry: Entry) -> torch.Tensor:
+    if not part.numel():  # an empty tensor has no bytes to view, and its offset need not be aligned
+        return part.new_empty(entry.shape, dtype=entry.dtype)
+    return part.view(entry.dtype).view(entry.shape)
+
+
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a tensor: without a copy where it lies contiguous in host memory."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")
+
+
+def leaf_digest(tensor: torch.Tensor) -> str:
+    """XXH3-128 of one tensor's bytes."""
+    return xxhash.xxh3_128(raw_bytes(tensor)).hexdigest()
+
+
+def meta_digest(meta: Mapping[str, Any]) -> str:
+    """XXH3-128 of host state that is kept as JSON."""
+    return xxhash.xxh3_128(json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def root_digest(leaves: Mapping[str, str]) -> str:
+    """SHA-256 over sorted names and leaf digests: one digest of a whole rank's state."""
+    digest = hashlib.sha256()
+    for name in sorted(leaves):
+        digest.update(f"{name}={leaves[name]}\n".encode())
+    return digest.hexdigest()
+
+
+def state_digest(tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any] | None = None) -> str:
+    """SHA-256 over sorted names, dtypes, shapes and raw bytes (metrics: the digest of C3 and C6)."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}|{_DTYPES[tensor.dtype]}|{tuple(tensor.shape)}|".encode())
+        digest.update(raw_bytes(tensor))
+    if meta is not None:
+        digest.update(json.dumps(meta, sort_keys=True, separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def live_leaves(view: StateView) -> dict[str, str]:
+    """Leaf digests of everything one rank holds: what a checkpoint's `rank-<r>.json` files record of it."""
+    tensors = view.replicated | view.local | view.host
+    return {name: leaf_digest(t) for name, t in tensors.items()} | {META_LEAF: meta_digest(view.meta)}
+
+
+def load_shard(path: Path, wanted: Mapping[str, torch.Tensor]) -> None:
+    """Copy the named tensors of a shard into live ones, in place, straight from the mapped file."""
+    with safe_open(str(path), framework="pt") as shard:
+        for name, live in wanted.items():
+            live.copy_(shard.get_tensor(name))

@@ -1,0 +1,176 @@
+"""What every checkpoint engine has in common: guards, timing spans and records. Engines fill in the hooks.
+
+The base class measures, so that engines cannot measure themselves differently.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ecrl.checkpoint.agreement import Agreement
+from ecrl.checkpoint.codec import StateView
+from ecrl.records.clock import now_ns
+from ecrl.records.recorder import Recorder
+
+
+class CheckpointedState(ABC):
+    """The live training state, as an engine sees it."""
+
+    @abstractmethod
+    def view(self, step: int) -> StateView:
+        """Names and tensors aliasing the state after `step`; host state as private copies."""
+
+    @abstractmethod
+    def restored(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
+        """Take over host state after the tensors were loaded in place; RNG states last."""
+
+
+@dataclass(frozen=True)
+class EngineContext:
+    """What an engine is given. `agree` makes a new agreement on a store connection of its own."""
+
+    state: CheckpointedState
+    device: torch.device
+    root: Path
+    run_hash: str
+    rank: int
+    world_size: int
+    attempt: int
+    checkpoint_every: int
+    max_inflight: int
+    keep: int
+    recorder: Recorder
+    agree: Callable[[], Agreement]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore came to. step 0: no checkpoint, training begins afresh.
+
+    Digests are of this rank's whole state: as recorded when the snapshot was written, and as live now.
+    """
+
+    step: int
+    digest_recorded: str | None = None
+    digest_live: str | None = None
+    passed_over: tuple[dict[str, Any], ...] = ()
+
+
+class Engine(ABC):
+    """One way of checkpointing. Subclasses export an `EnginePlugin` and implement the underscored hooks."""
+
+    def __init__(self, context: EngineContext) -> None:
+        self.context = context
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint is taken after `step`."""
+        return step % self.context.checkpoint_every == 0
+
+    def prepare(self) -> None:
+        """Allocate everything before the first step, so that the first checkpoint costs what the others do."""
+        self._prepare()
+
+    def restore(self) -> Restored:
+        """Load the newest checkpoint that verifies on every rank into the live state, and record it."""
+        begun = now_ns()
+        restored = self._restore()
+        self.context.recorder.event(
+            "restored",
+            t0=begun,
+            step=restored.step,
+            digest_recorded=restored.digest_recorded,
+            digest_live=restored.digest_live,
+            passed_over=restored.passed_over,
+        )
+        return restored
+
+    def before_forward(self) -> None:
+        """To be called before each forward: buffers are about to change."""
+
+    def before_update(self, step: int) -> None:
+        """To be called before each `optimizer.step`: parameters and optimizer state are about to change."""
+
+    def settle(self, step: int) -> None:
+        """To be called at the end of a step: where a synchronous engine is due, wait for the device now, so
+        that queued kernels are billed to the step and not to the snapshot."""
+
+    def save(self, step: int) -> None:
+        """Take the checkpoint of `step`; returns when training may go on."""
+        begun = now_ns()
+        ticket = self._acquire(step)
+        acquired = now_ns()
+        self._stage(ticket)
+        staged = now_ns()
+        self._release(ticket)
+        self.context.recorder.event("save", s=step, t0=begun, t_slot=acquired, t_staged=staged)
+
+    def drain(self) -> None:
+        """Wait until nothing is in flight; called once, after the last step."""
+        begun = now_ns()
+        self._drain()
+        self.context.recorder.event("drain", t0=begun)
+
+    @abstractmethod
+    def _prepare(self) -> None: ...
+
+    @abstractmethod
+    def _restore(self) -> Restored: ...
+
+    @abstractmethod
+    def _acquire(self, step: int) -> Any:
+        """Wait for room for one more checkpoint in flight; the ticket is handed to the next hooks."""
+
+    @abstractmethod
+    def _stage(self, ticket: Any) -> None:
+        """Snapshot; on return training may go on as far as the fences let it."""
+
+    @abstractmethod
+    def _release(self, ticket: Any) -> None:
+        """Persist and commit inline, or hand over to the background."""
+
+    @abstractmethod
+    def _drain(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class EnginePlugin:
+    """What an engine's file exports. The promises are shown in the report beside its numbers.
+
+    durable: committed means fsynced. verified: a damaged checkpoint is noticed. exact: RNG and buffers of
+    every rank come back.
+    """
+
+    description: str
+    make: Callable[[EngineContext], Engine]
+    durable: bool
+    verified: bool
+    exact: bool
+
+
+class NoCheckpoints(Engine):
+    """`reference`: nothing is saved, nothing can be restored."""
+
+    def due(self, step: int) -> bool:
+        return False
+
+    def _prepare(self) -> None:
+        pass
+
+    def _restore(self) -> Restored:
+        return Restored(step=0)
+
+    def _acquire(self, step: int) -> Any:
+        raise AssertionError("the reference variant takes no checkpoints")
+
+    def _stage(self, ticket: Any) -> None:
+        raise AssertionError("the reference variant takes no checkpoints")
+
+    def _release(self, ticket: Any) -> None:
+        raise AssertionError("the reference variant takes no checkpoints")
+
+    def _drain(self) -> None:
+        pass

@@ -1,0 +1,39 @@
+"""`blocking`: training waits while the snapshot is copied, written, fsynced and committed on every rank."""
+
+from ecrl.checkpoint.engine import EnginePlugin
+from ecrl.checkpoint.sharded import ShardedEngine
+from ecrl.checkpoint.ticket import Ticket
+
+
+class Blocking(ShardedEngine):
+    """Snapshot, persist and commit inline, on the training thread."""
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._agreement = self.context.agree()
+
+    def settle(self, step: int) -> None:
+        if self.due(step):
+            self._stager.settle()
+
+    def _acquire(self, step: int) -> Ticket:
+        return Ticket(step, self._slots[0])
+
+    def _stage(self, ticket: Ticket) -> None:
+        self._stager.begin(ticket.slot, self.context.state.view(ticket.step))
+        self._stager.wait(ticket.slot)
+
+    def _release(self, ticket: Ticket) -> None:
+        self._carry_out(ticket, self._agreement)
+
+    def _drain(self) -> None:
+        self._stager.close()
+
+
+PLUGIN = EnginePlugin(
+    description="snapshot, persist and commit while training waits",
+    make=Blocking,
+    durable=True,
+    verified=True,
+    exact=True,
+)

@@ -1,0 +1,74 @@
+"""Making a staged snapshot durable: one rank's files, written from the slot with no second copy, and fsynced."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from ecrl.checkpoint.codec import META_LEAF, leaf_digest, meta_digest, raw_bytes
+from ecrl.checkpoint.snapshot import Slot
+from ecrl.storage.atomic import fsync_dir, write_all
+from ecrl.storage.commit import FileFacts
+
+RANK_SCHEMA = 1
+_CHUNK_BYTES = 8 << 20  # one write and one digest update; bounds how long either holds anything up
+
+
+@dataclass(frozen=True)
+class ShardNames:
+    """The two files of one rank in a checkpoint folder."""
+
+    rank: int
+
+    @property
+    def tensors(self) -> str:
+        return f"shard-{self.rank}.safetensors"
+
+    @property
+    def facts(self) -> str:
+        return f"rank-{self.rank}.json"
+
+
+def write_rank(folder: Path, slot: Slot, *, run: str, step: int, rank: int, attempt: int) -> dict[str, FileFacts]:
+    """Write and fsync this rank's shard and its `rank-<r>.json`, then the folder; return what a commit names.
+
+    Raises:
+        OSError: disk full or failing. The folder has no COMMIT.json, so nothing is lost but this checkpoint.
+    """
+    names = ShardNames(rank)
+    folder.mkdir(parents=True, exist_ok=True)
+    shard = _write_durable(folder / names.tensors, slot.layout.header(), raw_bytes(slot.payload))
+    leaves = {name: leaf_digest(view) for name, view in slot.views.items()}
+    facts = {
+        "schema": RANK_SCHEMA,
+        "run": run,
+        "step": step,
+        "rank": rank,
+        "attempt": attempt,
+        "leaves": leaves | {META_LEAF: meta_digest(slot.meta)},
+        "meta": slot.meta,
+    }
+    described = _write_durable(folder / names.facts, json.dumps(facts).encode())
+    fsync_dir(folder)
+    fsync_dir(folder.parent)  # the folder's own name
+    return {names.tensors: shard, names.facts: described}
+
+
+def _write_durable(path: Path, *parts: bytes | memoryview) -> FileFacts:
+    digest = xxhash.xxh3_128()
+    count = 0
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        for part in parts:
+            view = memoryview(part)
+            for begin in range(0, len(view), _CHUNK_BYTES):
+                chunk = view[begin : begin + _CHUNK_BYTES]
+                digest.update(chunk)
+                write_all(fd, chunk)
+                count += len(chunk)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return FileFacts(count, digest.hexdigest())

@@ -1,0 +1,230 @@
+"""Snapshots: copying live state into host slots while training goes on, and the fences that make it safe.
+
+A slot goes free -> staging -> staged -> persisting -> free; any other move is refused, so a second snapshot
+into a busy slot cannot happen. Two fences protect the state that a copy still reads:
+
+    before_forward  buffers (BatchNorm) are next written by the forward, so their copy must be over by then
+    before_update   parameters and optimizer state are next written by `optimizer.step`
+
+Host state (RNG, counters on the CPU, JSON) is copied at the call. On CPU the large copy runs in a thread,
+outside the GIL; on an accelerator on a side stream, into pinned memory, ordered by events both ways.
+"""
+
+import queue
+import threading
+from enum import Enum
+from typing import Any
+
+import torch
+
+from ecrl.checkpoint.codec import Layout, StateView
+
+
+class SlotState(Enum):
+    """Where a slot stands; `Slot.move` lists the only moves there are."""
+
+    FREE = "free"
+    STAGING = "staging"
+    STAGED = "staged"
+    PERSISTING = "persisting"
+
+
+_NEXT = {
+    SlotState.FREE: SlotState.STAGING,
+    SlotState.STAGING: SlotState.STAGED,
+    SlotState.STAGED: SlotState.PERSISTING,
+    SlotState.PERSISTING: SlotState.FREE,
+}
+
+
+class Slot:
+    """Host memory for one snapshot of this rank's share, laid out as the payload of its shard."""
+
+    def __init__(self, layout: Layout, pinned: bool) -> None:
+        self.layout = layout
+        self.payload = torch.empty(layout.payload_bytes, dtype=torch.uint8, pin_memory=pinned)
+        self.payload.zero_()  # touch every page now: the first snapshot must not pay for page faults
+        self.views = layout.views(self.payload)
+        self.meta: dict[str, Any] = {}
+        self.state = SlotState.FREE
+
+    def move(self, to: SlotState) -> None:
+        """Advance to the next state.
+
+        Raises:
+            AssertionError: not the next state; two snapshots would share the slot.
+        """
+        if _NEXT[self.state] is not to:
+            raise AssertionError(f"slot cannot go from {self.state.value} to {to.value}")
+        self.state = to
+
+
+class Stager:
+    """Starts copies into slots and holds training back, at the fences, only where a copy still reads.
+
+    `failed` copies surface in `wait`. The base class is the contract; `make_stager` picks the device's.
+    """
+
+    def begin(self, slot: Slot, view: StateView) -> None:
+        """Start copying `view` into a free slot; host state and metadata are copied before this returns."""
+        raise NotImplementedError
+
+    def before_forward(self) -> bool:
+        """Fence buffers. True if the calling thread had to wait on the host."""
+        raise NotImplementedError
+
+    def before_update(self) -> bool:
+        """Fence parameters and optimizer state. True if the calling thread had to wait on the host."""
+        raise NotImplementedError
+
+    def wait(self, slot: Slot) -> None:
+        """Block the calling (persisting) thread until the slot is staged; raises what the copy raised."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Wait until the device has done all work queued so far (nothing to do on CPU)."""
+
+    def close(self) -> None:
+        """End helper threads; every begun copy is over."""
+
+
+def make_stager(device: torch.device) -> Stager:
+    """The stager of a device type."""
+    return ThreadStager() if device.type == "cpu" else StreamStager(device)
+
+
+class _Copy:
+    """One copy in the thread: done is set at its end, well or not."""
+
+    def __init__(self, slot: Slot, targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+        self.slot, self.targets, self.sources = slot, targets, sources
+        self.done = threading.Event()
+        self.error: BaseException | None = None
+
+
+class ThreadStager(Stager):
+    """CPU: buffers and host state are copied at the call (kilobytes), the rest by one thread outside the GIL."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[_Copy | None] = queue.SimpleQueue()
+        self._copies: dict[int, _Copy] = {}
+        self._latest: _Copy | None = None
+        self._thread = threading.Thread(target=self._run, name="ecrl-stage", daemon=True)
+        self._thread.start()
+
+    def begin(self, slot: Slot, view: StateView) -> None:
+        slot.move(SlotState.STAGING)
+        slot.meta = view.meta
+        small = view.local | view.host
+        _copy([slot.views[name] for name in small], list(small.values()))
+        names = [name for name in view.replicated if name in slot.views]
+        copy = _Copy(slot, [slot.views[n] for n in names], [view.replicated[n] for n in names])
+        self._copies[id(slot)] = self._latest = copy
+        self._queue.put(copy)
+
+    def before_forward(self) -> bool:
+        return False  # buffers were copied at the call
+
+    def before_update(self) -> bool:
+        copy, self._latest = self._latest, None
+        if copy is None or copy.done.is_set():  # copies are made in order: the latest done means all done
+            return False
+        copy.done.wait()
+        return True
+
+    def wait(self, slot: Slot) -> None:
+        copy = self._copies.pop(id(slot))
+        copy.done.wait()
+        if copy.error is not None:
+            raise copy.error
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        torch.set_num_threads(1)  # per thread: a copy must not take the cores that training uses
+        while (copy := self._queue.get()) is not None:
+            try:
+                _copy(copy.targets, copy.sources)
+                copy.slot.move(SlotState.STAGED)
+            except BaseException as error:  # surfaces in wait(); the training thread must not hang at a fence
+                copy.error = error
+            finally:
+                copy.sources = []
+                copy.done.set()
+
+
+class StreamStager(Stager):
+    """Accelerators: a side stream copies into pinned slots; all fences between streams are GPU-side waits.
+
+    The copy stream waits for the update that made the state (read after write), the compute stream for the
+    copy before it writes again (write after read), and the persister on the host before it reads the slot.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.Stream(device=device)
+        self._buffers_copied: torch.Event | None = None
+        self._all_copied: torch.Event | None = None
+        self._events: dict[int, torch.Event] = {}
+
+    def begin(self, slot: Slot, view: StateView) -> None:
+        if not slot.payload.is_pinned():  # a pageable target turns the copy into a silent host wait
+            raise AssertionError("snapshot slots of an accelerator must be pinned")
+        slot.move(SlotState.STAGING)
+        slot.meta = view.meta
+        host = {n: t for n, t in (view.replicated | view.local | view.host).items() if t.device.type == "cpu"}
+        for name, tensor in host.items():  # e.g. Adam's step counters: the host writes them without any stream
+            if name in slot.views:
+                slot.views[name].copy_(tensor)
+        self._follow_update()
+        with self._stream:
+            self._copy_on_stream(slot, {n: t for n, t in view.local.items() if n not in host})
+            self._buffers_copied = self._recorded()
+            self._copy_on_stream(slot, {n: t for n, t in view.replicated.items() if n not in host})
+            self._all_copied = self._events[id(slot)] = self._recorded()
+
+    def _follow_update(self) -> None:
+        """Fence the copy: it reads what the update now queued on the compute stream leaves behind."""
+        updated = torch.Event(self._device)
+        updated.record(torch.accelerator.current_stream(self._device))
+        self._stream.wait_event(updated)
+
+    def _copy_on_stream(self, slot: Slot, sources: dict[str, torch.Tensor]) -> None:
+        for name, tensor in sources.items():
+            if name in slot.views:
+                slot.views[name].copy_(tensor, non_blocking=True)
+
+    def _recorded(self) -> torch.Event:
+        event = torch.Event(self._device)
+        event.record(self._stream)
+        return event
+
+    def before_forward(self) -> bool:
+        if self._buffers_copied is not None:
+            torch.accelerator.current_stream(self._device).wait_event(self._buffers_copied)
+            self._buffers_copied = None
+        return False
+
+    def before_update(self) -> bool:
+        if self._all_copied is not None:
+            torch.accelerator.current_stream(self._device).wait_event(self._all_copied)
+            self._all_copied = None
+        return False
+
+    def wait(self, slot: Slot) -> None:
+        self._events.pop(id(slot)).synchronize()
+        slot.move(SlotState.STAGED)
+
+    def settle(self) -> None:
+        torch.accelerator.synchronize(self._device)
+
+    def close(self) -> None:
+        self._stream.synchronize()
+
+
+def _copy(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+    if targets:
+        with torch.no_grad():
+            torch._foreach_copy_(targets, sources)  # one call, so the GIL is given up once for all of them

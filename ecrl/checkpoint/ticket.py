@@ -1,0 +1,13 @@
+"""One checkpoint in flight: a handle whose fate is always recorded."""
+
+from dataclasses import dataclass
+
+from ecrl.checkpoint.snapshot import Slot
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The checkpoint of `step` and the slot that holds its snapshot until it is committed or given up."""
+
+    step: int
+    slot: Slot

@@ -1,0 +1,60 @@
+"""What this machine can run, told to the orchestrator, which loads no torch: JSON in, JSON out.
+
+In (stdin): {"datasets": [...], "models": [...], "optimizer": "sgd", "data_root": DIR or null}.
+Out (stdout): versions, GPUs, whether each data set is there and whole, and the bytes of each state.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from ecrl import plugins
+from ecrl.errors import DataMissingError
+
+
+def probe(request: dict[str, Any]) -> dict[str, Any]:
+    """Answer a request; the module's docstring gives the keys."""
+    root = None if request["data_root"] is None else Path(request["data_root"])
+    datasets = {name: _dataset(name, root) for name in request["datasets"]}
+    gpus = range(torch.cuda.device_count())
+    return {
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cuda": torch.version.cuda,
+        "cuda_available": torch.cuda.is_available(),
+        "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
+        "datasets": datasets,
+        "state_bytes": {
+            f"{dataset}/{model}": _state_bytes(model, told["num_classes"], request["optimizer"])
+            for dataset, told in datasets.items()
+            for model in request["models"]
+        },
+    }
+
+
+def _dataset(name: str, root: Path | None) -> dict[str, Any]:
+    dataset = plugins.load("dataset", name)
+    told = {"ok": True, "num_classes": dataset.num_classes, "synthetic": dataset.synthetic}
+    try:
+        dataset.check(root)
+    except DataMissingError as error:
+        return told | {"ok": False, "error": str(error)}
+    return told
+
+
+def _state_bytes(model: str, num_classes: int, optimizer: str) -> int:
+    """Bytes of parameters, buffers and optimizer state: what one checkpoint of all ranks holds, less
+    the few kilobytes of random generators and the further ranks' buffers."""
+    with torch.device("meta"):
+        module = plugins.load("model", model).build(num_classes)
+    parameters = sum(int(p.nbytes) for p in module.parameters())
+    moments: int = {"sgd": 1, "adamw": 2}[optimizer]
+    return parameters * (1 + moments) + sum(int(b.nbytes) for b in module.buffers())
+
+
+if __name__ == "__main__":
+    json.dump(probe(json.load(sys.stdin)), sys.stdout)

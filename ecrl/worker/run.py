@@ -1,0 +1,138 @@
+"""Builds what `run.json` asks for, restores, trains, and records the end."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from ecrl import plugins
+from ecrl.checkpoint.engine import Engine, EngineContext, NoCheckpoints
+from ecrl.failures.plan import Injector, PlannedFailure, read_plan
+from ecrl.records.paths import RunPaths
+from ecrl.records.recorder import Recorder
+from ecrl.spec.run import RunSpec
+from ecrl.worker.loop import train
+from ecrl.worker.losses import LossReader
+from ecrl.worker.place import Place
+from ecrl.worker.ranks import new_agreement, start_group
+from ecrl.worker.state import TrainState, make_optimizer
+from ecrl.workloads.batches import BatchSource
+from ecrl.workloads.dataset import ImageData
+from ecrl.workloads.sampler import StepSampler
+
+
+def run(paths: RunPaths, place: Place, recorder: Recorder, already_fired: list[int]) -> None:
+    """Take this rank through one attempt of the run in `paths`, from the newest checkpoint to the last step."""
+    spec = RunSpec.read(paths.spec)
+    device = _device(spec, place)
+    _make_deterministic(spec)
+    data = _load_data(spec)
+    model = _model(spec, data).to(device)
+    optimizer = make_optimizer(model, spec.train)  # torch.optim imports a second's worth at its first use
+    recorder.event("imported")
+    start_group(place, device.type)
+    parallel = _parallel(model, spec, place, device)
+    state = TrainState(model, optimizer, device)
+    engine = _engine(spec, paths, place, recorder, state, device)
+    engine.prepare()
+    _seed(spec.seed, place.rank)
+    recorder.event("ready")
+    restored = engine.restore()
+
+    losses = LossReader(device, lambda step, value: recorder.event("loss", s=step, loss=value))
+
+    def record_step(step: int, begun: int, loss: torch.Tensor, ids_digest: str) -> None:
+        recorder.event("step", s=step, t0=begun, loss=losses.read(step, loss), ids=ids_digest)
+
+    def announce(failure: PlannedFailure) -> None:
+        recorder.event("failure", index=failure.index, at=failure.at, kind=failure.kind)
+
+    sampler = StepSampler(len(data.images), spec.train.batch_size, place.rank, place.world_size, spec.seed)
+    train(
+        settings=spec.train,
+        model=parallel,
+        optimizer=optimizer,
+        batches=BatchSource(data, sampler, device, spec.train.augment, spec.seed),
+        engine=engine,
+        begin=restored.step,
+        record_step=record_step,
+        after_step=Injector(read_plan(spec.failures), place.rank, already_fired, announce).after_step,
+    )
+    losses.flush()
+    digests: dict[str, Any] = state.final_digests(spec.train.steps)
+    recorder.event("final", s=spec.train.steps, **digests)
+    dist.destroy_process_group()
+
+
+def _device(spec: RunSpec, place: Place) -> torch.device:
+    if spec.device == "cpu":
+        torch.set_num_threads(spec.train.threads)
+        return torch.device("cpu")
+    torch.cuda.set_device(place.local_rank)
+    return torch.device("cuda", place.local_rank)
+
+
+def _make_deterministic(spec: RunSpec) -> None:
+    if spec.train.deterministic:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def _load_data(spec: RunSpec) -> ImageData:
+    dataset = plugins.load("dataset", spec.dataset)
+    data: ImageData = dataset.load(None if spec.data_root is None else Path(spec.data_root))
+    return data
+
+
+def _model(spec: RunSpec, data: ImageData) -> torch.nn.Module:
+    torch.manual_seed(spec.seed)  # the same weights on every rank and in every attempt and variant
+    model: torch.nn.Module = plugins.load("model", spec.model).build(data.num_classes)
+    return model
+
+
+def _parallel(model: torch.nn.Module, spec: RunSpec, place: Place, device: torch.device) -> DistributedDataParallel:
+    # DDP regroups its gradient buckets after the first iteration, and a restart repeats that iteration. The
+    # order of summation follows the buckets; it does not matter for two ranks (a + b = b + a) and changes
+    # bits for more. Where unused parameters are searched for, DDP never regroups.
+    keep_buckets = spec.train.deterministic and place.world_size > 2
+    return DistributedDataParallel(
+        model,
+        device_ids=None if device.type == "cpu" else [device.index],
+        find_unused_parameters=keep_buckets,
+    )
+
+
+def _engine(
+    spec: RunSpec, paths: RunPaths, place: Place, recorder: Recorder, state: TrainState, device: torch.device
+) -> Engine:
+    agreements = iter(range(10**9))  # every rank asks for the same agreements in the same order
+    context = EngineContext(
+        state=state,
+        device=device,
+        root=paths.checkpoints,
+        run_hash=spec.hash,
+        rank=place.rank,
+        world_size=place.world_size,
+        attempt=place.attempt,
+        checkpoint_every=spec.checkpoint_every,
+        max_inflight=spec.max_inflight,
+        keep=spec.checkpoint.keep,
+        recorder=recorder,
+        agree=lambda: new_agreement(place, str(next(agreements)), spec.checkpoint.commit_timeout_s),
+    )
+    if spec.variant == "reference":
+        return NoCheckpoints(context)
+    engine: Engine = plugins.load("engine", spec.variant).make(context)
+    return engine
+
+
+def _seed(seed: int, rank: int) -> None:
+    """Give each rank generators of its own, after everything that must be equal on all ranks was drawn."""
+    own = (seed * 1_000_003 + rank) % 2**63
+    random.seed(own)
+    np.random.seed(own % 2**32)
+    torch.manual_seed(own)

@@ -1,0 +1,94 @@
+"""The training state: what it is made of, how it is seen by an engine, and its final digests."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from ecrl.checkpoint.codec import StateView, state_digest
+from ecrl.checkpoint.engine import CheckpointedState
+from ecrl.spec.run import TrainSettings
+
+
+def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW, its state made at once: optimizers make it at their first step, and a
+    restore or a snapshot slot needs to know it before. Zeros are what the lazy state would begin from."""
+    parameters = list(model.parameters())
+    if train.optimizer == "sgd":
+        sgd = torch.optim.SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
+        if train.momentum:
+            for p in parameters:
+                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return sgd
+    adamw = torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)
+    for p in parameters:
+        adamw.state[p] |= {
+            "step": torch.tensor(0.0),
+            "exp_avg": torch.zeros_like(p),
+            "exp_avg_sq": torch.zeros_like(p),
+        }
+    return adamw
+
+
+class TrainState(CheckpointedState):
+    """Model, optimizer and every random generator of one rank.
+
+    The learning rate is a function of the step (`schedule.py`) and the sampler's position is the step, so
+    the step is all the host state there is beside the generators.
+    """
+
+    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        self._device = device
+        self._parameters = {f"model/{name}": p.detach() for name, p in model.named_parameters()}
+        self._buffers = {f"own/buffers/{name}": b for name, b in model.named_buffers()}
+        names = {id(p): name for name, p in model.named_parameters()}
+        self._optimizer = {
+            f"optimizer/{names[id(p)]}/{key}": value
+            for p, state in optimizer.state.items()
+            for key, value in state.items()
+        }
+
+    def view(self, step: int) -> StateView:
+        return StateView(
+            replicated=self._parameters | self._optimizer,
+            local=self._buffers,
+            host=self._generators(),
+            meta={"step": step, "python_rng": _jsonable(random.getstate())},
+        )
+
+    def _generators(self) -> dict[str, torch.Tensor]:
+        _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+        generators = {
+            "own/rng/torch": torch.get_rng_state(),
+            "own/rng/numpy_keys": torch.from_numpy(np.asarray(keys, dtype=np.uint32).view(np.int32).copy()),
+            "own/rng/numpy_rest": torch.tensor([position, has_gauss, gauss], dtype=torch.float64),
+        }
+        if self._device.type == "cuda":
+            generators["own/rng/cuda"] = torch.cuda.get_rng_state(self._device)
+        return generators
+
+    def restored(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
+        version, internal, gauss = meta["python_rng"]
+        random.setstate((version, tuple(internal), gauss))
+        position, has_gauss, cached = host["own/rng/numpy_rest"].tolist()
+        keys = host["own/rng/numpy_keys"].numpy().view(np.uint32)
+        np.random.set_state(("MT19937", keys, int(position), int(has_gauss), cached))
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(host["own/rng/cuda"], self._device)
+        torch.set_rng_state(host["own/rng/torch"])
+
+    def final_digests(self, step: int) -> dict[str, str]:
+        """digest: model with buffers, and optimizer (C6). params_digest: what all ranks must share (C3).
+        rng_digest: this rank's generators."""
+        view = self.view(step)
+        return {
+            "digest": state_digest(view.replicated | view.local),
+            "params_digest": state_digest(view.replicated),
+            "rng_digest": state_digest(view.host, {"python_rng": view.meta["python_rng"]}),
+        }
+
+
+def _jsonable(state: tuple[Any, ...]) -> list[Any]:
+    version, internal, gauss = state
+    return [version, list(internal), gauss]
