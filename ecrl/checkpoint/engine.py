@@ -113,6 +113,7 @@ class Engine(ABC):
         begun = now_ns()
         self._drain()
         self.context.recorder.event("drain", t0=begun)
+        self._retire()
 
     @abstractmethod
     def _prepare(self) -> None: ...
@@ -134,6 +135,9 @@ class Engine(ABC):
 
     @abstractmethod
     def _drain(self) -> None: ...
+
+    def _retire(self) -> None:
+        """The run is complete: give disk back, keeping the newest checkpoint. Not billed to the engine."""
 
 
 @dataclass(frozen=True)

@@ -130,12 +130,16 @@ class ShardedEngine(Engine):
         except OSError as error:
             return f"commit: {error.strerror}"
         context.recorder.event("committed", s=step)
-        self._retain()
+        self._retain(context.keep)
         return None
 
-    def _retain(self) -> None:
-        """Keep the newest `keep` committed checkpoints. Runs only after a commit, so the newest stays."""
-        for step in commit.committed_steps(self.context.root)[: -self.context.keep]:
+    def _retire(self) -> None:
+        if self.context.rank == 0:
+            self._retain(1)
+
+    def _retain(self, keep: int) -> None:
+        """Remove all but the newest `keep` committed checkpoints; the newest always stays."""
+        for step in commit.committed_steps(self.context.root)[:-keep]:
             commit.remove(self.context.root, step)
             self.context.recorder.event("removed", s=step)
 

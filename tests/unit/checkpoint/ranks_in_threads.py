@@ -111,8 +111,9 @@ class Group:
 
         self.each(one_rank)
 
-    def drain(self) -> None:
-        self.each(lambda rank: self.engines[rank].drain())
+    def settle(self) -> None:
+        """Wait for what is in flight, as if the attempt ended here without completing the run."""
+        self.each(lambda rank: self.engines[rank]._drain())
 
     def events(self, rank: int, kind: str) -> list[Event]:
         warnings: list[str] = []

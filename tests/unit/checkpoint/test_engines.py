@@ -27,7 +27,7 @@ def committed(group: Group) -> list[int]:
 def test_a_restore_gives_back_every_bit_of_every_rank(tmp_path: Path, engine: str, world_size: int) -> None:
     first = Group(tmp_path, engine, world_size)
     first.train(1, 20)
-    first.drain()
+    first.settle()
     expected = [state.generator.get_state() for state in first.states]
     first_weights = first.states[0].weights["model/wide"].clone()
 
@@ -41,17 +41,26 @@ def test_a_restore_gives_back_every_bit_of_every_rank(tmp_path: Path, engine: st
         assert state.buffers["own/buffers/count"].item() == 100 * rank + 20
         assert torch.equal(state.generator.get_state(), expected[rank])
         assert state.meta == {"step": 20, "rank": rank}
-    second.drain()
+    second.settle()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_retention_keeps_the_newest_committed_ones(tmp_path: Path, engine: str) -> None:
     group = Group(tmp_path, engine, keep=3)
     group.train(1, 70)
-    group.drain()
+    group.settle()
     assert committed(group) == [50, 60, 70]
     assert commit.all_steps(tmp_path / "checkpoints") == [50, 60, 70]
     assert [e["s"] for e in group.events(0, "removed")] == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_complete_run_keeps_only_its_newest_checkpoint(tmp_path: Path, engine: str) -> None:
+    group = Group(tmp_path, engine, keep=3)
+    group.train(1, 50)
+    group.each(lambda rank: group.engines[rank].drain())
+    assert committed(group) == [50]
+    assert len(group.events(1, "drain")) == 1
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -59,7 +68,7 @@ def test_retention_keeps_the_newest_committed_ones(tmp_path: Path, engine: str) 
 def test_a_damaged_checkpoint_is_passed_over_by_all_ranks(tmp_path: Path, engine: str, victim: str) -> None:
     first = Group(tmp_path, engine)
     first.train(1, 20)
-    first.drain()
+    first.settle()
     path = step_folder(tmp_path / "checkpoints", 20) / victim
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
@@ -71,7 +80,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_all_ranks(tmp_path: Path, engine
     assert all(r.passed_over[0]["step"] == 20 for r in restored)
     assert victim in restored[0].passed_over[0]["reason"]
     second.train(11, 20)  # the rejected folder is out of the way of the step's second checkpoint
-    second.drain()
+    second.settle()
     assert committed(second) == [10, 20]
     assert (tmp_path / "checkpoints" / "rejected-00000020-attempt1").is_dir()
 
@@ -82,7 +91,7 @@ def test_a_checkpoint_that_one_rank_alone_cannot_read_is_passed_over_by_all(
 ) -> None:
     first = Group(tmp_path, engine)
     first.train(1, 20)
-    first.drain()
+    first.settle()
     second = Group(tmp_path, engine, attempt=1)
     whole = commit.verify
     asked: list[int] = []
@@ -95,19 +104,19 @@ def test_a_checkpoint_that_one_rank_alone_cannot_read_is_passed_over_by_all(
 
     monkeypatch.setattr("ecrl.storage.commit.verify", one_refuses)
     assert [r.step for r in second.each(lambda rank: second.engines[rank].restore())] == [10, 10]
-    second.drain()
+    second.settle()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_without_a_commit_training_begins_at_step_0_and_partial_folders_go(tmp_path: Path, engine: str) -> None:
     first = Group(tmp_path, engine)
     first.train(1, 10)
-    first.drain()
+    first.settle()
     (step_folder(tmp_path / "checkpoints", 10) / commit.COMMIT_FILE).unlink()
     second = Group(tmp_path, engine, attempt=1)
     assert [r.step for r in second.each(lambda rank: second.engines[rank].restore())] == [0, 0]
     assert commit.all_steps(tmp_path / "checkpoints") == []
-    second.drain()
+    second.settle()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -122,7 +131,7 @@ def test_a_failed_write_is_counted_on_every_rank_and_costs_only_that_checkpoint(
     monkeypatch.setattr(sharded, "write_rank", full_disk_once)
     group = Group(tmp_path, engine)
     group.train(1, 30)
-    group.drain()
+    group.settle()
     assert committed(group) == [10, 30]
     for rank in range(2):
         failures = group.events(rank, "persist_failed")
@@ -151,7 +160,7 @@ def test_overlapped_training_goes_on_until_max_inflight_and_then_waits(
     assert third.is_alive()  # both slots are in flight
     gate.set()
     third.join(20)
-    group.drain()
+    group.settle()
     waited = group.events(0, "save")[2]
     assert waited["t_slot"] - waited["t0"] >= 0.2e9  # the wait is on record as waiting for a slot
     assert committed(group) == [20, 30]
@@ -186,7 +195,7 @@ def test_both_engines_write_the_same_bytes(tmp_path: Path) -> None:
         group = Group(tmp_path / name, name)
         assert isinstance(group.engines[0], ShardedEngine)
         group.train(1, 10)
-        group.drain()
+        group.settle()
         folder = step_folder(tmp_path / name / "checkpoints", 10)
         shards.append({p.name: p.read_bytes() for p in sorted(folder.iterdir())})
     assert shards[0] == shards[1]

@@ -1,0 +1,87 @@
+"""The training state comes back whole: model, optimizer and every generator, whatever drew in between."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from ecrl.checkpoint.codec import live_leaves
+from ecrl.spec.run import TrainSettings
+from ecrl.worker.state import TrainState, make_optimizer
+
+
+def make(optimizer: str) -> tuple[torch.nn.Module, torch.optim.Optimizer, TrainState]:
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.BatchNorm1d(5), torch.nn.Dropout(0.4))
+    settings = TrainSettings(steps=10, optimizer="sgd" if optimizer == "sgd" else "adamw", lr=0.05)
+    made = make_optimizer(model, settings)
+    return model, made, TrainState(model, made, torch.device("cpu"))
+
+
+def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(model(torch.rand(8, 6)).square().mean())
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_state_made_beforehand_trains_like_the_optimizers_own(name: str) -> None:
+    model, optimizer, _ = make(name)
+    torch.manual_seed(3)
+    lazy_model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.BatchNorm1d(5), torch.nn.Dropout(0.4))
+    kind = torch.optim.SGD if name == "sgd" else torch.optim.AdamW
+    options = {"momentum": 0.9} if name == "sgd" else {}
+    lazy = kind(lazy_model.parameters(), lr=0.05, weight_decay=5e-4, **options)  # type: ignore[arg-type]
+    for run_model, run_optimizer in ((model, optimizer), (lazy_model, lazy)):
+        torch.manual_seed(11)
+        for _ in range(4):
+            step(run_model, run_optimizer)
+    for ours, theirs in zip(model.parameters(), lazy_model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_loading_the_view_back_gives_the_same_future(name: str) -> None:
+    model, optimizer, state = make(name)
+    step(model, optimizer)
+    view = state.view(1)
+    tensors = view.replicated | view.local | view.host
+    saved = {n: t.clone() for n, t in tensors.items()}
+    leaves = live_leaves(view)
+
+    def future() -> tuple[dict[str, str], float, float]:
+        step(model, optimizer)
+        return live_leaves(state.view(2)), random.random(), float(np.random.rand())
+
+    expected = future()
+    step(model, optimizer)  # further away
+    again = state.view(1)
+    for n, t in (again.replicated | again.local | again.host).items():
+        t.copy_(saved[n])
+    state.restored(view.meta, again.host)
+    assert live_leaves(state.view(1)) == leaves
+    assert future() == expected
+
+
+def test_a_view_aliases_the_state_and_copies_the_generators() -> None:
+    model, _, state = make("sgd")
+    view = state.view(0)
+    weight = next(model.parameters())
+    assert view.replicated["model/0.weight"].data_ptr() == weight.data_ptr()
+    before = view.host["own/rng/torch"].clone()
+    torch.rand(1)
+    assert torch.equal(view.host["own/rng/torch"], before)
+    assert all(name.startswith("own/") for name in view.local | view.host)
+    assert not any(name.startswith("own/") for name in view.replicated)
+
+
+def test_the_final_digests_tell_parameters_buffers_and_generators_apart() -> None:
+    model, _, state = make("sgd")
+    base = state.final_digests(1)
+    model[1].running_mean.add_(1)  # type: ignore[index]
+    buffers = state.final_digests(1)
+    assert buffers["digest"] != base["digest"]
+    assert buffers["params_digest"] == base["params_digest"]
+    torch.rand(1)
+    assert state.final_digests(1)["rng_digest"] != buffers["rng_digest"]
