@@ -12,7 +12,7 @@ from ecrl.checkpoint.agreement import Agreement, AgreementError
 from ecrl.checkpoint.codec import META_LEAF, Layout, live_leaves, load_shard, root_digest, shares
 from ecrl.checkpoint.engine import Engine, EngineContext, Restored
 from ecrl.checkpoint.persist import ShardNames, write_rank
-from ecrl.checkpoint.snapshot import Slot, SlotState, make_stager
+from ecrl.checkpoint.snapshot import Slot, SlotState, make_stager, slot_bytes
 from ecrl.checkpoint.ticket import Ticket
 from ecrl.records.clock import now_ns
 from ecrl.records.machine import available_memory_bytes
@@ -38,17 +38,17 @@ class ShardedEngine(Engine):
         view = self.context.state.view(0)
         share = shares(view.replicated, self.context.world_size)[self.context.rank]
         layout = Layout({name: view.replicated[name] for name in share} | view.local | view.host)
-        self._refuse_too_much(layout.payload_bytes)
-        self.context.root.mkdir(parents=True, exist_ok=True)
         pinned = self.context.device.type != "cpu"
+        self._refuse_too_much(slot_bytes(layout, pinned))
+        self.context.root.mkdir(parents=True, exist_ok=True)
         self._slots = [Slot(layout, pinned) for _ in range(self.num_slots)]
 
-    def _refuse_too_much(self, slot_bytes: int) -> None:
+    def _refuse_too_much(self, one_slot: int) -> None:
         free = available_memory_bytes()
-        needed = slot_bytes * self.num_slots * self.context.world_size  # the ranks of a node fill it together
+        needed = one_slot * self.num_slots * self.context.world_size  # the ranks of a node fill it together
         if needed > free:
             raise NotEnoughMemoryError(
-                f"{self.num_slots} slots x {format_bytes(slot_bytes)} x {self.context.world_size} ranks need"
+                f"{self.num_slots} slots x {format_bytes(one_slot)} x {self.context.world_size} ranks need"
                 f" {format_bytes(needed)} of host memory, {format_bytes(free)} is free; lower max_inflight"
             )
 

@@ -37,6 +37,11 @@ _NEXT = {
 }
 
 
+def slot_bytes(layout: Layout, pinned: bool) -> int:
+    """Host memory that a slot takes: torch rounds pinned blocks up to a power of two."""
+    return 1 << (layout.payload_bytes - 1).bit_length() if pinned else layout.payload_bytes
+
+
 class Slot:
     """Host memory for one snapshot of this rank's share, laid out as the payload of its shard."""
 
@@ -143,7 +148,9 @@ class ThreadStager(Stager):
         self._thread.join()
 
     def _run(self) -> None:
-        torch.set_num_threads(1)  # per thread: a copy must not take the cores that training uses
+        # A copy must not take the cores that training uses. The training thread keeps its own count; only
+        # threads started later inherit this one, and those persist.
+        torch.set_num_threads(1)
         while (copy := self._queue.get()) is not None:
             try:
                 _copy(copy.targets, copy.sources)
@@ -163,8 +170,8 @@ class StreamStager(Stager):
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
         self._stream = torch.Stream(device=device)
+        self._device = self._stream.device  # with its index
         self._buffers_copied: torch.Event | None = None
         self._all_copied: torch.Event | None = None
         self._events: dict[int, torch.Event] = {}
@@ -174,16 +181,19 @@ class StreamStager(Stager):
             raise AssertionError("snapshot slots of an accelerator must be pinned")
         slot.move(SlotState.STAGING)
         slot.meta = view.meta
-        host = {n: t for n, t in (view.replicated | view.local | view.host).items() if t.device.type == "cpu"}
-        for name, tensor in host.items():  # e.g. Adam's step counters: the host writes them without any stream
-            if name in slot.views:
-                slot.views[name].copy_(tensor)
+        self._copy_host(slot, view)
         self._follow_update()
         with self._stream:
-            self._copy_on_stream(slot, {n: t for n, t in view.local.items() if n not in host})
+            self._copy_on_stream(slot, view.local | view.host)
             self._buffers_copied = self._recorded()
-            self._copy_on_stream(slot, {n: t for n, t in view.replicated.items() if n not in host})
+            self._copy_on_stream(slot, view.replicated)
             self._all_copied = self._events[id(slot)] = self._recorded()
+
+    def _copy_host(self, slot: Slot, view: StateView) -> None:
+        """Copy at the call what lies in host memory, e.g. Adam's step counters: the host changes it, by no stream."""
+        for name, tensor in (view.replicated | view.local | view.host).items():
+            if name in slot.views and tensor.device.type == "cpu":
+                slot.views[name].copy_(tensor)
 
     def _follow_update(self) -> None:
         """Fence the copy: it reads what the update now queued on the compute stream leaves behind."""
@@ -193,7 +203,7 @@ class StreamStager(Stager):
 
     def _copy_on_stream(self, slot: Slot, sources: dict[str, torch.Tensor]) -> None:
         for name, tensor in sources.items():
-            if name in slot.views:
+            if name in slot.views and tensor.device.type != "cpu":
                 slot.views[name].copy_(tensor, non_blocking=True)
 
     def _recorded(self) -> torch.Event:
@@ -214,6 +224,9 @@ class StreamStager(Stager):
         return False
 
     def wait(self, slot: Slot) -> None:
+        # A new thread is on GPU 0. The event may die here, and torch ends that by going back to the thread's
+        # device, which would make every rank a context of some 500 MB on GPU 0.
+        torch.accelerator.set_device_index(self._device)
         self._events.pop(id(slot)).synchronize()
         slot.move(SlotState.STAGED)
 

@@ -64,7 +64,7 @@ class Group:
     """The ranks of one attempt. A new Group on the same folder is the next attempt."""
 
     def __init__(self, folder: Path, engine: str, world_size: int = 2, attempt: int = 0, **context: Any) -> None:
-        self.folder, self.world_size, self.attempt = folder, world_size, attempt
+        self.folder, self.engine, self.world_size, self.attempt = folder, engine, world_size, attempt
         store = HashStore()
         self.states = [ToyState(rank) for rank in range(world_size)]
         self.engines = [self._engine(engine, rank, store, context) for rank in range(world_size)]

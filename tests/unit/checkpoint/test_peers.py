@@ -1,0 +1,251 @@
+"""Every engine keeps the contract of a checkpoint; the engines of other formats also keep what they declare.
+
+PyTorch's DCP needs a process group, of which a process has one: in threads it is tried with one rank, with more
+in tests/process/test_bitwise.py.
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
+
+from ecrl import plugins
+from ecrl.checkpoint.engine import EnginePlugin
+from ecrl.checkpoint.engines.dcp_async import DcpAsync
+from ecrl.checkpoint.peer import ForeignCheckpointError
+from ecrl.storage.commit import all_steps, step_folder
+from tests.unit.checkpoint.ranks_in_threads import Group
+
+NEED_A_GROUP = {"dcp", "dcp-async"}
+ENGINES = plugins.names("engine")
+PEERS = ["dcp", "dcp-async", "torch-save"]
+CASES = [(engine, n) for engine in ENGINES for n in ((1,) if engine in NEED_A_GROUP else (1, 2, 3))]
+
+
+@pytest.fixture(autouse=True)
+def process_group_of_one() -> Iterator[None]:
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def next_attempt(group: Group, step: int) -> Group:
+    """The group after a crash, restored from the checkpoint of `step`."""
+    second = Group(group.folder, group.engine, group.world_size, attempt=group.attempt + 1)
+    restored = second.each(lambda rank: second.engines[rank].restore())
+    assert [r.step for r in restored] == [step] * group.world_size
+    return second
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_says_what_it_promises(engine: str) -> None:
+    plugin = plugins.load("engine", engine)
+    assert isinstance(plugin, EnginePlugin)
+    assert plugin.description
+    assert plugin.exact  # else no run of it could ever count as correct
+
+
+@pytest.mark.parametrize(("engine", "world_size"), CASES)
+def test_a_restore_gives_back_every_bit_of_every_rank(tmp_path: Path, engine: str, world_size: int) -> None:
+    first = Group(tmp_path, engine, world_size)
+    first.train(1, 29)
+    expected = [{n: t.clone() for n, t in state.weights.items()} for state in first.states]
+    for weights in expected:
+        for tensor in weights.values():
+            tensor.fill_(20)
+    generators = [torch.Generator().manual_seed(rank) for rank in range(world_size)]
+    for generator in generators:
+        for _ in range(20):
+            torch.rand(3, generator=generator)
+
+    first.settle()
+    second = next_attempt(first, step=20)
+    for rank, state in enumerate(second.states):
+        assert all(torch.equal(state.weights[n], t) for n, t in expected[rank].items())
+        assert state.buffers["own/buffers/count"].item() == 100 * rank + 20
+        assert state.buffers["own/buffers/half"].tolist() == [pytest.approx(100 * rank + 20, rel=2**-8)] * 5
+        assert torch.equal(state.generator.get_state(), generators[rank].get_state())
+        assert state.meta == {"step": 20, "rank": rank}
+    second.settle()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_requested_checkpoint_is_committed_and_only_the_newest_are_kept(tmp_path: Path, engine: str) -> None:
+    group = Group(tmp_path, engine, world_size=1, keep=3)
+    group.train(1, 70)
+    group.settle()
+    asked = [10, 20, 30, 40, 50, 60, 70]
+    assert [e["s"] for e in group.events(0, "save")] == asked
+    assert [e["s"] for e in group.events(0, "persisted")] == asked
+    assert [e["s"] for e in group.events(0, "committed")] == asked
+    assert [e["s"] for e in group.events(0, "removed")] == [10, 20, 30, 40]
+    assert all_steps(tmp_path / "checkpoints") == [50, 60, 70]
+    assert all(e["bytes"] > 0 for e in group.events(0, "persisted"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_complete_run_keeps_only_its_newest_checkpoint(tmp_path: Path, engine: str) -> None:
+    group = Group(tmp_path, engine, world_size=1)
+    group.train(1, 30)
+    group.each(lambda rank: group.engines[rank].drain())
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000030"]
+    assert len(group.events(0, "drain")) == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_a_checkpoint_training_begins_at_step_0(tmp_path: Path, engine: str) -> None:
+    group = Group(tmp_path, engine, world_size=1)
+    assert [r.step for r in group.each(lambda rank: group.engines[rank].restore())] == [0]
+    group.settle()
+
+
+@pytest.mark.parametrize("engine", ["dcp", "dcp-async"])
+def test_what_dcp_left_half_written_is_no_checkpoint_and_goes(tmp_path: Path, engine: str) -> None:
+    first = Group(tmp_path, engine, world_size=1)
+    first.train(1, 20)
+    first.settle()
+    (step_folder(tmp_path / "checkpoints", 20) / ".metadata").unlink()
+    second = next_attempt(first, step=10)
+    assert all_steps(tmp_path / "checkpoints") == [10]
+    second.train(11, 20)
+    second.settle()
+    assert all_steps(tmp_path / "checkpoints") == [10, 20]
+
+
+def test_what_torch_save_left_half_written_is_no_checkpoint_and_goes(tmp_path: Path) -> None:
+    first = Group(tmp_path, "torch-save", world_size=2)
+    first.train(1, 20)
+    root = tmp_path / "checkpoints"
+    step_folder(root, 20).rename(root / "partial-00000020")
+    second = next_attempt(first, step=10)
+    assert sorted(p.name for p in root.iterdir()) == ["step-00000010"]
+    second.train(11, 20)
+    assert all_steps(root) == [10, 20]
+
+
+@pytest.mark.parametrize("engine", ["dcp", "dcp-async"])
+def test_a_full_disk_costs_dcp_that_checkpoint_only(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+
+    def full_at_20(fd: int) -> None:
+        if "step-00000020" in str(Path(f"/proc/self/fd/{fd}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", full_at_20)
+    group = Group(tmp_path, engine, world_size=1)
+    group.train(1, 30)
+    group.settle()
+    assert [e["s"] for e in group.events(0, "committed")] == [10, 30]
+    failures = group.events(0, "persist_failed")
+    assert [e["s"] for e in failures] == [20]
+    assert "No space left on device" in failures[0]["reason"]
+    assert all_steps(tmp_path / "checkpoints") == [10, 30]
+
+
+def test_a_full_disk_on_one_rank_costs_torch_save_that_checkpoint_on_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+
+    def full_once(content: Any, path: Path) -> None:
+        if path.parent.name == "partial-00000020" and path.name == "rank-1.pt":
+            raise RuntimeError("PytorchStreamWriter failed writing file data/7\nfile write failed")
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", full_once)
+    group = Group(tmp_path, "torch-save", world_size=2)
+    group.train(1, 30)
+    for rank in range(2):
+        failures = group.events(rank, "persist_failed")
+        assert [(e["s"], e["reason"]) for e in failures] == [
+            (20, "rank 1: PytorchStreamWriter failed writing file data/7")
+        ]
+    assert [e["s"] for e in group.events(0, "committed")] == [10, 30]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000010", "step-00000030"]
+
+
+@pytest.mark.parametrize("engine", PEERS)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, engine: str) -> None:
+    first = Group(tmp_path, engine, world_size=1)
+    first.train(1, 10)
+    first.settle()
+    second = Group(tmp_path, engine, world_size=1, attempt=1, run_hash="another")
+    with pytest.raises(ForeignCheckpointError, match=r'found .*"run": "run".*, expected .*another'):
+        second.engines[0].restore()
+    second.settle()
+
+
+def test_torch_save_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> None:
+    first = Group(tmp_path, "torch-save", world_size=1)
+    first.train(1, 10)
+    second = Group(tmp_path, "torch-save", world_size=1, attempt=1)
+    second.states[0].weights["model/new"] = torch.zeros(3)
+    with pytest.raises(ForeignCheckpointError, match="model/new is on one side only"):
+        second.engines[0].restore()
+
+
+def test_dcp_async_has_one_save_in_flight_and_the_next_one_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, flush = threading.Event(), os.fsync
+
+    def slow(fd: int) -> None:
+        assert gate.wait(20)
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    group = Group(tmp_path, "dcp-async", world_size=1, max_inflight=4)
+    group.train(1, 19)  # returned: the first save goes on in the background
+    second = threading.Thread(target=group.train, args=(20, 20))
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    gate.set()
+    second.join(20)
+    group.settle()
+    waited = group.events(0, "save")[1]
+    assert waited["t_slot"] - waited["t0"] >= 0.2e9  # on record as waiting for a slot
+    assert [e["s"] for e in group.events(0, "staged")] == [10, 20]
+
+
+def test_dcp_async_writes_the_state_of_the_call_and_not_what_training_made_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, flush = threading.Event(), os.fsync
+
+    def slow(fd: int) -> None:
+        assert gate.wait(20)
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    first = Group(tmp_path, "dcp-async", world_size=1)
+    first.train(1, 10)
+    first.states[0].train_to(11)
+    gate.set()
+    first.settle()
+    second = next_attempt(first, step=10)
+    assert second.states[0].weights["model/wide"].min().item() == 10
+    assert second.states[0].weights["model/wide"].max().item() == 10
+    second.settle()
+
+
+def test_a_bug_in_the_background_of_dcp_async_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(DcpAsync, "_persisted", broken)
+    group = Group(tmp_path, "dcp-async", world_size=1)
+    group.train(1, 10)
+    with pytest.raises(RuntimeError, match="background save ended") as raised:
+        group.train(11, 20)
+    assert isinstance(raised.value.__cause__, ValueError)
