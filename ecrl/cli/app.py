@@ -1,0 +1,35 @@
+"""The `ecrl` command. Importing this loads Typer and nothing heavy: commands import what they need when they run."""
+
+from typing import Annotated
+
+import typer
+
+from ecrl import __version__
+from ecrl.cli import checkpoint, matrix, report
+
+app = typer.Typer(
+    name="ecrl",
+    help="ecrl measures what checkpointing and failures really cost a distributed training job, and proves that"
+    " recovery gives back exactly the state that was lost.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich alone would cost more than the rest of --help
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(matrix.app, name="matrix")
+checkpoint.register(app)
+report.register(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ecrl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None: ...

@@ -1,0 +1,55 @@
+"""Talking to the user: data on stdout, everything else on stderr, which may go away while ecrl works on."""
+
+import json
+import os
+import sys
+from typing import Any
+
+
+class LastingStderr:
+    """stderr as a file that survives its terminal: after a hang-up or a closed pipe there is nobody left to read,
+    and that must not cost a run. From then on it writes to nowhere."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write and flush; never raises for a reader that has gone."""
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)  # also for what Python itself flushes at exit
+            os.close(nowhere)
+        return len(text)
+
+    def flush(self) -> None:
+        """Everything was flushed by `write`."""
+
+    def isatty(self) -> bool:
+        """Whether a person is watching."""
+        return sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor of stderr."""
+        return sys.stderr.fileno()
+
+
+STDERR = LastingStderr()
+
+
+def say(text: str) -> None:
+    """One message on stderr."""
+    STDERR.write(text + "\n")
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def plain_table(header: list[str], rows: list[list[str]]) -> str:
+    """Columns padded with spaces, the last one not; for pipes and logs."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows])
+    return "\n".join(line.rstrip() for line in lines)

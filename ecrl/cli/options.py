@@ -1,0 +1,100 @@
+"""The options that commands share, the environment names that stand in for them, and how they become overrides."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecrl.errors import EcrlError
+from ecrl.units import parse_duration_s
+
+if TYPE_CHECKING:
+    from ecrl.spec.matrix import Override
+
+Prefix = Annotated[
+    str, typer.Option("--prefix", envvar="MATRIX_PREFIX", help="Name of the campaign: results/<prefix>/ holds it.")
+]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where campaigns live.")]
+MatrixFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="MATRIX.toml", help="The matrix file. Omitted: the frozen one of the prefix."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+Profile = Annotated[
+    str | None, typer.Option(envvar="PROFILE", metavar="NAME", help="Merge [profiles.NAME] over the file.")
+]
+Datasets = Annotated[str | None, typer.Option(envvar="DATASETS_CSV", metavar="A,B", help="Data sets to use.")]
+Models = Annotated[str | None, typer.Option(envvar="MODELS_CSV", metavar="A,B", help="Models to train.")]
+Failures = Annotated[str | None, typer.Option(metavar="A,B", help="Failure schedules to use, of those in the file.")]
+CheckpointEvery = Annotated[
+    str | None, typer.Option(envvar="CHECKPOINT_EVERY_CSV", metavar="N,M", help="Checkpoint intervals, in steps.")
+]
+MaxInflight = Annotated[str | None, typer.Option(metavar="N,M", help="Checkpoints that may be in flight.")]
+Seeds = Annotated[str | None, typer.Option(envvar="SEEDS_CSV", metavar="N,M", help="Seeds: one block of runs each.")]
+Variants = Annotated[str | None, typer.Option(metavar="A,B", help="reference and checkpoint engines to compare.")]
+Nproc = Annotated[int | None, typer.Option(envvar="NPROC", metavar="N", help="Ranks of every run.")]
+Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to train; auto: GPUs if any.")]
+Gpus = Annotated[str | None, typer.Option(metavar="0,1,..", help="GPUs to use, as nvidia-smi numbers them.")]
+DataRoot = Annotated[str | None, typer.Option(metavar="DIR", help="Where data sets that are not built in lie.")]
+Retries = Annotated[int | None, typer.Option(metavar="N", help="Times a failed run is run again.")]
+Timeout = Annotated[str | None, typer.Option(metavar="S", help="End and fail a run after this long: 90, 10m, 2h.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show exactly what would run, and start nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a large campaign.")]
+
+
+def _texts(flag: str, text: str) -> list[str]:  # noqa: ARG001 (all converters are called alike)
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(flag: str, text: str) -> list[int | str]:
+    """Whole numbers; what is not one stays text, so that it is reported together with every other problem."""
+    return [int(part) if re.fullmatch(r"-?[0-9]{1,18}", part) else part for part in _texts(flag, text)]
+
+
+def _seconds(flag: str, text: str) -> float:
+    try:
+        return parse_duration_s(text)
+    except ValueError as error:
+        raise EcrlError(f"{flag}: {error}") from None
+
+
+def _as_is(flag: str, value: Any) -> Any:  # noqa: ARG001
+    return value
+
+
+_Convert = Callable[[str, Any], Any]
+_PLACES: dict[str, tuple[str, str, _Convert]] = {
+    "datasets": ("matrix", "datasets", _texts),
+    "models": ("matrix", "models", _texts),
+    "failures": ("matrix", "failures", _texts),
+    "checkpoint_every": ("matrix", "checkpoint_every", _numbers),
+    "max_inflight": ("matrix", "max_inflight", _numbers),
+    "seeds": ("matrix", "seeds", _numbers),
+    "variants": ("matrix", "variants", _texts),
+    "nproc": ("train", "nproc", _as_is),
+    "device": ("run", "device", _as_is),
+    "gpus": ("run", "gpus", _numbers),
+    "data_root": ("run", "data_root", _as_is),
+    "retries": ("run", "retries", _as_is),
+    "timeout": ("run", "timeout_s", _seconds),
+}
+
+
+def overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]":
+    """The values given on the command line or in the environment, each with the name of its source."""
+    from ecrl.spec.matrix import Override
+
+    variables = {parameter.name: parameter.envvar for parameter in ctx.command.params}
+    result = []
+    for name, value in given.items():
+        if value is None:
+            continue
+        table, key, convert = _PLACES[name]
+        source = ctx.get_parameter_source(name)
+        from_environment = source is not None and source.name == "ENVIRONMENT"
+        flag = str(variables[name]) if from_environment else f"--{name.replace('_', '-')}"
+        result.append(Override((table, key), convert(flag, value), flag))
+    return tuple(result)

@@ -1,0 +1,135 @@
+"""Showing campaigns: status, list and preview, as tables and as JSON. Loads rich only for a terminal."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecrl.cli.messages import plain_table, say
+from ecrl.errors import EcrlError
+from ecrl.launch.liveness import Liveness, judged
+from ecrl.records import manifest
+from ecrl.records.manifest import FAILED, RUNNING, STATUSES, Row, View, no_such_prefix
+from ecrl.records.paths import CampaignPaths, all_prefixes
+from ecrl.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from ecrl.launch.estimate import Estimate, Preview
+
+SCHEMA = 1
+
+
+def document(paths: CampaignPaths) -> dict[str, Any]:
+    """`status --json`."""
+    view = _view(paths)
+    suites = [row.to_json() for row in view.rows.values()]
+    return {"schema": SCHEMA, "prefix": paths.prefix, "counts": view.counts, "suites": suites}
+
+
+def list_document(results: Path) -> dict[str, Any]:
+    """`list --json`."""
+    campaigns = []
+    for paths in (CampaignPaths(results, prefix) for prefix in all_prefixes(results)):
+        view = _view(paths)
+        campaigns.append({"prefix": paths.prefix, "suites": len(view.rows), "counts": view.counts})
+    return {"schema": SCHEMA, "prefixes": campaigns}
+
+
+def show_status(paths: CampaignPaths) -> None:
+    """A row for every suite, then what needs attention."""
+    view = _view(paths)
+    rows = [_status_cells(row) for row in view.rows.values()]
+    _show(f"{paths.prefix}: {_counted(view)}", ["suite", "status", "runs", "wall"], rows, status_column=1)
+    for row in view.rows.values():
+        if row.status == FAILED:
+            reason, _, log = row.message.rpartition("; log: ")
+            print(f"failed {row.suite_id}\n  {reason or log}")
+            if reason:
+                print(f"  log: {paths.root / log}")
+        elif row.status == RUNNING and judged(row.owner) is Liveness.DEAD:
+            print(f"{row.suite_id}: its ecrl is gone. Type: {_command('resume', paths)}")
+    if FAILED in {row.status for row in view.rows.values()}:
+        say(f"To run failed suites again: {_command('resume', paths)} --retry-failed")
+
+
+def show_list(results: Path) -> None:
+    """A row for every campaign."""
+    listed = list_document(results)["prefixes"]
+    if not listed:
+        say(f"no campaign in {results}/ yet. Type: ecrl matrix run --prefix P MATRIX.toml")
+        return
+    shown = [name for name in STATUSES if any(c["counts"][name] for c in listed)]
+    rows = [[c["prefix"], str(c["suites"]), *(str(c["counts"][name]) for name in shown)] for c in listed]
+    _show(f"campaigns in {results}/", ["prefix", "suites", *shown], rows)
+
+
+def show_preview(preview: "Preview") -> None:
+    """`--dry-run`: every suite with its runs in the order they would run, then the sums."""
+    rows = []
+    for row in preview.rows:
+        of_suite = preview.runs[row.suite_id]
+        for seed in row.seeds:
+            block = [planned for planned in of_suite if planned.spec.seed == seed]
+            order = " ".join(p.spec.variant if p.todo else f"({p.spec.variant}: done)" for p in block)
+            rows.append([row.suite_id, str(seed), order])
+    device = preview.campaign.matrix.run.device
+    first = preview.rows[0]
+    title = f"{preview.campaign.paths.prefix}: {first.nproc} ranks on {device}, {first.steps} steps a run"
+    _show(title, ["suite", "seed", "runs, in this order"], rows)
+    print(estimate_line(preview.estimate))
+
+
+def estimate_line(estimate: "Estimate") -> str:
+    """What it comes to, in one or two lines."""
+    text = (
+        f"{estimate.suites} suites, {estimate.runs_todo} of {estimate.runs} runs to start; {estimate.steps} steps"
+        f" and at least {estimate.replayed_steps} replayed; {estimate.checkpoints} checkpoints"
+    )
+    if estimate.kept_bytes is None or estimate.written_bytes is None or estimate.peak_bytes is None:
+        return text
+    fit = "" if estimate.fits else ": DOES NOT FIT"
+    return (
+        f"{text}\n{format_bytes(estimate.written_bytes)} written, {format_bytes(estimate.kept_bytes)} kept"
+        f" (+ {format_bytes(estimate.peak_bytes)} while a run goes on), {format_bytes(estimate.free_bytes)} free{fit}"
+    )
+
+
+def say_ending(paths: CampaignPaths) -> None:
+    """The last lines of a run or resume."""
+    view = _view(paths)
+    say(f"{paths.prefix}: {_counted(view)}")
+    if view.counts[FAILED]:
+        say(f"Why: {_command('status', paths)}; again: {_command('resume', paths)} --retry-failed")
+    say(f"Tables and report: {_command('report', paths)}")
+
+
+def _view(paths: CampaignPaths) -> View:
+    if not paths.root.is_dir():
+        raise EcrlError(no_such_prefix(paths))
+    view = manifest.read(paths)
+    for warning in view.warnings:
+        say(f"warning: {warning}")
+    return view
+
+
+def _status_cells(row: Row) -> list[str]:
+    wall = "" if row.wall_s is None else format_duration(row.wall_s)
+    return [row.suite_id, row.status, f"{row.runs_done}/{row.runs_total}", wall]
+
+
+def _counted(view: View) -> str:
+    counts = ", ".join(f"{number} {status}" for status, number in view.counts.items() if number)
+    return f"{len(view.rows)} suites ({counts})"
+
+
+def _command(name: str, paths: CampaignPaths) -> str:
+    results = "" if str(paths.results) == "results" else f" --results {paths.results}"
+    return f"ecrl {'' if name == 'report' else 'matrix '}{name} --prefix {paths.prefix}{results}"
+
+
+def _show(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
+    if sys.stdout.isatty():
+        from ecrl.cli.view import print_table
+
+        print_table(title, header, rows, status_column)
+    else:
+        print(f"{title}\n{plain_table(header, rows)}")

@@ -1,0 +1,121 @@
+"""Running a bench of checkpoint engines: one torchrun job, followed until it ends, its checkpoints cleared away."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecrl import plugins
+from ecrl.errors import EXIT_SOME_FAILED, EcrlError, unknown_name
+from ecrl.launch.group import ExitWait, end_leftovers, end_run
+from ecrl.launch.signals import StopRequest
+from ecrl.launch.tail import Event, EventTail
+from ecrl.launch.torchrun import Torchrun
+from ecrl.records.paths import RunPaths
+from ecrl.spec.bench import BenchPlan
+from ecrl.spec.run import RunSpec
+
+_POLL_S = 0.2
+
+
+class BenchFailedError(EcrlError):
+    """The job ended without its numbers."""
+
+    exit_code = EXIT_SOME_FAILED
+
+
+class BenchTorchrun(Torchrun):
+    """torchrun with the bench's worker; nothing is planned to fail, so nothing is restarted."""
+
+    def arguments(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+        """torchrun's arguments."""
+        return [
+            *("--standalone", "--nproc-per-node", str(spec.train.nproc), "--max-restarts", "0"),
+            *("--redirects", "3", "--log-dir", str(paths.logs), "-m", "ecrl.worker.bench", str(paths.folder)),
+        ]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A bench to be run in a new folder. `spec.variant` is the reference; the plan names the engines."""
+
+    plan: BenchPlan
+    spec: RunSpec
+    folder: Path
+
+    def run(self, stop: StopRequest, say: Callable[[str], None]) -> None:
+        """Run it to its end; `say` is told of each segment.
+
+        Raises:
+            EcrlError: unknown names, a folder in use, a job that failed; StoppedError: a signal came.
+        """
+        self._check()
+        paths = RunPaths(self.folder)
+        paths.logs.mkdir(parents=True)
+        self.spec.write(paths.spec)
+        self.plan.write(self.folder)
+        try:
+            progress = _Progress(paths, self.plan, say)
+            code = self._supervised(paths, progress, stop)
+            stop.check("The bench has no result; type the same command again with a new --out.")
+            if code != 0:
+                raise BenchFailedError(_explained(code, progress.faults, paths))
+        finally:
+            shutil.rmtree(self.folder / "engines", ignore_errors=True)
+
+    def _check(self) -> None:
+        for family, name in (("model", self.spec.model), ("dataset", self.spec.dataset)):
+            if name not in plugins.names(family):
+                raise EcrlError(f"--{family}: {unknown_name(family, name, plugins.names(family))}")
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise EcrlError(f"--out: {self.folder} is not empty. Name a new folder, or remove it.")
+
+    def _supervised(self, paths: RunPaths, progress: "_Progress", stop: StopRequest) -> int:
+        with paths.torchrun_log.open("wb") as log:
+            process = BenchTorchrun().start(self.spec, paths, self.folder, log)
+        exit_wait = ExitWait(process)
+        try:
+            while (code := exit_wait.wait(_POLL_S)) is None and not stop:
+                progress.look()
+            if code is None:
+                code = end_run(process, paths.folder, hurry=lambda: stop.now)
+            end_leftovers(paths.folder)
+            progress.look()
+        finally:
+            if process.poll() is None:  # an error of ours must not leave workers behind
+                end_run(process, paths.folder, hurry=lambda: True)
+            exit_wait.close()
+            progress.close()
+        return code
+
+
+class _Progress:
+    """Follows rank 0's segments, and what went wrong on any rank."""
+
+    def __init__(self, paths: RunPaths, plan: BenchPlan, say: Callable[[str], None]) -> None:
+        self.faults: list[Event] = []
+        self._tail, self._say, self._rounds = EventTail(paths), say, len(plan.order) - 1
+        self._total, self._done = sum(map(len, plan.order)), 0
+
+    def look(self) -> None:
+        """Take in what is new."""
+        for _attempt, rank, event in self._tail.read():
+            if event["e"] in ("refused", "error"):
+                self.faults.append(event)
+            elif event["e"] == "segment" and rank == 0:
+                self._done += 1
+                where = f"round {event['round']}/{self._rounds}" if event["round"] else "warm-up"
+                self._say(f"{self._done}/{self._total} {where}: {event['variant']}")
+
+    def close(self) -> None:
+        """Close the files."""
+        self._tail.close()
+
+
+def _explained(code: int, faults: list[Event], paths: RunPaths) -> str:
+    first = min(faults, key=lambda e: int(e["t"]), default=None)
+    if first is None:
+        return f"torchrun ended with exit code {code}. Its log: {paths.torchrun_log}"
+    if first["e"] == "refused":
+        return str(first["reason"])
+    return f"the bench failed: {first['type']}: {first['message']}\nLogs: {paths.logs}"

@@ -1,0 +1,155 @@
+"""What `ecrl matrix run`, `plan`, `resume` and `--dry-run` do, from the request to the exit code."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from signal import Signals
+
+from ecrl.errors import EcrlError
+from ecrl.launch import probe as probes
+from ecrl.launch.campaign import Campaign, Request, found, requested, storage
+from ecrl.launch.estimate import Estimate, Preview, estimated, previewed
+from ecrl.launch.leases import prefix_lease
+from ecrl.launch.probe import Probe
+from ecrl.launch.progress import Observer
+from ecrl.launch.schedule import Schedule
+from ecrl.launch.signals import StoppedError, StopRequest
+from ecrl.launch.takeover import Policy, opened, to_do
+from ecrl.launch.torchrun import Launcher
+from ecrl.launch.warm import WarmTorchrun
+from ecrl.records import manifest
+from ecrl.records.manifest import Manifest, Row
+from ecrl.records.paths import CampaignPaths
+from ecrl.spec.matrix import Matrix
+from ecrl.units import format_bytes
+
+
+def _torchrun(matrix: Matrix) -> Launcher:
+    return WarmTorchrun(tuple(matrix.run.gpus))
+
+
+@dataclass(frozen=True)
+class Control:
+    """The way in for the command line. confirm: asked before a new campaign is frozen; raises to decline.
+
+    ask and launcher are what tests and other launchers put in place of the probe and of torchrun.
+    """
+
+    observer: Observer
+    stop: StopRequest
+    confirm: Callable[[Estimate], None] = lambda _estimate: None
+    ask: Callable[[Matrix, StopRequest], Probe] = probes.ask
+    launcher: Callable[[Matrix], Launcher] = _torchrun
+
+    def preview(self, request: Request) -> Preview:
+        """What `run` would do. Writes nothing."""
+        campaign = requested(request)
+        rows = {row.suite_id: row for row in campaign.rows()}
+        if campaign.frozen and request.paths.manifest.exists():
+            rows |= manifest.read(request.paths).rows
+        policy = Policy(retry_failed=True)
+        probe = self._probed(campaign) if to_do(rows, policy) else None
+        if probe is not None:
+            campaign = campaign.on_device(probe.device(campaign.matrix.run.device))
+        return previewed(campaign, rows, policy, probe)
+
+    def plan(self, request: Request) -> list[Row]:
+        """Freeze the matrix and write the manifest, every suite `pending`. Starts nothing; idempotent."""
+        campaign = requested(request)
+        with storage(request.paths, resume_command(request.paths)):
+            if not campaign.frozen:
+                campaign, _ = self._checked(campaign)
+            with prefix_lease(request.paths):
+                _freeze(campaign, request)
+                if not request.paths.manifest.exists():
+                    Manifest.create(request.paths, campaign.rows())
+        return list(manifest.read(request.paths).rows.values())
+
+    def run(self, request: Request, policy: Policy) -> int:
+        """Run what is not done of the campaign; returns the exit code.
+
+        Raises:
+            StoppedError: a signal came; everything was handed over.
+            EcrlError: it cannot start, or the results folder can no longer be written.
+        """
+        campaign, probe = requested(request), None
+        with storage(request.paths, resume_command(request.paths)):
+            if not campaign.frozen:
+                campaign, probe = self._checked(campaign)
+            with prefix_lease(request.paths):
+                _freeze(campaign, request)
+                return self._carry_on(campaign, policy, probe)
+
+    def resume(self, paths: CampaignPaths, policy: Policy) -> int:
+        """Continue what is not done; returns the exit code. Raises as `run` does."""
+        campaign = found(paths)
+        with storage(paths, resume_command(paths)), prefix_lease(paths):
+            return self._carry_on(campaign, policy, None)
+
+    def _checked(self, campaign: Campaign) -> tuple[Campaign, Probe]:
+        """Check machine and disk before anything is written; decide the device."""
+        probe = self._probed(campaign)
+        campaign = campaign.on_device(probe.device(campaign.matrix.run.device))
+        estimate = estimated(campaign, {row.suite_id: row for row in campaign.rows()}, Policy(), probe)
+        _check_disk(estimate, campaign)
+        self.confirm(estimate)
+        self.stop.check(_NOTHING_STARTED)
+        return campaign, probe
+
+    def _carry_on(self, campaign: Campaign, policy: Policy, probe: Probe | None) -> int:
+        opened_manifest = opened(campaign, policy, self.observer)
+        if probe is None and to_do(opened_manifest.rows, policy):
+            probe = self._probed(campaign)
+        facts = {} if probe is None else probe.facts
+        launcher = self.launcher(campaign.matrix)
+        schedule = Schedule(campaign, opened_manifest, policy, facts, launcher, self.observer, self.stop)
+        try:
+            schedule.run()
+        finally:
+            launcher.close()
+        if self.stop and schedule.unfinished:
+            raise stopped(self.stop, campaign.paths)
+        return schedule.exit_code
+
+    def _probed(self, campaign: Campaign) -> Probe:
+        self.observer.note("checking data, models and device...")
+        self.stop.check(_NOTHING_STARTED)
+        probe = self.ask(campaign.matrix, self.stop)
+        probe.check(campaign.matrix)
+        return probe
+
+
+_NOTHING_STARTED = "Nothing was started; type the same command again."
+
+
+def resume_command(paths: CampaignPaths) -> str:
+    """The command that continues this campaign from this folder."""
+    results = "" if str(paths.results) == "results" else f" --results {shlex.quote(str(paths.results))}"
+    return f"ecrl matrix resume --prefix {paths.prefix}{results}"
+
+
+def stopped(stop: StopRequest, paths: CampaignPaths) -> StoppedError:
+    """The hand-over: what a signal ends with. The last line is the command to go on with."""
+    assert stop.signum is not None
+    message = f"stopped by {Signals(stop.signum).name}; workers are ended, what was finished is kept. Go on with:\n"
+    return StoppedError(stop.signum, message + resume_command(paths))
+
+
+def _freeze(campaign: Campaign, request: Request) -> None:
+    """Write the frozen matrix, unless it is there with the same content. Call it under the lease."""
+    if request.paths.matrix.is_file():
+        requested(request)  # another ecrl may have frozen it while this one probed: compare again
+        if found(request.paths).matrix == campaign.matrix:
+            return
+    campaign.freeze()  # new, or the same experiment with other [run] options
+
+
+def _check_disk(estimate: Estimate, campaign: Campaign) -> None:
+    if estimate.fits:
+        return
+    needed = (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0)
+    raise EcrlError(
+        f"{campaign.paths.results}: {format_bytes(estimate.free_bytes)} free, expected at least {format_bytes(needed)}"
+        f" for the checkpoints of {estimate.runs_todo} runs. Nothing was started.\n"
+        "Free some space, lower checkpoint.keep, or name a folder on another disk with --results."
+    )

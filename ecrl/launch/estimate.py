@@ -1,0 +1,158 @@
+"""What a campaign would run and roughly cost, before anything is started."""
+
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecrl.launch.campaign import Campaign
+from ecrl.launch.probe import Probe
+from ecrl.launch.schedule import kept
+from ecrl.launch.takeover import Policy, to_do
+from ecrl.records.manifest import Row
+from ecrl.spec.run import RunSpec
+from ecrl.spec.suite import REFERENCE
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run in the order it would run. todo: False if a result that counts is there."""
+
+    spec: RunSpec
+    todo: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Sums over the runs to start. steps: without what failures make replay; replayed_steps: at least, where a
+    failure strikes inside an interval; peak_bytes: what the largest single run needs on disk while it goes on.
+    Bytes are None where the probe does not know the state."""
+
+    suites: int
+    runs: int
+    runs_todo: int
+    steps: int
+    replayed_steps: int
+    checkpoints: int
+    written_bytes: int | None
+    kept_bytes: int | None
+    peak_bytes: int | None
+    free_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk holds every checkpoint that stays, and one more while the last run goes on."""
+        return self.kept_bytes is None or self.kept_bytes + (self.peak_bytes or 0) <= self.free_bytes
+
+    @property
+    def large(self) -> bool:
+        """Whether to ask before starting: many hours, or much of the disk."""
+        return self.runs_todo > 200 or (self.kept_bytes or 0) > self.free_bytes // 2
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Everything `--dry-run` shows."""
+
+    campaign: Campaign
+    rows: list[Row]
+    runs: dict[str, list[PlannedRun]]
+    estimate: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        """The preview as one JSON document."""
+        return {
+            "schema": 1,
+            "prefix": self.campaign.paths.prefix,
+            "device": self.campaign.matrix.run.device,
+            "experiment": self.campaign.experiment_hash,
+            "estimate": {name: getattr(self.estimate, name) for name in Estimate.__dataclass_fields__},
+            "suites": [
+                row.to_json()
+                | {
+                    "runs": [
+                        {
+                            "variant": p.spec.variant,
+                            "seed": p.spec.seed,
+                            "position": p.spec.block_position,
+                            "todo": p.todo,
+                        }
+                        for p in self.runs[row.suite_id]
+                    ]
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def previewed(campaign: Campaign, rows: dict[str, Row], policy: Policy, probe: Probe | None) -> Preview:
+    """Exactly what would run. Without a probe no bytes are estimated."""
+    wanted = set(to_do(rows, policy))
+    runs = {
+        suite.suite_id: [
+            PlannedRun(spec, suite.suite_id in wanted and kept(spec, paths, policy.retry_failed) is None)
+            for spec, paths in campaign.runs(suite)
+        ]
+        for suite in campaign.suites
+    }
+    todo = {
+        suite_id: Counter(planned.spec.variant for planned in of_suite if planned.todo)
+        for suite_id, of_suite in runs.items()
+    }
+    return Preview(campaign, list(rows.values()), runs, _estimated(campaign, rows, todo, probe))
+
+
+def estimated(campaign: Campaign, rows: dict[str, Row], policy: Policy, probe: Probe | None) -> Estimate:
+    """At most what would run: a suite that is not done counts whole. Looks at no run, so that it is quick."""
+    todo = {
+        suite_id: Counter(dict.fromkeys(rows[suite_id].variants, len(rows[suite_id].seeds)))
+        for suite_id in to_do(rows, policy)
+    }
+    return _estimated(campaign, rows, todo, probe)
+
+
+def _estimated(
+    campaign: Campaign, rows: dict[str, Row], todo: dict[str, Counter[str]], probe: Probe | None
+) -> Estimate:
+    keep = campaign.matrix.checkpoint_settings.keep
+    runs = steps = replayed = checkpoints = written = kept_bytes = peak = 0
+    for suite_id, variants in todo.items():
+        row = rows[suite_id]
+        state_bytes = 0 if probe is None else probe.state_bytes[f"{row.dataset}/{row.model}"]
+        boundaries = row.steps // row.checkpoint_every
+        runs += variants.total()
+        steps += row.steps * variants.total()
+        saving = variants.total() - variants[REFERENCE]
+        replayed += saving * sum(_replayed(place, row.checkpoint_every) for place in row.failure_steps)
+        checkpoints += saving * boundaries
+        written += saving * boundaries * state_bytes
+        kept_bytes += saving * min(keep, boundaries) * state_bytes
+        if saving:  # while a run goes on: what it keeps, and every checkpoint being written beside it
+            peak = max(peak, min(keep + row.max_inflight, boundaries) * state_bytes)
+    known = probe is not None
+    return Estimate(
+        suites=len(rows),
+        runs=sum(row.runs_total for row in rows.values()),
+        runs_todo=runs,
+        steps=steps,
+        replayed_steps=replayed,
+        checkpoints=checkpoints,
+        written_bytes=written if known else None,
+        kept_bytes=kept_bytes if known else None,
+        peak_bytes=peak if known else None,
+        free_bytes=_free_bytes(campaign.paths.results.absolute()),
+    )
+
+
+def _replayed(place: int | str, every: int) -> int:
+    """Steps that a failure at this place (`records.strikes.place`) takes back at least."""
+    if isinstance(place, int):
+        return place % every
+    return every if place.endswith(("@staging", "@persist", "@commit")) else 0
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

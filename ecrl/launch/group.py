@@ -1,0 +1,126 @@
+"""Ending processes as a group: whatever a run has started, in whatever session it sits by now.
+
+torchrun puts each rank into a session of its own, so no signal to one group reaches all of them. A run's
+processes are found as descendants of its launcher and by the marker in their environment.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from ecrl.errors import EcrlError
+from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER, marked
+from ecrl.launch.torchrun import EndsInside, Process
+
+GRACE_S = 5.0  # between SIGTERM and SIGKILL
+_POLL_S = 0.02
+_KILL_PATIENCE_S = 30.0  # a process in uninterruptible I/O dies when that ends
+
+
+class ExitWait:
+    """Waits for a run to end, waking at once when it does; where the kernel cannot tell, it sleeps and looks."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        try:
+            # a run inside a process that serves many ends before the process does
+            self._fd: int | None = process.exit_fd() if isinstance(process, EndsInside) else os.pidfd_open(process.pid)
+        except OSError:
+            self._fd = None  # an older kernel
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The exit code, or None if the run still goes on after `timeout_s`."""
+        if self._fd is None:
+            deadline = time.monotonic() + timeout_s
+            while self._process.poll() is None and time.monotonic() < deadline:
+                time.sleep(min(0.005, timeout_s))
+        else:
+            import select
+
+            select.select([self._fd], [], [], timeout_s)
+        return self._process.poll()
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def end_run(process: Process, folder: Path, *, hurry: Callable[[], bool]) -> int:
+    """End a run's launcher, its descendants and everything that carries the run's marker; returns the exit code.
+
+    hurry: asked all the while; True skips the rest of the grace period.
+    """
+    members = _descendants(process.pid) + _processes(marked(RUN_MARKER, folder))
+    _end(members, lambda: _processes(marked(RUN_MARKER, folder)), hurry)
+    return process.wait()
+
+
+def end_leftovers(folder: Path) -> int:
+    """End what a launcher that has exited left behind of its run; returns how many there were."""
+    left = marked(RUN_MARKER, folder)
+    if left:
+        _end(_processes(left), lambda: _processes(marked(RUN_MARKER, folder)), lambda: False)
+    return len(left)
+
+
+def end_orphans(campaign: Path) -> int:
+    """End every process that carries the campaign's marker: workers whose ecrl has died. Returns how many."""
+    pids = marked(CAMPAIGN_MARKER, campaign)
+    if pids:
+        _end(_processes(pids), lambda: _processes(marked(CAMPAIGN_MARKER, campaign)), lambda: False)
+    return len(pids)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        launcher = psutil.Process(pid)
+        return [launcher, *launcher.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _processes(pids: list[int]) -> list[psutil.Process]:
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended since it was listed
+            found.append(psutil.Process(pid))
+    return found
+
+
+def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]], hurry: Callable[[], bool]) -> None:
+    """SIGTERM, wait up to GRACE_S, then SIGKILL until `rest` finds nobody."""
+    if not hurry():
+        _signal(members, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_S
+    while any(map(_alive, members)) and time.monotonic() < deadline and not hurry():
+        time.sleep(_POLL_S)
+    deadline = time.monotonic() + _KILL_PATIENCE_S
+    while left := [p for p in {*members, *rest()} if _alive(p)]:  # who was born meanwhile is found here
+        if time.monotonic() > deadline:
+            pids = ", ".join(str(p.pid) for p in left)
+            raise EcrlError(
+                f"processes {pids} did not end {_KILL_PATIENCE_S:.0f} s after SIGKILL (stuck in I/O?).\n"
+                "End them by hand, then type the resume command."
+            )
+        _signal(left, signal.SIGKILL)
+        time.sleep(_POLL_S)
+
+
+def _signal(members: list[psutil.Process], signum: signal.Signals) -> None:
+    for process in members:
+        with contextlib.suppress(psutil.NoSuchProcess):  # psutil compares start times: a new owner of the pid is safe
+            process.send_signal(signum)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

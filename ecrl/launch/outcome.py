@@ -1,0 +1,152 @@
+"""What became of a run: completed, or failed and why. Reads the records; writes `result.json`, last and atomically."""
+
+import json
+import re
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecrl.launch.tail import Event
+from ecrl.launch.torchrun import WorkerFailed
+from ecrl.records import gates
+from ecrl.records.paths import RunPaths
+from ecrl.records.reader import RunRecord, read_run
+from ecrl.records.schema import RESULT_SCHEMA, Result
+from ecrl.spec.run import RunSpec
+from ecrl.storage.atomic import write_atomic
+
+
+@dataclass
+class Findings:
+    """What the supervisor saw while the run went on, as far as it bears on the outcome."""
+
+    failures: list[tuple[int, int]] = field(default_factory=list)  # (attempt, t) of planned failures
+    errors: list[tuple[int, int, Event]] = field(default_factory=list)
+    refused: list[tuple[int, int, Event]] = field(default_factory=list)
+    workers_failed: list[WorkerFailed] = field(default_factory=list)
+    last_step: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def note(self, attempt: int, rank: int, event: Event) -> None:
+        """Take one event in."""
+        match event["e"]:
+            case "failure":
+                self.failures.append((attempt, event["t"]))
+            case "error":
+                self.errors.append((attempt, rank, event))
+            case "refused":
+                self.refused.append((attempt, rank, event))
+            case "step":
+                self.last_step[attempt, rank] = event["s"]
+
+    def crash(self) -> tuple[int, int, Event] | None:
+        """The first error that no planned failure explains, else the first refusal.
+
+        A rank that loses a peer to a planned failure ends with an error of its own: it comes after the failure,
+        in the same attempt, and is no crash.
+        """
+        own = [e for e in self.errors if not any(a == e[0] and t <= e[2]["t"] for a, t in self.failures)]
+        return min(own or self.refused, key=lambda found: found[2]["t"], default=None)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the launcher ended: its exit code, and why ecrl ended it, if it did (a timeout)."""
+
+    exit_code: int
+    reason: str = ""
+
+
+def judged(
+    spec: RunSpec, paths: RunPaths, findings: Findings, ending: Ending, started_at: str, finished_at: str
+) -> Result:
+    """Decide the outcome from the records."""
+    record = read_run(paths)
+    decided = gates.gates(record, ending.exit_code)
+    reason, log = "", paths.torchrun_log
+    if ending.reason:
+        reason = ending.reason
+    elif (crash := findings.crash()) is not None:
+        reason, log = _crash_reason(crash, findings, paths)
+    elif ending.exit_code != 0:
+        reason, log = _exit_reason(ending.exit_code, findings, record, paths)
+    elif decided["C1"]["passed"] is not True:
+        reason = f"not what was planned: {decided['C1']['evidence']}"
+    return {
+        "schema": RESULT_SCHEMA,
+        "run_hash": spec.hash,
+        "outcome": "failed" if reason else "completed",
+        "reason": reason,
+        "log": str(log.relative_to(paths.folder)),
+        "exit_code": ending.exit_code,
+        "wall_s": _wall_s(record),
+        "restarts": gates.restarts(record),
+        "failures_planned": len(spec.failures),
+        "failures_fired": len(gates.fired(record)),
+        "gates": decided,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "machine": {},
+    }
+
+
+def write(result: Result, machine: dict[str, Any], paths: RunPaths) -> Result:
+    """Write `result.json` with the machine's facts."""
+    whole: Result = {**result, "machine": machine}
+    write_atomic(paths.result, json.dumps(whole, indent=1, allow_nan=False).encode())
+    return whole
+
+
+def _crash_reason(crash: tuple[int, int, Event], findings: Findings, paths: RunPaths) -> tuple[str, Path]:
+    attempt, rank, event = crash
+    if event["e"] == "refused":
+        # The rank that died left no error: the launcher is the one that saw it go.
+        failed = next(iter(findings.workers_failed[max(attempt - 1, 0) :]), None)
+        if failed is None:
+            return event["reason"], paths.torchrun_log
+        return _died(failed, attempt - 1, findings, paths)
+    text = f"{event['type']}: {event['message']}".strip().rstrip(":")
+    return f"{_one_line(text)} (rank {rank}, {_where(findings, attempt, rank)})", _stderr_log(paths, attempt, rank)
+
+
+def _exit_reason(exit_code: int, findings: Findings, record: RunRecord, paths: RunPaths) -> tuple[str, Path]:
+    if findings.workers_failed:
+        return _died(findings.workers_failed[-1], max(record.attempts, default=0), findings, paths)
+    if record.events:
+        return f"torchrun ended with exit code {exit_code}", paths.torchrun_log
+    lines = [line for line in _text(paths.torchrun_log).splitlines() if line.strip()]
+    said = _one_line(lines[-1]) if lines else "it said nothing"
+    return f"no worker started, torchrun ended with exit code {exit_code}: {said}", paths.torchrun_log
+
+
+def _died(failed: WorkerFailed, attempt: int, findings: Findings, paths: RunPaths) -> tuple[str, Path]:
+    rank = failed.local_rank
+    how = f"exit code {failed.exitcode}"
+    if failed.exitcode < 0:
+        how = signal.Signals(-failed.exitcode).name
+    where = _where(findings, attempt, rank)
+    return f"rank {rank} died unplanned: {how} ({where})", _stderr_log(paths, attempt, rank)
+
+
+def _where(findings: Findings, attempt: int, rank: int) -> str:
+    step = findings.last_step.get((attempt, rank))
+    return "before its first step" if step is None else f"after step {step}"
+
+
+def _stderr_log(paths: RunPaths, attempt: int, rank: int) -> Path:
+    """What a rank wrote to stderr, in the folder that torchrun chose; torchrun's own log if there is nothing."""
+    found = sorted(paths.logs.glob(f"*/attempt_{attempt}/{rank}/stderr.log"))
+    return found[-1] if found and found[-1].stat().st_size else paths.torchrun_log
+
+
+def _wall_s(record: RunRecord) -> float:
+    stamps: dict[str, int] = {event["e"]: event["t"] for event in record.launcher}
+    return round((stamps["exit"] - stamps["spawn"]) / 1e9, 6)
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)[:300]
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""

@@ -1,0 +1,121 @@
+"""What this machine can run, asked of `python -m ecrl.worker.probe`, and what that means for a matrix."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ecrl.errors import DataMissingError, EcrlError
+from ecrl.launch.signals import StopRequest
+from ecrl.spec.matrix import Matrix
+
+PROBE_COMMAND = (sys.executable, "-m", "ecrl.worker.probe")
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The probe's answer. facts: versions and GPUs, recorded with every result; state_bytes: one checkpoint of
+    "<dataset>/<model>", all ranks together."""
+
+    facts: dict[str, Any]
+    gpus: tuple[str, ...]
+    datasets: dict[str, dict[str, Any]]
+    state_bytes: dict[str, int]
+
+    def device(self, wanted: str) -> str:
+        """`auto` decided: cuda where there is a GPU."""
+        return ("cuda" if self.gpus else "cpu") if wanted == "auto" else wanted
+
+    def check(self, matrix: Matrix) -> None:
+        """Raise what keeps the matrix from running here, before anything is started.
+
+        Raises:
+            DataMissingError: a data set is missing or damaged.
+            EcrlError: no GPU, or fewer than ranks.
+        """
+        missing = [told["error"] for told in self.datasets.values() if not told["ok"]]
+        if missing:
+            raise DataMissingError("\n".join(missing))
+        if self.device(matrix.run.device) != "cuda":
+            return
+        nproc, chosen, usable = matrix.train_settings.nproc, matrix.run.gpus, len(self.gpus)
+        if not self.gpus:
+            raise EcrlError("--device: found cuda, but PyTorch sees no GPU. Type --device cpu, or check nvidia-smi.")
+        if usable < len(chosen):
+            listed = ",".join(map(str, chosen))
+            raise EcrlError(
+                f"--gpus: found {listed}, but PyTorch sees {usable} of them. nvidia-smi -L lists what is here."
+            )
+        if nproc > usable:
+            raise EcrlError(
+                f"--nproc: found {nproc} ranks for {usable} GPU{'' if usable == 1 else 's'}, expected a GPU for each"
+                f" rank. Type --nproc {usable}, or --device cpu."
+            )
+
+
+def ask(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_COMMAND) -> Probe:
+    """Run the probe (about three seconds, most of them PyTorch's import).
+
+    Raises:
+        EcrlError: PyTorch cannot be imported, or the probe failed.
+        StoppedError: a signal came.
+    """
+    request = {
+        "datasets": matrix.matrix.datasets,
+        "models": matrix.matrix.models,
+        "optimizer": matrix.train_settings.optimizer,
+        "data_root": matrix.run.data_root,
+        "device": matrix.run.device,
+    }
+    environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
+    if matrix.run.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, matrix.run.gpus))  # as the runs will have it
+    out, errors, code = _answered(command, json.dumps(request), environment, stop)
+    if code != 0:
+        raise EcrlError(_explained(errors, code))
+    try:
+        told = json.loads(out)
+        rest = {k: v for k, v in told.items() if k not in ("datasets", "state_bytes")}
+        return Probe(rest, tuple(told["gpus"]), told["datasets"], told["state_bytes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RuntimeError(f"the probe answered {out[:500]!r}") from error
+
+
+def _answered(
+    command: Sequence[str], request: str, environment: dict[str, str], stop: StopRequest
+) -> tuple[str, str, int]:
+    """stdout, stderr and exit code; in a session of its own so that Ctrl-C is ours to handle."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            to_send: str | None = request
+            while True:
+                try:
+                    out, errors = process.communicate(to_send, timeout=_POLL_S)
+                    return out, errors, process.returncode
+                except subprocess.TimeoutExpired:
+                    to_send = None  # communicate remembers what is left of it
+                    stop.check("Nothing was started; type the same command again.")
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself, which is the rule
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _explained(errors: str, code: int) -> str:
+    lines = [line for line in errors.splitlines() if line.strip()] or ["(it said nothing)"]
+    if "ModuleNotFoundError: No module named 'torch" in errors or "ImportError" in lines[-1]:
+        return (
+            f"torchrun cannot start: {sys.executable} cannot import PyTorch ({lines[-1].strip()}).\n"
+            "Expected torch and torchvision beside ecrl. Type: pip install torch torchvision"
+        )
+    command = "python -m ecrl.worker.probe"
+    return f"`{command}` ended with exit code {code}: {lines[-1].strip()}\nExpected it to describe this machine."

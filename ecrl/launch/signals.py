@@ -1,0 +1,62 @@
+"""Signals ask; the loop that owns the workers answers. A handler only sets a flag."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ecrl.errors import EcrlError
+
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StoppedError(EcrlError):
+    """ecrl was asked to stop and handed over cleanly; exits with 128 + the signal's number."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+class StopRequest:
+    """What signals have asked for so far. `signum`: the first one; `now`: a second one came, do not be gentle."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self.now = False
+
+    def __bool__(self) -> bool:
+        return self.signum is not None
+
+    def ask(self, signum: int) -> None:
+        """Record a signal. A repeated SIGHUP (a terminal sends several) is no second request."""
+        if self.signum is None:
+            self.signum = signum
+        elif signum != signal.SIGHUP:
+            self.now = True
+
+    def check(self, hint: str) -> None:
+        """Raise `StoppedError` if asked to stop; for the stretches in which nothing is running yet."""
+        if self.signum is not None:
+            raise StoppedError(self.signum, f"stopped by {signal.Signals(self.signum).name}. {hint}")
+
+
+@contextmanager
+def handled() -> Iterator[StopRequest]:
+    """Turn SIGINT, SIGTERM and SIGHUP into a `StopRequest` while the block runs.
+
+    An ignored SIGHUP stays ignored: that is what nohup asks for, and workers have sessions of their own.
+    """
+    request = StopRequest()
+
+    def note(signum: int, _frame: FrameType | None) -> None:
+        request.ask(signum)
+
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    taken = [signum for signum in HANDLED if not (ignored and signum == signal.SIGHUP)]
+    before = {signum: signal.signal(signum, note) for signum in taken}
+    try:
+        yield request
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,156 @@
+"""One run: start its launcher, follow its records, end it when it must end, and write down what became of it."""
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecrl.launch import outcome
+from ecrl.launch.group import ExitWait, end_leftovers, end_run
+from ecrl.launch.outcome import Ending, Findings
+from ecrl.launch.progress import Observer, RunProgress
+from ecrl.launch.signals import StopRequest
+from ecrl.launch.tail import EventTail, FileTail
+from ecrl.launch.torchrun import Launcher
+from ecrl.records import machine
+from ecrl.records.clock import now_ns, real_minus_boot_ns
+from ecrl.records.manifest import utc_now
+from ecrl.records.paths import RunPaths
+from ecrl.records.recorder import Recorder
+from ecrl.records.schema import Result
+from ecrl.spec.run import RunSpec
+
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """Runs runs. facts: what the probe told about this machine, kept with every result; timeout_s: a run that
+    takes longer is ended and failed."""
+
+    launcher: Launcher
+    campaign: Path
+    observer: Observer
+    stop: StopRequest
+    facts: dict[str, Any] = field(default_factory=dict)
+    timeout_s: float | None = None
+
+    def run(self, spec: RunSpec, paths: RunPaths) -> Result | None:
+        """Run `spec` in its (new) folder. None: a signal asked to stop; the workers are gone and there is no result.
+
+        Raises:
+            OSError: the folder cannot be written; the workers are gone.
+        """
+        started_at, pressure = utc_now(), machine.pressure()
+        paths.logs.mkdir(parents=True)
+        spec.write(paths.spec)
+        findings = Findings()
+        ending = self._supervised(spec, paths, findings)
+        if ending is None:
+            return None
+        result = outcome.judged(spec, paths, findings, ending, started_at, utc_now())
+        facts = machine.facts() | self.facts | {"pressure_before": pressure, "pressure_after": machine.pressure()}
+        return outcome.write(result, facts, paths)
+
+    def _supervised(self, spec: RunSpec, paths: RunPaths, findings: Findings) -> Ending | None:
+        recorder = Recorder(paths.launcher_events)
+        spawned = now_ns()
+        with paths.torchrun_log.open("wb") as log:
+            process = self.launcher.start(spec, paths, self.campaign, log)
+        recorder.event("spawn", t=spawned, pid=process.pid, command=self.launcher.command(spec, paths))
+        watch = _Watch(self, spec, paths, findings, recorder)
+        exit_wait = ExitWait(process)
+        try:
+            reason: str | None = None
+            while (code := exit_wait.wait(_POLL_S)) is None and reason is None:
+                reason = watch.look()
+            interrupted = code is None and bool(self.stop)  # a run that ended by itself keeps its result
+            if code is None:
+                code = end_run(process, paths.folder, hurry=lambda: self.stop.now)
+            reaped = now_ns()
+            end_leftovers(paths.folder)
+            watch.last_look()
+            recorder.event("exit", t=reaped, code=code)
+        finally:
+            if process.poll() is None:  # an error of ours (a full disk, a bug) must not leave workers behind
+                end_run(process, paths.folder, hurry=lambda: True)
+            exit_wait.close()
+            watch.close()
+            recorder.close()
+        return None if interrupted else Ending(code, reason or "")
+
+
+class _Watch:
+    """Follows a run's records and torchrun's log, and decides when to end it."""
+
+    def __init__(
+        self, supervisor: Supervisor, spec: RunSpec, paths: RunPaths, findings: Findings, recorder: Recorder
+    ) -> None:
+        self._supervisor = supervisor
+        self._spec = spec
+        self._findings = findings
+        self._recorder = recorder
+        self._events = EventTail(paths)
+        self._log = FileTail(paths.torchrun_log)
+        self._progress = RunProgress(total=spec.train.steps)
+        self._begun = time.monotonic()
+
+    def look(self) -> str | None:
+        """Take in what is new. A text: end the run ('' where the records or the signal say why)."""
+        self._take_in()
+        self._show()
+        if self._supervisor.stop:
+            return ""
+        if self._findings.crash() is not None:
+            # The victim of a planned failure writes before it dies, the survivors' errors come after; but its
+            # file may have been read before it wrote. Look again before calling an error a crash.
+            self._take_in()
+            if self._findings.crash() is not None:
+                return ""
+        timeout_s = self._supervisor.timeout_s
+        if timeout_s is not None and time.monotonic() - self._begun > timeout_s:
+            return (
+                f"not done after {timeout_s:g} s (--timeout), at step {self._progress.step} of {self._progress.total}"
+            )
+        return None
+
+    def last_look(self) -> None:
+        """Take in what was written up to the end."""
+        self._take_in()
+        self._show()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._events.close()
+        self._log.close()
+
+    def _show(self) -> None:
+        self._supervisor.observer.run_progress(self._spec, self._progress)
+
+    def _take_in(self) -> None:
+        for attempt, rank, event in self._events.read():
+            self._findings.note(attempt, rank, event)
+            self._progress.note(attempt, rank, event)
+        for line in self._log.lines():
+            failed = self._supervisor.launcher.failure(line.decode(errors="replace"))
+            if failed is not None:
+                self._findings.workers_failed.append(failed)
+                # The instant it was reported, on the records' clock; if the line has none, the instant it was seen.
+                t = None if failed.unix_ns is None else failed.unix_ns - real_minus_boot_ns()
+                self._recorder.event("worker_failed", t=t, local_rank=failed.local_rank, exitcode=failed.exitcode)
+
+
+def set_aside(paths: RunPaths) -> Path | None:
+    """Move the leftovers of a run out of the way, keeping everything but its checkpoints. None: there are none."""
+    folder = paths.folder
+    if not folder.exists():
+        return None
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.aside-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    checkpoints = RunPaths(aside).checkpoints
+    if checkpoints.exists():
+        shutil.rmtree(checkpoints)
+    return aside

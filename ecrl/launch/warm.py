@@ -1,0 +1,129 @@
+"""torchrun kept warm: one agent process that serves run after run, its ranks forked with everything imported.
+
+The orchestrator knows the agent's command line and one socket (the agent's stdin): a run is asked for with one
+JSON line, and its end is told with one. The agent dies with a run that is ended by force, and is made anew
+for the next one; it ends when the socket is closed, so it cannot outlive this process for longer than a run.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from ecrl.launch.group import end_run
+from ecrl.launch.liveness import RUN_MARKER
+from ecrl.launch.torchrun import Process, Torchrun
+from ecrl.records.paths import RunPaths
+from ecrl.spec.run import RunSpec
+
+# Shown by /proc for every process of the agent until a rank writes its run's folder over it: no path is longer.
+PLACE_FOR_MARKER = "-" * 4096
+_GRACE_S = 5.0  # between closing the socket and SIGTERM
+
+
+class WarmRun:
+    """One run inside an agent, as `subprocess.Popen` shows one inside a process of its own."""
+
+    def __init__(self, agent: "subprocess.Popen[bytes]", replies: socket.socket) -> None:
+        self.pid = agent.pid
+        self._agent = agent
+        self._replies = replies
+        self._heard = b""
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """The run's exit code, or None while it goes on. An agent that died ends its run."""
+        if self._code is None:
+            self._hear(0.0)
+        return self._code
+
+    def wait(self) -> int:
+        """Wait for the run's end."""
+        while self._code is None:
+            self._hear(None)
+        return self._code
+
+    def exit_fd(self) -> int:
+        """A descriptor that is readable once the run has ended."""
+        return os.dup(self._replies.fileno())
+
+    def _hear(self, timeout_s: float | None) -> None:
+        self._replies.settimeout(timeout_s)
+        try:
+            data = self._replies.recv(4096)
+        except (BlockingIOError, TimeoutError):
+            return
+        except ConnectionError:
+            data = b""
+        self._heard += data
+        if self._heard.endswith(b"\n"):
+            self._code = int(json.loads(self._heard)["code"])
+        elif not data:
+            self._code = self._agent.wait() or 1  # whatever it says, it did not end its run
+
+
+@dataclass
+class WarmTorchrun(Torchrun):
+    """torchrun as it is for runs that ask for `cold`, an agent of its own for those that ask for `warm`."""
+
+    _agent: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+    _control: socket.socket | None = field(default=None, init=False)
+    _environment: dict[str, str] = field(default_factory=dict, init=False)
+
+    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+        """For a warm run, the command with which one can be made by hand: the agent reads the rest from stdin."""
+        if spec.train.launcher == "cold":
+            return super().command(spec, paths)
+        return [sys.executable, "-m", "ecrl.worker.warm"]
+
+    def start(self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]) -> Process:
+        """Start a run: in a new torchrun, or in the agent, which is started first where there is none."""
+        if spec.train.launcher == "cold":
+            return super().start(spec, paths, campaign, log)
+        environment = self.environment(spec, paths, campaign) | {RUN_MARKER: PLACE_FOR_MARKER}
+        if self._agent is not None and (self._agent.poll() is not None or environment != self._environment):
+            self.close()
+        order = {
+            "folder": str(paths.folder),
+            "log": str(paths.torchrun_log),
+            "environment": {RUN_MARKER: str(paths.folder)},
+            "torchrun": ["--start-method", "forkserver", *self.arguments(spec, paths)],
+        }
+        if self._agent is None:
+            self._start_agent(spec, paths, environment, log)
+        assert self._agent is not None
+        assert self._control is not None
+        with contextlib.suppress(ConnectionError):  # died since: its run hears of it, and ends
+            self._control.settimeout(None)
+            self._control.sendall(json.dumps(order).encode() + b"\n")
+        return WarmRun(self._agent, self._control)
+
+    def _start_agent(self, spec: RunSpec, paths: RunPaths, environment: dict[str, str], log: IO[bytes]) -> None:
+        self._control, its_end = socket.socketpair()
+        with its_end:
+            self._agent = subprocess.Popen(
+                self.command(spec, paths),
+                stdin=its_end.fileno(),
+                stdout=log,  # until it is told the log of its first run
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        self._environment = environment
+
+    def close(self) -> None:
+        """End the agent, if there is one; no run may be going on."""
+        agent, control = self._agent, self._control
+        self._agent = self._control = None
+        if control is not None:
+            control.close()
+        if agent is not None:
+            try:
+                agent.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                end_run(agent, Path(PLACE_FOR_MARKER), hurry=lambda: False)

@@ -1,0 +1,82 @@
+"""An append-only file of checksummed JSON records: `<crc32, 8 hex> <byte length> <json>` and a newline, each durable
+before `append` returns. A torn or damaged line costs that line and nothing else."""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ecrl.storage.atomic import fsync_dir, write_all
+
+
+def frame(record: Mapping[str, Any]) -> bytes:
+    """The journal line of a record."""
+    body = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
+    return f"{zlib.crc32(body):08x} {len(body)} ".encode() + body + b"\n"
+
+
+def unframe(line: bytes) -> dict[str, Any] | None:
+    """The record of a line (newline included), or None if it is torn or damaged."""
+    crc, _, rest = line.partition(b" ")
+    length, _, body = rest.partition(b" ")
+    whole = body.endswith(b"\n") and length.isdigit() and len(body) == int(length) + 1
+    if not whole or f"{zlib.crc32(body[:-1]):08x}".encode() != crc:
+        return None
+    record = json.loads(body)
+    return record if isinstance(record, dict) else None
+
+
+def read(path: Path, warnings: list[str]) -> list[dict[str, Any]]:
+    """Every whole record in order; dropped lines are named in `warnings`. An absent journal is an empty one."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    records = []
+    for number, line in enumerate(data.splitlines(keepends=True), start=1):
+        if (record := unframe(line)) is not None:
+            records.append(record)
+        elif line.strip():
+            warnings.append(f"{path.name}: line {number} is torn or damaged and was dropped")
+    return records
+
+
+class Journal:
+    """The writer's side. Opened by the first `append`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def append(self, line: bytes) -> None:
+        """Add one framed line and make it durable.
+
+        Raises:
+            OSError: disk full or not writable; nothing of the line stays behind.
+        """
+        fd = self._opened()
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            line = b"\n" + line  # a line that another process left torn must not take this one with it
+        try:
+            write_all(fd, line)
+        except OSError:
+            os.ftruncate(fd, size)
+            raise
+        os.fsync(fd)
+
+    def close(self) -> None:
+        """Close the file; every line in it is durable already."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _opened(self) -> int:
+        if self._fd is None:
+            new = not self.path.exists()
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            if new:
+                fsync_dir(self.path.parent)
+        return self._fd

@@ -1,0 +1,248 @@
+"""The command line: help, options and their sources, exit codes, what goes to stdout and what to stderr."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ecrl.cli.app import app
+from ecrl.errors import EcrlError
+from ecrl.launch import control as control_module
+from ecrl.launch.control import Control
+from ecrl.records import manifest
+from ecrl.records.paths import CampaignPaths
+from tests.unit.launch import stand_in
+from tests.unit.launch.stand_in import MATRIX, StandIn, request
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own, no environment names, and stand-ins for probe and torchrun."""
+    for name in (
+        "MATRIX_PREFIX",
+        "PROFILE",
+        "SEEDS_CSV",
+        "CHECKPOINT_EVERY_CSV",
+        "DATASETS_CSV",
+        "MODELS_CSV",
+        "NPROC",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.toml").write_text(MATRIX)
+    return tmp_path
+
+
+@pytest.fixture
+def launcher(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    launcher = StandIn()
+
+    class WithStandIns(Control):
+        def __init__(self, observer: Any, stop: Any, confirm: Any = lambda _: None) -> None:
+            super().__init__(observer, stop, confirm, stand_in.answer, lambda _: launcher)
+
+    monkeypatch.setattr(control_module, "Control", WithStandIns)
+    return launcher
+
+
+def ecrl(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(app, ["matrix", *arguments], env=environment)
+
+
+def failed(*arguments: str, **environment: str) -> EcrlError:
+    error = ecrl(*arguments, **environment).exception
+    assert isinstance(error, EcrlError), error
+    return error
+
+
+def program(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "ecrl", *arguments]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=50)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["matrix"], *(["matrix", name] for name in ("run", "plan", "resume", "status", "list"))],
+)
+def test_dash_h_works_everywhere(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, [*arguments, "-h"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["matrx"], "Did you mean 'matrix'?"),
+        (["matrix", "stauts"], "Did you mean 'status'?"),
+        (["matrix", "run", "--prefx", "x"], "--prefix"),
+        (["matrix", "run", "--prefix", "x", "--nproc", "two"], "--nproc"),
+        (["matrix", "status"], "--prefix"),
+    ],
+)
+def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], hint: str) -> None:
+    done = program(*arguments)
+    assert done.returncode == 2
+    assert hint in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--prefix", "a/b", "m.toml"], "--prefix: found 'a/b', expected letters"),
+        (["run", "--prefix", "x"], "MATRIX.toml: found none"),
+        (["run", "--prefix", "x", "absent.toml"], "absent.toml: no such matrix file"),
+        (["run", "--prefix", "x", "m.toml", "--device", "tpu"], "--device: run.device: found 'tpu', expected 'auto'"),
+        (["run", "--prefix", "x", "m.toml", "--timeout", "soon"], "--timeout: found 'soon', expected a duration"),
+        (["run", "--prefix", "x", "m.toml", "--nproc", "0"], "--nproc: train.nproc: found 0"),
+        (["plan", "--prefix", "x", "m.toml", "--seeds", "1,x"], "--seeds: matrix.seeds.1: found 'x'"),
+        (["resume", "--prefix", "x"], "no campaign 'x' in results/"),
+        (["status", "--prefix", "x"], "no campaign 'x' in results/"),
+    ],
+)
+def test_bad_input_exits_2_says_what_was_found_and_writes_nothing(
+    here: Path, arguments: list[str], message: str
+) -> None:
+    error = failed(*arguments)
+    assert error.exit_code == 2
+    assert message in str(error)
+    assert not (here / "results").exists()
+
+
+def test_environment_names_stand_in_for_flags_and_errors_name_the_source() -> None:
+    assert "SEEDS_CSV: matrix.seeds.0: found 'x'" in str(failed("run", "--prefix", "x", "m.toml", SEEDS_CSV="x"))
+    assert "--seeds: matrix.seeds.0: found 'y'" in str(
+        failed("run", "--prefix", "x", "m.toml", "--seeds", "y", SEEDS_CSV="x")
+    )
+    assert "NPROC: train.nproc: found 0" in str(failed("run", "m.toml", MATRIX_PREFIX="x", NPROC="0"))
+    assert "unknown dataset 'nois'" in str(failed("run", "m.toml", "--prefix", "x", DATASETS_CSV="nois"))
+
+
+def test_dry_run_shows_the_runs_in_order_and_the_sums(launcher: StandIn, here: Path) -> None:
+    result = ecrl("run", "--prefix", "x", "--dry-run", "m.toml", "--seeds", "1,2")
+    assert result.exit_code == 0, result.stderr
+    assert "12 of 12 runs to start; 72 steps" in result.stdout
+    assert result.stdout.count("overlapped") == 4
+    assert launcher.started == []
+    assert not (here / "results").exists()
+
+
+def test_dry_run_json_is_one_document_with_the_same_content(launcher: StandIn) -> None:
+    result = ecrl("run", "--prefix", "x", "--dry-run", "--json", "m.toml")
+    told = json.loads(result.stdout)
+    assert (told["schema"], told["prefix"], told["device"]) == (1, "x", "cpu")
+    assert told["estimate"]["runs_todo"] == 6
+    ecrl("run", "--prefix", "x", "m.toml")
+    planned = [f"{s['failure_label']}/{r['variant']}" for s in told["suites"] for r in s["runs"]]
+    assert launcher.started == planned
+
+
+def test_run_ends_with_counts_and_the_next_command_on_stderr_and_data_on_stdout(launcher: StandIn) -> None:
+    result = ecrl("run", "--prefix", "x", "m.toml", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["counts"]["completed"] == 2
+    assert "checking data, models and device" in result.stderr
+    assert "run 1/6" in result.stderr
+    assert "restart 1, after step" in result.stderr
+    assert result.stderr.splitlines()[-1] == "Tables and report: ecrl report --prefix x"
+    again = ecrl("run", "--prefix", "x")
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert "2 skipped_exists" in again.stderr
+    assert len(launcher.started) == 6
+
+
+def test_some_failed_exits_4_and_status_shows_reason_and_log(launcher: StandIn) -> None:
+    launcher.behaviours["late/blocking"] = "crash"
+    assert ecrl("run", "--prefix", "x", "m.toml").exit_code == 4
+    shown = ecrl("status", "--prefix", "x")
+    assert shown.exit_code == 0
+    assert "RuntimeError: boom (rank 1, after step 3)" in shown.stdout
+    log = next(line for line in shown.stdout.splitlines() if "log:" in line).split("log: ")[1]
+    assert Path(log).is_file()
+    assert "ecrl matrix resume --prefix x --retry-failed" in shown.stderr
+    told = json.loads(ecrl("status", "--prefix", "x", "--json").stdout)
+    assert [suite["status"] for suite in told["suites"]] == ["completed", "failed"]
+    assert tuple(told["suites"][0]) == manifest.COLUMNS
+    launcher.behaviours.clear()
+    assert ecrl("resume", "--prefix", "x").exit_code == 4
+    assert ecrl("resume", "--prefix", "x", "--retry-failed").exit_code == 0
+
+
+@pytest.mark.usefixtures("launcher")
+def test_list_shows_every_prefix_with_its_counts() -> None:
+    assert "no campaign in results/ yet" in ecrl("list").stderr
+    ecrl("plan", "--prefix", "one", "m.toml")
+    ecrl("run", "--prefix", "two", "m.toml", "--failures", "late")
+    lines = ecrl("list").stdout.splitlines()
+    assert lines[1].split() == ["prefix", "suites", "pending", "completed"]
+    assert [line.split() for line in lines[2:]] == [["one", "2", "2", "0"], ["two", "1", "0", "1"]]
+    told = json.loads(ecrl("list", "--json").stdout)
+    assert [(c["prefix"], c["counts"]["pending"]) for c in told["prefixes"]] == [("one", 2), ("two", 0)]
+
+
+def test_plan_says_how_to_start(launcher: StandIn) -> None:
+    result = ecrl("plan", "--prefix", "x", "m.toml", "--results", "elsewhere")
+    assert result.stderr.splitlines()[-1] == "ecrl matrix resume --prefix x --results elsewhere"
+    assert launcher.started == []
+    assert ecrl("resume", "--prefix", "x", "--results", "elsewhere").exit_code == 0
+    assert len(launcher.started) == 6
+
+
+def test_a_running_suite_whose_ecrl_is_gone_is_said_to_be(launcher: StandIn) -> None:
+    ecrl("plan", "--prefix", "x", "m.toml")
+    from ecrl.launch.liveness import this_process
+
+    written = manifest.Manifest.open(CampaignPaths(Path("results"), "x"))
+    gone = dataclasses.replace(this_process(), start_ticks=1)
+    written.record(next(iter(written.rows)), status="running", owner=gone)
+    written.close()
+    assert "its ecrl is gone. Type: ecrl matrix resume --prefix x" in ecrl("status", "--prefix", "x").stdout
+    assert launcher.started == []
+
+
+def test_a_manifest_edited_into_nonsense_exits_2_everywhere(launcher: StandIn) -> None:
+    ecrl("plan", "--prefix", "x", "m.toml")
+    path = CampaignPaths(Path("results"), "x").manifest
+    path.write_text(path.read_text().replace(",pending,", ",donne,", 1))
+    for arguments in (["status"], ["resume"], ["run"], ["list"]):
+        where = [] if arguments == ["list"] else ["--prefix", "x"]
+        error = failed(*arguments, *where)
+        assert error.exit_code == 2
+        assert "row 1, column status: found 'donne'" in str(error)
+    assert launcher.started == []
+
+
+def test_results_that_cannot_be_made_exit_2(launcher: StandIn, here: Path) -> None:
+    (here / "results").write_text("a file")
+    error = failed("run", "--prefix", "x", "m.toml")
+    assert error.exit_code == 2
+    assert "results" in str(error)
+    assert launcher.started == []
+
+
+def test_without_torch_nothing_starts(here: Path) -> None:
+    (here / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
+    done = program("matrix", "run", "--prefix", "x", "m.toml", PYTHONPATH=str(here))
+    assert done.returncode == 2
+    assert "torchrun cannot start" in done.stderr
+    assert "pip install torch" in done.stderr
+    assert not (here / "results").exists()
+
+
+def test_version_and_main_module() -> None:
+    assert program("--version").stdout.startswith("ecrl ")
+
+
+def test_a_closed_stdout_or_stderr_is_no_traceback(here: Path) -> None:
+    stand_in.control(StandIn()).plan(request(here / "results"))
+    command = f"{sys.executable} -m ecrl matrix status --prefix exp 2>&1 | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=50)
+    assert "Traceback" not in done.stderr

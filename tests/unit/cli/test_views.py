@@ -1,0 +1,120 @@
+"""What is shown while a campaign runs: on a terminal and off it."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from ecrl.cli import messages
+from ecrl.cli.messages import LastingStderr, plain_table
+from ecrl.cli.plain import PlainView
+from ecrl.cli.view import LiveView, eta, print_table
+from ecrl.launch.campaign import Campaign, requested
+from ecrl.launch.progress import Observer, RunProgress, Totals
+from ecrl.launch.takeover import Policy
+from ecrl.records.schema import Result
+from tests.unit.launch.stand_in import StandIn, control, request
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Campaign:
+    return requested(request(tmp_path / "results")).on_device("cpu")
+
+
+def result(outcome: str) -> Result:
+    return {
+        "schema": 1, "run_hash": "h", "outcome": outcome, "reason": "RuntimeError: boom (rank 1, after step 3)",
+        "log": "logs/x", "exit_code": 0, "wall_s": 12.0, "restarts": 1, "failures_planned": 1, "failures_fired": 1,
+        "gates": {}, "started_at": "", "finished_at": "", "machine": {},
+    }  # fmt: skip
+
+
+def watched(view: Observer, campaign: Campaign) -> None:
+    row, (spec, _) = campaign.rows()[0], next(campaign.runs(campaign.suites[0]))
+    totals = Totals(suites=2, runs=6, left_s=60.0, run_s=12.0)
+    progress = RunProgress(total=6, step=3, furthest=4, doing="replaying", loss=1.5, restarts=1, saved=1)
+    view.note("a word")
+    view.suite_started(row, totals)
+    view.run_started(spec, totals)
+    view.run_progress(spec, progress)
+    view.run_finished(spec, result("failed"), "results/x/log", totals)
+    view.suite_finished(row, totals)
+
+
+def test_off_a_terminal_every_change_is_one_line(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+    watched(PlainView(), campaign)
+    out, errors = capsys.readouterr()
+    assert out == ""
+    assert "run 1/6" in errors
+    assert "(about 1 m 00 s left after it)" in errors
+    assert "restart 1, after step 4/6" in errors
+    assert "FAILED: RuntimeError: boom (rank 1, after step 3)\n  log: results/x/log" in errors
+    assert "\x1b" not in errors
+    assert "\r" not in errors
+
+
+def test_on_a_terminal_all_there_is_to_know_fits_80_columns(campaign: Campaign) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None, record=True)
+    view = LiveView(Live(Text(""), console=console, auto_refresh=False))
+    watched(view, campaign)
+    row, (spec, _) = campaign.rows()[0], next(campaign.runs(campaign.suites[0]))
+    progress = RunProgress(total=6, step=3, furthest=4, doing="replaying", loss=1.5, restarts=1, saved=1)
+    with console.capture() as captured:
+        console.print(view._drawing(spec, progress, row, Totals(suites=2, runs=6, left_s=60.0, run_s=12.0)))
+    shown = captured.get()
+    for part in (
+        "suite 1/2",
+        "0/6 runs, ETA 1 m 12 s",
+        "step 3/6",
+        "replaying",
+        "loss 1.5",
+        "1 checkpoint",
+        "1 restart",
+    ):
+        assert part in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "FAILED" in console.export_text()
+
+
+def test_an_eta_is_only_as_good_as_what_was_measured() -> None:
+    progress = RunProgress(total=6)
+    assert eta(progress, Totals(1), 5.0) == "ETA unknown yet"
+    assert eta(progress, Totals(1, left_s=0.0), 5.0) == "ETA unknown yet"
+    assert eta(progress, Totals(1, run_s=15.0), 5.0) == "this run 10.0 s more"
+    assert eta(progress, Totals(1, left_s=100.0, run_s=15.0), 20.0) == "ETA 1 m 40 s"
+
+
+def test_a_reader_that_has_gone_costs_no_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    silenced: list[int] = []
+    monkeypatch.setattr("sys.stderr", Gone())
+    monkeypatch.setattr(messages.os, "dup2", lambda _, fd: silenced.append(fd))  # type: ignore[attr-defined]
+    LastingStderr().write("nobody reads this")
+    assert silenced == [2]
+
+
+def test_a_plain_table_has_aligned_columns() -> None:
+    assert plain_table(["a", "bb"], [["xxx", "1"], ["y", ""]]) == "a    bb\nxxx  1\ny"
+
+
+def test_a_table_on_a_terminal_shows_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("title", ["suite", "status"], [["noise-cnn-base", "failed"]], 1)
+    out = capsys.readouterr().out
+    assert "noise-cnn-base" in out
+    assert "failed" in out
+
+
+def test_a_whole_campaign_can_be_watched_live(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with Live(Text(""), console=console, auto_refresh=False, transient=True) as live:
+        code = control(StandIn({"late/overlapped": "crash"}), LiveView(live)).run(
+            request(tmp_path / "results"), Policy()
+        )
+    assert code == 4
+    assert "FAILED" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -1,0 +1,108 @@
+"""A launcher and a probe that need neither torch nor torchrun, behind the interfaces of the real ones.
+
+As a program (`python -m tests.unit.launch.stand_in run|resume RESULTS PREFIX MATRIX BEHAVIOURS`) it is ecrl with
+both put in place, to be killed by tests.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ecrl.cli.plain import PlainView
+from ecrl.errors import EcrlError
+from ecrl.launch.campaign import Request
+from ecrl.launch.control import Control
+from ecrl.launch.probe import Probe
+from ecrl.launch.progress import Observer, RunProgress, Silent
+from ecrl.launch.signals import StopRequest, handled
+from ecrl.launch.takeover import Policy
+from ecrl.launch.torchrun import Launcher, Torchrun, WorkerFailed, run_environment
+from ecrl.records.paths import CampaignPaths, RunPaths
+from ecrl.spec.matrix import Matrix
+from ecrl.spec.run import RunSpec
+
+WORKER = Path(__file__).with_name("stand_in_worker.py")
+
+MATRIX = """
+[matrix]
+datasets = ["noise"]
+models = ["cnn"]
+checkpoint_every = [2]
+[failures]
+early = [3]
+late = [5]
+[train]
+steps = 6
+nproc = 2
+batch_size = 4
+"""
+
+
+@dataclass
+class StandIn(Launcher):
+    """behaviours: of runs, by 'variant' or 'label/variant'; anything else is 'ok'. started: every run, in order."""
+
+    behaviours: dict[str, str] = field(default_factory=dict)
+    started: list[str] = field(default_factory=list)
+
+    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+        self.started.append(f"{spec.failure_label}/{spec.variant}")
+        behaviour = self.behaviours.get(self.started[-1], self.behaviours.get(spec.variant, "ok"))
+        return [sys.executable, str(WORKER), behaviour, str(paths.folder)]
+
+    def environment(self, spec: RunSpec, paths: RunPaths, campaign: Path) -> dict[str, str]:
+        return run_environment(os.environ, spec, paths, campaign, ())
+
+    def failure(self, line: str) -> WorkerFailed | None:
+        return Torchrun().failure(line)
+
+
+def answer(matrix: Matrix, _stop: StopRequest | None = None) -> Probe:
+    """A machine without GPUs that has every data set; a checkpoint takes 1,000 bytes."""
+    datasets = {name: {"ok": True, "num_classes": 10, "synthetic": True} for name in matrix.matrix.datasets}
+    sizes = {f"{d}/{m}": 1000 for d in matrix.matrix.datasets for m in matrix.matrix.models}
+    return Probe({"torch": "stand-in"}, (), datasets, sizes)
+
+
+def request(results: Path, prefix: str = "exp", text: str = MATRIX) -> Request:
+    """A request for the matrix `text`."""
+    source = results.parent / "matrix.toml"
+    source.write_text(text)
+    return Request(CampaignPaths(results, prefix), source)
+
+
+def control(launcher: Launcher, observer: Observer | None = None, stop: StopRequest | None = None) -> Control:
+    """The way in, with both stand-ins put in place."""
+    return Control(
+        observer or Silent(), StopRequest() if stop is None else stop, ask=answer, launcher=lambda _matrix: launcher
+    )
+
+
+class StopsAt(Silent):
+    """An observer that asks ecrl to stop as soon as a run of this variant shows progress."""
+
+    def __init__(self, stop: StopRequest, variant: str, signum: int) -> None:
+        self.stop, self.variant, self.signum = stop, variant, signum
+
+    def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
+        if spec.variant == self.variant and progress.step >= 3:
+            self.stop.ask(self.signum)
+
+
+def main(command: str, results: str, prefix: str, matrix: str, behaviours: str) -> int:
+    paths, launcher = CampaignPaths(Path(results), prefix), StandIn(json.loads(behaviours))
+    try:
+        with handled() as stop:
+            way_in = control(launcher, PlainView(), stop)
+            if command == "run":
+                return way_in.run(Request(paths, Path(matrix)), Policy(retry_failed=True, mark_skipped=True))
+            return way_in.resume(paths, Policy())
+    except EcrlError as error:
+        print(f"ecrl: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

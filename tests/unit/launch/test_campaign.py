@@ -1,0 +1,131 @@
+"""Freezing a matrix, finding it again, and refusing another one."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ecrl.errors import EcrlError, RecordError
+from ecrl.launch.campaign import Request, found, reconciled, requested, storage
+from ecrl.records.manifest import Row
+from ecrl.records.paths import CampaignPaths
+from ecrl.spec.matrix import Override
+from tests.unit.launch.stand_in import MATRIX, request
+
+CLAIM = '[[claims]]\nname = "c"\ncompare = ["overlapped", "blocking"]\nexpect = "ratio > 1"\n'
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Request:
+    return request(tmp_path / "results", text=MATRIX + CLAIM)
+
+
+def frozen(asked: Request) -> Request:
+    requested(asked).on_device("cpu").freeze()
+    return asked
+
+
+def test_what_was_frozen_is_what_is_found(asked: Request) -> None:
+    before = requested(asked).on_device("cpu")
+    before.freeze()
+    after = found(asked.paths)
+    assert after.matrix == before.matrix
+    assert after.experiment_hash == before.experiment_hash
+    assert after.orders == before.orders
+    assert after.frozen
+
+
+def test_variants_narrowed_by_a_flag_stay_readable_beside_claims_about_others(asked: Request) -> None:
+    override = Override(("matrix", "variants"), ["reference", "blocking"], "--variants")
+    frozen(dataclasses.replace(asked, overrides=(override,)))
+    assert found(asked.paths).matrix.matrix.variants == ["reference", "blocking"]
+
+
+def test_the_same_matrix_is_the_same_campaign_and_auto_is_what_was_decided(asked: Request) -> None:
+    assert requested(frozen(asked)).matrix.run.device == "cpu"
+
+
+def test_another_experiment_is_refused_with_the_difference_and_a_free_prefix(asked: Request) -> None:
+    frozen(asked)
+    other = dataclasses.replace(asked, overrides=(Override(("train", "steps"), 8, "x"),))
+    with pytest.raises(EcrlError, match=r"train.steps: 6 -> 8(.|\n)*--prefix exp-2"):
+        requested(other)
+    (asked.paths.results / "exp-2").mkdir()
+    with pytest.raises(EcrlError, match="--prefix exp-3"):
+        requested(other)
+
+
+def test_other_run_options_are_the_same_experiment(asked: Request) -> None:
+    frozen(asked)
+    again = dataclasses.replace(asked, source=None, overrides=(Override(("run", "retries"), 2, "--retries"),))
+    assert requested(again).matrix.run.retries == 2
+
+
+def test_an_edited_frozen_matrix_is_refused(asked: Request) -> None:
+    frozen(asked)
+    asked.paths.matrix.write_text(asked.paths.matrix.read_text().replace("steps = 6", "steps = 7"))
+    with pytest.raises(RecordError, match=r"exp_matrix.toml: .*edited or damaged(.|\n)*--prefix exp-2"):
+        found(asked.paths)
+
+
+def test_no_matrix_and_nothing_frozen_lists_what_there_is(
+    asked: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "matrices").mkdir()
+    (tmp_path / "matrices" / "demo.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EcrlError, match=r"matrices/demo.toml\nType: ecrl matrix run --prefix exp matrices/demo.toml"):
+        requested(dataclasses.replace(asked, source=None))
+
+
+def test_a_profile_other_than_the_frozen_one_needs_another_prefix(asked: Request) -> None:
+    frozen(asked)
+    with pytest.raises(EcrlError, match="was frozen without a profile"):
+        requested(dataclasses.replace(asked, source=None, profile="small"))
+
+
+def test_an_unknown_prefix_names_the_nearest(asked: Request) -> None:
+    frozen(asked)
+    with pytest.raises(EcrlError, match=r"no campaign 'exq'.* Did you mean 'exp'\? There are: exp"):
+        found(CampaignPaths(asked.paths.results, "exq"))
+
+
+def test_a_relative_data_root_means_the_folder_seen_when_it_was_frozen(
+    asked: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    override = Override(("run", "data_root"), "data", "--data-root")
+    assert requested(dataclasses.replace(asked, overrides=(override,))).matrix.run.data_root == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("dataset", "mnist", "row 1, column dataset: found 'mnist', expected 'noise'"),
+        ("steps", 7, "row 1, column steps: found '7', expected '6'"),
+        ("suite_id", "noise-cnn-early-k2-q4-00000000", "row 1, column suite_id: found .* Did you mean"),
+        ("runs_done", 4, "row 1, column runs_done: found '4', expected at most 3"),
+    ],
+)
+def test_a_row_that_contradicts_the_matrix_is_named(asked: Request, column: str, value: object, message: str) -> None:
+    campaign = requested(asked)
+    rows: dict[str, Row] = {row.suite_id: row for row in campaign.rows()}
+    first = next(iter(rows))
+    rows[first] = dataclasses.replace(rows[first], **{column: value})  # type: ignore[arg-type]
+    with pytest.raises(RecordError, match=message):
+        reconciled(campaign, rows, asked.paths.manifest)
+
+
+def test_a_results_folder_that_is_a_file_is_an_error_with_the_next_command(tmp_path: Path) -> None:
+    paths = CampaignPaths(tmp_path / "results", "exp")
+    (tmp_path / "results").write_text("not a folder")
+    with (
+        pytest.raises(EcrlError, match=r"results.*: not a folder(.|\n)*type the same command again"),
+        storage(paths, "x"),
+    ):
+        paths.root.mkdir(parents=True, exist_ok=True)
+
+
+def test_errors_that_are_not_the_disks_stay_bugs(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), storage(CampaignPaths(tmp_path, "exp"), "again"):
+        (tmp_path / "nothing").read_text()

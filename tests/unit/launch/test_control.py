@@ -1,0 +1,86 @@
+"""Preview, plan and the checks before a start."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ecrl.errors import EcrlError
+from ecrl.launch import estimate
+from ecrl.launch.estimate import Estimate
+from ecrl.launch.leases import prefix_lease
+from ecrl.launch.takeover import Policy
+from ecrl.records import manifest
+from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
+
+
+def test_a_preview_shows_every_run_in_the_order_it_then_has_and_writes_nothing(tmp_path: Path) -> None:
+    asked, launcher = request(tmp_path / "results"), StandIn()
+    preview = control(launcher).preview(asked)
+    assert not asked.paths.results.exists()
+    planned = [f"{p.spec.failure_label}/{p.spec.variant}" for runs in preview.runs.values() for p in runs]
+    control(launcher).run(asked, Policy())
+    assert launcher.started == planned
+    done = control(StandIn()).preview(asked)
+    assert not any(p.todo for runs in done.runs.values() for p in runs)
+    assert done.estimate.runs_todo == 0
+
+
+def test_the_estimate_adds_up(tmp_path: Path) -> None:
+    told = control(StandIn()).preview(request(tmp_path / "results")).estimate
+    # 2 suites x 3 variants x 6 steps; failures at 3 and 5 lose a step each, for two variants, with every = 2.
+    assert (told.suites, told.runs, told.runs_todo, told.steps, told.replayed_steps) == (2, 6, 6, 36, 4)
+    assert told.checkpoints == 2 * 2 * 3
+    assert (told.written_bytes, told.kept_bytes, told.peak_bytes) == (12_000, 2 * 2 * 2 * 1000, 3000)
+
+
+def test_plan_freezes_and_writes_a_pending_manifest_and_starts_nothing(tmp_path: Path) -> None:
+    asked, launcher = request(tmp_path / "results"), StandIn()
+    rows = control(launcher).plan(asked)
+    assert {row.status for row in rows} == {"pending"}
+    assert asked.paths.matrix.exists()
+    before = asked.paths.manifest.read_bytes()
+    control(launcher).plan(asked)
+    assert asked.paths.manifest.read_bytes() == before
+    assert launcher.started == []
+    assert control(launcher).resume(asked.paths, Policy()) == 0
+    assert len(launcher.started) == 6
+
+
+def test_a_disk_too_small_for_the_checkpoints_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "_free_bytes", lambda _: 5000)
+    with pytest.raises(EcrlError, match=r"5.0 kB free, expected at least 11.0 kB"):
+        control(StandIn()).run(request(tmp_path / "results"), Policy())
+    assert not (tmp_path / "results").exists()
+
+
+def test_whoever_declines_a_large_campaign_leaves_nothing_behind(tmp_path: Path) -> None:
+    def decline(_told: Estimate) -> None:
+        raise EcrlError("declined")
+
+    with pytest.raises(EcrlError, match="declined"):
+        dataclasses.replace(control(StandIn()), confirm=decline).run(request(tmp_path / "results"), Policy())
+    assert not (tmp_path / "results").exists()
+
+
+def test_new_run_options_are_frozen_with_the_same_experiment(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results")
+    control(StandIn()).run(asked, Policy())
+    control(StandIn()).run(request(tmp_path / "results", text=MATRIX + "[run]\nretries = 3\n"), Policy())
+    assert "retries = 3" in asked.paths.matrix.read_text()
+    assert {row.status for row in manifest.read(asked.paths).rows.values()} == {"completed"}
+
+
+def test_a_held_prefix_names_its_holder_and_a_released_one_is_free(tmp_path: Path) -> None:
+    import os
+
+    asked = request(tmp_path / "results")
+    with (
+        prefix_lease(asked.paths),
+        pytest.raises(EcrlError, match=f"held by another ecrl .pid {os.getpid()} on") as held,
+    ):
+        control(StandIn()).run(asked, Policy())
+    assert held.value.exit_code == 5
+    assert control(StandIn()).run(asked, Policy()) == 0

@@ -1,0 +1,90 @@
+"""Ending processes as a group, gently first."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ecrl.launch import group
+from ecrl.launch.group import ExitWait, end_leftovers, end_run
+from ecrl.launch.liveness import RUN_MARKER, marked
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+# A child in a session of its own, as torchrun's ranks are.
+PARENT = (
+    "import subprocess, sys, time\n"
+    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+    "print('on', flush=True); time.sleep(60)"
+)
+
+
+@pytest.fixture
+def processes() -> "Iterator[list[subprocess.Popen[bytes]]]":
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def started(processes: "list[subprocess.Popen[bytes]]", program: str, folder: Path) -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, RUN_MARKER: str(folder)},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    processes.append(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"on\n"
+    return process
+
+
+def test_a_run_ends_with_everything_it_started(processes: "list[subprocess.Popen[bytes]]", tmp_path: Path) -> None:
+    process = started(processes, PARENT, tmp_path)
+    assert len(marked(RUN_MARKER, tmp_path)) == 2
+    assert end_run(process, tmp_path, hurry=lambda: False) == -15
+    assert marked(RUN_MARKER, tmp_path) == []
+
+
+def test_what_a_dead_launcher_left_is_found_by_its_marker(
+    processes: "list[subprocess.Popen[bytes]]", tmp_path: Path
+) -> None:
+    process = started(processes, PARENT, tmp_path)
+    process.kill()
+    process.wait()
+    assert end_leftovers(tmp_path) == 1
+    assert end_leftovers(tmp_path) == 0
+
+
+def test_whoever_ignores_sigterm_is_killed_after_the_grace_period(
+    processes: "list[subprocess.Popen[bytes]]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "GRACE_S", 0.1)
+    assert end_run(started(processes, STUBBORN, tmp_path), tmp_path, hurry=lambda: False) == -9
+
+
+def test_in_a_hurry_there_is_no_grace_period(processes: "list[subprocess.Popen[bytes]]", tmp_path: Path) -> None:
+    process, begun = started(processes, STUBBORN, tmp_path), time.monotonic()
+    assert end_run(process, tmp_path, hurry=lambda: True) == -9
+    assert time.monotonic() - begun < group.GRACE_S
+
+
+@pytest.mark.parametrize("pidfd", [True, False])
+def test_waiting_for_an_exit_works_with_and_without_pidfds(pidfd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not pidfd:
+
+        def absent(_pid: int) -> int:
+            raise OSError(38, "Function not implemented")
+
+        monkeypatch.setattr(os, "pidfd_open", absent)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        wait = ExitWait(process)
+        assert wait.wait(0.01) is None
+        process.communicate(b"\n")
+        assert wait.wait(10) == 0
+        wait.close()

@@ -1,0 +1,98 @@
+"""Asking the machine, and refusing what it cannot run. The probes here are programs behind the real interface."""
+
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecrl.errors import DataMissingError, EcrlError
+from ecrl.launch.probe import Probe, ask
+from ecrl.launch.signals import StoppedError, StopRequest
+from ecrl.spec.matrix import Matrix, Override, load
+from tests.unit.launch.stand_in import MATRIX, answer
+
+ECHO = """
+import json, os, sys
+asked = json.load(sys.stdin)
+json.dump({"torch": "0", "gpus": [], "asked": asked, "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+           "datasets": {d: {"ok": True} for d in asked["datasets"]}, "state_bytes": {}}, sys.stdout)
+"""
+
+
+def matrix(tmp_path: Path, **run: object) -> Matrix:
+    path = tmp_path / "m.toml"
+    path.write_text(MATRIX)
+    return load(path, overrides=[Override(("run", key), value, key) for key, value in run.items()])
+
+
+def with_gpus(tmp_path: Path, count: int) -> Probe:
+    return dataclasses.replace(answer(matrix(tmp_path)), gpus=("GPU",) * count)
+
+
+def command(program: str) -> list[str]:
+    return [sys.executable, "-c", program]
+
+
+def test_the_probe_is_asked_about_this_matrix_with_the_gpus_of_its_runs(tmp_path: Path) -> None:
+    probe = ask(matrix(tmp_path, gpus=[1, 3]), StopRequest(), command(ECHO))
+    assert probe.facts["asked"]["datasets"] == ["noise"]
+    assert probe.facts["asked"]["models"] == ["cnn"]
+    assert probe.facts["visible"] == "1,3"
+
+
+def test_without_torch_the_error_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(EcrlError, match=r"torchrun cannot start.*cannot import PyTorch(.|\n)*pip install torch"):
+        ask(matrix(tmp_path), StopRequest(), command("import torch_is_not_here"))
+
+
+def test_a_probe_that_fails_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(EcrlError, match="exit code 1: ZeroDivisionError"):
+        ask(matrix(tmp_path), StopRequest(), command("1/0"))
+
+
+def test_a_probe_that_answers_nonsense_is_a_bug(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="hello"):
+        ask(matrix(tmp_path), StopRequest(), command("print('hello')"))
+
+
+def test_a_signal_while_the_probe_works_ends_it(tmp_path: Path) -> None:
+    stop = StopRequest()
+    stop.ask(signal.SIGINT)
+    with pytest.raises(StoppedError, match="Nothing was started") as stopped:
+        ask(matrix(tmp_path), stop, command("import time; time.sleep(60)"))
+    assert stopped.value.exit_code == 130
+
+
+def test_missing_data_is_told_before_anything_starts(tmp_path: Path) -> None:
+    told = answer(matrix(tmp_path))
+    told.datasets["noise"] = {"ok": False, "error": "noise: not found in /data"}
+    with pytest.raises(DataMissingError, match="noise: not found in /data"):
+        told.check(matrix(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "run", "message"),
+    [
+        (0, {"device": "cuda"}, "--device: found cuda, but PyTorch sees no GPU"),
+        (1, {"device": "cuda"}, "--nproc: found 2 ranks for 1 GPU, .* --nproc 1"),
+        (1, {"device": "auto"}, "--nproc: found 2 ranks for 1 GPU"),
+        (1, {"device": "cuda", "gpus": [0, 9]}, "--gpus: found 0,9, but PyTorch sees 1 of them"),
+    ],
+)
+def test_too_few_gpus_are_named(tmp_path: Path, gpus: int, run: dict[str, object], message: str) -> None:
+    with pytest.raises(EcrlError, match=message):
+        with_gpus(tmp_path, gpus).check(matrix(tmp_path, **run))
+
+
+def test_auto_is_cuda_where_there_are_gpus(tmp_path: Path) -> None:
+    assert with_gpus(tmp_path, 2).device("auto") == "cuda"
+    assert with_gpus(tmp_path, 0).device("auto") == "cpu"
+    assert with_gpus(tmp_path, 2).device("cpu") == "cpu"
+    with_gpus(tmp_path, 2).check(matrix(tmp_path, device="cuda"))
+
+
+def test_the_request_is_json(tmp_path: Path) -> None:
+    assert json.dumps(ask(matrix(tmp_path), StopRequest(), command(ECHO)).facts["asked"]["data_root"]) == "null"

@@ -1,0 +1,41 @@
+"""Names in the results folder."""
+
+from pathlib import Path
+
+import pytest
+
+from ecrl.errors import EcrlError
+from ecrl.records.paths import CampaignPaths, RunPaths, all_prefixes
+
+
+@pytest.mark.parametrize("prefix", ["a/b", "../up", "", ".hidden", "with space", "x" * 101, "-flag"])
+def test_a_prefix_that_is_no_folder_name_is_refused_with_one_that_is(prefix: str) -> None:
+    with pytest.raises(EcrlError, match=r"--prefix: found .*Try --prefix [A-Za-z0-9]"):
+        CampaignPaths(Path("results"), prefix)
+
+
+def test_every_file_of_a_campaign_has_its_place() -> None:
+    paths = CampaignPaths(Path("results"), "exp4")
+    assert str(paths.matrix) == "results/exp4/exp4_matrix.toml"
+    assert str(paths.manifest) == "results/exp4/exp4_manifest.csv"
+    assert str(paths.journal) == "results/exp4/exp4_manifest.journal"
+    assert str(paths.table("runs.csv")) == "results/exp4/exp4_runs.csv"
+    assert str(paths.run("s", "blocking", 7).result) == "results/exp4/suites/s/blocking/seed7/result.json"
+
+
+def test_events_files_are_found_by_attempt_and_rank_in_order(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path)
+    for attempt, rank in [(10, 0), (2, 1), (2, 0)]:
+        paths.events(attempt, rank).touch()
+    paths.launcher_events.touch()
+    assert list(paths.all_events()) == [(2, 0), (2, 1), (10, 0)]
+
+
+def test_a_prefix_is_a_folder_with_a_frozen_matrix_of_its_name(tmp_path: Path) -> None:
+    for name in ("b", "a", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "a_matrix.toml").touch()
+    (tmp_path / "b" / "b_matrix.toml").touch()
+    (tmp_path / "README.md").touch()
+    assert all_prefixes(tmp_path) == ["a", "b"]
+    assert all_prefixes(tmp_path / "absent") == []

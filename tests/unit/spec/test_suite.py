@@ -1,0 +1,95 @@
+"""Suites and runs: identity by content, fair orders, complete specs."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecrl.errors import RecordError
+from ecrl.spec.identity import canonical_json, content_hash, slug
+from ecrl.spec.matrix import Override, load
+from ecrl.spec.run import RunSpec
+from ecrl.spec.suite import Suite, block_orders, expand, run_specs
+from tests.unit.spec.test_matrix import GOOD
+
+
+def suites(tmp_path: Path, *overrides: Override) -> list[Suite]:
+    path = tmp_path / "m.toml"
+    path.write_text(GOOD)
+    return expand(load(path, overrides=overrides))
+
+
+def runs(suite: Suite, **changes: str) -> list[RunSpec]:
+    told = {"prefix": "p", "device": "cpu", "data_root": None, "claims_hash": "c"} | changes
+    return run_specs(suite, 1337, suite.variants, **told)  # type: ignore[arg-type]
+
+
+def test_a_suite_is_named_by_what_it_is_and_not_by_where_it_stands(tmp_path: Path) -> None:
+    every = suites(tmp_path)
+    assert len(every) == 4
+    assert len({suite.suite_id for suite in every}) == 4
+    assert every[0].suite_id.startswith("cifar10-cnn-base-k50-q4-")
+    alone = suites(tmp_path, Override(("matrix", "datasets"), ["noise"], "x"))
+    assert {s.suite_id for s in alone} < {s.suite_id for s in every}
+    more = suites(tmp_path, Override(("matrix", "seeds"), [1, 2, 3], "x"))
+    assert [s.suite_id for s in more] == [s.suite_id for s in every], "seeds add runs, they change no suite"
+    other = suites(tmp_path, Override(("train", "steps"), 1601, "x"))
+    assert {s.suite_id for s in other}.isdisjoint(s.suite_id for s in every)
+
+
+def test_ranks_that_are_not_given_alternate(tmp_path: Path) -> None:
+    assert [f["rank"] for f in suites(tmp_path)[0].failures] == [0, 1]
+    assert [f["rank"] for f in suites(tmp_path)[1].failures] == [1, 1]
+
+
+def test_the_reference_has_neither_failures_nor_checkpoints(tmp_path: Path) -> None:
+    reference, blocking, _ = runs(suites(tmp_path)[0])
+    assert (reference.failures, reference.checkpoints_requested) == ((), 0)
+    assert (len(blocking.failures), blocking.checkpoints_requested) == (2, 32)
+
+
+def test_each_order_comes_equally_often_and_depends_on_the_seed_text_alone(tmp_path: Path) -> None:
+    every = suites(tmp_path, Override(("matrix", "seeds"), list(range(1, 10)), "x"))  # 36 blocks, 6 orders
+    orders = block_orders(every, "a")
+    assert set(Counter(orders.values()).values()) == {6}
+    assert orders == block_orders(every, "a") != block_orders(every, "b")
+
+
+def test_a_runs_hash_is_of_what_decides_its_outcome(tmp_path: Path) -> None:
+    suite = suites(tmp_path)[0]
+    first = runs(suite)[1]
+    assert runs(suite, prefix="elsewhere")[1].hash == first.hash
+    assert runs(suite, device="cuda")[1].hash != first.hash
+    assert runs(suite)[2].hash != first.hash
+
+
+def test_run_json_reads_back_and_an_edit_is_noticed(tmp_path: Path) -> None:
+    spec, path = runs(suites(tmp_path)[0])[1], tmp_path / "run.json"
+    spec.write(path)
+    assert RunSpec.read(path) == spec
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps(raw | {"seed": 1}))
+    with pytest.raises(RecordError, match="edited or damaged"):
+        RunSpec.read(path)
+    path.write_text("{}")
+    with pytest.raises(RecordError, match=r"not a run\.json"):
+        RunSpec.read(path)
+    path.unlink()
+    with pytest.raises(RecordError, match="not found"):
+        RunSpec.read(path)
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.booleans()))
+def test_one_content_has_one_hash_whatever_the_order_of_its_keys(content: dict[str, object]) -> None:
+    assert content_hash(content) == content_hash(dict(reversed(content.items())))
+    assert json.loads(canonical_json(content)) == content
+
+
+@given(st.text())
+def test_a_slug_is_safe_in_a_folder_name(text: str) -> None:
+    made = slug(text)
+    assert made == slug(made)
+    assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
