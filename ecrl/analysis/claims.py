@@ -1,0 +1,207 @@
+"""Judging the claims that a matrix registered before its first run (metrics.md section 4, "Verdict for claim")."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from ecrl.analysis.compare import (
+    ALPHA,
+    MIN_PAIRS,
+    BlockKey,
+    Comparison,
+    Kind,
+    clopper_pearson,
+    compare,
+    tost_p,
+)
+from ecrl.analysis.metrics import Row
+from ecrl.spec.matrix import EXPECT, Claim
+
+CONFIRMED, REFUTED, INCONCLUSIVE, EXPLORATORY = "CONFIRMED", "REFUTED", "INCONCLUSIVE", "EXPLORATORY"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, its verdict and the numbers behind it.
+
+    would_be: what the verdict would read had the claim been registered in time (differs for EXPLORATORY only).
+    estimate, low, high: the effect on the claim's scale (ratio, difference or rate) with its 95 % interval.
+    p, p_adjusted: two-sided exact sign-flip p against the threshold (TOST p for `within`, exact binomial p for a
+    rate), before and after Holm. reasons: why it is not CONFIRMED. comparison: None for a rate.
+    """
+
+    claim: Claim
+    verdict: str
+    would_be: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_adjusted: float | None
+    n_pairs: int
+    n_suites: int
+    reasons: tuple[str, ...]
+    comparison: Comparison | None = None
+
+    @property
+    def expectation(self) -> str:
+        """'goodput_steps_per_s: overlapped / blocking, ratio > 1.00'."""
+        a, b = self.claim.compare
+        what = EXPECT.fullmatch(self.claim.expect)
+        sign = {"ratio": " / ", "difference": " - "}.get(what["what"] if what else "", " against ")
+        return f"{self.claim.metric}: {a}{sign}{b}, {self.claim.expect}"
+
+
+def judge(
+    claims: Sequence[Claim],
+    rows: Sequence[Row],
+    dropped: Mapping[BlockKey, str],
+    *,
+    registered: bool,
+    vetoes: Sequence[str] = (),
+) -> tuple[Judged, ...]:
+    """Judge every claim; Holm runs over all of them (an undecidable one counts as p = 1).
+
+    registered: the claims were hashed before the first run. vetoes: codes of blocking threats; any of them
+    keeps a claim from being CONFIRMED.
+    """
+    measured = [_measured(claim, rows, dropped) for claim in claims]
+    if not measured:
+        return ()
+    adjusted = multipletests([1.0 if m.p is None else m.p for m in measured], alpha=ALPHA, method="holm")[1]
+    judged = []
+    for one, p in zip(measured, adjusted, strict=True):
+        held = replace(one, p_adjusted=None if one.p is None else float(p))
+        verdict, reasons = _verdict(held, vetoes)
+        reasons = [*reasons, *([] if registered else ["the claims are younger than the first run"])]
+        judged.append(
+            replace(held, verdict=verdict if registered else EXPLORATORY, would_be=verdict, reasons=tuple(reasons))
+        )
+    return tuple(judged)
+
+
+def _measured(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> Judged:
+    parts = EXPECT.fullmatch(claim.expect)
+    assert parts is not None, "claims are validated with the matrix"
+    if parts["what"] == "rate":
+        return _rate(claim, rows, dropped)
+    a, b = claim.compare
+    kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
+    c = compare(rows, a, b, claim.metric, kind, dropped)
+    if parts["margin"]:
+        low, high = _margin(kind, float(parts["margin"]))
+        p = tost_p(c.units, low, high)
+    else:
+        threshold = float(parts["threshold"])
+        null = math.log(threshold) if kind == "ratio" and threshold > 0 else threshold
+        impossible = kind == "ratio" and threshold <= 0  # no ratio is at or below 0
+        p = None if impossible else c.p_against(null)
+    effect = c.overall
+    return Judged(
+        claim,
+        INCONCLUSIVE,
+        INCONCLUSIVE,
+        effect.center if effect else None,
+        effect.low if effect else None,
+        effect.high if effect else None,
+        p,
+        None,
+        len(c.pairs),
+        c.n_suites,
+        (),
+        c,
+    )
+
+
+def _margin(kind: str, margin: float) -> tuple[float, float]:
+    """The margin on the scale of d."""
+    if kind == "difference":
+        return -margin, margin
+    return (math.log(1 - margin) if margin < 1 else -math.inf), math.log(1 + margin)
+
+
+def _rate(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> Judged:
+    """`correct`: the share of the first variant's runs that are correct, undecided ones counting against it.
+    Any other metric: the share of blocks in which the first variant lies above the second."""
+    a, b = claim.compare
+    parts = EXPECT.fullmatch(claim.expect)
+    assert parts is not None
+    if claim.metric == "correct":
+        runs = [row for row in rows if row["variant"] == a and row["outcome"] != "missing"]
+        trials, successes = len(runs), sum(row["correct"] is True for row in runs)
+        suites = len({row["suite_id"] for row in runs})
+    else:
+        c = compare(rows, a, b, claim.metric, "difference", dropped)
+        trials, successes, suites = len(c.pairs), sum(pair.d > 0 for pair in c.pairs), c.n_suites
+    if not trials:
+        return Judged(claim, INCONCLUSIVE, INCONCLUSIVE, None, None, None, None, None, 0, 0, ())
+    low, high = clopper_pearson(successes, trials)
+    bound = 1 - float(parts["margin"]) if parts["margin"] else float(parts["threshold"])
+    side: Literal["less", "greater"] = "less" if parts["op"] in ("<", "<=") else "greater"
+    p = float(stats.binomtest(successes, trials, min(max(bound, 0.0), 1.0), alternative=side).pvalue)
+    return Judged(claim, INCONCLUSIVE, INCONCLUSIVE, successes / trials, low, high, p, None, trials, suites, ())
+
+
+def _verdict(judged: Judged, vetoes: Sequence[str]) -> tuple[str, list[str]]:
+    """The verdict and why it is not CONFIRMED."""
+    if judged.estimate is None:
+        return INCONCLUSIVE, ["no block has both variants"]
+    holds, fails, reasons = _position(judged)
+    if judged.comparison is not None and judged.n_pairs < MIN_PAIRS:
+        direction = "in the claimed direction" if _leans(judged) else "against the claimed direction"
+        return INCONCLUSIVE, [f"directional only, {direction}: {_pairs(judged.n_pairs)}, {MIN_PAIRS} are needed"]
+    if fails:
+        return REFUTED, reasons
+    if judged.p_adjusted is None or judged.p_adjusted > ALPHA:
+        p = "unknown" if judged.p_adjusted is None else f"{judged.p_adjusted:.3g}"
+        reasons.append(f"Holm-adjusted p = {p}, {ALPHA:g} or less is needed")
+        holds = False
+    if vetoes:
+        reasons.append(f"blocking threats: {', '.join(vetoes)}")
+    return (CONFIRMED if holds and not vetoes else INCONCLUSIVE), reasons
+
+
+def _pairs(n: int) -> str:
+    return f"{n} pair{'' if n == 1 else 's'}"
+
+
+def _bounds(judged: Judged) -> tuple[float, float]:
+    """The interval of values that the claim allows (its own scale)."""
+    parts = EXPECT.fullmatch(judged.claim.expect)
+    assert parts is not None
+    if parts["margin"]:
+        margin = float(parts["margin"])
+        middle = 0.0 if parts["what"] == "difference" else 1.0
+        return middle - margin, middle + margin
+    threshold = float(parts["threshold"])
+    return (threshold, math.inf) if parts["op"] in (">", ">=") else (-math.inf, threshold)
+
+
+def _leans(judged: Judged) -> bool:
+    low, high = _bounds(judged)
+    return judged.estimate is not None and low <= judged.estimate <= high
+
+
+def _position(judged: Judged) -> tuple[bool, bool, list[str]]:
+    """Whether the interval supports the claim, whether it contradicts it, and what is wrong with it.
+
+    A threshold needs the 95 % interval beyond it; `within` needs TOST alone and is contradicted by a 95 %
+    interval wholly outside the margin.
+    """
+    low, high = _bounds(judged)
+    if judged.low is None or judged.high is None:
+        return False, False, ["one observation gives no interval"]
+    if judged.high < low or judged.low > high:
+        return False, True, ["the whole 95 % interval lies outside what is claimed"]
+    parts = EXPECT.fullmatch(judged.claim.expect)
+    if parts is not None and parts["margin"] and parts["what"] != "rate":
+        return True, False, []
+    strict = parts is not None and parts["op"] in (">", "<")
+    inside = low <= judged.low and judged.high <= high
+    touching = strict and (judged.low == low or judged.high == high)
+    holds = inside and not touching
+    return holds, False, [] if holds else ["the 95 % interval includes values that the claim excludes"]

@@ -1,0 +1,258 @@
+"""Paired comparison of two variants: log ratios per block, t intervals, exact sign-flip p (metrics.md section 4).
+
+The effect of a ratio is kept on the log scale inside and given back as a ratio; a difference is kept as it is.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import ttost_paired
+
+from ecrl.analysis.metrics import Row
+
+CONFIDENCE = 0.95
+ALPHA = 0.05
+POWER = 0.80
+MIN_PAIRS = 6  # below, no exact two-sided p can reach ALPHA
+EXACT_UP_TO_PAIRS = 16  # 65,536 sign patterns; beyond, a fixed-seed sample of them
+SAMPLED_VALUES = 4_000_000  # patterns x pairs of a sample: 0.2 s; at most 9,999 patterns
+MAX_SAMPLED_PATTERNS = 9_999
+VALUES_AT_A_TIME = 2_000_000  # of the permutation test's working memory
+
+Kind = Literal["ratio", "difference"]
+BlockKey = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One block: the metric of both variants, and d = ln(a/b) or a - b."""
+
+    suite_id: str
+    seed: int | None
+    a: float
+    b: float
+    d: float
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean of d with its interval, on the scale of the comparison (ratio or difference). None: not computable."""
+
+    n: int
+    center: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`metric` of variant a against variant b over the blocks that have both.
+
+    unit: what the interval counts as one observation ('suites' or 'blocks'). missing: (suite_id, seed, reason).
+    sd: standard deviation of d over the units.
+    """
+
+    a: str
+    b: str
+    metric: str
+    kind: Kind
+    pairs: tuple[Pair, ...]
+    missing: tuple[tuple[str, int | None, str], ...]
+    suites: Mapping[str, Effect]
+    unit: str
+    overall: Effect | None
+    sd: float | None
+
+    @cached_property
+    def p_value(self) -> float | None:
+        """The exact sign-flip p of "no effect"."""
+        return self.p_against(0.0)
+
+    @property
+    def n_suites(self) -> int:
+        """Suites with at least one pair."""
+        return len(self.suites)
+
+    @property
+    def units(self) -> list[float]:
+        """The observations that the interval is computed from."""
+        return _suite_means(self.pairs) if self.unit == "suites" else [pair.d for pair in self.pairs]
+
+    def p_against(self, null: float) -> float | None:
+        """The exact sign-flip p of "the mean of d is `null`" (on the scale of d)."""
+        return sign_flip_p([pair.d for pair in self.pairs], _weights(self.pairs), null)
+
+    @property
+    def suites_above(self) -> int:
+        """Suites in which a is above b."""
+        return sum(effect.center > (1 if self.kind == "ratio" else 0) for effect in self.suites.values())
+
+    def interval(self, confidence: float) -> tuple[float | None, float | None]:
+        """The t interval at another confidence, on the comparison's scale."""
+        return _scaled_pair(t_interval(self.units, confidence), self.kind)
+
+
+def compare(
+    rows: Sequence[Row], a: str, b: str, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
+) -> Comparison:
+    """Compare two variants block by block. A block without its pair is listed in `missing`, never averaged over."""
+    pairs, missing = _paired(rows, a, b, metric, kind, dropped)
+    by_suite: dict[str, list[float]] = {}
+    for pair in pairs:
+        by_suite.setdefault(pair.suite_id, []).append(pair.d)
+    unit = "suites" if len(by_suite) > 1 else "blocks"
+    units = _suite_means(pairs) if unit == "suites" else [pair.d for pair in pairs]
+    return Comparison(
+        a,
+        b,
+        metric,
+        kind,
+        tuple(pairs),
+        tuple(missing),
+        {suite: _effect(values, kind) for suite, values in by_suite.items()},
+        unit,
+        _effect(units, kind) if units else None,
+        float(np.std(units, ddof=1)) if len(units) > 1 else None,
+    )
+
+
+def _paired(
+    rows: Sequence[Row], a: str, b: str, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
+) -> tuple[list[Pair], list[tuple[str, int | None, str]]]:
+    blocks: dict[tuple[str, int], dict[str, Row]] = {}
+    for row in rows:
+        blocks.setdefault((row["suite_id"], row["seed"]), {})[row["variant"]] = row
+    pairs: list[Pair] = []
+    missing: list[tuple[str, int | None, str]] = []
+    for (suite_id, seed), block in blocks.items():
+        values = [_number(block.get(variant, {}).get(metric)) for variant in (a, b)]
+        if (reason := dropped.get((suite_id, seed))) is None:
+            reason = _unpaired(values, (a, b), metric, kind)
+        if reason is not None:
+            missing.append((suite_id, seed, reason))
+            continue
+        x, y = (value for value in values if value is not None)
+        pairs.append(Pair(suite_id, seed, x, y, math.log(x / y) if kind == "ratio" else x - y))
+    return pairs, missing
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _unpaired(values: Sequence[float | None], variants: tuple[str, str], metric: str, kind: Kind) -> str | None:
+    absent = [variant for variant, value in zip(variants, values, strict=True) if value is None]
+    if absent:
+        return f"{metric} of {' and '.join(absent)} is not known"
+    zero = [
+        v for v, value in zip(variants, values, strict=True) if kind == "ratio" and value is not None and value <= 0
+    ]
+    return f"{metric} of {' and '.join(zero)} is not above 0, so there is no ratio" if zero else None
+
+
+def _suite_means(pairs: Sequence[Pair]) -> list[float]:
+    by_suite: dict[str, list[float]] = {}
+    for pair in pairs:
+        by_suite.setdefault(pair.suite_id, []).append(pair.d)
+    return [math.fsum(values) / len(values) for values in by_suite.values()]
+
+
+def _weights(pairs: Sequence[Pair]) -> list[float]:
+    """Each suite weighs the same, whatever its number of seeds."""
+    counts: dict[str, int] = {}
+    for pair in pairs:
+        counts[pair.suite_id] = counts.get(pair.suite_id, 0) + 1
+    return [1 / (len(counts) * counts[pair.suite_id]) for pair in pairs]
+
+
+def _effect(values: Sequence[float], kind: Kind) -> Effect:
+    low, high = _scaled_pair(t_interval(values, CONFIDENCE), kind)
+    center = math.fsum(values) / len(values)
+    return Effect(len(values), math.exp(center) if kind == "ratio" else center, low, high)
+
+
+def _scaled_pair(bounds: tuple[float | None, float | None], kind: Kind) -> tuple[float | None, float | None]:
+    low, high = bounds
+    if low is None or high is None or kind == "difference":
+        return low, high
+    # two suites that disagree give bounds no double holds; infinity says so
+    return math.exp(low), math.exp(high) if high < math.log(np.finfo(float).max) else math.inf
+
+
+def t_interval(values: Sequence[float], confidence: float) -> tuple[float | None, float | None]:
+    """Student's t interval of the mean; (None, None) below two values. Written out rather than taken from
+    `ttest_1samp` because that warns on equal values, whose interval is simply a point."""
+    n = len(values)
+    if n < 2:
+        return None, None
+    center = math.fsum(values) / n
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return center - half, center + half
+
+
+def log_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """95 % t interval of the geometric mean of positive values; (None, None) below two."""
+    return _scaled_pair(t_interval([math.log(value) for value in values], CONFIDENCE), "ratio")
+
+
+def sign_flip_p(d: Sequence[float], weights: Sequence[float] | None = None, null: float = 0.0) -> float | None:
+    """Two-sided exact sign-flip permutation p of "the weighted mean of d is `null`"; None without pairs."""
+    if not d:
+        return None
+    if len(d) == 1:
+        return 1.0  # one sign pattern is as extreme as the other
+    scale = weights or [1 / len(d)] * len(d)
+    data = np.array([(value - null) * weight for value, weight in zip(d, scale, strict=True)])
+    exact = len(d) <= EXACT_UP_TO_PAIRS
+    result = stats.permutation_test(
+        (data,),
+        np.sum,
+        permutation_type="samples",
+        n_resamples=2 ** len(d) if exact else min(MAX_SAMPLED_PATTERNS, SAMPLED_VALUES // len(d)),
+        vectorized=True,
+        batch=max(1, VALUES_AT_A_TIME // len(d)),
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)
+
+
+def tost_p(values: Sequence[float], low: float, high: float) -> float | None:
+    """p of the two one-sided tests that the mean lies in (low, high) (Lakens 2017); None below two values."""
+    if len(values) < 2:
+        return None
+    if np.ptp(values) == 0:  # no spread: the t statistic is infinite, the answer is not
+        return 0.0 if low < values[0] < high else 1.0
+    x = np.asarray(values, dtype=float)
+    return float(ttost_paired(x, np.zeros_like(x), low, high)[0])
+
+
+def clopper_pearson(successes: int, n: int) -> tuple[float, float]:
+    """Exact 95 % interval of a proportion."""
+    low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="beta")
+    # scipy gives NaN at the ends, where the bound is known
+    return (0.0 if successes == 0 else float(low)), (1.0 if successes == n else float(high))
+
+
+def smallest_detectable(sd: float | None, n: int) -> float | None:
+    """Smallest mean of d that n units show with 80 % power at alpha .05 (paired t); None where undefined."""
+    if sd is None or sd == 0 or n < 2:
+        return None
+    return sd * float(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER, alternative="two-sided"))
+
+
+def units_needed(sd: float | None, effect: float) -> int | None:
+    """Units after which a mean of d of `effect` shows with 80 % power at alpha .05; None where undefined."""
+    if not sd or effect == 0:
+        return None
+    ratio = abs(effect) / sd
+    for n in range(MIN_PAIRS, 2000):  # power grows with n; a search needs no start value and cannot fail to converge
+        if TTestPower().power(ratio, n, ALPHA, alternative="two-sided") >= POWER:
+            return n
+    return None

@@ -1,0 +1,42 @@
+"""How far a run's losses ended up from its reference's: a number, never a verdict (metrics.md section 3)."""
+
+import math
+from dataclasses import dataclass
+
+from ecrl.analysis.lineage import Lineage, bits
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Differences of the loss (mean over ranks, last execution of every step) from the reference's.
+
+    d_end: at the last step. d_max, d_rms: over all compared steps. None where no step can be compared.
+    first_divergent_step: first step at which any rank's loss has other bits; None if there is none.
+    """
+
+    d_end: float | None
+    d_max: float | None
+    d_rms: float | None
+    first_divergent_step: int | None
+    compared_steps: int
+
+
+def divergence(own: Lineage, reference: Lineage, steps: int, nproc: int) -> Divergence:
+    """Divergence of `own` from `reference` over steps 1..steps; steps that either lacks are left out."""
+    differences = {}
+    for step in range(1, steps + 1):
+        a, b = own.mean_loss(step, nproc), reference.mean_loss(step, nproc)
+        if a is not None and b is not None and math.isfinite(a) and math.isfinite(b):
+            differences[step] = abs(a - b)
+    shared = sorted(own.losses.keys() & reference.losses.keys(), key=lambda key: (key[1], key[0]))
+    first = next(
+        (step for rank, step in shared if bits(own.losses[rank, step]) != bits(reference.losses[rank, step])), None
+    )
+    values = list(differences.values())
+    return Divergence(
+        differences.get(steps),
+        max(values, default=None),
+        math.sqrt(math.fsum(d * d for d in values) / len(values)) if values else None,
+        first,
+        len(values),
+    )

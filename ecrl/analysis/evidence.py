@@ -1,0 +1,119 @@
+"""Everything a report is written from, whether it came from a campaign or from somebody else's table."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ecrl.analysis.claims import Judged, judge
+from ecrl.analysis.compare import BlockKey, Comparison, Kind, compare
+from ecrl.analysis.load import Campaign
+from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
+from ecrl.analysis.next_runs import NextRun, next_runs
+from ecrl.analysis.threats import ThreatReport, detect
+
+BLOCKING, OVERLAPPED = "blocking", "overlapped"
+GOODPUT = "goodput_steps_per_s"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known. runs is empty and rows are partly unknown where the source is a table.
+
+    columns: the table's columns, () for a campaign. loss_differences: signed final-loss difference of overlapped
+    minus blocking by suite. dropped: blocks that no comparison uses, with the reason. unsupported: what this
+    source can never show, and why (tables only).
+    """
+
+    source: Literal["campaign", "table"]
+    prefix: str
+    rows: tuple[Row, ...]
+    runs: tuple[RunAnalysis, ...]
+    dropped: dict[BlockKey, str]
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    train: dict[str, object]
+    machine: dict[str, object]
+    loss_differences: dict[str, float]
+    claims: tuple[Judged, ...]
+    threats: ThreatReport
+    next_runs: tuple[NextRun, ...]
+    warnings: tuple[str, ...]
+    statuses: dict[str, str]
+    columns: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
+    _made: dict[tuple[str, str, str, Kind], Comparison] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def suites(self) -> dict[str, Row]:
+        """One representative row per suite, in order; the one that plans failures where there is one."""
+        found: dict[str, Row] = {}
+        for row in self.rows:
+            if row["suite_id"] not in found or (row["failure_steps"] and not found[row["suite_id"]]["failure_steps"]):
+                found[row["suite_id"]] = row
+        return found
+
+    @property
+    def completed(self) -> list[Row]:
+        """Rows of runs that finished."""
+        return [row for row in self.rows if row["outcome"] == "completed"]
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Every variant but the reference."""
+        return tuple(variant for variant in self.variants if variant != REFERENCE)
+
+    @property
+    def headline(self) -> tuple[str, str] | None:
+        """The two variants of the main comparison: overlapped against blocking, else the last engine against the
+        first, else the only engine against the reference; None with one variant."""
+        if {BLOCKING, OVERLAPPED} <= set(self.variants):
+            return OVERLAPPED, BLOCKING
+        if len(self.engines) > 1:
+            return self.engines[-1], self.engines[0]
+        return (self.engines[0], REFERENCE) if self.engines and REFERENCE in self.variants else None
+
+    def compare(self, a: str, b: str, metric: str = GOODPUT, kind: Kind = "ratio") -> Comparison:
+        """Any pair of variants, any metric of the runs table. Sections ask for the same ones; each is made once."""
+        key = (a, b, metric, kind)
+        if key not in self._made:
+            self._made[key] = compare(self.rows, a, b, metric, kind, self.dropped)
+        return self._made[key]
+
+
+def of_campaign(found: Campaign, matrix_path: str) -> Evidence:
+    """The evidence of a campaign. matrix_path: how its frozen matrix is called in a command to type."""
+    rows = tuple(run.row for run in found.runs)
+    registered = _registered(found)
+    threats = detect(found, registered=registered)
+    claims = judge(found.matrix.claims, rows, found.dropped, registered=registered, vetoes=threats.veto_codes)
+    train = found.matrix.train_settings
+    machines = [run.facts["machine"] for run in found.runs if run.facts.get("machine")]
+    differences = _loss_differences(rows, found.dropped)
+    warnings = [*found.warnings, *(f"{run.name}: {text}" for run in found.runs for text in run.warnings)]
+    return Evidence(
+        "campaign",
+        found.prefix,
+        rows,
+        found.runs,
+        found.dropped,
+        tuple(found.matrix.matrix.variants),
+        tuple(found.matrix.matrix.seeds),
+        dict(vars(train)),
+        machines[0] if machines else {},
+        differences,
+        claims,
+        threats,
+        next_runs(found, claims, matrix_path),
+        tuple(warnings),
+        {suite: row.status for suite, row in found.statuses.items()},
+    )
+
+
+def _registered(found: Campaign) -> bool:
+    """Whether every run that began carries the hash of the frozen matrix's claims."""
+    hashes = {run.facts["claims_hash"] for run in found.runs if "claims_hash" in run.facts}
+    return hashes <= {found.matrix.claims_hash}
+
+
+def _loss_differences(rows: tuple[Row, ...], dropped: dict[BlockKey, str]) -> dict[str, float]:
+    c = compare(rows, OVERLAPPED, BLOCKING, "final_loss", "difference", dropped)
+    return {suite: effect.center for suite, effect in c.suites.items()}

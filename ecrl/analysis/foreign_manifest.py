@@ -1,0 +1,79 @@
+"""What a manifest beside somebody else's table tells about its suites. Unlike ecrl's own, it may lack columns."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecrl.errors import EcrlError, did_you_mean
+from ecrl.records.manifest import COLUMNS
+
+_KEY = ("dataset", "model", "failure_label")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's plan; None or empty where the manifest does not say."""
+
+    failure_steps: str = ""
+    checkpoint_every: int | None = None
+    max_inflight: int | None = None
+    nproc: int | None = None
+    steps: int | None = None
+    seeds: tuple[int, ...] = ()
+    status: str = ""
+
+
+def read_manifest(path: Path, warnings: list[str]) -> dict[tuple[str, str, str], Plan]:
+    """Plans by (dataset, model, failure label).
+
+    Raises:
+        EcrlError: unreadable, or without the three columns that name a suite.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EcrlError(f"{path}: cannot be read as a CSV manifest: {error}.") from None
+    header = [cell.strip() for cell in lines[0]] if lines else []
+    if missing := [column for column in _KEY if column not in header]:
+        near = did_you_mean(missing[0], header)
+        raise EcrlError(
+            f"{path}: missing columns: {', '.join(missing)}.{near}\nFound: {', '.join(header) or 'nothing'}."
+        )
+    unknown = [column for column in header if column not in COLUMNS]
+    warnings += [f"{path.name}: column {column!r} is not known and was left out" for column in unknown]
+    plans: dict[tuple[str, str, str], Plan] = {}
+    for number, line in enumerate(lines[1:], start=1):
+        cells = dict(zip(header, (cell.strip() for cell in line), strict=False))
+        if not any(cells.values()):
+            continue
+        key = (cells.get("dataset", ""), cells.get("model", ""), cells.get("failure_label", ""))
+        if key in plans:
+            warnings.append(f"{path.name}: row {number} repeats suite {', '.join(key)}; the first one is used")
+            continue
+        plans[key] = _plan(cells, number, path, warnings)
+    return plans
+
+
+def _plan(cells: dict[str, str], number: int, path: Path, warnings: list[str]) -> Plan:
+    def whole(column: str) -> int | None:
+        text = cells.get(column, "")
+        if text and not text.isdigit():
+            warnings.append(f"{path.name}: row {number}, column {column}: {text!r} is not a whole number; left out")
+        return int(text) if text.isdigit() else None
+
+    def several(column: str) -> list[str]:
+        parts = cells.get(column, "").replace(",", ";").replace(" ", ";").split(";")
+        if bad := [part for part in parts if part and not part.isdigit()]:
+            warnings.append(f"{path.name}: row {number}, column {column}: {bad[0]!r} is not a whole number; left out")
+        return [part for part in parts if part.isdigit()]
+
+    return Plan(
+        ";".join(several("failure_steps")),
+        whole("checkpoint_every"),
+        whole("max_inflight"),
+        whole("nproc"),
+        whole("steps"),
+        tuple(map(int, several("seeds"))),
+        cells.get("status", ""),
+    )

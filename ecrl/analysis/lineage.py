@@ -1,0 +1,168 @@
+"""Which steps a run executed, which executions count in the end, and what each failure took away (metrics.md 2)."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ecrl.records.reader import Event, RunRecord
+
+# (rank, step) -> value of one execution
+PerRank = dict[tuple[int, int], float]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Steps that one failure rolled back. None where the records do not tell.
+
+    completed: c, the last step completed before it. snapshotted: s, the newest step whose save had returned.
+    restored: r, the step the next attempt began from. in_flight: the newest snapshot was not yet committed
+    when the failure struck.
+    """
+
+    attempt: int
+    completed: int
+    snapshotted: int
+    restored: int | None
+    in_flight: bool
+
+    @property
+    def lost_interval_steps(self) -> int | None:
+        """c - s: lost because no checkpoint had been asked for yet."""
+        return None if self.restored is None else self.completed - max(self.snapshotted, self.restored)
+
+    @property
+    def lost_in_flight_steps(self) -> int | None:
+        """s - r: lost although a checkpoint had been asked for."""
+        return None if self.restored is None else max(self.snapshotted, self.restored) - self.restored
+
+    @property
+    def replayed_steps(self) -> int | None:
+        """c - r."""
+        return None if self.restored is None else self.completed - self.restored
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The executions of one run.
+
+    executed: steps by attempt (a step counts once any rank completed it). losses and ids: what the last
+    execution of every (rank, step) recorded. replays: re-executed steps, True where every rank's loss had the
+    bits of the first execution, None where that cannot be compared.
+    """
+
+    executed: dict[int, frozenset[int]]
+    losses: PerRank
+    ids: dict[tuple[int, int], str]
+    replays: tuple[bool | None, ...]
+    rollbacks: tuple[Loss, ...]
+
+    @property
+    def executed_steps(self) -> int:
+        """Executions, replays included."""
+        return sum(len(steps) for steps in self.executed.values())
+
+    @property
+    def unique_steps(self) -> int:
+        """Distinct steps executed."""
+        return len(frozenset().union(*self.executed.values()))
+
+    @property
+    def replayed_steps(self) -> int:
+        """Executed minus unique."""
+        return self.executed_steps - self.unique_steps
+
+    @property
+    def rolled_back_steps(self) -> int | None:
+        """Sum over failures of c - r: the other way to count replay (they must agree)."""
+        counts = [rollback.replayed_steps for rollback in self.rollbacks]
+        return None if None in counts else sum(c for c in counts if c is not None)
+
+    @property
+    def replay_agreement(self) -> float | None:
+        """Share of the comparable replayed steps whose loss bits equal the first execution's; None without any."""
+        comparable = [agrees for agrees in self.replays if agrees is not None]
+        return sum(comparable) / len(comparable) if comparable else None
+
+    def mean_loss(self, step: int, nproc: int) -> float | None:
+        """Mean over all ranks of the loss of a step's last execution; None unless every rank recorded it."""
+        found = [self.losses[rank, step] for rank in range(nproc) if (rank, step) in self.losses]
+        return sum(found) / nproc if len(found) == nproc else None
+
+
+def bits(value: float) -> bytes:
+    """The bits of a double: equal for equal NaNs, different for 0.0 and -0.0."""
+    return struct.pack("<d", value)
+
+
+def lineage(record: RunRecord) -> Lineage:
+    """The executions of a run, from its step, loss, save, restored and failure events."""
+    executed: dict[int, frozenset[int]] = {}
+    first: PerRank = {}
+    last: PerRank = {}
+    ids: dict[tuple[int, int], str] = {}
+    replays: list[bool | None] = []
+    seen: frozenset[int] = frozenset()
+    for attempt in record.attempts:
+        losses: PerRank = {}
+        steps = set()
+        for rank, event in _steps_and_losses(record, attempt):
+            if event["e"] == "step":
+                steps.add(event["s"])
+                last.pop((rank, event["s"]), None)  # a re-executed step whose loss was not read has no loss
+                if isinstance(event.get("ids"), str):
+                    ids[rank, event["s"]] = event["ids"]
+            if event["loss"] is not None:
+                losses[rank, event["s"]] = float(event["loss"])
+        replays += _agreements(steps & seen, first, losses)
+        last |= losses
+        first = losses | first
+        executed[attempt] = frozenset(steps)
+        seen |= executed[attempt]
+    return Lineage(executed, last, ids, tuple(replays), _rollbacks(record, executed))
+
+
+def _steps_and_losses(record: RunRecord, attempt: int) -> Iterator[tuple[int, Event]]:
+    for (a, rank), events in sorted(record.events.items()):
+        if a == attempt:
+            yield from ((rank, event) for event in events if event["e"] in ("step", "loss"))
+
+
+def _agreements(replayed: Iterable[int], first: PerRank, again: PerRank) -> list[bool | None]:
+    """For every replayed step whether all comparable ranks' losses have the bits of the first execution."""
+    same: dict[int, bool | None] = dict.fromkeys(sorted(replayed))
+    for (rank, step), loss in again.items():
+        if step in same and (rank, step) in first:
+            same[step] = same[step] is not False and bits(first[rank, step]) == bits(loss)
+    return list(same.values())
+
+
+def _rollbacks(record: RunRecord, executed: dict[int, frozenset[int]]) -> tuple[Loss, ...]:
+    """One for every attempt that another followed. An attempt that died before it had loaded anything lost nothing:
+    what it should have loaded is loaded by the next one."""
+    restored = {a: min(e["step"] for b, _, e in record.of_kind("restored") if b == a) for a in _restoring(record)}
+    lived = [a for a in record.attempts if a == record.attempts[0] or a in restored or executed[a]]
+    found, begun = [], 0  # begun: where the attempt started from
+    for attempt in record.attempts[:-1]:
+        following = next((a for a in lived if a > attempt), None)
+        to = None if following is None else restored.get(following)
+        if attempt not in lived:
+            if to is not None:
+                found.append(Loss(attempt, to, to, to, False))
+            continue
+        completed = max(executed[attempt], default=begun)
+        saved = max((e["s"] for a, _, e in record.of_kind("save") if a == attempt), default=begun)
+        found.append(Loss(attempt, completed, saved, to, _was_in_flight(record, attempt, saved)))
+        begun = completed if to is None else to
+    return tuple(found)
+
+
+def _restoring(record: RunRecord) -> list[int]:
+    return sorted({attempt for attempt, _, _ in record.of_kind("restored")})
+
+
+def _was_in_flight(record: RunRecord, attempt: int, saved: int) -> bool:
+    """Whether checkpoint `saved` was asked for in this attempt and not committed before it failed."""
+    asked = any(e["s"] == saved for a, _, e in record.of_kind("save") if a == attempt)
+    struck = min((e["t"] for a, _, e in record.of_kind("failure") if a == attempt), default=None)
+    committed = [e["t"] for a, _, e in record.of_kind("committed") if a == attempt and e["s"] == saved]
+    return asked and not any(struck is None or t <= struck for t in committed)

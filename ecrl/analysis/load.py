@@ -1,0 +1,192 @@
+"""A campaign's records -> one analysed run for every run that its frozen matrix asks for, the missing included."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ecrl.analysis.metrics import PASS, REFERENCE, RunAnalysis, analyse, empty_row
+from ecrl.errors import EcrlError, RecordError, did_you_mean
+from ecrl.records import manifest
+from ecrl.records.paths import CampaignPaths, RunPaths, all_prefixes
+from ecrl.records.reader import read_run
+from ecrl.records.schema import Result
+from ecrl.spec.matrix import Matrix
+from ecrl.spec.matrix import load as load_matrix
+from ecrl.spec.run import RunSpec
+from ecrl.spec.suite import Suite, expand
+
+_RESULT_FIELDS = Result.__required_keys__
+_ASIDE = re.compile(r"\.aside-\d+$")
+# Timelines and curves are kept for this many runs: enough to draw, little enough for 10,000 runs in memory.
+KEPT_TIMELINES = 48
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One prefix as it was found. runs: in suite, seed, variant order of the matrix.
+
+    dropped: blocks (suite_id, seed) that no comparison may use, with the reason.
+    statuses: the manifest's status and times begun by suite id, empty where there is no readable manifest.
+    """
+
+    prefix: str
+    matrix: Matrix
+    suites: tuple[Suite, ...]
+    runs: tuple[RunAnalysis, ...]
+    dropped: dict[tuple[str, int], str]
+    statuses: dict[str, manifest.Row]
+    warnings: tuple[str, ...]
+
+
+def campaign(paths: CampaignPaths) -> Campaign:
+    """Load and analyse a whole prefix, block by block.
+
+    Raises:
+        EcrlError: no such prefix (the existing ones are named), or a frozen matrix that no longer reads.
+    """
+    if not paths.matrix.is_file():
+        raise EcrlError(_unknown_prefix(paths))
+    matrix = load_matrix(paths.matrix)
+    suites = tuple(expand(matrix))
+    warnings: list[str] = []
+    runs: list[RunAnalysis] = []
+    dropped: dict[tuple[str, int], str] = {}
+    for suite in suites:
+        suite_id = suite.suite_id  # hashed anew each time it is asked for
+        for seed in suite.seeds:
+            block = _block(paths, suite, suite_id, seed, keep=len(runs) < KEPT_TIMELINES)
+            runs += block
+            if (reason := _unusable(block)) is not None:
+                dropped[suite_id, seed] = reason
+    warnings += _strangers(paths, suites)
+    return Campaign(paths.prefix, matrix, suites, tuple(runs), dropped, _statuses(paths, warnings), tuple(warnings))
+
+
+def _unknown_prefix(paths: CampaignPaths) -> str:
+    known = all_prefixes(paths.results)
+    there = f"There are: {', '.join(known)}" if known else f"No prefix has a frozen matrix in {paths.results}/"
+    return (
+        f"--prefix: found {paths.prefix!r}, but {paths.matrix} does not exist.{did_you_mean(paths.prefix, known)}\n"
+        f"{there}. Type `ecrl matrix list`, or begin one: `ecrl matrix run --prefix {paths.prefix} MATRIX.toml`."
+    )
+
+
+def _statuses(paths: CampaignPaths, warnings: list[str]) -> dict[str, manifest.Row]:
+    try:
+        view = manifest.read(paths)
+    except RecordError as error:
+        warnings.append(str(error).splitlines()[0].replace(f"{paths.root}/", ""))
+        return {}
+    warnings += view.warnings
+    return view.rows
+
+
+def _block(paths: CampaignPaths, suite: Suite, suite_id: str, seed: int, *, keep: bool) -> list[RunAnalysis]:
+    """The analysed runs of one (suite, seed), in the matrix's order of variants; the reference is read first."""
+    has_reference = REFERENCE in suite.variants
+    reference = _run(paths, suite, suite_id, REFERENCE, seed, None, has_reference) if has_reference else None
+    # nothing is compared with a reference that did not do what it should
+    sound = reference if reference is not None and reference.row["c1"] == PASS else None
+    found = [
+        reference
+        if reference is not None and variant == REFERENCE
+        else _run(paths, suite, suite_id, variant, seed, sound, has_reference)
+        for variant in suite.variants
+    ]
+    kept = found if keep else [replace(run, timeline=None, curve=()) for run in found]
+    return [replace(run, lineage=None) for run in kept]
+
+
+def _run(
+    paths: CampaignPaths,
+    suite: Suite,
+    suite_id: str,
+    variant: str,
+    seed: int,
+    reference: RunAnalysis | None,
+    has_reference: bool,
+) -> RunAnalysis:
+    run_paths = paths.run(suite_id, variant, seed)
+    if not run_paths.spec.exists():
+        return _absent(suite, suite_id, variant, seed, "missing", "never started: there is no run.json")
+    try:
+        spec = RunSpec.read(run_paths.spec)
+        record = read_run(run_paths)
+        if record.result is not None and not record.result.keys() >= _RESULT_FIELDS:
+            absent = sorted(_RESULT_FIELDS - record.result.keys())
+            record.warnings.append(f"result.json lacks {', '.join(absent)} and was not used")
+            record.result = None
+    except RecordError as error:
+        reason = str(error).replace(f"{run_paths.spec}: ", "run.json: ")
+        return _absent(suite, suite_id, variant, seed, "unreadable", reason, reason)
+    if (spec.suite_id, spec.variant, spec.seed) != (suite_id, variant, seed):
+        reason = f"run.json is that of {spec.suite_id}/{spec.variant}/seed{spec.seed}: a copied folder"
+        return _absent(suite, suite_id, variant, seed, "unreadable", reason, reason)
+    return analyse(record, reference, has_reference=has_reference)
+
+
+def _absent(
+    suite: Suite, suite_id: str, variant: str, seed: int, outcome: str, reason: str, *warnings: str
+) -> RunAnalysis:
+    planned = () if variant == REFERENCE else suite.failure_steps
+    row = empty_row(
+        suite_id=suite_id,
+        dataset=suite.dataset,
+        model=suite.model,
+        failure_label=suite.failure_label,
+        failure_steps=";".join(map(str, planned)),
+        checkpoint_every=suite.checkpoint_every,
+        max_inflight=suite.max_inflight,
+        variant=variant,
+        seed=seed,
+        nproc=suite.train.nproc,
+        steps=suite.train.steps,
+        outcome=outcome,
+    )
+    return RunAnalysis(row, {}, warnings, facts={"reason": reason})
+
+
+def _unusable(block: list[RunAnalysis]) -> str | None:
+    """Why a block is dropped whole: a run is missing, failed, has no wall-clock, or does not pass a gate."""
+    faults = []
+    for run in block:
+        row = run.row
+        if row["outcome"] != "completed":
+            faults.append(f"{row['variant']} is {row['outcome']}")
+        elif row["correct"] is not True:
+            codes = [code for code in sorted(run.gates) if row[code.lower()] in (None, "fail")]
+            faults.append(f"{row['variant']} does not pass {', '.join(codes)}")
+        elif row["goodput_steps_per_s"] is None:
+            faults.append(f"{row['variant']} has no wall-clock")
+    return "; ".join(faults) or None
+
+
+def _strangers(paths: CampaignPaths, suites: tuple[Suite, ...]) -> list[str]:
+    """Run folders that the frozen matrix does not ask for; nothing reads them, and they are named."""
+    wanted = {
+        paths.run(suite_id, variant, seed).folder
+        for suite, suite_id in [(suite, suite.suite_id) for suite in suites]
+        for variant in suite.variants
+        for seed in suite.seeds
+    }
+    found = []
+    for folder in _run_folders(paths.root):
+        if folder in wanted:
+            continue
+        where = folder.relative_to(paths.root)
+        try:
+            spec = RunSpec.read(RunPaths(folder).spec)
+            own = paths.run(spec.suite_id, spec.variant, spec.seed).folder
+        except (RecordError, EcrlError):
+            found.append(f"{where}: a run folder that the matrix does not ask for; it was not read")
+            continue
+        what = f"a duplicate of {own.relative_to(paths.root)}" if own in wanted else "not asked for by the matrix"
+        found.append(f"{where}: {what}; it was not read")
+    return found
+
+
+def _run_folders(root: Path) -> Iterator[Path]:
+    """Every folder that holds a run, but for those that the launcher set aside before it ran them again."""
+    found = (path.parent for path in sorted((root / "suites").glob("*/*/*/run.json")))
+    return (folder for folder in found if not _ASIDE.search(folder.name))

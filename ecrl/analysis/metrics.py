@@ -1,0 +1,364 @@
+"""One run's numbers: pure functions of its records and of its block's reference (metrics.md sections 1 to 3).
+
+Absence is None throughout. Seconds end in `_s`; goodput is steps per second.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from ecrl.analysis.divergence import divergence
+from ecrl.analysis.lineage import Lineage, lineage
+from ecrl.analysis.restarts import Restart, restarts
+from ecrl.analysis.soundness import sound
+from ecrl.analysis.timeline import Timeline, timeline
+from ecrl.records import gates as run_gates
+from ecrl.records import strikes
+from ecrl.records.reader import RunRecord
+from ecrl.records.schema import LEDGER_BUCKETS, RUN_COLUMNS, Gate
+
+REFERENCE = "reference"
+# The ledger is trusted while its residual stays within this share of wall-clock, or within this many seconds.
+RESIDUAL_SHARE = 0.005
+RESIDUAL_FLOOR_S = 0.050
+
+PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not_applicable"
+WASTE_BUCKETS = ("detect", "restart", "restore", "lost_step", "replay")
+
+# One row of the runs table: RUN_COLUMNS -> a word, a number, a truth value, or None where it is not known.
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FailureCost:
+    """What one failure cost, seconds by bucket (metrics.md: wasted_s per failure), and the steps it took."""
+
+    index: int | None
+    at: int | None
+    kind: str
+    rank: int | None
+    seconds: dict[str, float]
+    detect_known: bool
+    lost_interval_steps: int | None
+    lost_in_flight_steps: int | None
+    in_flight: bool
+
+    @property
+    def wasted_s(self) -> float:
+        """detect + restart + restore + lost_step + replay."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class RunAnalysis:
+    """Everything the analysis knows of one run. timeline and curve are dropped where nobody will draw them."""
+
+    row: Row
+    gates: dict[str, Gate]
+    warnings: tuple[str, ...]
+    timeline: Timeline | None = None
+    lineage: Lineage | None = None
+    curve: tuple[float | None, ...] = ()
+    failures: tuple[FailureCost, ...] = ()
+    restarts: tuple[Restart, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """(suite_id, variant, seed)."""
+        return self.row["suite_id"], self.row["variant"], self.row["seed"]
+
+    @property
+    def name(self) -> str:
+        """suite/variant/seed, as its folder is called."""
+        return "{}/{}/seed{}".format(*self.key)
+
+
+def residual_allowed_s(wall_s: float) -> float:
+    """max(0.5 % of wall, 50 ms) (metrics.md section 0)."""
+    return max(RESIDUAL_SHARE * wall_s, RESIDUAL_FLOOR_S)
+
+
+def empty_row(**known: Any) -> Row:
+    """A row of the runs table of which only `known` is known."""
+    return dict.fromkeys(RUN_COLUMNS) | known
+
+
+def identity(spec: dict[str, Any]) -> Row:
+    """The columns that run.json alone decides."""
+    return empty_row(
+        **{k: spec[k] for k in ("suite_id", "dataset", "model", "failure_label", "checkpoint_every", "max_inflight")},
+        **{k: spec[k] for k in ("variant", "seed", "device", "block_position")},
+        failure_steps=";".join(str(strikes.place(f)) for f in spec["failures"]),
+        nproc=spec["train"]["nproc"],
+        steps=spec["train"]["steps"],
+    )
+
+
+def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: bool) -> RunAnalysis:
+    """All numbers of a run.
+
+    reference: the analysis of the same block's reference run; None where it is missing, failed, or is this run.
+    has_reference: whether the block is meant to have one; where not, what needs it does not apply.
+    """
+    record = sound(record)
+    line, warnings = timeline(record)
+    executions = lineage(record)
+    warnings = [*record.warnings, *warnings, *_count_warnings(record, executions, line)]
+    gates = _gates(record, executions, reference, has_reference)
+    row = identity(record.spec)
+    row["outcome"] = "unfinished" if record.result is None else record.result["outcome"]
+    row |= _counts(record, executions)
+    row |= {code.lower(): verdict(gate) for code, gate in gates.items()} | {"correct": _correct(gates)}
+    if line is not None:
+        row |= _time(line, row, line.ledger_s())
+    if row["outcome"] == "completed":
+        row |= _results(record, executions, line, reference)
+    nproc, steps = row["nproc"], row["steps"]
+    return RunAnalysis(
+        row,
+        gates,
+        tuple(warnings),
+        line,
+        executions,
+        tuple(executions.mean_loss(step, nproc) for step in range(1, steps + 1)),
+        _failure_costs(record, executions, line),
+        () if line is None else restarts(record, line),
+        _facts(record, line),
+    )
+
+
+def verdict(gate: Gate) -> str | None:
+    """'pass', 'fail', 'not_applicable', or None where an applicable gate could not be decided."""
+    if gate["passed"] is None:
+        return NOT_APPLICABLE if gate["evidence"].startswith("does not apply") else None
+    return PASS if gate["passed"] else FAIL
+
+
+def _correct(gates: dict[str, Gate]) -> bool | None:
+    """Conjunction of the applicable gates: False if one failed, None if one is undecided."""
+    verdicts = [verdict(gate) for gate in gates.values()]
+    if FAIL in verdicts:
+        return False
+    return None if None in verdicts else True
+
+
+def _gates(record: RunRecord, own: Lineage, reference: RunAnalysis | None, has_reference: bool) -> dict[str, Gate]:
+    exited = [e.get("code") for e in record.launcher if e["e"] == "exit"]
+    exit_code = record.result["exit_code"] if record.result else (exited[-1] if exited else None)
+    gates = run_gates.gates(record, exit_code)
+    gates["C4"] = _same_data(record, own, reference, has_reference)
+    gates["C6"] = _same_digest(record, reference, has_reference)
+    loaded = any(event["step"] > 0 for _, _, event in record.of_kind("restored"))
+    # An engine without digests leaves C2 open, unless the final state proves that what it loaded was right.
+    if gates["C2"]["passed"] is None and (not loaded or gates["C6"]["passed"]):
+        proof = ", and C6 shows the final state" if loaded else ""
+        gates["C2"] = Gate(passed=None, evidence=f"does not apply: {gates['C2']['evidence']}{proof}")
+    return dict(sorted(gates.items()))
+
+
+def _not_comparable(record: RunRecord, reference: RunAnalysis | None, has_reference: bool) -> Gate | None:
+    if record.spec["variant"] == REFERENCE:
+        return Gate(passed=None, evidence="does not apply: this is the reference")
+    if not has_reference:
+        return Gate(passed=None, evidence="does not apply: this campaign has no reference variant")
+    if reference is None or reference.lineage is None:
+        return Gate(passed=None, evidence="the block's reference run is missing or failed")
+    return None
+
+
+def _same_data(record: RunRecord, own: Lineage, reference: RunAnalysis | None, has_reference: bool) -> Gate:
+    """C4: at every step each rank's final lineage saw the samples that the reference saw (CheckFreq's invariant)."""
+    if (gate := _not_comparable(record, reference, has_reference)) is not None:
+        return gate
+    assert reference is not None
+    assert reference.lineage is not None
+    train = record.spec["train"]
+    wanted = [(rank, step) for rank in range(train["nproc"]) for step in range(1, train["steps"] + 1)]
+    theirs = reference.lineage.ids
+    unknown = [key for key in wanted if key not in own.ids or key not in theirs]
+    wrong = [key for key in wanted if key in own.ids and key in theirs and own.ids[key] != theirs[key]]
+    if wrong:
+        rank, step = min(wrong, key=lambda key: (key[1], key[0]))
+        return Gate(passed=False, evidence=f"{len(wrong)} batches differ, first at step {step} on rank {rank}")
+    if unknown:
+        return Gate(passed=None, evidence=f"{len(unknown)} of {len(wanted)} batches were not recorded")
+    return Gate(passed=True, evidence=f"{len(wanted)} batches are the reference's")
+
+
+def _same_digest(record: RunRecord, reference: RunAnalysis | None, has_reference: bool) -> Gate:
+    """C6: in deterministic mode the final state has the reference's digest."""
+    if not record.spec["train"]["deterministic"]:
+        return Gate(passed=None, evidence="does not apply: train.deterministic is false")
+    if (gate := _not_comparable(record, reference, has_reference)) is not None:
+        return gate
+    assert reference is not None
+    own, theirs = _final_digest(record), reference.facts.get("final_digest")
+    if own is None or theirs is None:
+        return Gate(passed=None, evidence="a final digest of rank 0 was not recorded")
+    same = "equals" if own == theirs else "differs from"
+    return Gate(passed=own == theirs, evidence=f"final state {own[:12]} {same} the reference's {theirs[:12]}")
+
+
+def _final_digest(record: RunRecord) -> str | None:
+    found = [e["digest"] for _, rank, e in record.of_kind("final") if rank == 0]
+    return str(found[-1]) if found else None
+
+
+def _counts(record: RunRecord, own: Lineage) -> Row:
+    def checkpoints(kind: str) -> int:
+        return len({(attempt, event["s"]) for attempt, _, event in record.of_kind(kind)})
+
+    interval = [r.lost_interval_steps for r in own.rollbacks]
+    in_flight = [r.lost_in_flight_steps for r in own.rollbacks]
+    return {
+        "restarts": run_gates.restarts(record),
+        "failures_fired": len(run_gates.fired(record)),
+        "executed_steps": own.executed_steps,
+        "replayed_steps": own.replayed_steps,
+        "lost_interval_steps": _sum_known(interval),
+        "lost_in_flight_steps": _sum_known(in_flight),
+        "checkpoints_requested": checkpoints("save"),
+        "checkpoints_committed": checkpoints("committed"),
+        "persist_failures": checkpoints("persist_failed"),
+        "replay_agreement": own.replay_agreement,
+    }
+
+
+def _sum_known(values: list[int | None]) -> int | None:
+    return None if None in values else sum(v for v in values if v is not None)
+
+
+def _time(line: Timeline, row: Row, ledger: dict[str, float]) -> Row:
+    """Wall-clock, ledger and what follows from them alone; also true of a run that failed."""
+    columns: Row = {f"{bucket}_s": ledger[bucket] for bucket in LEDGER_BUCKETS}
+    if not line.detect_known:
+        columns["detect_s"] = None  # part of restart_s
+    return columns | {
+        "wall_s": line.wall_s,
+        "stall_s": ledger["snapshot_stall"] + ledger["persist_stall"],
+        "residual_s": line.residual_s(),
+        "wasted_s": sum(ledger[bucket] for bucket in WASTE_BUCKETS) if row["restarts"] else 0.0,
+    }
+
+
+def _results(record: RunRecord, own: Lineage, line: Timeline | None, reference: RunAnalysis | None) -> Row:
+    """What only a completed run has: goodput, ETTR, divergence."""
+    steps, nproc = record.spec["train"]["steps"], record.spec["train"]["nproc"]
+    is_reference = record.spec["variant"] == REFERENCE
+    loss = own.mean_loss(steps, nproc)
+    columns: Row = {"final_loss": loss if loss is not None and math.isfinite(loss) else None}
+    if reference is not None and reference.lineage is not None:
+        d = divergence(own, reference.lineage, steps, nproc)
+        columns |= {"d_end": d.d_end, "d_max": d.d_max, "d_rms": d.d_rms}
+        columns["first_divergent_step"] = d.first_divergent_step
+    if line is None:
+        return columns
+    useful, compute_s = own.unique_steps, line.ledger_s()["compute"]
+    columns |= {"goodput_steps_per_s": useful / line.wall_s, "ettr": compute_s / line.wall_s}
+    tref_s = steady_step_s(line) if is_reference else (reference.facts.get("tref_s") if reference else None)
+    if tref_s is not None:
+        columns["ettr_ref"] = useful * tref_s / line.wall_s
+        columns["interference_s"] = compute_s - useful * tref_s
+    g_ref = columns["goodput_steps_per_s"] if is_reference else reference and reference.row["goodput_steps_per_s"]
+    if g_ref:
+        columns["rel_goodput"] = columns["goodput_steps_per_s"] / g_ref
+    return columns
+
+
+def steady_step_s(line: Timeline) -> float | None:
+    """tref: mean seconds of compute per step from step 2 on (step 1 carries warm-up); step 1's if it is alone.
+
+    Taken from the job's sweep, so that a reference's own interference is its warm-up and nothing else.
+    """
+    steps = [s for s in line.spans if s.state == "compute" and s.step is not None]
+    first = min((s.step for s in steps if s.step is not None), default=None)
+    steady = [s for s in steps if s.step != first] or steps
+    if not steady:
+        return None
+    begin = min(s.t0 for s in steady)
+    return line.seconds_in(["compute"], begin, line.t1) / len({s.step for s in steady})
+
+
+def _failure_costs(record: RunRecord, own: Lineage, line: Timeline | None) -> tuple[FailureCost, ...]:
+    struck = {a: (r, e) for a, r, e in reversed(record.of_kind("failure"))}  # the first of an attempt stays
+    lost = {rollback.attempt: rollback for rollback in own.rollbacks}
+    outages = line.outages if line else ()
+    costs = []
+    for place, outage in enumerate(outages):
+        assert line is not None
+        rank, event = struck.get(outage.attempt, (None, {}))
+        begin = outage.down_t if outage.failed_t is None else outage.failed_t
+        following = outages[place + 1 : place + 2]
+        end = next((o.down_t if o.failed_t is None else o.failed_t for o in following), line.t1)
+        seconds = {b: line.seconds_in([b], begin, end) for b in WASTE_BUCKETS if b != "lost_step"}
+        before = outages[place - 1].down_t if place else line.t0
+        seconds["lost_step"] = line.seconds_in(["lost_step"], before, begin)
+        rollback = lost.get(outage.attempt)
+        costs.append(
+            FailureCost(
+                event.get("index"),
+                event.get("at"),
+                str(event.get("kind", "unplanned")),
+                rank,
+                {bucket: seconds[bucket] for bucket in WASTE_BUCKETS},
+                outage.detected_t is not None,
+                rollback.lost_interval_steps if rollback else None,
+                rollback.lost_in_flight_steps if rollback else None,
+                rollback.in_flight if rollback else False,
+            )
+        )
+    return tuple(costs)
+
+
+def _count_warnings(record: RunRecord, own: Lineage, line: Timeline | None) -> list[str]:
+    """Where two ways of counting the same thing disagree."""
+    found = []
+    if own.rolled_back_steps is None:
+        found.append("an attempt recorded no restore: lost steps are unknown, replay is counted from executions alone")
+    elif own.rolled_back_steps != own.replayed_steps:
+        found.append(f"replay counted twice disagrees: {own.replayed_steps} executions against {own.rolled_back_steps}")
+    if line is None:
+        return found
+    ledger = line.ledger_s()
+    if (ledger["replay"] > 0) != (own.replayed_steps > 0):
+        found.append(f"replay takes {ledger['replay']:.3f} s for {own.replayed_steps} replayed steps")
+    stall_s = ledger["snapshot_stall"] + ledger["persist_stall"]
+    stalls = [line.rank_stall_s(rank) for rank in range(record.spec["train"]["nproc"])]
+    if stalls and not max(stalls) - 1e-9 <= stall_s <= sum(stalls) + 1e-9:
+        found.append(
+            f"the job stalls {stall_s:.3f} s, which lies outside its ranks' {max(stalls):.3f} to {sum(stalls):.3f} s"
+        )
+    return found
+
+
+def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
+    """What threats and comparisons with the reference need later."""
+    offsets = [e["real_minus_boot_ns"] for _, _, e in record.of_kind("start") if "real_minus_boot_ns" in e]
+    failed_at = {a: e["t"] for a, _, e in record.of_kind("failure")}
+    return {
+        "machine": dict(record.result["machine"]) if record.result else {},
+        "reason": record.result["reason"] if record.result else "no valid result.json: the run did not finish",
+        "log": record.result["log"] if record.result else None,
+        "claims_hash": record.spec.get("claims_hash"),
+        "block_order": tuple(record.spec.get("block_order", ())),
+        "spawn_t": line.t0 if line else None,
+        "exit_t": line.t1 if line else None,
+        "final_digest": _final_digest(record),
+        "tref_s": steady_step_s(line) if line else None,
+        "clock_step_ns": max(offsets) - min(offsets) if offsets else None,
+        "drained_before_failure": [
+            a for a, _, e in record.of_kind("drain") if a in failed_at and e["t0"] < failed_at[a]
+        ],
+        "checkpoint_bytes": _checkpoint_bytes(record),
+        "train": record.spec["train"],
+    }
+
+
+def _checkpoint_bytes(record: RunRecord) -> int | None:
+    """Bytes of the largest checkpoint over all ranks, None if none was persisted."""
+    total: dict[tuple[int, int], int] = {}
+    for attempt, _, event in record.of_kind("persisted"):
+        if isinstance(event.get("bytes"), int):
+            total[attempt, event["s"]] = total.get((attempt, event["s"]), 0) + event["bytes"]
+    return max(total.values(), default=None)

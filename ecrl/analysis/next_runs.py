@@ -1,0 +1,112 @@
+"""The smallest runs that would buy what the evidence lacks: exact commands and estimated hours."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ecrl.analysis.claims import CONFIRMED, REFUTED, Judged
+from ecrl.analysis.compare import MIN_PAIRS, units_needed
+from ecrl.analysis.load import Campaign
+from ecrl.analysis.threat import counted
+
+SECONDS_PER_HOUR = 3600
+MAX_SEEDS_IN_A_COMMAND = 40  # beyond, the honest advice is another design, not a longer command
+
+
+@dataclass(frozen=True)
+class NextRun:
+    """A suggestion: what it buys, the exact command (None where a file must be edited first), estimated hours."""
+
+    buys: str
+    command: str | None
+    hours: float | None
+
+
+def next_runs(campaign: Campaign, claims: Sequence[Judged], matrix_path: str) -> tuple[NextRun, ...]:
+    """Suggestions, the cheapest kind first: finish what is missing, more seeds, failures inside intervals, more
+    intervals. matrix_path: how the frozen matrix is called in a command."""
+    run = f"ecrl matrix run --prefix {campaign.prefix}"  # another content needs another prefix
+    found = [*_unfinished(campaign), *_seeds(campaign, claims, f"{run}-seeds {matrix_path}"), *_replay(campaign)]
+    if len(campaign.matrix.matrix.checkpoint_every) == 1:
+        every = campaign.matrix.matrix.checkpoint_every[0]
+        values = sorted({max(1, every // 2), every, min(campaign.matrix.train_settings.steps, every * 2)})
+        hours = _hours(campaign, len(values) - 1)
+        command = f"{run}-intervals {matrix_path} --checkpoint-every {','.join(map(str, values))}"
+        found.append(NextRun(f"the effect of the checkpoint interval (now {every} alone)", command, hours))
+    return tuple(found)
+
+
+def mean_block_s(campaign: Campaign) -> float | None:
+    """Measured seconds of one block (all variants once), None before any run finished."""
+    walls: dict[str, list[float]] = {}
+    for run in campaign.runs:
+        if run.row["wall_s"] is not None and run.row["outcome"] == "completed":
+            walls.setdefault(run.row["variant"], []).append(run.row["wall_s"])
+    return sum(sum(values) / len(values) for values in walls.values()) if walls else None
+
+
+def _hours(campaign: Campaign, times: float) -> float | None:
+    """Hours for the whole campaign `times` over, from measured run times."""
+    block_s = mean_block_s(campaign)
+    blocks = len(campaign.suites) * len(campaign.matrix.matrix.seeds)
+    return None if block_s is None else block_s * blocks * times / SECONDS_PER_HOUR
+
+
+def _unfinished(campaign: Campaign) -> list[NextRun]:
+    missing = [run for run in campaign.runs if run.row["outcome"] != "completed"]
+    if not missing:
+        return []
+    block_s = mean_block_s(campaign)
+    variants = len(campaign.matrix.matrix.variants)
+    hours = None if block_s is None else block_s * len(missing) / variants / SECONDS_PER_HOUR
+    command = f"ecrl matrix resume --prefix {campaign.prefix} --retry-failed"
+    return [
+        NextRun(
+            f"{counted(len(missing), 'missing or failed run')}, and the blocks dropped for want of them", command, hours
+        )
+    ]
+
+
+def _seeds(campaign: Campaign, claims: Sequence[Judged], again: str) -> list[NextRun]:
+    """Seeds that each undecided claim needs at the observed spread (paired t power, 80 % at alpha .05)."""
+    suites, have = len(campaign.suites), campaign.matrix.matrix.seeds
+    found: dict[int, list[str]] = {}
+    for judged in claims:
+        if judged.would_be in (CONFIRMED, REFUTED) or judged.comparison is None or judged.comparison.overall is None:
+            continue
+        c, effect = judged.comparison, judged.comparison.overall
+        assert effect is not None
+        size = math.log(effect.center) if c.kind == "ratio" else effect.center
+        pairs = units_needed(c.sd, size) if c.sd else MIN_PAIRS
+        seeds = MAX_SEEDS_IN_A_COMMAND + 1 if pairs is None else math.ceil(max(pairs, MIN_PAIRS) / suites)
+        found.setdefault(max(seeds, 2, len(have) + 1), []).append(judged.claim.name)
+    suggestions = []
+    for seeds, names in sorted(found.items()):
+        quoted = ", ".join(f'"{name}"' for name in names)
+        if seeds > MAX_SEEDS_IN_A_COMMAND:
+            small = "the effect is too small for its spread"
+            buys = f"{quoted}: {small}; more than {MAX_SEEDS_IN_A_COMMAND} seeds would be needed"
+            suggestions.append(NextRun(buys, None, None))
+            continue
+        fresh = [max(have) + i for i in range(1, seeds - len(have) + 1)]
+        text = ",".join(map(str, [*have, *fresh]))
+        buys = f"a decision on {quoted} at the observed spread ({seeds} seeds x {counted(suites, 'suite')})"
+        suggestions.append(NextRun(buys, f"{again} --seeds {text}", _hours(campaign, seeds / len(have))))
+    if not claims and len(have) == 1:
+        text = f"{have[0]},{have[0] + 1}"
+        suggestions.append(
+            NextRun("a second seed: any statement beyond one", f"{again} --seeds {text}", _hours(campaign, 2))
+        )
+    return suggestions
+
+
+def _replay(campaign: Campaign) -> list[NextRun]:
+    done = [run.row for run in campaign.runs if run.row["failures_fired"] and run.row["outcome"] == "completed"]
+    if not done or any(row["replayed_steps"] for row in done):
+        return []
+    suite = campaign.suites[0]
+    half = max(1, suite.checkpoint_every // 2)
+    inside = [at + half for at in suite.failure_steps if isinstance(at, int)]
+    inside = [at for at in inside if at <= suite.train.steps] or [half]
+    text = f"replayed work: add `inside = [{', '.join(map(str, inside))}]` under [failures] (no run replayed a step)"
+    return [NextRun(text, None, _hours(campaign, 1 / max(1, len(campaign.matrix.failures))))]

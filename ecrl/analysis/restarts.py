@@ -1,0 +1,68 @@
+"""Where each restart's time went: from the kill to the first step of the attempt that followed it.
+
+A phase ends when the last rank has passed it; its seconds are None where the records lack one of its ends.
+"""
+
+from dataclasses import dataclass
+
+from ecrl.analysis.timeline import NS_PER_S, Timeline
+from ecrl.records.reader import RunRecord
+
+# Each phase and what ends it; the first begins with the kill.
+PHASES = {
+    "detect": "the launcher reports the dead rank",
+    "spawn": "the processes of the new attempt exist",
+    "import": "imports are done; data, model and optimizer are made",
+    "group": "the process group is up",
+    "prepare": "the model is in DDP, the engine has its slots",
+    "restore": "the checkpoint is chosen, verified and loaded",
+    "first step": "the first step begins",
+}
+
+
+@dataclass(frozen=True)
+class Restart:
+    """One restart. attempt: the one that began; seconds: by phase; total_s: kill to the first step's begin;
+    first_step_s: to its end."""
+
+    attempt: int
+    launcher: str
+    seconds: dict[str, float | None]
+    total_s: float | None
+    first_step_s: float | None
+
+
+def restarts(record: RunRecord, line: Timeline) -> tuple[Restart, ...]:
+    """Every restart after a planned failure, in order."""
+    launcher = str(record.spec["train"].get("launcher", "cold"))
+    return tuple(
+        _restart(record, outage.attempt + 1, launcher, outage.failed_t, outage.detected_t)
+        for outage in line.outages
+        if outage.failed_t is not None and outage.attempt + 1 in record.attempts
+    )
+
+
+def _restart(record: RunRecord, attempt: int, launcher: str, killed: int, detected: int | None) -> Restart:
+    nproc = int(record.spec["train"]["nproc"])
+
+    def last(kind: str, key: str = "t") -> int | None:
+        """When the last rank had its first event of `kind`; None unless all of them had one."""
+        first = (
+            next((e.get(key) for e in events if e["e"] == kind), None)
+            for (a, _), events in record.events.items()
+            if a == attempt
+        )
+        stamps = [t for t in first if isinstance(t, int)]
+        return max(stamps) if len(stamps) == nproc else None
+
+    born = last("start", "process_start")
+    if born is not None and detected is not None:
+        born = max(born, detected)  # the kernel tells it to 10 ms
+    begun = last("step", "t0")
+    ends = (detected, born, last("imported"), last("group"), last("ready"), last("restored"), begun)
+    seconds = {phase: _between(begin, end) for phase, begin, end in zip(PHASES, (killed, *ends), ends, strict=False)}
+    return Restart(attempt, launcher, seconds, _between(killed, begun), _between(killed, last("step")))
+
+
+def _between(begin: int | None, end: int | None) -> float | None:
+    return None if begin is None or end is None else (end - begin) / NS_PER_S

@@ -1,0 +1,73 @@
+"""Which events can be believed: the fields each kind must carry, and stamps that run forwards."""
+
+from ecrl.records.reader import Event, RunRecord
+
+# kind -> fields that must be whole numbers, and fields that must merely be there (records/schema.py)
+_WHOLE: dict[str, tuple[str, ...]] = {
+    "start": (),
+    "ready": (),
+    "restored": ("t0", "step"),
+    "step": ("s", "t0"),
+    "loss": ("s",),
+    "save": ("s", "t0", "t_slot", "t_staged"),
+    "fence": ("t0",),
+    "persisted": ("s", "t0"),
+    "committed": ("s",),
+    "persist_failed": ("s",),
+    "drain": ("t0",),
+    "failure": ("index", "at"),
+    "final": ("s",),
+}
+_PRESENT: dict[str, tuple[str, ...]] = {
+    "restored": ("digest_recorded", "digest_live"),
+    "step": ("loss",),
+    "loss": ("loss",),
+    "failure": ("kind",),
+    "final": ("digest", "params_digest"),
+}
+_STAMPS: dict[str, tuple[str, ...]] = {"save": ("t0", "t_slot", "t_staged", "t")}
+
+
+def sound(record: RunRecord) -> RunRecord:
+    """The record without the events that cannot be what they say; each one dropped is named in `warnings`."""
+    warnings = list(record.warnings)
+    events = {
+        (attempt, rank): _sound_events(found, f"events-{attempt}-{rank}.jsonl", warnings)
+        for (attempt, rank), found in record.events.items()
+    }
+    ranks = {attempt: {r for a, r in events if a == attempt} for attempt in record.attempts}
+    by_rank = {rank: max(a for a, r in events if r == rank) for _, rank in events}
+    if len(set(by_rank.values())) > 1:
+        counts = ", ".join(f"rank {rank}: {count}" for rank, count in sorted(by_rank.items()))
+        warnings.append(f"ranks disagree on restarts ({counts})")
+    for attempt, found in sorted(ranks.items()):
+        steps = {e["step"] for rank in found for e in events[attempt, rank] if e["e"] == "restored"}
+        if len(steps) > 1:
+            warnings.append(f"attempt {attempt}: ranks restored different steps {sorted(steps)}")
+    return RunRecord(record.spec, record.result, events, record.launcher, warnings)
+
+
+def _sound_events(events: list[Event], name: str, warnings: list[str]) -> list[Event]:
+    kept = []
+    for event in events:
+        if (fault := _fault(event)) is None:
+            kept.append(event)
+        else:
+            warnings.append(f"{name}: a {event['e']!r} event was dropped: {fault}")
+    return kept
+
+
+def _fault(event: Event) -> str | None:
+    kind = event["e"]
+    for field in _WHOLE.get(kind, ()):
+        if not isinstance(event.get(field), int):
+            return f"{field} is {event.get(field)!r}, expected a whole number"
+    for field in _PRESENT.get(kind, ()):
+        if field not in event:
+            return f"{field} is missing"
+    if kind in ("step", "loss") and not isinstance(event["loss"], int | float | None):
+        return f"loss is {event['loss']!r}, expected a number"
+    stamps = [event[field] for field in _STAMPS.get(kind, ("t0", "t")) if field in event]
+    if stamps != sorted(stamps):
+        return "it ends before it begins"
+    return None

@@ -1,0 +1,85 @@
+"""What a threat is, and the view of a campaign that every check gets."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ecrl.analysis.load import Campaign
+from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A detected condition. blocking: it keeps claims from being CONFIRMED."""
+
+    code: str
+    blocking: bool
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A campaign with what several checks need. registered: see `claims.judge`."""
+
+    campaign: Campaign
+    registered: bool
+
+    @property
+    def begun(self) -> list[RunAnalysis]:
+        return [run for run in self.campaign.runs if run.row["outcome"] not in ("missing", "unreadable")]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [run.row for run in self.campaign.runs]
+
+    @property
+    def blocks(self) -> dict[tuple[str, int], list[RunAnalysis]]:
+        found: dict[tuple[str, int], list[RunAnalysis]] = {}
+        for run in self.campaign.runs:
+            found.setdefault((run.row["suite_id"], run.row["seed"]), []).append(run)
+        return found
+
+    @property
+    def engines(self) -> list[str]:
+        return [v for v in self.campaign.matrix.matrix.variants if v != REFERENCE]
+
+
+Check = Callable[[Scene], Iterable[Threat]]
+
+
+class Checks:
+    """The checks of one file, by the code of the threat that they look for."""
+
+    def __init__(self) -> None:
+        self.by_code: dict[str, Check] = {}
+
+    def of(self, code: str) -> Callable[[Check], Check]:
+        """Decorator: this function looks for `code`."""
+
+        def keep(check: Check) -> Check:
+            self.by_code[code] = check
+            return check
+
+        return keep
+
+
+def counted(n: int, noun: str) -> str:
+    """'1 run', '3 runs'."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """'a, b, c and 4 more'."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def numbers(facts: dict[str, Any]) -> dict[str, float]:
+    """Every number in nested facts by its own name."""
+    found: dict[str, float] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            found |= numbers(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = float(value)
+    return found

@@ -1,0 +1,190 @@
+"""Threats that lie in the design of a campaign: too few pairs, untested paths, short runs, late claims."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ecrl.analysis.compare import MIN_PAIRS, compare
+from ecrl.analysis.metrics import REFERENCE, Row
+from ecrl.analysis.threat import Checks, Scene, Threat, counted, some
+
+SHORT_RUN_SHARE = 0.10  # startup + shutdown of wall-clock
+MIN_INTERVALS = 30
+OUTLIER_SHARE = 0.5  # from the mean of its suite and variant (pyperf's rule)
+SYNTHETIC_DATASETS = frozenset({"noise"})
+
+_checks = Checks()
+CHECKS = _checks.by_code
+
+
+@_checks.of("n_pairs_lt_6")
+def _few_pairs(scene: Scene) -> Iterable[Threat]:
+    few: dict[int, list[str]] = {}
+    for a, b in itertools.combinations(scene.campaign.matrix.matrix.variants, 2):
+        n = len(compare(scene.rows, a, b, "goodput_steps_per_s", "ratio", scene.campaign.dropped).pairs)
+        if n < MIN_PAIRS:
+            few.setdefault(n, []).append(f"{a}/{b}")
+    for n, names in few.items():
+        pairs = f"{', '.join(names)}: {counted(n, 'pair')}{' each' if len(names) > 1 else ''}"
+        yield Threat("n_pairs_lt_6", True, f"{pairs}; below {MIN_PAIRS} no exact two-sided test can reach p = .05")
+
+
+@_checks.of("one_seed")
+def _one_seed(scene: Scene) -> Iterable[Threat]:
+    seeds = scene.campaign.matrix.matrix.seeds
+    if len(seeds) == 1:
+        yield Threat("one_seed", True, f"every run has seed {seeds[0]}: nothing can be said about another")
+
+
+@_checks.of("claims_after_data")
+def _late_claims(scene: Scene) -> Iterable[Threat]:
+    if not scene.registered and scene.campaign.matrix.claims:
+        late = [r.name for r in scene.begun if r.facts["claims_hash"] != scene.campaign.matrix.claims_hash]
+        yield Threat("claims_after_data", True, f"runs that carry another claims hash ({len(late)}): {some(late)}")
+
+
+@_checks.of("correctness_failed")
+def _incorrect(scene: Scene) -> Iterable[Threat]:
+    wrong = [run.name for run in scene.begun if run.row["correct"] is False]
+    if wrong:
+        yield Threat("correctness_failed", True, f"runs that fail a correctness gate ({len(wrong)}): {some(wrong)}")
+
+
+@_checks.of("missing_blocks")
+def _missing(scene: Scene) -> Iterable[Threat]:
+    dropped = scene.campaign.dropped
+    if not dropped:
+        return
+    guilty = {
+        run.row["variant"]
+        for run in scene.campaign.runs
+        if (run.row["suite_id"], run.row["seed"]) in dropped
+        and (run.row["outcome"] != "completed" or run.row["correct"] is not True)
+    }
+    names = [f"{suite}/seed{seed} ({reason})" for (suite, seed), reason in dropped.items()]
+    one_sided = len(guilty) == 1 and len(scene.campaign.matrix.matrix.variants) > 1
+    why = f"only {next(iter(guilty))} is to blame, so they are not missing at random; " if one_sided else ""
+    yield Threat("missing_blocks", one_sided, f"dropped blocks ({len(dropped)}): {why}{some(names)}")
+
+
+@_checks.of("replay_untested")
+def _replay_untested(scene: Scene) -> Iterable[Threat]:
+    for variant in scene.engines:
+        done = [
+            r for r in scene.rows if r["variant"] == variant and r["outcome"] == "completed" and r["failures_fired"]
+        ]
+        if done and not any(row["replayed_steps"] for row in done):
+            evidence = f"no run of {variant} replayed a step, whatever the failure"
+            yield Threat("replay_untested", False, f"{evidence}{_on_boundaries(scene)}")
+
+
+def _on_boundaries(scene: Scene) -> str:
+    places = [(at, s.checkpoint_every) for s in scene.campaign.suites for at in s.failure_steps]
+    all_on = all(isinstance(at, int) and at % every == 0 for at, every in places)
+    return ": every planned failure strikes on a checkpoint boundary" if all_on else ""
+
+
+@_checks.of("inflight_untested")
+def _inflight_untested(scene: Scene) -> Iterable[Threat]:
+    for variant in (v for v in scene.engines if v != "blocking"):
+        costs = [c for r in scene.begun if r.row["variant"] == variant for c in r.failures]
+        if costs and not any(cost.in_flight for cost in costs):
+            evidence = f"none of {counted(len(costs), 'failure')} of {variant} struck while a checkpoint was in flight"
+            yield Threat("inflight_untested", False, evidence)
+
+
+@_checks.of("short_run")
+def _short(scene: Scene) -> Iterable[Threat]:
+    shares = {
+        run.name: (run.row["startup_s"] + run.row["shutdown_s"]) / run.row["wall_s"]
+        for run in scene.begun
+        if run.row["startup_s"] is not None
+    }
+    long = [name for name, share in shares.items() if share > SHORT_RUN_SHARE]
+    if long:
+        worst = max(shares, key=lambda name: shares[name])
+        share = f"{SHORT_RUN_SHARE * 100:.0f} % of wall-clock"
+        evidence = f"startup and shutdown exceed {share} in {len(long)} of {counted(len(shares), 'run')}"
+        yield Threat("short_run", False, f"{evidence} ({shares[worst] * 100:.0f} % in {worst})")
+    intervals = {s.suite_id: s.train.steps // s.checkpoint_every for s in scene.campaign.suites}
+    few = [suite for suite, count in intervals.items() if count < MIN_INTERVALS]
+    if few:
+        fewest = min(intervals[suite] for suite in few)
+        yield Threat(
+            "short_run",
+            False,
+            f"suites with fewer than {MIN_INTERVALS} checkpoint intervals: {len(few)} (fewest: {fewest})",
+        )
+
+
+@_checks.of("single_interval")
+def _single_interval(scene: Scene) -> Iterable[Threat]:
+    values = scene.campaign.matrix.matrix.checkpoint_every
+    if len(values) == 1:
+        yield Threat("single_interval", False, f"checkpoint_every is {values[0]} everywhere")
+
+
+@_checks.of("single_inflight")
+def _single_inflight(scene: Scene) -> Iterable[Threat]:
+    values = scene.campaign.matrix.matrix.max_inflight
+    if len(values) == 1:
+        yield Threat("single_inflight", False, f"max_inflight is {values[0]} everywhere")
+
+
+@_checks.of("outlier")
+def _outlier(scene: Scene) -> Iterable[Threat]:
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in scene.rows:
+        if row["goodput_steps_per_s"] is not None:
+            groups.setdefault((row["suite_id"], row["variant"]), []).append(row)
+    for (suite, variant), rows in groups.items():
+        center = sum(row["goodput_steps_per_s"] for row in rows) / len(rows)
+        far = [row["seed"] for row in rows if abs(row["goodput_steps_per_s"] - center) > OUTLIER_SHARE * center]
+        if far:
+            yield Threat(
+                "outlier",
+                False,
+                f"{suite}/{variant}: seeds {far} lie more than {OUTLIER_SHARE * 100:.0f} % from the mean goodput",
+            )
+
+
+@_checks.of("nuisance_gt_effect")
+def _nuisance(scene: Scene) -> Iterable[Threat]:
+    if {"blocking", "overlapped"} <= set(scene.engines):
+        c = compare(scene.rows, "overlapped", "blocking", "goodput_steps_per_s", "ratio", scene.campaign.dropped)
+        if c.overall is not None:
+            yield from nuisance(scene.rows, abs(c.overall.center - 1))
+
+
+def nuisance(rows: Sequence[Row], effect: float) -> list[Threat]:
+    """Whether data sets of one shape, which should cost the same, differ in blocking goodput by more than `effect`."""
+    cells: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    for row in rows:
+        if row["variant"] == "blocking" and row["goodput_steps_per_s"]:
+            key = (row["model"], row["failure_label"], row["checkpoint_every"], row["max_inflight"])
+            cells.setdefault(key, {}).setdefault(row["dataset"], []).append(row["goodput_steps_per_s"])
+    gaps = {}
+    for key, by_dataset in cells.items():
+        means = [sum(values) / len(values) for values in by_dataset.values()]
+        if len(means) > 1:
+            gaps[key] = max(means) / min(means) - 1
+    if not gaps or max(gaps.values()) <= effect:
+        return []
+    worst = max(gaps, key=lambda key: gaps[key])
+    gap = f"blocking goodput differs by {gaps[worst] * 100:.1f} % between data sets ({worst[0]}, {worst[1]})"
+    evidence = f"{gap}, the effect is {effect * 100:.1f} %"
+    return [Threat("nuisance_gt_effect", False, evidence)]
+
+
+@_checks.of("synthetic_data")
+def _synthetic(scene: Scene) -> Iterable[Threat]:
+    used = sorted(SYNTHETIC_DATASETS & set(scene.campaign.matrix.matrix.datasets))
+    if used:
+        yield Threat("synthetic_data", False, f"{', '.join(used)} is made up: losses and convergence mean nothing")
+
+
+@_checks.of("no_reference")
+def _no_reference(scene: Scene) -> Iterable[Threat]:
+    if REFERENCE not in scene.campaign.matrix.matrix.variants:
+        evidence = "no reference variant: C4, C6, divergence and interference cannot be computed"
+        yield Threat("no_reference", False, evidence)

@@ -1,0 +1,126 @@
+"""`<prefix>_analysis.md`: the tables and numbers behind the report, without prose."""
+
+import itertools
+
+from ecrl.analysis.compare import Kind
+from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.tables import SUMMARY_COLUMNS, detailed_rows, summary_rows
+from ecrl.records.schema import DETAILED_COLUMNS, LEDGER_BUCKETS
+from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
+from ecrl.report.sections import claims, integrity, ledger, threats
+from ecrl.report.wording import UNKNOWN, basis, effect, number, p_value
+
+_MOST_RUNS = 500  # rows of a Markdown table that somebody might still read; the CSV holds them all
+_RUN = (
+    "goodput_steps_per_s", "rel_goodput", "ettr", "ettr_ref", "wall_s", "stall_s", "interference_s", "replayed_steps",
+    "lost_interval_steps", "lost_in_flight_steps", "final_loss", "d_end", "d_max", "first_divergent_step", "correct",
+)  # fmt: skip
+_MEASURES: tuple[tuple[str, Kind], ...] = (
+    ("goodput_steps_per_s", "ratio"), ("ettr", "ratio"), ("wall_s", "ratio"), ("stall_s", "difference"),
+    ("interference_s", "difference"), ("wasted_s", "difference"), ("replayed_steps", "difference"),
+    ("final_loss", "difference"),
+)  # fmt: skip
+
+
+def sections() -> list[Section]:
+    """The sections of the analysis file, in order."""
+    return [
+        Section(1, "Runs", _runs),
+        Section(2, "Ledger per run (s)", _ledger),
+        Section(3, "Gates", _gates),
+        Section(4, "Summary per suite and variant", _summary),
+        Section(5, "Blocking against overlapped", _detailed),
+        Section(6, "Comparisons of every pair of variants", _comparisons),
+        Section(7, claims.PLUGIN.title, claims.PLUGIN.blocks),
+        Section(8, threats.PLUGIN.title, threats.PLUGIN.blocks),
+        Section(9, "Warnings", _warnings),
+    ]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int | float) else UNKNOWN if value is None else str(value)
+
+
+def _name(row: dict[str, object]) -> tuple[str, str, str]:
+    return str(row["suite_id"]), str(row["variant"]), UNKNOWN if row["seed"] is None else str(row["seed"])
+
+
+def _per_run(evidence: Evidence, columns: tuple[str, ...]) -> list[Block]:
+    rows = tuple((*_name(row), *(_cell(row[c]) for c in columns)) for row in evidence.rows[:_MOST_RUNS])
+    headers = ("suite", "variant", "seed", *(c.removesuffix("_s") if c.endswith("_s") else c for c in columns))
+    table: list[Block] = [Table(headers, rows, frozenset({"suite", "variant", "outcome"}))]
+    rest = len(evidence.rows) - len(rows)
+    return [*table, Paragraph(f"{rest:,} more runs stand in the runs table.")] if rest > 0 else table
+
+
+def _runs(evidence: Evidence, _figures: Figures) -> list[Block]:
+    return _per_run(evidence, ("outcome", *_RUN))
+
+
+def _ledger(evidence: Evidence, _figures: Figures) -> list[Block]:
+    if all(row["compute_s"] is None for row in evidence.rows):
+        return [Paragraph("No ledger is recorded.")]
+    table = _per_run(evidence, (*(f"{bucket}_s" for bucket in LEDGER_BUCKETS), "residual_s", "wall_s"))
+    return [*table, *ledger.restart_blocks(evidence.runs)]
+
+
+def _gates(evidence: Evidence, _figures: Figures) -> list[Block]:
+    faults = [
+        f"`{run.name}` {code}: {'fails' if gate['passed'] is False else 'undecided'}, {gate['evidence']}"
+        for run in evidence.runs
+        for code, gate in run.gates.items()
+        if run.row[code.lower()] in (None, "fail")
+    ]
+    blocks = integrity.PLUGIN.blocks(evidence, {})[:1]
+    return [*blocks, Bullets(tuple(faults))] if faults else blocks
+
+
+def _summary(evidence: Evidence, _figures: Figures) -> list[Block]:
+    columns = SUMMARY_COLUMNS[7 : SUMMARY_COLUMNS.index("lost_in_flight_steps") + 1]
+    rows = summary_rows(evidence.rows)
+    body = tuple((str(row["suite_id"]), *(_cell(row[c]) for c in columns)) for row in rows[:_MOST_RUNS])
+    return [Table(("suite", *columns), body, frozenset({"suite", "variant"}))]
+
+
+def _detailed(evidence: Evidence, _figures: Figures) -> list[Block]:
+    if not {"blocking", "overlapped"} <= set(evidence.variants):
+        return [Paragraph("The variants `blocking` and `overlapped` are not both there.")]
+    rows = detailed_rows(evidence.rows, evidence.dropped)
+    for row in rows:
+        row["ovl_minus_blk_loss_diff"] = evidence.loss_differences.get(row["suite_id"])
+    body = tuple(tuple(_cell(row.get(column)) for column in DETAILED_COLUMNS) for row in rows)
+    return [Table(DETAILED_COLUMNS, body, frozenset({"dataset", "model", "failure"}))]
+
+
+def _comparisons(evidence: Evidence, _figures: Figures) -> list[Block]:
+    rows = []
+    for b, a in itertools.combinations(evidence.variants, 2):
+        for metric, kind in _MEASURES:
+            c = evidence.compare(a, b, metric, kind)
+            if c.overall is not None:
+                sd = number(c.sd)
+                rows.append(
+                    (
+                        f"{a}, {b}",
+                        metric,
+                        kind,
+                        effect(c.overall),
+                        sd,
+                        p_value(c.p_value),
+                        basis(c),
+                        str(len(c.missing)),
+                    )
+                )
+    if not rows:
+        return [Paragraph("No two variants share a block.")]
+    headers = ("variants", "metric", "scale", "mean [95 % CI]", "SD", "p (sign-flip)", "basis", "blocks left out")
+    text = (
+        "SD and interval are over suite means (over blocks with one suite); the SD of a ratio is that of its logarithm."
+    )
+    return [Table(headers, tuple(rows), frozenset({"variants", "metric", "scale", "basis"})), Paragraph(text)]
+
+
+def _warnings(evidence: Evidence, _figures: Figures) -> list[Block]:
+    return [Bullets(evidence.warnings)] if evidence.warnings else [Paragraph("None.")]

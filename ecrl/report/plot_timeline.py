@@ -1,0 +1,101 @@
+"""The timeline of a block: what the job, and below it every rank, did when."""
+
+from collections.abc import Iterable, Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
+
+from ecrl.analysis.metrics import RunAnalysis
+from ecrl.analysis.timeline import NS_PER_S, STATES, Span, Timeline
+
+# Gaps below this share of the axis cannot be seen: neighbours of one state become one bar. It is also the width of
+# the narrowest bar.
+_PIXEL_SHARE = 1 / 400
+_MAX_RANKS = 8
+_ROW_IN, _JOB_HEIGHT, _RANK_HEIGHT = 0.17, 0.85, 0.5
+
+
+def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) -> Canvas:
+    """One band per run, all on one axis of seconds since the run's spawn. Marks: failures (x); thin lines below a
+    rank: persists in the background."""
+    lines = [(run, run.timeline) for run in runs if run.timeline is not None]
+    longest = max(line.t1 - line.t0 for _, line in lines)
+    ranks = [min(int(run.row["nproc"]), _MAX_RANKS) for run, _ in lines]
+    rows = sum(1 + count for count in ranks) + len(lines)
+    canvas = Canvas(figsize=(7.2, 1.2 + _ROW_IN * rows), layout="constrained")
+    axes = canvas.subplots()
+    y, ticks, used = 0.0, {}, set()
+    for (run, line), count in zip(lines, ranks, strict=True):
+        ticks[y] = str(run.row["variant"])
+        used |= _bars(axes, line.job, line.t0, y, _JOB_HEIGHT, longest, colors)
+        failures = [(o.failed_t - line.t0) / NS_PER_S for o in line.outages if o.failed_t is not None]
+        axes.plot(failures, [y] * len(failures), "x", color=ink, markersize=6, zorder=5)
+        for rank in range(count):
+            y += 1
+            used |= _rank(axes, line, rank, y, longest, colors)
+        y += 2
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.invert_yaxis()
+    axes.set_xlim(0, longest / NS_PER_S)
+    axes.set_xlabel("seconds since the launch")
+    axes.grid(axis="y", visible=False)
+    handles: list[Patch | Line2D] = [Patch(color=colors[b], label=b.replace("_", " ")) for b in colors if b in used]
+    handles.append(Line2D([], [], color=ink, marker="x", linestyle="", label="failure"))
+    if any(line.persists for _, line in lines):
+        handles.append(Line2D([], [], color=colors["drain"], linewidth=2, label="persist in flight"))
+    canvas.legend(handles=handles, loc="outside upper center", ncols=6, fontsize=7)
+    return canvas
+
+
+def _rank(axes: Axes, line: Timeline, rank: int, y: float, longest: int, colors: Mapping[str, str]) -> set[str]:
+    own = sorted((span for span in line.spans if span.rank == rank and span.t0 < span.t1), key=lambda span: span.t0)
+    used = _bars(axes, own, line.t0, y, _RANK_HEIGHT, longest, colors)
+    writes = _merged([span for span in line.persists if span.rank == rank], longest * _PIXEL_SHARE)
+    pixel = longest * _PIXEL_SHARE
+    extents = [((s.t0 - line.t0) / NS_PER_S, max(s.t1 - s.t0, pixel) / NS_PER_S) for s in writes]
+    if extents:
+        _blocks(axes, extents, y + _RANK_HEIGHT / 2, 0.2, colors["drain"])
+    return used
+
+
+def _bars(
+    axes: Axes, spans: Iterable[Span], t0: int, y: float, height: float, longest: int, colors: Mapping[str, str]
+) -> set[str]:
+    by_bucket: dict[str, list[tuple[float, float]]] = {}
+    pixel = longest * _PIXEL_SHARE
+    for span in _merged(spans, pixel):
+        # a stall of a few ms in minutes would vanish, or show here and not there, as the pixels fall
+        width = max(span.t1 - span.t0, pixel)
+        by_bucket.setdefault(STATES[span.state], []).append(((span.t0 - t0) / NS_PER_S, width / NS_PER_S))
+    for bucket, extents in sorted(by_bucket.items(), key=lambda item: item[0] not in ("compute", "replay")):
+        _blocks(axes, extents, y - height / 2, height, colors[bucket])
+    return set(by_bucket)
+
+
+def _blocks(axes: Axes, extents: list[tuple[float, float]], bottom: float, height: float, color: str) -> None:
+    """Rectangles of one colour as one path: a fifth of the bytes of one path each."""
+    corners = [
+        [(x, bottom), (x + width, bottom), (x + width, bottom + height), (x, bottom + height), (x, bottom)]
+        for x, width in extents
+    ]
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(corners)
+    axes.add_patch(PathPatch(Path([point for box in corners for point in box], codes), facecolor=color, linewidth=0))
+    axes.autoscale_view()
+
+
+def _merged(spans: Iterable[Span], pixel: float) -> list[Span]:
+    """Spans of one state that lie less than a pixel apart as one span, whatever lies between them."""
+    open_: dict[str, Span] = {}
+    found: list[Span] = []
+    for span in spans:
+        last = open_.get(span.state)
+        if last is not None and span.t0 - last.t1 < pixel:
+            open_[span.state] = last._replace(t1=max(last.t1, span.t1))
+            continue
+        if last is not None:
+            found.append(last)
+        open_[span.state] = span
+    return sorted([*found, *open_.values()], key=lambda span: span.t0)

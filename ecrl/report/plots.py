@@ -1,0 +1,241 @@
+"""Plots as SVG: real text, colour-blind-safe colours (Okabe & Ito), the same bytes for the same evidence.
+
+INK and GRID are the two colours that a page may replace to fit a dark background.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch
+
+from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.metrics import RunAnalysis
+from ecrl.analysis.tables import mean
+from ecrl.records.schema import LEDGER_BUCKETS
+from ecrl.report.blocks import Figure
+from ecrl.report.plot_timeline import draw_timeline
+
+INK, GRID = "#1f2328", "#c9ced6"
+COLORS = {
+    "startup": "#999999",
+    "compute": "#0072B2",
+    "replay": "#56B4E9",
+    "lost_step": "#5e4fa2",
+    "snapshot_stall": "#F0E442",
+    "persist_stall": "#E69F00",
+    "detect": "#a50f15",
+    "restart": "#D55E00",
+    "restore": "#CC79A7",
+    "drain": "#009E73",
+    "shutdown": "#bfbfbf",
+    "other": "#7f7f7f",
+    "residual": "#e3d5ca",
+}
+VARIANT_COLORS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999")
+MAX_TIMELINES = 12
+MAX_LOSS_PANELS = 12
+MAX_CURVE_POINTS = 300
+MAX_SUITES_IN_A_PLOT = 60
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ecrl",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "legend.frameon": False,
+    "savefig.facecolor": "none",
+}
+
+
+def draw(evidence: Evidence) -> dict[str, Figure]:
+    """Every plot that the evidence has data for, by name; `path` is relative to the report."""
+    makers: dict[str, tuple[Callable[[Evidence], Canvas | None], str]] = {
+        "ratios": (_ratios, _ratios_caption(evidence)),
+        "stall_gain": (_stall_gain, "Stall saved against wall-clock saved, per block, of the main comparison"),
+        "ledger": (_ledger, "Where the time went: mean seconds per run by variant"),
+        "losses": (
+            _losses,
+            f"Loss (mean over ranks, last execution, at most {MAX_CURVE_POINTS} points a curve); dotted: failures",
+        ),
+    }
+    figures: dict[str, Figure] = {}
+    with matplotlib.rc_context(_STYLE):
+        for name, (make, caption) in makers.items():
+            if (canvas := make(evidence)) is not None:
+                figures[name] = Figure(f"plots/{name}.svg", caption, svg(canvas))
+        for suite_id, seed, runs in _timelines(evidence.runs):
+            canvas = draw_timeline(runs, COLORS, INK)
+            name = f"timeline-{suite_id}-seed{seed}"
+            marks = "the job of every variant, thinner its ranks; marks are at least a pixel wide"
+            caption = f"Timeline of {suite_id}, seed {seed}: {marks}"
+            figures[name] = Figure(f"plots/{name}.svg", caption, svg(canvas))
+    return figures
+
+
+def svg(canvas: Canvas) -> bytes:
+    """The canvas as SVG without date or program version, so that the same plot is the same bytes."""
+    out = io.BytesIO()
+    canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def _canvas(width: float, height: float) -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=(width, height), layout="constrained")
+    return canvas, canvas.subplots()
+
+
+def _ratios_caption(evidence: Evidence) -> str:
+    a, b = evidence.headline or ("", "")
+    return f"Goodput ratio {a} / {b} per suite, with 95 % t intervals where a suite has two pairs or more"
+
+
+def _ratios(evidence: Evidence) -> Canvas | None:
+    """Forest plot: one line a suite, the mean over suites at the bottom."""
+    if evidence.headline is None:
+        return None
+    c = evidence.compare(*evidence.headline)
+    if c.overall is None:
+        return None
+    ordered = sorted(c.suites.items(), key=lambda item: (item[1].center, item[0]))[-MAX_SUITES_IN_A_PLOT:]
+    lines = [("mean", c.overall), *ordered]
+    canvas, axes = _canvas(7.2, 1.1 + 0.28 * len(lines))
+    centers = [one.center for _, one in lines]
+    spread = max(max(centers) - min([*centers, 1.0]), 0.01)
+    for y, (_, one) in enumerate(lines):
+        color, marker = ("#D55E00", "D") if y == 0 else ("#0072B2", "o")
+        if one.low is not None and one.high is not None:
+            # an interval from two observations may be endless; the axis follows the points, the caption says so
+            axes.plot([max(one.low, 1e-3), min(one.high, 1e3)], [y, y], color=color, linewidth=1.6)
+        axes.plot([one.center], [y], marker, color=color, markersize=5)
+    axes.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
+    bounds = [b for _, one in lines for b in (one.low, one.high) if b is not None and abs(b - 1) < 6 * spread]
+    low, high = min([*centers, *bounds, 1.0]), max([*centers, *bounds, 1.0])
+    margin = max(0.05 * (high - low), 0.002)
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_yticks(range(len(lines)), [name for name, _ in lines])
+    axes.set_ylim(-0.6, len(lines) - 0.4)
+    axes.set_xlabel(f"goodput {c.a} / goodput {c.b} (right of 1: {c.a} is faster)")
+    axes.grid(axis="y", visible=False)
+    return canvas
+
+
+def _stall_gain(evidence: Evidence) -> Canvas | None:
+    if evidence.headline is None:
+        return None
+    a, b = evidence.headline
+    stall = evidence.compare(a, b, "stall_s", "difference").pairs
+    wall = {(p.suite_id, p.seed): -p.d for p in evidence.compare(a, b, "wall_s", "difference").pairs}
+    points = [(-pair.d, wall[pair.suite_id, pair.seed]) for pair in stall if (pair.suite_id, pair.seed) in wall]
+    if not points:
+        return None
+    canvas, axes = _canvas(5.2, 3.8)
+    axes.scatter([x for x, _ in points], [y for _, y in points], color="#0072B2", s=26, zorder=3)
+    low, high = min(min(p) for p in [*points, (0.0, 0.0)]), max(max(p) for p in [*points, (0.0, 0.0)])
+    axes.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--")
+    axes.annotate("all saved stall shows", (high, high), ha="right", va="bottom", fontsize=8)
+    axes.set_xlabel(f"stall saved, {b} - {a} (s)")
+    axes.set_ylabel(f"wall-clock saved, {b} - {a} (s)")
+    return canvas
+
+
+def _ledger(evidence: Evidence) -> Canvas | None:
+    known = [row for row in evidence.completed if row["compute_s"] is not None]
+    variants = [v for v in evidence.variants if any(row["variant"] == v for row in known)]
+    if not variants:
+        return None
+    canvas, axes = _canvas(7.2, 1.5 + 0.45 * len(variants))
+    left = [0.0] * len(variants)
+    drawn = []
+    for bucket in (*LEDGER_BUCKETS, "residual"):
+        own = [[row[f"{bucket}_s"] for row in known if row["variant"] == v] for v in variants]
+        widths = [mean(values) or 0.0 for values in own]
+        if any(widths):
+            axes.barh(range(len(variants)), widths, left=left, color=COLORS[bucket], height=0.62)
+            left = [x + w for x, w in zip(left, widths, strict=True)]
+            drawn.append(bucket)
+    axes.set_yticks(range(len(variants)), variants)
+    axes.invert_yaxis()
+    axes.set_xlabel("mean seconds per run")
+    axes.grid(axis="y", visible=False)
+    legend(canvas, drawn)
+    return canvas
+
+
+def legend(canvas: Canvas, buckets: Sequence[str]) -> None:
+    """A legend of buckets above the plot."""
+    handles = [Patch(color=COLORS[bucket], label=bucket.replace("_", " ")) for bucket in buckets]
+    canvas.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), fontsize=8)
+
+
+def _losses(evidence: Evidence) -> Canvas | None:
+    """One panel a suite, first seed: every variant's curve; identical curves cover each other."""
+    panels: dict[str, list[RunAnalysis]] = {}
+    for run in evidence.runs:
+        if any(loss is not None for loss in run.curve) and run.row["seed"] == evidence.seeds[0]:
+            panels.setdefault(run.row["suite_id"], []).append(run)
+    shown = list(panels.items())[:MAX_LOSS_PANELS]
+    if not shown:
+        return None
+    columns = min(2, len(shown))
+    lines = -(-len(shown) // columns)
+    canvas = Canvas(figsize=(3.6 * columns + 0.4, 2.2 * lines + 0.5), layout="constrained")
+    grid = canvas.subplots(lines, columns, squeeze=False)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(shown):
+            axes.set_visible(False)
+            continue
+        suite_id, runs = shown[place]
+        for run in runs:
+            index = evidence.variants.index(run.row["variant"])
+            points = _thinned([(step, loss) for step, loss in enumerate(run.curve, start=1) if loss is not None])
+            style = ("-", "--", ":", "-.")[index % 4]
+            color = VARIANT_COLORS[index % len(VARIANT_COLORS)]
+            axes.plot(
+                *zip(*points, strict=True),
+                style,
+                color=color,
+                linewidth=2.2 - 0.4 * (index % 4),
+                label=run.row["variant"],
+            )
+        for at in sorted({cost.at for run in runs for cost in run.failures if cost.at is not None}):
+            axes.axvline(at, color="#a50f15", linewidth=0.8, linestyle=":")
+        axes.set_title(suite_id, fontsize=8)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8)
+    return canvas
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """At most MAX_CURVE_POINTS evenly spaced points and the last one: what a panel can show."""
+    stride = -(-len(points) // MAX_CURVE_POINTS)
+    return points if stride <= 1 else [*points[:-1:stride], points[-1]]
+
+
+def _timelines(runs: Iterable[RunAnalysis]) -> list[tuple[str, int, list[RunAnalysis]]]:
+    """The first seed of every suite that has timelines, up to MAX_TIMELINES."""
+    found: dict[str, tuple[int, list[RunAnalysis]]] = {}
+    for run in runs:
+        if run.timeline is None:
+            continue
+        seed, own = found.setdefault(run.row["suite_id"], (run.row["seed"], []))
+        if seed == run.row["seed"]:
+            own.append(run)
+    return [(suite, seed, own) for suite, (seed, own) in found.items()][:MAX_TIMELINES]

@@ -1,0 +1,141 @@
+"""Evidence -> files: tables, analysis, report draft, plots, HTML. Idempotent: the same evidence, the same bytes."""
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ecrl import plugins
+from ecrl.analysis import tables
+from ecrl.analysis.evidence import Evidence
+from ecrl.errors import EcrlError, unknown_name
+from ecrl.report import analysis_page
+from ecrl.report.blocks import Block, Figure, Section
+from ecrl.report.markdown import markdown
+from ecrl.report.page import Card, page
+from ecrl.report.plots import draw
+from ecrl.report.wording import fixed, number
+from ecrl.storage.atomic import write_atomic
+
+FORMATS = ("md", "html", "csv")
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """The formats in 'md,html,csv'.
+
+    Raises:
+        EcrlError: an unknown one.
+    """
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in found:
+        if name not in FORMATS:
+            raise EcrlError(f"--format: {unknown_name('format', name, FORMATS)}")
+    if not found:
+        raise EcrlError(f"--format: found nothing, expected some of {', '.join(FORMATS)}")
+    return found
+
+
+def sections() -> list[Section]:
+    """The members of the family, in the order they ask for."""
+    family = "report section"
+    members: list[Section] = [plugins.load(family, name) for name in plugins.names(family)]
+    return sorted(members, key=lambda section: section.order)
+
+
+def render(evidence: Evidence, folder: Path, wanted: Collection[str] = FORMATS) -> list[Path]:
+    """Write every wanted document into `folder`; returns what was written.
+
+    Raises:
+        EcrlError: the folder cannot be written.
+    """
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if "csv" in wanted:
+            written += [_write(folder, name, text) for name, text in _tables(evidence).items()]
+        if {"md", "html"} & set(wanted):
+            figures = draw(evidence)
+            written += _plots(folder, figures)
+            parts = [(section.title, section.blocks(evidence, figures)) for section in sections()]
+            if "md" in wanted:
+                numbers = [(section.title, section.blocks(evidence, figures)) for section in analysis_page.sections()]
+                name = evidence.prefix
+                written.append(_write(folder, f"{name}_analysis.md", _document(f"{name}: analysis", numbers)))
+                written.append(_write(folder, f"{name}_report.md", _document(_title(evidence), parts)))
+            if "html" in wanted:
+                text = page(_title(evidence), _generated(), _cards(evidence), parts)
+                written.append(_write(folder, f"{evidence.prefix}_report.html", text))
+    except OSError as error:
+        raise EcrlError(
+            f"{folder}: the report cannot be written: {error.strerror or error}.\nName another folder with --out."
+        ) from error
+    return written
+
+
+def _tables(evidence: Evidence) -> dict[str, str]:
+    """The tables by file name. A detailed table from elsewhere is not written over with itself."""
+    found = {"runs.csv": tables.runs_csv(evidence.rows), "summary.csv": tables.summary_csv(evidence.rows)}
+    if evidence.source == "campaign":
+        found["detailed_table.csv"] = tables.detailed_csv(evidence.rows, evidence.dropped)
+    return {f"{evidence.prefix}_{name}": text for name, text in found.items()}
+
+
+def _write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    write_atomic(path, text.encode())
+    return path
+
+
+def _plots(folder: Path, figures: dict[str, Figure]) -> list[Path]:
+    """Write the plots and remove those of an earlier report that no longer have data."""
+    plots = folder / "plots"
+    if figures:
+        plots.mkdir(exist_ok=True)
+    written = []
+    for figure in figures.values():
+        path = folder / figure.path
+        write_atomic(path, figure.svg)
+        written.append(path)
+    ours = re.compile(r"(ratios|stall_gain|ledger|losses|timeline-.+)\.svg")
+    for stale in set(plots.glob("*.svg")) - set(written):
+        if ours.fullmatch(stale.name):
+            stale.unlink()
+    return written
+
+
+def _title(evidence: Evidence) -> str:
+    return f"{evidence.prefix}: what checkpointing and failures cost"
+
+
+def _document(title: str, parts: Sequence[tuple[str, Sequence[Block]]]) -> str:
+    bodies = [f"## {number_}. {name}\n\n{markdown(blocks)}" for number_, (name, blocks) in enumerate(parts, start=1)]
+    return "\n\n".join([f"# {title}", *bodies, f"*{_generated()}*"]) + "\n"
+
+
+def _generated() -> str:
+    """When; SOURCE_DATE_EPOCH (reproducible-builds.org) stands in for now."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
+    return f"Written by ecrl report, {now:%Y-%m-%d %H:%M} UTC."
+
+
+def _cards(evidence: Evidence) -> list[Card]:
+    """The numbers that somebody looks for first."""
+    cards = [Card(f"{len(evidence.completed)} / {len(evidence.rows)}", "runs completed")]
+    gates = [row["correct"] for row in evidence.completed if row["correct"] is not None]
+    if gates:
+        cards.append(Card(f"{sum(gates)} / {len(gates)}", "runs correct"))
+    if evidence.headline is not None:
+        c = evidence.compare(*evidence.headline)
+        if c.overall is not None:
+            bounds = f", 95 % {number(c.overall.low)} to {number(c.overall.high)}" if c.overall.low is not None else ""
+            cards.append(Card(number(c.overall.center), f"goodput {c.a} / {c.b}{bounds}"))
+        stall = evidence.compare(*evidence.headline, metric="stall_s", kind="difference").overall
+        if stall is not None:
+            cards.append(Card(f"{fixed(-stall.center)} s", f"stall saved per run by {c.a}"))
+    verdicts = [judged.verdict for judged in evidence.claims]
+    cards += [Card(str(verdicts.count(verdict)), f"claims {verdict}") for verdict in sorted(set(verdicts))]
+    blocking = len(evidence.threats.veto_codes)
+    cards.append(Card(str(blocking), f"blocking {'threat' if blocking == 1 else 'threats'} to validity"))
+    return cards

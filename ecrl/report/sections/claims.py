@@ -1,0 +1,49 @@
+"""Claims: what was registered before the runs, and how it fared."""
+
+from ecrl.analysis.claims import EXPLORATORY, Judged
+from ecrl.analysis.compare import POWER, smallest_detectable
+from ecrl.analysis.evidence import Evidence
+from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
+from ecrl.report.wording import count, interval, number, p_value
+
+
+def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
+    if not evidence.claims:
+        if evidence.source == "table":
+            return [Paragraph("A table carries no registered claims.")]
+        return [Paragraph("No claim was registered in the matrix (`[[claims]]`), so nothing is confirmed or refuted.")]
+    rows = tuple(
+        (
+            j.claim.name,
+            j.expectation,
+            f"**{j.verdict}**",
+            f"{number(j.estimate)} {interval(j.low, j.high)}",
+            p_value(j.p_adjusted),
+            f"{j.n_pairs} in {count(j.n_suites, 'suite')}",
+        )
+        for j in evidence.claims
+    )
+    headers = ("claim", "expectation", "verdict", "estimate [95 % CI]", "p (Holm)", "pairs")
+    reasons = [_reason(j) for j in evidence.claims if j.reasons]
+    blocks: list[Block] = [Table(headers, rows, frozenset({"claim", "expectation", "verdict", "pairs"}))]
+    blocks += [Bullets(tuple(reasons))] if reasons else []
+    detectable = []
+    for j in evidence.claims:
+        c = j.comparison
+        size = smallest_detectable(c.sd, len(c.units)) if c else None
+        if c is not None and size is not None:
+            unit = " (log ratio)" if c.kind == "ratio" else ""
+            detectable.append(f"{j.claim.name}: {number(size)}{unit} with {len(c.units)} {c.unit}")
+    if detectable:
+        blocks.append(
+            Paragraph(f"Smallest effect that would show with {POWER * 100:.0f} % power: {'; '.join(detectable)}.")
+        )
+    return blocks
+
+
+def _reason(judged: Judged) -> str:
+    exploratory = f" (would read {judged.would_be})" if judged.verdict == EXPLORATORY else ""
+    return f"{judged.claim.name}: {judged.verdict}{exploratory}, because {'; '.join(judged.reasons)}."
+
+
+PLUGIN = Section(60, "Claims", _blocks)

@@ -1,0 +1,101 @@
+"""Integrity and recovery correctness: which runs can be believed, and whether recovery gave back what was lost."""
+
+from ecrl.analysis.compare import clopper_pearson
+from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.metrics import REFERENCE, residual_allowed_s
+from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
+from ecrl.report.wording import UNKNOWN, count, fixed, listed, share
+
+GATES = {
+    "c1": "C1 finished, failures = restarts = planned",
+    "c2": "C2 restored state = snapshot",
+    "c3": "C3 ranks agree at the end",
+    "c4": "C4 same data as the reference",
+    "c5": "C5 loss finite",
+    "c6": "C6 final state = reference's",
+}
+_MOST_WARNINGS = 40
+
+
+def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
+    blocks = [*_gates(evidence), *_ledger(evidence), *_recovery(evidence)]
+    missing = [row for row in evidence.rows if row["outcome"] != "completed"]
+    if missing:
+        blocks += [Subheading("Runs that are missing or failed"), Bullets(tuple(_reasons(evidence)))]
+    if evidence.dropped:
+        items = tuple(f"`{suite}` seed {seed}: {reason}." for (suite, seed), reason in evidence.dropped.items())
+        blocks += [Subheading("Blocks that no comparison uses"), Bullets(items)]
+    if evidence.warnings:
+        items = evidence.warnings[:_MOST_WARNINGS]
+        rest = len(evidence.warnings) - len(items)
+        more = (f"and {rest:,} more, all in the analysis file",) if rest else ()
+        blocks += [Subheading("Warnings about the records"), Bullets((*items, *more))]
+    return blocks
+
+
+def _gates(evidence: Evidence) -> list[Block]:
+    if not any(row[gate] is not None for row in evidence.rows for gate in GATES):
+        known = [row["correct"] for row in evidence.completed if row["correct"] is not None]
+        if not known:
+            return [Paragraph("No correctness gate is recorded: nothing shows that recovery gave back the lost state.")]
+        marked = f"{sum(known)} of {count(len(known), 'run')} are marked correct by the table"
+        return [Paragraph(f"{marked}; how that was checked it does not say.")]
+    rows = []
+    for gate, title in GATES.items():
+        values = [row[gate] for row in evidence.completed]
+        counts = [values.count(v) for v in ("pass", "fail", None, "not_applicable")]
+        rows.append((title, *map(str, counts)))
+    headers = ("gate", "pass", "fail", "undecided", "does not apply")
+    return [Table(headers, tuple(rows), frozenset({"gate"}))]
+
+
+def _ledger(evidence: Evidence) -> list[Block]:
+    known = [row for row in evidence.rows if row["residual_s"] is not None]
+    if not known:
+        return [Paragraph("No time ledger: the records hold no wall-clock per run.")]
+    over = [row for row in known if abs(row["residual_s"]) > residual_allowed_s(row["wall_s"])]
+    worst = max(known, key=lambda row: abs(row["residual_s"]) / row["wall_s"])
+    gap_s = abs(worst["residual_s"])
+    text = (
+        f"The time ledger explains wall-clock within max(0.5 %, 50 ms) in {len(known) - len(over)} of"
+        f" {count(len(known), 'run')}; the largest unexplained share is {fixed(gap_s * 1000, 1)} ms of"
+        f" {fixed(worst['wall_s'])} s ({share(gap_s / worst['wall_s'])})."
+    )
+    return [Paragraph(text)]
+
+
+def _recovery(evidence: Evidence) -> list[Block]:
+    """Correct recoveries among runs that were struck, with the exact interval of the rate."""
+    sentences = []
+    for variant in (v for v in evidence.variants if v != REFERENCE):
+        struck = [r for r in evidence.completed if r["variant"] == variant and r["failures_fired"]]
+        if not struck:
+            continue
+        good = sum(row["correct"] is True for row in struck)
+        low, high = clopper_pearson(good, len(struck))
+        sentences.append(
+            f"**{variant}** recovered correctly in {good} of {count(len(struck), 'run')} with failures"
+            f" (95 % interval of the rate: {share(low)} to {share(high)}, Clopper-Pearson)."
+        )
+    fired = sum(row["failures_fired"] or 0 for row in evidence.rows)
+    if fired:
+        restarts = sum(row["restarts"] or 0 for row in evidence.rows)
+        sentences.append(f"Planned failures that struck: {fired}; restarts: {restarts}.")
+    return [Bullets(tuple(sentences))] if sentences else []
+
+
+def _reasons(evidence: Evidence) -> list[str]:
+    found = []
+    for run in evidence.runs:
+        if run.row["outcome"] != "completed":
+            log = run.facts.get("log")
+            where = f" Log: `suites/{run.name}/{log}`." if log and not str(log).startswith("/") else ""
+            reason = str(run.facts.get("reason", "")).rstrip(".") or "no reason recorded"
+            found.append(f"`{run.name}` is {run.row['outcome']}: {reason}.{where}")
+    if not evidence.runs:
+        absent = [f"{row['suite_id']} {row['variant']}" for row in evidence.rows if row["outcome"] == "missing"]
+        found.append(f"No goodput in the table for {listed(absent)}." if absent else UNKNOWN)
+    return found
+
+
+PLUGIN = Section(20, "Integrity and recovery correctness", _blocks)

@@ -1,0 +1,164 @@
+"""Interpretation: sentences that stand here only because the numbers support them."""
+
+from scipy import stats
+
+from ecrl.analysis.compare import ALPHA, MIN_PAIRS, Comparison
+from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.metrics import REFERENCE
+from ecrl.analysis.tables import mean
+from ecrl.records.schema import LEDGER_BUCKETS
+from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section
+from ecrl.report.wording import basis, count, fixed, interval, number, p_value, percent
+
+
+def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
+    if not evidence.completed:
+        return [Paragraph("No run completed: there is nothing to interpret.")]
+    sentences = [*_scope(evidence)]
+    if evidence.headline is not None:
+        sentences += _effect(evidence.compare(*evidence.headline))
+        sentences += [*_stall(evidence, *evidence.headline), *_largest_part(evidence, *evidence.headline)]
+    sentences += [*_cost(evidence), *_lost(evidence), *_exactness(evidence)]
+    return [Bullets(tuple(sentences))] if sentences else [Paragraph("The numbers support no sentence.")]
+
+
+def _scope(evidence: Evidence) -> list[str]:
+    """What the evidence is too small for."""
+    found = []
+    if len(evidence.seeds) == 1:
+        found.append(f"All runs share one seed ({evidence.seeds[0]}): nothing here speaks of other seeds.")
+    suites = len(evidence.suites)
+    if suites < 3:
+        found.append(f"{count(suites, 'suite')} cannot show how an effect varies between workloads.")
+    return found
+
+
+def _effect(c: Comparison) -> list[str]:
+    if c.overall is None:
+        return []
+    one, a, b = c.overall, c.a, c.b
+    head = f"On average {a} reaches {number(one.center)} times the goodput of {b} ({percent(one.center)}, {basis(c)})"
+    bounds = interval(one.low, one.high)
+    if len(c.pairs) < MIN_PAIRS:
+        return [
+            f"{head}. This is a direction, not a finding: {MIN_PAIRS} pairs are the least that could show an effect."
+        ]
+    if one.low is None or one.high is None:
+        return [f"{head}."]
+    if one.low > 1 or one.high < 1:
+        p = c.p_value
+        beyond = p is not None and p <= ALPHA
+        noun = "gain" if one.center > 1 else "loss"
+        text = f"{head}; the 95 % interval {bounds} excludes 1"
+        text += (
+            f" and so does the sign-flip test (p = {p_value(p)}): a {noun} larger than its spread over {c.unit}"
+            if beyond
+            else ""
+        )
+        found = [f"{text}."]
+        found += _everywhere(c)
+        return found
+    return [f"{head}; the 95 % interval {bounds} includes 1, so no difference is shown, in either direction."]
+
+
+def _everywhere(c: Comparison) -> list[str]:
+    """Whether the effect holds suite by suite; said only beyond the noise of the count itself."""
+    k, n = c.suites_above, c.n_suites
+    if n < MIN_PAIRS:
+        return []
+    p = float(stats.binomtest(k, n).pvalue)
+    if k in (0, n):
+        return [f"It holds in every one of the {n} suites (exact sign test p = {p_value(p)})."]
+    if p <= ALPHA:
+        return [f"{c.a} is above {c.b} in {k} of {n} suites (exact sign test p = {p_value(p)})."]
+    return [
+        f"Suite by suite the picture is mixed: {c.a} is above {c.b} in {k} of {n} (exact sign test p = {p_value(p)})."
+    ]
+
+
+def _stall(evidence: Evidence, a: str, b: str) -> list[str]:
+    """Stall saved against time saved: stall is not the cost of overlapping."""
+    stall, wall = evidence.compare(a, b, "stall_s", "difference"), evidence.compare(a, b, "wall_s", "difference")
+    if stall.overall is None:
+        return []
+    if wall.overall is None:
+        saved = -stall.overall.center
+        text = f"{a} stalls {fixed(abs(saved))} s {'less' if saved >= 0 else 'more'} per run than {b}"
+        return [f"{text}; without wall-clocks nothing shows how much of that is gained or paid elsewhere."]
+    saved, gained = -stall.overall.center, -wall.overall.center
+    if saved <= 0:
+        return [f"{a} stalls {fixed(-saved)} s more per run than {b}; its wall-clock differs by {fixed(-gained)} s."]
+    text = f"{a} stalls {fixed(saved)} s less per run than {b}, and its wall-clock is {fixed(abs(gained))} s"
+    text += " shorter" if gained >= 0 else " longer"
+    slow = evidence.compare(a, b, "interference_s", "difference").overall
+    if gained < saved and slow is not None:
+        text += f": the rest of the saved stall is paid elsewhere, {fixed(slow.center)} s of it in slower steps"
+    elif gained < saved:
+        text += "; where the rest of the saved stall went, these records cannot say"
+    return [f"{text}."]
+
+
+def _largest_part(evidence: Evidence, a: str, b: str) -> list[str]:
+    """The bucket in which the two differ most: it is often none that checkpointing decides."""
+    found = {}
+    for bucket in LEDGER_BUCKETS:
+        effect = evidence.compare(a, b, f"{bucket}_s", "difference").overall
+        if effect is not None:
+            found[bucket] = effect.center
+    if not any(found.values()):
+        return []
+    bucket = max(found, key=lambda name: abs(found[name]))
+    word = "less" if found[bucket] < 0 else "more"
+    text = f"The ledgers of {a} and {b} differ most in {bucket}: {fixed(abs(found[bucket]))} s {word} per run in {a}"
+    outside = bucket in ("startup", "detect", "restart", "shutdown", "other")
+    return [f"{text}{', which no checkpoint engine decides' if outside else ''}."]
+
+
+def _cost(evidence: Evidence) -> list[str]:
+    if REFERENCE not in evidence.variants:
+        return []
+    found = []
+    for variant in evidence.engines:
+        c = evidence.compare(variant, REFERENCE)
+        if c.overall is None:
+            continue
+        more = f"With checkpoints and failures {variant} keeps {number(c.overall.center)} of the reference's goodput"
+        decided = c.overall.high is not None and c.overall.high < 1 and len(c.pairs) >= MIN_PAIRS
+        found.append(f"{more}{', beyond noise' if decided else ''} ({basis(c)}).")
+    return found
+
+
+def _lost(evidence: Evidence) -> list[str]:
+    found = []
+    for variant in evidence.engines:
+        own = [r for r in evidence.completed if r["variant"] == variant and r["failures_fired"]]
+        known = [row for row in own if row["lost_in_flight_steps"] is not None]
+        if not known:
+            continue
+        failures = sum(row["failures_fired"] for row in known)
+        interval_steps = sum(row["lost_interval_steps"] for row in known) / failures
+        in_flight = sum(row["lost_in_flight_steps"] for row in known) / failures
+        found.append(
+            f"A failure costs {variant} {number(interval_steps)} steps lost to the interval and {number(in_flight)}"
+            f" lost in flight ({count(failures, 'failure')})."
+        )
+    return found
+
+
+def _exactness(evidence: Evidence) -> list[str]:
+    found = []
+    for variant in evidence.engines:
+        decided = [r["c6"] for r in evidence.completed if r["variant"] == variant and r["c6"] in ("pass", "fail")]
+        if decided:
+            same = decided.count("pass")
+            found.append(f"{variant} ends bit-identical to its reference in {same} of {count(len(decided), 'run')}.")
+        else:
+            d = mean([r["d_end"] for r in evidence.completed if r["variant"] == variant])
+            if d is not None:
+                found.append(
+                    f"{variant} ends {number(d)} from its reference's loss on average; bit-identity does not apply."
+                )
+    return found
+
+
+PLUGIN = Section(50, "Interpretation", _blocks)

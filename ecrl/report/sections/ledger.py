@@ -1,0 +1,106 @@
+"""Where the time went."""
+
+import statistics
+
+from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.metrics import WASTE_BUCKETS, RunAnalysis
+from ecrl.analysis.restarts import PHASES, Restart
+from ecrl.analysis.tables import mean
+from ecrl.records.schema import LEDGER_BUCKETS
+from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
+from ecrl.report.wording import UNKNOWN, fixed, number, share
+
+
+def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
+    known = [row for row in evidence.completed if row["compute_s"] is not None]
+    if not known:
+        return [Paragraph("No ledger: the time of the runs was not recorded by phase.")]
+    variants = [v for v in evidence.variants if any(row["variant"] == v for row in known)]
+    by_variant = {v: [row for row in known if row["variant"] == v] for v in variants}
+    walls = {v: mean([row["wall_s"] for row in rows]) or 0.0 for v, rows in by_variant.items()}
+    table = []
+    for bucket in (*LEDGER_BUCKETS, "residual"):
+        cells = []
+        for variant in variants:
+            value = mean([row[f"{bucket}_s"] for row in by_variant[variant]])
+            cells += [fixed(value, 3), UNKNOWN if value is None else share(value / walls[variant])]
+        table.append((bucket, *cells))
+    table.append(("wall", *(cell for v in variants for cell in (fixed(walls[v], 3), share(1.0)))))
+    headers = ("bucket", *(text for v in variants for text in (f"{v} (s)", f"{v} (%)")))
+    text = "Mean seconds per run. At any instant the job is in one bucket, so a column adds up to its wall-clock."
+    blocks: list[Block] = [Paragraph(text), Table(headers, tuple(table), frozenset({"bucket"}))]
+    if "ledger" in figures:
+        blocks.append(figures["ledger"])
+    blocks += _failures(evidence.runs)
+    blocks += restart_blocks(evidence.runs)
+    timelines = [figure for name, figure in figures.items() if name.startswith("timeline")]
+    if timelines:
+        blocks += [Subheading("Timelines"), *timelines]
+    return blocks
+
+
+def _failures(runs: tuple[RunAnalysis, ...]) -> list[Block]:
+    """What one failure cost, by variant: means over failures."""
+    costs: dict[str, list[dict[str, float | None]]] = {}
+    for run in runs:
+        if run.row["outcome"] != "completed":
+            continue
+        for cost in run.failures:
+            known: dict[str, float | None] = dict(cost.seconds)
+            if not cost.detect_known:
+                known["detect"] = None
+            known |= {
+                "wasted": cost.wasted_s,
+                "interval": cost.lost_interval_steps,
+                "in flight": cost.lost_in_flight_steps,
+            }
+            costs.setdefault(run.row["variant"], []).append(known)
+    if not costs:
+        return [Subheading("Failures"), Paragraph("No failure struck.")]
+    columns = (*WASTE_BUCKETS, "wasted", "interval", "in flight")
+    rows = tuple(
+        (variant, str(len(own)), *(number(mean([cost[column] for cost in own])) for column in columns))
+        for variant, own in costs.items()
+    )
+    units = (
+        *(f"{bucket} (s)" for bucket in (*WASTE_BUCKETS, "wasted")),
+        "lost to interval (steps)",
+        "lost in flight (steps)",
+    )
+    text = "Mean cost of one failure: detect + restart + restore + lost step + replay = wasted."
+    return [
+        Subheading("Failures"),
+        Paragraph(text),
+        Table(("variant", "failures", *units), rows, frozenset({"variant"})),
+    ]
+
+
+def restart_blocks(runs: tuple[RunAnalysis, ...]) -> list[Block]:
+    """Where restarts spend their time, by variant and launcher: medians over restarts."""
+    found: dict[tuple[str, str], list[Restart]] = {}
+    for run in runs:
+        for restart in run.restarts:
+            found.setdefault((run.row["variant"], restart.launcher), []).append(restart)
+    if not found:
+        return []
+    rows = tuple(
+        (
+            *kind,
+            str(len(own)),
+            *(fixed(_median([restart.seconds[phase] for restart in own]), 3) for phase in PHASES),
+            fixed(_median([restart.total_s for restart in own]), 3),
+        )
+        for kind, own in found.items()
+    )
+    headers = ("variant", "launcher", "restarts", *(f"{phase} (s)" for phase in PHASES), "kill to first step (s)")
+    meaning = "; ".join(f"{phase}: {end}" for phase, end in PHASES.items())
+    text = f"Medians over restarts. A phase ends when the last rank has passed it. {meaning}."
+    return [Subheading("Restarts"), Paragraph(text), Table(headers, rows, frozenset({"variant", "launcher"}))]
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+PLUGIN = Section(40, "Where the time went", _blocks)

@@ -1,0 +1,194 @@
+"""Main quantitative results: goodput, wall, stall, divergence; the ranking; breakdowns."""
+
+from ecrl.analysis.compare import MIN_PAIRS, Comparison, Kind, compare
+from ecrl.analysis.evidence import GOODPUT, Evidence
+from ecrl.analysis.metrics import REFERENCE, Row
+from ecrl.analysis.tables import failure_text, geometric_mean, mean, summary_rows
+from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
+from ecrl.report.wording import UNKNOWN, basis, count, effect, fixed, number, p_value, percent
+
+_FACTORS = {"dataset": "By dataset", "model": "By model", "failure_label": "By failure schedule"}
+_MEASURES: tuple[tuple[str, str, Kind], ...] = (
+    (GOODPUT, "goodput (ratio)", "ratio"),
+    ("wall_s", "wall-clock (ratio)", "ratio"),
+    ("stall_s", "stall (s)", "difference"),
+    ("interference_s", "interference (s)", "difference"),
+    ("replayed_steps", "replayed steps", "difference"),
+    ("wasted_s", "wasted by failures (s)", "difference"),
+)
+
+
+def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
+    if not evidence.completed:
+        return [Paragraph("No run completed, so there is no result.")]
+    blocks: list[Block] = [_levels(evidence), *_against_reference(evidence)]
+    if evidence.headline is None:
+        return [*blocks, Paragraph("One variant only: there is nothing to compare it with.")]
+    a, b = evidence.headline
+    c = evidence.compare(a, b)
+    blocks += [Subheading(f"{a} against {b}".capitalize()), *_headline(evidence, c)]
+    if "ratios" in figures:
+        blocks.append(figures["ratios"])
+    if c.pairs:
+        blocks += [Subheading("Ranking of suites"), _ranking(evidence, c)]
+        for factor, title in _FACTORS.items():
+            blocks += [Subheading(title), *_breakdown(evidence, c, factor)]
+    blocks += _divergence(evidence)
+    if "losses" in figures:
+        blocks.append(figures["losses"])
+    if "stall_gain" in figures:
+        blocks.append(figures["stall_gain"])
+    return blocks
+
+
+def _levels(evidence: Evidence) -> Table:
+    """Equal weight for every suite; raw steps/s of different suites are never pooled."""
+    rows = []
+    for variant in evidence.variants:
+        own = [row for row in evidence.completed if row["variant"] == variant]
+        per_suite = [row for row in summary_rows(own) if row["variant"] == variant]
+        relative = [row["rel_goodput"] for row in per_suite if row["rel_goodput"]]
+        means = [mean([row[c] for row in per_suite]) for c in ("wall_s", "ettr", "stall_s", "interference_s")]
+        lost = [mean([row[c] for row in per_suite]) for c in ("replayed_steps", "lost_in_flight_steps")]
+        rows.append(
+            (
+                variant,
+                str(len(own)),
+                number(geometric_mean(relative)),
+                fixed(means[0]),
+                fixed(means[1], 3),
+                fixed(means[2], 3),
+                fixed(means[3], 3),
+                *(fixed(value, 1) for value in lost),
+            )
+        )
+    headers = (
+        "variant", "runs", "goodput / reference", "wall (s)", "ETTR", "stall (s)", "interference (s)", "replayed steps",
+        "lost in flight (steps)",
+    )  # fmt: skip
+    return Table(headers, tuple(rows), frozenset({"variant"}))
+
+
+def _against_reference(evidence: Evidence) -> list[Block]:
+    if REFERENCE not in evidence.variants:
+        return [Paragraph("No reference: the cost of checkpointing and failures themselves cannot be stated.")]
+    if not evidence.engines:
+        return []
+    rows = []
+    for variant in evidence.engines:
+        c = evidence.compare(variant, REFERENCE)
+        center = c.overall.center if c.overall else None
+        rows.append((f"{variant} / reference", effect(c.overall), percent(center), basis(c), p_value(c.p_value)))
+    headers = ("goodput ratio", "mean [95 % CI]", "change", "basis", "p (sign-flip)")
+    return [Table(headers, tuple(rows), frozenset({"goodput ratio", "basis"}))]
+
+
+def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
+    if c.overall is None:
+        reasons = sorted({reason for _, _, reason in c.missing})
+        return [Paragraph(f"No block has both variants. {'; '.join(reasons)}".rstrip(".") + ".")]
+    rows = []
+    for metric, title, kind in _MEASURES:
+        one = (
+            c if metric == GOODPUT else evidence.compare(c.a, c.b, metric, "ratio" if kind == "ratio" else "difference")
+        )
+        if one.overall is not None:
+            rows.append((title, effect(one.overall), basis(one), p_value(one.p_value)))
+    sign = f"{c.a} / {c.b} for ratios, {c.a} - {c.b} for differences"
+    unit = "suite means" if c.unit == "suites" else "blocks"
+    text = f"Paired per block ({sign}); 95 % t intervals over {unit}; p from the exact sign-flip test, unadjusted."
+    headers = ("measure", "mean [95 % CI]", "basis", "p")
+    blocks: list[Block] = [Paragraph(text), Table(headers, tuple(rows), frozenset({"measure", "basis"}))]
+    if c.missing:
+        names = "; ".join(
+            f"`{suite}`{'' if seed is None else f' seed {seed}'} ({why})" for suite, seed, why in c.missing
+        )
+        blocks.append(Paragraph(f"Not in the comparison, {count(len(c.missing), 'block')}: {names}."))
+    return blocks
+
+
+def _ranking(evidence: Evidence, c: Comparison) -> Table:
+    """Suites by ratio, the largest first."""
+    suites = evidence.suites
+    ordered = sorted(c.suites.items(), key=lambda item: (-item[1].center, item[0]))
+    rows = []
+    for place, (suite_id, one) in enumerate(ordered, start=1):
+        row = suites[suite_id]
+        own = [pair for pair in c.pairs if pair.suite_id == suite_id]
+        rows.append(
+            (
+                str(place),
+                row["dataset"],
+                row["model"],
+                failure_text(row["failure_label"], row["failure_steps"] or ""),
+                UNKNOWN if row["checkpoint_every"] is None else str(row["checkpoint_every"]),
+                number(geometric_mean([pair.b for pair in own])),
+                number(geometric_mean([pair.a for pair in own])),
+                percent(one.center),
+                f"[{percent(one.low)}, {percent(one.high)}]" if one.low is not None else UNKNOWN,
+                str(one.n),
+            )
+        )
+    levels = (f"{c.b} (steps/s)", f"{c.a} (steps/s)")
+    headers = ("#", "dataset", "model", "failures", "every", *levels, "change", "95 % CI", "pairs")
+    return Table(headers, tuple(rows), frozenset({"dataset", "model", "failures"}))
+
+
+def _breakdown(evidence: Evidence, c: Comparison, factor: str) -> list[Block]:
+    by_level: dict[str, list[Row]] = {}
+    for row in evidence.rows:
+        by_level.setdefault(row[factor], []).append(row)
+    if len(by_level) == 1:
+        return [Paragraph(f"Only {next(iter(by_level))}: nothing to break down.")]
+    found = {level: compare(rows, c.a, c.b, GOODPUT, "ratio", evidence.dropped) for level, rows in by_level.items()}
+    table = tuple(
+        (level, effect(one.overall), percent(one.overall.center if one.overall else None), _above(one), basis(one))
+        for level, one in found.items()
+    )
+    headers = (factor.removesuffix("_label"), "ratio [95 % CI]", "change", f"suites with {c.a} above", "basis")
+    blocks: list[Block] = [Table(headers, table, frozenset({headers[0], "basis"}))]
+    small = [level for level, one in found.items() if len(one.pairs) < MIN_PAIRS]
+    if small:
+        blocks.append(Paragraph(f"Below {MIN_PAIRS} pairs ({', '.join(small)}): a description, no verdict."))
+    return blocks
+
+
+def _above(c: Comparison) -> str:
+    return f"{c.suites_above} of {c.n_suites}"
+
+
+def _divergence(evidence: Evidence) -> list[Block]:
+    blocks: list[Block] = [Subheading("Divergence")]
+    own = [row for row in evidence.completed if row["variant"] != REFERENCE and row["d_max"] is not None]
+    if own:
+        rows = []
+        for variant in evidence.engines:
+            mine = [row for row in own if row["variant"] == variant]
+            same = sum(row["first_divergent_step"] is None for row in mine)
+            cells = [number(_largest(mine, column)) for column in ("d_end", "d_max", "d_rms")]
+            rows.append(
+                (variant, str(len(mine)), str(same), *cells, number(mean([row["replay_agreement"] for row in mine])))
+            )
+        headers = ("variant", "runs", "bit-identical losses", "max d_end", "max d_max", "max d_rms", "replay agreement")
+        blocks.append(Table(headers, tuple(rows), frozenset({"variant"})))
+        blocks.append(
+            Paragraph("Absolute differences of the loss from the same block's reference, last execution of every step.")
+        )
+    elif evidence.loss_differences:
+        values = list(evidence.loss_differences.values())
+        text = (
+            f"Final loss, overlapped - blocking, signed: mean {number(mean(values))}, mean absolute"
+            f" {number(mean([abs(v) for v in values]))}, from {number(min(values))} to {number(max(values))} over"
+            f" {count(len(values), 'suite')}. The level against a reference is not known."
+        )
+        blocks.append(Paragraph(text))
+    else:
+        blocks.append(Paragraph("No loss can be compared with a reference."))
+    return blocks
+
+
+def _largest(rows: list[Row], column: str) -> float | None:
+    return max((row[column] for row in rows if row[column] is not None), default=None)
+
+
+PLUGIN = Section(30, "Main quantitative results", _blocks)

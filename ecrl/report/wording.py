@@ -1,0 +1,72 @@
+"""Numbers as they are printed: significant digits, signed percents, intervals; a dash where nothing is known."""
+
+import math
+from collections.abc import Iterable
+
+from ecrl.analysis.compare import Comparison, Effect
+
+UNKNOWN = "–"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Significant digits: 12.35, 0.01234, 1,235; whole numbers stay whole."""
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "-∞" if value < 0 else "not a number"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}" if value else "0"
+
+
+def fixed(value: float | None, decimals: int = 2) -> str:
+    """A fixed number of decimals, for columns that are read downwards."""
+    return UNKNOWN if value is None else f"{value:,.{decimals}f}"
+
+
+def percent(ratio: float | None, decimals: int = 2) -> str:
+    """A ratio as a signed change: 1.0365 -> +3.65 %."""
+    return UNKNOWN if ratio is None else f"{(ratio - 1) * 100:+.{decimals}f} %"
+
+
+def share(value: float | None) -> str:
+    """0.912 -> 91.2 %."""
+    return UNKNOWN if value is None else f"{value * 100:.1f} %"
+
+
+def p_value(p: float | None) -> str:
+    """Three significant digits, never 0."""
+    if p is None:
+        return UNKNOWN
+    return "< 0.0001" if p < 0.0001 else f"{p:.3g}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """'[0.98, 1.05]', or a dash."""
+    return UNKNOWN if low is None or high is None else f"[{number(low)}, {number(high)}]"
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """'1 run', '3 runs'."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def effect(value: Effect | None) -> str:
+    """'1.036 [0.98, 1.05]'."""
+    if value is None:
+        return UNKNOWN
+    bounds = interval(value.low, value.high)
+    return number(value.center) if bounds == UNKNOWN else f"{number(value.center)} {bounds}"
+
+
+def basis(comparison: Comparison) -> str:
+    """What an interval rests on: '24 pairs in 8 suites'."""
+    return f"{count(len(comparison.pairs), 'pair')} in {count(comparison.n_suites, 'suite')}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,195 @@
+"""Hand-written runs: events with exact stamps (milliseconds in, nanoseconds out), as records or as folders."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ecrl.records.paths import CampaignPaths, RunPaths
+from ecrl.records.reader import Event, RunRecord
+from ecrl.records.schema import RESULT_SCHEMA
+from ecrl.spec.matrix import load
+from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.spec.suite import block_orders, expand, run_specs
+
+MS = 1_000_000
+Events = dict[tuple[int, int], list[Event]]
+
+
+def at(kind: str, t: float, /, **fields: Any) -> Event:
+    """An event at t ms."""
+    return {"e": kind, "t": round(t * MS)} | fields
+
+
+def span(kind: str, t0: float, t: float, /, **fields: Any) -> Event:
+    """An event that lasts from t0 to t ms."""
+    return {"e": kind, "t0": round(t0 * MS), "t": round(t * MS)} | fields
+
+
+def step(s: int, t0: float, t: float, loss: float | None = None, ids: str | None = None) -> Event:
+    """A step; its loss is 1/s unless given, its sample ids are named after it."""
+    return span("step", t0, t, s=s, loss=1 / s if loss is None else loss, ids=ids or f"ids-{s}")
+
+
+def save(s: int, t0: float, slot: float, staged: float, t: float) -> Event:
+    """A visit to the engine."""
+    return span("save", t0, t, s=s, t_slot=round(slot * MS), t_staged=round(staged * MS))
+
+
+def start(t: float, **fields: Any) -> Event:
+    return at("start", t, **{"boot_id": "boot", "real_minus_boot_ns": 5, **fields})
+
+
+def restored(s: int, t0: float, t: float, live: str = "same") -> Event:
+    return span("restored", t0, t, step=s, digest_recorded="same", digest_live=live, passed_over=[])
+
+
+def final(s: int, t: float, digest: str = "end") -> Event:
+    return at("final", t, s=s, digest=digest, params_digest=f"p-{digest}", rng_digest="r")
+
+
+def spec(**changes: Any) -> RunSpec:
+    """A run of 4 steps on one rank, checkpoint every 2, one failure planned after step 3."""
+    train = TrainSettings(**{"steps": 4, "batch_size": 8, "nproc": 1, **changes.pop("train", {})})
+    values: dict[str, Any] = {
+        "prefix": "p", "suite_id": "s-00000000", "dataset": "fashion-mini", "model": "cnn", "failure_label": "base",
+        "checkpoint_every": 2, "max_inflight": 4, "variant": "blocking", "seed": 1, "device": "cpu", "train": train,
+        "checkpoint": CheckpointSettings(), "failures": ({"index": 0, "at": 3, "kind": "kill", "rank": 0},),
+        "block_order": ("blocking",), "claims_hash": "c",
+    }  # fmt: skip
+    return RunSpec(**values | changes)
+
+
+def record(run: RunSpec, events: Events, launcher: list[Event], outcome: str | None = "completed") -> RunRecord:
+    """A record as `read_run` would give it; outcome None: no valid result."""
+    raw = json.loads(json.dumps(dataclasses.asdict(run) | {"run_hash": run.hash}))
+    result = None if outcome is None else _result(run, outcome)
+    return RunRecord(raw, result, events, launcher)  # type: ignore[arg-type]
+
+
+def _result(run: RunSpec, outcome: str) -> dict[str, Any]:
+    gate = {"passed": True, "evidence": "as recorded"}
+    return {
+        "schema": RESULT_SCHEMA, "run_hash": run.hash, "outcome": outcome,
+        "reason": "" if outcome == "completed" else "rank 0 raised RuntimeError", "log": "logs/torchrun.log",
+        "exit_code": 0 if outcome == "completed" else 1, "wall_s": 1.0, "restarts": 0, "failures_planned": 0,
+        "failures_fired": 0, "gates": {"C1": gate, "C2": gate, "C3": gate, "C5": gate},
+        "started_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:00:01Z",
+        "machine": {
+            "host": "h", "boot_id": "boot", "cores": 4, "memory_bytes": 2**34, "pressure_before": {"load1": 1.5},
+        },
+    }  # fmt: skip
+
+
+def write(paths: RunPaths, found: RunRecord, run: RunSpec) -> None:
+    """The record as a run's folder."""
+    paths.folder.mkdir(parents=True)
+    run.write(paths.spec)
+    for (attempt, rank), events in found.events.items():
+        paths.events(attempt, rank).write_text("".join(json.dumps(e) + "\n" for e in events))
+    paths.launcher_events.write_text("".join(json.dumps(e) + "\n" for e in found.launcher))
+    if found.result is not None:
+        paths.result.write_text(json.dumps(found.result))
+
+
+# -- whole campaigns ------------------------------------------------------------------------------------------
+
+MATRIX = """
+[matrix]
+datasets = {datasets}
+models = ["cnn"]
+checkpoint_every = [4]
+seeds = {seeds}
+variants = {variants}
+[failures]
+inside = [6]
+[train]
+steps = 12
+nproc = 2
+deterministic = true
+{claims}
+"""
+CLAIM = """[[claims]]
+name = "overlapping pays"
+compare = ["overlapped", "blocking"]
+expect = "ratio > 1.00"
+"""
+Change = Callable[[RunSpec, RunRecord], RunRecord | None]
+
+
+def campaign(
+    results: Path,
+    prefix: str = "exp",
+    *,
+    datasets: Sequence[str] = ("fashion-mini", "cifar10"),
+    seeds: Sequence[int] = (1, 2, 3),
+    variants: Sequence[str] = ("reference", "blocking", "overlapped"),
+    claims: str = CLAIM,
+    change: Change = lambda _, found: found,
+) -> CampaignPaths:
+    """A campaign on disk, every run simulated; `change` may alter a record or leave the run out (None)."""
+    paths = CampaignPaths(results, prefix)
+    paths.root.mkdir(parents=True)
+    quoted = {"datasets": json.dumps(list(datasets)), "variants": json.dumps(list(variants))}
+    paths.matrix.write_text(MATRIX.format(seeds=list(seeds), claims=claims, **quoted))
+    matrix = load(paths.matrix)
+    paths.matrix.write_text(matrix.to_toml("frozen"))
+    suites, now = expand(matrix), 0.0
+    orders = block_orders(suites, prefix)
+    for suite in suites:
+        for seed in suite.seeds:
+            order = orders[suite.suite_id, seed]
+            for run in run_specs(
+                suite, seed, order, prefix=prefix, device="cpu", data_root=None, claims_hash=matrix.claims_hash
+            ):
+                found = change(run, simulated(run, now))
+                now += 100_000
+                if found is not None:
+                    write(paths.run(suite.suite_id, run.variant, seed), found, run)
+    return paths
+
+
+# the stall (ms) of one visit to the engine, by variant
+STALL_MS = {"reference": 0.0, "blocking": 40.0, "overlapped": 2.0}
+
+
+def simulated(run: RunSpec, begin: float) -> RunRecord:
+    """A run whose steps take 100 ms plus a jitter of the seed, which fails right after step 6 and restores step 4."""
+    ranks, steps, every = range(run.train.nproc), run.train.steps, run.checkpoint_every
+    step_ms = 100.0 + (run.seed * 7 + len(run.variant) * 3) % 5
+    now, events, launcher = begin + 1000, {}, [at("spawn", begin, pid=1)]
+    todo = [(0, range(1, (run.failures[0]["at"] if run.failures else steps) + 1))]
+    if run.failures:
+        todo.append((1, range(run.failures[0]["at"] // every * every + 1, steps + 1)))
+    for attempt, planned in todo:
+        own: list[Event] = [start(now - 900), at("ready", now - 100)]
+        own.append(restored(planned[0] - 1, now - 90, now - 10))
+        for s in planned:
+            own.append(step(s, now, now + step_ms))
+            now += step_ms
+            if run.variant != "reference" and s % every == 0:
+                own.append(_visit(run.variant, s, now))
+                now += STALL_MS[run.variant]
+        last = attempt == len(todo) - 1
+        for rank in ranks:
+            extra = [] if last or rank else [at("failure", now, index=0, at=planned[-1], kind="kill")]
+            if last:
+                extra = [span("drain", now, now + 5), final(steps, now + 6), at("end", now + 7)]
+            commits = [at("committed", e["t"] / MS + 1, s=e["s"]) for e in own if e["e"] == "save" and not rank]
+            durable = [
+                span("persisted", e["t_staged"] / MS, e["t"] / MS + 1, s=e["s"], bytes=1000)
+                for e in own
+                if e["e"] == "save"
+            ]
+            events[attempt, rank] = [*own, *commits, *durable, *extra]
+        if not last:
+            launcher.append(at("worker_failed", now + 300, local_rank=0, exitcode=-9))
+            now += 1500
+    launcher.append(at("exit", now + 200, code=0))
+    return record(run, events, launcher)
+
+
+def _visit(variant: str, s: int, now: float) -> Event:
+    staged = now + (10 if variant == "blocking" else STALL_MS[variant])
+    return save(s, now, now, staged, now + STALL_MS[variant])

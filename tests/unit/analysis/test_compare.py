@@ -1,0 +1,209 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ecrl.analysis.claims import judge
+from ecrl.analysis.compare import (
+    clopper_pearson,
+    compare,
+    log_interval,
+    sign_flip_p,
+    smallest_detectable,
+    t_interval,
+    tost_p,
+    units_needed,
+)
+from ecrl.analysis.metrics import Row, empty_row
+from ecrl.spec.matrix import Claim
+
+RATIO = ("goodput_steps_per_s", "ratio")
+
+
+def rows(values: dict[tuple[str, int], dict[str, float | None]], metric: str = "goodput_steps_per_s") -> list[Row]:
+    return [
+        empty_row(suite_id=suite, seed=seed, variant=variant, outcome="completed", **{metric: value})
+        for (suite, seed), block in values.items()
+        for variant, value in block.items()
+    ]
+
+
+def pairs(*ratios: float, suites: int = 1) -> list[Row]:
+    """Blocks whose overlapped goodput is `ratio` times the blocking one, dealt to suites in turn."""
+    return rows({(f"s{i % suites}", i): {"blocking": 2.0, "overlapped": 2.0 * r} for i, r in enumerate(ratios)})
+
+
+def claim(expect: str, metric: str = "goodput_steps_per_s") -> Claim:
+    return Claim(name=expect, compare=["overlapped", "blocking"], metric=metric, expect=expect)
+
+
+def test_the_effect_is_the_geometric_mean_of_suite_means_of_log_ratios() -> None:
+    found = rows(
+        {
+            ("a", 1): {"blocking": 1, "overlapped": 1.1},
+            ("a", 2): {"blocking": 1, "overlapped": 1.3},
+            ("b", 1): {"blocking": 4, "overlapped": 4.8},
+            ("c", 1): {"blocking": 10, "overlapped": 9},
+        }
+    )
+    c = compare(found, "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
+    means = [(math.log(1.1) + math.log(1.3)) / 2, math.log(1.2), math.log(0.9)]
+    assert c.overall is not None
+    assert (c.unit, len(c.pairs), c.n_suites, c.overall.n, c.suites_above) == ("suites", 4, 3, 3, 2)
+    assert c.overall.center == pytest.approx(math.exp(sum(means) / 3))
+    half = 4.302652729911275 * np.std(means, ddof=1) / math.sqrt(3)  # t quantile of 2 degrees of freedom
+    assert c.overall.low == pytest.approx(math.exp(sum(means) / 3 - half))
+    assert c.overall.high == pytest.approx(math.exp(sum(means) / 3 + half))
+    assert c.suites["b"].low is None
+
+
+def test_the_interval_agrees_with_scipys_paired_t_test() -> None:
+    from scipy import stats
+
+    d = [0.01, 0.03, -0.02, 0.05, 0.04]
+    expected = stats.ttest_1samp(d, 0).confidence_interval()
+    assert t_interval(d, 0.95) == pytest.approx((expected.low, expected.high))
+
+
+def test_blocks_without_their_pair_are_listed_with_the_reason_and_never_averaged() -> None:
+    found = rows(
+        {
+            ("a", 1): {"blocking": 1, "overlapped": 2},
+            ("a", 2): {"blocking": None, "overlapped": 9},
+            ("a", 3): {"overlapped": 9},
+            ("a", 4): {"blocking": 0, "overlapped": 9},
+            ("a", 5): {"blocking": 1, "overlapped": 9},
+        }
+    )
+    c = compare(found, "overlapped", "blocking", *RATIO, {("a", 5): "overlapped is failed"})  # type: ignore[arg-type]
+    assert c.overall is not None
+    assert c.overall.center == pytest.approx(2)
+    assert c.missing == (
+        ("a", 2, "goodput_steps_per_s of blocking is not known"),
+        ("a", 3, "goodput_steps_per_s of blocking is not known"),
+        ("a", 4, "goodput_steps_per_s of blocking is not above 0, so there is no ratio"),
+        ("a", 5, "overlapped is failed"),
+    )
+
+
+@pytest.mark.parametrize(("n", "p"), [(3, 0.25), (4, 0.125), (5, 0.0625), (6, 0.03125), (7, 0.015625), (8, 0.0078125)])
+def test_the_smallest_exact_p_of_n_pairs(n: int, p: float) -> None:
+    assert sign_flip_p([0.1 + i / 100 for i in range(n)]) == pytest.approx(p)
+
+
+def test_many_pairs_are_sampled_with_a_fixed_seed() -> None:
+    d = [0.01 * (-1) ** i + 0.001 * i for i in range(40)]
+    assert sign_flip_p(d) == sign_flip_p(d)
+
+
+def test_power_reproduces_the_published_plan() -> None:
+    sd = 0.0127  # metrics.md section 4
+    assert smallest_detectable(sd, 8) == pytest.approx(0.0147, abs=5e-5)
+    assert smallest_detectable(sd, 16) == pytest.approx(0.0095, abs=5e-5)
+    assert smallest_detectable(sd, 24) == pytest.approx(0.0076, abs=5e-5)
+    assert (units_needed(sd, 0.01), units_needed(sd, 0.005)) == (15, 53)
+    assert smallest_detectable(0.0, 8) is None
+    assert units_needed(None, 0.01) is None
+
+
+@pytest.mark.parametrize(("n", "percent"), [(10, 69.2), (40, 91.2), (100, 96.4), (160, 97.7), (200, 98.2)])
+def test_clopper_pearson_lower_bounds_of_all_successes(n: int, percent: float) -> None:
+    low, high = clopper_pearson(n, n)
+    assert low * 100 == pytest.approx(percent, abs=0.06)
+    assert high == 1
+    assert clopper_pearson(0, n)[0] == 0
+
+
+def test_equivalence_needs_spread_and_margin() -> None:
+    assert tost_p([0.001, -0.001, 0.0005, 0.0], -0.02, 0.02) == pytest.approx(0.0, abs=1e-3)
+    assert tost_p([0.5, 0.5], -1, 1) == 0
+    assert tost_p([2.0, 2.0], -1, 1) == 1
+    assert tost_p([0.1], -1, 1) is None
+
+
+def test_equal_ratios_give_a_point_and_one_value_gives_no_interval() -> None:
+    assert log_interval([2.0, 2.0]) == pytest.approx((2.0, 2.0))
+    assert log_interval([2.0]) == (None, None)
+
+
+def test_two_suites_that_disagree_wildly_give_an_endless_interval_and_no_overflow() -> None:
+    c = compare(pairs(1e-200, 1e200, suites=2), "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
+    assert c.overall is not None
+    assert (c.overall.low, c.overall.high) == (0.0, math.inf)
+
+
+def test_the_95_percent_interval_of_five_seeds_covers_93_to_97_percent() -> None:
+    rng, true, hits, trials = np.random.default_rng(20), math.log(1.03), 0, 2000
+    for _ in range(trials):
+        found = pairs(*np.exp(rng.normal(true, 0.02, 5)))
+        c = compare(found, "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
+        assert c.overall is not None
+        assert c.overall.low is not None
+        assert c.overall.high is not None
+        hits += c.overall.low <= 1.03 <= c.overall.high
+    assert 0.93 <= hits / trials <= 0.97
+
+
+# -- claims ---------------------------------------------------------------------------------------------------
+
+GAIN = (1.03, 1.05, 1.04, 1.06, 1.02, 1.04, 1.05, 1.03)
+
+
+def verdict(expect: str, found: list[Row], *, metric: str = "goodput_steps_per_s", **options: Any) -> str:
+    [judged] = judge([claim(expect, metric)], found, {}, **{"registered": True, **options})
+    return judged.verdict
+
+
+@pytest.mark.parametrize(
+    ("expect", "expected"),
+    [
+        ("ratio > 1.00", "CONFIRMED"),
+        ("ratio > 1.10", "REFUTED"),
+        ("ratio > 1.04", "INCONCLUSIVE"),
+        ("ratio < 1.00", "REFUTED"),
+        ("ratio within 0.10", "CONFIRMED"),
+        ("ratio within 0.01", "REFUTED"),
+        ("difference > 0.0", "CONFIRMED"),
+    ],
+)
+def test_verdicts_follow_the_interval(expect: str, expected: str) -> None:
+    assert verdict(expect, pairs(*GAIN)) == expected
+
+
+def test_fewer_than_six_pairs_are_directional_only() -> None:
+    [judged] = judge([claim("ratio > 1.00")], pairs(*GAIN[:5]), {}, registered=True)
+    assert judged.verdict == "INCONCLUSIVE"
+    assert judged.reasons == ("directional only, in the claimed direction: 5 pairs, 6 are needed",)
+
+
+def test_a_blocking_threat_vetoes_confirmed_and_nothing_else() -> None:
+    assert verdict("ratio > 1.00", pairs(*GAIN), vetoes=["one_seed"]) == "INCONCLUSIVE"
+    assert verdict("ratio > 1.10", pairs(*GAIN), vetoes=["one_seed"]) == "REFUTED"
+
+
+def test_claims_younger_than_the_first_run_are_exploratory_and_say_what_they_would_read() -> None:
+    [judged] = judge([claim("ratio > 1.00")], pairs(*GAIN), {}, registered=False)
+    assert (judged.verdict, judged.would_be) == ("EXPLORATORY", "CONFIRMED")
+
+
+def test_holm_counts_every_registered_claim() -> None:
+    six = pairs(*GAIN[:6])
+    assert verdict("ratio > 1.00", six) == "CONFIRMED"
+    both = judge([claim("ratio > 1.00"), claim("ratio > 1.04")], six, {}, registered=True)
+    assert [j.verdict for j in both] == ["INCONCLUSIVE", "INCONCLUSIVE"]
+    assert both[0].p == pytest.approx(0.03125)
+    assert both[0].p_adjusted == pytest.approx(0.0625)
+
+
+def test_a_rate_is_judged_by_its_exact_bound() -> None:
+    found = rows({("s", i): {"overlapped": True, "blocking": True} for i in range(40)}, "correct")
+    assert verdict("rate > 0.90", found, metric="correct") == "CONFIRMED"
+    assert verdict("rate > 0.95", found, metric="correct") == "INCONCLUSIVE"
+    assert verdict("rate < 0.50", found, metric="correct") == "REFUTED"
+
+
+def test_without_any_pair_a_claim_is_inconclusive() -> None:
+    assert verdict("ratio > 1.00", []) == "INCONCLUSIVE"
+    assert verdict("rate > 0.90", [], metric="correct") == "INCONCLUSIVE"
+    assert verdict("ratio > -1.00", pairs(*GAIN)) == "INCONCLUSIVE"  # no ratio could ever contradict it

@@ -1,0 +1,188 @@
+from pathlib import Path
+
+import pytest
+
+from ecrl.analysis.foreign import of_table
+from ecrl.errors import EcrlError
+from ecrl.records.schema import DETAILED_COLUMNS
+
+HEADER = ",".join(DETAILED_COLUMNS)
+ROWS = [
+    'cifar10,resnet18,"base:400,1200",5.0,5.2,0.04,30.0,2.0,0.001',
+    'cifar10,resnet18,"late:800,1400",5.0,5.1,0.02,31.0,2.0,-0.003',
+    'cifar100,resnet18,"base:400,1200",4.8,4.9,0.0208,30.5,2.1,0.002',
+    'cifar100,resnet18,"late:800,1400",4.8,4.75,-0.0104,30.5,2.1,0.0',
+]
+
+
+def table(tmp_path: Path, rows: list[str], header: str = HEADER, name: str = "old_detailed_table.csv") -> Path:
+    path = tmp_path / name
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def with_cell(column: str, text: str) -> list[str]:
+    cells = ["cifar10", "resnet18", '"base:400,1200"', "5.0", "5.2", "0.04", "30.0", "2.0", "0.001"]
+    cells[DETAILED_COLUMNS.index(column)] = text
+    return [",".join(cells), *ROWS[1:]]
+
+
+def test_nine_columns_are_enough(tmp_path: Path) -> None:
+    found = of_table(table(tmp_path, ROWS))
+    assert (found.prefix, found.source, found.variants) == ("old", "table", ("blocking", "overlapped"))
+    c = found.compare("overlapped", "blocking")
+    assert c.overall is not None
+    assert c.overall.center == pytest.approx((5.2 / 5 * 5.1 / 5 * 4.9 / 4.8 * 4.75 / 4.8) ** 0.25)
+    assert (len(c.pairs), c.suites_above) == (4, 3)
+    assert found.loss_differences["cifar10-resnet18-late"] == -0.003
+    assert found.suites["cifar10-resnet18-base"]["failure_steps"] == "400;1200"
+    assert found.warnings == ()
+
+
+def test_it_says_what_it_cannot_support(tmp_path: Path) -> None:
+    said = "\n".join(of_table(table(tmp_path, ROWS)).unsupported)
+    for words in (
+        "No claim can be CONFIRMED",
+        "does not say how many seeds",
+        "no reference column",
+        "No interference",
+        "no replay column",
+        "signed difference",
+        "correctness of recovery",
+        "No verdict per sub-table below 6 suites: dataset = cifar10",
+    ):
+        assert words in said
+
+
+def test_a_manifest_tells_intervals_and_shows_that_replay_is_zero_by_construction(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    lines = [f"{d},resnet18,{f},50,1337,completed" for d in ("cifar10", "cifar100") for f in ("base", "late")]
+    manifest.write_text(
+        "\n".join(["dataset,model,failure_label,checkpoint_every,seeds,status,colour", *[f"{x},red" for x in lines]])
+    )
+    found = of_table(table(tmp_path, ROWS), manifest)
+    assert found.seeds == (1337,)
+    assert any("replay is zero by construction" in text for text in found.unsupported)
+    assert {"replay_untested", "single_interval"} <= {threat.code for threat in found.threats.found}
+    assert found.warnings == ("m.csv: column 'colour' is not known and was left out",)
+    assert found.statuses["cifar10-resnet18-base"] == "completed"
+
+
+def test_optional_columns_are_used_where_they_are_there(tmp_path: Path) -> None:
+    header = f"{HEADER},ref_goodput,blk_wall_s,ovl_wall_s,blk_correct,ovl_correct,n_seeds"
+    found = of_table(
+        table(tmp_path, [f"{row},6.0,320,310,true,{'no' if i else 'yes'},1" for i, row in enumerate(ROWS)], header)
+    )
+    assert found.variants == ("reference", "blocking", "overlapped")
+    blocking = next(row for row in found.rows if row["variant"] == "blocking")
+    assert (blocking["rel_goodput"], blocking["wall_s"], blocking["correct"]) == (pytest.approx(5 / 6), 320, True)
+    assert {"one_seed", "correctness_failed"} <= set(found.threats.veto_codes)
+
+
+def test_empty_cells_are_missing_and_never_zero(tmp_path: Path) -> None:
+    found = of_table(table(tmp_path, with_cell("ovl_goodput", "")))
+    c = found.compare("overlapped", "blocking")
+    assert len(c.pairs) == 3
+    assert c.missing == (("cifar10-resnet18-base", None, "goodput_steps_per_s of overlapped is not known"),)
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "warning", "value"),
+    [
+        ("ovl_vs_blk", "4.0%", "'4.0%' is read as 4.0 percent", None),
+        ("blk_stall_s", '"1,234.5"', "the commas separate thousands", 1234.5),
+        ("blk_stall_s", "NaN", "'NaN' is read as a missing value", None),
+        ("ovl_vs_blk", "4.0", "4 disagrees with ovl_goodput / blk_goodput - 1 = 0.0400, which is used", None),
+        ("failure", "chaos", "'chaos' gives no steps (like base:400,1200); it is used as a label", None),
+    ],
+)
+def test_odd_cells_are_read_with_a_named_warning(
+    tmp_path: Path, column: str, text: str, warning: str, value: float | None
+) -> None:
+    found = of_table(table(tmp_path, with_cell(column, text)))
+    assert len(found.warnings) == 1
+    assert warning in found.warnings[0]
+    assert f"row 1, column {column}" in found.warnings[0]
+    if column == "blk_stall_s":
+        assert found.rows[0]["stall_s"] == value
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "words"),
+    [
+        ("blk_goodput", "fast", "row 1, column blk_goodput: found 'fast', expected a number"),
+        ("blk_goodput", "0", "row 1, column blk_goodput: found '0', expected a finite number above 0"),
+        ("ovl_goodput", "-1", "row 1, column ovl_goodput: found '-1', expected a finite number above 0"),
+        ("ovl_stall_s", "-1", "found '-1', expected a finite number of at least 0"),
+        ("blk_stall_s", "inf", "found 'inf', expected a finite number of at least 0"),
+        ("ovl_vs_blk", '"1,2"', "found '1,2', expected a number"),
+        ("dataset", "", "row 1, column dataset: found it empty, expected a name"),
+    ],
+)
+def test_bad_cells_are_named_by_row_and_column(tmp_path: Path, column: str, text: str, words: str) -> None:
+    with pytest.raises(EcrlError) as error:
+        of_table(table(tmp_path, with_cell(column, text)))
+    assert words in str(error.value)
+    assert str(error.value).count("\n") <= 2
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "words"),
+    [
+        (HEADER.replace("blk_stall_s", "blk_stal_s"), ROWS, "missing columns: blk_stall_s. Did you mean 'blk_stal_s'?"),
+        (HEADER + ",dataset", [row + ",x" for row in ROWS], "column 'dataset' stands there twice"),
+        (HEADER, [], "found a header and no rows"),
+        (HEADER, ["cifar10,resnet18,base:400,1200,5,5.2,0.04,30,2,0.001"], "row 1 has 10 cells, expected 9"),
+        (HEADER, [ROWS[0], ROWS[0]], "rows 1 and 2 are the same suite (cifar10-resnet18-base)"),
+        ("", [], "missing columns: dataset, model"),
+    ],
+)
+def test_tables_of_another_shape_are_refused_with_the_reason(
+    tmp_path: Path, header: str, rows: list[str], words: str
+) -> None:
+    with pytest.raises(EcrlError) as error:
+        of_table(table(tmp_path, rows, header))
+    assert words in str(error.value)
+    assert str(error.value).count("\n") <= 2
+
+
+def test_unknown_columns_are_left_out_by_name(tmp_path: Path) -> None:
+    found = of_table(table(tmp_path, [row + ",1" for row in ROWS], HEADER + ",blk_wall"))
+    assert found.warnings == ("column 'blk_wall' is not known and was left out. Did you mean 'blk_wall_s'?",)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'a,"b\nc', b""])
+def test_files_that_are_no_tables_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(content)
+    with pytest.raises(EcrlError):
+        of_table(path)
+    with pytest.raises(EcrlError):
+        of_table(tmp_path / "absent.csv")
+
+
+def test_manifests_that_are_none_are_refused_and_odd_cells_named(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("dataset,model,failure\n")
+    with pytest.raises(EcrlError, match="missing columns: failure_label"):
+        of_table(table(tmp_path, ROWS), manifest)
+    manifest.write_text(
+        "dataset,model,failure_label,checkpoint_every\ncifar10,resnet18,base,often\ncifar10,resnet18,base,50\n"
+    )
+    said = "\n".join(of_table(table(tmp_path, ROWS), manifest).warnings)
+    assert "row 1, column checkpoint_every: 'often' is not a whole number; left out" in said
+    assert "row 2 repeats suite cifar10, resnet18, base" in said
+    assert "row 2: the manifest has no suite cifar10, resnet18, late" in said
+
+
+def test_what_a_table_cannot_show_is_not_called_looked_for(tmp_path: Path) -> None:
+    report = of_table(table(tmp_path, ROWS)).threats
+    assert set(report.clear) <= {"nuisance_gt_effect"}
+    assert {"one_seed", "correctness_failed", "replay_untested", "ledger_residual"} <= set(report.not_checked)
+
+
+@pytest.mark.parametrize("steps", ["400,1200", "400@persist,900", "412.5s"])
+def test_failures_are_read_as_ecrl_writes_them(tmp_path: Path, steps: str) -> None:
+    found = of_table(table(tmp_path, with_cell("failure", f'"base:{steps}"')))
+    assert found.suites["cifar10-resnet18-base"]["failure_steps"] == steps.replace(",", ";")
+    assert found.warnings == ()

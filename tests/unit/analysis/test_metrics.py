@@ -1,0 +1,241 @@
+from dataclasses import replace
+
+import pytest
+
+from ecrl.analysis.metrics import RunAnalysis, analyse
+from ecrl.records.reader import Event, RunRecord
+from tests.unit.analysis.campaign_builder import Events, at, final, record, restored, save, span, spec, step
+
+
+def launcher(*failed: float, exit_t: float, code: int = 0) -> list[Event]:
+    return [at("spawn", 0), *(at("worker_failed", t) for t in failed), at("exit", exit_t, code=code)]
+
+
+def reference(ranks: int = 1, digest: str = "end", losses: dict[int, float] | None = None) -> RunAnalysis:
+    """4 steps, 10 ms each but the first, which takes 20."""
+    run = [
+        step(1, 100, 120, (losses or {}).get(1)),
+        *(step(s, 100 + 10 * s, 110 + 10 * s, (losses or {}).get(s)) for s in (2, 3, 4)),
+    ]
+    tail = [final(4, 151, digest), at("end", 152)]
+    events: Events = {(0, rank): [*run, *tail] for rank in range(ranks)}
+    found = record(spec(variant="reference", failures=(), train={"nproc": ranks}), events, launcher(exit_t=160))
+    return analyse(found, None, has_reference=True)
+
+
+def interrupted(again: float = 1 / 3, digest: str = "end", ids: str = "ids-3", live: str = "same") -> RunRecord:
+    """Fails after step 3, restores step 2; step 3 is replayed with loss `again`."""
+    first = [
+        step(1, 100, 110), step(2, 110, 120), save(2, 120, 120, 130, 140), at("committed", 139, s=2),
+        span("persisted", 130, 139, s=2, bytes=7), step(3, 140, 150), at("failure", 150, index=0, at=3, kind="kill"),
+    ]  # fmt: skip
+    second = [
+        at("ready", 200), restored(2, 200, 210, live), step(3, 210, 222, again, ids), step(4, 222, 232),
+        save(4, 232, 232, 242, 250), at("committed", 249, s=4), span("drain", 250, 250), final(4, 251, digest),
+        at("end", 252),
+    ]  # fmt: skip
+    return record(spec(), {(0, 0): first, (1, 0): second}, launcher(160, exit_t=260))
+
+
+def test_a_run_with_one_failure_has_exactly_these_numbers() -> None:
+    run = analyse(interrupted(), reference(), has_reference=True)
+    row = {k: round(v, 9) if isinstance(v, float) else v for k, v in run.row.items()}
+    assert row["outcome"] == "completed"
+    assert row["wall_s"] == 0.260
+    assert row["goodput_steps_per_s"] == round(4 / 0.260, 9)
+    assert row["rel_goodput"] == round((4 / 0.260) / (4 / 0.160), 9)
+    assert row["ettr"] == round(0.040 / 0.260, 9)
+    assert row["ettr_ref"] == round(4 * 0.010 / 0.260, 9)  # tref leaves the warm-up step out
+    assert row["interference_s"] == 0
+    assert row["stall_s"] == 0.038
+    assert row["wasted_s"] == round(0.010 + 0.040 + 0.010 + 0.012, 9)
+    assert (row["restarts"], row["failures_fired"]) == (1, 1)
+    assert (row["executed_steps"], row["replayed_steps"]) == (5, 1)
+    assert (row["lost_interval_steps"], row["lost_in_flight_steps"]) == (1, 0)
+    assert (row["checkpoints_requested"], row["checkpoints_committed"], row["persist_failures"]) == (2, 2, 0)
+    assert (row["final_loss"], row["d_end"], row["d_max"], row["d_rms"]) == (0.25, 0, 0, 0)
+    assert row["first_divergent_step"] is None
+    assert row["replay_agreement"] == 1
+    assert [row[f"c{i}"] for i in range(1, 7)] == ["pass"] * 6
+    assert row["correct"] is True
+    assert run.warnings == ()
+    [cost] = run.failures
+    assert (cost.index, cost.at, cost.rank, cost.in_flight) == (0, 3, 0, False)
+    assert cost.wasted_s == pytest.approx(row["wasted_s"])
+
+
+def test_a_reference_is_its_own_measure_and_needs_no_comparison() -> None:
+    row = reference().row
+    assert row["rel_goodput"] == 1
+    assert row["interference_s"] == pytest.approx(0.010)  # the warm-up of step 1
+    assert (row["c2"], row["c4"], row["c6"]) == ("not_applicable",) * 3
+    assert (row["d_end"], row["stall_s"], row["wasted_s"], row["correct"]) == (None, 0, 0, True)
+
+
+def test_a_checkpoint_in_flight_is_lost_in_flight_and_not_to_the_interval() -> None:
+    found = interrupted()
+    found.events[0, 0] = [e for e in found.events[0, 0] if e["e"] not in ("committed", "persisted")]
+    found.events[1, 0][1] = restored(0, 200, 210)
+    found.events[1, 0][2:2] = [step(1, 210, 210), step(2, 210, 210)]
+    run = analyse(found, reference(), has_reference=True)
+    assert (run.row["lost_interval_steps"], run.row["lost_in_flight_steps"], run.row["replayed_steps"]) == (1, 2, 3)
+    assert run.failures[0].in_flight
+
+
+def test_replay_counted_twice_must_agree() -> None:
+    found = interrupted()
+    found.events[1, 0].remove(found.events[1, 0][2])  # restored 2, yet step 3 was never executed again
+    run = analyse(found, reference(), has_reference=True)
+    assert "replay counted twice disagrees: 0 executions against 1" in run.warnings
+
+
+def test_a_restart_without_a_restore_leaves_lost_steps_unknown() -> None:
+    found = interrupted()
+    found.events[1, 0] = [e for e in found.events[1, 0] if e["e"] != "restored"]
+    run = analyse(found, reference(), has_reference=True)
+    assert (run.row["lost_interval_steps"], run.row["lost_in_flight_steps"], run.row["replayed_steps"]) == (
+        None,
+        None,
+        1,
+    )
+    assert any("recorded no restore" in text for text in run.warnings)
+
+
+def test_the_last_execution_of_a_step_is_the_one_that_counts() -> None:
+    run = analyse(interrupted(again=0.5), reference(), has_reference=True)
+    assert run.row["d_max"] == pytest.approx(0.5 - 1 / 3)
+    assert run.row["d_rms"] == pytest.approx((0.5 - 1 / 3) / 2)
+    assert (run.row["d_end"], run.row["first_divergent_step"], run.row["replay_agreement"]) == (0, 3, 0)
+    assert run.row["correct"] is True  # divergence is a number, correctness is not
+
+
+def test_loss_is_the_mean_over_ranks_and_one_differing_rank_is_the_first_divergence() -> None:
+    found = record(
+        spec(failures=(), train={"nproc": 2}),
+        {
+            (0, rank): [
+                *(step(s, 90 + 10 * s, 100 + 10 * s, None if s != 2 or not rank else 0.7) for s in range(1, 5)),
+                final(4, 151),
+                at("end", 152),
+            ]
+            for rank in (0, 1)
+        },
+        launcher(exit_t=160),
+    )
+    row = analyse(found, reference(ranks=2), has_reference=True).row
+    assert row["d_max"] == pytest.approx(0.1)
+    assert row["first_divergent_step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [({"digest": "other"}, "c6"), ({"ids": "wrong"}, "c4"), ({"live": "torn"}, "c2"), ({"again": float("nan")}, "c5")],
+)
+def test_each_gate_fails_alone_and_makes_the_run_incorrect(changed: dict[str, str], code: str) -> None:
+    row = analyse(interrupted(**changed), reference(), has_reference=True).row  # type: ignore[arg-type]
+    assert [c for c in ("c1", "c2", "c3", "c4", "c5", "c6") if row[c] == "fail"] == [code]
+    assert row["correct"] is False
+
+
+def test_without_its_reference_run_the_comparing_gates_are_undecided_and_so_is_correctness() -> None:
+    row = analyse(interrupted(), None, has_reference=True).row
+    assert (row["c4"], row["c6"], row["correct"]) == (None, None, None)
+    assert (row["rel_goodput"], row["interference_s"], row["ettr_ref"], row["d_end"]) == (None, None, None, None)
+
+
+def test_in_a_campaign_without_references_they_do_not_apply() -> None:
+    row = analyse(interrupted(), None, has_reference=False).row
+    assert (row["c4"], row["c6"], row["correct"]) == ("not_applicable", "not_applicable", True)
+
+
+def test_c6_does_not_apply_to_training_that_is_not_deterministic() -> None:
+    found = interrupted(digest="other")
+    found.spec["train"]["deterministic"] = False
+    row = analyse(found, reference(), has_reference=True).row
+    assert (row["c6"], row["correct"]) == ("not_applicable", True)
+
+
+def test_a_failed_run_keeps_its_ledger_and_has_no_goodput() -> None:
+    found = interrupted()
+    found.events.pop((1, 0))
+    assert found.result is not None
+    found.result["outcome"], found.result["exit_code"] = "failed", 1
+    row = analyse(found, reference(), has_reference=True).row
+    assert (row["outcome"], row["goodput_steps_per_s"], row["final_loss"]) == ("failed", None, None)
+    assert row["compute_s"] == pytest.approx(0.030)
+    assert row["c1"] == "fail"
+
+
+def test_an_unfinished_run_gives_what_it_has() -> None:
+    row = analyse(replace(interrupted(), result=None, launcher=[at("spawn", 0)]), reference(), has_reference=True).row
+    assert (row["outcome"], row["wall_s"], row["residual_s"], row["replayed_steps"]) == ("unfinished", None, None, 1)
+
+
+def test_detect_time_that_nobody_recorded_is_empty_and_still_wasted() -> None:
+    found = interrupted()
+    found.launcher = launcher(exit_t=260)
+    row = analyse(found, reference(), has_reference=True).row
+    assert row["detect_s"] is None
+    assert row["restart_s"] == pytest.approx(0.050)
+    assert row["wasted_s"] == pytest.approx(0.072)
+
+
+def test_losses_that_are_read_later_count_for_their_attempt() -> None:
+    found = interrupted()
+    for event in found.events[1, 0]:
+        if event["e"] == "step":
+            event["loss"] = None
+    found.events[1, 0] += [at("loss", 251, s=3, loss=1 / 3), at("loss", 251, s=4, loss=0.25)]
+    row = analyse(found, reference(), has_reference=True).row
+    assert (row["final_loss"], row["replay_agreement"], row["d_max"]) == (0.25, 1, 0)
+
+
+def test_events_that_cannot_be_are_dropped_by_name() -> None:
+    found = interrupted()
+    found.events[0, 0] += [
+        span("step", 160, 150, s=4, loss=1.0),
+        {"e": "save", "t": 1},
+        span("step", 1, 2, s=1, loss="x"),
+    ]
+    warnings = analyse(found, reference(), has_reference=True).warnings
+    assert warnings[:3] == (
+        "events-0-0.jsonl: a 'step' event was dropped: it ends before it begins",
+        "events-0-0.jsonl: a 'save' event was dropped: s is None, expected a whole number",
+        "events-0-0.jsonl: a 'step' event was dropped: loss is 'x', expected a number",
+    )
+
+
+def test_ranks_that_disagree_on_restarts_are_named() -> None:
+    found = interrupted()
+    found.events[0, 1] = [step(1, 100, 110)]
+    assert "ranks disagree on restarts (rank 0: 1, rank 1: 0)" in analyse(found, None, has_reference=True).warnings
+
+
+@pytest.mark.parametrize(("digest", "c2", "correct"), [("end", "not_applicable", True), ("other", None, False)])
+def test_an_engine_without_digests_leaves_c2_open_unless_the_final_state_settles_it(
+    digest: str, c2: str | None, correct: bool
+) -> None:
+    found = interrupted(digest=digest)
+    for event in found.events[1, 0]:
+        if event["e"] == "restored":
+            event["digest_recorded"] = None
+    row = analyse(found, reference(), has_reference=True).row
+    assert (row["c2"], row["correct"]) == (c2, correct)
+
+
+def test_an_attempt_that_died_while_restoring_lost_no_step() -> None:
+    found = interrupted()
+    died = [at("ready", 170), at("failure", 175, index=1, at=3, kind="kill", phase="restore")]
+    found.events = {(0, 0): found.events[0, 0], (1, 0): died, (2, 0): found.events[1, 0]}
+    found.launcher = launcher(160, 180, exit_t=260)
+    run = analyse(found, reference(), has_reference=True)
+    assert (run.row["restarts"], run.row["replayed_steps"], run.row["lost_interval_steps"]) == (2, 1, 1)
+    assert [cost.lost_interval_steps for cost in run.failures] == [1, 0]
+    assert not [text for text in run.warnings if "replay" in text or "restore" in text]
+
+
+def test_a_checkpoint_whose_save_was_cut_short_after_its_commit_is_not_lost() -> None:
+    found = interrupted()
+    found.events[0, 0] = [e for e in found.events[0, 0] if e["e"] != "save"]  # committed, its save never returned
+    row = analyse(found, reference(), has_reference=True).row
+    assert (row["lost_interval_steps"], row["lost_in_flight_steps"]) == (1, 0)

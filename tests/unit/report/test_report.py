@@ -1,0 +1,337 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ecrl import plugins
+from ecrl.analysis.evidence import Evidence, of_campaign
+from ecrl.analysis.foreign import of_table
+from ecrl.analysis.load import campaign as load_campaign
+from ecrl.cli.report import register
+from ecrl.errors import EcrlError
+from ecrl.records.paths import CampaignPaths
+from ecrl.report.blocks import Table
+from ecrl.report.markdown import markdown
+from ecrl.report.render import formats, render, sections
+from ecrl.report.wording import fixed, interval, number, p_value, percent
+from tests.unit.analysis.campaign_builder import campaign
+from tests.unit.analysis.test_foreign import ROWS, table
+
+TITLES = [
+    "Scope and setup", "Integrity and recovery correctness", "Main quantitative results", "Where the time went",
+    "Interpretation", "Claims", "Threats to validity", "Minimal next runs", "Artifact index",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.delenv("MATRIX_PREFIX", raising=False)
+
+
+def evidence(paths: CampaignPaths) -> Evidence:
+    return of_campaign(load_campaign(paths), "results/exp/exp_matrix.toml")
+
+
+def report_of(found: Evidence, folder: Path) -> str:
+    render(found, folder, ["md"])
+    return (folder / f"{found.prefix}_report.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """A campaign of 2 suites, 3 variants and 3 seeds in which everything went well."""
+    return evidence(campaign(tmp_path_factory.mktemp("results")))
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """A campaign of which nothing ever ran."""
+    return evidence(campaign(tmp_path_factory.mktemp("results"), change=lambda _run, _found: None))
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """Somebody else's table of four suites."""
+    return of_table(table(tmp_path_factory.mktemp("table"), ROWS))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """Two suites with one seed."""
+    return evidence(campaign(tmp_path_factory.mktemp("results"), seeds=[1337]))
+
+
+@pytest.mark.parametrize("name", plugins.names("report section"))
+def test_every_section_has_a_title_a_place_and_something_to_say_about_anything(
+    name: str, whole: Evidence, empty: Evidence, foreign: Evidence
+) -> None:
+    section = plugins.load("report section", name)
+    assert section.title
+    for found in (whole, empty, foreign):
+        assert section.blocks(found, {})
+
+
+def test_sections_stand_in_the_order_of_the_contract(whole: Evidence, tmp_path: Path) -> None:
+    assert [section.title for section in sections()] == TITLES
+    assert re.findall(r"^## \d+\. (.*)$", report_of(whole, tmp_path), re.M) == TITLES
+
+
+def test_the_same_campaign_gives_the_same_bytes(whole: Evidence, tmp_path: Path) -> None:
+    first = {path.name: path.read_bytes() for path in render(whole, tmp_path / "a")}
+    again = {path.name: path.read_bytes() for path in render(whole, tmp_path / "b")}
+    assert first == again
+    assert {p.name: p.read_bytes() for p in render(whole, tmp_path / "a")} == first
+    assert "2023-11-14 22:13 UTC" in first["exp_report.md"].decode()
+
+
+def test_no_document_holds_an_absolute_path_or_a_not_a_number(whole: Evidence, tmp_path: Path) -> None:
+    for path in render(whole, tmp_path):
+        text = path.read_text()
+        assert str(tmp_path) not in text
+        assert "/tmp" not in text
+        assert not re.search(r"\b(nan|None)\b", re.sub(r"fill=.none.|none;", "", text)), path
+
+
+def test_every_picture_and_artifact_that_is_named_exists(whole: Evidence, tmp_path: Path) -> None:
+    text = report_of(whole, tmp_path)
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert len(pictures) == 6
+    assert all((tmp_path / picture).is_file() for picture in pictures)
+
+
+def test_plots_hold_real_text_and_no_date(whole: Evidence, tmp_path: Path) -> None:
+    render(whole, tmp_path, ["md"])
+    for path in (tmp_path / "plots").glob("*.svg"):
+        svg = path.read_text()
+        assert "<text" in svg
+        assert "<dc:date>" not in svg
+
+
+def test_plots_of_an_earlier_report_go_when_their_data_are_gone(
+    small: Evidence, empty: Evidence, tmp_path: Path
+) -> None:
+    render(small, tmp_path, ["md"])
+    (tmp_path / "plots" / "mine.svg").write_text("kept")
+    render(empty, tmp_path, ["md"])
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["mine.svg"]
+
+
+def prose(found: Evidence) -> str:
+    return markdown([block for section in sections() for block in section.blocks(found, {})])
+
+
+def test_prose_claims_an_effect_only_where_the_numbers_support_it(whole: Evidence, small: Evidence) -> None:
+    text = prose(whole)
+    assert "a gain larger than its spread over suites" in text
+    assert "| **CONFIRMED** |" in text
+    text = prose(small)
+    assert "This is a direction, not a finding: 6 pairs are the least" in text
+    assert "All runs share one seed (1337)" in text
+    assert "2 suites cannot show how an effect varies between workloads" in text
+    for word in ("larger than its spread", "beyond noise", "consistent", "every one of the", "**CONFIRMED**"):
+        assert word not in text
+
+
+def test_a_campaign_with_failed_and_missing_runs_still_has_a_report_that_names_them(tmp_path: Path) -> None:
+    paths = campaign(tmp_path, change=lambda run, found: None if (run.variant, run.seed) == ("blocking", 2) else found)
+    result = next(paths.root.glob("suites/*/overlapped/seed1/result.json"))
+    raw = json.loads(result.read_text()) | {"outcome": "failed", "reason": "rank 1 died of OOM"}
+    result.write_text(json.dumps(raw))
+    text = prose(evidence(paths))
+    assert "blocking/seed2` is missing: never started: there is no run.json." in text
+    assert "overlapped/seed1` is failed: rank 1 died of OOM. Log: `suites/" in text
+    assert "### Blocks that no comparison uses" in text
+    assert "ecrl matrix resume --prefix exp --retry-failed" in text
+
+
+def test_an_empty_campaign_has_a_report_that_says_so(empty: Evidence, tmp_path: Path) -> None:
+    text = report_of(empty, tmp_path)
+    assert "0 of 18 runs completed" in text
+    assert "No run completed, so there is no result." in text
+
+
+@pytest.mark.parametrize("variants", [["overlapped"], ["reference", "overlapped"]])
+def test_one_suite_with_one_engine_has_a_report(tmp_path: Path, variants: list[str]) -> None:
+    paths = campaign(tmp_path, variants=variants, seeds=[1], datasets=["cifar10"], claims="")
+    text = report_of(evidence(paths), tmp_path / "out")
+    assert ("nothing to compare it with" in text) == (len(variants) == 1)
+    assert "## 3. Main quantitative results" in text
+
+
+def test_a_table_from_elsewhere_has_the_same_sections(foreign: Evidence, tmp_path: Path) -> None:
+    text = report_of(foreign, tmp_path)
+    assert re.findall(r"^## \d+\. (.*)$", text, re.M) == TITLES
+    assert "What this table cannot support" in text
+    assert "No ledger: the time of the runs was not recorded by phase." in text
+    assert "signed: mean 0, mean absolute 0.0015" in text
+    assert "| cifar10 " in text
+
+
+class _Page(HTMLParser):
+    """What a page refers to, and whether its tags are closed."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "hr", "input", "path", "use", "rect"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+        self.tables = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v]
+        self.ids += [values["id"]] if values.get("id") else []  # type: ignore[list-item]
+        self.tables += tag == "table"
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_one_file_that_fetches_nothing(whole: Evidence, tmp_path: Path) -> None:
+    [path] = [p for p in render(whole, tmp_path, ["html"]) if p.suffix == ".html"]
+    text = path.read_text()
+    found = _Page()
+    found.feed(text)
+    assert found.open == []
+    assert all(link.startswith("#") for link in found.links)
+    assert {link[1:] for link in found.links} <= set(found.ids)
+    assert len(found.ids) == len(set(found.ids))
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert text.count("<svg") == 6
+    assert found.tables > 10
+    assert "color-scheme" in text
+
+
+def test_text_from_records_cannot_become_markup(tmp_path: Path) -> None:
+    rows = [row.replace("cifar100", "<script>alert(1)</script>") for row in ROWS]
+    render(of_table(table(tmp_path, rows)), tmp_path / "out")
+    assert "<script>alert" not in (tmp_path / "out" / "old_report.html").read_text()
+
+
+def test_markdown_tables_are_aligned_and_escaped() -> None:
+    text = markdown([Table(("name", "n"), (("a|b", "1,234"), ("c", "5")), frozenset({"name"}))])
+    assert text.splitlines() == ["| name |     n |", "| ---- | ----: |", "| a\\|b | 1,234 |", "| c    |     5 |"]
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [number(v) for v in (None, 3, 1234567.8, 0.012342, 0.0, float("inf"))] == [
+        "–", "3", "1,234,568", "0.01234", "0", "∞",
+    ]  # fmt: skip
+    assert (percent(1.0365), fixed(1234.567), p_value(1e-9), interval(None, 2)) == (
+        "+3.65 %",
+        "1,234.57",
+        "< 0.0001",
+        "–",
+    )
+
+
+# -- the command ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def call() -> Callable[..., "tuple[int, str, str]"]:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, ["report", *arguments], catch_exceptions=True)
+        if isinstance(result.exception, EcrlError):
+            return result.exception.exit_code, "", str(result.exception)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result.exit_code, result.stdout, result.stderr
+
+    return run
+
+
+Call = Callable[..., "tuple[int, str, str]"]
+
+
+def test_the_command_lists_what_it_wrote_and_exits_0_whatever_the_verdicts(call: Call, tmp_path: Path) -> None:
+    campaign(tmp_path, seeds=[1])
+    code, out, err = call("--prefix", "exp", "--results", str(tmp_path), "--format", "csv,md")
+    assert code == 0
+    assert all(Path(line).is_file() for line in out.splitlines())
+    assert any(line.endswith("exp_report.md") for line in out.splitlines())
+    assert "warning: exp_manifest.csv: not found" in err
+
+
+def test_require_confirmed_turns_verdicts_into_an_exit_code(call: Call, tmp_path: Path) -> None:
+    campaign(tmp_path / "a")
+    campaign(tmp_path / "b", seeds=[1])
+    arguments = ("--prefix", "exp", "--format", "csv", "--require-confirmed", "--results")
+    assert call(*arguments, str(tmp_path / "a"))[0] == 0
+    code, _, err = call(*arguments, str(tmp_path / "b"))
+    assert code == 4
+    assert "overlapping pays: INCONCLUSIVE" in err
+
+
+def test_the_prefix_may_come_from_the_environment(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign(tmp_path, seeds=[1])
+    monkeypatch.setenv("MATRIX_PREFIX", "exp")
+    assert call("--results", str(tmp_path), "--format", "csv")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "Found neither --prefix nor --table"),
+        (("--prefix", "ex"), "There are: exp"),
+        (("--prefix", "a/b"), "found 'a/b'"),
+        (("--prefix", "exp", "--format", "pdf"), "unknown format 'pdf'"),
+        (("--prefix", "exp", "--format", ","), "found nothing"),
+        (("--prefix", "exp", "--manifest", "m.csv"), "belongs to --table"),
+        (("--table", "absent.csv"), "absent.csv: cannot be read"),
+    ],
+)
+def test_wrong_usage_is_explained(call: Call, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    campaign(tmp_path, seeds=[1])
+    code, _, message = call(*arguments, "--results", str(tmp_path))
+    assert code == 2
+    assert words in message
+    assert message.count("\n") <= 2
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_and_not_a_traceback(call: Call, tmp_path: Path) -> None:
+    campaign(tmp_path, seeds=[1])
+    (tmp_path / "file").write_text("")
+    code, _, message = call("--prefix", "exp", "--results", str(tmp_path), "--out", str(tmp_path / "file" / "x"))
+    assert code == 2
+    assert "cannot be written" in message
+
+
+def test_a_table_is_reported_beside_itself_and_never_written_over(call: Call, tmp_path: Path) -> None:
+    path = table(tmp_path, ROWS)
+    before = path.read_bytes()
+    code, out, _ = call("--table", str(path))
+    assert code == 0
+    assert str(tmp_path / "old_report" / "old_report.html") in out.splitlines()
+    assert call("--table", str(path), "--out", str(tmp_path))[0] == 0
+    assert path.read_bytes() == before
+
+
+def test_importing_the_command_loads_no_pandas_scipy_or_matplotlib() -> None:
+    script = "import ecrl.cli.report, sys; print(sorted({'pandas', 'scipy', 'matplotlib', 'torch'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_formats_are_read_from_one_word_each() -> None:
+    assert formats("md, csv") == ("md", "csv")
