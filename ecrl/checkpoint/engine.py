@@ -29,9 +29,19 @@ class CheckpointedState(ABC):
         """Take over host state after the tensors were loaded in place; RNG states last."""
 
 
+def nothing_strikes(phase: str, step: int) -> None:
+    """No failure is planned."""
+
+
 @dataclass(frozen=True)
 class EngineContext:
-    """What an engine is given. `agree` makes a new agreement on a store connection of its own."""
+    """What an engine is given. `agree` makes a new agreement on a store connection of its own.
+
+    reached(phase, step): to be called from inside each phase of the checkpoint of `step` that an engine has,
+    from whichever thread; a planned failure may strike there. The phases: staging (the copy has begun),
+    persist (part of this rank's bytes are written), commit (everything is durable, nothing published),
+    retention (an old checkpoint is withdrawn, its files are still there), restore (half of the state is loaded).
+    """
 
     state: CheckpointedState
     device: torch.device
@@ -45,6 +55,7 @@ class EngineContext:
     keep: int
     recorder: Recorder
     agree: Callable[[], Agreement]
+    reached: Callable[[str, int], None] = nothing_strikes
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,7 @@ class Engine(ABC):
         """Load the newest checkpoint that verifies on every rank into the live state, and record it."""
         begun = now_ns()
         restored = self._restore()
+        self.context.reached("restore", restored.step)  # where an engine has no such point, or nothing to load
         self.context.recorder.event(
             "restored",
             t0=begun,

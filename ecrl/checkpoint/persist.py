@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +32,30 @@ class ShardNames:
         return f"rank-{self.rank}.json"
 
 
-def write_rank(folder: Path, slot: Slot, *, run: str, step: int, rank: int, attempt: int) -> dict[str, FileFacts]:
+def write_rank(
+    folder: Path,
+    slot: Slot,
+    *,
+    run: str,
+    step: int,
+    rank: int,
+    attempt: int,
+    halfway: Callable[[], None] = lambda: None,
+) -> dict[str, FileFacts]:
     """Write and fsync this rank's shard and its `rank-<r>.json`, then the folder; return what a commit names.
+
+    halfway: called when half of the tensors' bytes are written.
 
     Raises:
         OSError: disk full or failing. The folder has no COMMIT.json, so nothing is lost but this checkpoint.
     """
     names = ShardNames(rank)
     folder.mkdir(parents=True, exist_ok=True)
-    shard = _write_durable(folder / names.tensors, slot.layout.header(), raw_bytes(slot.payload))
+    payload = raw_bytes(slot.payload)
+    half = len(payload) // 2
+    shard = _write_durable(
+        folder / names.tensors, slot.layout.header(), payload[:half], payload[half:], before_last=halfway
+    )
     leaves = {name: leaf_digest(view) for name, view in slot.views.items()}
     facts = {
         "schema": RANK_SCHEMA,
@@ -56,12 +72,14 @@ def write_rank(folder: Path, slot: Slot, *, run: str, step: int, rank: int, atte
     return {names.tensors: shard, names.facts: described}
 
 
-def _write_durable(path: Path, *parts: bytes | memoryview) -> FileFacts:
+def _write_durable(path: Path, *parts: bytes | memoryview, before_last: Callable[[], None] = lambda: None) -> FileFacts:
     digest = xxhash.xxh3_128()
     count = 0
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        for part in parts:
+        for place, part in enumerate(parts, start=1):
+            if place == len(parts):
+                before_last()
             view = memoryview(part)
             for begin in range(0, len(view), _CHUNK_BYTES):
                 chunk = view[begin : begin + _CHUNK_BYTES]

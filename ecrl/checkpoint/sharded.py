@@ -6,7 +6,10 @@ every rank and given up; training and the older checkpoints are untouched.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
 from ecrl.checkpoint.codec import META_LEAF, Layout, live_leaves, load_shard, root_digest, shares
@@ -89,6 +92,7 @@ class ShardedEngine(Engine):
                 step=ticket.step,
                 rank=context.rank,
                 attempt=context.attempt,
+                halfway=lambda: context.reached("persist", ticket.step),
             )
         except OSError as error:
             reason = f"rank {context.rank}: {error.strerror} ({error.filename or 'write'})"
@@ -118,6 +122,7 @@ class ShardedEngine(Engine):
                 if "fault" in said:
                     return str(said["fault"])
                 files |= {name: FileFacts(*facts) for name, facts in said["files"].items()}
+            context.reached("commit", step)
             commit.commit(
                 commit.step_folder(context.root, step),
                 run=context.run_hash,
@@ -130,17 +135,18 @@ class ShardedEngine(Engine):
         except OSError as error:
             return f"commit: {error.strerror}"
         context.recorder.event("committed", s=step)
-        self._retain(context.keep)
+        self._retain(context.keep, halfway=lambda: context.reached("retention", step))
         return None
 
     def _retire(self) -> None:
         if self.context.rank == 0:
             self._retain(1)
 
-    def _retain(self, keep: int) -> None:
-        """Remove all but the newest `keep` committed checkpoints; the newest always stays."""
+    def _retain(self, keep: int, halfway: Callable[[], None] = lambda: None) -> None:
+        """Remove all but the newest `keep` committed checkpoints; the newest always stays. halfway: see
+        `commit.remove`."""
         for step in commit.committed_steps(self.context.root)[:-keep]:
-            commit.remove(self.context.root, step)
+            commit.remove(self.context.root, step, halfway=halfway)
             self.context.recorder.event("removed", s=step)
 
     # --- restore ------------------------------------------------------------------------------------------
@@ -168,10 +174,16 @@ class ShardedEngine(Engine):
         view = context.state.view(step)
         own = view.local | view.host
         facts = [json.loads((folder / ShardNames(r).facts).read_text()) for r in range(context.world_size)]
+        wanted: list[list[tuple[str, torch.Tensor]]] = []
         for rank in range(context.world_size):
             mine = own if rank == context.rank else {}
             theirs = {name: view.replicated[name] for name in facts[rank]["leaves"] if name in view.replicated}
-            load_shard(folder / ShardNames(rank).tensors, theirs | mine)
+            wanted.append(list((theirs | mine).items()))
+        for half in (0, 1):
+            for rank, tensors in enumerate(wanted):
+                load_shard(folder / ShardNames(rank).tensors, dict(tensors[half::2]))
+            if half == 0:
+                context.reached("restore", step)
         meta = facts[context.rank]["meta"]
         context.state.restored(meta, view.host)
         recorded = {n: leaf for f in facts for n, leaf in f["leaves"].items() if n in view.replicated}

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ecrl import __version__
-from ecrl.cli import checkpoint, matrix, report
+from ecrl.cli import bench, checkpoint, matrix, report, selftest
 
 app = typer.Typer(
     name="ecrl",
@@ -19,6 +19,8 @@ app = typer.Typer(
 app.add_typer(matrix.app, name="matrix")
 checkpoint.register(app)
 report.register(app)
+bench.register(app)
+selftest.register(app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +74,10 @@ class Bench:
     def _supervised(self, paths: RunPaths, progress: "_Progress", stop: StopRequest) -> int:
         with paths.torchrun_log.open("wb") as log:
             process = BenchTorchrun().start(self.spec, paths, self.folder, log)
-        exit_wait = ExitWait(process)
         try:
-            while (code := exit_wait.wait(_POLL_S)) is None and not stop:
-                progress.look()
+            with closing(ExitWait(process)) as exit_wait:
+                while (code := exit_wait.wait(_POLL_S)) is None and not stop:
+                    progress.look()
             if code is None:
                 code = end_run(process, paths.folder, hurry=lambda: stop.now)
             end_leftovers(paths.folder)
@@ -84,7 +85,6 @@ class Bench:
         finally:
             if process.poll() is None:  # an error of ours must not leave workers behind
                 end_run(process, paths.folder, hurry=lambda: True)
-            exit_wait.close()
             progress.close()
         return code
 

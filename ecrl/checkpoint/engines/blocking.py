@@ -21,6 +21,7 @@ class Blocking(ShardedEngine):
 
     def _stage(self, ticket: Ticket) -> None:
         self._stager.begin(ticket.slot, self.context.state.view(ticket.step))
+        self.context.reached("staging", ticket.step)
         self._stager.wait(ticket.slot)
 
     def _release(self, ticket: Ticket) -> None:

@@ -39,6 +39,7 @@ class Overlapped(ShardedEngine):
 
     def _stage(self, ticket: Ticket) -> None:
         self._stager.begin(ticket.slot, self.context.state.view(ticket.step))
+        self.context.reached("staging", ticket.step)  # the persister does not know of the ticket yet
 
     def _release(self, ticket: Ticket) -> None:
         self._tickets.put(ticket)

@@ -130,6 +130,28 @@ def test_what_torch_save_left_half_written_is_no_checkpoint_and_goes(tmp_path: P
     assert all_steps(root) == [10, 20]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_phase_in_which_a_failure_may_strike_is_reached_in_order(tmp_path: Path, engine: str) -> None:
+    reached: list[tuple[str, int]] = []
+
+    def strike(phase: str, step: int) -> None:
+        reached.append((phase, step))
+
+    first = Group(tmp_path, engine, world_size=1, keep=2, reached=strike)
+    first.train(1, 30)
+    first.settle()
+    by_step = {step: [phase for phase, s in reached if s == step] for step in (10, 20, 30)}
+    assert by_step == {
+        10: ["staging", "persist", "commit"],
+        20: ["staging", "persist", "commit"],
+        30: ["staging", "persist", "commit", "retention"],
+    }
+    second = Group(tmp_path, engine, world_size=1, attempt=1, reached=strike)
+    second.engines[0].restore()
+    assert set(reached[10:]) == {("restore", 30)}
+    second.settle()
+
+
 @pytest.mark.parametrize("engine", ["dcp", "dcp-async"])
 def test_a_full_disk_costs_dcp_that_checkpoint_only(
     tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
@@ -243,7 +265,7 @@ def test_a_bug_in_the_background_of_dcp_async_ends_training(tmp_path: Path, monk
     def broken(*_: Any) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(DcpAsync, "_persisted", broken)
+    monkeypatch.setattr(DcpAsync, "_published", broken)
     group = Group(tmp_path, "dcp-async", world_size=1)
     group.train(1, 10)
     with pytest.raises(RuntimeError, match="background save ended") as raised:

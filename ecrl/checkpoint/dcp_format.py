@@ -1,0 +1,130 @@
+"""State in PyTorch Distributed Checkpoint's format: keys, reading, and what its failures say.
+
+    step-00000400/{__<rank>_0.distcp, .metadata}
+
+Replicated tensors have one key for all ranks: DCP writes each once, on the rank with the least to write. A
+rank's buffers and generators have keys of their own (`rank<r>/...`), or DCP would keep one rank's for all.
+DCP fsyncs its files but not the folder that names them.
+"""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+
+from ecrl.checkpoint.codec import StateView
+from ecrl.checkpoint.engine import EngineContext
+from ecrl.checkpoint.peer import PeerEngine
+from ecrl.records.clock import now_ns
+from ecrl.storage.commit import step_folder
+
+_COMPLETE = ".metadata"  # written last, by rank 0, once every rank has written
+
+
+class DcpEngine(PeerEngine):
+    """The part that saving in line and in the background have in common."""
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        # Its own group: DCP exchanges plans by collectives, which must not meet those of training
+        # (dcp-async makes them in another thread), and the objects need no GPU.
+        group = dist.new_group(backend="gloo")
+        assert isinstance(group, dist.ProcessGroup)  # every rank is a member
+        self._group = group
+
+    def _folder(self, step: int) -> Path:
+        return step_folder(self.context.root, step)
+
+    def _keyed(self, view: StateView) -> dict[str, Any]:
+        own = {self._own_key(name): tensor for name, tensor in (view.local | view.host).items()}
+        return view.replicated | own
+
+    def _own_key(self, name: str) -> str:
+        return f"rank{self.context.rank}/{name}"
+
+    def _to_save(self, step: int) -> dict[str, Any]:
+        """What DCP is given; the metadata as one text, since it would take a list apart into keys."""
+        view = self.context.state.view(step)
+        return self._keyed(view) | {self._own_key("meta"): json.dumps(self._meta(view))}
+
+    def _writer(self, step: int) -> "RecordingWriter":
+        return RecordingWriter(self._folder(step), step, self.context)
+
+    def _planner(self, step: int) -> "HalfwayPlanner":
+        return HalfwayPlanner(lambda: self.context.reached("persist", step))
+
+    def _failed(self, step: int, error: CheckpointException) -> None:
+        """DCP raises the failure of any rank on all of them, after all have ended their part."""
+        self._given_up(step, reason(error), self._folder(step))
+
+    def _drain(self) -> None:
+        dist.destroy_process_group(self._group)
+
+    def _complete(self, folder: Path) -> bool:
+        return (folder / _COMPLETE).is_file()
+
+    def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
+        wanted = self._keyed(view) | {self._own_key("meta"): ""}
+        load(wanted, checkpoint_id=folder, process_group=self._group)  # in place, but for the text
+        meta: dict[str, Any] = json.loads(wanted[self._own_key("meta")])
+        return meta
+
+
+class RecordingWriter(FileSystemWriter):
+    """DCP's own writer with its defaults, which records when this rank's part is written (and fsynced)."""
+
+    def __init__(self, folder: Path, step: int, context: EngineContext) -> None:
+        super().__init__(folder)
+        self._step, self._context = step, context
+
+    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        self._begun = now_ns()  # the first call of a save, after any copy
+        super().set_up_storage_writer(is_coordinator, *args, **kwargs)
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
+        written = super().write_data(plan, planner)
+        count = sum(result.size_in_bytes for result in written.wait())
+        self._context.recorder.event("persisted", s=self._step, t0=self._begun, bytes=count)
+        return written
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        self._context.reached("commit", self._step)
+        super().finish(metadata, results)
+
+
+class HalfwayPlanner(DefaultSavePlanner):
+    """DCP's own planner with its defaults, which calls `halfway` when half of this rank's items are written."""
+
+    def __init__(self, halfway: Callable[[], None]) -> None:
+        super().__init__()
+        self._halfway = halfway
+        self._until_halfway = 0
+
+    def finish_plan(self, new_plan: SavePlan) -> SavePlan:
+        self._until_halfway = (len(new_plan.items) + 1) // 2
+        return super().finish_plan(new_plan)
+
+    def resolve_data(self, write_item: WriteItem) -> "torch.Tensor | io.BytesIO":
+        self._until_halfway -= 1
+        if self._until_halfway == 0:
+            self._halfway()
+        return super().resolve_data(write_item)
+
+
+def reason(error: CheckpointException) -> str:
+    """The first rank's failure, in one line."""
+    rank, (cause, _trace) = min(error.failures.items(), key=lambda item: item[0])
+    lines = str(cause).splitlines() or [""]
+    return f"rank {rank}: {type(cause).__name__}: {lines[0][:300]}"

@@ -1,0 +1,32 @@
+"""`dcp`: PyTorch Distributed Checkpoint's `save`: every rank writes a part while training waits."""
+
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from ecrl.checkpoint.dcp_format import DcpEngine
+from ecrl.checkpoint.engine import EnginePlugin
+
+
+class Dcp(DcpEngine):
+    """`dcp.save` of the live tensors, inline, on the training thread."""
+
+    def _stage(self, ticket: int) -> None:
+        self.context.reached("staging", ticket)  # the live tensors are written, no copy is made
+
+    def _release(self, ticket: int) -> None:
+        state, writer, planner = self._to_save(ticket), self._writer(ticket), self._planner(ticket)
+        try:
+            save(state, storage_writer=writer, planner=planner, process_group=self._group)
+        except CheckpointException as error:
+            self._failed(ticket, error)
+        else:
+            self._published(ticket)
+
+
+PLUGIN = EnginePlugin(
+    description="PyTorch Distributed Checkpoint save while training waits",
+    make=Dcp,
+    durable=False,
+    verified=False,
+    exact=True,
+)

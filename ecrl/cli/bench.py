@@ -1,0 +1,172 @@
+"""`ecrl bench engines`: what each checkpoint engine costs on this machine, all of them in one run."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ecrl import plugins
+from ecrl.cli.messages import plain_table, print_json, say
+from ecrl.errors import EcrlError, unknown_name
+
+if TYPE_CHECKING:
+    from ecrl.launch.bench import Bench
+
+_DEFAULT_ENGINES = "blocking,overlapped,torch-save,dcp,dcp-async"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `bench` commands."""
+    bench = typer.Typer(help="Measure this machine's checkpoint engines side by side.", no_args_is_help=True)
+    bench.callback()(lambda: None)  # keeps `engines` a command of its own while it is the only one
+    bench.command("engines")(engines)
+    app.add_typer(bench, name="bench")
+
+
+def engines(
+    model: Annotated[str, typer.Option(metavar="NAME", help="Model to train.")] = "resnet18",
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Data set to train on.")] = "fashion-mini",
+    optimizer: Annotated[str, typer.Option(metavar="sgd|adamw")] = "sgd",
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Samples per rank and step.")] = 4,
+    nproc: Annotated[int, typer.Option(min=1, metavar="N", help="Ranks. Overlapping needs a spare core each.")] = 1,
+    checkpoint_every: Annotated[int, typer.Option(min=1, metavar="N", help="Steps between checkpoints.")] = 5,
+    checkpoints: Annotated[int, typer.Option(min=1, metavar="N", help="Checkpoints of an engine in a round.")] = 3,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Rounds. Omitted: five, or more to balance the order."),
+    ] = None,
+    max_inflight: Annotated[int, typer.Option(min=1, metavar="N", help="Checkpoints that may be in flight.")] = 2,
+    names: Annotated[str, typer.Option("--engines", metavar="A,B", help="Engines to compare.")] = _DEFAULT_ENGINES,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder; results/bench-TIME if omitted.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Stall, true cost, drain, restore time, bytes, memory and fsyncs of every engine, interleaved in one job.
+
+    Each round gives every engine and the run without checkpoints one turn, in balanced order. Restores read from
+    the page cache. The checkpoints go below --out: name a folder on the disk that you mean to use.
+    """
+    bench = _bench(
+        model=model, dataset=dataset, optimizer=_optimizer(optimizer), batch_size=batch_size, nproc=nproc,
+        checkpoint_every=checkpoint_every, checkpoints=checkpoints, rounds=rounds, max_inflight=max_inflight,
+        engines=_names(names), device=_device(device), folder=out or _new_folder(),
+    )  # fmt: skip
+    from ecrl.launch.signals import handled
+
+    with handled() as stop:
+        bench.run(stop, say)
+    document = _document(bench)
+    _write(document, bench.folder)
+    if as_json:
+        print_json(document)
+    else:
+        _show(document)
+    say(f"written: {bench.folder}/engines.json, {bench.folder}/engines.svg")
+
+
+def _bench(
+    *,
+    model: str,
+    dataset: str,
+    optimizer: Literal["sgd", "adamw"],
+    batch_size: int,
+    nproc: int,
+    checkpoint_every: int,
+    checkpoints: int,
+    rounds: int | None,
+    max_inflight: int,
+    engines: tuple[str, ...],
+    device: str,
+    folder: Path,
+) -> "Bench":
+    from ecrl.launch.bench import Bench
+    from ecrl.spec.bench import REFERENCE, BenchPlan
+    from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
+
+    plan = BenchPlan.balanced(engines, rounds, checkpoints)
+    steps = plan.segments(checkpoint_every)[-1].begin + checkpoints * checkpoint_every
+    train = TrainSettings(
+        steps=steps, batch_size=batch_size, nproc=nproc, optimizer=optimizer, lr=1e-3, schedule="constant"
+    )
+    spec = RunSpec(
+        prefix="bench", suite_id="engines", dataset=dataset, model=model, failure_label="none",
+        checkpoint_every=checkpoint_every, max_inflight=max_inflight, variant=REFERENCE, seed=1, device=device,
+        train=train, checkpoint=CheckpointSettings(), failures=(),
+    )  # fmt: skip
+    return Bench(plan, spec, folder)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    valid = plugins.names("engine")
+    if unknown := next((name for name in wanted if name not in valid), None):
+        raise EcrlError(f"--engines: {unknown_name('engine', unknown, valid)}")
+    if not wanted:
+        raise EcrlError(f"--engines: found none, expected some of {', '.join(valid)}")
+    return wanted
+
+
+def _optimizer(name: str) -> Literal["sgd", "adamw"]:
+    if name == "sgd":
+        return "sgd"
+    if name == "adamw":
+        return "adamw"
+    raise EcrlError(f"--optimizer: {unknown_name('optimizer', name, ('sgd', 'adamw'))}")
+
+
+def _device(name: str) -> str:
+    if name not in ("auto", "cpu", "cuda"):
+        raise EcrlError(f"--device: {unknown_name('device', name, ('auto', 'cpu', 'cuda'))}")
+    return name
+
+
+def _new_folder() -> Path:
+    return Path("results") / f"bench-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _document(bench: "Bench") -> dict[str, Any]:
+    from ecrl.analysis.bench import document
+    from ecrl.records import machine
+    from ecrl.records.paths import RunPaths
+    from ecrl.records.reader import read_events
+
+    paths = RunPaths(bench.folder)
+    warnings: list[str] = []
+    events = {rank: read_events(path, warnings) for (_, rank), path in paths.all_events().items()}
+    found = document(bench.plan, json.loads(paths.spec.read_text()), events)
+    facts = machine.facts()
+    return found | {
+        "machine": facts | machine.pressure(),
+        "notes": [*found["notes"], *_notes(bench, found, facts), *warnings],
+    }
+
+
+def _notes(bench: "Bench", found: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    busy = bench.spec.train.nproc * bench.spec.train.threads
+    if found["device"] == "cpu" and busy >= int(facts["cores"]):
+        return [f"{busy} training threads on {facts['cores']} cores: no core is free to overlap on."]
+    return []
+
+
+def _write(document: dict[str, Any], folder: Path) -> None:
+    from ecrl.report.bench import plot
+    from ecrl.storage.atomic import write_atomic
+
+    write_atomic(folder / "engines.json", json.dumps(document, indent=1).encode())
+    write_atomic(folder / "engines.svg", plot(document))
+
+
+def _show(document: dict[str, Any]) -> None:
+    from ecrl.report.bench import heading, tables
+
+    typer.echo("\n".join(heading(document)))
+    for title, header, rows in tables(document):
+        if sys.stdout.isatty():
+            from ecrl.cli.view import print_table
+
+            print_table(title, header, rows)
+        else:
+            typer.echo(f"\n{title}\n{plain_table(header, rows)}")

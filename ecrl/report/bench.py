@@ -1,0 +1,124 @@
+"""A bench of checkpoint engines as text tables and as a plot. Only `plot` loads matplotlib."""
+
+from typing import Any
+
+from ecrl.errors import RecordError
+from ecrl.units import format_bytes
+
+_MS = 1e3
+_MISSING = "-"
+
+_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "ecrl", "font.size": 9.0, "axes.spines.top": False}
+Table = tuple[str, list[str], list[list[str]]]
+
+
+def heading(document: dict[str, Any]) -> list[str]:
+    """What was measured, on what: a few short lines."""
+    ranks = f"{document['nproc']} rank{'' if document['nproc'] == 1 else 's'}"
+    copy, step = document["copy_floor_s"]["median"] * _MS, document["step_s"]["median"] * _MS
+    lines = [
+        f"{document['model']}, {document['optimizer']}, {ranks} on {document['device']},"
+        f" batch {document['batch_size']}, a checkpoint every {document['checkpoint_every']} steps",
+        f"state {format_bytes(document['state_bytes'])}, plain copy of it {copy:.1f} ms, step {step:.0f} ms;"
+        f" {document['rounds']} rounds of {document['checkpoints_per_round']}",
+    ]
+    if not document["order_is_balanced"]:
+        lines.append("The order is not balanced over this number of rounds: leave out --rounds.")
+    return [*lines, *document["notes"]]
+
+
+def tables(document: dict[str, Any]) -> list[Table]:
+    """(title, header, rows) of each table; no wider than 80 columns."""
+    engines = document["engines"]
+    return [
+        (
+            "Time of training per checkpoint, ms",
+            ["engine", "stall", "first", "max", "/copy", "true cost", "(range)", "/dcp-async"],
+            [_cost_row(engine) for engine in engines],
+        ),
+        (
+            "The rest",
+            ["engine", "drain", "restore", "written", "memory", "fsyncs", "fsynced", "verified", "failed"],
+            [_rest_row(engine) for engine in engines],
+        ),
+        (
+            "Targets",
+            ["target", "at most", "found", ""],
+            [[t["target"], f"{t['at_most']:g}", _ratio(t["found"]), _verdict(t["met"])] for t in document["targets"]],
+        ),
+    ]
+
+
+def _cost_row(engine: dict[str, Any]) -> list[str]:
+    stall, cost = engine["stall_s"], engine["true_cost_s"]
+    return [
+        engine["engine"],
+        _ms(stall["median"]),
+        _ms(engine["first_stall_s"]["median"]),
+        _ms(stall["max"]),
+        _ratio(engine["stall_vs_floor_ratio"]),
+        _ms(cost["median"]),
+        f"{_ms(cost['min'])}..{_ms(cost['max'])}",
+        _ratio(engine["cost_vs_peer_ratio"]),
+    ]
+
+
+def _rest_row(engine: dict[str, Any]) -> list[str]:
+    restore = engine["restore_s"]
+    return [
+        engine["engine"],
+        f"{_ms(engine['drain_s']['median'])} ms",
+        _MISSING if restore is None else f"{_ms(restore['median'])} ms",
+        _bytes(engine["written_bytes"]),
+        _bytes(engine["memory_growth_bytes"]),
+        f"{engine['fsyncs_per_checkpoint']:.1f}",
+        *("yes" if engine["promises"][promise] else "no" for promise in ("durable", "verified")),
+        f"{engine['checkpoints_failed']}/{engine['checkpoints_requested']}",
+    ]
+
+
+def _ms(seconds: float) -> str:
+    milliseconds = seconds * _MS
+    return f"{milliseconds:.2f}" if abs(milliseconds) < 10 else f"{milliseconds:.0f}"
+
+
+def _ratio(value: float | None) -> str:
+    return _MISSING if value is None else f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
+
+
+def _bytes(count: float | None) -> str:
+    return _MISSING if count is None else format_bytes(count)
+
+
+def _verdict(met: bool | None) -> str:
+    return {True: "met", False: "MISSED", None: "not judged"}[met]
+
+
+def plot(document: dict[str, Any]) -> bytes:
+    """SVG: stall of every engine, least to most, beside the plain copy; true cost with every round's value."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from ecrl.report.plots import COLORS, svg
+
+    engines = sorted(document["engines"], key=lambda e: e["stall_s"]["median"], reverse=True)
+    if not engines:
+        raise RecordError("the bench measured no engine")
+    names, rows = [e["engine"] for e in engines], range(len(engines))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9.0, 1.2 + 0.45 * len(engines)), layout="constrained")
+        stall, cost = figure.subplots(1, 2, sharey=True)
+        for row, engine in zip(rows, engines, strict=True):  # no bars: a logarithmic axis has no zero to begin at
+            spread = engine["stall_s"]
+            stall.plot([spread["min"] * _MS, spread["max"] * _MS], [row, row], color=COLORS["compute"])
+            stall.plot([spread["median"] * _MS], [row], marker="o", color=COLORS["compute"])
+        floor_ms = document["copy_floor_s"]["median"] * _MS
+        stall.axvline(floor_ms, linestyle="--", color=COLORS["detect"], label=f"plain copy, {floor_ms:.1f} ms")
+        stall.set(xscale="log", yticks=rows, yticklabels=names, xlabel="stall per checkpoint, ms (median, range)")
+        stall.legend(loc="upper right", fontsize=8)
+        cost.barh(rows, [e["true_cost_s"]["median"] * _MS for e in engines], color=COLORS["compute"], height=0.6)
+        for row, engine in zip(rows, engines, strict=True):
+            samples = [s * _MS for s in engine["true_cost_s"]["samples"]]
+            cost.plot(samples, [row] * len(samples), linestyle="", marker="|", markersize=9, color=COLORS["restart"])
+        cost.set(xlabel="true cost per checkpoint, ms (median; marks: rounds)")
+        return svg(figure)

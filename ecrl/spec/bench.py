@@ -1,0 +1,94 @@
+"""What one bench of checkpoint engines is: which variants, in which order in each round. Standard library only."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecrl.errors import RecordError
+from ecrl.storage.atomic import write_atomic
+
+BENCH_SCHEMA = 1
+BENCH_FILE = "bench.json"
+REFERENCE = "reference"
+LEAST_ROUNDS = 5  # medians of fewer say little
+
+
+def balanced_rows(variants: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Orders in which each variant stands once in every place, and once (an odd number: twice) right after every
+    other one (Williams, Aust. J. Sci. Res. A 2, 1949): neither drift nor what the neighbour left behind favours one."""
+    n = len(variants)
+    first = [0] + [(i + 1) // 2 if i % 2 else n - i // 2 for i in range(1, n)]
+    rows = [tuple(variants[(place + shift) % n] for place in first) for shift in range(n)]
+    return rows if n % 2 == 0 else [*rows, *(row[::-1] for row in rows)]
+
+
+def balanced_rounds(variants: tuple[str, ...]) -> int:
+    """The smallest number of rounds, at least five, in which the order is balanced."""
+    rows = len(balanced_rows(variants))
+    return rows * -(-LEAST_ROUNDS // rows)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One variant's turn. round 0 is for warming up and for memory; begin: the step after which it starts."""
+
+    index: int
+    round: int
+    variant: str
+    begin: int
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """The whole bench, decided before it starts. saves: checkpoints in each segment; order: variants by round,
+    round 0 first. Model, ranks and interval are in `run.json` beside it."""
+
+    variants: tuple[str, ...]
+    order: tuple[tuple[str, ...], ...]
+    saves: int
+    schema: int = BENCH_SCHEMA
+
+    @classmethod
+    def balanced(cls, engines: tuple[str, ...], rounds: int | None, saves: int) -> "BenchPlan":
+        """A warm-up round and `rounds` more (None: as many as balance the order)."""
+        variants = (REFERENCE, *engines)
+        rows = balanced_rows(variants)
+        wanted = balanced_rounds(variants) if rounds is None else rounds
+        return cls(variants, (variants, *(rows[i % len(rows)] for i in range(wanted))), saves)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether the measured rounds are whole blocks of the balanced order."""
+        return (len(self.order) - 1) % len(balanced_rows(self.variants)) == 0
+
+    def segments(self, checkpoint_every: int) -> list[Segment]:
+        """The segments in order. Each starts one step before a boundary, so that its last checkpoint, too, is
+        followed by steps; between two there is room for a step of warming up."""
+        stride = (self.saves + 2) * checkpoint_every
+        turns = [(number, variant) for number, row in enumerate(self.order) for variant in row]
+        return [
+            Segment(index, number, variant, (index + 1) * stride - 1) for index, (number, variant) in enumerate(turns)
+        ]
+
+    def write(self, folder: Path) -> None:
+        """Write `bench.json`."""
+        write_atomic(folder / BENCH_FILE, json.dumps(dataclasses.asdict(self), indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> "BenchPlan":
+        """Read `bench.json`.
+
+        Raises:
+            RecordError: missing or not of this schema.
+        """
+        path = folder / BENCH_FILE
+        try:
+            raw = json.loads(path.read_text())
+            raw |= {"variants": tuple(raw["variants"]), "order": tuple(tuple(row) for row in raw["order"])}
+            plan = cls(**raw)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RecordError(f"{path}: not a bench of schema {BENCH_SCHEMA} ({error}).") from error
+        if plan.schema != BENCH_SCHEMA:
+            raise RecordError(f"{path}: found schema {plan.schema}, expected {BENCH_SCHEMA}.")
+        return plan

@@ -1,0 +1,200 @@
+"""One rank of a bench of checkpoint engines, inside torchrun: `python -m ecrl.worker.bench FOLDER`.
+
+The variants take turns in one process, on the same model and optimizer. Each turn (segment) is a job in small:
+a new engine prepares, restores its newest checkpoint, trains through the production loop and drains. Raw facts
+go to `events-0-<rank>.jsonl`, each with its segment; the numbers are made from them later.
+"""
+
+import dataclasses
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ecrl import plugins
+from ecrl.checkpoint.engine import Engine, EnginePlugin
+from ecrl.records.clock import now_ns
+from ecrl.records.paths import RunPaths
+from ecrl.records.recorder import Recorder
+from ecrl.spec.bench import REFERENCE, BenchPlan, Segment
+from ecrl.spec.run import RunSpec
+from ecrl.worker import bench_gauges
+from ecrl.worker.bench_gauges import CopyFloor, FsyncCounter
+from ecrl.worker.loop import train
+from ecrl.worker.place import Place, from_environment
+from ecrl.worker.run import Job, build, make_engine, seed_generators
+from ecrl.workloads.batches import BatchSource
+from ecrl.workloads.sampler import StepSampler
+
+EXIT_REFUSED = 86
+_FLOOR_SAMPLES = 5  # in each segment
+
+
+class RefusedError(Exception):
+    """This machine cannot give the numbers that were asked for."""
+
+
+class TaggedRecorder(Recorder):
+    """Adds the segment to every event."""
+
+    def __init__(self, path: Path, segment: int) -> None:
+        super().__init__(path)
+        self._segment = segment
+
+    def event(self, kind: str, /, *, t: int | None = None, **fields: Any) -> None:
+        super().event(kind, t=t, segment=self._segment, **fields)
+
+
+class Bench:
+    """The variants' turns on one rank."""
+
+    def __init__(self, folder: Path, place: Place, recorder: Recorder) -> None:
+        self._folder, self._place, self._recorder = folder, place, recorder
+        self._plan = BenchPlan.read(folder)
+        spec = RunSpec.read(RunPaths(folder).spec)
+        self._spec = dataclasses.replace(spec, device=usable_device(spec.device, spec.train.nproc))
+        self._fsyncs = FsyncCounter()
+        self._job: Job = build(self._spec, place, recorder)
+        seed_generators(spec.seed, place.rank)
+        sampler = StepSampler(
+            len(self._job.data.images), spec.train.batch_size, place.rank, place.world_size, spec.seed
+        )
+        self._batches = BatchSource(self._job.data, sampler, self._job.device, spec.train.augment, spec.seed)
+        self._floor = CopyFloor(self._job.state.view(0), self._job.device)
+
+    def run(self) -> None:
+        """Every segment of the plan, in order."""
+        self._recorder.event(
+            "bench",
+            device=device_name(self._job.device),
+            torch=torch.__version__,
+            state_bytes=self._floor.bytes,
+            promises={name: self._promises(name) for name in self._plan.variants if name != REFERENCE},
+        )
+        self._fsyncs.install()
+        for segment in self._plan.segments(self._spec.checkpoint_every):
+            self._turn(segment)
+        dist.destroy_process_group()
+
+    def _promises(self, name: str) -> dict[str, Any]:
+        plugin: EnginePlugin = plugins.load("engine", name)
+        return {key: getattr(plugin, key) for key in ("description", "durable", "verified", "exact")}
+
+    def _turn(self, segment: Segment) -> None:
+        recorder = TaggedRecorder(RunPaths(self._folder).events(0, self._place.rank), segment.index)
+        bench_gauges.give_back_free_memory()
+        floor_ns = [self._floor.sample_ns() for _ in range(_FLOOR_SAMPLES)]
+        self._warm_up(segment)
+        before = bench_gauges.resident_bytes()
+        engine = self._engine(segment, recorder)
+        engine.prepare()
+        engine.restore()
+        bench_gauges.give_back_free_memory()  # what loading took is no part of what saving takes
+        peak_known = bench_gauges.reset_peak()
+        self._fsyncs.taken()
+        begun, trained = self._train(segment, engine, recorder)
+        recorder.event(
+            "segment",
+            t0=begun,
+            t_trained=trained,
+            round=segment.round,
+            variant=segment.variant,
+            fsyncs=self._fsyncs.taken(),
+            rss_before_bytes=before,
+            peak_bytes=bench_gauges.peak_bytes() if peak_known else None,
+            floor_ns=floor_ns,
+        )
+        recorder.close()
+
+    def _engine(self, segment: Segment, recorder: Recorder) -> Engine:
+        # Each turn is an attempt to the store: topics of agreement are used once in each.
+        place = dataclasses.replace(self._place, attempt=segment.index)
+        spec = dataclasses.replace(self._spec, variant=segment.variant)
+        return make_engine(spec, RunPaths(self._folder / "engines" / segment.variant), place, recorder, self._job)
+
+    def _warm_up(self, segment: Segment) -> None:
+        """One step: the caches and the allocator have forgotten training by now."""
+        unrecorded = Recorder(Path("/dev/null"))
+        plain = self._engine(dataclasses.replace(segment, variant=REFERENCE), unrecorded)
+        self._steps(segment.begin - 1, segment.begin, plain, unrecorded)
+        unrecorded.close()
+
+    def _train(self, segment: Segment, engine: Engine, recorder: Recorder) -> tuple[int, int]:
+        """The timed part; returns its begin and the end of its last step, on all ranks as near as may be."""
+        last = segment.begin + self._plan.saves * self._spec.checkpoint_every
+        self._settle()
+        dist.barrier()
+        begun = now_ns()
+        return begun, self._steps(segment.begin, last, engine, recorder)
+
+    def _steps(self, begin: int, last: int, engine: Engine, recorder: Recorder) -> int:
+        """Train after step `begin` to `last` and drain; returns the stamp at which the device had done `last`."""
+        ended: list[int] = []
+
+        def after_step(step: int) -> None:
+            if step == last:
+                self._settle()
+                ended.append(now_ns())
+
+        train(
+            settings=dataclasses.replace(self._spec.train, steps=last),
+            model=self._job.parallel,
+            optimizer=self._job.optimizer,
+            batches=self._batches,
+            engine=engine,
+            begin=begin,
+            record_step=lambda step, begun, _loss, _ids: recorder.event("step", s=step, t0=begun),
+            after_step=after_step,
+        )
+        return ended[0]
+
+    def _settle(self) -> None:
+        if self._job.device.type != "cpu":
+            torch.accelerator.synchronize(self._job.device)
+
+
+def usable_device(wanted: str, num_ranks: int) -> str:
+    """`auto` decided.
+
+    Raises:
+        RefusedError: too few GPUs, or a stand-in for one, whose times mean nothing.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        names = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
+        if standin := next((name for name in names if "FakeCUDA" in name), None):
+            raise RefusedError(f"found the device {standin!r}, a stand-in: its times mean nothing. Type --device cpu.")
+        if len(names) < num_ranks:
+            raise RefusedError(f"found {len(names)} GPUs for {num_ranks} ranks. Type --nproc or --device cpu.")
+    return wanted
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or cpu."""
+    return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
+def main() -> int:
+    """Run this rank's part; what went wrong is recorded for the orchestrator."""
+    folder, place = Path(sys.argv[1]), from_environment()
+    recorder = Recorder(RunPaths(folder).events(0, place.rank))
+    try:
+        Bench(folder, place, recorder).run()
+    except RefusedError as refusal:
+        recorder.event("refused", reason=str(refusal))
+        return EXIT_REFUSED
+    except Exception as error:
+        recorder.event(
+            "error", type=type(error).__name__, message=str(error)[:2000], trace=traceback.format_exc()[-8000:]
+        )
+        raise
+    recorder.event("end")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
