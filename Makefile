@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 PREFIX ?= demo
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench torture clean
 
 demo: $(READY)
 	$(BIN)/ecrl matrix run --prefix $(PREFIX) matrices/demo.toml
@@ -18,6 +18,10 @@ check: $(READY)
 	$(BIN)/ruff check ecrl tests
 	$(BIN)/ruff format --check ecrl tests
 	$(BIN)/mypy
+
+# The full versions of what `make test` checks in short; -rP shows each program's verdict.
+torture: $(READY)
+	$(BIN)/python -m pytest -q -m torture -rP
 
 bench: $(READY)
 	$(BIN)/python -m bench

@@ -1,24 +1,30 @@
 """Planned failures: decided before launch, struck in their order, once each, whatever the attempt."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ecrl import plugins
+from ecrl.records.clock import now_ns
+from ecrl.records.strikes import RESTART_PHASES
 
 
 @dataclass(frozen=True)
 class PlannedFailure:
-    """`kind` strikes `rank` right after step `at` has completed and its checkpoint call, if any, returned.
+    """`kind` strikes `rank` where phase and at (or after_s) say: records/strikes.py defines them.
 
     index: the failure's place in its run's plan. A failure is armed once all before it have struck, so a
-    later one with a smaller step strikes while that step is replayed.
+    later one with a smaller step strikes while that step is replayed. ranks: "all" or several, for which
+    `rank` strikes.
     """
 
     index: int
-    at: int
     kind: str
     rank: int
+    at: int | None = None
+    phase: str = "step"
+    after_s: float | None = None
+    ranks: str | list[int] | None = None
 
 
 class FailureKind:
@@ -26,9 +32,22 @@ class FailureKind:
 
     description: str
 
-    def strike(self) -> None:
-        """Do it to the calling process. May not return."""
+    def strike(self, peers: Sequence[int]) -> None:
+        """Do it to the processes `peers` (of the other ranks, where several are meant), then to the calling
+        one, from whichever thread of it. May not return."""
         raise NotImplementedError
+
+
+class Surroundings:
+    """What an injector must find out when it is needed. This one knows of nobody else and of no earlier attempt."""
+
+    def pids(self, ranks: str | list[int]) -> list[int]:
+        """The processes of these ranks ("all": of every rank) in this attempt, the caller's own left out."""
+        return []
+
+    def first_step_ns(self) -> int | None:
+        """When the run's first step began, on the records' clock; None before it ended."""
+        return None
 
 
 def read_plan(entries: Iterable[Mapping[str, Any]]) -> tuple[PlannedFailure, ...]:
@@ -37,26 +56,52 @@ def read_plan(entries: Iterable[Mapping[str, Any]]) -> tuple[PlannedFailure, ...
 
 
 class Injector:
-    """Strikes this rank when its turn in the plan comes."""
+    """Strikes this rank when its turn in the plan comes. Whatever thread comes by a place may report it."""
 
     def __init__(
         self,
         plan: Iterable[PlannedFailure],
         rank: int,
         already_fired: Iterable[int],
-        announce: Callable[[PlannedFailure], None],
+        announce: Callable[[PlannedFailure, int], None],
+        surroundings: Surroundings | None = None,
+        clock: Callable[[], int] = now_ns,
     ) -> None:
-        """already_fired: indices that struck in earlier attempts, on any rank. announce: called right before
-        a failure strikes; must leave a record that survives SIGKILL."""
+        """already_fired: indices that struck in earlier attempts, on any rank. announce(failure, step): called
+        right before a failure strikes; must leave a record that survives SIGKILL."""
         fired = set(already_fired)
         waiting = [failure for failure in plan if failure.index not in fired]
         self._armed = waiting[0] if waiting and waiting[0].rank == rank else None
         self._announce = announce
+        self._surroundings = surroundings or Surroundings()
+        self._clock = clock
+        self._instant_ns: int | None = None
 
     def after_step(self, step: int) -> None:
-        """Strike if the armed failure is this rank's and planned right after `step`."""
-        if (failure := self._armed) is not None and failure.at == step:
-            self._armed = None
-            kind: FailureKind = plugins.load("failure kind", failure.kind)
-            self._announce(failure)
-            kind.strike()
+        """Strike if the armed failure is this rank's and planned right after `step`, or for an instant now past."""
+        failure = self._armed
+        if failure is None or failure.phase != "step":
+            return
+        if failure.at == step if failure.after_s is None else self._past(failure.after_s):
+            self._strike(failure, step)
+
+    def reached(self, phase: str, step: int) -> None:
+        """Strike if the armed failure is this rank's and planned for this phase (of the checkpoint of `step`)."""
+        failure = self._armed
+        if failure is not None and failure.phase == phase and (phase in RESTART_PHASES or failure.at == step):
+            self._strike(failure, step)
+
+    def _past(self, after_s: float) -> bool:
+        if self._instant_ns is None:
+            begun = self._surroundings.first_step_ns()
+            if begun is None:
+                return False
+            self._instant_ns = begun + round(after_s * 1_000_000_000)
+        return self._clock() >= self._instant_ns
+
+    def _strike(self, failure: PlannedFailure, step: int) -> None:
+        self._armed = None
+        kind: FailureKind = plugins.load("failure kind", failure.kind)
+        peers = self._surroundings.pids(failure.ranks) if failure.ranks is not None else []
+        self._announce(failure, step)
+        kind.strike(peers)

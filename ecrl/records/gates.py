@@ -5,6 +5,7 @@ Pure functions of a `RunRecord`; the launcher stores their outcome in `result.js
 
 import math
 
+from ecrl.records import strikes
 from ecrl.records.reader import RunRecord
 from ecrl.records.schema import Gate
 
@@ -34,30 +35,37 @@ def _gate(passed: bool | None, evidence: str) -> Gate:
 
 
 def _finished(record: RunRecord, exit_code: int | None) -> Gate:
-    """C1: target step reached, exit 0, each planned failure struck once, restarts = failures."""
+    """C1: target step reached, exit 0, each planned failure struck once and where it was meant to, restarts =
+    failures. A failure planned for an instant after the end of the run is no fault."""
     target = record.spec["train"]["steps"]
     reached = max((e["s"] for _, _, e in record.of_kind("final")), default=0)
     planned = [f["index"] for f in record.spec["failures"]]
-    struck = fired(record)
+    struck, beyond = fired(record), strikes.beyond_the_end(record)
+    due = [index for index in planned if index not in beyond]
     ended = {rank for _, rank, _ in record.of_kind("end")}
     faults = []
     if reached != target:
         faults.append(f"reached step {reached} of {target}")
     if exit_code != 0:
         faults.append(f"exit code {exit_code}")
-    if struck != planned:
-        faults.append(f"planned failures {planned}, struck {struck}")
-    if restarts(record) != len(planned):
-        faults.append(f"{restarts(record)} restarts for {len(planned)} planned failures")
+    if struck != due:
+        faults.append(f"planned failures {due}, struck {struck}")
+    if restarts(record) != len(due):
+        faults.append(f"{restarts(record)} restarts for {len(due)} planned failures")
+    faults += strikes.faults(record)
     if len(ended) != record.spec["train"]["nproc"]:
         faults.append(f"{len(ended)} of {record.spec['train']['nproc']} ranks ended")
+    later = f", {len(beyond)} planned beyond the end of the run" if beyond else ""
     return _gate(
-        not faults, "; ".join(faults) or f"step {target}, {len(planned)} failures, {restarts(record)} restarts"
+        not faults, "; ".join(faults) or f"step {target}, {len(due)} failures, {restarts(record)} restarts{later}"
     )
 
 
 def _restored_exactly(record: RunRecord) -> Gate:
-    """C2: after every restore of a checkpoint each rank's live state has the digest recorded at the snapshot."""
+    """C2: after every restore of a checkpoint each rank's live state has the digest recorded at the snapshot.
+
+    Cannot be decided for engines that record none.
+    """
     restores = [(a, r, e) for a, r, e in record.of_kind("restored") if e["step"] > 0]
     if not restores:
         return _gate(None, "no checkpoint was restored")
@@ -67,6 +75,8 @@ def _restored_exactly(record: RunRecord) -> Gate:
     split = [a for a in record.attempts if len({e["step"] for b, _, e in restores if b == a}) > 1]
     if split:
         return _gate(False, f"ranks restored different steps in attempt {split[0]}")
+    if all(e["digest_recorded"] is None for _, _, e in restores):
+        return _gate(None, "the engine records no digests")
     return _gate(not wrong, "; ".join(wrong) or f"{len(restores)} restores match their snapshots")
 
 

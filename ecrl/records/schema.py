@@ -4,7 +4,8 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
 
     start     rank, attempt, world_size, pid, host, boot_id, real_minus_boot_ns, process_start
               (process_start: when the kernel started the process)
-    imported  heavy imports are done
+    imported  heavy imports are done, data, model and optimizer made
+    group     the process group is up
     ready     process group up, model built: the worker can load
     restored  t0, t, step (0: began afresh), digest_recorded, digest_live, passed_over [{step, reason}]
     step      s, t0, t, loss, ids: step s ran from t0 to t; ids is a digest of the sample ids.
@@ -19,7 +20,8 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
     persist_failed  s, reason: counted, training goes on
     removed   s: retention removed checkpoint s (rank 0)
     drain     t0, t: after the last step, until nothing is in flight
-    failure   index, at, kind: written by the victim right before a planned failure strikes
+    failure   index, at, kind, phase: written by the victim right before a planned failure strikes. at: the step
+              that was reached; of the checkpoint in its phases, restored in `restore`, 0 in `init`
     final     s, digest (model, optimizer, scheduler: SHA-256), params_digest, rng_digest
     end       the last event of a rank that finished
     error     type, message, trace: an exception ended this rank

@@ -1,7 +1,6 @@
 """Matrix files: TOML tables, profiles and overrides merged, validated in one pass, and frozen."""
 
 import dataclasses
-import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
 from ecrl import plugins
 from ecrl.errors import InvalidMatrixError, did_you_mean, unknown_name
 from ecrl.records.schema import CLAIM_METRICS
+from ecrl.spec import failures
+from ecrl.spec.failures import FailureEntry, step_as_entry
 from ecrl.spec.identity import content_hash
 from ecrl.spec.locate import Locator
 from ecrl.spec.run import CheckpointSettings, TrainSettings
@@ -58,7 +68,8 @@ _AXIS = (Field(min_length=1), AfterValidator(_no_repeats))
 
 
 class Axes(_Table):
-    """`[matrix]`: the axes and their values."""
+    """`[matrix]`: the axes and their values. launchers: takes the place of `train.launcher` where it is given; each
+    launcher makes suites of its own, so no block mixes them."""
 
     datasets: Annotated[list[DatasetName], *_AXIS]
     models: Annotated[list[ModelName], *_AXIS]
@@ -66,30 +77,11 @@ class Axes(_Table):
     max_inflight: Annotated[list[Count], *_AXIS] = [4]
     seeds: Annotated[list[Seed], *_AXIS] = [1337]
     variants: Annotated[list[VariantName], *_AXIS] = ["reference", "blocking", "overlapped"]
+    launchers: Annotated[list[Literal["cold", "warm"]], *_AXIS] | None = None
 
 
-class FailureEntry(_Table):
-    """One planned failure: `kind` strikes `rank` right after step `at` has completed.
-
-    A rank that is not given alternates with the failure's place in the schedule, so that a schedule of two
-    hits both the rank that publishes commits (0) and one that does not.
-    """
-
-    at: Count
-    kind: Annotated[str, _known("failure kind")] = "kill"
-    rank: Annotated[int, Field(ge=0)] | None = None
-
-    def resolved(self, index: int, nproc: int) -> dict[str, Any]:
-        """The plan's entry for this failure, with nothing left to decide."""
-        rank = index % nproc if self.rank is None else self.rank
-        return {"index": index, "at": self.at, "kind": self.kind, "rank": rank}
-
-
-def _step_as_entry(value: Any) -> Any:
-    return {"at": value} if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-_Schedule = Annotated[list[Annotated[FailureEntry, BeforeValidator(_step_as_entry)]], Field(min_length=1)]
+_Schedule = Annotated[list[Annotated[FailureEntry, BeforeValidator(step_as_entry)]], Field(min_length=1)]
+_ENTRIES: TypeAdapter[list[FailureEntry]] = TypeAdapter(_Schedule)
 
 
 def _table_of(settings: type) -> type[_Table]:
@@ -324,37 +316,16 @@ def _schedule_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
     """What only two tables together can show. Values of a wrong type are passed over: they are reported already."""
     problems = []
     train, matrix = _table(raw, "train"), _table(raw, "matrix")
-    steps, nproc = train.get("steps"), train.get("nproc", 1)
+    steps, nproc = _whole(train.get("steps")), _whole(train.get("nproc", 1))
+    keep = _whole(_table(raw, "checkpoint").get("keep")) or CheckpointSettings().keep
     intervals = matrix.get("checkpoint_every")
     intervals = [e for e in intervals if isinstance(e, int) and e > 0] if isinstance(intervals, list) else []
     for label, entries in _table(raw, "failures").items():
         where = f"{sources.name(('failures', label))}: failures.{label}"
         if not _LABEL.fullmatch(label):
             problems.append(f"{where}: found label {label!r}, expected at most 40 letters, digits, '_', '-', '.'")
-        entries = [_step_as_entry(e) for e in entries] if isinstance(entries, list) else []
-        ats = [e["at"] for e in entries if isinstance(e, Mapping) and isinstance(e.get("at"), int)]
-        problems += [
-            f"{where}: found a failure at step {at}, past the last step ({steps})"
-            for at in ats
-            if isinstance(steps, int) and at > steps
-        ]
-        if repeated := sorted({at for at in ats if ats.count(at) > 1}):
-            problems.append(f"{where}: found step {repeated[0]} twice, expected each step once")
-        problems += [
-            f"{where}: found step {at} after a failure at {before}: with checkpoint_every = {every} the run"
-            f" goes on from step {before // every * every}, and would never meet it"
-            for every in intervals
-            for before, at in itertools.pairwise(ats)
-            if at != before and before // every * every >= at
-        ]
-        problems += [
-            f"{where}: found rank {e['rank']}, expected a rank below nproc = {nproc}"
-            for e in entries
-            if isinstance(e, Mapping)
-            and isinstance(e.get("rank"), int)
-            and isinstance(nproc, int)
-            and e["rank"] >= nproc
-        ]
+        told = failures.problems(_valid_entries(entries), intervals, steps=steps, nproc=nproc, keep=keep)
+        problems += [f"{where}: {problem}" for problem in told]
     problems += [
         f"{sources.name(('matrix', 'checkpoint_every'))}: matrix.checkpoint_every: found {every}, past the last step"
         f" ({steps}): no checkpoint would ever be taken"
@@ -362,6 +333,18 @@ def _schedule_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
         if isinstance(steps, int) and every > steps
     ]
     return problems
+
+
+def _valid_entries(entries: Any) -> list[FailureEntry]:
+    """The entries of a schedule, none if one of them is invalid."""
+    try:
+        return _ENTRIES.validate_python(entries)
+    except ValidationError:
+        return []
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _claim_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:

@@ -26,6 +26,8 @@ class TrainSettings:
     steps: optimizer steps of a complete run. batch_size: samples per rank and step. nproc: ranks.
     lr is the peak rate, reached after warmup_steps and then following `schedule`.
     threads: CPU threads per rank. deterministic: bitwise reproducible kernels, required for C6.
+    launcher: who starts the ranks. cold: torchrun, as users run it; warm: its agent kept from run to run, with
+    ranks forked from a server that has everything imported.
     """
 
     steps: Annotated[int, Ge(1)]
@@ -40,6 +42,7 @@ class TrainSettings:
     augment: bool = True
     deterministic: bool = True
     threads: Annotated[int, Ge(1)] = 1
+    launcher: Literal["cold", "warm"] = "cold"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from ecrl.records import strikes
+from ecrl.spec import failures
 from ecrl.spec.identity import content_hash, slug
 from ecrl.spec.matrix import Matrix
 from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
@@ -38,34 +40,41 @@ class Suite:
         """Readable slug + 8 hex of the SHA-256 of the content; never the position in the matrix."""
         parts = (self.dataset, self.model, self.failure_label)
         name = "-".join(map(slug, parts)) + f"-k{self.checkpoint_every}-q{self.max_inflight}"
+        if self.train.launcher != "cold":
+            name += f"-{self.train.launcher}"
         return f"{name}-{content_hash(self.content)[:8]}"
 
     @property
-    def failure_steps(self) -> tuple[int, ...]:
-        """The planned steps, in order."""
-        return tuple(f["at"] for f in self.failures)
+    def failure_steps(self) -> tuple[int | str, ...]:
+        """Where the failures are planned, in order: a step, or e.g. '900@persist', '412.5s'."""
+        return tuple(strikes.place(f) for f in self.failures)
 
 
 def expand(matrix: Matrix) -> list[Suite]:
     """Every suite of the matrix, in file order, the last axis varying fastest."""
     axes, train = matrix.matrix, matrix.train_settings
     cells = itertools.product(
-        axes.datasets, axes.models, matrix.failures.items(), axes.checkpoint_every, axes.max_inflight
+        axes.datasets,
+        axes.models,
+        matrix.failures.items(),
+        axes.checkpoint_every,
+        axes.max_inflight,
+        axes.launchers or (train.launcher,),
     )
     return [
         Suite(
             dataset=dataset,
             model=model,
             failure_label=label,
-            failures=tuple(entry.resolved(i, train.nproc) for i, entry in enumerate(entries)),
+            failures=failures.plan(entries, train.nproc, checkpoint_every),
             checkpoint_every=checkpoint_every,
             max_inflight=max_inflight,
-            train=train,
+            train=dataclasses.replace(train, launcher=launcher),
             checkpoint=matrix.checkpoint_settings,
             seeds=tuple(axes.seeds),
             variants=tuple(axes.variants),
         )
-        for dataset, model, (label, entries), checkpoint_every, max_inflight in cells
+        for dataset, model, (label, entries), checkpoint_every, max_inflight, launcher in cells
     ]
 
 

@@ -9,7 +9,7 @@ digest, and carries a digest of itself. States: valid, partial (no COMMIT.json),
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,13 +127,17 @@ def _file_fault(path: Path, expected: FileFacts) -> str | None:
         return f"unreadable ({error.strerror})"
 
 
-def remove(root: Path, step: int) -> None:
-    """Remove a checkpoint so that no instant shows a committed one with files missing: commit file first."""
+def remove(root: Path, step: int, *, halfway: Callable[[], None] = lambda: None) -> None:
+    """Remove a checkpoint so that no instant shows a committed one with files missing: commit file first.
+
+    halfway: called when that is gone and the other files are still there.
+    """
     folder = step_folder(root, step)
     if not folder.exists():
         return
     (folder / COMMIT_FILE).unlink(missing_ok=True)
     fsync_dir(folder)
+    halfway()
     shutil.rmtree(folder)
     fsync_dir(root)
 

@@ -1,6 +1,9 @@
 """Builds what `run.json` asks for, restores, trains, and records the end."""
 
+import gc
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,9 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from ecrl import plugins
-from ecrl.checkpoint.engine import Engine, EngineContext, NoCheckpoints
+from ecrl.checkpoint.engine import Engine, EngineContext, NoCheckpoints, nothing_strikes
 from ecrl.failures.plan import Injector, PlannedFailure, read_plan
+from ecrl.failures.scene import RecordedSurroundings
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
 from ecrl.spec.run import RunSpec
@@ -25,47 +29,69 @@ from ecrl.workloads.dataset import ImageData
 from ecrl.workloads.sampler import StepSampler
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on which device. `parallel` is the model in DDP; `state` sees the model and the optimizer."""
+
+    data: ImageData
+    device: torch.device
+    optimizer: torch.optim.Optimizer
+    parallel: DistributedDataParallel
+    state: TrainState
+
+
 def run(paths: RunPaths, place: Place, recorder: Recorder, already_fired: list[int]) -> None:
     """Take this rank through one attempt of the run in `paths`, from the newest checkpoint to the last step."""
     spec = RunSpec.read(paths.spec)
+
+    def announce(failure: PlannedFailure, step: int) -> None:
+        recorder.event("failure", index=failure.index, at=step, kind=failure.kind, phase=failure.phase)
+
+    surroundings = RecordedSurroundings(paths, place.attempt, place.rank)
+    injector = Injector(read_plan(spec.failures), place.rank, already_fired, announce, surroundings)
+    job = build(spec, place, recorder)
+    engine = make_engine(spec, paths, place, recorder, job, injector.reached)
+    engine.prepare()
+    seed_generators(spec.seed, place.rank)
+    injector.reached("init", 0)
+    recorder.event("ready")
+    restored = engine.restore()
+
+    losses = LossReader(job.device, lambda step, value: recorder.event("loss", s=step, loss=value))
+
+    def record_step(step: int, begun: int, loss: torch.Tensor, ids_digest: str) -> None:
+        recorder.event("step", s=step, t0=begun, loss=losses.read(step, loss), ids=ids_digest)
+
+    sampler = StepSampler(len(job.data.images), spec.train.batch_size, place.rank, place.world_size, spec.seed)
+    train(
+        settings=spec.train,
+        model=job.parallel,
+        optimizer=job.optimizer,
+        batches=BatchSource(job.data, sampler, job.device, spec.train.augment, spec.seed),
+        engine=engine,
+        begin=restored.step,
+        record_step=record_step,
+        after_step=injector.after_step,
+    )
+    losses.flush()
+    digests: dict[str, Any] = job.state.final_digests(spec.train.steps)
+    recorder.event("final", s=spec.train.steps, **digests)
+    dist.destroy_process_group()
+
+
+def build(spec: RunSpec, place: Place, recorder: Recorder) -> Job:
+    """Make model, optimizer and data, and start the process group. `imported` is recorded in between."""
     device = _device(spec, place)
     _make_deterministic(spec)
     data = _load_data(spec)
     model = _model(spec, data).to(device)
     optimizer = make_optimizer(model, spec.train)  # torch.optim imports a second's worth at its first use
     recorder.event("imported")
+    gc.freeze()  # what is there stays: no collection needs to look at it again
+    gc.enable()
     start_group(place, device.type)
-    parallel = _parallel(model, spec, place, device)
-    state = TrainState(model, optimizer, device)
-    engine = _engine(spec, paths, place, recorder, state, device)
-    engine.prepare()
-    _seed(spec.seed, place.rank)
-    recorder.event("ready")
-    restored = engine.restore()
-
-    losses = LossReader(device, lambda step, value: recorder.event("loss", s=step, loss=value))
-
-    def record_step(step: int, begun: int, loss: torch.Tensor, ids_digest: str) -> None:
-        recorder.event("step", s=step, t0=begun, loss=losses.read(step, loss), ids=ids_digest)
-
-    def announce(failure: PlannedFailure) -> None:
-        recorder.event("failure", index=failure.index, at=failure.at, kind=failure.kind)
-
-    sampler = StepSampler(len(data.images), spec.train.batch_size, place.rank, place.world_size, spec.seed)
-    train(
-        settings=spec.train,
-        model=parallel,
-        optimizer=optimizer,
-        batches=BatchSource(data, sampler, device, spec.train.augment, spec.seed),
-        engine=engine,
-        begin=restored.step,
-        record_step=record_step,
-        after_step=Injector(read_plan(spec.failures), place.rank, already_fired, announce).after_step,
-    )
-    losses.flush()
-    digests: dict[str, Any] = state.final_digests(spec.train.steps)
-    recorder.event("final", s=spec.train.steps, **digests)
-    dist.destroy_process_group()
+    recorder.event("group")
+    return Job(data, device, optimizer, _parallel(model, spec, place, device), TrainState(model, optimizer, device))
 
 
 def _device(spec: RunSpec, place: Place) -> torch.device:
@@ -103,16 +129,23 @@ def _parallel(model: torch.nn.Module, spec: RunSpec, place: Place, device: torch
         model,
         device_ids=None if device.type == "cpu" else [device.index],
         find_unused_parameters=keep_buckets,
+        init_sync=False,  # every rank has made the same weights, and a restore loads the same ones
     )
 
 
-def _engine(
-    spec: RunSpec, paths: RunPaths, place: Place, recorder: Recorder, state: TrainState, device: torch.device
+def make_engine(
+    spec: RunSpec,
+    paths: RunPaths,
+    place: Place,
+    recorder: Recorder,
+    job: Job,
+    reached: Callable[[str, int], None] = nothing_strikes,
 ) -> Engine:
+    """The engine that the spec's variant names; `NoCheckpoints` for `reference`. reached: see `EngineContext`."""
     agreements = iter(range(10**9))  # every rank asks for the same agreements in the same order
     context = EngineContext(
-        state=state,
-        device=device,
+        state=job.state,
+        device=job.device,
         root=paths.checkpoints,
         run_hash=spec.hash,
         rank=place.rank,
@@ -123,6 +156,7 @@ def _engine(
         keep=spec.checkpoint.keep,
         recorder=recorder,
         agree=lambda: new_agreement(place, str(next(agreements)), spec.checkpoint.commit_timeout_s),
+        reached=reached,
     )
     if spec.variant == "reference":
         return NoCheckpoints(context)
@@ -130,7 +164,7 @@ def _engine(
     return engine
 
 
-def _seed(seed: int, rank: int) -> None:
+def seed_generators(seed: int, rank: int) -> None:
     """Give each rank generators of its own, after everything that must be equal on all ranks was drawn."""
     own = (seed * 1_000_003 + rank) % 2**63
     random.seed(own)

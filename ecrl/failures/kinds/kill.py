@@ -1,17 +1,22 @@
-"""`kill`: SIGKILL of the planned rank. No exit handler runs, nothing is drained."""
+"""`kill`: SIGKILL of the planned rank, or of several at once. No exit handler runs, nothing is drained."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Sequence
 
 from ecrl.failures.plan import FailureKind
 
 
 class Kill(FailureKind):
-    """SIGKILL to the calling process."""
+    """SIGKILL to the calling process, and before that to its peers."""
 
-    description = "SIGKILL of one rank"
+    description = "SIGKILL of one rank, or of several at once"
 
-    def strike(self) -> None:
+    def strike(self, peers: Sequence[int]) -> None:
+        for pid in peers:
+            with contextlib.suppress(ProcessLookupError):  # it went by itself
+                os.kill(pid, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

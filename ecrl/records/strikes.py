@@ -1,0 +1,166 @@
+"""What a plan of failures says, and whether each failure struck where it was meant to. Pure functions of records.
+
+A planned failure as `run.json` holds it (keys that are absent have the value in brackets):
+
+    index    its place in the plan: it is armed once all before it have struck, and strikes once
+    kind     what happens
+    rank     whose turn it is; ranks ["all" or a list; absent]: that rank takes these with it
+    phase    ["step"] right after step `at`; staging, persist, commit, retention: while that goes on for the
+             checkpoint of step `at`; restore, init: in the attempt that follows the failure before it
+    at       the step; for restore and init that of the failure before
+    after_s  [absent] instead of `at`: at the end of the first step that ends at least so many seconds after the
+             run's first step began
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ecrl.records.reader import Event, RunRecord
+
+PHASES = ("step", "staging", "persist", "commit", "retention", "restore", "init")
+CHECKPOINT_PHASES = ("staging", "persist", "commit", "retention")
+RESTART_PHASES = ("restore", "init")
+# A killed process writes no more once the signal is out; the victim may be kept from sending it by a busy machine.
+_GROUP_GRACE_NS = 1_000_000_000
+
+Planned = Mapping[str, Any]
+
+
+def phase_of(planned: Planned) -> str:
+    """The phase of a planned failure, or of a `failure` event."""
+    return str(planned.get("phase", "step"))
+
+
+def place(planned: Planned) -> int | str:
+    """Where a failure is planned, as tables show it: 400, '900@persist', '412.5s'."""
+    if (after_s := planned.get("after_s")) is not None:
+        return f"{after_s:g}s"
+    at: int = planned["at"]
+    return at if phase_of(planned) == "step" else f"{at}@{phase_of(planned)}"
+
+
+def beyond_the_end(record: RunRecord) -> list[int]:
+    """Indices of failures planned at an instant that a finished run did not live to see: no fault."""
+    struck = {event["index"] for _, _, event in record.of_kind("failure")}
+    if all(planned.get("after_s") is None for planned in record.spec["failures"]):
+        return []
+    begun = _first_steps_ns(record)
+    beyond = []
+    for planned in record.spec["failures"]:
+        if planned["index"] in struck or planned.get("after_s") is None or not begun:
+            continue
+        ends = [e["t"] for _, rank, e in record.of_kind("step") if rank == planned["rank"]]
+        # `max`: the victim may have counted from its own first step, a moment after another rank's
+        if max(ends, default=0) < max(begun) + _ns(planned["after_s"]):
+            beyond.append(planned["index"])
+    return beyond
+
+
+def faults(record: RunRecord) -> list[str]:
+    """One sentence for every failure that struck elsewhere than planned; what never struck is not told here."""
+    plan = {planned["index"]: planned for planned in record.spec["failures"]}
+    found = []
+    attempts: dict[int, int] = {}
+    for attempt, rank, event in record.of_kind("failure"):
+        attempts[event["index"]] = attempt
+        if (planned := plan.get(event["index"])) is None:
+            continue  # told by the count
+        fault = _misplaced(record, planned, attempt, rank, event)
+        if fault is None and phase_of(planned) in RESTART_PHASES and attempts.get(event["index"] - 1) != attempt - 1:
+            fault = "not in the attempt after the failure before it"
+        if fault is not None:
+            found.append(f"failure {event['index']} ({place(planned)}, rank {planned['rank']}): {fault}")
+    return found
+
+
+def _misplaced(record: RunRecord, planned: Planned, attempt: int, rank: int, event: Event) -> str | None:
+    if rank != planned["rank"]:
+        return f"struck rank {rank}"
+    phase = phase_of(planned)
+    if phase_of(event) != phase:
+        return f"struck in {phase_of(event)}"
+    if phase not in RESTART_PHASES and planned.get("after_s") is None and event["at"] != planned["at"]:
+        return f"struck at step {event['at']}"
+    own = record.events[attempt, rank]
+    before = own[: own.index(event)]
+    if planned.get("after_s") is not None:
+        fault = _wrong_instant(record, planned, before)
+    elif phase == "step":
+        fault = _not_after_step(before, planned["at"])
+    elif phase in CHECKPOINT_PHASES:
+        fault = _not_in_checkpoint(record, attempt, before, event, phase)
+    else:
+        fault = _not_in_restart(before, phase)
+    return fault or _survivors(record, attempt, event, planned.get("ranks", []))
+
+
+def _not_after_step(before: Sequence[Event], at: int) -> str | None:
+    last = next((e.get("s") for e in reversed(before) if e["e"] == "step"), None)
+    return None if last == at else f"the victim's last step was {last}"
+
+
+def _wrong_instant(record: RunRecord, planned: Planned, before: Sequence[Event]) -> str | None:
+    ends = [e["t"] for e in before if e["e"] == "step"]
+    begun, after = _first_steps_ns(record), _ns(planned["after_s"])
+    if not ends or not begun or ends[-1] < min(begun) + after:
+        return "struck before its instant"
+    if len(ends) > 1 and ends[-2] >= max(begun) + after:
+        return "struck a step too late"
+    return None
+
+
+def _not_in_checkpoint(
+    record: RunRecord, attempt: int, before: Sequence[Event], event: Event, phase: str
+) -> str | None:
+    at = event["at"]
+    seen = {e["e"] for e in before if e.get("s") == at}
+    if "step" not in seen:
+        return f"step {at} was not completed"
+    over = {"staging": {"staged", "persisted", "committed"}, "persist": {"persisted", "committed"}}
+    over["commit"] = {"committed"}
+    if early := sorted(seen & over.get(phase, set())):
+        return f"checkpoint {at} was {early[-1]} already"
+    if phase == "commit":
+        found = record.of_kind("persisted")
+        ranks = {r for a, r, e in found if a == attempt and e.get("s") == at and e["t"] <= event["t"]}
+        # an engine whose library persists and commits in one call records neither before it returns
+        if 0 < len(ranks) < record.spec["train"]["nproc"]:
+            return f"only {len(ranks)} ranks had persisted checkpoint {at}"
+    if phase == "retention":
+        if "committed" not in seen:
+            return f"checkpoint {at} was not committed yet"
+        committed = next(place for place, e in enumerate(before) if e["e"] == "committed" and e.get("s") == at)
+        if any(e["e"] == "removed" for e in before[committed:]):
+            return "the old checkpoint was removed already"
+    return None
+
+
+def _not_in_restart(before: Sequence[Event], phase: str) -> str | None:
+    seen = {e["e"] for e in before}
+    if phase == "init":
+        return "the victim was ready already" if "ready" in seen else None
+    if "ready" not in seen:
+        return "the victim was not ready to load"
+    return "the victim had restored already" if "restored" in seen else None
+
+
+def _survivors(record: RunRecord, attempt: int, event: Event, meant: str | list[int]) -> str | None:
+    late = [
+        rank
+        for (a, rank), events in record.events.items()
+        if a == attempt
+        and (meant == "all" or rank in meant)
+        and any(e["t"] > event["t"] + _GROUP_GRACE_NS for e in events)
+    ]
+    return f"rank {late[0]} lived on" if late else None
+
+
+def _first_steps_ns(record: RunRecord) -> list[int]:
+    """When each rank's first step of the run began."""
+    ranks = [events for (attempt, _), events in record.events.items() if attempt == 0]
+    firsts = (next((e.get("t0") for e in events if e["e"] == "step"), None) for events in ranks)
+    return [t for t in firsts if isinstance(t, int)]
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)
