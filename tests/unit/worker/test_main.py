@@ -20,8 +20,7 @@ PLACE = {
 def start(folder: Path, attempt: int, monkeypatch: pytest.MonkeyPatch) -> int:
     for key, value in (PLACE | {"TORCHELASTIC_RESTART_COUNT": str(attempt)}).items():
         monkeypatch.setenv(key, value)
-    monkeypatch.setattr(sys, "argv", ["ecrl.worker", str(folder)])
-    return worker.main()
+    return worker.main(folder)
 
 
 def events(folder: Path, attempt: int) -> list[Event]:

@@ -1,0 +1,75 @@
+"""`ecrl selftest`: are snapshots never torn on this machine, and is every fence needed?"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecrl.cli.messages import print_json, say
+from ecrl.units import format_duration
+
+if TYPE_CHECKING:
+    from ecrl.launch.selftest import Check, Report
+
+_HEADER = ["verdict", "check", "evidence"]
+_LOUD = {"torn": "TORN", "wrong": "WRONG"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the main application."""
+    app.command("selftest")(selftest)
+
+
+def selftest(
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Whose snapshots to check.", show_default=False)],
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model that is trained meanwhile.")] = "resnet18",
+    steps: Annotated[int, typer.Option(metavar="N", help="Snapshots of each check of the right code.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Prove on this machine that snapshots are never torn and that every fence is needed (about a minute).
+
+    Exit code 0: all passed. 1: a snapshot was torn, another promise is broken, or a check could show nothing.
+    """
+    from ecrl.launch.selftest import Selftest
+    from ecrl.launch.signals import handled
+
+    table = sys.stdout.isatty() and not as_json
+
+    def show(check: "Check") -> None:
+        line = f"{_shown(check.verdict)}: {check.name}"
+        if table:
+            say(f"{line} ({format_duration(check.wall_s)})")
+        elif as_json:
+            say(f"{line}: {check.evidence}")
+        else:
+            sys.stdout.write(f"{line}: {check.evidence}\n")
+            sys.stdout.flush()
+
+    with handled() as stop:
+        report = Selftest(device, model, steps).run(stop, show)
+    if as_json:
+        print_json(report.to_json())
+    elif table:
+        _print_table(report)
+    say(_summary(report))
+    raise typer.Exit(report.exit_code)
+
+
+def _print_table(report: "Report") -> None:
+    rows = [[_shown(check.verdict), check.name, check.evidence] for check in report.checks]
+    from ecrl.cli.view import print_table
+
+    print_table(f"selftest --device {report.device}", _HEADER, rows)
+
+
+def _summary(report: "Report") -> str:
+    facts = report.machine
+    versions = f"torch {facts.get('torch')}"
+    if report.device == "cuda":
+        versions += f", CUDA {facts.get('cuda')}, driver: {facts.get('driver')}"
+    took = f"{len(report.checks)} checks in {format_duration(report.wall_s)}"
+    return f"selftest: {_shown(report.verdict)} on {facts.get('device_name')} ({versions}), {took}"
+
+
+def _shown(verdict: str) -> str:
+    return _LOUD.get(verdict, verdict)

@@ -1,0 +1,259 @@
+"""The self-test as the orchestrator sees it: the child that does the checks, the killed run, and the report."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ecrl import plugins
+from ecrl.errors import EXIT_BUG, EXIT_OK, EcrlError, unknown_name
+from ecrl.launch.group import ExitWait, end_run
+from ecrl.launch.liveness import RUN_MARKER
+from ecrl.launch.progress import Silent
+from ecrl.launch.signals import StopRequest
+from ecrl.launch.supervise import Supervisor
+from ecrl.launch.tail import FileTail
+from ecrl.launch.torchrun import Torchrun
+from ecrl.records.paths import RunPaths
+from ecrl.records.reader import RunRecord, read_run
+from ecrl.records.strikes import place
+from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
+
+SCHEMA = 1
+COMMAND = (sys.executable, "-m", "ecrl.worker.selftest", "check")
+DEVICES = ("cpu", "cuda")
+FEWEST_STEPS = 3  # the first snapshot, one in between, and the last, which nothing follows
+STAND_IN = "FakeCUDA"
+
+# As ecrl.worker.selftest.verdict defines them. The worst one is the report's.
+PASS, WARN, INCONCLUSIVE, WRONG, TORN = "pass", "warn", "inconclusive", "wrong", "torn"
+_WORST_FIRST = (TORN, WRONG, INCONCLUSIVE)
+
+_POLL_S = 0.05
+_TIMEOUT_S = 1800.0
+_RUN_TIMEOUT_S = 300.0
+KILLED = "killed between copy and commit"
+_KILLED_STEPS = 7
+_KILLED_EVERY = 2
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check's outcome. evidence: one sentence; details: numbers."""
+
+    name: str
+    verdict: str
+    evidence: str
+    wall_s: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Report:
+    """What a self-test found out."""
+
+    device: str
+    machine: dict[str, Any] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    wall_s: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of all; no success without checks, or on a stand-in for a GPU."""
+        found = {check.verdict for check in self.checks}
+        worst = next((verdict for verdict in _WORST_FIRST if verdict in found), PASS)
+        stand_in = STAND_IN in str(self.machine.get("device_name"))
+        return INCONCLUSIVE if worst == PASS and (stand_in or not self.checks) else worst
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1: ecrl is at fault, or nothing was shown."""
+        return EXIT_OK if self.verdict == PASS else EXIT_BUG
+
+    def to_json(self) -> dict[str, Any]:
+        """`--json`."""
+        return {
+            "schema": SCHEMA,
+            "device": self.device,
+            "verdict": self.verdict,
+            "wall_s": round(self.wall_s, 3),
+            "machine": self.machine,
+            "checks": [dataclasses.asdict(check) for check in self.checks],
+        }
+
+
+@dataclass(frozen=True)
+class Selftest:
+    """A self-test of this machine. command: what carries out the checks of one process; kills: also kill real
+    workers."""
+
+    device: str
+    model: str = "resnet18"
+    steps: int = 20
+    command: Sequence[str] = COMMAND
+    kills: bool = True
+
+    def run(self, stop: StopRequest, show: Callable[[Check], None]) -> Report:
+        """Carry it out; `show` is told of each check as it ends.
+
+        Raises:
+            EcrlError: an unknown name, too few steps, no GPU; StoppedError: a signal came.
+        """
+        self._refuse_nonsense()
+        begun = time.monotonic()
+        report = Report(self.device)
+        folder = Path(tempfile.mkdtemp(prefix="ecrl-selftest-"))
+        try:
+            for check in self._checks(report, folder, stop):
+                report.checks.append(check)
+                show(check)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        report.wall_s = time.monotonic() - begun
+        return report
+
+    def _refuse_nonsense(self) -> None:
+        if self.device not in DEVICES:
+            raise EcrlError(f"--device: {unknown_name('device', self.device, DEVICES)}")
+        if self.model not in plugins.names("model"):
+            raise EcrlError(f"--model: {unknown_name('model', self.model, plugins.names('model'))}")
+        if self.steps < FEWEST_STEPS:
+            raise EcrlError(f"--steps: found {self.steps}, expected at least {FEWEST_STEPS}.")
+
+    def _checks(self, report: Report, folder: Path, stop: StopRequest) -> Iterator[Check]:
+        for told in self._told(folder, stop):
+            match told.pop("e"):
+                case "machine":
+                    report.machine = told
+                case "refused":
+                    raise EcrlError(told["reason"])
+                case "check":
+                    yield Check(**told)
+        if self.kills:
+            yield killed(self.device, self.model, folder, stop)
+
+    def _told(self, folder: Path, stop: StopRequest) -> Iterator[dict[str, Any]]:
+        """What the child says, as it says it; a death of its own is a check that went wrong."""
+        out, errors = folder / "results.jsonl", folder / "stderr.log"
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with a fixed workspace
+            RUN_MARKER: str(folder),
+        }
+        command = [*self.command, self.device, self.model, str(self.steps), str(folder / "work")]
+        begun = time.monotonic()
+        with out.open("wb") as results, errors.open("wb") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=results, stderr=log, env=environment, start_new_session=True
+            )
+        exit_wait, tail = ExitWait(process), FileTail(out)
+        try:
+            code = None
+            while code is None:
+                code = exit_wait.wait(_POLL_S)
+                for line in tail.lines():
+                    yield json.loads(line)
+                stop.check("Nothing was left behind; type the same command again.")
+                if time.monotonic() - begun > _TIMEOUT_S:
+                    raise EcrlError(f"the checks were not done after {_TIMEOUT_S:.0f} s and were ended.")
+        finally:
+            if process.poll() is None:
+                end_run(process, folder, hurry=lambda: True)
+            exit_wait.close()
+            tail.close()
+        if code != 0:
+            yield _death(code, errors.read_text(errors="replace"), time.monotonic() - begun)
+
+
+def _death(code: int, errors: str, wall_s: float) -> dict[str, Any]:
+    if "No module named 'torch" in errors:
+        raise EcrlError(
+            f"{sys.executable} cannot import PyTorch. Expected torch and torchvision beside ecrl.\n"
+            "Type: pip install torch torchvision"
+        )
+    last = next((line for line in reversed(errors.splitlines()) if line.strip()), "(it said nothing)")
+    evidence = f"the process of the checks ended with exit code {code}: {last.strip()}"
+    check = Check("the checks run to their end", WRONG, evidence, round(wall_s, 3), {"stderr": errors[-8000:]})
+    return {"e": "check", **dataclasses.asdict(check)}
+
+
+def killed(device: str, model: str, folder: Path, stop: StopRequest) -> Check:
+    """Real torchrun: a run whose worker is killed while it writes a checkpoint, and again before it commits one,
+    ends with the digest of the run that nobody touched.
+
+    Raises:
+        StoppedError: a signal came.
+    """
+    begun = time.monotonic()
+    specs = {variant: _spec(device, model, variant) for variant in ("reference", "overlapped")}
+    paths = {variant: RunPaths(folder / variant) for variant in specs}
+    supervisor = Supervisor(Torchrun(), folder, Silent(), stop, timeout_s=_RUN_TIMEOUT_S)
+    # Side by side, as nothing is timed here; but a GPU may be set to serve one process at a time.
+    with ThreadPoolExecutor(1 if device == "cuda" else len(specs)) as pool:
+        for run in [pool.submit(supervisor.run, specs[variant], paths[variant]) for variant in specs]:
+            run.result()
+    stop.check("Nothing was left behind; type the same command again.")
+    verdict, evidence, details = judged(read_run(paths["reference"]), read_run(paths["overlapped"]))
+    return Check(KILLED, verdict, evidence, round(time.monotonic() - begun, 3), details)
+
+
+def judged(reference: RunRecord, struck: RunRecord) -> tuple[str, str, dict[str, Any]]:
+    """Compare the ends of two runs; a failure that struck elsewhere than planned shows nothing."""
+    details: dict[str, Any] = {
+        "restored_steps": [e["step"] for _, _, e in struck.of_kind("restored")],
+        "failures": [place(e) for _, _, e in struck.of_kind("failure")],
+        "reference": _final(reference),
+        "resumed": _final(struck),
+    }
+    for record in (reference, struck):
+        if record.result is None or record.result["outcome"] != "completed":
+            reason = "no result" if record.result is None else record.result["reason"]
+            return WRONG, f"the run {record.spec['variant']} failed: {reason}", details
+    exact = struck.result is not None and struck.result["gates"]["C2"]
+    if not exact or exact["passed"] is not True:
+        return WRONG, f"restored state: {exact['evidence'] if exact else 'unknown'}", details
+    if details["reference"] != details["resumed"]:
+        return WRONG, "the run that was killed and resumed ended in another state than the uninterrupted one", details
+    steps = details["restored_steps"]
+    evidence = (
+        f"SIGKILL at {' and '.join(map(str, details['failures']))}, resumed from steps {steps[1:]}:"
+        f" model, optimizer and generators end as if nothing had happened"
+    )
+    return PASS, evidence, details
+
+
+def _final(record: RunRecord) -> dict[str, str]:
+    return {key: e[key] for _, _, e in record.of_kind("final") for key in ("digest", "rng_digest")}
+
+
+def _spec(device: str, model: str, variant: Literal["reference", "overlapped"]) -> RunSpec:
+    commit_at = _KILLED_STEPS - 1
+    plan = (
+        {"index": 0, "kind": "kill", "rank": 0, "at": commit_at - _KILLED_EVERY, "phase": "persist"},
+        {"index": 1, "kind": "kill", "rank": 0, "at": commit_at, "phase": "commit"},
+    )
+    return RunSpec(
+        prefix="selftest",
+        suite_id="selftest",
+        dataset="fashion-mini",
+        model=model,
+        failure_label="selftest",
+        checkpoint_every=_KILLED_EVERY,
+        max_inflight=2,
+        variant=variant,
+        seed=1337,
+        device=device,
+        train=TrainSettings(steps=_KILLED_STEPS, batch_size=2 if device == "cpu" else 32, optimizer="adamw", lr=0.001),
+        checkpoint=CheckpointSettings(),
+        failures=() if variant == "reference" else plan,
+    )

@@ -1,0 +1,123 @@
+"""The child that `ecrl selftest` starts: `python -m ecrl.worker.selftest check DEVICE MODEL STEPS FOLDER`.
+
+One JSON object a line on stdout: {"e": "machine", ...}, then {"e": "check", "name", "verdict", "evidence",
+"wall_s", "details"} for each check as it ends, or {"e": "refused", "reason"} where there is nothing to check.
+`... sanitizer MODEL` is the grandchild of one of the checks.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from ecrl.records import machine
+from ecrl.worker.selftest import cpu, cuda, sanitizer
+from ecrl.worker.selftest.verdict import WRONG, Finding, Plan
+
+STAND_IN = "FakeCUDA"
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    with _results() as out:
+        match sys.argv[1:]:
+            case ["check", device, model, steps, folder]:
+                _check(device, model, int(steps), Path(folder), out)
+            case ["sanitizer", model]:
+                _print_complaints(model, out)
+            case other:
+                raise SystemExit(f"found {other}; this is started by `ecrl selftest`")
+
+
+@contextlib.contextmanager
+def _results() -> Iterator[IO[str]]:
+    """stdout for results alone: whatever else is printed, by C code too, goes to stderr."""
+    with os.fdopen(os.dup(1), "w", buffering=1) as out:
+        os.dup2(2, 1)
+        yield out
+
+
+def _check(device: str, model: str, steps: int, folder: Path, out: IO[str]) -> None:
+    if device == "cuda" and (reason := no_gpu()):
+        _tell(out, "refused", reason=reason)
+        return
+    _tell(out, "machine", **describe(device))
+    if device == "cuda":
+        cuda_lab = cuda.make_lab(model, steps, folder)
+        carry_out(cuda.plan(cuda_lab, model), out)
+    else:
+        carry_out(cpu.plan(cpu.make_lab(model, steps, folder)), out)
+
+
+def carry_out(plan: Plan, out: IO[str]) -> None:
+    """Carry out every check, whatever the others come to."""
+    for name, check in plan:
+        begun = time.monotonic()
+        try:
+            finding = check()
+        except Exception as error:
+            trace = traceback.format_exc()
+            print(trace, file=sys.stderr)
+            finding = Finding(WRONG, f"the check failed: {type(error).__name__}: {error}", {"trace": trace[-8000:]})
+        _tell(
+            out,
+            "check",
+            name=name,
+            verdict=finding.verdict,
+            evidence=finding.evidence,
+            wall_s=round(time.monotonic() - begun, 3),
+            details=finding.details,
+        )
+
+
+def no_gpu() -> str | None:
+    """Why there is no GPU to check, or None."""
+    if not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        return (
+            f"--device: found cuda, but PyTorch {torch.__version__} ({built}) sees no GPU.\n"
+            "Type `ecrl selftest --device cpu`, or check nvidia-smi."
+        )
+    if STAND_IN in (name := torch.cuda.get_device_name(0)):
+        return f"--device: found {name!r}, a stand-in that runs no kernels. Expected a GPU."
+    return None
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Device, driver and versions."""
+    facts: dict[str, Any] = machine.facts() | {"torch": torch.__version__, "cuda": torch.version.cuda}
+    if device != "cuda":
+        return facts | {"device_name": facts["cpu"], "driver": None}
+    properties = torch.cuda.get_device_properties(0)
+    return facts | {
+        "device_name": properties.name,
+        "device_memory_bytes": properties.total_memory,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "driver": _DRIVER.read_text().splitlines()[0] if _DRIVER.is_file() else None,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+    }
+
+
+def _print_complaints(model: str, out: IO[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="ecrl-sanitizer-") as folder:
+        print(
+            json.dumps(sanitizer.complaints(cuda.make_lab(model, sanitizer.STEPS, Path(folder), delayed=False))),
+            file=out,
+        )
+
+
+def _tell(out: IO[str], kind: str, **fields: Any) -> None:
+    print(json.dumps({"e": kind, **fields}), file=out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The production stager of the CPU, late, and with one fence left out at a time."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from ecrl.checkpoint.codec import StateView
+from ecrl.checkpoint.snapshot import Slot, SlotState, ThreadStager
+from ecrl.worker.selftest.drill import Progress
+
+_PAUSE_S = 0.002
+
+
+class _InHalves(TorchFunctionMode):
+    """In its thread: every copy is begun late, and stopped half way."""
+
+    def __init__(self, before: Callable[[], None], middle: Callable[[], None]) -> None:
+        super().__init__()
+        self._before, self._middle = before, middle
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not torch._foreach_copy_:
+            return func(*args, **(kwargs or {}))
+        targets, sources = args
+        half = len(targets) // 2
+        self._before()
+        func(targets[:half], sources[:half])
+        self._middle()
+        return func(targets[half:], sources[half:])
+
+
+class LateThreadStager(ThreadStager):
+    """Begins to copy only once training stands at the fence, and stops half way until the update is over or,
+    where the fence holds it back as it must, until `patience_s` is."""
+
+    def __init__(self, progress: Progress, patience_s: float) -> None:
+        self.progress, self._patience_s = progress, patience_s
+        self._newest = 0
+        super().__init__()
+
+    def begin(self, slot: Slot, view: StateView) -> None:
+        self._newest = view.meta["step"]
+        super().begin(slot, view)
+
+    def _run(self) -> None:
+        with _InHalves(self._before, self._middle):
+            super()._run()
+
+    def _before(self) -> None:
+        self.progress.wait_for("forward", self._newest + 1)
+        time.sleep(_PAUSE_S)
+
+    def _middle(self) -> None:
+        self.progress.wait_for("update", self._newest + 1, self._patience_s)
+
+
+class UpdateIgnoresCopy(LateThreadStager):
+    """The update does not wait for the copy of parameters and optimizer state."""
+
+    def before_update(self) -> bool:
+        return False
+
+
+class BuffersCopiedLate(LateThreadStager):
+    """Buffers are copied by the thread with all the rest, instead of at the call."""
+
+    def begin(self, slot: Slot, view: StateView) -> None:
+        super().begin(slot, replace(view, replicated=view.replicated | view.local, local={}))
+
+
+class _NoSlot:
+    """Takes the moves of a copy that nobody waits for."""
+
+    def move(self, to: SlotState) -> None:
+        """Nothing."""
+
+
+class PersisterIgnoresCopy(LateThreadStager):
+    """The persister reads the slot without waiting for the copy into it."""
+
+    def wait(self, slot: Slot) -> None:
+        copy: Any = self._copies.pop(id(slot))
+        if not copy.done.is_set():
+            copy.slot = _NoSlot()
+            slot.move(SlotState.STAGED)
+
+
+class GeneratorsReadLate(LateThreadStager):
+    """Random generators are read by the persister instead of at the call."""
+
+    def wait(self, slot: Slot) -> None:
+        super().wait(slot)
+        self.progress.wait_for("forward", slot.meta["step"] + 1)
+        slot.views["own/rng/torch"].copy_(torch.get_rng_state())
