@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from ecrl.analysis.checkpoint_costs import CheckpointCosts, checkpoint_costs
 from ecrl.analysis.divergence import divergence
 from ecrl.analysis.lineage import Lineage, lineage
 from ecrl.analysis.restarts import Restart, restarts
@@ -61,6 +62,7 @@ class RunAnalysis:
     curve: tuple[float | None, ...] = ()
     failures: tuple[FailureCost, ...] = ()
     restarts: tuple[Restart, ...] = ()
+    checkpoints: CheckpointCosts | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -124,6 +126,7 @@ def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: 
         tuple(executions.mean_loss(step, nproc) for step in range(1, steps + 1)),
         _failure_costs(record, executions, line),
         () if line is None else restarts(record, line),
+        None if line is None else checkpoint_costs(record, line),
         _facts(record, line),
     )
 

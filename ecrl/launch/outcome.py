@@ -110,6 +110,8 @@ def _crash_reason(crash: tuple[int, int, Event], findings: Findings, paths: RunP
 
 
 def _exit_reason(exit_code: int, findings: Findings, record: RunRecord, paths: RunPaths) -> tuple[str, Path]:
+    if exit_code < 0:  # itself, not a rank; ranks that it reported before were restarted
+        return f"torchrun was ended by {signal.Signals(-exit_code).name}", paths.torchrun_log
     if findings.workers_failed:
         return _died(findings.workers_failed[-1], max(record.attempts, default=0), findings, paths)
     if record.events:

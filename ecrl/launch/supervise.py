@@ -58,7 +58,7 @@ class Supervisor:
         spawned = now_ns()
         with paths.torchrun_log.open("wb") as log:
             process = self.launcher.start(spec, paths, self.campaign, log)
-        recorder.event("spawn", t=spawned, pid=process.pid, command=self.launcher.command(spec, paths))
+        recorder.event("spawn", t=spawned, pid=process.pid, command=process.args)
         watch = _Watch(self, spec, paths, findings, recorder)
         exit_wait = ExitWait(process)
         try:

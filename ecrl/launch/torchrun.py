@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
 from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER
 from ecrl.records.paths import RunPaths
@@ -34,6 +34,10 @@ class WorkerFailed:
 
 class Process(Protocol):
     """What was started for one run: a `subprocess.Popen`, or a part of a process that serves many runs."""
+
+    @property
+    def args(self) -> Any:
+        """Its command line."""
 
     @property
     def pid(self) -> int:

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ecrl.launch.group import end_run
+from ecrl.launch.group import end_leftovers, end_run
 from ecrl.launch.liveness import RUN_MARKER
 from ecrl.launch.torchrun import Process, Torchrun
 from ecrl.records.paths import RunPaths
 from ecrl.spec.run import RunSpec
 
-# Shown by /proc for every process of the agent until a rank writes its run's folder over it: no path is longer.
-PLACE_FOR_MARKER = "-" * 4096
+_LONGEST_PATH = 4096
 _GRACE_S = 5.0  # between closing the socket and SIGTERM
 
 
@@ -30,6 +29,7 @@ class WarmRun:
     """One run inside an agent, as `subprocess.Popen` shows one inside a process of its own."""
 
     def __init__(self, agent: "subprocess.Popen[bytes]", replies: socket.socket) -> None:
+        self.args = agent.args
         self.pid = agent.pid
         self._agent = agent
         self._replies = replies
@@ -76,7 +76,7 @@ class WarmTorchrun(Torchrun):
     _environment: dict[str, str] = field(default_factory=dict, init=False)
 
     def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
-        """For a warm run, the command with which one can be made by hand: the agent reads the rest from stdin."""
+        """For a warm run the agent's; what belongs to the run it is told through its stdin."""
         if spec.train.launcher == "cold":
             return super().command(spec, paths)
         return [sys.executable, "-m", "ecrl.worker.warm"]
@@ -85,7 +85,11 @@ class WarmTorchrun(Torchrun):
         """Start a run: in a new torchrun, or in the agent, which is started first where there is none."""
         if spec.train.launcher == "cold":
             return super().start(spec, paths, campaign, log)
-        environment = self.environment(spec, paths, campaign) | {RUN_MARKER: PLACE_FOR_MARKER}
+        environment = self.environment(spec, paths, campaign) | {
+            # Says whose agent it is, and makes room for the folder that each rank writes over it.
+            RUN_MARKER: f"warm agent of pid {os.getpid()} in {campaign} ".ljust(_LONGEST_PATH, "."),
+            "OPENBLAS_NUM_THREADS": "1",  # else numpy starts threads in the fork server, which must have none
+        }
         if self._agent is not None and (self._agent.poll() is not None or environment != self._environment):
             self.close()
         order = {
@@ -117,13 +121,14 @@ class WarmTorchrun(Torchrun):
         self._environment = environment
 
     def close(self) -> None:
-        """End the agent, if there is one; no run may be going on."""
-        agent, control = self._agent, self._control
+        """End the agent and its fork server, if there are any; no run may be going on."""
+        agent, control, marker = self._agent, self._control, Path(self._environment.get(RUN_MARKER, ""))
         self._agent = self._control = None
         if control is not None:
             control.close()
         if agent is not None:
             try:
                 agent.wait(_GRACE_S)
+                end_leftovers(marker)
             except subprocess.TimeoutExpired:
-                end_run(agent, Path(PLACE_FOR_MARKER), hurry=lambda: False)
+                end_run(agent, marker, hurry=lambda: False)

@@ -4,6 +4,7 @@ Everything it does is in the run folder's `run.json`; everything it did goes to 
 imports happen after the first record, so that the cost of a restart can be told apart.
 """
 
+import gc
 import os
 import socket
 import sys
@@ -20,9 +21,9 @@ from ecrl.worker.place import from_environment
 EXIT_REFUSED = 86
 
 
-def main() -> int:
+def main(folder: Path) -> int:
     """Record the start, refuse to follow an unplanned crash, then run."""
-    paths = RunPaths(Path(sys.argv[1]))
+    paths = RunPaths(folder)
     place = from_environment()
     attempt = place.attempt
     recorder = Recorder(paths.events(attempt, place.rank))
@@ -45,6 +46,7 @@ def main() -> int:
         recorder.event("refused", reason=reason)
         print(reason, file=sys.stderr)
         return EXIT_REFUSED
+    gc.disable()  # imports make hundreds of thousands of objects and no garbage: collecting costs a sixth of them
     try:
         from ecrl.worker.run import run  # torch: 1.3 s and more, after the first record
 
@@ -54,6 +56,8 @@ def main() -> int:
             "error", type=type(error).__name__, message=str(error)[:2000], trace=traceback.format_exc()[-8000:]
         )
         raise
+    finally:
+        gc.enable()
     recorder.event("end")
     return 0
 
@@ -75,4 +79,4 @@ def _process_start_ns() -> int | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1])))

@@ -8,7 +8,10 @@ from ecrl.analysis.restarts import PHASES, Restart
 from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
 from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.wording import UNKNOWN, fixed, number, share
+from ecrl.report.prediction import prediction_blocks
+from ecrl.report.wording import UNKNOWN, fixed, share
+
+STEPS = ("interval", "in flight")  # what a failure costs in steps; the rest is seconds
 
 
 def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
@@ -33,6 +36,7 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         blocks.append(figures["ledger"])
     blocks += _failures(evidence.runs)
     blocks += restart_blocks(evidence.runs)
+    blocks += prediction_blocks(evidence)
     timelines = [figure for name, figure in figures.items() if name.startswith("timeline")]
     if timelines:
         blocks += [Subheading("Timelines"), *timelines]
@@ -57,9 +61,13 @@ def _failures(runs: tuple[RunAnalysis, ...]) -> list[Block]:
             costs.setdefault(run.row["variant"], []).append(known)
     if not costs:
         return [Subheading("Failures"), Paragraph("No failure struck.")]
-    columns = (*WASTE_BUCKETS, "wasted", "interval", "in flight")
+    columns = (*WASTE_BUCKETS, "wasted", *STEPS)
     rows = tuple(
-        (variant, str(len(own)), *(number(mean([cost[column] for cost in own])) for column in columns))
+        (
+            variant,
+            str(len(own)),
+            *(fixed(mean([cost[column] for cost in own]), 1 if column in STEPS else 3) for column in columns),
+        )
         for variant, own in costs.items()
     )
     units = (

@@ -17,7 +17,9 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 # A child in a session of its own, as torchrun's ranks are.
 PARENT = (
     "import subprocess, sys, time\n"
-    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+    "program = \"import time; print('up', flush=True); time.sleep(60)\"\n"
+    "child = subprocess.Popen([sys.executable, '-c', program], start_new_session=True, stdout=subprocess.PIPE)\n"
+    "child.stdout.readline()\n"
     "print('on', flush=True); time.sleep(60)"
 )
 

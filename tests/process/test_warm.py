@@ -1,0 +1,209 @@
+"""The same scenarios under both launchers: torchrun anew for every run, and its agent kept warm."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from ecrl.analysis.restarts import restarts
+from ecrl.analysis.timeline import timeline
+from ecrl.launch.liveness import RUN_MARKER, marked
+from ecrl.records import manifest
+from ecrl.records.paths import RunPaths
+from ecrl.records.reader import RunRecord, read_run
+from ecrl.spec.matrix import load
+from ecrl.spec.suite import expand
+from tests.process.test_matrix_resume import Ecrl, wait_for
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+
+CRASHES = """
+[matrix]
+datasets = ["fashion-mini"]
+models = ["cnn"]
+checkpoint_every = [5]
+max_inflight = [2]
+variants = ["reference", "overlapped"]
+launchers = ["cold", "warm"]
+[failures]
+two = [8, 17]                  # both inside an interval, one on each rank
+[train]
+steps = 22
+batch_size = 8
+nproc = 2
+[run]
+device = "cpu"
+"""
+
+SHORT = """
+[matrix]
+datasets = ["noise"]
+models = ["cnn"]
+checkpoint_every = [20]
+variants = {variants}
+seeds = [1]
+[failures]
+base = [30]
+[train]
+steps = {steps}
+batch_size = 8
+nproc = 2
+launcher = "{launcher}"
+[run]
+device = "cpu"
+"""
+
+
+def matrix(ecrl: Ecrl, text: str) -> str:
+    path = ecrl.folder / "matrix.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def ecrl(tmp_path: Path) -> Iterator[Ecrl]:
+    ecrl = Ecrl(tmp_path)
+    yield ecrl
+    end(ecrl)
+
+
+def end(ecrl: Ecrl) -> None:
+    for process in ecrl.started:
+        process.kill()
+        process.communicate()
+    for pid in ecrl.workers():
+        os.kill(pid, signal.SIGKILL)
+
+
+class Crashed:
+    """A finished campaign of both launchers. records: by (variant, launcher)."""
+
+    def __init__(self, ecrl: Ecrl) -> None:
+        code, _, errors = ecrl.run("run", matrix(ecrl, CRASHES), "--yes")
+        assert code == 0, errors
+        self.left = ecrl.workers()
+        self.paths: dict[tuple[str, str], RunPaths] = {}
+        for suite in expand(load(ecrl.paths.matrix)):
+            for variant in suite.variants:
+                self.paths[variant, suite.train.launcher] = ecrl.paths.run(suite.suite_id, variant, 1337)
+        self.records: dict[tuple[str, str], RunRecord] = {key: read_run(p) for key, p in self.paths.items()}
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashed]:
+    ecrl = Ecrl(tmp_path_factory.mktemp("launchers"))
+    try:
+        yield Crashed(ecrl)
+    finally:
+        end(ecrl)
+
+
+@pytest.mark.parametrize("launcher", ["cold", "warm"])
+@pytest.mark.parametrize(("variant", "number"), [("reference", 0), ("overlapped", 2)])
+def test_every_planned_crash_is_survived_reported_and_logged(
+    crashed: Crashed, variant: str, number: int, launcher: str
+) -> None:
+    record, paths = crashed.records[variant, launcher], crashed.paths[variant, launcher]
+    assert record.result is not None
+    assert record.result["outcome"] == "completed"
+    assert (record.result["failures_fired"], record.result["restarts"]) == (number, number)
+    assert [record.result["gates"][gate]["passed"] for gate in ("C1", "C3", "C5")] == [True] * 3
+    assert record.result["gates"]["C2"]["passed"] is (True if number else None)
+    reported = [(e["local_rank"], e["exitcode"]) for e in record.launcher if e["e"] == "worker_failed"]
+    assert reported == [(0, -9), (1, -9)][:number]
+    logs = {str(p.relative_to(paths.logs)).partition("/")[2] for p in paths.logs.glob("*/attempt_*/*/stderr.log")}
+    assert logs == {f"attempt_{a}/{r}/stderr.log" for a in range(number + 1) for r in range(2)}
+
+
+def test_both_launchers_end_with_the_bits_of_the_uninterrupted_cold_run(crashed: Crashed) -> None:
+    final = {
+        key: {rank: (e["digest"], e["rng_digest"]) for _, rank, e in record.of_kind("final")}
+        for key, record in crashed.records.items()
+    }
+    assert len(final["reference", "cold"]) == 2
+    assert all(found == final["reference", "cold"] for found in final.values())
+
+
+def test_one_agent_serves_every_warm_run_and_is_gone_with_the_campaign(crashed: Crashed) -> None:
+    pids = {
+        launcher: {crashed.records[variant, launcher].launcher[0]["pid"] for variant in ("reference", "overlapped")}
+        for launcher in ("cold", "warm")
+    }
+    assert [len(pids[launcher]) for launcher in ("cold", "warm")] == [2, 1]
+    assert crashed.left == []
+
+
+def test_a_warm_restart_is_a_fraction_of_a_cold_one(crashed: Crashed) -> None:
+    seconds: dict[str, list[float]] = {"cold": [], "warm": []}
+    for record in crashed.records.values():
+        line, _ = timeline(record)
+        assert line is not None
+        for restart in restarts(record, line):
+            assert None not in restart.seconds.values()
+            assert restart.total_s is not None
+            seconds[restart.launcher].append(restart.total_s)
+    assert [len(found) for found in seconds.values()] == [2, 2]
+    assert median(seconds["warm"]) < 0.25 * median(seconds["cold"])
+
+
+@pytest.mark.parametrize("launcher", ["cold", "warm"])
+def test_a_real_exception_fails_its_run_with_its_log_and_the_next_run_still_ends(ecrl: Ecrl, launcher: str) -> None:
+    (ecrl.folder / "sitecustomize.py").write_text(
+        "import os, random\n"
+        "seed = random.seed\n"
+        "def broken(*a):\n"
+        "    if os.environ.get('RANK') == '1' and '/blocking/' in os.environ.get('ECRL_RUN', ''):\n"
+        "        raise RuntimeError('no entropy left')\n"
+        "    return seed(*a)\n"
+        "random.seed = broken\n"
+    )
+    text = SHORT.format(variants='["blocking", "reference"]', steps=40, launcher=launcher)
+    code, _, errors = ecrl.run("run", matrix(ecrl, text), PYTHONPATH=str(ecrl.folder))
+    assert code == 4, errors
+    row = next(iter(manifest.read(ecrl.paths).rows.values()))
+    assert (row.status, row.runs_done) == ("failed", 2)
+    assert "blocking seed1: RuntimeError: no entropy left (rank 1, before its first step)" in row.message
+    log = ecrl.paths.root / row.message.rpartition("; log: ")[2]
+    assert "stderr.log" in log.name
+    assert "no entropy left" in log.read_text()
+    outcomes = {path.parents[1].name: json.loads(path.read_text())["outcome"] for path in map(Path, ecrl.results())}
+    assert outcomes == {"blocking": "failed", "reference": "completed"}
+    assert ecrl.workers() == []
+
+
+def warm_run(ecrl: Ecrl, steps: int) -> tuple["subprocess.Popen[str]", RunPaths, int]:
+    """ecrl in the middle of a warm run of that many steps: its process, the run's files, the agent's pid."""
+    process = ecrl.start("run", matrix(ecrl, SHORT.format(variants='["blocking"]', steps=steps, launcher="warm")))
+    wait_for(lambda: list(ecrl.paths.root.rglob("events-1-0.jsonl")), "the second attempt")
+    paths = RunPaths(next(ecrl.paths.root.rglob("events-1-0.jsonl")).parent)
+    agent: int = json.loads(paths.launcher_events.read_text().splitlines()[0])["pid"]
+    return process, paths, agent
+
+
+def test_kill_9_of_ecrl_leaves_marked_processes_and_resume_ends_the_agent_too(ecrl: Ecrl) -> None:
+    process, paths, agent = warm_run(ecrl, steps=600)
+    wait_for(lambda: len(marked(RUN_MARKER, paths.folder.resolve())) == 2, "two ranks marked as this run's")
+    process.kill()
+    process.communicate()
+    assert agent in ecrl.workers()
+
+    code, _, errors = ecrl.run("resume")
+    assert code == 0, errors
+    assert "orphaned processes" in errors
+    assert not Path(f"/proc/{agent}").exists()
+    assert ecrl.workers() == []
+    assert ecrl.status() == "completed"
+
+
+def test_kill_9_of_the_agent_fails_its_run_and_leaves_nothing(ecrl: Ecrl) -> None:
+    process, _, agent = warm_run(ecrl, steps=100_000)
+    os.kill(agent, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 4, errors
+    assert "torchrun was ended by SIGKILL" in next(iter(manifest.read(ecrl.paths).rows.values())).message
+    assert ecrl.workers() == []

@@ -1,0 +1,116 @@
+"""The orchestrator's side of the warm agent, over an agent without torch."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ecrl.launch.group import ExitWait
+from ecrl.launch.torchrun import Process
+from ecrl.launch.warm import WarmTorchrun
+from ecrl.records.paths import RunPaths
+from ecrl.spec.matrix import load
+from ecrl.spec.run import RunSpec
+from ecrl.spec.suite import expand, run_specs
+from tests.unit.launch.stand_in import MATRIX
+
+# Answers every order with the number of orders so far, and does what the run's folder is called.
+AGENT = """
+import json, os, socket, sys, time
+control = socket.socket(fileno=0)
+for number, line in enumerate(control.makefile("rb"), start=1):
+    order = json.loads(line)
+    deed = os.path.basename(order["folder"])
+    if deed == "dies":
+        os._exit(0)
+    if deed == "slow":
+        time.sleep(0.2)
+    control.sendall(json.dumps({"code": number}).encode() + b"\\n")
+"""
+
+
+class WithoutTorch(WarmTorchrun):
+    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+        return [sys.executable, "-c", AGENT]
+
+
+@pytest.fixture
+def launcher() -> Iterator[WithoutTorch]:
+    launcher = WithoutTorch()
+    yield launcher
+    launcher.close()
+
+
+def spec(tmp_path: Path, launcher: str = "warm", threads: int = 1) -> RunSpec:
+    path = tmp_path / "m.toml"
+    path.write_text(f'{MATRIX}\nlauncher = "{launcher}"\nthreads = {threads}\n')
+    suite = expand(load(path))[0]
+    return run_specs(suite, 1, ("blocking",), prefix="p", device="cpu", data_root=None, claims_hash="c")[0]
+
+
+def begin(launcher: WithoutTorch, spec: RunSpec, folder: Path) -> Process:
+    paths = RunPaths(folder)
+    paths.logs.mkdir(parents=True, exist_ok=True)
+    with paths.torchrun_log.open("wb") as log:
+        return launcher.start(spec, paths, folder.parent, log)
+
+
+def test_one_agent_serves_run_after_run(launcher: WithoutTorch, tmp_path: Path) -> None:
+    runs = []
+    for name in ("a", "b", "c"):
+        run = begin(launcher, spec(tmp_path), tmp_path / name)
+        runs.append((run.wait(), run.pid))
+        assert run.poll() == runs[-1][0]
+    assert [code for code, _ in runs] == [1, 2, 3]
+    assert len({pid for _, pid in runs}) == 1
+
+
+def test_the_end_of_a_run_is_noticed_at_once_and_not_before(launcher: WithoutTorch, tmp_path: Path) -> None:
+    run = begin(launcher, spec(tmp_path), tmp_path / "slow")
+    assert run.poll() is None
+    waiting = ExitWait(run)
+    assert waiting.wait(10.0) == 1
+    waiting.close()
+
+
+def test_an_agent_that_dies_fails_its_run_whatever_it_says_and_the_next_run_has_a_new_one(
+    launcher: WithoutTorch, tmp_path: Path
+) -> None:
+    first = begin(launcher, spec(tmp_path), tmp_path / "dies")
+    assert first.wait() == 1  # it exited with 0
+    second = begin(launcher, spec(tmp_path), tmp_path / "a")
+    assert second.wait() == 1
+    assert second.pid != first.pid
+
+
+def test_runs_that_need_another_environment_get_another_agent(launcher: WithoutTorch, tmp_path: Path) -> None:
+    first = begin(launcher, spec(tmp_path), tmp_path / "a")
+    first.wait()
+    second = begin(launcher, spec(tmp_path, threads=2), tmp_path / "b")
+    assert second.wait() == 1
+    assert second.pid != first.pid
+
+
+def test_closing_ends_the_agent_and_closing_again_is_nothing(launcher: WithoutTorch, tmp_path: Path) -> None:
+    run = begin(launcher, spec(tmp_path), tmp_path / "a")
+    run.wait()
+    launcher.close()
+    assert not Path(f"/proc/{run.pid}").exists()
+    launcher.close()
+
+
+def test_a_cold_run_has_a_process_of_its_own(tmp_path: Path) -> None:
+    launcher = WarmTorchrun()
+    command = launcher.command(spec(tmp_path, "cold"), RunPaths(tmp_path / "a"))
+    assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    assert launcher.command(spec(tmp_path), RunPaths(tmp_path / "a")) == [sys.executable, "-m", "ecrl.worker.warm"]
+
+
+def test_launchers_as_an_axis_make_suites_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(MATRIX.replace("checkpoint_every", 'launchers = ["cold", "warm"]\ncheckpoint_every'))
+    suites = expand(load(path))
+    assert [suite.train.launcher for suite in suites] == ["cold", "warm"] * 2
+    assert len({suite.suite_id for suite in suites}) == 4
+    assert all("-warm-" in suite.suite_id for suite in suites if suite.train.launcher == "warm")
