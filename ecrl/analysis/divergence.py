@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from ecrl.analysis.lineage import Lineage, bits
+from ecrl.analysis.lineage import Lineage, same_bits
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,17 @@ def divergence(own: Lineage, reference: Lineage, steps: int, nproc: int) -> Dive
         a, b = own.mean_loss(step, nproc), reference.mean_loss(step, nproc)
         if a is not None and b is not None and math.isfinite(a) and math.isfinite(b):
             differences[step] = abs(a - b)
-    shared = sorted(own.losses.keys() & reference.losses.keys(), key=lambda key: (key[1], key[0]))
-    first = next(
-        (step for rank, step in shared if bits(own.losses[rank, step]) != bits(reference.losses[rank, step])), None
-    )
+    theirs = reference.losses
+    divergent = [
+        step
+        for (rank, step), loss in own.losses.items()
+        if (rank, step) in theirs and not same_bits(loss, theirs[rank, step])
+    ]
     values = list(differences.values())
     return Divergence(
         differences.get(steps),
         max(values, default=None),
         math.sqrt(math.fsum(d * d for d in values) / len(values)) if values else None,
-        first,
+        min(divergent, default=None),
         len(values),
     )

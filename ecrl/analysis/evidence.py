@@ -1,5 +1,7 @@
 """Everything a report is written from, whether it came from a campaign or from somebody else's table."""
 
+import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -7,7 +9,8 @@ from ecrl.analysis.claims import Judged, judge
 from ecrl.analysis.compare import BlockKey, Comparison, Kind, compare
 from ecrl.analysis.load import Campaign
 from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
-from ecrl.analysis.next_runs import NextRun, next_runs
+from ecrl.analysis.next_runs import Caller, NextRun, next_runs
+from ecrl.analysis.noise import Noise, noise
 from ecrl.analysis.threats import ThreatReport, detect
 
 BLOCKING, OVERLAPPED = "blocking", "overlapped"
@@ -20,7 +23,8 @@ class Evidence:
 
     columns: the table's columns, () for a campaign. loss_differences: signed final-loss difference of overlapped
     minus blocking by suite. dropped: blocks that no comparison uses, with the reason. unsupported: what this
-    source can never show, and why (tables only).
+    source can never show, and why (tables only). folders: each campaign's folder as seen from the report's. mixed:
+    what pooled campaigns differ in. noise, again: of references that ran twice.
     """
 
     source: Literal["campaign", "table"]
@@ -40,6 +44,10 @@ class Evidence:
     statuses: dict[str, str]
     columns: tuple[str, ...] = ()
     unsupported: tuple[str, ...] = ()
+    folders: Mapping[str, str] = field(default_factory=dict)
+    mixed: tuple[str, ...] = ()
+    noise: Noise | None = None
+    again: tuple[RunAnalysis, ...] = ()
     _made: dict[tuple[str, str, str, Kind], Comparison] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -50,6 +58,11 @@ class Evidence:
             if row["suite_id"] not in found or (row["failure_steps"] and not found[row["suite_id"]]["failure_steps"]):
                 found[row["suite_id"]] = row
         return found
+
+    def folder_of(self, run: RunAnalysis) -> str:
+        """The folder of a run, relative to the report."""
+        home = self.folders.get(run.facts.get("campaign", self.prefix), ".")
+        return posixpath.normpath(f"{home}/suites/{run.name}")
 
     @property
     def completed(self) -> list[Row]:
@@ -79,8 +92,9 @@ class Evidence:
         return self._made[key]
 
 
-def of_campaign(found: Campaign, matrix_path: str) -> Evidence:
-    """The evidence of a campaign. matrix_path: how its frozen matrix is called in a command to type."""
+def of_campaign(found: Campaign, caller: Caller | None = None, folders: Mapping[str, str] | None = None) -> Evidence:
+    """The evidence of a campaign. caller: how commands are to be typed. folders: where each campaign lies as seen
+    from the report's folder; the report's folder itself unless given."""
     rows = tuple(run.row for run in found.runs)
     registered = _registered(found)
     threats = detect(found, registered=registered)
@@ -102,9 +116,13 @@ def of_campaign(found: Campaign, matrix_path: str) -> Evidence:
         differences,
         claims,
         threats,
-        next_runs(found, claims, matrix_path),
+        next_runs(found, claims, caller or Caller()),
         tuple(warnings),
         {suite: row.status for suite, row in found.statuses.items()},
+        folders=folders or {found.prefix: "."},
+        mixed=found.mixed,
+        noise=noise(found),
+        again=found.again,
     )
 
 

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from ecrl.records.reader import Event, RunRecord
 
@@ -85,8 +86,22 @@ class Lineage:
 
     def mean_loss(self, step: int, nproc: int) -> float | None:
         """Mean over all ranks of the loss of a step's last execution; None unless every rank recorded it."""
-        found = [self.losses[rank, step] for rank in range(nproc) if (rank, step) in self.losses]
-        return sum(found) / nproc if len(found) == nproc else None
+        found = self._losses_by_step.get(step, {})
+        if len(found) < nproc:
+            return None
+        return sum(found[rank] for rank in range(nproc)) / nproc
+
+    @cached_property
+    def _losses_by_step(self) -> dict[int, dict[int, float]]:
+        found: dict[int, dict[int, float]] = {}
+        for (rank, step), loss in self.losses.items():
+            found.setdefault(step, {})[rank] = loss
+        return found
+
+
+def same_bits(a: float, b: float) -> bool:
+    """Whether two doubles have the same bits: equal NaNs do, 0.0 and -0.0 do not."""
+    return (a == b and a != 0) or bits(a) == bits(b)
 
 
 def bits(value: float) -> bytes:
@@ -132,7 +147,7 @@ def _agreements(replayed: Iterable[int], first: PerRank, again: PerRank) -> list
     same: dict[int, bool | None] = dict.fromkeys(sorted(replayed))
     for (rank, step), loss in again.items():
         if step in same and (rank, step) in first:
-            same[step] = same[step] is not False and bits(first[rank, step]) == bits(loss)
+            same[step] = same[step] is not False and same_bits(first[rank, step], loss)
     return list(same.values())
 
 

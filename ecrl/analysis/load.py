@@ -1,7 +1,7 @@
 """A campaign's records -> one analysed run for every run that its frozen matrix asks for, the missing included."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,8 @@ _RESULT_FIELDS = Result.__required_keys__
 _ASIDE = re.compile(r"\.aside-\d+$")
 # Timelines and curves are kept for this many runs: enough to draw, little enough for 10,000 runs in memory.
 KEPT_TIMELINES = 48
+# The folder of a second reference run of a block (A/A): the matrix does not list it, and no table counts it.
+AGAIN = "reference-again"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Campaign:
 
     dropped: blocks (suite_id, seed) that no comparison may use, with the reason.
     statuses: the manifest's status and times begun by suite id, empty where there is no readable manifest.
+    again: second reference runs (A/A), in no comparison but that with their own reference. parts: the campaigns that
+    this one pools, mixed: what they differ in (see `pool`).
     """
 
     prefix: str
@@ -37,6 +41,9 @@ class Campaign:
     dropped: dict[tuple[str, int], str]
     statuses: dict[str, manifest.Row]
     warnings: tuple[str, ...]
+    again: tuple[RunAnalysis, ...] = ()
+    parts: tuple["Campaign", ...] = ()
+    mixed: tuple[str, ...] = ()
 
 
 def campaign(paths: CampaignPaths) -> Campaign:
@@ -47,20 +54,23 @@ def campaign(paths: CampaignPaths) -> Campaign:
     """
     if not paths.matrix.is_file():
         raise EcrlError(_unknown_prefix(paths))
-    matrix = load_matrix(paths.matrix)
+    matrix = load_matrix(paths.matrix, frozen=True)
     suites = tuple(expand(matrix))
     warnings: list[str] = []
     runs: list[RunAnalysis] = []
+    again: list[RunAnalysis] = []
     dropped: dict[tuple[str, int], str] = {}
     for suite in suites:
         suite_id = suite.suite_id  # hashed anew each time it is asked for
         for seed in suite.seeds:
-            block = _block(paths, suite, suite_id, seed, keep=len(runs) < KEPT_TIMELINES)
+            block, repeats = _block(paths, suite, suite_id, seed, keep=len(runs) < KEPT_TIMELINES)
             runs += block
+            again += repeats
             if (reason := _unusable(block)) is not None:
                 dropped[suite_id, seed] = reason
-    warnings += _strangers(paths, suites)
-    return Campaign(paths.prefix, matrix, suites, tuple(runs), dropped, _statuses(paths, warnings), tuple(warnings))
+    warnings += _strangers(paths, suites, again)
+    statuses = _statuses(paths, warnings)
+    return Campaign(paths.prefix, matrix, suites, tuple(runs), dropped, statuses, tuple(warnings), tuple(again))
 
 
 def _unknown_prefix(paths: CampaignPaths) -> str:
@@ -82,8 +92,11 @@ def _statuses(paths: CampaignPaths, warnings: list[str]) -> dict[str, manifest.R
     return view.rows
 
 
-def _block(paths: CampaignPaths, suite: Suite, suite_id: str, seed: int, *, keep: bool) -> list[RunAnalysis]:
-    """The analysed runs of one (suite, seed), in the matrix's order of variants; the reference is read first."""
+def _block(
+    paths: CampaignPaths, suite: Suite, suite_id: str, seed: int, *, keep: bool
+) -> tuple[list[RunAnalysis], list[RunAnalysis]]:
+    """The analysed runs of one (suite, seed), in the matrix's order of variants, and a second reference run where
+    there is one. The reference is read first."""
     has_reference = REFERENCE in suite.variants
     reference = _run(paths, suite, suite_id, REFERENCE, seed, None, has_reference) if has_reference else None
     # nothing is compared with a reference that did not do what it should
@@ -95,7 +108,19 @@ def _block(paths: CampaignPaths, suite: Suite, suite_id: str, seed: int, *, keep
         for variant in suite.variants
     ]
     kept = found if keep else [replace(run, timeline=None, curve=()) for run in found]
-    return [replace(run, lineage=None) for run in kept]
+    return [replace(run, lineage=None) for run in kept], _again(paths.run(suite_id, AGAIN, seed), sound)
+
+
+def _again(run_paths: RunPaths, reference: RunAnalysis | None) -> list[RunAnalysis]:
+    """A second reference run, compared with the first as any variant is; nothing where either does not read."""
+    if reference is None or not run_paths.spec.exists():
+        return []
+    try:
+        record = read_run(run_paths)
+    except RecordError:
+        return []  # named with the folders that nothing reads
+    record.spec["variant"] = AGAIN
+    return [replace(analyse(record, reference, has_reference=True), timeline=None, lineage=None, curve=())]
 
 
 def _run(
@@ -162,7 +187,7 @@ def _unusable(block: list[RunAnalysis]) -> str | None:
     return "; ".join(faults) or None
 
 
-def _strangers(paths: CampaignPaths, suites: tuple[Suite, ...]) -> list[str]:
+def _strangers(paths: CampaignPaths, suites: tuple[Suite, ...], again: Iterable[RunAnalysis]) -> list[str]:
     """Run folders that the frozen matrix does not ask for; nothing reads them, and they are named."""
     wanted = {
         paths.run(suite_id, variant, seed).folder
@@ -170,6 +195,7 @@ def _strangers(paths: CampaignPaths, suites: tuple[Suite, ...]) -> list[str]:
         for variant in suite.variants
         for seed in suite.seeds
     }
+    wanted |= {paths.run(*run.key).folder for run in again}
     found = []
     for folder in _run_folders(paths.root):
         if folder in wanted:

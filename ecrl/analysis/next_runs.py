@@ -1,6 +1,7 @@
 """The smallest runs that would buy what the evidence lacks: exact commands and estimated hours."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,16 +23,38 @@ class NextRun:
     hours: float | None
 
 
-def next_runs(campaign: Campaign, claims: Sequence[Judged], matrix_path: str) -> tuple[NextRun, ...]:
+@dataclass(frozen=True)
+class Caller:
+    """How the user calls ecrl from the folder that the commands are for: the program, and the results folder."""
+
+    program: str = "ecrl"
+    results: str = "results"
+
+    def run(self, prefix: str, name: str, *flags: str) -> str:
+        """A new campaign from the frozen matrix of another; another content needs another prefix."""
+        matrix = f"{self.results}/{prefix}/{prefix}_matrix.toml"
+        return self._line("run", "--prefix", f"{prefix}-{name}", matrix, *flags)
+
+    def resume(self, prefix: str) -> str:
+        """Finishes a campaign."""
+        return self._line("resume", "--prefix", prefix, "--retry-failed")
+
+    def _line(self, *words: str) -> str:
+        elsewhere = [] if self.results == "results" else ["--results", self.results]
+        return shlex.join([self.program, "matrix", *words, *elsewhere])
+
+
+def next_runs(campaign: Campaign, claims: Sequence[Judged], caller: Caller) -> tuple[NextRun, ...]:
     """Suggestions, the cheapest kind first: finish what is missing, more seeds, failures inside intervals, more
-    intervals. matrix_path: how the frozen matrix is called in a command."""
-    run = f"ecrl matrix run --prefix {campaign.prefix}"  # another content needs another prefix
-    found = [*_unfinished(campaign), *_seeds(campaign, claims, f"{run}-seeds {matrix_path}"), *_replay(campaign)]
+    intervals. Of pooled campaigns the first one's matrix is run again."""
+    prefix = campaign.parts[0].prefix if campaign.parts else campaign.prefix
+    unfinished = [one for part in campaign.parts or (campaign,) for one in _unfinished(part, caller)]
+    found = [*unfinished, *_seeds(campaign, claims, prefix, caller), *_replay(campaign)]
     if len(campaign.matrix.matrix.checkpoint_every) == 1:
         every = campaign.matrix.matrix.checkpoint_every[0]
         values = sorted({max(1, every // 2), every, min(campaign.matrix.train_settings.steps, every * 2)})
         hours = _hours(campaign, len(values) - 1)
-        command = f"{run}-intervals {matrix_path} --checkpoint-every {','.join(map(str, values))}"
+        command = caller.run(prefix, "intervals", "--checkpoint-every", ",".join(map(str, values)))
         found.append(NextRun(f"the effect of the checkpoint interval (now {every} alone)", command, hours))
     return tuple(found)
 
@@ -52,22 +75,18 @@ def _hours(campaign: Campaign, times: float) -> float | None:
     return None if block_s is None else block_s * blocks * times / SECONDS_PER_HOUR
 
 
-def _unfinished(campaign: Campaign) -> list[NextRun]:
+def _unfinished(campaign: Campaign, caller: Caller) -> list[NextRun]:
     missing = [run for run in campaign.runs if run.row["outcome"] != "completed"]
     if not missing:
         return []
     block_s = mean_block_s(campaign)
     variants = len(campaign.matrix.matrix.variants)
     hours = None if block_s is None else block_s * len(missing) / variants / SECONDS_PER_HOUR
-    command = f"ecrl matrix resume --prefix {campaign.prefix} --retry-failed"
-    return [
-        NextRun(
-            f"{counted(len(missing), 'missing or failed run')}, and the blocks dropped for want of them", command, hours
-        )
-    ]
+    what = f"{counted(len(missing), 'missing or failed run')}, and the blocks dropped for want of them"
+    return [NextRun(what, caller.resume(campaign.prefix), hours)]
 
 
-def _seeds(campaign: Campaign, claims: Sequence[Judged], again: str) -> list[NextRun]:
+def _seeds(campaign: Campaign, claims: Sequence[Judged], prefix: str, caller: Caller) -> list[NextRun]:
     """Seeds that each undecided claim needs at the observed spread (paired t power, 80 % at alpha .05)."""
     suites, have = len(campaign.suites), campaign.matrix.matrix.seeds
     found: dict[int, list[str]] = {}
@@ -91,11 +110,17 @@ def _seeds(campaign: Campaign, claims: Sequence[Judged], again: str) -> list[Nex
         fresh = [max(have) + i for i in range(1, seeds - len(have) + 1)]
         text = ",".join(map(str, [*have, *fresh]))
         buys = f"a decision on {quoted} at the observed spread ({seeds} seeds x {counted(suites, 'suite')})"
-        suggestions.append(NextRun(buys, f"{again} --seeds {text}", _hours(campaign, seeds / len(have))))
+        suggestions.append(
+            NextRun(buys, caller.run(prefix, f"{seeds}seeds", "--seeds", text), _hours(campaign, seeds / len(have)))
+        )
     if not claims and len(have) == 1:
         text = f"{have[0]},{have[0] + 1}"
         suggestions.append(
-            NextRun("a second seed: any statement beyond one", f"{again} --seeds {text}", _hours(campaign, 2))
+            NextRun(
+                "a second seed: any statement beyond one",
+                caller.run(prefix, "2seeds", "--seeds", text),
+                _hours(campaign, 2),
+            )
         )
     return suggestions
 

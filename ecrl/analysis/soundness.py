@@ -25,7 +25,7 @@ _PRESENT: dict[str, tuple[str, ...]] = {
     "failure": ("kind",),
     "final": ("digest", "params_digest"),
 }
-_STAMPS: dict[str, tuple[str, ...]] = {"save": ("t0", "t_slot", "t_staged", "t")}
+_SAVE_STAMPS = ("t0", "t_slot", "t_staged", "t")
 
 
 def sound(record: RunRecord) -> RunRecord:
@@ -67,7 +67,7 @@ def _fault(event: Event) -> str | None:
             return f"{field} is missing"
     if kind in ("step", "loss") and not isinstance(event["loss"], int | float | None):
         return f"loss is {event['loss']!r}, expected a number"
-    stamps = [event[field] for field in _STAMPS.get(kind, ("t0", "t")) if field in event]
-    if stamps != sorted(stamps):
-        return "it ends before it begins"
-    return None
+    if kind == "save":
+        stamps = [event[field] for field in _SAVE_STAMPS]
+        return None if stamps == sorted(stamps) else "it ends before it begins"
+    return "it ends before it begins" if event.get("t0", event["t"]) > event["t"] else None

@@ -148,6 +148,16 @@ def _outlier(scene: Scene) -> Iterable[Threat]:
             )
 
 
+@_checks.of("pooled_campaigns")
+def _pooled(scene: Scene) -> Iterable[Threat]:
+    found = scene.campaign
+    if found.parts:
+        names = ", ".join(part.prefix for part in found.parts)
+        differing = f"; they differ: {'; '.join(found.mixed)}" if found.mixed else ""
+        why = "runs added after a look at the first make chance findings likelier"
+        yield Threat("pooled_campaigns", False, f"{names} are pooled: {why}{differing}")
+
+
 @_checks.of("nuisance_gt_effect")
 def _nuisance(scene: Scene) -> Iterable[Threat]:
     if {"blocking", "overlapped"} <= set(scene.engines):

@@ -8,11 +8,26 @@ from typing import Any
 from ecrl.analysis.metrics import RunAnalysis, residual_allowed_s
 from ecrl.analysis.threat import Checks, Scene, Threat, numbers, some
 from ecrl.records import manifest
+from ecrl.units import format_bytes
 
 CONTENDED_LOAD_SHARE = 0.2  # of the cores, beyond the run's own ranks
 CONTENDED_PSI_PERCENT = 10.0
 CLOCK_STEP_NS = 50_000_000
 CACHED_MEMORY_RATIO = 10  # memory of the machine over bytes of a checkpoint
+
+NEARLY_FULL_SHARE = 0.10  # of the disk, or room for fewer than this many checkpoints
+NEARLY_FULL_CHECKPOINTS = 3
+THROTTLED_SHARE = 0.05  # drop of the CPU's clock
+SUSPENDED_NS = 1_000_000  # of CLOCK_BOOTTIME - CLOCK_MONOTONIC, which only a suspend changes
+THROTTLING_REASONS = ("thermal", "power_cap", "power_brake", "hw_slowdown")  # NVML clocks-event reasons
+
+# What `result.json`'s machine facts must hold for a check: in pressure_before / pressure_after, or at the top.
+NEEDED_FACTS = {
+    "disk_nearly_full": ("disk_free_bytes",),
+    "suspended": ("boot_minus_mono_ns",),
+    "throttled": ("cpu_mhz", "clock_event_reasons"),
+    "gpu_contention": ("gpu_foreign_processes",),
+}
 
 _checks = Checks()
 CHECKS = _checks.by_code
@@ -46,7 +61,7 @@ def _differing(machines: Iterable[dict[str, Any]]) -> list[str]:
     for machine in machines:
         for name, value in machine.items():
             if isinstance(value, str | int | list) and not name.startswith(
-                ("load", "psi", "free", "available", "real_")
+                ("load", "psi", "free", "available", "real_", "disk_free", "boot_minus")
             ):
                 values.setdefault(name, set()).add(str(value))
     return sorted(name for name, seen in values.items() if len(seen) > 1)
@@ -146,3 +161,57 @@ def _cached(scene: Scene) -> Iterable[Threat]:
             False,
             f"memory is {ratio:,.0f} times a checkpoint: restores read the page cache, not the disk",
         )
+
+
+def fact(run: RunAnalysis, name: str, when: str | None = None) -> Any:
+    """A machine fact: of `before` or `after` the run, or of the run as a whole; None where it was not recorded."""
+    machine = run.facts.get("machine", {})
+    for place in ("pressure_after", "pressure_before") if when is None else (f"pressure_{when}",):
+        found = machine.get(place)
+        if isinstance(found, dict) and name in found:
+            return found[name]
+    return machine.get(name) if when is None else None
+
+
+@_checks.of("disk_nearly_full")
+def _disk(scene: Scene) -> Iterable[Threat]:
+    found = []
+    for run in scene.begun:
+        free, total = fact(run, "disk_free_bytes"), fact(run, "disk_total_bytes")
+        need = NEARLY_FULL_CHECKPOINTS * (run.facts["checkpoint_bytes"] or 0)
+        if free is not None and (free < need or (total and free < NEARLY_FULL_SHARE * total)):
+            found.append(f"{run.name} ({format_bytes(free)} free)")
+    if found:
+        yield Threat("disk_nearly_full", False, f"runs on a disk that is nearly full ({len(found)}): {some(found)}")
+
+
+@_checks.of("suspended")
+def _suspended(scene: Scene) -> Iterable[Threat]:
+    found = []
+    for run in scene.begun:
+        before, after = (fact(run, "boot_minus_mono_ns", when) for when in ("before", "after"))
+        if before is not None and after is not None and after - before > SUSPENDED_NS:
+            found.append(f"{run.name} ({(after - before) / 1e9:.0f} s)")
+    if found:
+        yield Threat("suspended", True, f"runs during which the machine slept ({len(found)}): {some(found)}")
+
+
+@_checks.of("throttled")
+def _throttled(scene: Scene) -> Iterable[Threat]:
+    found = []
+    for run in scene.begun:
+        before, after = (fact(run, "cpu_mhz", when) for when in ("before", "after"))
+        if before and after and after < (1 - THROTTLED_SHARE) * before:
+            found.append(f"{run.name} (CPU {before:.0f} to {after:.0f} MHz)")
+        reasons = [r for r in fact(run, "clock_event_reasons") or () if any(w in str(r) for w in THROTTLING_REASONS)]
+        if reasons:
+            found.append(f"{run.name} ({', '.join(map(str, reasons))})")
+    if found:
+        yield Threat("throttled", False, f"runs on a throttled processor ({len(found)}): {some(found)}")
+
+
+@_checks.of("gpu_contention")
+def _foreign_on_gpu(scene: Scene) -> Iterable[Threat]:
+    found = [run.name for run in scene.begun if fact(run, "gpu_foreign_processes")]
+    if found:
+        yield Threat("gpu_contention", False, f"runs beside other processes on their GPU ({len(found)}): {some(found)}")

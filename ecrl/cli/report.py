@@ -1,54 +1,62 @@
 """`ecrl report`: parse, call, show. What it needs is imported inside, so that other commands do not load it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-_PREFIX = typer.Option("--prefix", envvar="MATRIX_PREFIX", help="The campaign to report on; see `ecrl matrix list`.")
+from ecrl.errors import EcrlError
+
+if TYPE_CHECKING:
+    from ecrl.analysis.evidence import Evidence
+    from ecrl.analysis.next_runs import Caller
+
+_PREFIX = typer.Option(
+    "--prefix", envvar="MATRIX_PREFIX", help="The campaign to report on; given again, campaigns are pooled."
+)
+_MIX = typer.Option("--mix", help="Pool campaigns although machine, versions or matrix differ; the report says so.")
 _TABLE = typer.Option("--table", help="A detailed table made elsewhere (nine columns needed), instead of --prefix.")
 _MANIFEST = typer.Option("--manifest", help="A manifest beside that table: intervals, seeds, statuses.")
 _OUT = typer.Option("--out", help="Where to write. Default: the campaign's folder, or <table>_report beside a table.")
 _RESULTS = typer.Option("--results", help="The folder that holds the campaigns.")
-_FORMAT = typer.Option("--format", help="Comma-separated: md (analysis and report), html, csv (tables).")
+_FORMAT = typer.Option("--format", help="Comma-separated: md, html, csv (tables), tex (tables and PDFs).")
 _REQUIRE = typer.Option("--require-confirmed", help="Exit 4 unless every registered claim is CONFIRMED (for CI).")
 _SHOWN_WARNINGS = 20
 
 
 def report(
-    prefix: Annotated[str | None, _PREFIX] = None,
+    prefix: Annotated[list[str] | None, _PREFIX] = None,
     table: Annotated[Path | None, _TABLE] = None,
     manifest: Annotated[Path | None, _MANIFEST] = None,
     out: Annotated[Path | None, _OUT] = None,
     results: Annotated[Path, _RESULTS] = Path("results"),
     format_: Annotated[str, _FORMAT] = "md,html,csv",
+    mix: Annotated[bool, _MIX] = False,
     require_confirmed: Annotated[bool, _REQUIRE] = False,
 ) -> None:
-    """Write tables, analysis and a report draft of a campaign, or of somebody else's detailed table.
+    """Write tables, analysis and a report draft of a campaign, of several, or of somebody else's detailed table.
 
     The files written are listed on stdout, warnings go to stderr. Exits 0 whatever the verdicts.
     """
     from ecrl.analysis.claims import CONFIRMED
-    from ecrl.analysis.evidence import Evidence, of_campaign
     from ecrl.analysis.foreign import of_table
-    from ecrl.analysis.load import campaign
-    from ecrl.errors import EXIT_SOME_FAILED, EcrlError
-    from ecrl.records.paths import CampaignPaths, all_prefixes
+    from ecrl.errors import EXIT_SOME_FAILED
+    from ecrl.records.paths import all_prefixes
     from ecrl.report.render import formats, render
 
     wanted = formats(format_)
-    evidence: Evidence
     if table is not None:
-        if prefix is not None:
-            typer.echo(f"note: --table is given, so prefix {prefix!r} is not looked at", err=True)
+        if prefix:
+            typer.echo(f"note: --table is given, so prefix {', '.join(prefix)} is not looked at", err=True)
         evidence = of_table(table, manifest)
         folder = out or table.with_name(f"{evidence.prefix}_report")
-    elif prefix is not None:
+    elif prefix:
         if manifest is not None:
             raise EcrlError("--manifest: belongs to --table; a campaign has its own.")
-        paths = CampaignPaths(results, prefix)
-        evidence = of_campaign(campaign(paths), _relative(paths.matrix))
-        folder = out or paths.root
+        with _no_collection():
+            evidence, folder = _of_prefixes(prefix, results, out, mix)
     else:
         known = all_prefixes(results)
         there = f"There are: {', '.join(known)}." if known else f"No campaign is in {results}/."
@@ -57,7 +65,9 @@ def report(
         typer.echo(f"warning: {warning}", err=True)
     if (rest := len(evidence.warnings) - _SHOWN_WARNINGS) > 0:
         typer.echo(f"warning: and {rest} more; the analysis file lists them all", err=True)
-    for path in render(evidence, folder, wanted):
+    with _no_collection():
+        written = render(evidence, folder, wanted)
+    for path in written:
         typer.echo(str(path))
     verdicts = [judged.verdict for judged in evidence.claims]
     if require_confirmed and (not verdicts or any(verdict != CONFIRMED for verdict in verdicts)):
@@ -66,11 +76,50 @@ def report(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _relative(path: Path) -> str:
-    """How a path is called in a command to type here: relative, as a report must not hold absolute paths."""
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the search for unreachable cycles: events are hundreds of thousands of small objects that hold none,
+    and looking through them again and again takes a fifth of a report."""
+    import gc
+
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _of_prefixes(prefixes: list[str], results: Path, out: Path | None, mix: bool) -> "tuple[Evidence, Path]":
+    """The evidence of one campaign or of several pooled, and the folder of its report: the campaign's own, or
+    `A+B` beside the campaigns."""
     from os.path import relpath
 
-    return relpath(path)
+    from ecrl.analysis.evidence import of_campaign
+    from ecrl.analysis.load import campaign
+    from ecrl.analysis.pool import pool
+    from ecrl.records.paths import CampaignPaths
+
+    paths = [CampaignPaths(results, prefix) for prefix in prefixes]
+    found = [campaign(one) for one in paths]
+    whole = found[0] if len(found) == 1 else pool(found, mix=mix)
+    folder = out or results / whole.prefix
+    folders = {one.prefix: relpath(one.root, folder) for one in paths}
+    return of_campaign(whole, _caller(results), folders), folder
+
+
+def _caller(results: Path) -> "Caller":
+    """How ecrl is called from here, for commands to type: relative, as a report must not hold absolute paths."""
+    import shutil
+    import sys
+    from os.path import relpath
+
+    from ecrl.analysis.next_runs import Caller
+
+    own = Path(sys.argv[0])
+    program = "ecrl" if own.name != "ecrl" or shutil.which("ecrl") else relpath(own)
+    return Caller(program, relpath(results))
 
 
 def register(app: typer.Typer) -> None:

@@ -15,21 +15,28 @@ Event = dict[str, Any]
 def parse_events(data: bytes, name: str, warnings: list[str]) -> list[Event]:
     """The events in `data`. A torn last line (the process died inside a write, or the disk filled) and
     damaged lines are dropped with a warning that names the line."""
+    lines = data.splitlines()
+    try:  # one call for a whole file takes a quarter of the time of one call a line
+        found = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(found) == len(lines) and all(map(_is_event, found)):
+            return list(found)
+    except ValueError:
+        pass  # some line is damaged: read one by one, so that it can be named
     events: list[Event] = []
-    for number, line in enumerate(data.splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             event = json.loads(line)
-            if (
-                not isinstance(event, dict)
-                or not isinstance(event.get("e"), str)
-                or not isinstance(event.get("t"), int)
-            ):
+            if not _is_event(event):
                 raise ValueError("not an event")
         except ValueError:
             warnings.append(f"{name}: line {number} is torn or damaged and was dropped")
             continue
         events.append(event)
     return events
+
+
+def _is_event(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("e"), str) and isinstance(value.get("t"), int)
 
 
 def read_events(path: Path, warnings: list[str]) -> list[Event]:
@@ -58,13 +65,15 @@ def read_result(paths: RunPaths, run_hash: str) -> Result | None:
 
 @dataclass
 class RunRecord:
-    """Everything one run left behind. events: by (attempt, rank), each list in file order."""
+    """Everything one run left behind. events: by (attempt, rank), each list in file order; they do not change once
+    a kind has been asked for."""
 
     spec: dict[str, Any]
     result: Result | None
     events: dict[tuple[int, int], list[Event]]
     launcher: list[Event]
     warnings: list[str] = field(default_factory=list)
+    _by_kind: dict[str, list[tuple[int, int, Event]]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def attempts(self) -> list[int]:
@@ -73,7 +82,11 @@ class RunRecord:
 
     def of_kind(self, kind: str) -> list[tuple[int, int, Event]]:
         """Every event of a kind as (attempt, rank, event), by attempt, rank and file order."""
-        return [(a, r, e) for (a, r), events in sorted(self.events.items()) for e in events if e["e"] == kind]
+        if not self._by_kind:
+            for (attempt, rank), events in sorted(self.events.items()):
+                for event in events:
+                    self._by_kind.setdefault(event["e"], []).append((attempt, rank, event))
+        return list(self._by_kind.get(kind, ()))
 
 
 def read_run(paths: RunPaths) -> RunRecord:

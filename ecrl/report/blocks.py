@@ -46,11 +46,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot by its path relative to the document, e.g. plots/ledger.svg."""
+    """A plot by its path relative to the document, e.g. plots/ledger.svg; pdf is empty unless it was asked for."""
 
     path: str
     caption: str
     svg: bytes = b""
+    pdf: bytes = b""
 
 
 Block: TypeAlias = Paragraph | Bullets | Code | Subheading | Table | Figure

@@ -15,6 +15,7 @@ from ecrl.analysis.timeline import NS_PER_S, STATES, Span, Timeline
 # the narrowest bar.
 _PIXEL_SHARE = 1 / 400
 _MAX_RANKS = 8
+_WIDTH_IN, _ABOVE_IN, _BELOW_IN, _BESIDE_IN, _LETTER_IN = 7.2, 0.6, 0.45, 0.8, 0.075
 _ROW_IN, _JOB_HEIGHT, _RANK_HEIGHT = 0.17, 0.85, 0.5
 
 
@@ -25,8 +26,14 @@ def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) 
     longest = max(line.t1 - line.t0 for _, line in lines)
     ranks = [min(int(run.row["nproc"]), _MAX_RANKS) for run, _ in lines]
     rows = sum(1 + count for count in ranks) + len(lines)
-    canvas = Canvas(figsize=(7.2, 1.2 + _ROW_IN * rows), layout="constrained")
+    height = _ABOVE_IN + _ROW_IN * rows + _BELOW_IN
+    canvas = Canvas(figsize=(_WIDTH_IN, height))
     axes = canvas.subplots()
+    # placed by hand: letting matplotlib lay out a dozen timelines costs a second
+    beside = max(_BESIDE_IN, _LETTER_IN * max(len(str(run.row["variant"])) for run, _ in lines) + 0.2)
+    canvas.subplots_adjust(
+        left=beside / _WIDTH_IN, right=1 - 0.1 / _WIDTH_IN, bottom=_BELOW_IN / height, top=1 - _ABOVE_IN / height
+    )
     y, ticks, used = 0.0, {}, set()
     for (run, line), count in zip(lines, ranks, strict=True):
         ticks[y] = str(run.row["variant"])
@@ -38,7 +45,7 @@ def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) 
             used |= _rank(axes, line, rank, y, longest, colors)
         y += 2
     axes.set_yticks(list(ticks), list(ticks.values()))
-    axes.invert_yaxis()
+    axes.set_ylim(y - 1, -1)
     axes.set_xlim(0, longest / NS_PER_S)
     axes.set_xlabel("seconds since the launch")
     axes.grid(axis="y", visible=False)
@@ -46,7 +53,7 @@ def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) 
     handles.append(Line2D([], [], color=ink, marker="x", linestyle="", label="failure"))
     if any(line.persists for _, line in lines):
         handles.append(Line2D([], [], color=colors["drain"], linewidth=2, label="persist in flight"))
-    canvas.legend(handles=handles, loc="outside upper center", ncols=6, fontsize=7)
+    canvas.legend(handles=handles, loc="upper center", ncols=6, fontsize=7)
     return canvas
 
 
@@ -82,8 +89,10 @@ def _blocks(axes: Axes, extents: list[tuple[float, float]], bottom: float, heigh
         for x, width in extents
     ]
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(corners)
-    axes.add_patch(PathPatch(Path([point for box in corners for point in box], codes), facecolor=color, linewidth=0))
-    axes.autoscale_view()
+    shapes = PathPatch(Path([point for box in corners for point in box], codes), facecolor=color, linewidth=0)
+    # as an artist, not a patch: the limits of the axes are set, and adding up those of the shapes takes seconds
+    shapes.set_transform(axes.transData)
+    axes.add_artist(shapes)
 
 
 def _merged(spans: Iterable[Span], pixel: float) -> list[Span]:

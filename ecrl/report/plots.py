@@ -17,6 +17,7 @@ from ecrl.analysis.metrics import RunAnalysis
 from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
 from ecrl.report.blocks import Figure
+from ecrl.report.names import suite_names
 from ecrl.report.plot_timeline import draw_timeline
 
 INK, GRID = "#1f2328", "#c9ced6"
@@ -24,10 +25,10 @@ COLORS = {
     "startup": "#999999",
     "compute": "#0072B2",
     "replay": "#56B4E9",
-    "lost_step": "#5e4fa2",
+    "lost_step": "#8073ac",
     "snapshot_stall": "#F0E442",
     "persist_stall": "#E69F00",
-    "detect": "#a50f15",
+    "detect": "#c1272d",
     "restart": "#D55E00",
     "restore": "#CC79A7",
     "drain": "#009E73",
@@ -40,9 +41,10 @@ MAX_TIMELINES = 12
 MAX_LOSS_PANELS = 12
 MAX_CURVE_POINTS = 300
 MAX_SUITES_IN_A_PLOT = 60
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ecrl",
+    "pdf.fonttype": 42,  # journals refuse Type 3
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
     "font.size": 9.0,
@@ -63,8 +65,8 @@ _STYLE: Any = {
 }
 
 
-def draw(evidence: Evidence) -> dict[str, Figure]:
-    """Every plot that the evidence has data for, by name; `path` is relative to the report."""
+def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
+    """Every plot that the evidence has data for, by name; `path` is relative to the report. pdf: as PDF too."""
     makers: dict[str, tuple[Callable[[Evidence], Canvas | None], str]] = {
         "ratios": (_ratios, _ratios_caption(evidence)),
         "stall_gain": (_stall_gain, "Stall saved against wall-clock saved, per block, of the main comparison"),
@@ -75,17 +77,29 @@ def draw(evidence: Evidence) -> dict[str, Figure]:
         ),
     }
     figures: dict[str, Figure] = {}
-    with matplotlib.rc_context(_STYLE):
+    names = suite_names(evidence.suites)
+    with matplotlib.rc_context(STYLE):
         for name, (make, caption) in makers.items():
             if (canvas := make(evidence)) is not None:
-                figures[name] = Figure(f"plots/{name}.svg", caption, svg(canvas))
+                figures[name] = _figure(name, caption, canvas, pdf)
         for suite_id, seed, runs in _timelines(evidence.runs):
             canvas = draw_timeline(runs, COLORS, INK)
             name = f"timeline-{suite_id}-seed{seed}"
             marks = "the job of every variant, thinner its ranks; marks are at least a pixel wide"
-            caption = f"Timeline of {suite_id}, seed {seed}: {marks}"
-            figures[name] = Figure(f"plots/{name}.svg", caption, svg(canvas))
+            caption = f"Timeline of {names[suite_id]}, seed {seed}: {marks}"
+            figures[name] = _figure(name, caption, canvas, pdf)
     return figures
+
+
+def _figure(name: str, caption: str, canvas: Canvas, pdf: bool) -> Figure:
+    return Figure(f"plots/{name}.svg", caption, svg(canvas), _pdf(canvas) if pdf else b"")
+
+
+def _pdf(canvas: Canvas) -> bytes:
+    """The canvas as PDF with embedded TrueType fonts, without date or program version."""
+    out = io.BytesIO()
+    canvas.savefig(out, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return out.getvalue()
 
 
 def svg(canvas: Canvas) -> bytes:
@@ -102,7 +116,8 @@ def _canvas(width: float, height: float) -> tuple[Canvas, Axes]:
 
 def _ratios_caption(evidence: Evidence) -> str:
     a, b = evidence.headline or ("", "")
-    return f"Goodput ratio {a} / {b} per suite, with 95 % t intervals where a suite has two pairs or more"
+    intervals = "with 95 % t intervals where a suite has two pairs or more; an arrow: the interval goes on"
+    return f"Goodput ratio {a} / {b} per suite, {intervals}"
 
 
 def _ratios(evidence: Evidence) -> Canvas | None:
@@ -113,24 +128,31 @@ def _ratios(evidence: Evidence) -> Canvas | None:
     if c.overall is None:
         return None
     ordered = sorted(c.suites.items(), key=lambda item: (item[1].center, item[0]))[-MAX_SUITES_IN_A_PLOT:]
-    lines = [("mean", c.overall), *ordered]
+    names = suite_names(evidence.suites)
+    lines = [("mean", c.overall), *((names[suite_id], one) for suite_id, one in ordered)]
     canvas, axes = _canvas(7.2, 1.1 + 0.28 * len(lines))
     centers = [one.center for _, one in lines]
     spread = max(max(centers) - min([*centers, 1.0]), 0.01)
-    for y, (_, one) in enumerate(lines):
-        color, marker = ("#D55E00", "D") if y == 0 else ("#0072B2", "o")
-        if one.low is not None and one.high is not None:
-            # an interval from two observations may be endless; the axis follows the points, the caption says so
-            axes.plot([max(one.low, 1e-3), min(one.high, 1e3)], [y, y], color=color, linewidth=1.6)
-        axes.plot([one.center], [y], marker, color=color, markersize=5)
-    axes.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
     bounds = [b for _, one in lines for b in (one.low, one.high) if b is not None and abs(b - 1) < 6 * spread]
     low, high = min([*centers, *bounds, 1.0]), max([*centers, *bounds, 1.0])
     margin = max(0.05 * (high - low), 0.002)
-    axes.set_xlim(low - margin, high + margin)
+    low, high = low - margin, high + margin
+    for y, (_, one) in enumerate(lines):
+        color, marker = ("#D55E00", "D") if y == 0 else ("#0072B2", "o")
+        if one.low is not None and one.high is not None:
+            # an interval from two observations may be endless; the axis follows the points, an arrow says so
+            axes.plot([max(one.low, low), min(one.high, high)], [y, y], color=color, linewidth=1.6)
+            beyond = [
+                (edge, sign) for edge, sign, out in ((low, "<", one.low < low), (high, ">", one.high > high)) if out
+            ]
+            for edge, sign in beyond:
+                axes.plot([edge], [y], sign, color=color, markersize=5, clip_on=False)
+        axes.plot([one.center], [y], marker, color=color, markersize=5)
+    axes.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
+    axes.set_xlim(low, high)
     axes.set_yticks(range(len(lines)), [name for name, _ in lines])
     axes.set_ylim(-0.6, len(lines) - 0.4)
-    axes.set_xlabel(f"goodput {c.a} / goodput {c.b} (right of 1: {c.a} is faster)")
+    canvas.supxlabel(f"goodput {c.a} / goodput {c.b} (right of 1: {c.a} is faster)", fontsize=9, color=INK)
     axes.grid(axis="y", visible=False)
     return canvas
 
@@ -146,9 +168,13 @@ def _stall_gain(evidence: Evidence) -> Canvas | None:
         return None
     canvas, axes = _canvas(5.2, 3.8)
     axes.scatter([x for x, _ in points], [y for _, y in points], color="#0072B2", s=26, zorder=3)
-    low, high = min(min(p) for p in [*points, (0.0, 0.0)]), max(max(p) for p in [*points, (0.0, 0.0)])
-    axes.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--")
-    axes.annotate("all saved stall shows", (high, high), ha="right", va="bottom", fontsize=8)
+    axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.axline((0.0, 0.0), slope=1.0, color=INK, linewidth=0.8, linestyle="--", label="all saved stall shows")
+    for values, limit in (([x for x, _ in points], axes.set_xlim), ([y for _, y in points], axes.set_ylim)):
+        low, high = min([*values, 0.0]), max([*values, 0.0])
+        margin = 0.08 * (high - low) or 0.1
+        limit(low - margin, high + margin)
+    canvas.legend(loc="outside upper right", fontsize=8)
     axes.set_xlabel(f"stall saved, {b} - {a} (s)")
     axes.set_ylabel(f"wall-clock saved, {b} - {a} (s)")
     return canvas
@@ -189,7 +215,7 @@ def _losses(evidence: Evidence) -> Canvas | None:
     for run in evidence.runs:
         if any(loss is not None for loss in run.curve) and run.row["seed"] == evidence.seeds[0]:
             panels.setdefault(run.row["suite_id"], []).append(run)
-    shown = list(panels.items())[:MAX_LOSS_PANELS]
+    shown, names = list(panels.items())[:MAX_LOSS_PANELS], suite_names(evidence.suites)
     if not shown:
         return None
     columns = min(2, len(shown))
@@ -214,8 +240,8 @@ def _losses(evidence: Evidence) -> Canvas | None:
                 label=run.row["variant"],
             )
         for at in sorted({cost.at for run in runs for cost in run.failures if cost.at is not None}):
-            axes.axvline(at, color="#a50f15", linewidth=0.8, linestyle=":")
-        axes.set_title(suite_id, fontsize=8)
+            axes.axvline(at, color=COLORS["restart"], linewidth=1.0, linestyle=":")
+        axes.set_title(names[suite_id], fontsize=8)
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
     handles, labels = grid.flat[0].get_legend_handles_labels()

@@ -10,7 +10,7 @@ from ecrl import plugins
 from ecrl.analysis import tables
 from ecrl.analysis.evidence import Evidence
 from ecrl.errors import EcrlError, unknown_name
-from ecrl.report import analysis_page
+from ecrl.report import analysis_page, tex
 from ecrl.report.blocks import Block, Figure, Section
 from ecrl.report.markdown import markdown
 from ecrl.report.page import Card, page
@@ -18,7 +18,8 @@ from ecrl.report.plots import draw
 from ecrl.report.wording import fixed, number
 from ecrl.storage.atomic import write_atomic
 
-FORMATS = ("md", "html", "csv")
+FORMATS = ("md", "html", "csv", "tex")
+DEFAULT_FORMATS = ("md", "html", "csv")
 
 
 def formats(text: str) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ def sections() -> list[Section]:
     return sorted(members, key=lambda section: section.order)
 
 
-def render(evidence: Evidence, folder: Path, wanted: Collection[str] = FORMATS) -> list[Path]:
+def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_FORMATS) -> list[Path]:
     """Write every wanted document into `folder`; returns what was written.
 
     Raises:
@@ -54,8 +55,8 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = FORMATS) 
         folder.mkdir(parents=True, exist_ok=True)
         if "csv" in wanted:
             written += [_write(folder, name, text) for name, text in _tables(evidence).items()]
-        if {"md", "html"} & set(wanted):
-            figures = draw(evidence)
+        if {"md", "html", "tex"} & set(wanted):
+            figures = draw(evidence, pdf="tex" in wanted)
             written += _plots(folder, figures)
             parts = [(section.title, section.blocks(evidence, figures)) for section in sections()]
             if "md" in wanted:
@@ -66,6 +67,9 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = FORMATS) 
             if "html" in wanted:
                 text = page(_title(evidence), _generated(), _cards(evidence), parts)
                 written.append(_write(folder, f"{evidence.prefix}_report.html", text))
+            if "tex" in wanted:
+                text = tex.document(_title(evidence), _generated(), parts)
+                written.append(_write(folder, f"{evidence.prefix}_tables.tex", text))
     except OSError as error:
         raise EcrlError(
             f"{folder}: the report cannot be written: {error.strerror or error}.\nName another folder with --out."
@@ -95,11 +99,13 @@ def _plots(folder: Path, figures: dict[str, Figure]) -> list[Path]:
     written = []
     for figure in figures.values():
         path = folder / figure.path
-        write_atomic(path, figure.svg)
-        written.append(path)
-    ours = re.compile(r"(ratios|stall_gain|ledger|losses|timeline-.+)\.svg")
-    for stale in set(plots.glob("*.svg")) - set(written):
-        if ours.fullmatch(stale.name):
+        for place, content in ((path, figure.svg), (path.with_suffix(".pdf"), figure.pdf)):
+            if content:
+                write_atomic(place, content)
+                written.append(place)
+    ours = re.compile(r"(ratios|stall_gain|ledger|losses|timeline-.+)\.(svg|pdf)")
+    for stale in set(plots.glob("*.*")) - set(written):  # a PDF of a plot that still is one stays
+        if ours.fullmatch(stale.name) and stale.with_suffix(".svg") not in written:
             stale.unlink()
     return written
 

@@ -1,20 +1,28 @@
 """Artifact index: every file that the report rests on, relative to it."""
 
+import posixpath
+
 from ecrl.analysis.evidence import Evidence
 from ecrl.report.blocks import Block, Figures, Section, Table
 
 
 def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
-    prefix = evidence.prefix
-    rows = [(f"`{prefix}_analysis.md`", "every number behind this report")]
+    name = evidence.prefix
+    rows = [(f"`{name}_analysis.md`", "every number behind this report")]
     if evidence.source == "campaign":
         rows += [
-            (f"`{prefix}_matrix.toml`", "the frozen matrix"),
-            (f"`{prefix}_manifest.csv`", "one row a suite, with status"),
-            (f"`{prefix}_runs.csv`", "one row a run, every metric and ledger bucket"),
-            (f"`{prefix}_summary.csv`", "one row per suite and variant"),
-            (f"`{prefix}_detailed_table.csv`", "one row a suite, blocking against overlapped"),
-            ("`suites/<suite_id>/<variant>/seed<seed>/`", "run.json, events, result.json and logs of every run"),
+            (f"`{name}_runs.csv`", "one row a run, every metric and ledger bucket"),
+            (f"`{name}_summary.csv`", "one row per suite and variant"),
+            (f"`{name}_detailed_table.csv`", "one row a suite, blocking against overlapped"),
+        ]
+    for prefix, home in evidence.folders.items():
+        rows += [
+            (f"`{posixpath.normpath(f'{home}/{file}')}`", what)
+            for file, what in (
+                (f"{prefix}_matrix.toml", "the frozen matrix"),
+                (f"{prefix}_manifest.csv", "one row a suite, with status"),
+                ("suites/<suite_id>/<variant>/seed<seed>", "run.json, events, result.json and logs of every run"),
+            )
         ]
     rows += [(f"`{figure.path}`", figure.caption) for figure in figures.values()]
     return [Table(("file", "what it holds"), tuple(rows), frozenset({"file", "what it holds"}))]

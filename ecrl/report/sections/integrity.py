@@ -1,10 +1,13 @@
 """Integrity and recovery correctness: which runs can be believed, and whether recovery gave back what was lost."""
 
-from ecrl.analysis.compare import clopper_pearson
+import itertools
+
+from ecrl.analysis.compare import clopper_pearson, wilson
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.metrics import REFERENCE, residual_allowed_s
+from ecrl.analysis.rates import compare_recovery
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.wording import UNKNOWN, count, fixed, listed, share
+from ecrl.report.wording import UNKNOWN, count, fixed, listed, p_value, share
 
 GATES = {
     "c1": "C1 finished, failures = restarts = planned",
@@ -75,8 +78,11 @@ def _recovery(evidence: Evidence) -> list[Block]:
         low, high = clopper_pearson(good, len(struck))
         sentences.append(
             f"**{variant}** recovered correctly in {good} of {count(len(struck), 'run')} with failures"
-            f" (95 % interval of the rate: {share(low)} to {share(high)}, Clopper-Pearson)."
+            f" (95 % interval of the rate: {share(low)} to {share(high)}, Clopper-Pearson [Wilson:"
+            f" {share(wilson(good, len(struck))[0])} to {share(wilson(good, len(struck))[1])}])."
         )
+    engines = [v for v in evidence.variants if v != REFERENCE]
+    sentences += [text for a, b in itertools.combinations(engines, 2) if (text := _rates(evidence, a, b)) is not None]
     fired = sum(row["failures_fired"] or 0 for row in evidence.rows)
     if fired:
         restarts = sum(row["restarts"] or 0 for row in evidence.rows)
@@ -84,12 +90,26 @@ def _recovery(evidence: Evidence) -> list[Block]:
     return [Bullets(tuple(sentences))] if sentences else []
 
 
+def _rates(evidence: Evidence, a: str, b: str) -> str | None:
+    """Recovery of two engines against each other, said only where they differ: else the rates above say it."""
+    found = compare_recovery(evidence.rows, a, b)
+    if found is None or found.correct_a * found.runs_b == found.correct_b * found.runs_a:
+        return None
+    text = (
+        f"Recovery of {a} ({found.correct_a} of {found.runs_a}) against {b} ({found.correct_b} of {found.runs_b}),"
+        f" failed runs counted: exact {found.test} p = {p_value(found.p)}"
+    )
+    if found.discordant is not None:
+        text += f" ({found.discordant[0]} blocks in which {a} alone recovered, {found.discordant[1]} {b} alone)"
+    return f"{text}."
+
+
 def _reasons(evidence: Evidence) -> list[str]:
     found = []
     for run in evidence.runs:
         if run.row["outcome"] != "completed":
             log = run.facts.get("log")
-            where = f" Log: `suites/{run.name}/{log}`." if log and not str(log).startswith("/") else ""
+            where = f" Log: `{evidence.folder_of(run)}/{log}`." if log and not str(log).startswith("/") else ""
             reason = str(run.facts.get("reason", "")).rstrip(".") or "no reason recorded"
             found.append(f"`{run.name}` is {run.row['outcome']}: {reason}.{where}")
     if not evidence.runs:

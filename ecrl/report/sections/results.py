@@ -5,7 +5,7 @@ from ecrl.analysis.evidence import GOODPUT, Evidence
 from ecrl.analysis.metrics import REFERENCE, Row
 from ecrl.analysis.tables import failure_text, geometric_mean, mean, summary_rows
 from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.wording import UNKNOWN, basis, count, effect, fixed, number, p_value, percent
+from ecrl.report.wording import UNKNOWN, basis, count, effect, fixed, interval, number, p_value, percent
 
 _FACTORS = {"dataset": "By dataset", "model": "By model", "failure_label": "By failure schedule"}
 _MEASURES: tuple[tuple[str, str, Kind], ...] = (
@@ -33,6 +33,7 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         blocks += [Subheading("Ranking of suites"), _ranking(evidence, c)]
         for factor, title in _FACTORS.items():
             blocks += [Subheading(title), *_breakdown(evidence, c, factor)]
+    blocks += _noise(evidence)
     blocks += _divergence(evidence)
     if "losses" in figures:
         blocks.append(figures["losses"])
@@ -93,11 +94,12 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
             c if metric == GOODPUT else evidence.compare(c.a, c.b, metric, "ratio" if kind == "ratio" else "difference")
         )
         if one.overall is not None:
-            rows.append((title, effect(one.overall), basis(one), p_value(one.p_value)))
+            rows.append((title, effect(one.overall), interval(*one.bca), basis(one), p_value(one.p_value)))
     sign = f"{c.a} / {c.b} for ratios, {c.a} - {c.b} for differences"
     unit = "suite means" if c.unit == "suites" else "blocks"
     text = f"Paired per block ({sign}); 95 % t intervals over {unit}; p from the exact sign-flip test, unadjusted."
-    headers = ("measure", "mean [95 % CI]", "basis", "p")
+    text += " BCa: the bootstrap interval, a check on the t interval that decides nothing."
+    headers = ("measure", "mean [95 % CI]", "BCa", "basis", "p")
     blocks: list[Block] = [Paragraph(text), Table(headers, tuple(rows), frozenset({"measure", "basis"}))]
     if c.missing:
         names = "; ".join(
@@ -155,6 +157,29 @@ def _breakdown(evidence: Evidence, c: Comparison, factor: str) -> list[Block]:
 
 def _above(c: Comparison) -> str:
     return f"{c.suites_above} of {c.n_suites}"
+
+
+def _noise(evidence: Evidence) -> list[Block]:
+    """A/A: what two equal runs differ by."""
+    floor = evidence.noise
+    if floor is None:
+        return []
+    c = floor.comparison
+    ends = [run.row["d_end"] for run in evidence.again if run.row["d_end"] is not None]
+    same = [run.row["c6"] for run in evidence.again if run.row["c6"] in ("pass", "fail")]
+    text = (
+        f"The reference ran twice in {count(len(c.pairs), 'block')}: goodput again / first = {effect(c.overall)}"
+        f" (p = {p_value(c.p_value)}), SD {floor.ratio_sd * 100:.2f} %. An effect no larger than that is noise."
+    )
+    if c.overall is not None and c.overall.low is not None and c.overall.high is not None:
+        fair = c.overall.low <= 1 <= c.overall.high
+        text += (
+            "" if fair else " **The interval excludes 1: equal runs are told apart, so intervals here are too short.**"
+        )
+    if same:
+        text += f" {same.count('pass')} of {len(same)} ended with the same state"
+        text += f", losses at most {number(max(ends))} apart at the end." if ends else "."
+    return [Subheading("Noise (A/A)"), Paragraph(text)]
 
 
 def _divergence(evidence: Evidence) -> list[Block]:

@@ -3,6 +3,7 @@
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.tables import failure_text
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
+from ecrl.report.names import suite_names
 from ecrl.report.wording import UNKNOWN, count, listed
 
 _MACHINE = ("host", "cpu", "cores", "memory_bytes", "kernel", "python", "torch", "ecrl")
@@ -20,10 +21,11 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         f"{', ' + known[0] if known else ''}: {done:,} of {count(len(rows), 'run')} completed."
     )
     blocks: list[Block] = [Paragraph(text), Bullets(tuple(_facts(evidence)))]
-    headers = ("suite", "dataset", "model", "failures", "every", "in flight", "ranks", "steps", "status")
+    headers = ("suite", "dataset", "model", "failures", "every", "in flight", "ranks", "steps", "status", "id")
+    names = suite_names(suites)
     table = tuple(
         (
-            suite_id,
+            names[suite_id],
             row["dataset"],
             row["model"],
             failure_text(row["failure_label"], row["failure_steps"] or ""),
@@ -32,10 +34,11 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
                 for c in ("checkpoint_every", "max_inflight", "nproc", "steps")
             ),
             evidence.statuses.get(suite_id, UNKNOWN),
+            f"`{suite_id}`",
         )
         for suite_id, row in suites.items()
     )
-    blocks.append(Table(headers, table, frozenset({"suite", "dataset", "model", "failures", "status"})))
+    blocks.append(Table(headers, table, frozenset({"suite", "dataset", "model", "failures", "status", "id"})))
     return blocks
 
 
@@ -43,6 +46,10 @@ def _facts(evidence: Evidence) -> list[str]:
     facts = []
     if evidence.source == "table":
         facts.append(f"Source: a detailed table with the columns {', '.join(f'`{c}`' for c in evidence.columns)}.")
+    if len(evidence.folders) > 1:
+        facts.append(f"Pooled: the campaigns {listed(evidence.folders)}. Blocks that two of them hold count once.")
+    if evidence.mixed:
+        facts.append(f"**Mixed**: these campaigns differ, and were pooled all the same. {'; '.join(evidence.mixed)}.")
     if evidence.train:
         names = ("optimizer", "batch_size", "lr", "schedule", "deterministic", "threads", "nproc")
         facts.append("Training: " + ", ".join(f"{n} {evidence.train[n]}" for n in names if n in evidence.train) + ".")

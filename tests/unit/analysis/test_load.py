@@ -1,8 +1,10 @@
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from ecrl.analysis.evidence import Evidence, of_campaign
 from ecrl.analysis.load import campaign as load_campaign
@@ -16,7 +18,7 @@ from tests.unit.analysis.campaign_builder import MS, campaign
 
 
 def evidence(paths: CampaignPaths) -> Evidence:
-    return of_campaign(load_campaign(paths), "results/exp/exp_matrix.toml")
+    return of_campaign(load_campaign(paths))
 
 
 def only(suite: str, variant: str, seed: int = 1) -> object:
@@ -166,7 +168,7 @@ def test_one_seed_vetoes_and_the_next_runs_name_the_seeds_to_add(tmp_path: Path)
     assert found.claims[0].verdict == "INCONCLUSIVE"
     commands = [one.command for one in found.next_runs]
     matrix = "results/exp/exp_matrix.toml"
-    assert f"ecrl matrix run --prefix exp-seeds {matrix} --seeds 1337,1338,1339" in commands
+    assert f"ecrl matrix run --prefix exp-3seeds {matrix} --seeds 1337,1338,1339" in commands
     assert f"ecrl matrix run --prefix exp-intervals {matrix} --checkpoint-every 2,4,8" in commands
 
 
@@ -260,3 +262,13 @@ def test_a_loss_that_is_not_finite_fails_c5_and_leaves_no_number_in_a_table(tmp_
     rows = [run.row for run in loaded.runs]
     assert {row["c5"] for row in rows if row["variant"] == "blocking"} == {"fail"}
     assert "nan" not in runs_csv(rows) + summary_csv(rows)
+
+
+def test_a_campaign_narrowed_by_a_flag_keeps_its_claims_and_can_be_reported(tmp_path: Path) -> None:
+    paths = campaign(tmp_path, seeds=[1])
+    frozen = tomllib.loads(paths.matrix.read_text())
+    frozen["matrix"]["variants"] = ["reference", "blocking"]
+    paths.matrix.write_text(tomli_w.dumps(frozen))
+    found = evidence(paths)
+    assert [judged.verdict for judged in found.claims] == ["INCONCLUSIVE"]
+    assert found.variants == ("reference", "blocking")

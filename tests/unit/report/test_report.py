@@ -20,7 +20,9 @@ from ecrl.errors import EcrlError
 from ecrl.records.paths import CampaignPaths
 from ecrl.report.blocks import Table
 from ecrl.report.markdown import markdown
+from ecrl.report.names import suite_names
 from ecrl.report.render import formats, render, sections
+from ecrl.report.tex import escaped
 from ecrl.report.wording import fixed, interval, number, p_value, percent
 from tests.unit.analysis.campaign_builder import campaign
 from tests.unit.analysis.test_foreign import ROWS, table
@@ -38,7 +40,7 @@ def _fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evidence(paths: CampaignPaths) -> Evidence:
-    return of_campaign(load_campaign(paths), "results/exp/exp_matrix.toml")
+    return of_campaign(load_campaign(paths))
 
 
 def report_of(found: Evidence, folder: Path) -> str:
@@ -331,6 +333,84 @@ def test_importing_the_command_loads_no_pandas_scipy_or_matplotlib() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_several_prefixes_are_pooled_into_a_report_of_their_own(call: Call, tmp_path: Path) -> None:
+    campaign(tmp_path, "a", seeds=[1])
+    campaign(tmp_path, "b", seeds=[2])
+    arguments = ("--prefix", "a", "--prefix", "b", "--results", str(tmp_path), "--format", "md")
+    code, out, _ = call(*arguments)
+    assert code == 0
+    text = (tmp_path / "a+b" / "a+b_report.md").read_text()
+    assert str(tmp_path / "a+b" / "a+b_report.md") in out.splitlines()
+    assert "Pooled: the campaigns a and b" in text
+    assert "| `../b/b_matrix.toml`" in text
+    assert "**Mixed**" not in text
+
+
+def test_campaigns_that_differ_are_pooled_only_when_told_and_the_report_says_so(call: Call, tmp_path: Path) -> None:
+    campaign(tmp_path, "a", seeds=[1])
+    campaign(tmp_path, "b", seeds=[2], claims="")
+    arguments = ("--prefix", "a", "--prefix", "b", "--results", str(tmp_path), "--format", "md")
+    code, _, message = call(*arguments)
+    assert code == 2
+    assert "claims: a has overlapping pays" in message
+    assert call(*arguments, "--mix")[0] == 0
+    assert "**Mixed**: these campaigns differ" in (tmp_path / "a+b" / "a+b_report.md").read_text()
+
+
+def test_commands_to_type_fit_the_folder_that_the_user_is_in(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign(tmp_path / "runs", seeds=[1], claims="")
+    monkeypatch.chdir(tmp_path)
+    assert call("--prefix", "exp", "--results", str(tmp_path / "runs"), "--format", "md")[0] == 0
+    text = (tmp_path / "runs" / "exp" / "exp_report.md").read_text()
+    assert "ecrl matrix run --prefix exp-2seeds runs/exp/exp_matrix.toml --seeds 1,2 --results runs" in text
+    assert str(tmp_path) not in text
+
+
+def test_a_report_written_elsewhere_points_to_the_runs(call: Call, tmp_path: Path) -> None:
+    campaign(tmp_path / "runs", seeds=[1])
+    assert call("--prefix", "exp", "--results", str(tmp_path / "runs"), "--out", str(tmp_path / "x"))[0] == 0
+    assert "| `../runs/exp/exp_matrix.toml`" in (tmp_path / "x" / "exp_report.md").read_text()
+
+
+def test_tex_holds_every_table_and_a_pdf_for_every_figure(whole: Evidence, tmp_path: Path) -> None:
+    written = render(whole, tmp_path, ["tex"])
+    assert render(whole, tmp_path / "b", ["tex"])
+    text = (tmp_path / "exp_tables.tex").read_text()
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\begin{tabular}") > 10
+    assert len(re.findall(r"\\label{([^}]*)}", text)) == len(set(re.findall(r"\\label{([^}]*)}", text)))
+    figures = re.findall(r"\\includegraphics\[width=\\linewidth\]{([^}]*)}", text)
+    assert len(figures) == 6
+    for figure in figures:
+        assert (tmp_path / figure).read_bytes().startswith(b"%PDF")
+        assert (tmp_path / figure).read_bytes() == (tmp_path / "b" / figure).read_bytes()
+        assert tmp_path / figure in written
+    assert not re.search(r"(?<!\\)[%&#_](?![^\n]*\.pdf)", re.sub(r"^%.*$|\\label.*| & ", "", text, flags=re.M))
+
+
+def test_tex_escapes_what_latex_would_read() -> None:
+    assert escaped("a_b & 5 % **x** `y_z` {[1]} – ~") == (
+        r"a\_b \& 5 \% \textbf{x} \texttt{y\_z} \{{[}1]\} -- \textasciitilde{}"
+    )
+
+
+def test_suites_are_called_by_what_tells_them_apart() -> None:
+    base = {"dataset": "d", "model": "m", "failure_label": "base", "checkpoint_every": 50, "max_inflight": 4}
+    rows = {"x-11111111": base, "y-22222222": base | {"model": "n"}, "z-33333333": base | {"checkpoint_every": 100}}
+    assert suite_names(rows) == {
+        "x-11111111": "m, every 50", "y-22222222": "n, every 50", "z-33333333": "m, every 100",
+    }  # fmt: skip
+    assert suite_names({"x-11111111": base}) == {"x-11111111": "d, m, base"}
+    assert suite_names({"x-11111111": base, "x-22222222": base})["x-22222222"] == "d, m, base, 22222222"
+    assert suite_names({}) == {}
+
+
+def test_the_report_holds_predicted_against_measured_goodput(whole: Evidence) -> None:
+    text = prose(whole)
+    assert text.index("## Predicted against measured goodput") > text.index("### Failures")
 
 
 def test_formats_are_read_from_one_word_each() -> None:

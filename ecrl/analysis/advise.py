@@ -1,0 +1,105 @@
+"""Interval advice: measured costs and an MTBF -> how often to checkpoint, and the goodput to expect (metrics.md 5)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ecrl.analysis import interval
+from ecrl.analysis.engine_costs import EngineCosts, engine_costs
+from ecrl.analysis.metrics import RunAnalysis
+from ecrl.analysis.tables import mean
+from ecrl.errors import EcrlError
+
+CURVE_DOUBLINGS = 5  # either side of the best interval
+CURVE_POINTS_A_DOUBLING = 8
+# First-order theory: above this share of the MTBF a restart and its lost work are no longer small beside it.
+FIRST_ORDER_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do with one engine on one workload at one MTBF. Seconds of compute between checkpoints unless named
+    otherwise; every, band and floor_steps are steps. overhead: the share lost to checkpoints at the optimum,
+    sqrt(2 s / M), lost work included. curve: (steps, ETTR)."""
+
+    costs: EngineCosts
+    mtbf_s: float
+    restart_s: float
+    young_s: float
+    daly_s: float
+    availability_s: float
+    floor_s: float
+    floor_steps: int
+    every: int
+    band: tuple[int, int]
+    ettr: float
+    goodput_steps_per_s: float
+    overhead: float
+    curve: tuple[tuple[int, float], ...]
+    notes: tuple[str, ...]
+
+    def ettr_at(self, every: int) -> float:
+        """Expected ETTR at another interval (steps)."""
+        c = self.costs
+        return interval.ettr(every * c.step_s, c.cost_s, c.persist_s, self.mtbf_s, self.restart_s)
+
+
+def advise(
+    runs: Iterable[RunAnalysis], mtbf_s: float, *, nodes: int | None = None, restart_s: float | None = None
+) -> list[Advice]:
+    """Advice for every workload and engine, the best engine of a workload first.
+
+    mtbf_s: of the whole job, or of one node where `nodes` is given: independent nodes in series fail at the sum of
+    their rates, M(N) = M(1)/N. restart_s: stands in for the measured detect + restart + restore.
+
+    Raises:
+        EcrlError: no completed run took a checkpoint, or no failure struck and restart_s is not given.
+    """
+    found = engine_costs(runs)
+    if not found:
+        raise EcrlError(
+            "Found no completed run that took a checkpoint, expected at least one with its time ledger.\n"
+            "Type `ecrl matrix resume --prefix P` to finish the campaign first."
+        )
+    known = mean([costs.restart_s for costs in found])
+    if known is None and restart_s is None:
+        raise EcrlError(
+            "No failure struck in these runs, so the time of a restart is not measured.\n"
+            "Give it: --restart 30s (detect + restart + restore), or run a matrix with [failures]."
+        )
+    job_s = mtbf_s / (nodes or 1)
+    advice = [_advice(costs, job_s, restart_s, known) for costs in found]
+    order = {costs.workload: place for place, costs in reversed(list(enumerate(found)))}
+    return sorted(advice, key=lambda a: (order[a.costs.workload], -a.ettr / a.costs.step_s))
+
+
+def _advice(costs: EngineCosts, mtbf_s: float, given_s: float | None, elsewhere_s: float | None) -> Advice:
+    notes = list(costs.notes)
+    restart_s = costs.restart_s if given_s is None else given_s
+    if restart_s is None:
+        assert elsewhere_s is not None
+        restart_s = elsewhere_s
+        notes.append("no failure struck this engine: the restart is the mean of the others")
+    s, p, t = costs.cost_s, costs.persist_s, costs.step_s
+    young_s = interval.young_s(s, mtbf_s)
+    floor_s = interval.floor_s(costs.persist_alone_s, p, costs.workload.max_inflight, shared_disk=True)
+    floor_steps = interval.steps(0.0, floor_s, t)
+    every = interval.steps(young_s, floor_s, t)
+    ettr = interval.ettr(every * t, s, p, mtbf_s, restart_s)
+    lost = (restart_s + every * t / 2 + p) / mtbf_s
+    if lost >= 1:
+        notes.append("a failure costs more than the MTBF: no progress is to be expected")
+    elif lost > FIRST_ORDER_SHARE:
+        notes.append(f"a failure costs {lost:.0%} of the MTBF: first-order theory is optimistic here")
+    found = Advice(
+        costs, mtbf_s, restart_s, young_s, interval.daly_s(s, mtbf_s),
+        interval.availability_s(s, mtbf_s, restart_s), floor_s, floor_steps, every,
+        interval.flat_band(every, floor_steps, t, s, p, mtbf_s, restart_s), ettr, ettr / t,
+        interval.young_s(s, mtbf_s) / mtbf_s, (), tuple(notes),
+    )  # fmt: skip
+    return replace(found, curve=_curve(found))
+
+
+def _curve(advice: Advice) -> tuple[tuple[int, float], ...]:
+    last = CURVE_DOUBLINGS * CURVE_POINTS_A_DOUBLING
+    around = {round(advice.every * 2 ** (i / CURVE_POINTS_A_DOUBLING)) for i in range(-last, last + 1)}
+    return tuple((every, advice.ettr_at(every)) for every in sorted(around) if every >= 1)

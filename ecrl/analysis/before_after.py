@@ -1,0 +1,86 @@
+"""Two campaigns side by side: the same suite and seed before and after a change (issue 5, item 7)."""
+
+from collections.abc import Mapping, Sequence
+
+from ecrl.analysis.compare import BlockKey, Comparison, Kind, compare
+from ecrl.analysis.load import Campaign
+from ecrl.analysis.metrics import Row
+from ecrl.errors import EcrlError, unknown_name
+from ecrl.records.schema import CLAIM_METRICS
+
+# Metrics that are never 0 in a completed run, so that their change is a ratio.
+RATIOS = frozenset({"goodput_steps_per_s", "ettr", "ettr_ref", "wall_s", "final_loss", "startup_s", "compute_s"})
+
+
+def kind_of(metric: str) -> Kind:
+    """How a change of the metric is told.
+
+    Raises:
+        EcrlError: no such metric.
+    """
+    if metric not in CLAIM_METRICS:
+        raise EcrlError(f"--metric: {unknown_name('metric', metric, CLAIM_METRICS)}")
+    return "ratio" if metric in RATIOS else "difference"
+
+
+def before_after(before: Campaign, after: Campaign, metric: str) -> dict[str, Comparison]:
+    """`metric` of `after` against `before` for every variant that both have, paired by suite and seed.
+
+    Raises:
+        EcrlError: no such metric, or the two share no variant or suite.
+    """
+    kind = kind_of(metric)
+    renamed = matching(before, after)
+    variants = [v for v in before.matrix.matrix.variants if v in after.matrix.matrix.variants]
+    if not variants or not renamed:
+        what = "suite" if variants else "variant"
+        raise EcrlError(
+            f"{before.prefix} and {after.prefix} have no {what} in common: nothing can be compared.\n"
+            "A suite is the same where data set, model, failures, interval and checkpoints in flight are."
+        )
+    dropped = _dropped(before, after, renamed)
+    return {
+        variant: compare(_rows(before, after, renamed, variant), after.prefix, before.prefix, metric, kind, dropped)
+        for variant in variants
+    }
+
+
+def matching(before: Campaign, after: Campaign) -> dict[str, str]:
+    """Suites of `after` that `before` has: id there -> id here. Where settings differ the ids do, and a suite is
+    known by the readable part of its id, as long as it is the only one of that name on both sides."""
+    ours, theirs = ({suite.suite_id for suite in found.suites} for found in (before, after))
+    found = {suite_id: suite_id for suite_id in ours & theirs}
+    names = {_stem(suite_id): suite_id for suite_id in ours - theirs}
+    rest = sorted(theirs - ours)
+    stems = [_stem(suite_id) for suite_id in rest]
+    unique = len(names) == len(ours - theirs)
+    found |= {i: names[s] for i, s in zip(rest, stems, strict=True) if unique and s in names and stems.count(s) == 1}
+    return found
+
+
+def _stem(suite_id: str) -> str:
+    return suite_id.rpartition("-")[0]
+
+
+def _rows(before: Campaign, after: Campaign, renamed: Mapping[str, str], variant: str) -> Sequence[Row]:
+    """Rows of one variant of both campaigns, each called a variant of its own."""
+    shared = set(renamed.values())
+    ours = [
+        run.row | {"variant": before.prefix}
+        for run in before.runs
+        if run.row["variant"] == variant and run.row["suite_id"] in shared
+    ]
+    theirs = [
+        run.row | {"variant": after.prefix, "suite_id": renamed[run.row["suite_id"]]}
+        for run in after.runs
+        if run.row["variant"] == variant and run.row["suite_id"] in renamed
+    ]
+    return [*ours, *theirs]
+
+
+def _dropped(before: Campaign, after: Campaign, renamed: Mapping[str, str]) -> dict[BlockKey, str]:
+    found = {key: f"in {before.prefix}, {reason}" for key, reason in before.dropped.items()}
+    for (suite_id, seed), reason in after.dropped.items():
+        if suite_id in renamed:
+            found[renamed[suite_id], seed] = f"in {after.prefix}, {reason}"
+    return found

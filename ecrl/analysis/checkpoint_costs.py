@@ -1,0 +1,50 @@
+"""What a run's checkpoints cost: time that blocked the job, and how long each took to be durable (metrics.md 5)."""
+
+from dataclasses import dataclass
+
+from ecrl.analysis.timeline import NS_PER_S, Timeline
+from ecrl.records.reader import RunRecord
+
+
+@dataclass(frozen=True)
+class CheckpointCosts:
+    """Of one run, all attempts together.
+
+    visits: checkpoints asked for. stall_s: seconds the job was blocked by them, without backpressure_s: waiting for
+    a free slot, which an interval above the floor does not do. latencies_s: from the last rank's release until
+    committed, for each committed checkpoint; alone_s: those during which no other one was in flight.
+    """
+
+    visits: int
+    stall_s: float
+    backpressure_s: float
+    latencies_s: tuple[float, ...]
+    alone_s: tuple[float, ...]
+
+
+def checkpoint_costs(record: RunRecord, line: Timeline) -> CheckpointCosts:
+    """The costs of a run's checkpoints; all zero where it asked for none."""
+    released: dict[tuple[int, int], int] = {}
+    for attempt, _, event in record.of_kind("save"):
+        key = attempt, event["s"]
+        released[key] = max(released.get(key, 0), event["t"])
+    committed = {(attempt, event["s"]): event["t"] for attempt, _, event in record.of_kind("committed")}
+    flights = [
+        (attempt, begin, max(begin, committed[attempt, step]))
+        for (attempt, step), begin in released.items()
+        if (attempt, step) in committed
+    ]
+    ledger = line.ledger_s()
+    backpressure_s = line.seconds_in(["backpressure"], line.t0, line.t1)
+    return CheckpointCosts(
+        len(released),
+        ledger["snapshot_stall"] + ledger["persist_stall"] - backpressure_s,
+        backpressure_s,
+        tuple((end - begin) / NS_PER_S for _, begin, end in flights),
+        tuple((end - begin) / NS_PER_S for attempt, begin, end in flights if _alone(attempt, begin, end, flights)),
+    )
+
+
+def _alone(attempt: int, begin: int, end: int, flights: list[tuple[int, int, int]]) -> bool:
+    """Whether no other checkpoint of the attempt was in flight in between."""
+    return sum(a == attempt and b <= end and begin <= e for a, b, e in flights) == 1

@@ -1,0 +1,122 @@
+"""Measured inputs of the interval theory: what one checkpoint and one failure cost an engine on one workload."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ecrl.analysis.metrics import REFERENCE, RunAnalysis
+from ecrl.analysis.tables import mean
+
+BACKPRESSURE_SHARE = 0.01  # of the stall; below it is the time of asking for a slot that is free
+
+
+class Workload(NamedTuple):
+    """What decides the size of a step and of a checkpoint."""
+
+    dataset: str
+    model: str
+    nproc: int
+    max_inflight: int
+
+    @property
+    def name(self) -> str:
+        """'cifar10, resnet18, 2 ranks, 4 in flight'."""
+        ranks = f"{self.nproc} rank{'' if self.nproc == 1 else 's'}"
+        return f"{self.dataset}, {self.model}, {ranks}, {self.max_inflight} in flight"
+
+
+@dataclass(frozen=True)
+class EngineCosts:
+    """Means over an engine's completed runs of a workload, in the symbols of `interval`.
+
+    stall_s, interference_s: per checkpoint (interference None without a reference; it may be noise around 0).
+    persist_s: p; persist_alone_s: the median of checkpoints that no other overlapped, else the shortest of all.
+    restart_s: R, None where no failure struck. fixed_s: startup + shutdown of a run. intervals: in steps, as measured.
+    """
+
+    workload: Workload
+    engine: str
+    runs: int
+    checkpoints: int
+    failures: int
+    step_s: float
+    stall_s: float
+    interference_s: float | None
+    persist_s: float
+    persist_alone_s: float
+    restart_s: float | None
+    fixed_s: float
+    intervals: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def cost_s(self) -> float:
+        """s: stall plus interference; an interference below 0 is noise and counts as none."""
+        return self.stall_s + max(0.0, self.interference_s or 0.0)
+
+
+def workload(run: RunAnalysis) -> Workload:
+    """The workload of a run."""
+    row = run.row
+    return Workload(row["dataset"], row["model"], row["nproc"], row["max_inflight"])
+
+
+def engine_costs(runs: Iterable[RunAnalysis]) -> list[EngineCosts]:
+    """One entry for every workload and engine with a completed run that took a checkpoint, in order of appearance."""
+    groups: dict[Workload, dict[str, list[RunAnalysis]]] = {}
+    for run in runs:
+        if run.row["outcome"] == "completed" and run.row["correct"] is not False and run.checkpoints is not None:
+            groups.setdefault(workload(run), {}).setdefault(run.row["variant"], []).append(run)
+    return [
+        _costs(place, engine, own, variants.get(REFERENCE, []))
+        for place, variants in groups.items()
+        for engine, own in variants.items()
+        if engine != REFERENCE and any(run.checkpoints and run.checkpoints.visits for run in own)
+    ]
+
+
+def _costs(place: Workload, engine: str, own: list[RunAnalysis], references: list[RunAnalysis]) -> EngineCosts:
+    notes = []
+    own = [run for run in own if run.checkpoints is not None and run.checkpoints.visits]
+    found = [run.checkpoints for run in own if run.checkpoints is not None]
+    visits = sum(costs.visits for costs in found)
+    latencies = [latency for costs in found for latency in costs.latencies_s]
+    alone = [latency for costs in found for latency in costs.alone_s]
+    if not latencies:
+        notes.append("no checkpoint was seen to become durable: its latency counts as 0")
+    elif not alone:
+        notes.append("every checkpoint overlapped another: the floor is the shortest latency seen")
+    slow = [(run.row["interference_s"], run.checkpoints.visits) for run in own if run.checkpoints is not None]
+    interference = None if any(s is None for s, _ in slow) else sum(s for s, _ in slow) / visits
+    if interference is None:
+        notes.append("interference is unknown without a reference run: the cost is the stall alone")
+    waits = sum(costs.backpressure_s for costs in found)
+    if waits > BACKPRESSURE_SHARE * sum(costs.stall_s for costs in found):
+        notes.append(f"{waits:.2f} s of waiting for a free slot are left out: above the floor nobody waits")
+    steps = _step_s(references or own)
+    if not references:
+        notes.append("the step time is the engine's own: there is no reference run")
+    failed = [c.seconds["detect"] + c.seconds["restart"] + c.seconds["restore"] for run in own for c in run.failures]
+    return EngineCosts(
+        place,
+        engine,
+        len(own),
+        visits,
+        len(failed),
+        steps,
+        sum(costs.stall_s for costs in found) / visits,
+        interference,
+        mean(latencies) or 0.0,
+        statistics.median(alone) if alone else min(latencies, default=0.0),
+        mean(failed),
+        mean([run.row["startup_s"] + run.row["shutdown_s"] for run in references or own]) or 0.0,
+        tuple(sorted({run.row["checkpoint_every"] for run in own})),
+        tuple(notes),
+    )
+
+
+def _step_s(runs: Sequence[RunAnalysis]) -> float:
+    known = mean([run.facts["tref_s"] for run in runs])
+    assert known, "a completed run with a ledger has steps"
+    return known

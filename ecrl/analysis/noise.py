@@ -1,0 +1,33 @@
+"""A/A: the reference run twice. What two equal runs differ by is noise, and an effect must exceed it (metrics.md 4)."""
+
+import math
+from dataclasses import dataclass
+
+from ecrl.analysis.compare import Comparison, Kind, compare
+from ecrl.analysis.load import AGAIN, Campaign
+from ecrl.analysis.metrics import REFERENCE
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The second reference against the first. sd: root mean square of d (the true mean is 0, so that one pair tells
+    something already), on the scale of d: the logarithm for a ratio."""
+
+    comparison: Comparison
+    sd: float
+
+    @property
+    def ratio_sd(self) -> float:
+        """The SD of a ratio as a share: 0.02 for 2 %."""
+        return math.expm1(self.sd)
+
+
+def noise(campaign: Campaign, metric: str = "goodput_steps_per_s", kind: Kind = "ratio") -> Noise | None:
+    """The noise of a metric, None where no reference was run twice."""
+    rows = [run.row for run in (*campaign.runs, *campaign.again) if run.row["variant"] in (REFERENCE, AGAIN)]
+    if not campaign.again:
+        return None
+    found = compare(rows, AGAIN, REFERENCE, metric, kind, campaign.dropped)
+    if not found.pairs:
+        return None
+    return Noise(found, math.sqrt(math.fsum(pair.d**2 for pair in found.pairs) / len(found.pairs)))

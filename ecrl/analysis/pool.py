@@ -1,0 +1,134 @@
+"""Several campaigns as one: what they differ in, and their blocks together (issue 5, item 7)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ecrl.analysis.load import Campaign
+from ecrl.analysis.metrics import RunAnalysis
+from ecrl.errors import EcrlError
+from ecrl.records import manifest
+from ecrl.spec.matrix import Matrix
+
+# What a report must not mix unsaid: where the runs ran, and with what.
+MACHINE_FACTS = (
+    "host", "kernel", "cpu", "cores", "memory_bytes", "gpu", "gpus", "driver", "nccl", "cuda", "python", "torch",
+    "ecrl", "git", "disk", "filesystem",
+)  # fmt: skip
+# Axes are what a second campaign adds; everything else of a matrix is to be the same.
+AXES = ("datasets", "models", "checkpoint_every", "max_inflight", "seeds")
+SEPARATOR = "+"
+
+
+def differences(campaigns: Sequence[Campaign]) -> list[str]:
+    """'torch: A has 2.9, B has 2.10' for every fact of machine, versions or matrix in which campaigns differ."""
+    facts = {found.prefix: _facts(found) for found in campaigns}
+    names = dict.fromkeys(name for known in facts.values() for name in known)
+    found = []
+    for name in names:
+        values = {prefix: known.get(name, "nothing recorded") for prefix, known in facts.items()}
+        if len(set(values.values())) > 1:
+            found.append(f"{name}: " + ", ".join(f"{prefix} has {value}" for prefix, value in values.items()))
+    return found + _relabelled(campaigns)
+
+
+def _facts(found: Campaign) -> dict[str, str]:
+    """Machine, versions and matrix of one campaign; a fact that varies inside it is all of its values."""
+    machines = [run.facts["machine"] for run in found.runs if run.facts.get("machine")]
+    facts = {}
+    for name in MACHINE_FACTS:
+        values = sorted({str(machine[name]) for machine in machines if name in machine})
+        if values:
+            facts[name] = " and ".join(values)
+    devices = sorted({str(run.row["device"]) for run in found.runs if run.row["device"]})
+    facts["device"] = " and ".join(devices) or found.matrix.run.device
+    facts["variants"] = ", ".join(sorted(found.matrix.matrix.variants))
+    facts |= {f"train.{name}": str(value) for name, value in vars(found.matrix.train_settings).items()}
+    facts |= {f"checkpoint.{name}": str(value) for name, value in vars(found.matrix.checkpoint_settings).items()}
+    facts["claims"] = "; ".join(f"{c.name} ({c.metric}, {c.expect})" for c in found.matrix.claims) or "none"
+    return facts
+
+
+def _relabelled(campaigns: Sequence[Campaign]) -> list[str]:
+    """Failure schedules that bear one label and are not the same."""
+    places: dict[str, dict[str, str]] = {}
+    for found in campaigns:
+        for suite in found.suites:
+            steps = ",".join(map(str, suite.failure_steps))
+            places.setdefault(suite.failure_label, {}).setdefault(found.prefix, steps)
+    return [
+        f"failures.{label}: " + ", ".join(f"{prefix} has {steps}" for prefix, steps in own.items())
+        for label, own in places.items()
+        if len(set(own.values())) > 1
+    ]
+
+
+def pool(campaigns: Sequence[Campaign], *, mix: bool = False) -> Campaign:
+    """All blocks of several campaigns as one campaign. A block that two of them hold counts once: the first's.
+
+    Raises:
+        EcrlError: they differ in machine, versions or matrix, and mix is not set.
+    """
+    prefixes = [found.prefix for found in campaigns]
+    if len(set(prefixes)) < len(prefixes):
+        raise EcrlError(f"--prefix: found one twice ({', '.join(prefixes)}), expected different campaigns.")
+    mixed = differences(campaigns)
+    if mixed and not mix:
+        raise EcrlError(
+            f"{' and '.join(prefixes)} differ. {'; '.join(mixed)}.\n"
+            "Expected the same machine, versions and matrix (axes may differ).\n"
+            f"See both: `ecrl compare {prefixes[0]} {prefixes[1]}`; pool anyway, and have the report say so: --mix."
+        )
+    runs, dropped, repeated = _blocks(campaigns)
+    statuses: dict[str, manifest.Row] = {}
+    for found in campaigns:
+        for suite_id, row in found.statuses.items():
+            if suite_id not in statuses or statuses[suite_id].status == manifest.COMPLETED:
+                statuses[suite_id] = row
+    warnings = [f"{found.prefix}: {text}" for found in campaigns for text in found.warnings]
+    warnings += [f"{suite}/seed{seed} stands in {a} and {b}: {a}'s is used" for suite, seed, a, b in repeated]
+    return Campaign(
+        SEPARATOR.join(prefixes),
+        _merged([found.matrix for found in campaigns]),
+        tuple({suite.suite_id: suite for found in reversed(campaigns) for suite in found.suites}.values()),
+        tuple(runs),
+        dropped,
+        statuses,
+        tuple(warnings),
+        again=tuple(run for found in campaigns for run in found.again),
+        parts=tuple(campaigns),
+        mixed=tuple(mixed),
+    )
+
+
+def _blocks(
+    campaigns: Sequence[Campaign],
+) -> tuple[list[RunAnalysis], dict[tuple[str, int], str], list[tuple[str, int, str, str]]]:
+    owner: dict[tuple[str, int], str] = {}
+    runs: list[RunAnalysis] = []
+    dropped: dict[tuple[str, int], str] = {}
+    repeated: dict[tuple[str, int, str, str], None] = {}
+    for found in campaigns:
+        for run in found.runs:
+            key = run.row["suite_id"], run.row["seed"]
+            if owner.setdefault(key, found.prefix) == found.prefix:
+                runs.append(replace(run, facts=run.facts | {"campaign": found.prefix}))
+            else:
+                repeated[*key, owner[key], found.prefix] = None
+        dropped |= {key: reason for key, reason in found.dropped.items() if owner.get(key) == found.prefix}
+    return runs, dropped, list(repeated)
+
+
+def _merged(matrices: Sequence[Matrix]) -> Matrix:
+    """The first matrix with the axes, schedules, variants and claims of all."""
+    first = matrices[0]
+    axes: dict[str, list[Any]] = {
+        axis: list(dict.fromkeys(value for matrix in matrices for value in getattr(matrix.matrix, axis)))
+        for axis in (*AXES, "variants")
+    }
+    schedules: Mapping[str, Any] = {label: own for m in reversed(matrices) for label, own in m.failures.items()}
+    claims = [claim for place, claim in enumerate(c for m in matrices for c in m.claims)]
+    unique = [claim for place, claim in enumerate(claims) if claim not in claims[:place]]
+    return first.model_copy(
+        update={"matrix": first.matrix.model_copy(update=axes), "failures": schedules, "claims": unique}
+    )

@@ -1,0 +1,108 @@
+"""Goodput that simple models predict from measured costs, beside the goodput that was measured (metrics.md 1 and 5)."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ecrl.analysis.compare import BlockKey
+from ecrl.analysis.engine_costs import EngineCosts, engine_costs, workload
+from ecrl.analysis.metrics import REFERENCE, RunAnalysis
+from ecrl.analysis.tables import geometric_mean, mean
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One suite with one engine, goodput in steps/s. planned: with the failures where they struck; anywhere: with
+    the phase of a failure uniform in its interval; pccheck: PCcheck's published model."""
+
+    suite_id: str
+    engine: str
+    runs: int
+    planned: float
+    anywhere: float
+    pccheck: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """planned / measured - 1."""
+        return self.planned / self.measured - 1
+
+
+def predictions(runs: Sequence[RunAnalysis], dropped: Mapping[BlockKey, str]) -> list[Prediction]:
+    """One for every suite and engine with completed runs. Checkpoints and restarts cost the mean over the workload's
+    runs; a step takes what it took the suite's own reference, where there is one."""
+    usable = [run for run in runs if (run.row["suite_id"], run.row["seed"]) not in dropped]
+    costs = {(c.workload, c.engine): c for c in engine_costs(usable)}
+    groups: dict[tuple[str, str], list[RunAnalysis]] = {}
+    for run in usable:
+        if (workload(run), run.row["variant"]) in costs and run.row["goodput_steps_per_s"]:
+            groups.setdefault((run.row["suite_id"], run.row["variant"]), []).append(run)
+    references: dict[str, list[RunAnalysis]] = {}
+    for run in usable:
+        if run.row["variant"] == REFERENCE and run.row["outcome"] == "completed" and run.facts["tref_s"]:
+            references.setdefault(run.row["suite_id"], []).append(run)
+    return [
+        _prediction(suite, engine, own, _at_home(costs[workload(own[0]), engine], references.get(suite, [])))
+        for (suite, engine), own in groups.items()
+    ]
+
+
+def _at_home(costs: EngineCosts, references: Sequence[RunAnalysis]) -> EngineCosts:
+    """The costs with the step time, startup and shutdown of one suite's references."""
+    if not references:
+        return costs
+    step_s = mean([run.facts["tref_s"] for run in references])
+    fixed_s = mean([run.row["startup_s"] + run.row["shutdown_s"] for run in references])
+    assert step_s is not None
+    assert fixed_s is not None
+    return replace(costs, step_s=step_s, fixed_s=fixed_s)
+
+
+def median_error(found: Sequence[Prediction]) -> float | None:
+    """Median of |planned / measured - 1|."""
+    return statistics.median(abs(one.error) for one in found) if found else None
+
+
+def _prediction(suite_id: str, engine: str, own: Sequence[RunAnalysis], costs: EngineCosts) -> Prediction:
+    """W = startup and shutdown + U t + (U/k) s + sum over failures of (R + lost work)."""
+    row = own[0].row
+    every, useful, t = row["checkpoint_every"], row["steps"], costs.step_s
+    struck = [[cost.at for cost in run.failures] for run in own]
+    per_run = sum(map(len, struck)) / len(struck)
+    restart_s = costs.restart_s or 0.0
+    base_s = costs.fixed_s + useful * t + (useful // every) * costs.cost_s + per_run * restart_s
+    anywhere_s = per_run * (every * t / 2 + costs.persist_s)
+    planned_s = sum(lost_s(at, every, costs) for run in struck for at in run) / len(struck)
+    wall_s = mean([run.row["wall_s"] for run in own])
+    assert wall_s is not None
+    return Prediction(
+        suite_id,
+        engine,
+        len(own),
+        useful / (base_s + planned_s),
+        useful / (base_s + anywhere_s),
+        _pccheck(wall_s, per_run, every, costs),
+        geometric_mean([run.row["goodput_steps_per_s"] for run in own]) or math.nan,
+    )
+
+
+def lost_s(at: int | None, every: int, costs: EngineCosts) -> float:
+    """Work that a failure right after step `at` takes back: the steps since the newest boundary whose checkpoint was
+    durable by then. An unknown step counts as anywhere in the interval: k t/2 + p."""
+    if at is None:
+        return every * costs.step_s / 2 + costs.persist_s
+    since = at % every
+    in_flight = max(0, math.ceil((costs.persist_s - since * costs.step_s) / (every * costs.step_s)))
+    return min(at, since + in_flight * every) * costs.step_s
+
+
+def _pccheck(wall_s: float, failures: float, every: int, costs: EngineCosts) -> float:
+    """PCcheck (ASPLOS'25, run_goodput_model.py): ((T - n t_redo)/t_iter)/T with t_redo = load + k t/2 +
+    t min(Tw/t, k N)/2; load = R, Tw = p, N = checkpoints in flight. Startup and shutdown are taken off T as it has
+    none."""
+    t, flying = costs.step_s, costs.workload.max_inflight
+    redo_s = (costs.restart_s or 0.0) + every * t / 2 + t * min(costs.persist_s / t, every * flying) / 2
+    step_s = t + costs.cost_s / every
+    return max(0.0, wall_s - costs.fixed_s - failures * redo_s) / step_s / wall_s

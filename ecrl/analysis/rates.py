@@ -1,0 +1,65 @@
+"""Whether two variants recover equally often: exact McNemar where blocks pair them, Fisher's exact test where not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from ecrl.analysis.compare import BlockKey
+from ecrl.analysis.metrics import Row
+
+
+@dataclass(frozen=True)
+class RateComparison:
+    """Correct runs with failures of two variants. test: `McNemar` over the blocks that hold both (discordant: those
+    in which one alone was correct), `Fisher` over all runs where fewer than all are paired."""
+
+    a: str
+    b: str
+    correct_a: int
+    runs_a: int
+    correct_b: int
+    runs_b: int
+    discordant: tuple[int, int] | None
+    test: Literal["McNemar", "Fisher"]
+    p: float
+
+
+def compare_recovery(rows: Sequence[Row], a: str, b: str) -> RateComparison | None:
+    """Compare the rates of correct recovery; None unless both variants had runs that a failure struck.
+
+    Failed runs count as not correct: a recovery that never ended is none. Nothing is dropped here.
+    """
+    outcomes: dict[str, dict[BlockKey, bool]] = {a: {}, b: {}}
+    for row in rows:
+        if row["variant"] in outcomes and row["failures_fired"] and (known := _recovered(row)) is not None:
+            outcomes[row["variant"]][row["suite_id"], row["seed"]] = known
+    ours, theirs = outcomes[a], outcomes[b]
+    if not ours or not theirs:
+        return None
+    counts = (sum(ours.values()), len(ours), sum(theirs.values()), len(theirs))
+    if ours.keys() == theirs.keys():
+        discordant = _discordant(ours, theirs)
+        return RateComparison(a, b, *counts, discordant, "McNemar", mcnemar_p(*discordant))
+    table = [[counts[0], counts[1] - counts[0]], [counts[2], counts[3] - counts[2]]]
+    return RateComparison(a, b, *counts, None, "Fisher", float(stats.fisher_exact(np.array(table)).pvalue))
+
+
+def mcnemar_p(only_a: int, only_b: int) -> float:
+    """Exact two-sided McNemar p: a binomial test of the discordant blocks (statsmodels' mcnemar(exact=True))."""
+    n = only_a + only_b
+    return 1.0 if n == 0 else float(stats.binomtest(only_a, n).pvalue)
+
+
+def _recovered(row: Row) -> bool | None:
+    if row["outcome"] == "failed":
+        return False
+    return row["correct"] if row["outcome"] == "completed" and isinstance(row["correct"], bool) else None
+
+
+def _discordant(ours: Mapping[BlockKey, bool], theirs: Mapping[BlockKey, bool]) -> tuple[int, int]:
+    only_a = sum(good and not theirs[key] for key, good in ours.items())
+    only_b = sum(good and not ours[key] for key, good in theirs.items())
+    return only_a, only_b

@@ -1,0 +1,61 @@
+"""Threats that the A/A noise shows: effects no larger than the difference of two equal runs."""
+
+import math
+from collections.abc import Iterable
+
+from ecrl.analysis.compare import Comparison, Kind, compare
+from ecrl.analysis.noise import Noise, noise
+from ecrl.analysis.threat import Checks, Scene, Threat
+from ecrl.spec.matrix import EXPECT
+
+_checks = Checks()
+CHECKS = _checks.by_code
+
+
+def _effects(scene: Scene) -> Iterable[tuple[str, Comparison, Noise]]:
+    """What is claimed (without claims, overlapped against blocking), each with the noise of its own metric."""
+    asked: list[tuple[str, str, str, str, Kind]] = []
+    for claim in scene.campaign.matrix.claims:
+        parts = EXPECT.fullmatch(claim.expect)
+        if parts is not None and parts["what"] != "rate" and not parts["margin"]:  # `within` claims no effect
+            kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
+            asked.append((claim.name, claim.compare[0], claim.compare[1], claim.metric, kind))
+    if not scene.campaign.matrix.claims and {"blocking", "overlapped"} <= set(scene.engines):
+        asked.append(("overlapped / blocking", "overlapped", "blocking", "goodput_steps_per_s", "ratio"))
+    for name, a, b, metric, kind in asked:
+        found, floor = (
+            compare(scene.rows, a, b, metric, kind, scene.campaign.dropped),
+            noise(scene.campaign, metric, kind),
+        )
+        if found.overall is not None and floor is not None:
+            yield name, found, floor
+
+
+def _size(c: Comparison) -> float:
+    """The effect on the scale of d."""
+    assert c.overall is not None
+    return math.log(c.overall.center) if c.kind == "ratio" else c.overall.center
+
+
+@_checks.of("aa_noise_ge_effect")
+def _noise_ge_effect(scene: Scene) -> Iterable[Threat]:
+    for name, c, floor in _effects(scene):
+        if floor.sd >= abs(_size(c)):
+            pairs = len(floor.comparison.pairs)
+            text = f"{name}: two equal runs differ by {floor.sd:.3g} (SD over {pairs} A/A pairs), the effect is"
+            yield Threat("aa_noise_ge_effect", True, f"{text} {abs(_size(c)):.3g}{_unit(c)}")
+
+
+@_checks.of("sign_only_support")
+def _sign_only(scene: Scene) -> Iterable[Threat]:
+    for name, c, floor in _effects(scene):
+        size = _size(c)
+        means = [math.log(one.center) if c.kind == "ratio" else one.center for one in c.suites.values()]
+        above = sum(mean * size > 0 and abs(mean) > floor.sd for mean in means)
+        if 2 * above < len(means):
+            text = f"{name}: only {above} of {len(means)} suites show the effect above the A/A noise"
+            yield Threat("sign_only_support", False, f"{text} of {floor.sd:.3g}{_unit(c)}")
+
+
+def _unit(c: Comparison) -> str:
+    return " (log ratio)" if c.kind == "ratio" else ""

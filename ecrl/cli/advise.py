@@ -1,0 +1,87 @@
+"""`ecrl advise`: parse, call, show. What it needs is imported inside, so that other commands do not load it."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecrl.cli.messages import plain_table, print_json, say
+from ecrl.errors import EcrlError
+
+if TYPE_CHECKING:
+    from ecrl.analysis.advise import Advice
+
+_PREFIX = typer.Option("--prefix", envvar="MATRIX_PREFIX", metavar="P", help="The campaign whose measured costs count.")
+_MTBF = typer.Option("--mtbf", metavar="3h", help="Mean time between failures of the job; of one node with --nodes.")
+_NODES = typer.Option("--nodes", min=1, metavar="N", help="Nodes that fail independently: the job's MTBF is MTBF / N.")
+_RESTART = typer.Option("--restart", metavar="90s", help="Detect + restart + restore, instead of the measured one.")
+_RESULTS = typer.Option("--results", metavar="DIR", help="The folder that holds the campaigns.")
+_OUT = typer.Option("--out", metavar="FILE.svg", help="The curve. Default: plots/advice.svg in the campaign's folder.")
+
+
+def advise(
+    prefix: Annotated[str, _PREFIX],
+    mtbf: Annotated[str, _MTBF],
+    nodes: Annotated[int | None, _NODES] = None,
+    restart: Annotated[str | None, _RESTART] = None,
+    results: Annotated[Path, _RESULTS] = Path("results"),
+    out: Annotated[Path | None, _OUT] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """How often to checkpoint, from the stall, persist latency and restart that a campaign measured.
+
+    Young, Daly and Saxena et al. beside the interval that ecrl advises: sqrt(2 s M), but never so short that
+    checkpoints do not drain, with everything that is as good as that, and the goodput to expect.
+    """
+    from ecrl.analysis.advise import advise as advice_of
+    from ecrl.analysis.load import campaign
+    from ecrl.records.paths import CampaignPaths
+    from ecrl.report import advice as shown
+    from ecrl.storage.atomic import write_atomic
+
+    mtbf_s = _duration_s("--mtbf", mtbf)
+    restart_s = None if restart is None else _duration_s("--restart", restart)
+    paths = CampaignPaths(results, prefix)
+    found = advice_of(campaign(paths).runs, mtbf_s, nodes=nodes, restart_s=restart_s)
+    curve = out or paths.plots / "advice.svg"
+    try:
+        curve.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(curve, shown.plot(found))
+    except OSError as error:
+        raise EcrlError(f"{curve}: the curve cannot be written: {error.strerror}.\nName a file with --out.") from error
+    if as_json:
+        print_json(shown.document(prefix, found))
+    else:
+        _show(found)
+    say(f"written: {curve}")
+
+
+def _duration_s(flag: str, text: str) -> float:
+    from ecrl.units import parse_duration_s
+
+    try:
+        seconds = parse_duration_s(text)
+    except ValueError as error:
+        raise EcrlError(f"{flag}: {error}") from None
+    if seconds <= 0:
+        raise EcrlError(f"{flag}: found {text!r}, expected more than 0")
+    return seconds
+
+
+def _show(found: "list[Advice]") -> None:
+    from ecrl.report.advice import sentences, tables
+
+    for title, header, rows in tables(found):
+        if sys.stdout.isatty():
+            from ecrl.cli.view import print_table
+
+            print_table(title, header, rows)
+        else:
+            typer.echo(f"{title}\n{plain_table(header, rows)}\n")
+    typer.echo("\n".join(sentences(found)))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the main application."""
+    app.command("advise")(advise)

@@ -1,0 +1,58 @@
+"""`ecrl compare`: parse, call, show. What it needs is imported inside, so that other commands do not load it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecrl.cli.messages import plain_table, print_json, say
+
+_BEFORE = typer.Argument(metavar="BEFORE", help="Prefix of the campaign that the other one is compared with.")
+_AFTER = typer.Argument(metavar="AFTER", help="Prefix of the campaign after the change.")
+_METRIC = typer.Option("--metric", metavar="NAME", help="A numeric column of the runs table.")
+_RESULTS = typer.Option("--results", metavar="DIR", help="The folder that holds the campaigns.")
+
+
+def compare(
+    before: Annotated[str, _BEFORE],
+    after: Annotated[str, _AFTER],
+    metric: Annotated[str, _METRIC] = "goodput_steps_per_s",
+    results: Annotated[Path, _RESULTS] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Before and after: one campaign against another, per suite and variant, paired by seed, with intervals.
+
+    Names what differs between the two: that, or the time between them, is what a change may come from.
+    """
+    from ecrl.analysis.before_after import before_after
+    from ecrl.analysis.load import campaign
+    from ecrl.analysis.pool import differences
+    from ecrl.errors import EcrlError
+    from ecrl.records.paths import CampaignPaths
+    from ecrl.report import before_after as shown
+
+    if before == after:
+        raise EcrlError(f"Found {before!r} twice, expected two campaigns. `ecrl matrix list` names them.")
+    old, new = (campaign(CampaignPaths(results, prefix)) for prefix in (before, after))
+    for found in (old, new):
+        for warning in found.warnings:
+            say(f"warning: {found.prefix}: {warning}")
+    changes = before_after(old, new, metric)
+    differing = differences([old, new])
+    if as_json:
+        print_json(shown.document(before, after, metric, changes, differing))
+        return
+    for title, header, rows in shown.tables(changes):
+        if sys.stdout.isatty():
+            from ecrl.cli.view import print_table
+
+            print_table(title, header, rows)
+        else:
+            typer.echo(f"{title}\n{plain_table(header, rows)}\n")
+    typer.echo("\n".join(shown.sentences(before, after, changes, differing)))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the main application."""
+    app.command("compare")(compare)

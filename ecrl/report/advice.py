@@ -1,0 +1,169 @@
+"""Interval advice as tables, one JSON document and a curve."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from ecrl.analysis.advise import Advice
+from ecrl.analysis.interval import FLAT_LOSS
+from ecrl.report.plots import INK, STYLE, VARIANT_COLORS, svg
+from ecrl.report.wording import UNKNOWN, count, fixed, number, share
+from ecrl.units import format_duration
+
+MAX_PANELS = 8
+SCHEMA = 1
+
+
+def by_workload(advice: Sequence[Advice]) -> list[tuple[str, list[Advice]]]:
+    """Advice grouped by workload, in order."""
+    return [(place.name, list(own)) for place, own in itertools.groupby(advice, key=lambda a: a.costs.workload)]
+
+
+def tables(advice: Sequence[Advice]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(title, header, rows) of each workload: a line per quantity, a column per engine, the best engine first."""
+    return [
+        (name, ["", *(one.costs.engine for one in own)], [list(row) for row in zip(*_lines(own), strict=True)])
+        for name, own in by_workload(advice)
+    ]
+
+
+def _lines(own: Sequence[Advice]) -> list[list[str]]:
+    """The columns of one workload's table."""
+    titles = [
+        "step t", "stall per checkpoint", "slower steps per checkpoint", "cost per checkpoint s", "durable after p",
+        "restart R", "Young", "Daly", "Saxena et al.", "floor", "checkpoint every", "as good as that",
+        "expected ETTR", "expected goodput", "measured at",
+    ]  # fmt: skip
+    return [titles, *([*_measured(one), *_advised(one)] for one in own)]
+
+
+def _measured(one: Advice) -> list[str]:
+    c = one.costs
+    slower = UNKNOWN if c.interference_s is None else _seconds(c.interference_s)
+    return [
+        _seconds(c.step_s), _seconds(c.stall_s), slower, _seconds(c.cost_s), _seconds(c.persist_s),
+        _seconds(one.restart_s),
+    ]  # fmt: skip
+
+
+def _advised(one: Advice) -> list[str]:
+    optima = [f"{format_duration(tau)} = {number(tau / one.costs.step_s, 3)} steps" for tau in _optima(one)]
+    return [
+        *optima,
+        f"{_seconds(one.floor_s)} = {count(one.floor_steps, 'step')}",
+        f"{one.every:,} steps ({format_duration(one.every * one.costs.step_s)})",
+        f"{one.band[0]:,} to {one.band[1]:,} steps",
+        share(one.ettr),
+        f"{number(one.goodput_steps_per_s)} steps/s",
+        ", ".join(f"{every:,}: {share(one.ettr_at(every))}" for every in one.costs.intervals),
+    ]
+
+
+def _optima(one: Advice) -> tuple[float, float, float]:
+    return one.young_s, one.daly_s, one.availability_s
+
+
+def _seconds(value: float) -> str:
+    return f"{fixed(value * 1000, 1)} ms" if abs(value) < 1 else f"{fixed(value)} s"
+
+
+def sentences(advice: Sequence[Advice]) -> list[str]:
+    """What to do, what it rests on, and every reservation."""
+    first = advice[0]
+    found = [
+        f"MTBF of the job: {format_duration(first.mtbf_s)}. Costs are those measured here; on another machine, or with"
+        " more ranks, they differ."
+    ]
+    for name, own in by_workload(advice):
+        best = own[0]
+        loss = f"checkpoints and the work lost between them take about {share(best.overhead)}"
+        found.append(
+            f"{name}: {best.costs.engine} every {best.every:,} steps, expected ETTR {share(best.ettr)}"
+            f" ({number(best.goodput_steps_per_s)} steps/s); {loss}. Within {FLAT_LOSS * 100:g} points of it:"
+            f" {best.band[0]:,} to {best.band[1]:,} steps."
+        )
+        found += [f"{name}, {one.costs.engine}: {note}." for one in own for note in one.notes]
+    return found
+
+
+def document(prefix: str, advice: Sequence[Advice]) -> dict[str, Any]:
+    """Everything as one JSON document; seconds end in _s, intervals are steps."""
+    return {
+        "schema": SCHEMA,
+        "prefix": prefix,
+        "mtbf_s": advice[0].mtbf_s,
+        "advice": [_entry(one) for one in advice],
+    }
+
+
+def _entry(one: Advice) -> dict[str, Any]:
+    c = one.costs
+    return {
+        **c.workload._asdict(),
+        "engine": c.engine,
+        "runs": c.runs,
+        "checkpoints": c.checkpoints,
+        "failures": c.failures,
+        "step_s": c.step_s,
+        "stall_s": c.stall_s,
+        "interference_s": c.interference_s,
+        "cost_s": c.cost_s,
+        "persist_s": c.persist_s,
+        "persist_alone_s": c.persist_alone_s,
+        "restart_s": one.restart_s,
+        "young_s": one.young_s,
+        "daly_s": one.daly_s,
+        "availability_s": one.availability_s,
+        "floor_s": one.floor_s,
+        "floor_steps": one.floor_steps,
+        "checkpoint_every": one.every,
+        "checkpoint_every_band": list(one.band),
+        "ettr": one.ettr,
+        "goodput_steps_per_s": one.goodput_steps_per_s,
+        "overhead_at_optimum_ratio": one.overhead,
+        "measured_at": {str(every): one.ettr_at(every) for every in c.intervals},
+        "curve": [{"checkpoint_every": every, "ettr": ettr} for every, ettr in one.curve],
+        "notes": list(one.notes),
+    }
+
+
+def plot(advice: Sequence[Advice]) -> bytes:
+    """SVG: expected ETTR against the interval, a panel per workload; dot: advised; thick: as good as that; dotted:
+    below the floor."""
+    groups = by_workload(advice)[:MAX_PANELS]
+    columns = min(2, len(groups))
+    lines = -(-len(groups) // columns)
+    names = list(dict.fromkeys(one.costs.engine for _, own in groups for one in own))
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(4.6 * columns + 0.6, 3.2 * lines + 0.5), layout="constrained")
+        grid = canvas.subplots(lines, columns, squeeze=False)
+        for axes, (name, own) in zip(grid.flat, groups, strict=False):
+            _panel(axes, name, own, names)
+        for axes in grid.flat[len(groups) :]:
+            axes.set_visible(False)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        canvas.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)), fontsize=8)
+        return svg(canvas)
+
+
+def _panel(axes: Axes, name: str, own: Sequence[Advice], names: Sequence[str]) -> None:
+    for one in own:
+        color = VARIANT_COLORS[names.index(one.costs.engine) % len(VARIANT_COLORS)]
+        below = [(k, 100 * e) for k, e in one.curve if k <= one.floor_steps]
+        above = [(k, 100 * e) for k, e in one.curve if k >= one.floor_steps]
+        good = [(k, e) for k, e in above if one.band[0] <= k <= one.band[1]]
+        if len(below) > 1:
+            axes.plot(*zip(*below, strict=True), ":", color=color, linewidth=1.2)
+        axes.plot(*zip(*above, strict=True), color=color, linewidth=1.3, label=one.costs.engine)
+        axes.plot(*zip(*good, strict=True), color=color, linewidth=4, alpha=0.45, solid_capstyle="butt")
+        axes.plot([one.every], [100 * one.ettr], "o", color=color, markeredgecolor=INK, markersize=6)
+    axes.set_xscale("log")
+    axes.set_title(name, fontsize=8)
+    axes.set_xlabel("checkpoint every (steps)")
+    axes.set_ylabel("expected ETTR (%)")
+    top = 100 * max(one.ettr for one in own)
+    axes.set_ylim(max(0.0, top - 25), min(100.5, top + 2.5))

@@ -1,0 +1,95 @@
+"""Before and after as tables, sentences and one JSON document."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ecrl.analysis.compare import MIN_PAIRS, Comparison, Effect
+from ecrl.analysis.tables import geometric_mean, mean
+from ecrl.report.wording import basis, count, effect, interval, number, p_value, percent
+
+SCHEMA = 1
+
+
+def tables(changes: Mapping[str, Comparison]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(title, header, rows) of each variant: a row per suite, the mean over suites last."""
+    return [(f"{variant}: {c.metric}", _header(c), _rows(c)) for variant, c in changes.items()]
+
+
+def _header(c: Comparison) -> list[str]:
+    return ["suite", c.b, c.a, "change", "95 % CI", "pairs"]
+
+
+def _rows(c: Comparison) -> list[list[str]]:
+    rows = [
+        [suite_id, *map(number, _levels(c, suite_id)), *_change(c, one), str(one.n)]
+        for suite_id, one in sorted(c.suites.items())
+    ]
+    if c.overall is not None and c.n_suites > 1:
+        rows.append(["mean", "", "", *_change(c, c.overall), str(len(c.pairs))])
+    return rows
+
+
+def _levels(c: Comparison, suite_id: str) -> tuple[float | None, float | None]:
+    """The metric before and after: geometric means where the change is a ratio."""
+    own = [pair for pair in c.pairs if pair.suite_id == suite_id]
+    average = geometric_mean if c.kind == "ratio" else mean
+    return average([pair.b for pair in own]), average([pair.a for pair in own])
+
+
+def _change(c: Comparison, one: Effect) -> tuple[str, str]:
+    if c.kind == "ratio":
+        return percent(one.center), "-" if one.low is None else f"[{percent(one.low)}, {percent(one.high)}]"
+    return number(one.center), interval(one.low, one.high)
+
+
+def sentences(before: str, after: str, changes: Mapping[str, Comparison], differing: Sequence[str]) -> list[str]:
+    """What changed, and what it may come from."""
+    found = []
+    for variant, c in changes.items():
+        if c.overall is None:
+            found.append(f"{variant}: no seed of a suite stands in both.")
+            continue
+        ends = (c.overall.low, c.overall.high)
+        null = 1.0 if c.kind == "ratio" else 0.0
+        if len(c.pairs) < MIN_PAIRS:
+            verdict = f"a direction, not a finding: {MIN_PAIRS} pairs are the least that could show a change"
+        elif ends[0] is not None and ends[1] is not None and not ends[0] <= null <= ends[1]:
+            verdict = "a change beyond its spread"
+        else:
+            verdict = "no change is shown"
+        sign = "/" if c.kind == "ratio" else "-"
+        p = f"p = {p_value(c.p_value)} (sign-flip)"
+        found.append(f"{variant}: {after} {sign} {before} = {effect(c.overall)}, {basis(c)}, {p}: {verdict}.")
+        if c.missing:
+            reasons = "; ".join(sorted({reason for _, _, reason in c.missing})[:3])
+            found.append(f"{variant}: {count(len(c.missing), 'block')} left out ({reasons}).")
+    found += [f"They differ: {text}." for text in differing] or ["Machine, versions and matrix are recorded as equal."]
+    found.append("The two ran at different times: what the machine did in between counts as change as well.")
+    return found
+
+
+def document(
+    before: str, after: str, metric: str, changes: Mapping[str, Comparison], differing: Sequence[str]
+) -> dict[str, Any]:
+    """Everything as one JSON document; a ratio is after / before, a difference after - before."""
+    return {
+        "schema": SCHEMA,
+        "before": before,
+        "after": after,
+        "metric": metric,
+        "differences": list(differing),
+        "variants": {variant: _variant(c) for variant, c in changes.items()},
+    }
+
+
+def _variant(c: Comparison) -> dict[str, Any]:
+    return {
+        "kind": c.kind,
+        "overall": None if c.overall is None else _numbers(c.overall) | {"p": c.p_value, "n_pairs": len(c.pairs)},
+        "suites": {suite_id: _numbers(one) for suite_id, one in sorted(c.suites.items())},
+        "missing": [{"suite_id": suite, "seed": seed, "reason": reason} for suite, seed, reason in c.missing],
+    }
+
+
+def _numbers(one: Effect) -> dict[str, Any]:
+    return {"center": one.center, "low": one.low, "high": one.high, "n": one.n}

@@ -1,0 +1,40 @@
+"""Predicted against measured goodput: whether the models that give interval advice describe these runs."""
+
+from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.prediction import median_error, predictions
+from ecrl.report.blocks import Block, Paragraph, Subheading, Table
+from ecrl.report.names import suite_names
+from ecrl.report.wording import number, percent, share
+
+
+def prediction_blocks(evidence: Evidence) -> list[Block]:
+    """The subsection, empty where no engine's costs are known."""
+    found = predictions(evidence.runs, evidence.dropped)
+    error = median_error(found)
+    if error is None:
+        return []
+    names = suite_names(evidence.suites)
+    rows = tuple(
+        (
+            names[one.suite_id],
+            one.engine,
+            *(number(value) for value in (one.measured, one.planned, one.anywhere, one.pccheck)),
+            percent(one.error + 1),
+        )
+        for one in found
+    )
+    headers = (
+        "suite", "variant", "measured (steps/s)", "predicted", "failures anywhere", "PCcheck's model",
+        "predicted / measured",
+    )  # fmt: skip
+    text = (
+        "Predicted: startup and shutdown + steps x step time (both of the suite's reference) + checkpoints x (stall +"
+        " interference) + failures x (restart + lost work), the costs being means over the workload's runs; `failures"
+        " anywhere` puts each failure at a random place of its interval. This tests the form of the model that `ecrl"
+        f" advise` uses, not how well costs carry over to other runs. Median absolute error: {share(error)}."
+    )
+    return [
+        Subheading("Predicted against measured goodput"),
+        Paragraph(text),
+        Table(headers, rows, frozenset({"suite", "variant"})),
+    ]

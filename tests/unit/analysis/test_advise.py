@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import pytest
+
+from ecrl.analysis.advise import advise
+from ecrl.analysis.engine_costs import engine_costs
+from ecrl.analysis.interval import FLAT_LOSS
+from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.metrics import RunAnalysis, analyse
+from ecrl.analysis.prediction import lost_s, predictions
+from ecrl.errors import EcrlError
+from ecrl.records.reader import RunRecord
+from ecrl.spec.run import RunSpec
+from tests.unit.analysis.campaign_builder import Events, at, campaign, record, save, span, spec, start, step
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunAnalysis, ...]:
+    """One workload, three seeds: steps of 100 to 104 ms, a visit of 40 ms (blocking) or 2 ms (overlapped) every 4
+    steps, restarts of 300 + 1110 + 90 ms (detect, restart, restore)."""
+    return load_campaign(campaign(tmp_path_factory.mktemp("results"), datasets=["cifar10"])).runs
+
+
+def hand_written() -> RunRecord:
+    """Three checkpoints of one rank: 2 and 4 in flight together, 6 alone; 5 ms of waiting for a slot at 4."""
+    run = spec(train={"steps": 6}, failures=(), variant="overlapped")
+    events: Events = {
+        (0, 0): [
+            start(0), *(step(s, 100 * s, 100 * s + 60) for s in range(1, 7)),
+            save(2, 260, 260, 263, 264), save(4, 460, 465, 468, 470), save(6, 660, 660, 663, 664),
+            at("committed", 500, s=2), at("committed", 520, s=4), at("committed", 700, s=6),
+            span("drain", 664, 700),
+        ]
+    }  # fmt: skip
+    return record(run, events, [at("spawn", 0), at("exit", 710)])
+
+
+def test_the_stall_leaves_out_waiting_for_a_slot_and_latency_begins_at_the_release() -> None:
+    found = analyse(hand_written(), None, has_reference=False).checkpoints
+    assert found is not None
+    assert found.visits == 3
+    assert found.stall_s == pytest.approx(0.004 + 0.005 + 0.004)
+    assert found.backpressure_s == pytest.approx(0.005)
+    assert found.latencies_s == pytest.approx((0.236, 0.050, 0.036))
+    assert found.alone_s == pytest.approx((0.036,))
+
+
+def test_costs_are_means_over_the_runs_of_a_workload(runs: tuple[RunAnalysis, ...]) -> None:
+    blocking, overlapped = sorted(engine_costs(runs), key=lambda c: c.engine)
+    assert [c.engine for c in (blocking, overlapped)] == ["blocking", "overlapped"]
+    assert (blocking.runs, blocking.checkpoints, blocking.failures, blocking.intervals) == (3, 9, 3, (4,))
+    assert blocking.stall_s == pytest.approx(0.040)
+    assert overlapped.stall_s == pytest.approx(0.002)
+    assert blocking.restart_s == pytest.approx(0.3 + 1.11 + 0.09, abs=0.02)
+    assert 0.100 <= blocking.step_s <= 0.104
+    assert blocking.persist_s == pytest.approx(0.001)  # committed 1 ms after the visit
+
+
+def test_advice_takes_the_stall_and_puts_the_better_engine_first(runs: tuple[RunAnalysis, ...]) -> None:
+    best, other = advise(runs, 3600)
+    assert (best.costs.engine, other.costs.engine) == ("overlapped", "blocking")
+    for one in (best, other):
+        assert one.young_s == pytest.approx((2 * one.costs.cost_s * 3600) ** 0.5)
+        assert one.every == round(one.young_s / one.costs.step_s)
+        assert one.goodput_steps_per_s == pytest.approx(one.ettr / one.costs.step_s)
+        assert one.band[0] < one.every < one.band[1]
+        assert all(ettr <= one.ettr + 1e-3 for _, ettr in one.curve)
+        assert one.ettr_at(one.band[0]) >= one.ettr - FLAT_LOSS
+        assert one.ettr_at(one.band[0] - 1) < one.ettr - FLAT_LOSS
+
+
+def test_nodes_in_series_share_the_mtbf_and_a_given_restart_replaces_the_measured(
+    runs: tuple[RunAnalysis, ...],
+) -> None:
+    assert advise(runs, 36000, nodes=10)[0].mtbf_s == 3600
+    slow = advise(runs, 3600, restart_s=360)[0]
+    assert slow.restart_s == 360
+    assert slow.ettr == pytest.approx(advise(runs, 3600)[0].ettr - 0.1, abs=0.005)
+
+
+def test_an_interval_below_the_floor_is_never_advised(runs: tuple[RunAnalysis, ...]) -> None:
+    for one in advise(runs, 1):
+        assert one.every >= one.floor_steps
+        assert one.band[0] >= one.floor_steps
+        assert any("MTBF" in note for note in one.notes)
+
+
+def test_a_campaign_that_measured_too_little_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(EcrlError, match="no completed run that took a checkpoint"):
+        advise((), 3600)
+
+    def unharmed(run: RunSpec, found: RunRecord) -> RunRecord | None:
+        return None if run.failures else found
+
+    only = load_campaign(campaign(tmp_path, change=unharmed, datasets=["cifar10"]))
+    with pytest.raises(EcrlError, match="no completed run"):
+        advise(only.runs, 3600)
+    one = analyse(hand_written(), None, has_reference=False)
+    one.row["correct"] = None  # nothing recorded the end of this run
+    with pytest.raises(EcrlError, match="--restart 30s"):
+        advise([one], 3600)
+    [advice] = advise([one], 3600, restart_s=10)
+    assert any("interference is unknown" in note for note in advice.notes)
+    assert any("step time is the engine's own" in note for note in advice.notes)
+
+
+def test_lost_work_reaches_back_to_the_newest_checkpoint_that_was_durable(runs: tuple[RunAnalysis, ...]) -> None:
+    from dataclasses import replace
+
+    quick = replace(engine_costs(runs)[0], step_s=1.0, persist_s=0.0)
+    slow = replace(quick, persist_s=2.5)
+    assert [lost_s(at, 10, quick) for at in (20, 25, 29, 3)] == [0, 5, 9, 3]
+    assert [lost_s(at, 10, slow) for at in (20, 22, 23, 29, 1, None)] == [10, 12, 3, 9, 1, 7.5]
+
+
+def test_a_prediction_from_exact_costs_is_the_measured_goodput(runs: tuple[RunAnalysis, ...]) -> None:
+    found = predictions(runs, {})
+    assert {one.engine for one in found} == {"blocking", "overlapped"}
+    for one in found:
+        assert one.runs == 3
+        assert one.planned == pytest.approx(one.measured, rel=0.05)
+        assert one.pccheck > 0
+    assert predictions(runs, {(run.row["suite_id"], run.row["seed"]): "dropped" for run in runs}) == []

@@ -1,0 +1,163 @@
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from statsmodels.stats.contingency_tables import mcnemar
+
+from ecrl.analysis.compare import bca_interval, wilson
+from ecrl.analysis.evidence import Evidence, of_campaign
+from ecrl.analysis.load import AGAIN
+from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.metrics import Row, empty_row
+from ecrl.analysis.rates import compare_recovery, mcnemar_p
+from ecrl.records.paths import CampaignPaths
+from tests.unit.analysis.campaign_builder import campaign
+
+
+def again(paths: CampaignPaths, later_ms: int) -> None:
+    """Repeat every reference of seed 1, its launcher ending `later_ms` later."""
+    for first in paths.root.glob("suites/*/reference/seed1"):
+        second = first.parent.parent / AGAIN / first.name
+        shutil.copytree(first, second)
+        events = second / "events-launcher.jsonl"
+        lines = [json.loads(line) for line in events.read_text().splitlines()]
+        lines[-1]["t"] += later_ms * 1_000_000
+        events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def repeated(tmp_path: Path, later_ms: int) -> Evidence:
+    paths = campaign(tmp_path)
+    again(paths, later_ms)
+    return of_campaign(load_campaign(paths))
+
+
+def codes(found: Evidence) -> dict[str, str]:
+    return {threat.code: threat.evidence for threat in found.threats.found}
+
+
+def test_a_second_reference_gives_the_noise_and_is_in_no_table(tmp_path: Path) -> None:
+    found = repeated(tmp_path, 10)
+    assert found.noise is not None
+    assert len(found.noise.comparison.pairs) == 2
+    first, second = found.noise.comparison.pairs[0].b, found.noise.comparison.pairs[0].a
+    assert 12 / second - 12 / first == pytest.approx(0.010)
+    assert found.noise.sd == pytest.approx(abs(found.noise.comparison.pairs[0].d))
+    assert len(found.rows) == 18
+    assert not any(AGAIN in text for text in found.warnings)
+    assert "aa_noise_ge_effect" in found.threats.clear
+    assert [run.row["c6"] for run in found.again] == ["pass", "pass"]
+
+
+def test_noise_as_large_as_the_claimed_effect_blocks_it(tmp_path: Path) -> None:
+    found = repeated(tmp_path, 500)
+    assert "overlapping pays: two equal runs differ by" in codes(found)["aa_noise_ge_effect"]
+    assert "only 0 of 2 suites" in codes(found)["sign_only_support"]
+    assert {judged.verdict for judged in found.claims} == {"INCONCLUSIVE"}
+
+
+def test_without_a_second_reference_the_noise_counts_as_not_checked(tmp_path: Path) -> None:
+    found = of_campaign(load_campaign(campaign(tmp_path, seeds=[1])))
+    assert found.noise is None
+    assert found.threats.not_checked["aa_noise_ge_effect"] == "no reference was run twice (A/A)"
+    assert "aa_noise_ge_effect" not in found.threats.clear
+
+
+def test_a_second_reference_that_does_not_read_is_named(tmp_path: Path) -> None:
+    paths = campaign(tmp_path, seeds=[1])
+    again(paths, 0)
+    for spec in paths.root.glob(f"suites/*/{AGAIN}/seed1/run.json"):
+        spec.write_text("{")
+    found = of_campaign(load_campaign(paths))
+    assert found.noise is None
+    assert sum(AGAIN in text for text in found.warnings) == 2
+
+
+# -- facts of the machine -------------------------------------------------------------------------------------
+
+
+def with_facts(tmp_path: Path, before: dict[str, Any], after: dict[str, Any]) -> Evidence:
+    paths = campaign(tmp_path, seeds=[1])
+    for path in paths.root.glob("suites/*/*/*/result.json"):
+        raw = json.loads(path.read_text())
+        raw["machine"]["pressure_before"] = before
+        raw["machine"]["pressure_after"] = after
+        path.write_text(json.dumps(raw))
+    return of_campaign(load_campaign(paths))
+
+
+@pytest.mark.parametrize(
+    ("code", "before", "bad", "good", "words"),
+    [
+        (
+            "disk_nearly_full", {}, {"disk_free_bytes": 5, "disk_total_bytes": 100}, {"disk_free_bytes": 10**12},
+            "5 B free",
+        ),
+        (
+            "suspended", {"boot_minus_mono_ns": 7}, {"boot_minus_mono_ns": 3_000_000_007}, {"boot_minus_mono_ns": 9},
+            "(3 s)",
+        ),
+        ("throttled", {"cpu_mhz": 3000.0}, {"cpu_mhz": 2000.0}, {"cpu_mhz": 2990.0}, "CPU 3000 to 2000 MHz"),
+        (
+            "throttled", {}, {"clock_event_reasons": ["sw_thermal_slowdown"]}, {"clock_event_reasons": ["gpu_idle"]},
+            "sw_thermal_slowdown",
+        ),
+        ("gpu_contention", {}, {"gpu_foreign_processes": 2}, {"gpu_foreign_processes": 0}, "beside other processes"),
+    ],
+)  # fmt: skip
+def test_conditions_of_the_machine_are_found_cleared_or_said_to_be_unknown(
+    tmp_path: Path, code: str, before: dict[str, Any], bad: dict[str, Any], good: dict[str, Any], words: str
+) -> None:
+    assert words in codes(with_facts(tmp_path / "bad", before, bad))[code]
+    assert code in with_facts(tmp_path / "good", before, good).threats.clear
+    unknown = with_facts(tmp_path / "unknown", {}, {}).threats
+    assert code in unknown.not_checked
+    assert code not in unknown.clear
+
+
+# -- rates and the bootstrap ----------------------------------------------------------------------------------
+
+
+def recoveries(**outcomes: Sequence[bool | None]) -> list[Row]:
+    return [
+        empty_row(
+            suite_id="s", seed=seed, variant=variant, failures_fired=1, correct=good,
+            outcome="failed" if good is None else "completed",
+        )
+        for variant, own in outcomes.items()
+        for seed, good in enumerate(own)
+    ]  # fmt: skip
+
+
+def test_paired_recoveries_are_compared_by_the_exact_mcnemar_test() -> None:
+    a, b = [True] * 9 + [False], [True] * 3 + [False] * 4 + [None, True, True]
+    found = compare_recovery(recoveries(a=a, b=b), "a", "b")
+    assert found is not None
+    assert (found.test, found.discordant, found.correct_a, found.correct_b) == ("McNemar", (5, 1), 9, 5)
+    assert found.p == pytest.approx(mcnemar([[4, 5], [1, 0]], exact=True).pvalue)
+    assert mcnemar_p(0, 0) == 1
+
+
+def test_unpaired_recoveries_are_compared_by_fishers_exact_test() -> None:
+    found = compare_recovery(recoveries(a=[True] * 8, b=[True, False, False, False]), "a", "b")
+    assert found is not None
+    assert (found.test, found.discordant) == ("Fisher", None)
+    assert found.p == pytest.approx(0.018182, abs=1e-5)
+    assert compare_recovery(recoveries(a=[True]), "a", "b") is None
+
+
+def test_the_bootstrap_interval_is_repeatable_and_near_the_mean() -> None:
+    values = [0.01, 0.03, -0.02, 0.05, 0.04, 0.02]
+    low, high = bca_interval(values)
+    assert bca_interval(values) == (low, high)
+    assert low is not None
+    assert high is not None
+    assert -0.02 < low < sum(values) / 6 < high < 0.05
+    assert bca_interval(values[:2]) == bca_interval([1.0, 1.0, 1.0]) == (None, None)
+
+
+@pytest.mark.parametrize(("n", "percent"), [(10, 72.2), (40, 91.2), (100, 96.3), (160, 97.7), (200, 98.1)])
+def test_wilson_lower_bounds_of_all_successes(n: int, percent: float) -> None:
+    assert wilson(n, n)[0] * 100 == pytest.approx(percent, abs=0.06)

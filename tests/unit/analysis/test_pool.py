@@ -1,0 +1,134 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecrl.analysis.before_after import before_after, matching
+from ecrl.analysis.evidence import of_campaign
+from ecrl.analysis.load import Campaign
+from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.pool import differences, pool
+from ecrl.errors import EcrlError
+from ecrl.records.reader import RunRecord
+from ecrl.spec.run import RunSpec
+from tests.unit.analysis.campaign_builder import CLAIM, Change, campaign
+
+
+def other_torch(_run: RunSpec, found: RunRecord) -> RunRecord:
+    assert found.result is not None
+    found.result["machine"]["torch"] = "2.10"
+    return found
+
+
+def quicker(run: RunSpec, found: RunRecord) -> RunRecord:
+    """Every run ends 10 ms earlier for each step of its seed, which no other campaign's does."""
+    found.launcher[-1]["t"] -= run.seed * 10_000_000
+    return found
+
+
+def two(tmp_path: Path, change: Change = lambda _, found: found, **options: Any) -> tuple[Campaign, Campaign]:
+    """Campaign a with seeds 1 to 3 and campaign b, changed, with seeds 3 to 5 unless told otherwise."""
+    a = campaign(tmp_path, "a")
+    b = campaign(tmp_path, "b", change=change, **{"seeds": (3, 4, 5), **options})
+    return load_campaign(a), load_campaign(b)
+
+
+def test_campaigns_of_one_machine_and_matrix_pool_and_a_block_in_both_counts_once(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    found = pool([a, b])
+    assert (found.prefix, found.matrix.matrix.seeds, found.mixed) == ("a+b", [1, 2, 3, 4, 5], ())
+    assert len(found.suites) == 2
+    assert len(found.runs) == 2 * 5 * 3
+    assert len({run.key for run in found.runs}) == len(found.runs)
+    assert {run.facts["campaign"] for run in found.runs if run.row["seed"] == 3} == {"a"}
+    assert sum("a's is used" in text for text in found.warnings) == 2
+    evidence = of_campaign(found)
+    assert [judged.n_pairs for judged in evidence.claims] == [10]
+    assert "pooled_campaigns" in {threat.code for threat in evidence.threats.found}
+
+
+def test_what_differs_is_refused_by_name_and_allowed_only_in_words(tmp_path: Path) -> None:
+    campaigns = two(tmp_path, other_torch)
+    with pytest.raises(EcrlError, match=r"torch: a has nothing recorded, b has 2\.10(.|\n)*--mix") as refused:
+        pool(campaigns)
+    assert str(refused.value).count("\n") <= 2
+    found = pool(campaigns, mix=True)
+    assert found.mixed == ("torch: a has nothing recorded, b has 2.10",)
+    threats = {threat.code: threat for threat in of_campaign(found).threats.found}
+    assert "torch: a has nothing" in threats["pooled_campaigns"].evidence
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"claims": ""}, "claims: a has overlapping pays"),
+        ({"claims": CLAIM.replace("1.00", "1.10")}, "ratio > 1.10"),
+        ({"variants": ("overlapped", "blocking")}, "variants: a has blocking, overlapped, reference, b has blocking"),
+    ],
+)
+def test_matrices_must_agree_in_all_but_their_axes(tmp_path: Path, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(EcrlError, match=re.escape(named)):
+        pool(two(tmp_path, **options))
+
+
+def test_axes_may_differ_and_one_campaign_is_not_pooled_with_itself(tmp_path: Path) -> None:
+    a, b = two(tmp_path, datasets=("cifar100",), seeds=(1,))
+    assert differences([a, b]) == []
+    assert len(pool([a, b]).suites) == 3
+    with pytest.raises(EcrlError, match="found one twice"):
+        pool([a, a])
+
+
+def test_claims_that_changed_between_campaigns_are_exploratory_when_mixed(tmp_path: Path) -> None:
+    found = pool(two(tmp_path, claims=CLAIM.replace("1.00", "1.10")), mix=True)
+    assert {judged.verdict for judged in of_campaign(found).claims} == {"EXPLORATORY"}
+
+
+def test_next_runs_of_a_pool_name_campaigns_that_exist(tmp_path: Path) -> None:
+    def without_blocking(run: RunSpec, found: RunRecord) -> RunRecord | None:
+        return None if run.variant == "blocking" else found
+
+    found = of_campaign(pool(two(tmp_path, without_blocking)))
+    commands = [one.command for one in found.next_runs if one.command]
+    assert "ecrl matrix resume --prefix b --retry-failed" in commands
+    assert not any("a+b" in command for command in commands)
+
+
+def test_before_and_after_are_paired_by_suite_and_seed(tmp_path: Path) -> None:
+    a, b = two(tmp_path, quicker, seeds=(1, 2, 3))
+    found = before_after(a, b, "wall_s")["blocking"]
+    assert (found.a, found.b, found.kind, len(found.pairs)) == ("b", "a", "ratio", 6)
+    assert {round(pair.b - pair.a, 6) for pair in found.pairs} == {0.01, 0.02, 0.03}
+    assert found.overall is not None
+    assert found.overall.center < 1
+    difference = before_after(a, b, "stall_s")["blocking"]
+    assert difference.kind == "difference"
+    assert difference.overall is not None
+    assert difference.overall.center == pytest.approx(0)
+
+
+def test_a_seed_that_only_one_of_them_has_is_listed(tmp_path: Path) -> None:
+    found = before_after(*two(tmp_path), "goodput_steps_per_s")["overlapped"]
+    assert [pair.seed for pair in found.pairs] == [3, 3]
+    assert len(found.missing) == 8
+
+
+def test_suites_whose_settings_changed_are_known_by_their_name(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    renamed = {f"{suite_id[:-8]}00000000": suite_id for suite_id in (suite.suite_id for suite in a.suites)}
+
+    class Renamed:
+        def __init__(self, suite_id: str) -> None:
+            self.suite_id = suite_id
+
+    other = Campaign("b", b.matrix, tuple(map(Renamed, renamed)), (), {}, {}, ())  # type: ignore[arg-type]
+    assert matching(a, other) == renamed
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    a, b = two(tmp_path, datasets=("cifar100",))
+    with pytest.raises(EcrlError, match="no suite in common"):
+        before_after(a, b, "goodput_steps_per_s")
+    with pytest.raises(EcrlError, match="unknown metric 'goodput'"):
+        before_after(a, a, "goodput")
