@@ -9,10 +9,12 @@ def main() -> None:
     """Run the command line. Errors of the user are one message on stderr; everything else is a traceback."""
     try:
         from ecrl.cli.app import app
+        from ecrl.cli.manners import run
+
+        run(app)
+    except EcrlError as error:
         from ecrl.cli.messages import say
 
-        app(prog_name="ecrl")
-    except EcrlError as error:
         say(f"ecrl: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # while the imports went on; commands have handlers of their own

@@ -89,7 +89,7 @@ def _statuses(paths: CampaignPaths, warnings: list[str]) -> dict[str, manifest.R
         warnings.append(str(error).splitlines()[0].replace(f"{paths.root}/", ""))
         return {}
     warnings += view.warnings
-    return view.rows
+    return dict(view.rows)
 
 
 def _block(

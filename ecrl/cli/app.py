@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 
 from ecrl import __version__
-from ecrl.cli import bench, checkpoint, matrix, report, selftest
+from ecrl.cli import bench, checkpoint, doctor, logs, matrix, report, selftest
+from ecrl.cli.manners import Commands
 
 app = typer.Typer(
     name="ecrl",
+    cls=Commands,
     help="ecrl measures what checkpointing and failures really cost a distributed training job, and proves that"
     " recovery gives back exactly the state that was lost.",
     no_args_is_help=True,
@@ -21,6 +23,8 @@ checkpoint.register(app)
 report.register(app)
 bench.register(app)
 selftest.register(app)
+logs.register(app)
+doctor.register(app)
 
 
 def _show_version(wanted: bool) -> None:

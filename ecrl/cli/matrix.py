@@ -1,4 +1,4 @@
-"""`ecrl matrix run | plan | resume | status | list`."""
+"""`ecrl matrix run | plan | resume`; the commands that only look are in `look.py`."""
 
 import sys
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecrl.cli import clean, detached, look
 from ecrl.cli import options as opt
 from ecrl.cli.messages import STDERR, print_json, say
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ecrl.launch.estimate import Estimate
     from ecrl.launch.progress import Observer
     from ecrl.launch.signals import StopRequest
+    from ecrl.launch.takeover import Policy
 
 app = typer.Typer(
     help="Run a matrix of training jobs under planned failures, and pick it up again whatever stopped it.",
@@ -23,6 +25,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 _RESULTS = Path("results")
+_SHOWN_IDS = 5
+look.register(app)
+clean.register(app)
+detached.register(app)
 
 
 @app.command()
@@ -45,8 +51,15 @@ def run(
     results: opt.Results = _RESULTS,
     retries: opt.Retries = None,
     timeout: opt.Timeout = None,
+    jobs: opt.Jobs = None,
+    extend: opt.Extend = False,
+    detach: opt.Detach = False,
     dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,
+    only: opt.Only = None,
+    limit: opt.Limit = None,
+    rerun: opt.Rerun = None,
+    retry_failed: opt.RetryFailed = True,
     yes: opt.Yes = False,
 ) -> None:
     """Run a matrix: every suite, variant and seed, one torchrun job each.
@@ -54,21 +67,29 @@ def run(
     Run under the same prefix again, finished suites are kept (skipped_exists); failed and interrupted ones run.
     """
     request = _request(
-        ctx, prefix, matrix, results, profile,
+        ctx, prefix, matrix, results, profile, extend,
         datasets=datasets, models=models, failures=failures, checkpoint_every=checkpoint_every,
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
-        data_root=data_root, retries=retries, timeout=timeout,
+        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs,
     )  # fmt: skip
-    if dry_run:
-        _preview(request, as_json)
-        return
     from ecrl.launch.control import Control
     from ecrl.launch.signals import handled
     from ecrl.launch.takeover import Policy
 
+    policy = Policy(
+        retry_failed=retry_failed,
+        mark_skipped=request.paths.matrix.is_file(),
+        selection=opt.selection(only, limit, rerun),
+    )
+    if dry_run:
+        _preview(request, policy, as_json)
+        return
+    if detach:
+        detached.start(request.paths, as_json, "--yes")
+        return
     with handled() as stop, _watching() as observer:
         control = Control(observer, stop, confirm=lambda estimate: _confirm(estimate, yes, stop))
-        code = control.run(request, Policy(retry_failed=True, mark_skipped=request.paths.matrix.is_file()))
+        code = control.run(request, policy)
     _finish(request.paths.prefix, results, as_json, code)
 
 
@@ -92,20 +113,28 @@ def plan(
     results: opt.Results = _RESULTS,
     retries: opt.Retries = None,
     timeout: opt.Timeout = None,
+    jobs: opt.Jobs = None,
+    extend: opt.Extend = False,
+    count: Annotated[bool, typer.Option("--count", help="Say how many suites there would be; write nothing.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Freeze a matrix and write its manifest, every suite pending. Starts nothing; `resume` starts it."""
     request = _request(
-        ctx, prefix, matrix, results, profile,
+        ctx, prefix, matrix, results, profile, extend,
         datasets=datasets, models=models, failures=failures, checkpoint_every=checkpoint_every,
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
-        data_root=data_root, retries=retries, timeout=timeout,
+        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs,
     )  # fmt: skip
     from ecrl.cli import status as shown
-    from ecrl.launch.control import Control, resume_command
-    from ecrl.launch.signals import handled
+    from ecrl.launch.interrupt import at_once
 
-    with handled() as stop, _watching(still=True) as observer:
+    if count:
+        with at_once():
+            _count(request, as_json)
+        return
+    from ecrl.launch.control import Control, resume_command
+
+    with at_once() as stop, _watching(still=True) as observer:
         rows = Control(observer, stop).plan(request)
     if as_json:
         print_json(shown.document(request.paths))
@@ -116,12 +145,16 @@ def plan(
 @app.command()
 def resume(
     prefix: opt.Prefix,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed suites again, too.")] = False,
+    retry_failed: opt.RetryFailed = False,
+    only: opt.Only = None,
+    limit: opt.Limit = None,
+    rerun: opt.Rerun = None,
     assume_dead: Annotated[
         list[str] | None,
         typer.Option(metavar="HOST", help="Take what ecrl left running on HOST for dead. Repeatable."),
     ] = None,
     results: opt.Results = _RESULTS,
+    detach: opt.Detach = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Continue what is not done of a campaign. The frozen matrix is the source; nothing finished is repeated."""
@@ -131,52 +164,56 @@ def resume(
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
+    if detach:
+        detached.start(paths, as_json)
+        return
     with handled() as stop, _watching() as observer:
-        policy = Policy(retry_failed=retry_failed, assume_dead=tuple(assume_dead or ()))
+        policy = Policy(
+            retry_failed=retry_failed,
+            assume_dead=tuple(assume_dead or ()),
+            selection=opt.selection(only, limit, rerun),
+        )
         code = Control(observer, stop).resume(paths, policy)
     _finish(prefix, results, as_json, code)
 
 
-@app.command()
-def status(prefix: opt.Prefix, results: opt.Results = _RESULTS, as_json: opt.AsJson = False) -> None:
-    """Show every suite of a campaign; failed ones with the reason and the log."""
-    from ecrl.cli import status as shown
-    from ecrl.records.paths import CampaignPaths
-
-    paths = CampaignPaths(results, prefix)
-    if as_json:
-        print_json(shown.document(paths))
-    else:
-        shown.show_status(paths)
-
-
-@app.command("list")
-def list_prefixes(results: opt.Results = _RESULTS, as_json: opt.AsJson = False) -> None:
-    """Show every campaign in the results folder."""
-    from ecrl.cli import status as shown
-
-    if as_json:
-        print_json(shown.list_document(results))
-    else:
-        shown.show_list(results)
-
-
 def _request(
-    ctx: typer.Context, prefix: str, matrix: Path | None, results: Path, profile: str | None, **given: object
+    ctx: typer.Context,
+    prefix: str,
+    matrix: Path | None,
+    results: Path,
+    profile: str | None,
+    extend: bool,
+    **given: object,
 ) -> "Request":
     from ecrl.launch.campaign import Request
     from ecrl.records.paths import CampaignPaths
 
-    return Request(CampaignPaths(results, prefix), matrix, profile, opt.overrides(ctx, **given))
+    return Request(CampaignPaths(results, prefix), matrix, profile, opt.overrides(ctx, **given), extend)
 
 
-def _preview(request: "Request", as_json: bool) -> None:
+def _count(request: "Request", as_json: bool) -> None:
+    """How large it would be, without making more than the first suites."""
+    from ecrl.launch.campaign import requested
+
+    campaign = requested(request)
+    axes, suites = campaign.matrix.matrix, len(campaign.suites)
+    runs = suites * len(axes.seeds) * len(axes.variants)
+    first = [suite.suite_id for suite in campaign.suites[:_SHOWN_IDS]]
+    if as_json:
+        print_json({"schema": 1, "prefix": request.paths.prefix, "suites": suites, "runs": runs, "first": first})
+        return
+    print(f"{suites} suites, {runs} runs of {campaign.matrix.train_settings.steps} steps; the first suites:")
+    print("\n".join(first))
+
+
+def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
     from ecrl.cli import status as shown
     from ecrl.launch.control import Control
-    from ecrl.launch.signals import handled
+    from ecrl.launch.interrupt import at_once
 
-    with handled() as stop, _watching(still=True) as observer:
-        preview = Control(observer, stop).preview(request)
+    with at_once() as stop, _watching(still=True) as observer:
+        preview = Control(observer, stop).preview(request, policy)
     if as_json:
         print_json(preview.to_json())
     else:

@@ -7,14 +7,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ecrl.cli import complete
 from ecrl.errors import EcrlError
 from ecrl.units import parse_duration_s
 
 if TYPE_CHECKING:
+    from ecrl.launch.selection import Selection
     from ecrl.spec.matrix import Override
 
 Prefix = Annotated[
-    str, typer.Option("--prefix", envvar="MATRIX_PREFIX", help="Name of the campaign: results/<prefix>/ holds it.")
+    str,
+    typer.Option(
+        "--prefix",
+        envvar="MATRIX_PREFIX",
+        help="Name of the campaign: results/<prefix>/ holds it.",
+        autocompletion=complete.prefixes,
+    ),
+]
+MaybePrefix = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix",
+        envvar="MATRIX_PREFIX",
+        help="Name of the campaign. Omitted: the one that has the suite.",
+        autocompletion=complete.prefixes,
+    ),
+]
+SuiteId = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUITE",
+        help="A suite id, or a part of it that only one has.",
+        show_default=False,
+        autocompletion=complete.suites,
+    ),
 ]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where campaigns live.")]
 MatrixFile = Annotated[
@@ -41,8 +67,40 @@ Gpus = Annotated[str | None, typer.Option(metavar="0,1,..", help="GPUs to use, a
 DataRoot = Annotated[str | None, typer.Option(metavar="DIR", help="Where data sets that are not built in lie.")]
 Retries = Annotated[int | None, typer.Option(metavar="N", help="Times a failed run is run again.")]
 Timeout = Annotated[str | None, typer.Option(metavar="S", help="End and fail a run after this long: 90, 10m, 2h.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Suites that run at once, each on devices of its own.")
+]
+Extend = Annotated[
+    bool, typer.Option("--extend", help="Add what the matrix has more than the frozen one; rerun nothing that is done.")
+]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Go on without this terminal; see `ecrl matrix attach` and `stop`.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show exactly what would run, and start nothing.")]
+Only = Annotated[
+    str | None,
+    typer.Option(metavar="TERMS", help="Suites to run, e.g. 'dataset=cifar10,model~resnet,checkpoint_every<=50'."),
+]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Run at most N suites, then stop.")]
+Rerun = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SUITE",
+        help="Set this suite's results aside and run it again, and nothing else. Repeatable.",
+        autocompletion=complete.suites,
+    ),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed/--keep-failed", help="Run failed suites again, or leave them as they are.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a large campaign.")]
+
+
+def selection(only: str | None, limit: int | None, rerun: list[str] | None) -> "Selection":
+    """The selection that the three options describe."""
+    from ecrl.launch.selection import Selection, parse
+
+    return Selection(() if only is None else parse(only), limit, tuple(rerun or ()))
 
 
 def _texts(flag: str, text: str) -> list[str]:  # noqa: ARG001 (all converters are called alike)
@@ -80,6 +138,7 @@ _PLACES: dict[str, tuple[str, str, _Convert]] = {
     "data_root": ("run", "data_root", _as_is),
     "retries": ("run", "retries", _as_is),
     "timeout": ("run", "timeout_s", _seconds),
+    "jobs": ("run", "jobs", _as_is),
 }
 
 

@@ -38,7 +38,7 @@ def show_status(paths: CampaignPaths) -> None:
     """A row for every suite, then what needs attention."""
     view = _view(paths)
     rows = [_status_cells(row) for row in view.rows.values()]
-    _show(f"{paths.prefix}: {_counted(view)}", ["suite", "status", "runs", "wall"], rows, status_column=1)
+    show_table(f"{paths.prefix}: {_counted(view)}", ["suite", "status", "runs", "wall"], rows, status_column=1)
     for row in view.rows.values():
         if row.status == FAILED:
             reason, _, log = row.message.rpartition("; log: ")
@@ -59,7 +59,7 @@ def show_list(results: Path) -> None:
         return
     shown = [name for name in STATUSES if any(c["counts"][name] for c in listed)]
     rows = [[c["prefix"], str(c["suites"]), *(str(c["counts"][name]) for name in shown)] for c in listed]
-    _show(f"campaigns in {results}/", ["prefix", "suites", *shown], rows)
+    show_table(f"campaigns in {results}/", ["prefix", "suites", *shown], rows)
 
 
 def show_preview(preview: "Preview") -> None:
@@ -74,7 +74,7 @@ def show_preview(preview: "Preview") -> None:
     device = preview.campaign.matrix.run.device
     first = preview.rows[0]
     title = f"{preview.campaign.paths.prefix}: {first.nproc} ranks on {device}, {first.steps} steps a run"
-    _show(title, ["suite", "seed", "runs, in this order"], rows)
+    show_table(title, ["suite", "seed", "runs, in this order"], rows)
     print(estimate_line(preview.estimate))
 
 
@@ -126,7 +126,8 @@ def _command(name: str, paths: CampaignPaths) -> str:
     return f"ecrl {'' if name == 'report' else 'matrix '}{name} --prefix {paths.prefix}{results}"
 
 
-def _show(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
+def show_table(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
+    """A table on stdout: drawn on a terminal, plain columns elsewhere."""
     if sys.stdout.isatty():
         from ecrl.cli.view import print_table
 

@@ -20,7 +20,7 @@ from ecrl.spec.run import RunSpec
 from ecrl.units import format_duration
 
 _REDRAW_S = 0.25
-_STYLES = {
+STYLES = {
     "completed": "green", "skipped_exists": "green", "failed": "red", "running": "cyan", "interrupted": "yellow",
 }  # fmt: skip
 
@@ -63,7 +63,7 @@ class LiveView:
     def suite_finished(self, row: Row, totals: Totals) -> None:
         """A line that stays."""
         line = Text(f"suite {totals.suites_done}/{totals.suites} {row.suite_id}: ")
-        self._print(line.append(row.status, style=_STYLES.get(row.status, "")))
+        self._print(line.append(row.status, style=STYLES.get(row.status, "")))
 
     def _print(self, line: Text) -> None:
         self._live.update(Text(""), refresh=True)  # what it drew is over
@@ -112,6 +112,6 @@ def print_table(title: str, header: list[str], rows: list[list[str]], status_col
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
-        style = "" if status_column is None else _STYLES.get(row[status_column].split()[0], "")
+        style = "" if status_column is None else STYLES.get(row[status_column].split()[0], "")
         table.add_row(*(Text(cell, style=style if i == status_column else "") for i, cell in enumerate(row)))
     Console().print(table)

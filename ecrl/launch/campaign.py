@@ -3,7 +3,7 @@
 import dataclasses
 import errno
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +13,15 @@ from pathlib import Path
 from ecrl import __version__
 from ecrl.errors import EcrlError, RecordError, did_you_mean
 from ecrl.records import manifest
+from ecrl.records.lazy import Rows
 from ecrl.records.manifest import Row
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.spec import matrix as matrix_files
+from ecrl.spec.extend import additions
 from ecrl.spec.identity import content_hash
 from ecrl.spec.matrix import Matrix, Override
 from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import Suite, block_orders, expand, run_specs
+from ecrl.spec.suite import REFERENCE, Suite, Suites, expand, extended_orders, run_specs, with_repeat
 from ecrl.storage.atomic import write_atomic
 
 _MAX_DIFFERENCES = 4
@@ -36,27 +38,37 @@ _STORAGE_ERRORS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. source: the matrix file, or None for the frozen one of the prefix."""
+    """What the user asked for. source: the matrix file, or None for the frozen one of the prefix.
+    extend: add what the matrix has more than the frozen one; what is done stays done."""
 
     paths: CampaignPaths
     source: Path | None = None
     profile: str | None = None
     overrides: tuple[Override, ...] = ()
+    extend: bool = False
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """A valid matrix under a prefix, its device decided or still `auto`. origin: comments for the frozen file."""
+    """A valid matrix under a prefix, its device decided or still `auto`. origin: comments for the frozen file.
+    older: the matrices that were frozen before it and that it extends, oldest first."""
 
     paths: CampaignPaths
     matrix: Matrix
     origin: str
-    frozen: bool  # the results folder holds a matrix with this experiment already
+    frozen: bool  # the results folder holds a matrix with this experiment, or one that it extends, already
+    older: tuple[Matrix, ...] = ()
+    extends: bool = False  # the frozen matrix is the last of `older`: freeze this one
 
-    @property
+    @cached_property
     def experiment_hash(self) -> str:
         """SHA-256 of what makes this the experiment it is."""
         return content_hash(self.matrix.experiment)
+
+    @property
+    def rows_hash(self) -> str:
+        """What decides the rows: the experiment, and whether the reference is repeated."""
+        return self.experiment_hash + ("+aa" if self.matrix.run.aa else "")
 
     @property
     def marker(self) -> Path:
@@ -64,14 +76,44 @@ class Campaign:
         return self.paths.root.resolve()
 
     @cached_property
-    def suites(self) -> list[Suite]:
-        """Every suite, in matrix order."""
+    def suites(self) -> Suites:
+        """Every suite, in matrix order, each made when it is asked for."""
         return expand(self.matrix)
+
+    def suite(self, suite_id: str, place: int = 0) -> Suite:
+        """The suite of this id. place: where it stands in the matrix, as far as the caller knows.
+
+        Raises:
+            KeyError: the matrix has no such suite.
+        """
+        if place < len(self.suites) and (suite := self.suites[place]).suite_id == suite_id:
+            return suite
+        return self.suites[self._places[suite_id]]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {suite.suite_id: place for place, suite in enumerate(self.suites)}
 
     @cached_property
     def orders(self) -> dict[tuple[str, int], tuple[str, ...]]:
-        """In which order each block runs its variants: drawn from the frozen experiment alone."""
-        return block_orders(self.suites, self.experiment_hash)
+        """In which order each block runs its variants: drawn from the frozen experiment alone, and kept by what
+        extends it."""
+        generations = [(expand(matrix), content_hash(matrix.experiment)) for matrix in self.older]
+        return extended_orders([*generations, (self.suites, self.experiment_hash)])
+
+    def order(self, suite: Suite, seed: int) -> tuple[str, ...]:
+        """In which order a block runs; the first block of a suite has the A/A repeat, if there is one."""
+        order = self.orders[suite.suite_id, seed]
+        if self._repeats(suite) and seed == suite.seeds[0]:
+            return with_repeat(order, suite.suite_id, self._first_hash)
+        return order
+
+    @cached_property
+    def _first_hash(self) -> str:
+        return content_hash((self.older or (self.matrix,))[0].experiment)
+
+    def _repeats(self, suite: Suite) -> bool:
+        return self.matrix.run.aa and REFERENCE in suite.variants
 
     @cached_property
     def _claims_hash(self) -> str:
@@ -84,34 +126,35 @@ class Campaign:
             specs = run_specs(
                 suite,
                 seed,
-                self.orders[suite.suite_id, seed],
+                order := self.order(suite, seed),
                 prefix=self.paths.prefix,
                 device=self.matrix.run.device,
                 data_root=self.matrix.run.data_root,
                 claims_hash=self._claims_hash,
             )
-            for spec in specs:
-                yield spec, root.run(suite.suite_id, spec.variant, seed)
+            for spec, name in zip(specs, order, strict=True):  # the A/A repeat has a folder of its own
+                yield spec, root.run(suite.suite_id, name, seed)
+
+    def row(self, suite: Suite) -> Row:
+        """The manifest row of a suite, `pending`."""
+        return Row(
+            suite_id=suite.suite_id,
+            dataset=suite.dataset,
+            model=suite.model,
+            failure_label=suite.failure_label,
+            failure_steps=suite.failure_steps,
+            checkpoint_every=suite.checkpoint_every,
+            max_inflight=suite.max_inflight,
+            nproc=suite.train.nproc,
+            steps=suite.train.steps,
+            seeds=suite.seeds,
+            variants=suite.variants,
+            runs_total=len(suite.seeds) * len(suite.variants) + self._repeats(suite),
+        )
 
     def rows(self) -> list[Row]:
         """A manifest row for every suite, all `pending`."""
-        return [
-            Row(
-                suite_id=s.suite_id,
-                dataset=s.dataset,
-                model=s.model,
-                failure_label=s.failure_label,
-                failure_steps=s.failure_steps,
-                checkpoint_every=s.checkpoint_every,
-                max_inflight=s.max_inflight,
-                nproc=s.train.nproc,
-                steps=s.train.steps,
-                seeds=s.seeds,
-                variants=s.variants,
-                runs_total=len(s.seeds) * len(s.variants),
-            )
-            for s in self.suites
-        ]
+        return list(map(self.row, self.suites))
 
     def on_device(self, device: str) -> "Campaign":
         """The same campaign with its device decided, before it is frozen: `resume` must not decide anew."""
@@ -119,8 +162,10 @@ class Campaign:
         return dataclasses.replace(self, matrix=self.matrix.model_copy(update={"run": run}))
 
     def freeze(self) -> None:
-        """Write the frozen matrix; the folder is made if it is not there."""
+        """Write the frozen matrix; the folder is made if it is not there. One that it extends is kept beside it."""
         self.paths.root.mkdir(parents=True, exist_ok=True)
+        if self.extends:
+            write_atomic(_older_path(self.paths, len(self.older)), self.paths.matrix.read_bytes())
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         header = (
             f"The frozen matrix of campaign {self.paths.prefix}: `ecrl matrix resume --prefix {self.paths.prefix}`"
@@ -157,8 +202,14 @@ def requested(request: Request) -> Campaign:
         frozen = found(paths)
         if matrix.run.device == "auto":  # decided when the prefix was frozen
             campaign = campaign.on_device(frozen.matrix.run.device)
+        campaign = dataclasses.replace(campaign, older=frozen.older)
         if differences := matrix_files.differences(frozen.matrix, campaign.matrix):
-            raise EcrlError(_other_experiment(paths, differences))
+            added = additions(frozen.matrix, campaign.matrix)
+            if added is None:
+                raise EcrlError(_other_experiment(paths, differences))
+            if not request.extend:
+                raise EcrlError(_more(request, frozen, campaign, added))
+            return dataclasses.replace(campaign, older=(*frozen.older, frozen.matrix), extends=True)
         if request.source is None:
             campaign = dataclasses.replace(campaign, origin=frozen.origin)
     return campaign
@@ -175,7 +226,8 @@ def found(paths: CampaignPaths) -> Campaign:
         raise EcrlError(manifest.no_such_prefix(paths))
     matrix = matrix_files.load(paths.matrix, frozen=True)
     header = _header(paths)
-    campaign = Campaign(paths, matrix, "\n".join(f"{k}: {header[k]}" for k in _ORIGIN_KEYS if k in header), True)
+    origin = "\n".join(f"{k}: {header[k]}" for k in _ORIGIN_KEYS if k in header)
+    campaign = Campaign(paths, matrix, origin, True, _older(paths, matrix))
     if campaign.experiment_hash != header.get("experiment"):
         raise RecordError(
             f"{paths.matrix}: its content does not match the experiment hash in its header; it was edited or damaged.\n"
@@ -183,6 +235,18 @@ def found(paths: CampaignPaths) -> Campaign:
             f" {paths.matrix}"
         )
     return campaign
+
+
+def _older_path(paths: CampaignPaths, number: int) -> Path:
+    return paths.table(f"matrix.{number}.toml")
+
+
+def _older(paths: CampaignPaths, newest: Matrix) -> tuple[Matrix, ...]:
+    """The matrices that were extended; killed between keeping one and freezing the next, the last is no older one."""
+    kept: list[Matrix] = []
+    while (path := _older_path(paths, len(kept) + 1)).is_file():
+        kept.append(matrix_files.load(path, frozen=True))
+    return tuple(matrix for matrix in kept if matrix.experiment != newest.experiment)
 
 
 @contextmanager
@@ -260,6 +324,18 @@ def _other_experiment(paths: CampaignPaths, differences: list[str]) -> str:
     )
 
 
+def _more(request: Request, frozen: Campaign, asked: Campaign, added: list[str]) -> str:
+    paths = request.paths
+    suites = len(asked.suites) - len(frozen.suites)
+    return (
+        f"--prefix: {paths.prefix!r} holds {len(frozen.suites)} suites of this experiment; asked for are {suites} more"
+        f" (new: {'; '.join(added)}). Nothing was started.\n"
+        f"To add what is new, rerunning nothing: ecrl matrix run --prefix {paths.prefix} --extend"
+        f" {request.source or ''}".rstrip()
+        + f"; to go on with the frozen one: ecrl matrix resume --prefix {paths.prefix}"
+    )
+
+
 def _free(paths: CampaignPaths) -> str:
     """A prefix that is not taken: exp4 -> exp4-2."""
     stem = re.sub(r"-\d+$", "", paths.prefix)
@@ -269,8 +345,9 @@ def _free(paths: CampaignPaths) -> str:
     return f"{stem}-{number}"
 
 
-def reconciled(campaign: Campaign, rows: dict[str, Row], path: Path) -> dict[str, Row]:
-    """The manifest's rows in matrix order, each checked against the suite it names; missing ones are `pending`.
+def reconciled(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:
+    """The manifest's rows in matrix order, each checked against the suite it names; missing ones are `pending`, and
+    so are finished ones whose suite has more runs by now.
 
     Raises:
         RecordError: a row says something that the frozen matrix does not.
@@ -281,10 +358,24 @@ def reconciled(campaign: Campaign, rows: dict[str, Row], path: Path) -> dict[str
             hint = did_you_mean(row.suite_id, expected)
             what = f"a suite of {campaign.paths.matrix.name}.{hint}"
             raise manifest.nonsense(path, number, "suite_id", row.suite_id, what)
+        should = expected[row.suite_id]
         for column in manifest.FIXED:
-            is_now, should = getattr(row, column), getattr(expected[row.suite_id], column)
-            if is_now != should:
-                raise manifest.nonsense(path, number, column, manifest.cell(is_now), repr(manifest.cell(should)))
+            is_now, wanted = getattr(row, column), getattr(should, column)
+            if is_now != wanted and not _may_have_grown(campaign, row, column):
+                raise manifest.nonsense(path, number, column, manifest.cell(is_now), repr(manifest.cell(wanted)))
         if row.runs_done > row.runs_total:
             raise manifest.nonsense(path, number, "runs_done", str(row.runs_done), f"at most {row.runs_total}")
-    return {suite_id: rows.get(suite_id, row) for suite_id, row in expected.items()}
+        state = {name: getattr(row, name) for name in manifest.STATE}
+        grown = should.runs_total > row.runs_total and row.status in manifest.DONE
+        expected[row.suite_id] = dataclasses.replace(should, **state | ({"status": manifest.PENDING} if grown else {}))
+    return Rows.of(expected.values(), path)
+
+
+def _may_have_grown(campaign: Campaign, row: Row, column: str) -> bool:
+    """Whether a row may differ from the matrix: it was written before the matrix was extended, or `aa` changed."""
+    if column == "runs_total":
+        return row.runs_total in {len(row.seeds) * len(row.variants) + repeat for repeat in (0, 1)}
+    if column not in ("seeds", "variants"):
+        return False
+    now, there = getattr(campaign.suites[0], column), getattr(row, column)
+    return bool(campaign.older) and set(there) <= set(now)

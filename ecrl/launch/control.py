@@ -3,11 +3,14 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from signal import Signals
 
 from ecrl.errors import EcrlError
+from ecrl.launch import doctor
 from ecrl.launch import probe as probes
-from ecrl.launch.campaign import Campaign, Request, found, requested, storage
+from ecrl.launch.campaign import Campaign, Request, found, reconciled, requested, storage
+from ecrl.launch.devices import device_sets
 from ecrl.launch.estimate import Estimate, Preview, estimated, previewed
 from ecrl.launch.leases import prefix_lease
 from ecrl.launch.probe import Probe
@@ -22,6 +25,8 @@ from ecrl.records.manifest import Manifest, Row
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix
 from ecrl.units import format_bytes
+
+_RUN = Policy(retry_failed=True)  # what a plain `run` does with what is there
 
 
 def _torchrun(matrix: Matrix) -> Launcher:
@@ -40,14 +45,15 @@ class Control:
     confirm: Callable[[Estimate], None] = lambda _estimate: None
     ask: Callable[[Matrix, StopRequest], Probe] = probes.ask
     launcher: Callable[[Matrix], Launcher] = _torchrun
+    examine: Callable[[Path, doctor.Needs], list[doctor.Finding]] = doctor.in_short
 
-    def preview(self, request: Request) -> Preview:
+    def preview(self, request: Request, policy: Policy = _RUN) -> Preview:
         """What `run` would do. Writes nothing."""
         campaign = requested(request)
         rows = {row.suite_id: row for row in campaign.rows()}
         if campaign.frozen and request.paths.manifest.exists():
-            rows |= manifest.read(request.paths).rows
-        policy = Policy(retry_failed=True)
+            rows |= reconciled(campaign, manifest.read(request.paths).rows, request.paths.manifest)
+        policy.selection.check(rows)
         probe = self._probed(campaign) if to_do(rows, policy) else None
         if probe is not None:
             campaign = campaign.on_device(probe.device(campaign.matrix.run.device))
@@ -61,8 +67,10 @@ class Control:
                 campaign, _ = self._checked(campaign)
             with prefix_lease(request.paths):
                 _freeze(campaign, request)
-                if not request.paths.manifest.exists():
-                    Manifest.create(request.paths, campaign.rows())
+                if campaign.extends:
+                    opened(campaign, Policy(), self.observer).close()
+                elif not request.paths.manifest.exists():
+                    Manifest.create(request.paths, campaign.rows(), campaign.rows_hash)
         return list(manifest.read(request.paths).rows.values())
 
     def run(self, request: Request, policy: Policy) -> int:
@@ -73,8 +81,10 @@ class Control:
             EcrlError: it cannot start, or the results folder can no longer be written.
         """
         campaign, probe = requested(request), None
+        if policy.selection:
+            policy.selection.check({row.suite_id: row for row in campaign.rows()})
         with storage(request.paths, resume_command(request.paths)):
-            if not campaign.frozen:
+            if not campaign.frozen or campaign.extends:
                 campaign, probe = self._checked(campaign)
             with prefix_lease(request.paths):
                 _freeze(campaign, request)
@@ -90,6 +100,7 @@ class Control:
         """Check machine and disk before anything is written; decide the device."""
         probe = self._probed(campaign)
         campaign = campaign.on_device(probe.device(campaign.matrix.run.device))
+        self._examined(campaign, probe)
         estimate = estimated(campaign, {row.suite_id: row for row in campaign.rows()}, Policy(), probe)
         _check_disk(estimate, campaign)
         self.confirm(estimate)
@@ -100,16 +111,25 @@ class Control:
         opened_manifest = opened(campaign, policy, self.observer)
         if probe is None and to_do(opened_manifest.rows, policy):
             probe = self._probed(campaign)
+            self._examined(campaign, probe)
         facts = {} if probe is None else probe.facts
+        sets = device_sets(campaign.matrix, 0 if probe is None else len(probe.gpus))
+        if (jobs := campaign.matrix.run.jobs) > len(sets) and probe is not None:
+            self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {len(sets)} sets")
         launcher = self.launcher(campaign.matrix)
-        schedule = Schedule(campaign, opened_manifest, policy, facts, launcher, self.observer, self.stop)
-        try:
-            schedule.run()
-        finally:
-            launcher.close()
+        schedule = Schedule(campaign, opened_manifest, policy, facts, launcher, self.observer, self.stop, sets)
+        schedule.run()
         if self.stop and schedule.unfinished:
             raise stopped(self.stop, campaign.paths)
         return schedule.exit_code
+
+    def _examined(self, campaign: Campaign, probe: Probe) -> None:
+        """The doctor's visit, in short: warnings are noted, an unfit machine is told before anything starts."""
+        found = self.examine(campaign.paths.results, doctor.needs(campaign, probe))
+        for finding in found:
+            if finding.state == doctor.WARN:
+                self.observer.note(f"warning: {finding.check}: {finding.found}. {finding.advice}")
+        doctor.check(found)
 
     def _probed(self, campaign: Campaign) -> Probe:
         self.observer.note("checking data, models and device...")

@@ -88,10 +88,14 @@ class Preview:
 
 def previewed(campaign: Campaign, rows: dict[str, Row], policy: Policy, probe: Probe | None) -> Preview:
     """Exactly what would run. Without a probe no bytes are estimated."""
-    wanted = set(to_do(rows, policy))
+    wanted, again = set(to_do(rows, policy)), policy.selection.again(rows)
     runs = {
         suite.suite_id: [
-            PlannedRun(spec, suite.suite_id in wanted and kept(spec, paths, policy.retry_failed) is None)
+            PlannedRun(
+                spec,
+                suite.suite_id in wanted
+                and (suite.suite_id in again or kept(spec, paths, policy.retry_failed) is None),
+            )
             for spec, paths in campaign.runs(suite)
         ]
         for suite in campaign.suites

@@ -1,17 +1,31 @@
 """Who may work on a prefix: one ecrl at a time."""
 
 import dataclasses
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ecrl.errors import PrefixHeldError
-from ecrl.launch.liveness import this_process
-from ecrl.records.manifest import utc_now
+from ecrl.launch.liveness import Liveness, judged, this_process
+from ecrl.records.manifest import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
 from ecrl.storage.atomic import write_atomic
+
+_LOOKING_S = 0.2  # `is_held` takes the lock for an instant: that is nobody working on the prefix
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who works on a prefix, and since when."""
+
+    owner: Owner
+    since: str
 
 
 @contextmanager
@@ -22,10 +36,9 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
         PrefixHeldError: another ecrl holds it; the message names that process.
     """
     paths.root.mkdir(parents=True, exist_ok=True)
-    holder = paths.lock.with_suffix(".holder")
-    lock = FileLock(paths.lock, timeout=0)
+    lock = FileLock(paths.lock, timeout=_LOOKING_S)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=0.02)
     except Timeout:
         raise PrefixHeldError(
             f"prefix {paths.prefix!r} is held by another ecrl ({_described(paths)}).\n"
@@ -33,17 +46,48 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
         ) from None
     try:
         told = dataclasses.asdict(this_process()) | {"since": utc_now()}
-        write_atomic(holder, json.dumps(told).encode())
+        write_atomic(_sidecar(paths), json.dumps(told).encode())
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        _sidecar(paths).unlink(missing_ok=True)
         lock.release()
+
+
+def is_held(paths: CampaignPaths) -> bool:
+    """Whether some ecrl holds the prefix at this moment."""
+    try:
+        fd = os.open(paths.lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def holder(paths: CampaignPaths) -> Holder | None:
+    """Who holds the prefix; None: nobody, or somebody who has not said yet who it is."""
+    if not is_held(paths):
+        return None
+    try:
+        told = json.loads(_sidecar(paths).read_text())
+        since = told.pop("since")
+        owner = Owner(**told)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if judged(owner) is Liveness.DEAD else Holder(owner, since)  # left by one that was killed
+
+
+def _sidecar(paths: CampaignPaths) -> Path:
+    return paths.lock.with_suffix(".holder")
 
 
 def _described(paths: CampaignPaths) -> str:
     """The holder as its sidecar file describes it; it may be about to write it."""
-    try:
-        told = json.loads(paths.lock.with_suffix(".holder").read_text())
-        return f"pid {told['pid']} on {told['host']}, since {told['since']}"
-    except (OSError, ValueError, KeyError):
+    told = holder(paths)
+    if told is None:
         return f"its lock is {paths.lock}"
+    return f"pid {told.owner.pid} on {told.owner.host}, since {told.since}"

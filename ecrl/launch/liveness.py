@@ -5,6 +5,8 @@ Whatever cannot be known is `UNKNOWN`, and unknown is never taken for dead.
 
 import os
 import socket
+from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
@@ -37,26 +39,37 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-def this_process() -> Owner:
-    """The owner that this process is."""
+def this_process(folder: Path | None = None) -> Owner:
+    """The owner that this process is; of what it does in `folder`, the owner that outlives a change of names."""
     ticks = start_ticks(os.getpid())
     assert ticks is not None, "/proc does not show this process"
-    return Owner(socket.gethostname(), boot_id(), os.getpid(), ticks)
+    owner = Owner(socket.gethostname(), boot_id(), os.getpid(), ticks)
+    return owner if folder is None else replace(owner, pid_ns=_pid_namespace(), folder=folder.stat().st_ino)
 
 
 def judged(owner: Owner | None) -> Liveness:
     """Whether the ecrl that a record names still lives, as far as this host can know."""
-    if owner is None or owner.host != socket.gethostname():
+    if owner is None:
         return Liveness.UNKNOWN
-    if owner.boot_id != boot_id():
+    same_host, same_boot = owner.host == socket.gethostname(), owner.boot_id == boot_id()
+    if same_host and not same_boot:
         return Liveness.DEAD
+    # A host that was given another name since is told by its boot, and its pids are the same if the namespace is.
+    if not same_boot or not (same_host or (owner.pid_ns and owner.pid_ns == _pid_namespace())):
+        return Liveness.UNKNOWN
     return Liveness.ALIVE if start_ticks(owner.pid) == owner.start_ticks else Liveness.DEAD
 
 
-def marked(marker: str, value: Path) -> list[int]:
-    """Pids of the processes of this user whose environment says `marker=value`, this process excepted."""
-    wanted = f"{marker}={value}".encode()
-    found = []
+def _pid_namespace() -> int:
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except FileNotFoundError:
+        return 0  # an older kernel: only the host's name tells
+
+
+def environments(variable: str) -> Iterator[tuple[int, str]]:
+    """(pid, value) of the processes of this user that have the variable in their environment, this one excepted."""
+    wanted = f"{variable}=".encode()
     for entry in os.listdir("/proc"):  # noqa: PTH208 (names are all that is needed, hundreds of times)
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
@@ -64,6 +77,13 @@ def marked(marker: str, value: Path) -> list[int]:
             environment = Path("/proc", entry, "environ").read_bytes()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # ended just now, or another user's: not started by us
-        if wanted in environment.split(b"\0") and start_ticks(int(entry)) is not None:
-            found.append(int(entry))
-    return found
+        if wanted not in environment:
+            continue
+        found = next((part for part in environment.split(b"\0") if part.startswith(wanted)), None)
+        if found is not None and start_ticks(int(entry)) is not None:
+            yield int(entry), found[len(wanted) :].decode(errors="replace")
+
+
+def marked(marker: str, value: Path) -> list[int]:
+    """Pids of the processes of this user whose environment says `marker=value`, this process excepted."""
+    return [pid for pid, found in environments(marker) if found == str(value)]

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ecrl.errors import EXIT_HELD, EcrlError
+from ecrl.launch.classify import classified
 from ecrl.launch.tail import Event
 from ecrl.launch.torchrun import WorkerFailed
 from ecrl.records import gates
 from ecrl.records.paths import RunPaths
-from ecrl.records.reader import RunRecord, read_run
+from ecrl.records.reader import RunRecord, read_run, token_of
 from ecrl.records.schema import RESULT_SCHEMA, Result
 from ecrl.spec.run import RunSpec
 from ecrl.storage.atomic import write_atomic
@@ -51,10 +53,18 @@ class Findings:
 
 @dataclass(frozen=True)
 class Ending:
-    """How the launcher ended: its exit code, and why ecrl ended it, if it did (a timeout)."""
+    """How the launcher ended: its exit code, and why ecrl ended it, if it did (a timeout). oom_kills: processes that
+    the kernel ended meanwhile for want of memory."""
 
     exit_code: int
     reason: str = ""
+    oom_kills: int = 0
+
+
+class FencedError(EcrlError):
+    """A newer attempt has taken the run over: this one's result is kept apart, and this ecrl has nothing to say."""
+
+    exit_code = EXIT_HELD
 
 
 def judged(
@@ -72,7 +82,7 @@ def judged(
         reason, log = _exit_reason(ending.exit_code, findings, record, paths)
     elif decided["C1"]["passed"] is not True:
         reason = f"not what was planned: {decided['C1']['evidence']}"
-    return {
+    result: Result = {
         "schema": RESULT_SCHEMA,
         "run_hash": spec.hash,
         "outcome": "failed" if reason else "completed",
@@ -87,14 +97,46 @@ def judged(
         "started_at": started_at,
         "finished_at": finished_at,
         "machine": {},
+        "token": spec.token,
     }
+    if reason:
+        logs = [log] if log == paths.torchrun_log else [log, paths.torchrun_log]
+        kind = classified(reason, logs, timed_out=bool(ending.reason), oom_kills=ending.oom_kills)
+        result["failure"] = {"kind": kind.kind, "evidence": kind.evidence}
+    return result
 
 
 def write(result: Result, machine: dict[str, Any], paths: RunPaths) -> Result:
-    """Write `result.json` with the machine's facts."""
+    """Write `result.json` with the machine's facts.
+
+    Raises:
+        FencedError: the folder belongs to a newer attempt by now; the result is put beside that one's.
+    """
     whole: Result = {**result, "machine": machine}
-    write_atomic(paths.result, json.dumps(whole, indent=1, allow_nan=False).encode())
+    data = json.dumps(whole, indent=1, allow_nan=False).encode()
+    token, newest = whole.get("token", 0), token_of(paths)
+    if token < newest:
+        late = paths.folder / f"result.late-{token}.json"
+        write_atomic(late, data)
+        raise FencedError(
+            f"{paths.folder}: attempt {token} ended after attempt {newest} had taken the run over; its result is set"
+            f" aside as {late.name}.\nAnother ecrl works here. Watch it with: ecrl matrix status"
+        )
+    _set_late_aside(paths, token)
+    write_atomic(paths.result, data)
     return whole
+
+
+def _set_late_aside(paths: RunPaths, token: int) -> None:
+    """A result that is there before this attempt has written one was written late by an older attempt."""
+    try:
+        there = json.loads(paths.result.read_text()).get("token", 0)
+    except FileNotFoundError:
+        return
+    except (ValueError, AttributeError):
+        there = "damaged"
+    if there != token:
+        paths.result.rename(paths.folder / f"result.late-{there}.json")
 
 
 def _crash_reason(crash: tuple[int, int, Event], findings: Findings, paths: RunPaths) -> tuple[str, Path]:

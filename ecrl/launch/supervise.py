@@ -1,18 +1,22 @@
 """One run: start its launcher, follow its records, end it when it must end, and write down what became of it."""
 
+import contextlib
+import errno
+import os
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ecrl.launch import outcome
+from ecrl.launch.classify import DISK_FULL, oom_kills
 from ecrl.launch.group import ExitWait, end_leftovers, end_run
 from ecrl.launch.outcome import Ending, Findings
 from ecrl.launch.progress import Observer, RunProgress
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.tail import EventTail, FileTail
-from ecrl.launch.torchrun import Launcher
+from ecrl.launch.torchrun import Launcher, Process
 from ecrl.records import machine
 from ecrl.records.clock import now_ns, real_minus_boot_ns
 from ecrl.records.manifest import utc_now
@@ -40,28 +44,36 @@ class Supervisor:
         """Run `spec` in its (new) folder. None: a signal asked to stop; the workers are gone and there is no result.
 
         Raises:
-            OSError: the folder cannot be written; the workers are gone.
+            OSError: the folder cannot be written, by ecrl or by the run; the workers are gone.
         """
         started_at, pressure = utc_now(), machine.pressure()
         paths.logs.mkdir(parents=True)
         spec.write(paths.spec)
-        findings = Findings()
+        findings, killed_before = Findings(), oom_kills()
         ending = self._supervised(spec, paths, findings)
         if ending is None:
             return None
+        ending = replace(ending, oom_kills=oom_kills() - killed_before)
         result = outcome.judged(spec, paths, findings, ending, started_at, utc_now())
+        if result.get("failure", {}).get("kind") == DISK_FULL:  # says nothing about the run: it is no result
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.folder))
         facts = machine.facts() | self.facts | {"pressure_before": pressure, "pressure_after": machine.pressure()}
         return outcome.write(result, facts, paths)
 
     def _supervised(self, spec: RunSpec, paths: RunPaths, findings: Findings) -> Ending | None:
-        recorder = Recorder(paths.launcher_events)
-        spawned = now_ns()
-        with paths.torchrun_log.open("wb") as log:
-            process = self.launcher.start(spec, paths, self.campaign, log)
-        recorder.event("spawn", t=spawned, pid=process.pid, command=process.args)
-        watch = _Watch(self, spec, paths, findings, recorder)
-        exit_wait = ExitWait(process)
-        try:
+        with contextlib.ExitStack() as cleared:
+            recorder = Recorder(paths.launcher_events)
+            cleared.callback(recorder.close)
+            spawned = now_ns()
+            with paths.torchrun_log.open("wb") as log:
+                process = self.launcher.start(spec, paths, self.campaign, log)
+            # From here on, an error of ours (a full disk, a bug) must not leave workers behind.
+            cleared.callback(self._end_if_alive, process, paths)
+            recorder.event("spawn", t=spawned, pid=process.pid, command=process.args)
+            watch = _Watch(self, spec, paths, findings, recorder)
+            cleared.callback(watch.close)
+            exit_wait = ExitWait(process)
+            cleared.callback(exit_wait.close)
             reason: str | None = None
             while (code := exit_wait.wait(_POLL_S)) is None and reason is None:
                 reason = watch.look()
@@ -72,13 +84,12 @@ class Supervisor:
             end_leftovers(paths.folder)
             watch.last_look()
             recorder.event("exit", t=reaped, code=code)
-        finally:
-            if process.poll() is None:  # an error of ours (a full disk, a bug) must not leave workers behind
-                end_run(process, paths.folder, hurry=lambda: True)
-            exit_wait.close()
-            watch.close()
-            recorder.close()
         return None if interrupted else Ending(code, reason or "")
+
+    @staticmethod
+    def _end_if_alive(process: Process, paths: RunPaths) -> None:
+        if process.poll() is None:
+            end_run(process, paths.folder, hurry=lambda: True)
 
 
 class _Watch:

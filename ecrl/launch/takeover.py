@@ -1,6 +1,7 @@
 """Taking a campaign over: stale rows judged, orphans ended, the manifest folded together, and what is left to do."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ecrl.errors import EcrlError, PrefixHeldError
@@ -8,17 +9,23 @@ from ecrl.launch.campaign import Campaign, reconciled
 from ecrl.launch.group import end_orphans
 from ecrl.launch.liveness import NOBODY, Liveness, judged
 from ecrl.launch.progress import Observer
+from ecrl.launch.rerun import begin_again
+from ecrl.launch.selection import ALL, Selection
+from ecrl.records.lazy import Rows
 from ecrl.records.manifest import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
+from ecrl.spec.suite import Suite
 
 
 @dataclass(frozen=True)
 class Policy:
     """What to do with what is there. retry_failed: run failed suites again. mark_skipped: finished suites become
-    `skipped_exists` (a plain second `run`). assume_dead: hosts whose running suites the user knows to be dead."""
+    `skipped_exists` (a plain second `run`). assume_dead: hosts whose running suites the user knows to be dead.
+    selection: which of the suites to run."""
 
     retry_failed: bool = False
     mark_skipped: bool = False
     assume_dead: tuple[str, ...] = ()
+    selection: Selection = ALL
 
 
 def opened(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
@@ -32,28 +39,36 @@ def opened(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
     """
     paths = campaign.paths
     if not paths.manifest.exists():
-        opened_manifest = Manifest.create(paths, campaign.rows())
+        opened_manifest = Manifest.create(paths, campaign.rows(), campaign.rows_hash)
     else:
         opened_manifest = Manifest.open(paths)
         for warning in opened_manifest.warnings:
             observer.note(f"warning: {warning}")
-        opened_manifest.rows = reconciled(campaign, opened_manifest.rows, paths.manifest)
-    for row in opened_manifest.rows.values():
-        if row.status == RUNNING:
-            _check_dead(row, campaign, policy)
+        if opened_manifest.experiment != campaign.rows_hash:  # else these very rows were checked when written
+            if gone := len(campaign.suites) - len(opened_manifest.rows):
+                observer.note(f"{gone} suites have no row in the manifest; what they have finished is kept")
+            opened_manifest.rows = reconciled(campaign, opened_manifest.rows, paths.manifest)
+    opened_manifest.experiment = campaign.rows_hash
+    rows = opened_manifest.rows
+    policy.selection.check(rows)
+    for suite_id in [name for name, status in rows.statuses() if status == RUNNING]:
+        _check_dead(rows[suite_id], campaign, policy)
     if ended := end_orphans(campaign.marker):
         observer.note(f"ended {ended} orphaned processes of an ecrl that died")
-    for suite_id, row in opened_manifest.rows.items():
-        opened_manifest.rows[suite_id] = changed = _settled(row, policy, campaign)
+    for suite_id in _unsettled(rows, policy, campaign):
+        row = rows[suite_id]
+        rows.put(changed := _settled(row, policy, campaign))
         if changed.status == PENDING and row.status in DONE:
             observer.note(f"warning: {suite_id}: {row.status}, but results of it are gone; what is missing runs again")
+    begin_again(campaign, rows, policy.selection.again(rows))
     opened_manifest.compact()
     return opened_manifest
 
 
 def _check_dead(row: Row, campaign: Campaign, policy: Policy) -> None:
     host = NOBODY if row.owner is None else row.owner.host
-    if host in policy.assume_dead:
+    copied = row.owner is not None and row.owner.folder not in (0, campaign.paths.root.stat().st_ino)
+    if host in policy.assume_dead or copied:  # whoever is at work there is not at work in this copy
         return
     match judged(row.owner):
         case Liveness.ALIVE:
@@ -72,24 +87,49 @@ def _settled(row: Row, policy: Policy, campaign: Campaign) -> Row:
     status = row.status
     if status == RUNNING:
         status = INTERRUPTED
-    elif status in DONE and not _results_exist(row, campaign):
+    elif status in DONE and not _Complete(campaign).has(row.suite_id):
         status = PENDING
     elif status == COMPLETED and policy.mark_skipped:
         status = SKIPPED
-    return replace(row, status=status, owner=None)
+    return replace(row, status=status, owner=None, run="", where="")
 
 
-def _results_exist(row: Row, campaign: Campaign) -> bool:
+def _unsettled(rows: Rows, policy: Policy, campaign: Campaign) -> list[str]:
+    """Suites whose row is not as work begins; of those that are done, only what is on the disk is looked at."""
+    complete = _Complete(campaign)
+    return [
+        suite_id
+        for suite_id, status in rows.statuses()
+        if status == RUNNING
+        or (status == COMPLETED and policy.mark_skipped)
+        or (status in DONE and not complete.has(suite_id))
+    ]
+
+
+class _Complete:
     """Whether every result of a finished suite is still there; what they say was checked when it was finished."""
-    folder = f"{campaign.paths.root}/suites/{row.suite_id}"
-    return all(
-        os.path.exists(f"{folder}/{variant}/seed{seed}/result.json")  # noqa: PTH110 (asked for every run there is)
-        for variant in row.variants
-        for seed in row.seeds
-    )
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._suites = f"{campaign.paths.root}/suites/"
+        self._shared = _result_names(campaign, campaign.suites[0])  # a suite's seeds and variants are the matrix's
+
+    def has(self, suite_id: str) -> bool:
+        folder = self._suites + suite_id
+        try:
+            for name in self._shared:
+                os.stat(folder + name)  # noqa: PTH116 (asked for every run there is)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
 
-def to_do(rows: dict[str, Row], policy: Policy) -> list[str]:
+def _result_names(campaign: Campaign, suite: Suite) -> list[str]:
+    folder = campaign.paths.root / "suites" / suite.suite_id
+    return ["/" + str(paths.result.relative_to(folder.resolve())) for _, paths in campaign.runs(suite)]
+
+
+def to_do(rows: Mapping[str, Row], policy: Policy) -> list[str]:
     """Suites that will be run, in order."""
     left_alone = DONE if policy.retry_failed else (*DONE, FAILED)
-    return [suite_id for suite_id, row in rows.items() if row.status not in left_alone]
+    statuses = rows.statuses() if isinstance(rows, Rows) else ((name, row.status) for name, row in rows.items())
+    return policy.selection.of((suite_id for suite_id, status in statuses if status not in left_alone), rows)

@@ -1,5 +1,6 @@
 """torchrun as a launcher: its command, its environment, and what its log says. Nothing is imported from it."""
 
+import copy
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
+from ecrl.launch.devices import Lease
 from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER
 from ecrl.records.paths import RunPaths
 from ecrl.spec.run import RunSpec
@@ -59,7 +61,15 @@ class EndsInside(Protocol):
 
 
 class Launcher(ABC):
-    """What starts the worker group of a run and restarts it after failures."""
+    """What starts the worker group of a run and restarts it after failures. lease: the devices it does that on."""
+
+    lease: Lease | None = None
+
+    def on(self, lease: Lease) -> "Launcher":
+        """The same launcher for runs on these devices; close it before the lease is released."""
+        other = copy.copy(self)
+        other.lease = lease
+        return other
 
     def start(self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]) -> Process:
         """Start a run, its launcher's output going to `log`."""
@@ -68,9 +78,20 @@ class Launcher(ABC):
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=self.environment(spec, paths, campaign),
+            env=self.environment(spec, paths, campaign) | self.leased_environment,
+            pass_fds=self.inherited,  # a launcher that outlives ecrl keeps its devices
             start_new_session=True,  # signals from the terminal are ecrl's to answer
         )
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """Descriptors of the lease that a run's root process inherits."""
+        return () if self.lease is None else self.lease.fds
+
+    @property
+    def leased_environment(self) -> dict[str, str]:
+        """What the lease adds to a run's environment."""
+        return {} if self.lease is None else self.lease.environment
 
     def close(self) -> None:
         """Let go of what serves several runs; none is going on."""

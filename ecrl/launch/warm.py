@@ -85,7 +85,7 @@ class WarmTorchrun(Torchrun):
         """Start a run: in a new torchrun, or in the agent, which is started first where there is none."""
         if spec.train.launcher == "cold":
             return super().start(spec, paths, campaign, log)
-        environment = self.environment(spec, paths, campaign) | {
+        environment = self.environment(spec, paths, campaign) | self.leased_environment | {
             # Says whose agent it is, and makes room for the folder that each rank writes over it.
             RUN_MARKER: f"warm agent of pid {os.getpid()} in {campaign} ".ljust(_LONGEST_PATH, "."),
             "OPENBLAS_NUM_THREADS": "1",  # else numpy starts threads in the fork server, which must have none
@@ -116,6 +116,7 @@ class WarmTorchrun(Torchrun):
                 stdout=log,  # until it is told the log of its first run
                 stderr=subprocess.STDOUT,
                 env=environment,
+                pass_fds=self.inherited,
                 start_new_session=True,
             )
         self._environment = environment

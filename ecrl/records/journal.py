@@ -50,8 +50,8 @@ class Journal:
         self.path = path
         self._fd: int | None = None
 
-    def append(self, line: bytes) -> None:
-        """Add one framed line and make it durable.
+    def append(self, line: bytes) -> int:
+        """Add one framed line and make it durable; returns how long the journal is then.
 
         Raises:
             OSError: disk full or not writable; nothing of the line stays behind.
@@ -66,6 +66,7 @@ class Journal:
             os.ftruncate(fd, size)
             raise
         os.fsync(fd)
+        return size + len(line)
 
     def close(self) -> None:
         """Close the file; every line in it is durable already."""

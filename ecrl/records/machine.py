@@ -42,6 +42,35 @@ def available_memory_bytes() -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
+def memory_limit_bytes() -> int | None:
+    """What the control group of this process may take in all (a container's limit), or None: no limit."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            text = Path("/sys/fs/cgroup", name).read_text().strip()
+        except OSError:
+            continue  # the other version of control groups, or none
+        if text.isdigit() and int(text) < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+            return int(text)
+    return None
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that holds an existing path: ext4, nfs4, overlay, ...; 'unknown' without /proc."""
+    best, kind = "", "unknown"
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return kind
+    where = str(path.resolve())
+    for line in mounts:
+        place, _, rest = line.partition(" - ")
+        point = place.split()[4].replace("\\040", " ")
+        inside = where == point or where.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):  # the last of several mounts on one point hides the others
+            best, kind = point, rest.split()[0]
+    return kind
+
+
 def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

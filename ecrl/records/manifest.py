@@ -2,13 +2,15 @@
 
 A change is one appended, fsynced journal line, whatever the number of suites. Readers merge both without a
 lock; the writer (one per prefix, under the prefix's lock) folds the journal into the CSV when it opens and
-closes. Journal records hold absolute values, so replaying one twice changes nothing.
+closes, and when it has grown long. Journal records hold absolute values, so replaying one twice changes nothing.
+The first record of a journal describes the snapshot it follows: `snapshot` (its CRC and length, so that a CSV that
+ecrl itself wrote and checked need not be checked again), `experiment` and `token` (the highest handed out).
+Folded lines are kept in `<prefix>_manifest.history`: which attempt of which run began when, on which devices.
 """
 
-import csv
 import dataclasses
-import io
-import re
+import itertools
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,85 +20,53 @@ from typing import Any
 from ecrl.errors import RecordError, did_you_mean
 from ecrl.records import journal
 from ecrl.records.journal import Journal, frame
+from ecrl.records.lazy import Rows
 from ecrl.records.paths import CampaignPaths, all_prefixes
+from ecrl.records.rows import (
+    COLUMNS,
+    COMPLETED,
+    DONE,
+    FAILED,
+    FIXED,
+    INTERRUPTED,
+    PENDING,
+    RUNNING,
+    SKIPPED,
+    STATE,
+    STATUSES,
+    Owner,
+    Row,
+    cell,
+    nonsense,
+    remedy,
+)
 from ecrl.storage.atomic import write_atomic
 
-PENDING, RUNNING, COMPLETED = "pending", "running", "completed"
-SKIPPED, FAILED, INTERRUPTED = "skipped_exists", "failed", "interrupted"
-STATUSES = (PENDING, RUNNING, COMPLETED, SKIPPED, FAILED, INTERRUPTED)
-DONE = (COMPLETED, SKIPPED)
+__all__ = [
+    "COLUMNS", "COMPLETED", "DONE", "FAILED", "FIXED", "INTERRUPTED", "PENDING", "RUNNING", "SKIPPED", "STATE",
+    "STATUSES", "Manifest", "Owner", "Row", "View", "cell", "history", "no_such_prefix", "nonsense", "read", "utc_now",
+]  # fmt: skip
 
-COLUMNS = (
-    "suite_id", "dataset", "model", "failure_label", "failure_steps", "checkpoint_every", "max_inflight", "nproc",
-    "steps", "seeds", "variants", "status", "attempts", "runs_done", "runs_total", "started_at", "finished_at",
-    "wall_s", "message",
-)  # fmt: skip
-# What a suite's state is made of: a journal record holds all of it that is not empty.
-STATE = ("status", "attempts", "runs_done", "started_at", "finished_at", "wall_s", "message", "owner")
 MAX_RECORD_BYTES = 500
-# Columns that the frozen matrix decides.
-FIXED = tuple(name for name in COLUMNS if name not in STATE)
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The ecrl process that a running suite belongs to. start_ticks: when the kernel started it, in ticks since
-    the boot, so that setting the clock or handing out the pid again cannot fake it."""
-
-    host: str
-    boot_id: str
-    pid: int
-    start_ticks: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One suite. attempts: how often ecrl has begun the suite; wall_s: sum over its finished runs.
-
-    owner is in the journal only, and only while the suite is running.
-    """
-
-    suite_id: str
-    dataset: str
-    model: str
-    failure_label: str
-    failure_steps: tuple[int | str, ...]
-    checkpoint_every: int
-    max_inflight: int
-    nproc: int
-    steps: int
-    seeds: tuple[int, ...]
-    variants: tuple[str, ...]
-    runs_total: int
-    status: str = PENDING
-    attempts: int = 0
-    runs_done: int = 0
-    started_at: str = ""
-    finished_at: str = ""
-    wall_s: float | None = None
-    message: str = ""
-    owner: Owner | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The manifest's columns as JSON values: lists for joined columns, null for what is not known yet."""
-        values = {name: getattr(self, name) for name in COLUMNS}
-        return {k: list(v) if isinstance(v, tuple) else v if v != "" else None for k, v in values.items()}
+_LONG_JOURNAL_BYTES = 1 << 20  # a longer one is folded in, unless the CSV is so long that this costs more
 
 
 @dataclass
 class View:
-    """What a reader sees: rows by suite id in manifest order, and what was damaged and dropped."""
+    """What a reader sees: rows by suite id in manifest order, and what was damaged and dropped.
 
-    rows: dict[str, Row]
+    experiment: hash of the frozen matrix that ecrl checked these very rows against, or ''.
+    """
+
+    rows: Rows
     warnings: list[str]
+    token: int = 0
+    experiment: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
         """How many suites have each status; every status is there."""
-        counts = dict.fromkeys(STATUSES, 0)
-        for row in self.rows.values():
-            counts[row.status] += 1
-        return counts
+        return self.rows.counts()
 
 
 def utc_now() -> str:
@@ -105,40 +75,70 @@ def utc_now() -> str:
 
 
 def read(paths: CampaignPaths) -> View:
-    """Merge CSV and journal, without a lock.
+    """Merge CSV and journal, without a lock. A suite's row is made when it is asked for.
 
     Raises:
         RecordError: no manifest, or a CSV that no longer reads as one (names file, row, column).
     """
     for _ in range(20):
         before, warnings = _identity(paths.manifest), list[str]()
-        text, records = _manifest_text(paths), journal.read(paths.journal, warnings)
+        data, records = _manifest_bytes(paths), journal.read(paths.journal, warnings)
         # The writer replaces the CSV first and empties the journal second: if the CSV is still the one that
         # was read, so is everything the journal held. Otherwise the state was folded in between: read again.
         if _identity(paths.manifest) == before:
             break
-    rows = _parsed(text, paths.manifest)
+    described: dict[str, Any] = next((r for r in records if "snapshot" in r), {})
+    trusted = described.get("snapshot") == _described(data)
+    try:
+        rows = Rows.of_text(_decoded(data), paths.manifest, warnings, trusted=trusted)
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{paths.manifest}: not UTF-8 text ({error}).\n{remedy(paths.manifest)}") from None
+    newest: dict[str, dict[str, Any]] = {}
     for record in records:
-        if (row := rows.get(record.get("suite_id", ""))) is None:
-            warnings.append(f"{paths.journal.name}: a change of the unknown suite {record.get('suite_id')} was dropped")
+        if "snapshot" not in record:
+            newest[record.get("suite_id", "")] = record  # each holds the whole state: the last one is what counts
+    for suite_id, record in newest.items():
+        if suite_id not in rows:
+            warnings.append(f"{paths.journal.name}: a change of the unknown suite {suite_id or None} was dropped")
         else:
-            rows[row.suite_id] = _with_state(row, record)
-    return View(rows, warnings)
+            rows.put(_with_state(rows[suite_id], record))
+    token = max((int(r.get("token", 0)) for r in records), default=0)
+    return View(rows, warnings, token, described.get("experiment", "") if trusted else "")
+
+
+def history(paths: CampaignPaths, suite_id: str) -> list[dict[str, Any]]:
+    """Every recorded state of a suite, oldest first: `at`, `status`, and `token`, `run`, `where` of its attempts."""
+    seen: dict[str, dict[str, Any]] = {}  # folding and a crash in it leave a line in both files
+    for path in (history_path(paths), paths.journal):
+        for record in journal.read(path, []):
+            if record.get("suite_id") == suite_id:
+                what = repr({key: value for key, value in record.items() if key != "at"})
+                seen.setdefault(what, record)
+    return list(seen.values())
+
+
+def history_path(paths: CampaignPaths) -> Path:
+    """Journal lines that were folded into the CSV."""
+    return paths.table("manifest.history")
 
 
 class Manifest:
     """The writer. Open it only under the prefix's lock."""
 
-    def __init__(self, paths: CampaignPaths, rows: dict[str, Row], warnings: list[str]) -> None:
+    def __init__(self, paths: CampaignPaths, rows: Rows, warnings: list[str], token: int = 0) -> None:
         self.paths = paths
         self.rows = rows
         self.warnings = warnings
+        self.token = token
+        self.experiment = ""  # what the rows were checked against, told to the next reader
         self._journal = Journal(paths.journal)
+        self._csv_bytes = 0
 
     @classmethod
-    def create(cls, paths: CampaignPaths, rows: Iterable[Row]) -> "Manifest":
+    def create(cls, paths: CampaignPaths, rows: Iterable[Row], experiment: str = "") -> "Manifest":
         """A new manifest on disk, with an empty journal."""
-        manifest = cls(paths, {row.suite_id: row for row in rows}, [])
+        manifest = cls(paths, Rows.of(rows, paths.manifest), [])
+        manifest.experiment = experiment
         manifest.compact()
         return manifest
 
@@ -151,39 +151,87 @@ class Manifest:
             RecordError: see `read`.
         """
         view = read(paths)
-        return cls(paths, view.rows, view.warnings)
+        manifest = cls(paths, view.rows, view.warnings, view.token)
+        manifest.experiment = view.experiment
+        manifest._csv_bytes = paths.manifest.stat().st_size
+        return manifest
+
+    def runs_total(self) -> int:
+        """The runs of all suites; every suite has as many as the others."""
+        return sum(row.runs_total for row in itertools.islice(self.rows.values(), 1)) * len(self.rows)
+
+    def next_token(self) -> int:
+        """A token that no earlier attempt of this campaign has; it counts once it is recorded."""
+        self.token += 1
+        return self.token
 
     def record(self, suite_id: str, **changes: Any) -> Row:
         """Change a suite's state: one durable journal line, then the row in memory. Returns the new row."""
         row = replace(self.rows[suite_id], **changes)
-        self._journal.append(_framed(row))
-        self.rows[suite_id] = row
+        size = self._journal.append(_framed(row))
+        self.rows.put(row)
+        if size > max(_LONG_JOURNAL_BYTES, self._csv_bytes // 4):
+            self.compact()
         return row
 
     def compact(self) -> None:
-        """Fold the journal into the CSV. Killed between the two replacements, the journal is replayed once more
-        over a CSV that holds it already, which changes nothing."""
+        """Fold the journal into the CSV. Killed between any two of the replacements, the journal is replayed once
+        more over a CSV that holds it already, which changes nothing."""
         self.close()
-        write_atomic(self.paths.manifest, _csv(self.rows.values()))
-        # An owner has no column: what is still running keeps its line.
-        running = b"".join(_framed(row) for row in self.rows.values() if row.owner is not None)
-        write_atomic(self.paths.journal, running)
+        self._keep_history()
+        data = "\n".join([",".join(COLUMNS), *self.rows.lines(), ""]).encode()
+        write_atomic(self.paths.manifest, data)
+        self._csv_bytes = len(data)
+        described = {"snapshot": _described(data), "experiment": self.experiment, "token": self.token}
+        # What has no column and is needed on: a running suite keeps its line.
+        running = [
+            row for suite_id, status in self.rows.statuses() if status == RUNNING and (row := self.rows[suite_id])
+        ]
+        write_atomic(self.paths.journal, frame(described) + b"".join(_framed(row) for row in running if row.owner))
+
+    def _keep_history(self) -> None:
+        try:
+            lines = self.paths.journal.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        told = [one for one in lines if (record := journal.unframe(one)) is not None and "token" in record]
+        if told := [one for one in told if b'"suite_id"' in one]:
+            kept = Journal(history_path(self.paths))
+            try:
+                kept.append(b"".join(told))
+            finally:
+                kept.close()
 
     def close(self) -> None:
         """Close the journal; every line in it is durable already."""
         self._journal.close()
 
 
+def _decoded(data: bytes) -> str:
+    """The CSV's text; a last character that was cut off is left out."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        if len(data) - error.start >= 4:  # no character is longer: something else is wrong
+            raise
+        return data[: error.start].decode()
+
+
+def _described(data: bytes) -> list[int]:
+    return [zlib.crc32(data), len(data)]
+
+
 def _framed(row: Row) -> bytes:
     state = {name: value for name in STATE if (value := getattr(row, name)) not in ("", None, 0)}
     if row.owner is not None:
         state["owner"] = dataclasses.asdict(row.owner)
-    line = frame({"suite_id": row.suite_id, **state})
-    while len(line) > MAX_RECORD_BYTES and state.get("message"):  # the message alone has no bound of its own
+    record = {"suite_id": row.suite_id, "at": utc_now(), **state}
+    line = frame(record)
+    while len(line) > MAX_RECORD_BYTES and record.get("message"):  # the message alone has no bound of its own
         excess = max(len(line) - MAX_RECORD_BYTES, 4)
-        state["message"] = state["message"].removesuffix("…").encode()[: -(excess + 3)].decode(errors="ignore")
-        state["message"] = state["message"] + "…" if state["message"] else ""
-        line = frame({"suite_id": row.suite_id, **state})
+        text = record["message"].removesuffix("…").encode()[: -(excess + 3)].decode(errors="ignore")
+        record["message"] = text + "…" if text else ""
+        line = frame(record)
     return line
 
 
@@ -198,121 +246,11 @@ def _with_state(row: Row, record: Mapping[str, Any]) -> Row:
         finished_at=record.get("finished_at", ""),
         wall_s=record.get("wall_s"),
         message=record.get("message", ""),
+        token=record.get("token", 0),
+        run=record.get("run", ""),
+        where=record.get("where", ""),
         owner=None if owner is None else Owner(**owner),
     )
-
-
-# -- the CSV --------------------------------------------------------------------------------------------------
-
-
-def _csv(rows: Iterable[Row]) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([cell(getattr(row, name)) for name in COLUMNS])
-    return out.getvalue().encode()
-
-
-def cell(value: Any) -> str:
-    """A value as the CSV writes it: joined with ';', empty for None."""
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        return ";".join(map(str, value))
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _parsed(text: str, path: Path) -> dict[str, Row]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = tuple(next(reader, ()))
-    if header != COLUMNS:
-        _raise_header(header, path)
-    rows: dict[str, Row] = {}
-    for number, cells in enumerate(reader, start=1):
-        if not cells:
-            continue  # an empty line at the end, as editors leave it
-        if len(cells) != len(COLUMNS):
-            found = f"found {len(cells)} columns, expected {len(COLUMNS)}"
-            raise RecordError(f"{path}: row {number} ({cells[0]}): {found}.\n{_remedy(path)}")
-        row = _row(cells, number, path)
-        if row.suite_id in rows:
-            raise nonsense(path, number, "suite_id", row.suite_id, "each suite once")
-        rows[row.suite_id] = row
-    return rows
-
-
-def _row(cells: list[str], number: int, path: Path) -> Row:
-    raw = dict(zip(COLUMNS, cells, strict=True))
-    values: dict[str, Any] = {}
-    for name, text in raw.items():
-        try:
-            values[name] = _value(name, text)
-        except ValueError as error:
-            raise nonsense(path, number, name, text, str(error)) from None
-    return Row(**values)
-
-
-_PLACE = re.compile(r"\d+(?:@[a-z]+)?|\d+(?:\.\d+)?(?:e[+-]?\d+)?s", re.ASCII)  # records/strikes.py: place
-_COUNTS = frozenset({"checkpoint_every", "max_inflight", "nproc", "steps", "attempts", "runs_done", "runs_total"})
-
-
-def _value(name: str, text: str) -> Any:
-    """The value of a cell.
-
-    Raises:
-        ValueError: it is not one; the text says what was expected.
-    """
-    if name in _COUNTS:
-        if not (text.isascii() and text.isdigit()):
-            raise ValueError("a whole number")
-        return int(text)
-    if name == "failure_steps":
-        return tuple(_planned_place(part) for part in text.split(";"))
-    if name == "seeds":
-        parts = text.split(";")
-        if not all(part.isascii() and part.isdigit() for part in parts):
-            raise ValueError("whole numbers joined with ';'")
-        return tuple(map(int, parts))
-    if name == "variants":
-        return tuple(text.split(";"))
-    if name == "wall_s":
-        try:
-            return float(text) if text else None
-        except ValueError:
-            raise ValueError("seconds or an empty cell") from None
-    if name == "status" and text not in STATUSES:
-        raise ValueError(f"one of {', '.join(STATUSES)}.{did_you_mean(text, STATUSES)}")
-    if name == "suite_id" and not text:
-        raise ValueError("a suite id")
-    return text
-
-
-def _planned_place(text: str) -> int | str:
-    if not _PLACE.fullmatch(text):
-        raise ValueError("steps, phases (900@persist) or seconds (412.5s) joined with ';'")
-    return int(text) if text.isdigit() else text
-
-
-def _raise_header(header: tuple[str, ...], path: Path) -> None:
-    for number, expected in enumerate(COLUMNS):
-        found = header[number] if number < len(header) else "nothing"
-        if found != expected:
-            where = f"row 0 (the header), column {number + 1}"
-            raise RecordError(f"{path}: {where}: found {found!r}, expected {expected!r}.\n{_remedy(path)}")
-    raise RecordError(f"{path}: row 0 (the header): found {len(header)} columns, expected {len(COLUMNS)}")
-
-
-def nonsense(path: Path, number: int, column: str, found: str, expected: str) -> RecordError:
-    """The error for a cell that says what cannot be. Rows are counted from 1, below the header."""
-    return RecordError(
-        f"{path}: row {number}, column {column}: found {found!r}, expected {expected.rstrip('.')}.\n{_remedy(path)}"
-    )
-
-
-def _remedy(path: Path) -> str:
-    prefix = path.parent.name
-    return f"Correct that cell, or remove the file and type `ecrl matrix resume --prefix {prefix}`: results are kept."
 
 
 def no_such_prefix(paths: CampaignPaths) -> str:
@@ -324,16 +262,14 @@ def no_such_prefix(paths: CampaignPaths) -> str:
     return f"--prefix: no campaign {paths.prefix!r} in {paths.results}/.{did_you_mean(paths.prefix, prefixes)} {there}"
 
 
-def _manifest_text(paths: CampaignPaths) -> str:
+def _manifest_bytes(paths: CampaignPaths) -> bytes:
     try:
-        return paths.manifest.read_bytes().decode()
+        return paths.manifest.read_bytes()
     except FileNotFoundError:
         raise RecordError(
             f"{paths.manifest}: not found. Type `ecrl matrix resume --prefix {paths.prefix}`: it is made again"
             " from the frozen matrix and the results."
         ) from None
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{paths.manifest}: not UTF-8 text ({error}).\n{_remedy(paths.manifest)}") from None
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

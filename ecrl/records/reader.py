@@ -49,7 +49,8 @@ def read_events(path: Path, warnings: list[str]) -> list[Event]:
 
 
 def read_result(paths: RunPaths, run_hash: str) -> Result | None:
-    """The result that counts for the run of this content hash, or None: absent, unreadable, of another run."""
+    """The result that counts for the run of this content hash, or None: absent, unreadable, of another run or of an
+    attempt that was taken over."""
     try:
         result: Result = json.loads(paths.result.read_text())
         valid = (
@@ -60,7 +61,20 @@ def read_result(paths: RunPaths, run_hash: str) -> Result | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return result if valid else None
+    return result if valid and not _late(paths, result) else None
+
+
+def _late(paths: RunPaths, result: Result) -> bool:
+    """Whether the result is that of an older attempt, which came back after a newer one had begun."""
+    return bool(result.get("token")) and result["token"] != token_of(paths)
+
+
+def token_of(paths: RunPaths) -> int:
+    """The token of the attempt that a run's folder belongs to; 0: none was given, or nothing says."""
+    try:
+        return int(json.loads(paths.spec.read_text())["token"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 @dataclass

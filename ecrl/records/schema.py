@@ -31,7 +31,7 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
 instant torchrun reports it), exit (code).
 """
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 EVENTS_SCHEMA = 1
 RESULT_SCHEMA = 1
@@ -157,6 +157,7 @@ class Result(TypedDict):
     """`result.json`: written last, atomically. outcome: completed or failed (reason says why).
 
     gates: C1, C2, C3, C5 of this run alone; C4 and C6 need the reference run and are the analysis's.
+    token: that of the run.json it belongs to. failure: of a failed run, its kind and the line of a log that says so.
     """
 
     schema: int
@@ -173,3 +174,5 @@ class Result(TypedDict):
     started_at: str
     finished_at: str
     machine: dict[str, object]
+    token: NotRequired[int]
+    failure: NotRequired[dict[str, str]]

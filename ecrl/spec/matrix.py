@@ -115,6 +115,9 @@ class RunOptions(_Table):
     data_root: str | None = None
     retries: Annotated[int, Field(ge=0)] = 0
     timeout_s: Annotated[float, Field(gt=0)] | None = None
+    jobs: Count = 1  # suites that run at once, each on GPUs (or CPU cores) of its own
+    aa: bool = False  # repeat the reference in the first block of each suite
+    stop_after_same: Annotated[int, Field(ge=0)] = 5  # failures alike in a row that end the use of a set; 0: never
 
 
 def _readable_expectation(text: str) -> str:

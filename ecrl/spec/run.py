@@ -60,6 +60,7 @@ class RunSpec:
 
     failures: the plan, decided before launch, as written by `ecrl.failures.plan` (empty for `reference`).
     block_order / block_position: the variants of this (suite, seed) in the order they run, and this one's place.
+    token: which attempt of ecrl's at this run it is; a later one has a higher one (0: none was given).
     """
 
     prefix: str
@@ -79,12 +80,15 @@ class RunSpec:
     block_order: tuple[str, ...] = ()
     block_position: int = 0
     claims_hash: str | None = None
+    token: int = 0
     schema: int = RUN_SCHEMA
 
     @property
     def content(self) -> dict[str, Any]:
         """What decides the outcome: two runs with equal content are the same run, wherever they stand."""
-        skipped = {"prefix", "data_root", "block_order", "block_position", "claims_hash", "suite_id", "failure_label"}
+        skipped = {
+            "prefix", "data_root", "block_order", "block_position", "claims_hash", "suite_id", "failure_label", "token",
+        }  # fmt: skip
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in skipped}
 
     @property

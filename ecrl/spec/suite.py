@@ -1,18 +1,31 @@
 """Suites: the cells of a matrix, their identity, and the runs they hold."""
 
 import dataclasses
+import hashlib
 import itertools
+import math
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, overload
 
 from ecrl.records import strikes
 from ecrl.spec import failures
-from ecrl.spec.identity import content_hash, slug
+from ecrl.spec.identity import canonical_json, slug
 from ecrl.spec.matrix import Matrix
 from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 
 REFERENCE = "reference"
+REPEAT = "reference-aa"  # the A/A repeat: its place in a block's order, and the folder of its run
+
+_slug = lru_cache(maxsize=4096)(slug)
+_quoted = lru_cache(maxsize=4096)(canonical_json)
+
+
+@lru_cache(maxsize=64)
+def _settings(settings: TrainSettings | CheckpointSettings) -> str:
+    return canonical_json(dataclasses.asdict(settings))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +48,24 @@ class Suite:
         """What the suite is. Seeds and variants are not part of it: adding one adds runs, it reruns nothing."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in {"seeds", "variants"}}
 
-    @property
+    @cached_property
     def suite_id(self) -> str:
         """Readable slug + 8 hex of the SHA-256 of the content; never the position in the matrix."""
         parts = (self.dataset, self.model, self.failure_label)
-        name = "-".join(map(slug, parts)) + f"-k{self.checkpoint_every}-q{self.max_inflight}"
+        name = "-".join(map(_slug, parts)) + f"-k{self.checkpoint_every}-q{self.max_inflight}"
         if self.train.launcher != "cold":
             name += f"-{self.train.launcher}"
-        return f"{name}-{content_hash(self.content)[:8]}"
+        return f"{name}-{hashlib.sha256(self._content_text.encode()).hexdigest()[:8]}"
+
+    @property
+    def _content_text(self) -> str:
+        """The canonical JSON of `content`, put together from parts that many suites share."""
+        return (
+            f'{{"checkpoint":{_settings(self.checkpoint)},"checkpoint_every":{self.checkpoint_every}'
+            f',"dataset":{_quoted(self.dataset)},"failure_label":{_quoted(self.failure_label)}'
+            f',"failures":{canonical_json(self.failures)},"max_inflight":{self.max_inflight}'
+            f',"model":{_quoted(self.model)},"train":{_settings(self.train)}}}'
+        )
 
     @property
     def failure_steps(self) -> tuple[int | str, ...]:
@@ -50,54 +73,101 @@ class Suite:
         return tuple(strikes.place(f) for f in self.failures)
 
 
-def expand(matrix: Matrix) -> list[Suite]:
-    """Every suite of the matrix, in file order, the last axis varying fastest."""
-    axes, train = matrix.matrix, matrix.train_settings
-    cells = itertools.product(
-        axes.datasets,
-        axes.models,
-        matrix.failures.items(),
-        axes.checkpoint_every,
-        axes.max_inflight,
-        axes.launchers or (train.launcher,),
-    )
-    return [
-        Suite(
-            dataset=dataset,
-            model=model,
-            failure_label=label,
-            failures=failures.plan(entries, train.nproc, checkpoint_every),
-            checkpoint_every=checkpoint_every,
-            max_inflight=max_inflight,
-            train=dataclasses.replace(train, launcher=launcher),
-            checkpoint=matrix.checkpoint_settings,
-            seeds=tuple(axes.seeds),
-            variants=tuple(axes.variants),
+class Suites(Sequence[Suite]):
+    """Every suite of a matrix, in file order, the last axis varying fastest; each is made when it is asked for."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        axes, train = matrix.matrix, matrix.train_settings
+        self._matrix, self._checkpoint = matrix, matrix.checkpoint_settings
+        self._trains = [dataclasses.replace(train, launcher=name) for name in axes.launchers or (train.launcher,)]
+        self._labels = list(matrix.failures)
+        cells = (axes.datasets, axes.models, self._labels, axes.checkpoint_every, axes.max_inflight, self._trains)
+        self._sizes = tuple(len(values) for values in cells)
+        self._seeds, self._variants = tuple(axes.seeds), tuple(axes.variants)
+        self._plans: dict[tuple[str, int], tuple[dict[str, Any], ...]] = {}
+
+    def __len__(self) -> int:
+        return math.prod(self._sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> Suite: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Suite]: ...
+    def __getitem__(self, index: int | slice) -> Suite | list[Suite]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        rest = range(len(self))[index]
+        places = []
+        for size in reversed(self._sizes):
+            rest, place = divmod(rest, size)
+            places.append(place)
+        train, inflight, every, label, model, dataset = places
+        axes = self._matrix.matrix
+        return Suite(
+            dataset=axes.datasets[dataset],
+            model=axes.models[model],
+            failure_label=self._labels[label],
+            failures=self._plan(self._labels[label], axes.checkpoint_every[every]),
+            checkpoint_every=axes.checkpoint_every[every],
+            max_inflight=axes.max_inflight[inflight],
+            train=self._trains[train],
+            checkpoint=self._checkpoint,
+            seeds=self._seeds,
+            variants=self._variants,
         )
-        for dataset, model, (label, entries), checkpoint_every, max_inflight, launcher in cells
-    ]
+
+    def _plan(self, label: str, every: int) -> tuple[dict[str, Any], ...]:
+        if (label, every) not in self._plans:
+            self._plans[label, every] = failures.plan(self._matrix.failures[label], self._trains[0].nproc, every)
+        return self._plans[label, every]
 
 
-def block_orders(suites: list[Suite], seed_text: str) -> dict[tuple[str, int], tuple[str, ...]]:
-    """For every block (suite_id, seed) the order in which its variants run.
+def expand(matrix: Matrix) -> Suites:
+    """Every suite of the matrix, in file order, the last axis varying fastest."""
+    return Suites(matrix)
 
-    Orders are dealt from shuffled decks of all permutations, so that each order comes equally often and a
-    drift of the machine cannot favour a variant; the shuffle depends on `seed_text` alone.
-    """
-    rng = random.Random(seed_text)
+
+class Deck:
+    """Deals orders of variants from shuffled decks of all permutations, so that each order comes equally often and
+    a drift of the machine cannot favour a variant; the shuffle depends on `seed_text` alone."""
+
+    def __init__(self, seed_text: str) -> None:
+        self._rng = random.Random(seed_text)
+        self._cards: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+
+    def deal(self, variants: tuple[str, ...]) -> tuple[str, ...]:
+        """The next order."""
+        if len(variants) > 6:  # 5,040 orders and more: a fair deck would never be used up
+            return tuple(self._rng.sample(variants, len(variants)))
+        if not (cards := self._cards.get(variants)):
+            cards = self._cards[variants] = list(itertools.permutations(variants))
+            self._rng.shuffle(cards)
+        return cards.pop()
+
+
+def block_orders(suites: Iterable[Suite], seed_text: str) -> dict[tuple[str, int], tuple[str, ...]]:
+    """For every block (suite_id, seed) the order in which its variants run."""
+    return extended_orders([(suites, seed_text)])
+
+
+def extended_orders(generations: Sequence[tuple[Iterable[Suite], str]]) -> dict[tuple[str, int], tuple[str, ...]]:
+    """The orders of a campaign that was extended. generations: its matrices' suites, oldest first, each with its own
+    seed text. What an older generation has dealt stays; variants that are new in a block run after the others."""
     orders: dict[tuple[str, int], tuple[str, ...]] = {}
-    deck: list[tuple[str, ...]] = []
-    for suite in suites:
-        for seed in suite.seeds:
-            if len(suite.variants) > 6:  # 5,040 orders and more: a fair deck would never be used up
-                order = tuple(rng.sample(suite.variants, len(suite.variants)))
-            else:
-                if not deck:
-                    deck = list(itertools.permutations(suite.variants))
-                    rng.shuffle(deck)
-                order = deck.pop()
-            orders[suite.suite_id, seed] = order
+    for suites, seed_text in generations:
+        deck = Deck(seed_text)
+        for suite in suites:
+            for seed in suite.seeds:
+                dealt = orders.get((suite.suite_id, seed), ())
+                new = tuple(v for v in suite.variants if v not in dealt)
+                orders[suite.suite_id, seed] = dealt + deck.deal(new) if new else dealt
     return orders
+
+
+def with_repeat(order: tuple[str, ...], suite_id: str, seed_text: str) -> tuple[str, ...]:
+    """The order with the A/A repeat of the reference put in anywhere; where, depends on the arguments alone."""
+    place = random.Random(f"{seed_text}/{suite_id}/{REPEAT}").randrange(len(order) + 1)
+    return (*order[:place], REPEAT, *order[place:])
 
 
 def run_specs(
@@ -110,7 +180,8 @@ def run_specs(
     data_root: str | None,
     claims_hash: str,
 ) -> list[RunSpec]:
-    """The runs of one block, in the order they run. `reference` has neither checkpoints nor failures."""
+    """The runs of one block, in the order they run. `reference` and its A/A repeat, which is the same run once more,
+    have neither checkpoints nor failures."""
     return [
         RunSpec(
             prefix=prefix,
@@ -120,12 +191,12 @@ def run_specs(
             failure_label=suite.failure_label,
             checkpoint_every=suite.checkpoint_every,
             max_inflight=suite.max_inflight,
-            variant=variant,
+            variant=REFERENCE if variant == REPEAT else variant,
             seed=seed,
             device=device,
             train=suite.train,
             checkpoint=suite.checkpoint,
-            failures=() if variant == REFERENCE else suite.failures,
+            failures=() if variant in (REFERENCE, REPEAT) else suite.failures,
             data_root=data_root,
             block_order=order,
             block_position=position,

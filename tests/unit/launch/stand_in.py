@@ -9,6 +9,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from ecrl.cli.plain import PlainView
 from ecrl.errors import EcrlError
@@ -18,7 +19,7 @@ from ecrl.launch.probe import Probe
 from ecrl.launch.progress import Observer, RunProgress, Silent
 from ecrl.launch.signals import StopRequest, handled
 from ecrl.launch.takeover import Policy
-from ecrl.launch.torchrun import Launcher, Torchrun, WorkerFailed, run_environment
+from ecrl.launch.torchrun import Launcher, Process, Torchrun, WorkerFailed, run_environment
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.spec.matrix import Matrix
 from ecrl.spec.run import RunSpec
@@ -47,9 +48,12 @@ class StandIn(Launcher):
     behaviours: dict[str, str] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
 
-    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+    def start(self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]) -> Process:
         self.started.append(f"{spec.failure_label}/{spec.variant}")
-        behaviour = self.behaviours.get(self.started[-1], self.behaviours.get(spec.variant, "ok"))
+        return super().start(spec, paths, campaign, log)
+
+    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+        behaviour = self.behaviours.get(f"{spec.failure_label}/{spec.variant}", self.behaviours.get(spec.variant, "ok"))
         return [sys.executable, str(WORKER), behaviour, str(paths.folder)]
 
     def environment(self, spec: RunSpec, paths: RunPaths, campaign: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,11 @@ def written(paths: CampaignPaths) -> Iterator[Manifest]:
     written.close()
 
 
+def changes(written: Manifest) -> list[dict[str, Any]]:
+    """The journal but for its first record, which describes the CSV."""
+    return [record for record in journal.read(written.paths.journal, []) if "snapshot" not in record]
+
+
 def edited(paths: CampaignPaths, old: str, new: str) -> None:
     text = paths.manifest.read_text()
     assert old in text
@@ -82,14 +88,15 @@ def test_readers_merge_snapshot_and_journal(written: Manifest) -> None:
 
 def test_compaction_keeps_everything_and_only_running_rows_in_the_journal(written: Manifest) -> None:
     written.record("a", status="completed", runs_done=4, wall_s=12.25, finished_at="2026-11-21T23:28:00Z")
-    written.record("b", status="running", attempts=2, owner=OWNER)
+    written.record("b", status="running", attempts=2, token=1, owner=OWNER)
     expected = dict(written.rows)
     written.compact()
     assert manifest.read(written.paths).rows == expected
-    assert len(written.paths.journal.read_bytes().splitlines()) == 1
+    assert len(changes(written)) == 1
     written.record("b", status="completed", owner=None)
     written.compact()
-    assert written.paths.journal.read_bytes() == b""
+    assert changes(written) == []
+    assert [told["status"] for told in manifest.history(written.paths, "b")] == ["running", "completed"]
 
 
 def test_killed_between_the_two_replacements_nothing_changes(written: Manifest) -> None:
@@ -103,6 +110,7 @@ def test_killed_between_the_two_replacements_nothing_changes(written: Manifest) 
 
 
 def test_a_journal_cut_anywhere_loses_at_most_the_last_change_and_says_so(written: Manifest) -> None:
+    head = written.paths.journal.stat().st_size
     written.record("a", status="running", attempts=1, owner=OWNER)
     first = written.paths.journal.stat().st_size
     written.record("a", status="completed", runs_done=4, owner=None)
@@ -111,21 +119,54 @@ def test_a_journal_cut_anywhere_loses_at_most_the_last_change_and_says_so(writte
         written.paths.journal.write_bytes(data[:cut])
         view = manifest.read(written.paths)
         assert view.rows["a"].status == ("pending" if cut < first else "running")
-        assert len(view.warnings) == (0 if cut in (0, first) else 1)
+        assert len(view.warnings) == (0 if cut in (0, head, first) else 1)
 
 
 def test_a_flipped_byte_anywhere_drops_that_line_alone(written: Manifest) -> None:
+    head = written.paths.journal.stat().st_size
     written.record("a", status="failed")
     first = written.paths.journal.stat().st_size
     written.record("b", status="completed")
     data = written.paths.journal.read_bytes()
-    for position in range(first - 1):
+    for position in range(head, first - 1):
         broken = bytearray(data)
         broken[position] ^= 1
         written.paths.journal.write_bytes(broken)
         view = manifest.read(written.paths)
         assert (view.rows["a"].status, view.rows["b"].status) == ("pending", "completed")
         assert view.warnings
+
+
+def test_a_csv_edited_by_hand_is_checked_again_and_an_untouched_one_is_trusted(written: Manifest) -> None:
+    written.experiment = "e"
+    written.compact()
+    assert manifest.read(written.paths).experiment == "e"
+    edited(written.paths, "\nb,noise", "\nb,other")
+    assert manifest.read(written.paths).experiment == ""
+    edited(written.paths, ",pending,", ",pendign,")
+    with pytest.raises(RecordError, match="pendign"):
+        manifest.read(written.paths)
+
+
+def test_a_token_rises_over_compaction_and_a_lost_header_does_not_lower_what_lines_say(written: Manifest) -> None:
+    for expected in (1, 2):
+        assert written.next_token() == expected
+        written.record("a", status="running", token=expected, owner=OWNER)
+    written.record("a", status="completed", owner=None)
+    written.compact()
+    written.close()
+    again = Manifest.open(written.paths)
+    assert again.next_token() == 3
+    again.close()
+
+
+def test_a_long_journal_is_folded_in_while_work_goes_on(written: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "_LONG_JOURNAL_BYTES", 2000)
+    for attempt in range(1, 101):
+        written.record("a", status="running", attempts=attempt, token=attempt, owner=OWNER)
+        assert written.paths.journal.stat().st_size < 3000
+    assert manifest.read(written.paths).rows["a"].attempts == 100
+    assert [told["token"] for told in manifest.history(written.paths, "a")] == list(range(1, 101))
 
 
 def test_changes_after_a_torn_line_are_read(written: Manifest) -> None:
@@ -147,7 +188,7 @@ def test_a_record_never_exceeds_its_bound_whatever_the_message(written: Manifest
                 message=letter * length, owner=dataclasses.replace(OWNER, host="h" * 64, boot_id="b" * 36),
             )  # fmt: skip
     lines = written.paths.journal.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 20
+    assert len(lines) == 21  # and the one that describes the CSV
     assert max(map(len, lines)) <= MAX_RECORD_BYTES
     assert manifest.read(written.paths).warnings == []
 

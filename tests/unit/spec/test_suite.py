@@ -1,5 +1,6 @@
 """Suites and runs: identity by content, fair orders, complete specs."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,11 +13,11 @@ from ecrl.errors import RecordError
 from ecrl.spec.identity import canonical_json, content_hash, slug
 from ecrl.spec.matrix import Override, load
 from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import Suite, block_orders, expand, run_specs
+from ecrl.spec.suite import Suite, Suites, block_orders, expand, extended_orders, run_specs
 from tests.unit.spec.test_matrix import GOOD
 
 
-def suites(tmp_path: Path, *overrides: Override) -> list[Suite]:
+def suites(tmp_path: Path, *overrides: Override) -> Suites:
     path = tmp_path / "m.toml"
     path.write_text(GOOD)
     return expand(load(path, overrides=overrides))
@@ -93,3 +94,30 @@ def test_a_slug_is_safe_in_a_folder_name(text: str) -> None:
     made = slug(text)
     assert made == slug(made)
     assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+
+
+def test_a_suite_is_made_when_it_is_asked_for_and_its_id_is_the_hash_of_its_content(tmp_path: Path) -> None:
+    lazy = suites(tmp_path)
+    assert [suite.suite_id for suite in lazy] == [lazy[place].suite_id for place in range(len(lazy))]
+    for suite in lazy:
+        assert suite.suite_id.endswith(content_hash(suite.content)[:8])
+    assert lazy[-1] == lazy[len(lazy) - 1]
+
+
+def test_a_million_cells_cost_nothing_until_they_are_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(GOOD)
+    matrix = load(path)
+    axes = matrix.matrix.model_copy(update={"checkpoint_every": [*range(1, 1001)], "max_inflight": [*range(1, 1001)]})
+    lazy = expand(matrix.model_copy(update={"matrix": axes}))
+    assert len(lazy) >= 1_000_000
+    assert lazy[len(lazy) - 1].checkpoint_every == 1000
+
+
+def test_an_extension_keeps_the_orders_that_were_dealt_and_appends_new_variants(tmp_path: Path) -> None:
+    every = suites(tmp_path)
+    before = block_orders(every, "a")
+    grown = [dataclasses.replace(suite, variants=(*suite.variants, "other")) for suite in every]
+    after = extended_orders([(every, "a"), (grown, "b")])
+    assert {block: order[:-1] for block, order in after.items()} == before
+    assert {order[-1] for order in after.values()} == {"other"}

@@ -1,0 +1,56 @@
+"""`ecrl matrix clean`: shows what may go, and removes it when told to."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecrl.cli import options as opt
+from ecrl.cli.messages import print_json, say
+from ecrl.units import format_bytes
+
+_KINDS = "set-aside,temporary"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("clean")(clean)
+
+
+def clean(
+    prefix: opt.Prefix,
+    results: opt.Results = Path("results"),
+    kinds: Annotated[
+        str, typer.Option("--kinds", metavar="A,B", help="Of set-aside, temporary, checkpoints.", show_default=True)
+    ] = _KINDS,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, it is only shown.")] = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Show what of a campaign may go, and with --yes remove it. Results are never touched.
+
+    set-aside: records of goes at a run that did not count. temporary: half-written files of an ecrl that was
+    killed. checkpoints: of suites that are done; nothing resumes from them.
+    """
+    from ecrl.cli.manners import one_of
+    from ecrl.launch.clean import KINDS, SCHEMA, leftovers
+    from ecrl.launch.clean import clean as cleaned
+    from ecrl.records.paths import CampaignPaths
+
+    wanted = [one_of("--kinds", part.strip(), tuple(KINDS)) for part in kinds.split(",") if part.strip()]
+    paths = CampaignPaths(results, prefix)
+    found = cleaned(paths, wanted) if yes else leftovers(paths, wanted)
+    total = sum(each.num_bytes for each in found)
+    if as_json:
+        gone = [each.to_json() for each in found]
+        print_json({"schema": SCHEMA, "prefix": prefix, "removed": yes, "bytes": total, "leftovers": gone})
+        return
+    for each in found:
+        print(f"{each.kind:<11}  {format_bytes(each.num_bytes):>9}  {each.path}")
+    if not found:
+        say(f"nothing to clean in {paths.root}")
+    elif yes:
+        say(f"removed {len(found)}, {format_bytes(total)}")
+    else:
+        again = f"ecrl matrix clean --prefix {prefix}{'' if kinds == _KINDS else f' --kinds {kinds}'}"
+        again += "" if str(results) == "results" else f" --results {results}"
+        say(f"{len(found)} could go, {format_bytes(total)}; nothing was removed. To remove them: {again} --yes")

@@ -1,0 +1,86 @@
+"""Campaigns without a terminal: `--detach`, `ecrl matrix attach` and `ecrl matrix stop`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecrl.cli import options as opt
+from ecrl.cli.messages import print_json, say
+
+if TYPE_CHECKING:
+    from ecrl.records.paths import CampaignPaths
+
+_RESULTS = Path("results")
+SCHEMA = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("attach")(attach)
+    app.command("stop")(stop)
+
+
+def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
+    """Start this very command line once more, in a session of its own."""
+    from ecrl.launch.detach import started
+    from ecrl.launch.signals import handled
+
+    arguments = [*(argument for argument in sys.argv[1:] if argument != "--detach"), *more]
+    with handled() as asked:
+        detached = started(paths, arguments, asked)
+    if as_json:
+        print_json({"schema": SCHEMA, "prefix": paths.prefix, "pid": detached.pid, "log": str(detached.log)})
+        return
+    say(f"{paths.prefix} goes on without this terminal (pid {detached.pid}), log: {detached.log}")
+    say(f"Watch it: ecrl matrix attach {_where(paths)}; end it: ecrl matrix stop {_where(paths)}")
+
+
+def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
+    """Show what a detached ecrl says, until it ends. Ctrl-C leaves it going."""
+    from ecrl.cli import status as shown
+    from ecrl.errors import EXIT_SOME_FAILED
+    from ecrl.launch.detach import follow
+    from ecrl.launch.signals import handled
+    from ecrl.records import manifest
+    from ecrl.records.paths import CampaignPaths
+
+    paths = CampaignPaths(results, prefix)
+    with handled() as asked:
+        still = follow(paths, say, asked)
+    if still is not None:
+        say(f"left; pid {still.owner.pid} goes on. Again: ecrl matrix attach {_where(paths)}")
+        return
+    shown.say_ending(paths)
+    if manifest.read(paths).counts[manifest.FAILED]:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def stop(
+    prefix: opt.Prefix,
+    results: opt.Results = _RESULTS,
+    now: Annotated[bool, typer.Option("--now", help="Do not be gentle with the workers.")] = False,
+    patience: Annotated[float, typer.Option(min=1.0, metavar="S", help="How long to wait for it.")] = 60.0,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Ask the ecrl that works on a campaign to hand over cleanly, as Ctrl-C would, and wait until it has."""
+    from ecrl.launch.detach import stop_holder
+    from ecrl.launch.interrupt import at_once
+    from ecrl.records.paths import CampaignPaths
+
+    paths = CampaignPaths(results, prefix)
+    with at_once("It was asked to stop and goes on handing over."):
+        told = stop_holder(paths, now=now, patience_s=patience)
+    if as_json:
+        print_json({"schema": SCHEMA, "prefix": prefix, "pid": told.owner.pid, "host": told.owner.host})
+    else:
+        say(f"pid {told.owner.pid} has handed over. Go on with:\necrl matrix resume {_where(paths)}")
+
+
+def _where(paths: "CampaignPaths") -> str:
+    """The options that name a campaign from this folder."""
+    import shlex
+
+    results = "" if str(paths.results) == "results" else f" --results {shlex.quote(str(paths.results))}"
+    return f"--prefix {paths.prefix}{results}"

@@ -1,0 +1,80 @@
+"""`ecrl doctor`: is this machine fit, and what to do where it is not."""
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecrl.cli import options as opt
+from ecrl.cli.messages import print_json, say
+from ecrl.errors import EXIT_UNFIT
+
+if TYPE_CHECKING:
+    from ecrl.launch.doctor import Finding, Needs
+
+_WIDTH = 80
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    matrix: Annotated[
+        Path | None,
+        typer.Argument(metavar="MATRIX.toml", help="Is it fit for this matrix? Omitted: in general."),
+    ] = None,
+    profile: opt.Profile = None,
+    results: opt.Results = Path("results"),
+    as_json: opt.AsJson = False,
+) -> None:
+    """Look at GPUs and who uses them, PyTorch, disk, locks, memory, limits and clock; say what to do.
+
+    Exits 6 if something makes this machine unfit. Locks and flushes are really tried in the results folder.
+    """
+    from ecrl.launch.doctor import SCHEMA, UNFIT, WARN, visit
+    from ecrl.launch.interrupt import at_once
+
+    found: list[Finding] = []
+    with at_once("Nothing was changed."):
+        wanted = None if matrix is None else _needs(matrix, profile, results)
+        for finding in visit(results, wanted):
+            found.append(finding)
+            if not as_json:
+                _print(finding)
+    counts = {state: sum(finding.state == state for finding in found) for state in (WARN, UNFIT)}
+    if as_json:
+        told = [finding.to_json() for finding in found]
+        print_json({"schema": SCHEMA, "fit": not counts[UNFIT], "findings": told})
+    else:
+        warned = f"{counts[WARN]} warning{'' if counts[WARN] == 1 else 's'}" if counts[WARN] else "no warnings"
+        say(f"unfit: {counts[UNFIT]} to put right, {warned}" if counts[UNFIT] else f"fit, {warned}")
+    if counts[UNFIT]:
+        raise typer.Exit(EXIT_UNFIT)
+
+
+def _needs(matrix: Path, profile: str | None, results: Path) -> "Needs":
+    from ecrl.launch import probe
+    from ecrl.launch.campaign import Request, requested
+    from ecrl.launch.doctor import needs
+    from ecrl.launch.estimate import estimated
+    from ecrl.launch.signals import StopRequest
+    from ecrl.launch.takeover import Policy
+    from ecrl.records.paths import CampaignPaths
+
+    campaign = requested(Request(CampaignPaths(results, "doctor"), matrix, profile))
+    told = probe.ask(campaign.matrix, StopRequest())
+    rows = {row.suite_id: row for row in campaign.rows()}
+    estimate = estimated(campaign, rows, Policy(), told)
+    return needs(campaign, told, (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0))
+
+
+def _print(finding: "Finding") -> None:
+    """One finding in lines of at most 80 columns."""
+    head = f"{finding.state:<5}  {finding.check:<15}  "
+    indent = " " * len(head)
+    print(textwrap.fill(finding.found, _WIDTH, initial_indent=head, subsequent_indent=indent))
+    if finding.advice:
+        print(textwrap.fill(f"-> {finding.advice}", _WIDTH, initial_indent=indent, subsequent_indent=indent + "   "))

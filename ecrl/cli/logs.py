@@ -1,0 +1,111 @@
+"""`ecrl logs`: the logs of a suite's runs, as they are or as they grow."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecrl.cli import options as opt
+from ecrl.cli.messages import print_json, say
+
+if TYPE_CHECKING:
+    from ecrl.launch.inspect import SuiteView
+    from ecrl.launch.logs import Line
+
+_LOOK_S = 0.3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("logs")(logs)
+
+
+def logs(
+    suite: opt.SuiteId,
+    prefix: opt.MaybePrefix = None,
+    results: opt.Results = Path("results"),
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they grow, run after run.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="N", help="Last lines of each log.")] = 40,
+    variant: Annotated[str | None, typer.Option(metavar="NAME", help="The run of this variant.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The run of this seed.")] = None,
+    rank: Annotated[int | None, typer.Option(min=0, metavar="N", help="What this rank wrote, alone.")] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Show what the launcher and the ranks of a run wrote: of the run that goes on, else of one that failed.
+
+    With -f, lines of every log come as they are written, until the suite is done; Ctrl-C leaves and stops nothing.
+    """
+    from ecrl.launch.inspect import inspected, located
+
+    if follow:
+        paths, row = located(results, prefix, suite)
+        _follow(results, paths.prefix, row.suite_id, rank, lines, as_json)
+        return
+    found = inspected(results, prefix, suite)
+    if as_json:
+        print_json(_document(found, variant, seed, rank, lines))
+    else:
+        _print(found, variant, seed, rank, lines)
+
+
+def _document(
+    suite: "SuiteView", variant: str | None, seed: int | None, rank: int | None, lines: int
+) -> dict[str, object]:
+    from ecrl.launch.logs import SCHEMA, chosen, log_files
+
+    run = chosen(suite, variant, seed)
+    told = [log.to_json(lines) for log in log_files(run.paths, rank)]
+    which = {"suite_id": suite.row.suite_id, "variant": run.variant, "seed": run.seed, "state": run.state}
+    return {"schema": SCHEMA, "prefix": suite.paths.prefix, **which, "logs": told}
+
+
+def _print(suite: "SuiteView", variant: str | None, seed: int | None, rank: int | None, lines: int) -> None:
+    from ecrl.launch.logs import chosen, last_lines, log_files
+
+    run = chosen(suite, variant, seed)
+    say(f"{suite.row.suite_id} {run.variant} seed{run.seed}: {run.state}")
+    empty = 0
+    for log in log_files(run.paths, rank):
+        if text := last_lines(log.path, lines):
+            print(f"==> {log.path} <==", *text, sep="\n")
+        else:
+            empty += 1
+    if empty:
+        say(f"{empty} empty logs in {run.paths.logs}")
+
+
+def _follow(results: Path, prefix: str, suite_id: str, rank: int | None, lines: int, as_json: bool) -> None:
+    from ecrl.launch.logs import LogFollower
+
+    follower = LogFollower(results, prefix, suite_id, rank, lines)
+    before = ""
+    try:
+        while True:
+            for line in follower.look():
+                before = _print_line(line, before, as_json)
+            if follower.over:
+                say(follower.over)
+                return
+            time.sleep(_LOOK_S)
+    except KeyboardInterrupt:
+        return  # that is how one leaves; the run goes on
+    finally:
+        follower.close()
+
+
+def _print_line(line: "Line", before: str, as_json: bool) -> str:
+    """Print it, after a heading where another run begins; returns the run's name."""
+    from ecrl.launch.logs import SCHEMA
+
+    run, log = line.run, line.log
+    name = f"{run.variant} seed{run.seed}"
+    if as_json:
+        where = {"variant": run.variant, "seed": run.seed, "stream": log.stream, "attempt": log.attempt}
+        print(json.dumps({"schema": SCHEMA, **where, "rank": log.rank, "line": line.text}), flush=True)
+        return name
+    if name != before:
+        print(f"==> {name} <==")
+    print(f"{log.label}: {line.text}", flush=True)
+    return name

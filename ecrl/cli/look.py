@@ -1,0 +1,77 @@
+"""`ecrl matrix status | list | show`: the commands that only look."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecrl.cli import options as opt
+from ecrl.cli.messages import print_json
+
+_RESULTS = Path("results")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("status")(status)
+    app.command("list")(list_prefixes)
+    app.command("show")(show)
+
+
+def status(
+    prefix: opt.Prefix,
+    results: opt.Results = _RESULTS,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking: full-screen on a terminal.")] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.2, metavar="S", help="Seconds between two looks of --watch.", show_default=True)
+    ] = 2.0,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Show every suite of a campaign; failed ones with the reason and the log.
+
+    With --watch: counts, running suites with step, loss, speed and phase, time left, last failures. q or Ctrl-C
+    leaves it and stops nothing. Off a terminal it prints plain lines (--json: one document a line) until nothing
+    is left to run.
+    """
+    from ecrl.records.paths import CampaignPaths
+
+    paths = CampaignPaths(results, prefix)
+    if watch:
+        from ecrl.cli.watch import watch as watched
+        from ecrl.launch.watch import Watch
+
+        watched(Watch(paths), interval, as_json)
+        return
+    from ecrl.cli import status as shown
+
+    if as_json:
+        print_json(shown.document(paths))
+    else:
+        shown.show_status(paths)
+
+
+def list_prefixes(results: opt.Results = _RESULTS, as_json: opt.AsJson = False) -> None:
+    """Show every campaign in the results folder."""
+    from ecrl.cli import status as shown
+
+    if as_json:
+        print_json(shown.list_document(results))
+    else:
+        shown.show_list(results)
+
+
+def show(
+    suite: opt.SuiteId,
+    prefix: opt.MaybePrefix = None,
+    results: opt.Results = _RESULTS,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Show one suite: what it is, and every run of it with outcome, time, restarts, checks and folder."""
+    from ecrl.cli import show as shown
+    from ecrl.launch.inspect import inspected
+
+    found = inspected(results, prefix, suite)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        shown.show(found)

@@ -1,0 +1,144 @@
+"""How every command behaves: wrong usage in one to three lines with a did-you-mean and the next command to type,
+Ctrl-C with a word, and values read without loading pydantic."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ecrl.cli.messages import say
+from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
+
+_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
+
+
+def run(app: typer.Typer) -> None:
+    """Run the command line and exit with its code; an `EcrlError` comes out as it is."""
+    with read_without_pydantic():
+        code = app(prog_name="ecrl", standalone_mode=False)
+    if code == _INTERRUPTED:  # commands that supervise workers have handlers of their own and never come here
+        say("ecrl: stopped by SIGINT; every file is whole, the old one or the new one. Type the same command again.")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class Commands(TyperGroup):
+    """A group of commands that explains wrong usage as ecrl explains everything."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As Typer's, wrong usage turned into an `EcrlError`."""
+        try:
+            return super().main(*args, **kwargs)
+        except typer.BadParameter as error:
+            raise EcrlError(_with_next(error, error.format_message())) from None
+        except Exception as error:
+            # Typer's usage errors share no public base class; they have a context and an exit code of 2.
+            if getattr(error, "exit_code", None) != EXIT_USAGE or not hasattr(error, "ctx"):
+                raise
+            _explain(error)
+
+
+def _explain(error: Any) -> None:
+    """Raise what to say about Typer's usage error.
+
+    Raises:
+        EcrlError: the same in one to three lines.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help was asked for, in the shortest way
+        say(error.format_message().rstrip())
+        raise SystemExit(EXIT_USAGE)
+    if type(error).__name__ == "NoSuchOption":
+        options = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
+        near = did_you_mean(error.option_name, [*options, "--help"])
+        raise EcrlError(_with_next(error, f"unknown option {error.option_name!r}.{near}")) from None
+    raise EcrlError(_with_next(error, error.format_message())) from None
+
+
+def _with_next(error: Any, message: str) -> str:
+    """The message, begun with the command it is about and followed by the one to type."""
+    path = error.ctx.command_path if error.ctx is not None else "ecrl"
+    text = " ".join(message.split())
+    about = path.removeprefix("ecrl").strip()
+    hint = "See what is there: ecrl matrix list" if "'--prefix'" in text else f"Type: {path} --help"
+    sentence = text if text.endswith(("?", ".")) else f"{text}."
+    return f"{about}{': ' if about else ''}{sentence[:1].lower()}{sentence[1:]}\n{hint}"
+
+
+def one_of(flag: str, found: str, valid: Sequence[str]) -> str:
+    """The value, if it is one of the valid ones.
+
+    Raises:
+        EcrlError: it is not; the message names the nearest.
+    """
+    if found not in valid:
+        raise EcrlError(f"{flag}: {unknown_name('value', found, valid)}")
+    return found
+
+
+# -- values --------------------------------------------------------------------------------------------------------
+
+
+class _Plain:
+    """Typer's place for a parameter's conversion. Its own imports pydantic (70 ms) to make a str of a str; this
+    knows the few types that ecrl's options have."""
+
+    def __init__(self, kind: type, many: bool) -> None:
+        self._kind, self._many = kind, many
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value as the command's function takes it."""
+        if value is None:
+            return () if self._many else None
+        if self._many:
+            return [self._one(each, param, ctx) for each in value]
+        return self._one(value, param, ctx)
+
+    def _one(self, value: Any, param: Any, ctx: Any) -> Any:
+        if self._kind in (int, float):
+            return _number(value, self._kind, param, ctx)
+        if self._kind is bool and isinstance(value, str):  # from the environment
+            return value.strip().lower() in ("1", "true", "yes", "on")
+        return Path(value) if self._kind is Path else value
+
+
+def _number(value: Any, kind: type, param: Any, ctx: Any) -> Any:
+    expected = "a whole number" if kind is int else "a number"
+    try:
+        number = kind(value)
+    except ValueError:
+        raise typer.BadParameter(f"found {value!r}, expected {expected}", ctx=ctx, param=param) from None
+    if param.min is not None and number < param.min:
+        raise typer.BadParameter(f"found {value}, expected at least {param.min}", ctx=ctx, param=param)
+    if param.max is not None and number > param.max:
+        raise typer.BadParameter(f"found {value}, expected at most {param.max}", ctx=ctx, param=param)
+    return number
+
+
+@contextmanager
+def read_without_pydantic() -> Iterator[None]:
+    """Give parameters of plain types a conversion of ours while the block runs. Where Typer has no such place (it is
+    none of its public interface) nothing is changed, and commands start a little slower."""
+    try:
+        from typer.core import _TyperParameter as parameter
+    except ImportError:
+        yield
+        return
+    original = getattr(parameter, "get_runtime_param", None)
+    if original is None:
+        yield
+        return
+
+    def get_runtime_param(self: Any) -> Any:
+        annotation = getattr(getattr(self, "type_descriptor", None), "annotation", None)
+        kinds: dict[Any, tuple[type, bool]] = {kind: (kind, False) for kind in (str, bool, Path, int, float)}
+        kinds[list[str]] = (str, True)
+        return _Plain(*kinds[annotation]) if annotation in kinds else original(self)
+
+    parameter.get_runtime_param = get_runtime_param  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        parameter.get_runtime_param = original  # type: ignore[method-assign]

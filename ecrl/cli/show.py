@@ -1,0 +1,47 @@
+"""What `ecrl matrix show` says about a suite."""
+
+from ecrl.cli.messages import say
+from ecrl.cli.plain import counted
+from ecrl.cli.status import show_table
+from ecrl.launch.inspect import RunView, SuiteView
+from ecrl.records.manifest import FAILED
+from ecrl.units import format_duration
+
+
+def show(suite: SuiteView) -> None:
+    """The suite's facts, a row for every run, then where to look further."""
+    row = suite.row
+    failures = "none" if not row.failure_steps else f"{row.failure_label}: {', '.join(map(str, row.failure_steps))}"
+    print(f"suite     {row.suite_id}")
+    print(f"campaign  {suite.paths.prefix}, {suite.paths.root / 'suites' / row.suite_id}")
+    print(f"train     {row.dataset} x {row.model}, {row.steps} steps on {counted(row.nproc, 'rank')}")
+    print(f"failures  {failures}")
+    print(f"engine    a checkpoint every {row.checkpoint_every} steps, at most {row.max_inflight} in flight")
+    began = f", begun {row.started_at} ({counted(row.attempts, 'attempt')})" if row.started_at else ""
+    ended = f", ended {row.finished_at}" if row.finished_at else ""
+    print(f"status    {row.status}, {row.runs_done}/{row.runs_total} runs{began}{ended}")
+    header = ["seed", "#", "variant", "state", "wall", "restarts", "checks", "set aside"]
+    show_table("runs, in the order they run", header, [_cells(run) for run in suite.runs])
+    for run in suite.runs:
+        if run.result is not None and run.result["outcome"] == "failed":
+            print(f"failed {run.variant} seed{run.seed}: {run.result['reason']}")
+            print(f"  log: {run.paths.folder / run.result['log']}")
+    say(f"Logs: ecrl logs --prefix {suite.paths.prefix} {row.suite_id}")
+    if row.status == FAILED:
+        say(f"Again: ecrl matrix resume --prefix {suite.paths.prefix} --rerun {row.suite_id}")
+
+
+def _cells(run: RunView) -> list[str]:
+    position = "" if run.position is None else str(run.position + 1)
+    state, wall, restarts, checks = run.state, "", "", ""
+    if run.live is not None:
+        seen = run.live.progress
+        state = f"{seen.doing}, step {seen.step}/{seen.total}"
+    if run.result is not None:
+        wall, restarts = format_duration(run.result["wall_s"]), str(run.result["restarts"])
+        checks = " ".join(
+            f"{name}{'+' if gate['passed'] else '-'}"
+            for name, gate in run.result["gates"].items()
+            if gate["passed"] is not None
+        )
+    return [str(run.seed), position, run.variant, state, wall, restarts, checks, str(run.aside or "")]

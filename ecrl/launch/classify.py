@@ -1,0 +1,105 @@
+"""What kind of failure a run ended with, judged by what its logs say; and when failures are alike."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_TAIL_BYTES = 64 * 1024
+BUG, TIMEOUT, DISK_FULL = "bug", "timeout", "disk full"
+
+# In the order of judgement: what is listed first is the cause of what follows it in a log.
+_EVIDENCE: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (kind, re.compile("|".join(signs)))
+    for kind, signs in (
+        (DISK_FULL, (r"No space left on device", r"Disk quota exceeded", r"\[Errno (?:28|122)\]")),
+        ("data missing", (r"DataMissingError", r"data set \S+ (?:is missing|not found)", r"Dataset not found")),
+        (
+            "gpu fault",
+            (r"uncorrectable ECC", r"fallen off the bus", r"\bXid\b", r"CUDA-capable device\(s\) is/are busy",
+             r"no CUDA-capable device", r"CUDA error: unspecified launch failure"),
+        ),
+        (
+            "out of memory",
+            (r"OutOfMemoryError", r"CUDA out of memory", r"CUBLAS_STATUS_ALLOC_FAILED", r"can't allocate memory",
+             r"Cannot allocate memory", r"\bMemoryError\b", r"\boom-kill", r"Unable to allocate .*iB", r"\[Errno 12\]"),
+        ),
+        (
+            "communication",
+            (r"Watchdog caught collective operation timeout", r"\bNCCL (?:error|WARN|timeout)", r"nccl\w+Error",
+             r"DistBackendError", r"DistStoreError", r"connectFullMesh failed", r"Timed out waiting \d+ms",
+             r"[Gg]loo\S* .*(?:[Tt]imed? ?out|Connection (?:reset|closed|refused))", r"Connection closed by peer",
+             r"Connection reset by peer", r"Socket Timeout"),
+        ),
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Failure:
+    """kind: out of memory, communication, data missing, disk full, gpu fault, timeout or bug. evidence: the line
+    that says so, '' if it is the reason itself or there is none."""
+
+    kind: str
+    evidence: str = ""
+
+
+def classified(reason: str, logs: list[Path], *, timed_out: bool = False, oom_kills: int = 0) -> Failure:
+    """The kind of a failure. oom_kills: processes that the kernel ended for want of memory while the run went on."""
+    if timed_out:
+        return Failure(TIMEOUT)
+    for kind, signs in _EVIDENCE:
+        if signs.search(reason):
+            return Failure(kind)
+    if oom_kills and "SIGKILL" in reason:
+        return Failure("out of memory", f"the kernel ended {oom_kills} processes of this group for want of memory")
+    lines = [line for log in logs for line in _tail(log).splitlines()]
+    for kind, signs in _EVIDENCE:
+        for line in lines:
+            if signs.search(line):
+                return Failure(kind, line.strip()[:300])
+    return Failure(BUG)
+
+
+def signature(kind: str, reason: str) -> str:
+    """What failures that are alike have in common: the kind and the reason, without numbers and places."""
+    without_place = re.sub(r"\((?:rank \d+, )?(?:after step \d+|before its first step)\)", "", reason)
+    return f"{kind}: {re.sub(r'0x[0-9a-fA-F]+|[0-9]+', '#', without_place).strip()}"
+
+
+@dataclass
+class Alike:
+    """Counts failures alike, in a row, on one set of devices."""
+
+    limit: int  # 0: never too many
+    signature: str = ""
+    number: int = 0
+
+    def failed(self, sign: str) -> bool:
+        """Take a failure in. True: it was one too many."""
+        self.number = self.number + 1 if sign == self.signature else 1
+        self.signature = sign
+        return bool(self.limit) and self.number >= self.limit
+
+    def completed(self) -> None:
+        """A run has completed: whatever it was, the devices work."""
+        self.signature, self.number = "", 0
+
+
+def oom_kills() -> int:
+    """Processes that the kernel has ended for want of memory in this control group so far; 0 where it does not say."""
+    try:
+        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+        text = (Path("/sys/fs/cgroup") / own.lstrip("/") / "memory.events").read_text()
+    except OSError:
+        return 0  # no cgroup v2, or not seen from here
+    counts = dict(line.split() for line in text.splitlines() if line)
+    return int(counts.get("oom_kill", 0))
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, 2) - _TAIL_BYTES, 0))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,86 @@
+"""What of a campaign may go: runs that were set aside, checkpoints of finished runs, files that a dead ecrl left."""
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecrl.errors import EcrlError
+from ecrl.launch.leases import prefix_lease
+from ecrl.records import manifest
+from ecrl.records.manifest import DONE, FAILED
+from ecrl.records.paths import CampaignPaths
+
+SCHEMA = 1
+# Kind -> what it is. The first two are cleaned unless told otherwise.
+KINDS = {
+    "set-aside": "records of goes at a run that did not count",
+    "temporary": "half-written files of an ecrl that was killed",
+    "checkpoints": "checkpoints of suites that are done: nothing resumes from them, `checkpoint verify` reads them",
+}
+DEFAULT_KINDS = ("set-aside", "temporary")
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or folder that may go."""
+
+    kind: str
+    path: Path
+    num_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `leftovers`."""
+        return {"kind": self.kind, "path": str(self.path), "bytes": self.num_bytes}
+
+
+def leftovers(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
+    """Everything of these kinds, in folder order. Touches nothing.
+
+    Raises:
+        EcrlError: there is no such campaign.
+    """
+    if not paths.root.is_dir():
+        raise EcrlError(manifest.no_such_prefix(paths))
+    wanted = set(kinds)
+    settled = {row.suite_id for row in manifest.read(paths).rows.values() if row.status in (*DONE, FAILED)}
+    found = (each for each in _all(paths, settled) if each[0] in wanted)
+    return [Leftover(kind, path, _size(path)) for kind, path in found]
+
+
+def clean(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
+    """Remove everything of these kinds, under the campaign's lease; returns what is gone.
+
+    Raises:
+        PrefixHeldError: an ecrl works on the campaign.
+    """
+    leftovers(paths, ())  # a prefix that is not there must not be made by taking its lease
+    with prefix_lease(paths):
+        found = leftovers(paths, kinds)
+        for each in found:
+            if each.path.is_dir() and not each.path.is_symlink():
+                shutil.rmtree(each.path)
+            else:
+                each.path.unlink()
+    return found
+
+
+def _all(paths: CampaignPaths, settled: set[str]) -> Iterator[tuple[str, Path]]:
+    yield from (("temporary", path) for path in sorted(paths.root.iterdir()) if _TEMPORARY.fullmatch(path.name))
+    suites = paths.root / "suites"
+    for suite in sorted(suites.iterdir()) if suites.is_dir() else ():
+        for run in sorted(path for path in suite.glob("*/*") if path.is_dir()):
+            if ".aside-" in run.name:
+                yield "set-aside", run
+                continue
+            yield from (("temporary", path) for path in sorted(run.iterdir()) if _TEMPORARY.fullmatch(path.name))
+            if suite.name in settled and (run / "checkpoints").is_dir():
+                yield "checkpoints", run / "checkpoints"
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if not file.is_dir())

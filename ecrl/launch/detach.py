@@ -1,0 +1,190 @@
+"""A campaign without a terminal: `--detach` starts it, `ecrl matrix attach` follows it, `ecrl matrix stop` ends it.
+
+The detached ecrl is an ordinary one in a session of its own whose stderr is `<prefix>_ecrl.log`. Who works on a
+prefix is said by the prefix's lease, never by a pid file alone. For the command line:
+
+    run ... --detach    sys.exit(say(started(paths, [...arguments without --detach, plus "--yes"])))
+    matrix attach       follow(paths, say, stop)   # Ctrl-C leaves the campaign going
+    matrix stop         stop_holder(paths, now=..., patience_s=...)
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecrl.errors import EcrlError
+from ecrl.launch.leases import Holder, holder, is_held
+from ecrl.launch.liveness import Liveness, judged
+from ecrl.launch.signals import StopRequest
+from ecrl.launch.tail import FileTail
+from ecrl.records.manifest import no_such_prefix
+from ecrl.records.paths import CampaignPaths
+
+_POLL_S = 0.05
+_FOLLOW_S = 0.2
+
+
+class DetachError(EcrlError):
+    """The detached ecrl ended before it began to work, with its own exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A campaign that goes on by itself. pid: its ecrl's; log: what it would have said to a terminal."""
+
+    pid: int
+    log: Path
+
+
+def log_path(paths: CampaignPaths) -> Path:
+    """Where a detached ecrl writes what it would have said."""
+    return paths.table("ecrl.log")
+
+
+def started(paths: CampaignPaths, arguments: Sequence[str], stop: StopRequest | None = None) -> Detached:
+    """Start `ecrl ARGUMENTS` (`matrix run --prefix ... --yes`, without --detach) in a session of its own, and wait
+    until it holds the prefix or has ended: what keeps it from starting is told here, not in a log.
+
+    Raises:
+        DetachError: it ended first, with anything but 0; the message is what it said.
+        StoppedError: a signal came while it was starting; it was ended.
+    """
+    return started_command(paths, [sys.executable, "-m", "ecrl", *arguments], stop)
+
+
+def started_command(paths: CampaignPaths, command: Sequence[str], stop: StopRequest | None = None) -> Detached:
+    """`started` for any command line that works on the prefix."""
+    made = not paths.root.exists()
+    paths.root.mkdir(parents=True, exist_ok=True)
+    log = log_path(paths)
+    with log.open("ab") as out:
+        begin = out.tell()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=out,
+            start_new_session=True,
+        )
+    while process.poll() is None:
+        told = holder(paths)
+        if told is not None and told.owner.pid == process.pid:
+            process.returncode = 0  # its end is nobody's to wait for here: no warning about a child left behind
+            return Detached(process.pid, log)
+        if stop:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            stop.check("The campaign was not started.")
+        time.sleep(_POLL_S)
+    said = log.read_bytes()[begin:].decode(errors="replace").strip()
+    if process.returncode == 0:
+        return Detached(process.pid, log)  # there was nothing left to do
+    if made and not paths.matrix.exists():  # it declined before anything was frozen: leave nothing behind
+        log.unlink()
+        _remove_if_empty(paths.root)
+    last = "\n".join(said.splitlines()[-3:]).removeprefix("ecrl: ")
+    raise DetachError(last or f"ecrl ended with exit code {process.returncode} and said nothing.", process.returncode)
+
+
+def follow(
+    paths: CampaignPaths, say: Callable[[str], None], stop: StopRequest, *, last_lines: int = 20
+) -> Holder | None:
+    """Show what the prefix's ecrl says until it ends (None) or this process is asked to stop (who goes on).
+
+    Raises:
+        EcrlError: nobody works on the prefix, or whoever does has a terminal of its own to talk to.
+    """
+    told = _held(paths, "attach")
+    log = log_path(paths)
+    if not log.exists():
+        raise EcrlError(
+            f"campaign {paths.prefix} is run by pid {told.owner.pid} from a terminal; it keeps no log to attach to.\n"
+            f"Watch it with: ecrl matrix status --prefix {paths.prefix} --watch"
+        )
+    tail = FileTail(log)
+    try:
+        for line in tail.lines()[-last_lines:]:
+            say(line.decode(errors="replace"))
+        while True:
+            ended = not is_held(paths)  # asked before the last lines are read: none is missed
+            for line in tail.lines():
+                say(line.decode(errors="replace"))
+            if ended:
+                return None
+            if stop:
+                return told
+            time.sleep(_FOLLOW_S)
+    finally:
+        tail.close()
+
+
+def stop_holder(
+    paths: CampaignPaths,
+    *,
+    now: bool = False,
+    patience_s: float = 60.0,
+    waiting: Callable[[], None] = lambda: None,
+) -> Holder:
+    """Ask the prefix's ecrl to hand over (SIGTERM), as Ctrl-C would, and wait until it has let go of the prefix.
+
+    now: do not be gentle with the workers (a second Ctrl-C). waiting: called while it waits; it may raise.
+
+    Raises:
+        EcrlError: nobody works on the prefix, it is on another host, or it has not let go in time.
+    """
+    told = _held(paths, "stop")
+    pid = told.owner.pid
+    if judged(told.owner) is not Liveness.ALIVE:
+        raise EcrlError(
+            f"campaign {paths.prefix} is run by pid {pid} on host {told.owner.host}, which is not seen from here.\n"
+            f"On that host type: ecrl matrix stop --prefix {paths.prefix}"
+        )
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return told
+    try:
+        if judged(told.owner) is Liveness.ALIVE:  # the descriptor is that process's, not a later owner's of its pid
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            if now:
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+        deadline = time.monotonic() + patience_s
+        while (still := holder(paths)) is not None and still.owner == told.owner:
+            if time.monotonic() > deadline:
+                raise EcrlError(
+                    f"pid {pid} still works on {paths.prefix} {patience_s:.0f} s after it was asked to stop.\n"
+                    f"End its workers at once: ecrl matrix stop --prefix {paths.prefix} --now"
+                )
+            waiting()
+            time.sleep(_POLL_S)
+    except ProcessLookupError:
+        return told
+    finally:
+        os.close(handle)
+    return told
+
+
+def _held(paths: CampaignPaths, command: str) -> Holder:
+    if not paths.root.is_dir():
+        raise EcrlError(no_such_prefix(paths))
+    told = holder(paths)
+    if told is None:
+        raise EcrlError(
+            f"nobody works on campaign {paths.prefix}: there is nothing to {command}.\n"
+            f"Continue it with: ecrl matrix resume --prefix {paths.prefix}"
+        )
+    return told
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()

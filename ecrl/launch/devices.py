@@ -1,0 +1,195 @@
+"""Which GPUs or CPU cores a run takes, and leases of them that several ecrl processes and users respect.
+
+A lease is a lock (flock) on one file a device in a folder that all users of this machine share. Its descriptor is
+inherited by the run's launcher, so a killed ecrl frees nothing that its workers still use; and processes that carry
+the lease's marker keep a device taken even when their launcher is gone as well.
+
+ECRL_LEASES names another folder (default /tmp/ecrl-leases; containers that share GPUs must share it, too).
+ECRL_FAKE_GPUS=N makes this machine one with N devices `fake-0`.. to lease, for tests.
+"""
+
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ecrl.errors import EcrlError
+from ecrl.launch.liveness import environments, this_process
+from ecrl.records.manifest import utc_now
+from ecrl.spec.matrix import Matrix
+
+FOLDER_VARIABLE = "ECRL_LEASES"
+FAKE_VARIABLE = "ECRL_FAKE_GPUS"
+LEASE_MARKER = "ECRL_LEASE"  # in the environment of a run's processes: <folder>:<name>,<name>
+_DEFAULT_FOLDER = "/tmp/ecrl-leases"
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+
+@dataclass(frozen=True)
+class DeviceSet:
+    """Devices that one run takes together. locks: a file name each; gpus: for CUDA_VISIBLE_DEVICES, if any."""
+
+    locks: tuple[str, ...]
+    gpus: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.gpus:
+            return f"gpu {','.join(self.gpus)}"
+        kind = self.locks[0].partition("-")[0]
+        return f"{kind} {','.join(name.partition('-')[2] for name in self.locks)}"
+
+
+@dataclass
+class Lease:
+    """A set of devices that is this process's, and its runs', until it is released and they are gone."""
+
+    devices: DeviceSet
+    folder: Path
+    fds: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a run on these devices has in its environment."""
+        marker = {LEASE_MARKER: f"{self.folder}:{','.join(self.devices.locks)}"}
+        if not self.devices.gpus:
+            return marker
+        # By number, as nvidia-smi counts: CUDA itself would put the fastest first.
+        return marker | {"CUDA_VISIBLE_DEVICES": ",".join(self.devices.gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+    def release(self) -> None:
+        """Let go; a process that has inherited the locks holds them on."""
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = ()
+
+
+def device_sets(matrix: Matrix, num_gpus: int, environment: Mapping[str, str] = os.environ) -> list[DeviceSet]:
+    """The disjoint sets that this machine's devices make for runs of this matrix, in order.
+
+    num_gpus: those that PyTorch sees. Devices that do not fill a set are left alone.
+    """
+    settings = matrix.train_settings
+    if fake := environment.get(FAKE_VARIABLE):
+        return _sets([DeviceSet((f"fake-{n}",)) for n in range(int(fake))], settings.nproc)
+    if matrix.run.device == "cuda":
+        visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        names = [*map(str, matrix.run.gpus)] or visible or [*map(str, range(num_gpus))]
+        uuids = _uuids()
+        return _sets([DeviceSet((f"gpu-{uuids.get(name, name)}",), (name,)) for name in names], settings.nproc)
+    cores = sorted(os.sched_getaffinity(0))
+    return _sets([DeviceSet((f"cpu-{core}",)) for core in cores], settings.nproc * settings.threads)
+
+
+def _sets(devices: Sequence[DeviceSet], size: int) -> list[DeviceSet]:
+    size = max(min(size, len(devices)), 1)
+    groups = [devices[i : i + size] for i in range(0, len(devices) - size + 1, size)]
+    return [
+        DeviceSet(tuple(n for d in group for n in d.locks), tuple(g for d in group for g in d.gpus)) for group in groups
+    ]
+
+
+def _uuids() -> dict[str, str]:
+    """GPU UUIDs by nvidia-smi's number, which counts in the order of the bus addresses that name these folders."""
+    found: dict[str, str] = {}
+    for number, folder in enumerate(sorted(_NVIDIA.iterdir()) if _NVIDIA.is_dir() else []):
+        lines = (folder / "information").read_text().splitlines()
+        told = [line.partition(":")[2].strip() for line in lines if line.startswith("GPU UUID")]
+        found |= {str(number): told[0]} if told else {}
+    return found
+
+
+def lease_folder() -> Path:
+    """The folder of lock files, made for all users of this machine if it is not there.
+
+    Raises:
+        EcrlError: it cannot be used, or not safely.
+    """
+    folder = Path(os.environ.get(FOLDER_VARIABLE) or _DEFAULT_FOLDER)
+    try:
+        folder.mkdir(mode=0o1777, parents=True, exist_ok=True)
+        status = folder.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            raise EcrlError(f"{folder}: is a link, expected a folder. Name another one with {FOLDER_VARIABLE}=DIR")
+        if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) != 0o1777:
+            folder.chmod(0o1777)  # the umask took something away; sticky: nobody removes another's lock
+    except OSError as error:
+        raise EcrlError(
+            f"{folder}: leases of GPUs and CPU cores cannot be kept there ({error.strerror}).\n"
+            f"Put that right, or name another folder with {FOLDER_VARIABLE}=DIR (the same for every user)."
+        ) from error
+    return folder
+
+
+def leased(devices: DeviceSet, prefix: str = "") -> Lease | None:
+    """A lease of the set if every device is free now, else None and nothing is held."""
+    lease = Lease(devices, lease_folder())
+    try:
+        for name in sorted(devices.locks):  # in one order everywhere: of two that want the same, one gets it
+            fd = _opened(lease.folder / f"{name}.lock")
+            lease.fds += (fd,)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lease.release()
+        return None
+    except BaseException:
+        lease.release()
+        raise
+    if _carried(lease):
+        lease.release()
+        return None
+    told = {"pid": os.getpid(), "host": this_process().host, "prefix": prefix, "since": utc_now()}
+    for fd in lease.fds:
+        _tell(fd, json.dumps(told).encode())
+    return lease
+
+
+def holders(devices: DeviceSet) -> str:
+    """Who holds devices of this set, as the lock files say, e.g. `pid 42 (prefix exp4)`."""
+    found = []
+    for name in devices.locks:
+        try:
+            told = json.loads((lease_folder() / f"{name}.lock").read_text())
+            found.append(f"pid {told['pid']} (prefix {told['prefix']})")
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # its holder has not said who it is, or may not be read: the lock alone counts
+    return ", ".join(dict.fromkeys(found)) or "a process that does not say who it is"
+
+
+def _opened(path: Path) -> int:
+    """The lock file's descriptor. Opened without O_CREAT if it is there: with it, the kernel refuses another
+    user's file in a sticky folder."""
+    for _ in range(3):
+        for flags in (os.O_RDWR, os.O_RDONLY):
+            try:
+                return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except PermissionError:
+                continue
+            except FileNotFoundError:
+                break
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            continue  # made by another just now
+        os.fchmod(fd, 0o666)
+        return fd
+    raise EcrlError(f"{path}: cannot be opened. Remove it, or name another folder with {FOLDER_VARIABLE}=DIR")
+
+
+def _tell(fd: int, text: bytes) -> None:
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text, 0)
+
+
+def _carried(lease: Lease) -> bool:
+    """Whether a living process of this user was started on one of the devices: its launcher may be gone."""
+    folder, _, _ = lease.environment[LEASE_MARKER].partition(":")
+    wanted = set(lease.devices.locks)
+    for _, value in environments(LEASE_MARKER):
+        its_folder, _, names = value.partition(":")
+        if its_folder == folder and wanted & set(names.split(",")):
+            return True
+    return False

@@ -1,0 +1,97 @@
+"""Is this machine fit to run a matrix? Findings, each with what to do: the whole visit, and in short before a start."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecrl.errors import EXIT_UNFIT, EcrlError
+
+if TYPE_CHECKING:
+    from ecrl.launch.campaign import Campaign
+    from ecrl.launch.probe import Probe
+
+SCHEMA = 1
+OK, WARN, UNFIT = "ok", "warn", "unfit"
+
+
+class UnfitError(EcrlError):
+    """This machine cannot run what was asked for, and a run would only find out later."""
+
+    exit_code = EXIT_UNFIT
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. found: what there is; advice: what to do about it, '' where all is well."""
+
+    check: str
+    state: str
+    found: str
+    advice: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `findings`."""
+        return {"check": self.check, "state": self.state, "found": self.found, "advice": self.advice or None}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a matrix asks of a machine. nproc, threads: of all runs that go on side by side; slots: snapshots in memory
+    at once; checkpoint_bytes: the largest; disk_bytes: what stays on disk, with one run going on."""
+
+    device: str
+    gpus: tuple[int, ...]
+    nproc: int
+    threads: int
+    slots: int
+    checkpoint_bytes: int
+    disk_bytes: int
+
+
+def needs(campaign: "Campaign", probe: "Probe", disk_bytes: int = 0) -> Needs:
+    """What a campaign needs, from its matrix and the probe's sizes: of as many runs as go on side by side."""
+    train, run = campaign.matrix.train_settings, campaign.matrix.run
+    return Needs(
+        device=probe.device(run.device),
+        gpus=tuple(run.gpus),
+        nproc=train.nproc * run.jobs,
+        threads=train.nproc * train.threads * run.jobs,
+        slots=max(campaign.matrix.matrix.max_inflight) * run.jobs,
+        checkpoint_bytes=max(probe.state_bytes.values(), default=0),
+        disk_bytes=disk_bytes,
+    )
+
+
+def visit(results: Path, wanted: Needs | None) -> Iterator[Finding]:
+    """Everything, the child that loads PyTorch last: a few seconds."""
+    from ecrl.launch import doctor_disk, doctor_gpu, doctor_host
+
+    yield from doctor_host.findings(wanted)
+    yield from doctor_disk.findings(results, wanted)
+    yield from doctor_gpu.findings(wanted)
+
+
+def in_short(results: Path, wanted: Needs | None) -> list[Finding]:
+    """What takes a few milliseconds and is worth a word before a start: no child, nothing that is well. A full or
+    read-only disk is left to whoever writes there first, who knows what was to be written."""
+    from ecrl.launch import doctor_disk, doctor_host
+
+    found = [*doctor_host.findings(wanted), *doctor_disk.behaviour(results)]
+    return [finding for finding in found if finding.state != OK and finding.check != doctor_disk.FOLDER]
+
+
+def check(found: list[Finding]) -> None:
+    """Raise if one of the findings is `unfit`.
+
+    Raises:
+        UnfitError: names the first, and how many more there are.
+    """
+    unfit = [finding for finding in found if finding.state == UNFIT]
+    if unfit:
+        more = f" (and {len(unfit) - 1} more)" if len(unfit) > 1 else ""
+        first = unfit[0]
+        raise UnfitError(
+            f"this machine is unfit: {first.check}: {first.found}{more}. Nothing was started.\n"
+            f"{first.advice}\nSee everything: ecrl doctor"
+        )

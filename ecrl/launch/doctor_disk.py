@@ -1,0 +1,143 @@
+"""Findings about the results folder: its file system, whether locks and flushes work there, and room."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Needs
+from ecrl.records import machine
+from ecrl.storage.atomic import fsync_dir
+from ecrl.units import format_bytes
+
+FOLDER = "results folder"  # the finding that nothing can be written there
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NETWORK = ("nfs", "cifs", "smb", "fuse", "9p", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs")
+_SLOW_FSYNC_S = 0.05
+_FSYNCS = 5
+_MIN_FREE_BYTES, _LITTLE_FREE_BYTES = 50 * 10**6, 10**9
+_MIN_FILES = 10_000
+_SKEW_S = 2.0
+
+
+def findings(results: Path, wanted: Needs | None) -> Iterator[Finding]:
+    """Everything about the folder that holds, or will hold, the results. Leaves nothing behind."""
+    folder = _existing(results.absolute())
+    yield _room(folder, wanted)
+    yield _files(folder)
+    yield from behaviour(results)
+
+
+def behaviour(results: Path) -> Iterator[Finding]:
+    """Whether the folder's file system does what ecrl relies on, tried out."""
+    folder = _existing(results.absolute())
+    kind = machine.file_system(folder)
+    yield _file_system(folder, kind)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".ecrl-doctor-", dir=folder) as scratch:
+            yield _lock(Path(scratch), kind)
+            yield from _flush(Path(scratch), kind)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        yield Finding(FOLDER, UNFIT, f"{folder}: {reason}", "Name a folder that can be written: --results DIR")
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _file_system(folder: Path, kind: str) -> Finding:
+    said = f"{folder} is on {kind}"
+    if kind.startswith(_NETWORK):
+        return Finding(
+            "file system", WARN, said, "Over a network, persist times are the network's; name a local --results."
+        )
+    if kind in ("tmpfs", "ramfs"):
+        return Finding(
+            "file system", WARN, said, "That is memory: results go with the next boot, and persisting costs nothing."
+        )
+    return Finding("file system", OK, said)
+
+
+def _room(folder: Path, wanted: Needs | None) -> Finding:
+    free = shutil.disk_usage(folder).free
+    said = f"{format_bytes(free)} free"
+    if wanted is not None:
+        said += f", {format_bytes(wanted.disk_bytes)} needed for the matrix's checkpoints"
+        if wanted.disk_bytes > free:
+            return Finding("disk", UNFIT, said, "Free some space, lower checkpoint.keep, or name another --results.")
+        if wanted.disk_bytes > free * 0.8:
+            return Finding("disk", WARN, said, "It is tight; other files must not grow meanwhile.")
+    if free < _MIN_FREE_BYTES:
+        return Finding("disk", UNFIT, said, "Free some space, or name a folder on another disk with --results.")
+    if free < _LITTLE_FREE_BYTES:
+        return Finding("disk", WARN, said, "A few checkpoints fill it. See what may go: ecrl matrix clean --prefix P")
+    return Finding("disk", OK, said)
+
+
+def _files(folder: Path) -> Finding:
+    stat = os.statvfs(folder)
+    if stat.f_files and stat.f_favail < _MIN_FILES:
+        return Finding(
+            "inodes", WARN, f"{stat.f_favail} files may still be made", "Remove small files: df -i shows where."
+        )
+    return Finding("inodes", OK, f"{stat.f_favail} free" if stat.f_files else "not counted here")
+
+
+def _lock(scratch: Path, kind: str) -> Finding:
+    """Take a lock, and see that it keeps a second taker out: who works on a campaign depends on it."""
+    path = scratch / "lock"
+    first, second = (os.open(path, os.O_RDWR | os.O_CREAT, 0o600) for _ in range(2))
+    advice = "Two ecrl could work on one campaign: name a folder on a local disk with --results."
+    try:
+        fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return Finding("locks", UNFIT, f"{kind} gave one lock to two takers", advice)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+        return Finding("locks", UNFIT, f"flock on {kind}: {error.strerror}", advice)
+    finally:
+        os.close(first)
+        os.close(second)
+    return Finding("locks", OK, "flock works, and keeps a second taker out")
+
+
+def _flush(scratch: Path, kind: str) -> Iterator[Finding]:
+    """Write, flush and replace a file a few times: what every state change and every checkpoint does."""
+    path, seconds = scratch / "file", []
+    try:
+        for _ in range(_FSYNCS):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                os.write(descriptor, b"x" * 4096)
+                begun = time.monotonic()
+                os.fsync(descriptor)
+                seconds.append(time.monotonic() - begun)
+            finally:
+                os.close(descriptor)
+            path.replace(scratch / "replaced")
+            fsync_dir(scratch)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+        advice = "Checkpoints could be lost in a power cut: name another folder with --results."
+        yield Finding("fsync", UNFIT, f"fsync on {kind}: {error.strerror}", advice)
+        return
+    median = statistics.median(seconds)
+    slow = median > _SLOW_FSYNC_S
+    advice = "Slow: small checkpoints will cost this much each; is the disk busy? See: iostat -x 1" if slow else ""
+    yield Finding("fsync", WARN if slow else OK, f"{median * 1e3:.2f} ms (median of {_FSYNCS})", advice)
+    skew = abs((scratch / "replaced").stat().st_mtime - time.time())
+    if skew > _SKEW_S:
+        advice = "The server's clock differs from this host's: synchronise both (chronyc tracking)."
+        yield Finding("file times", WARN, f"{skew:.1f} s off this host's clock", advice)

@@ -1,0 +1,156 @@
+"""Findings about GPUs and PyTorch: who else computes there, whether driver and build match, which back ends work."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Needs
+from ecrl.units import format_bytes
+
+EXAMINE_COMMAND = (sys.executable, "-m", "ecrl.worker.examine")
+_TIMEOUT_S = 120.0
+_MIB = 1 << 20
+_QUERY = ("index", "uuid", "name", "driver_version", "memory.total", "memory.used", "utilization.gpu", "compute_mode")
+
+
+def findings(wanted: Needs | None, command: Sequence[str] = EXAMINE_COMMAND) -> Iterator[Finding]:
+    """GPUs as the driver shows them, then what PyTorch makes of this machine."""
+    cuda = wanted is not None and wanted.device == "cuda"
+    cards = yield from _cards(wanted, cuda)
+    told, problem = _examined(command)
+    if told is None:
+        yield Finding("torch", UNFIT, problem, "Type: pip install torch torchvision")
+        return
+    yield Finding("torch", OK, f"{told['torch']}, built for {_built_for(told)}")
+    yield from _match(told, cards, cuda)
+    yield _gloo(told)
+    yield _nccl(told, cuda)
+    if cuda and wanted is not None and wanted.nproc > len(wanted.gpus or told["gpus"]):
+        there = len(wanted.gpus or told["gpus"])
+        yield Finding(
+            "ranks", UNFIT, f"{wanted.nproc} ranks for {there} GPUs", f"Type --nproc {there}, or --device cpu."
+        )
+
+
+def _cards(wanted: Needs | None, cuda: bool) -> Generator[Finding, None, list[dict[str, str]]]:
+    """A finding for every GPU; returns them as nvidia-smi lists them."""
+    if shutil.which("nvidia-smi") is None:
+        yield Finding("gpu", UNFIT if cuda else OK, "no nvidia-smi here", "Type --device cpu." if cuda else "")
+        return []
+    text, problem = _asked([f"--query-gpu={','.join(_QUERY)}"])
+    if problem:
+        yield Finding("gpu", UNFIT if cuda else WARN, f"nvidia-smi: {problem}", "Is the driver loaded? See: dmesg")
+        return []
+    cards = [dict(zip(_QUERY, line.split(", "), strict=False)) for line in text.splitlines() if line.strip()]
+    apps, _ = _asked(["--query-compute-apps=gpu_uuid,pid,process_name,used_memory"])
+    users: dict[str, list[str]] = {}
+    for uuid, pid, name, memory in (line.split(", ", 3) for line in apps.splitlines() if line.count(", ") >= 3):
+        users.setdefault(uuid, []).append(f"pid {pid} {_owner(pid)}{Path(name).name} ({memory})")
+    for card in cards:
+        yield _card(card, users.get(card["uuid"], []), wanted)
+    return cards
+
+
+def _card(card: dict[str, str], users: list[str], wanted: Needs | None) -> Finding:
+    check = f"gpu {card['index']}"
+    used, total = (int(card[key].split()[0]) * _MIB for key in ("memory.used", "memory.total"))
+    said = f"{card['name']}, {format_bytes(used)} of {format_bytes(total)} used, {card['utilization.gpu']} busy"
+    chosen = wanted is None or not wanted.gpus or int(card["index"]) in wanted.gpus
+    state = WARN if chosen else OK
+    if card["compute_mode"] == "Prohibited":
+        state = UNFIT if chosen and wanted is not None and wanted.device == "cuda" else state
+        return Finding(check, state, f"{said}, computing prohibited", f"Type: nvidia-smi -i {card['index']} -c 0")
+    if users:
+        more = f" and {len(users) - 3} more" if len(users) > 3 else ""
+        advice = "Leave it out with --gpus: on a shared GPU, times mean little." if chosen else ""
+        return Finding(check, state, f"{said}; {'; '.join(users[:3])}{more}", advice)
+    if used > total // 10:
+        return Finding(check, state, f"{said} by nobody seen here", "Another container, perhaps. See: nvidia-smi")
+    return Finding(check, OK, said)
+
+
+def _owner(pid: str) -> str:
+    try:
+        uid = Path("/proc", pid).stat().st_uid
+    except (OSError, ValueError):
+        return ""  # ended just now, or in another container
+    if uid == os.getuid():
+        return "(yours) "
+    import pwd
+
+    try:
+        return f"({pwd.getpwuid(uid).pw_name}) "
+    except KeyError:
+        return f"(uid {uid}) "
+
+
+def _asked(arguments: list[str]) -> tuple[str, str]:
+    """nvidia-smi's answer, or what went wrong."""
+    command = ["nvidia-smi", *arguments, "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", " ".join(str(error).split())[:200]
+    lines = (done.stdout + done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
+    return (done.stdout, "") if done.returncode == 0 else ("", lines[0][:200])
+
+
+def _examined(command: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
+    """What the child that loads PyTorch told, or why it told nothing."""
+    environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, " ".join(str(error).split())[:200]
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return None, lines[-1][:200]
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told, ""
+
+
+def _built_for(told: dict[str, Any]) -> str:
+    return f"CUDA {told['cuda']}" if told["cuda"] else "the CPU alone"
+
+
+def _match(told: dict[str, Any], cards: list[dict[str, str]], cuda: bool) -> Iterator[Finding]:
+    """Whether driver and build fit each other."""
+    driver = cards[0]["driver_version"] if cards else ""
+    if cards and not told["cuda"]:
+        advice = "Install the build for CUDA: https://pytorch.org/get-started/locally/"
+        yield Finding("driver", UNFIT if cuda else WARN, f"driver {driver}, but PyTorch is built for the CPU", advice)
+    elif cards and not told["cuda_available"]:
+        advice = f"Update the driver, or install a PyTorch for what {driver} supports (nvidia-smi shows the version)."
+        said = f"driver {driver} and CUDA {told['cuda']} do not fit: {told['cuda_error'] or 'no device is usable'}"
+        yield Finding("driver", UNFIT if cuda else WARN, said, advice)
+    elif cards:
+        yield Finding("driver", OK, f"driver {driver} fits CUDA {told['cuda']}")
+    for number, gpu in enumerate(told["gpus"]):
+        if gpu["error"]:
+            advice = "Leave it out with --gpus; if it stays so, reset it or ask an administrator (nvidia-smi -q)."
+            yield Finding(f"gpu {number} computing", UNFIT if cuda else WARN, gpu["error"], advice)
+        else:
+            yield Finding(f"gpu {number} computing", OK, f"{gpu['name']}: a product came out right")
+
+
+def _gloo(told: dict[str, Any]) -> Finding:
+    if not told["gloo"]:
+        return Finding("gloo", UNFIT, "not in this PyTorch", "Install a PyTorch with distributed support.")
+    if told["gloo_error"]:
+        advice = "Does this host know its own name? Type: getent hosts $(hostname); or set GLOO_SOCKET_IFNAME=lo"
+        return Finding("gloo", UNFIT, told["gloo_error"], advice)
+    return Finding("gloo", OK, "a group was made and used")
+
+
+def _nccl(told: dict[str, Any], cuda: bool) -> Finding:
+    if told["nccl"]:
+        return Finding("nccl", OK, told["nccl"])
+    advice = "Install a PyTorch for CUDA: ranks on GPUs talk through NCCL." if cuda else ""
+    return Finding("nccl", UNFIT if cuda else OK, "not in this PyTorch (only GPUs need it)", advice)

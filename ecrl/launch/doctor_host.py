@@ -1,0 +1,113 @@
+"""Findings about the host: memory, shared memory, limits, processors, clock. Reads /proc; takes milliseconds."""
+
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Needs
+from ecrl.records import machine
+from ecrl.units import format_bytes
+
+_GB = 10**9
+_RANK_BYTES = 700 * 10**6  # what a rank of PyTorch takes on the host before it trains anything
+_SHM_BYTES = 256 << 20
+_UNLIMITED = resource.RLIM_INFINITY
+_EPOCH = 1704067200  # 2024: a clock before this was never set
+
+
+def findings(wanted: Needs | None) -> Iterator[Finding]:
+    """Everything about the host."""
+    yield _memory(wanted)
+    yield _shm(wanted)
+    yield from _limits(wanted)
+    yield _processors(wanted)
+    yield from _clock()
+
+
+def _memory(wanted: Needs | None) -> Finding:
+    limit = machine.memory_limit_bytes()
+    available = machine.available_memory_bytes() if limit is None else min(machine.available_memory_bytes(), limit)
+    said = f"{format_bytes(available)} available" + ("" if limit is None else " (this container's limit counted)")
+    if wanted is None:
+        few = available < 2 * _GB
+        return Finding("memory", WARN if few else OK, said, "Expect room for one rank at most." if few else "")
+    need = wanted.nproc * _RANK_BYTES + wanted.slots * wanted.checkpoint_bytes
+    said += (
+        f", about {format_bytes(need)} needed: {wanted.nproc} ranks and {wanted.slots} slots of"
+        f" {format_bytes(wanted.checkpoint_bytes)}"
+    )
+    if need > available:
+        slots = max(int((available - wanted.nproc * _RANK_BYTES) // max(wanted.checkpoint_bytes, 1)), 0)
+        lower = f"--max-inflight {slots}" if slots else "--nproc"
+        return Finding("memory", UNFIT, said, f"Lower {lower}, or free memory: the kernel would kill a rank.")
+    return Finding(
+        "memory", WARN if need > available * 0.8 else OK, said, "It is tight." if need > available * 0.8 else ""
+    )
+
+
+def _shm(wanted: Needs | None) -> Finding:
+    try:
+        stat = os.statvfs("/dev/shm")
+    except OSError:
+        return Finding("shm", WARN, "no /dev/shm", "NCCL and data loaders share memory there: mount a tmpfs on it.")
+    size, free = stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize
+    said = f"/dev/shm: {format_bytes(size)}, {format_bytes(free)} free"
+    if free >= _SHM_BYTES:
+        return Finding("shm", OK, said)
+    nccl = wanted is not None and wanted.device == "cuda" and wanted.nproc > 1
+    remedy = "Start the container with --shm-size=1g (or --ipc=host), or: mount -o remount,size=1g /dev/shm"
+    return Finding("shm", UNFIT if nccl and free < 16 << 20 else WARN, said, remedy)
+
+
+def _limits(wanted: Needs | None) -> Iterator[Finding]:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    state = _state(files, unfit=256, warn=1024)
+    yield Finding("open files", state, f"ulimit -n: {_number(files)}", "" if state == OK else "Type: ulimit -n 65536")
+    processes = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    need = 64 * (1 if wanted is None else wanted.nproc)  # threads count
+    state = _state(processes, unfit=need, warn=4 * need)
+    remedy = "" if state == OK else "Type: ulimit -u 65536, or ask an administrator: every thread counts"
+    yield Finding("processes", state, f"ulimit -u: {_number(processes)}", remedy)
+    locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    rdma = any(Path("/sys/class/infiniband").iterdir()) if Path("/sys/class/infiniband").is_dir() else False
+    little = rdma and locked != _UNLIMITED
+    remedy = "InfiniBand pins memory. Type: ulimit -l unlimited (docker: --ulimit memlock=-1)" if little else ""
+    shown = "unlimited" if locked == _UNLIMITED else format_bytes(locked)
+    yield Finding("locked memory", WARN if little else OK, f"ulimit -l: {shown}", remedy)
+
+
+def _state(found: int, *, unfit: int, warn: int) -> str:
+    if found == _UNLIMITED or found >= warn:
+        return OK
+    return UNFIT if found < unfit else WARN
+
+
+def _number(limit: int) -> str:
+    return "unlimited" if limit == _UNLIMITED else str(limit)
+
+
+def _processors(wanted: Needs | None) -> Finding:
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    said = f"{cores} cores, load {load:.1f}"
+    if wanted is not None and wanted.device == "cpu" and wanted.threads > cores:
+        remedy = (
+            f"{wanted.threads} training threads do not fit: lower --nproc or train.threads; times will mean little."
+        )
+        return Finding("processors", WARN, said, remedy)
+    if load > max(cores * 0.5, 1.0):
+        return Finding("processors", WARN, said, "Somebody else computes here: measured times will scatter. See: top")
+    return Finding("processors", OK, said)
+
+
+def _clock() -> Iterator[Finding]:
+    now = time.time()
+    if now < _EPOCH:
+        said = time.strftime("%Y-%m-%d", time.gmtime(now))
+        yield Finding("clock", WARN, f"it is {said} here", "Set the clock; records carry its time. See: timedatectl")
+    else:
+        yield Finding("clock", OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+    source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    if source.is_file() and (name := source.read_text().strip()) in ("hpet", "acpi_pm", "jiffies"):
+        yield Finding("clock source", WARN, name, "Reading the clock is slow here; a host with tsc measures better.")

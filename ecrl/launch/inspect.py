@@ -1,0 +1,143 @@
+"""One suite and its runs as their folders show them; finds the suite that a user means."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecrl.errors import EcrlError, did_you_mean
+from ecrl.launch.live import Follower, LiveRun, live_run
+from ecrl.launch.liveness import Liveness, judged
+from ecrl.launch.selection import found
+from ecrl.records import manifest
+from ecrl.records.manifest import RUNNING, Row
+from ecrl.records.paths import CampaignPaths, RunPaths, all_prefixes
+from ecrl.records.reader import read_result
+from ecrl.records.schema import Result
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run. state: pending, running, completed, failed, or left (begun by an ecrl that is gone). position: its
+    place in its block's order, once that is written down; aside: how many earlier goes at it were set aside."""
+
+    variant: str
+    seed: int
+    state: str
+    paths: RunPaths
+    position: int | None
+    result: Result | None
+    live: LiveRun | None
+    aside: int
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `runs`."""
+        result = self.result
+        return {
+            "variant": self.variant, "seed": self.seed, "state": self.state, "folder": str(self.paths.folder),
+            "position": self.position, "set_aside": self.aside,
+            "wall_s": None if result is None else result["wall_s"],
+            "restarts": None if result is None else result["restarts"],
+            "reason": None if result is None else result["reason"] or None,
+            "log": None if result is None else str(self.paths.folder / result["log"]),
+            "gates": None if result is None else {name: gate["passed"] for name, gate in result["gates"].items()},
+            "live": None if self.live is None else self.live.to_json(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SuiteView:
+    """One suite of a campaign."""
+
+    paths: CampaignPaths
+    row: Row
+    runs: list[RunView]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `matrix show --json` prints it."""
+        runs = [run.to_json() for run in self.runs]
+        return {"schema": SCHEMA, "prefix": self.paths.prefix, "suite": self.row.to_json(), "runs": runs}
+
+
+def inspected(results: Path, prefix: str | None, name: str) -> SuiteView:
+    """The suite that `name` means, its runs in the order they run.
+
+    Raises:
+        EcrlError: no suite, or several, are called like this.
+    """
+    paths, row = located(results, prefix, name)
+    live = live_run(row, paths) if row.status == RUNNING else None
+    runs = [_run(row, paths, *of, live) for of in _named(row, paths)]
+    order = {seed: number for number, seed in enumerate(dict.fromkeys([*row.seeds, *(run.seed for run in runs)]))}
+    unknown = len(row.variants)
+    runs.sort(key=lambda run: (order[run.seed], unknown if run.position is None else run.position))
+    return SuiteView(paths, row, runs)
+
+
+def located(results: Path, prefix: str | None, name: str) -> tuple[CampaignPaths, Row]:
+    """The campaign and the row of the suite that `name` means; without a prefix, of whatever campaign has it.
+
+    Raises:
+        EcrlError: no suite, or several, are called like this.
+    """
+    if prefix is not None:
+        paths = CampaignPaths(results, prefix)
+        if not paths.root.is_dir():
+            raise EcrlError(manifest.no_such_prefix(paths))
+        rows = manifest.read(paths).rows
+        return paths, rows[found(name, rows)]
+    there, known = [], list[str]()
+    for candidate in all_prefixes(results):
+        paths = CampaignPaths(results, candidate)
+        rows = manifest.read(paths).rows
+        known += rows
+        if any(name.lower() in suite_id for suite_id in rows):
+            there.append((paths, rows))
+    if len(there) == 1:
+        paths, rows = there[0]
+        return paths, rows[found(name, rows)]
+    if there:
+        prefixes = ", ".join(paths.prefix for paths, _ in there)
+        raise EcrlError(f"SUITE: {name!r} is in several campaigns: {prefixes}.\nName one with --prefix.")
+    raise EcrlError(
+        f"SUITE: no campaign in {results}/ has a suite {name!r}.{did_you_mean(name, known)}\n"
+        "See what is there: ecrl matrix list"
+    )
+
+
+def _named(row: Row, paths: CampaignPaths) -> list[tuple[str, int]]:
+    """(variant, seed) of every run, and of what else has a run's folder: the A/A repeat of the reference."""
+    more = {path.parent for path in (paths.root / "suites" / row.suite_id).glob("*/seed*/run.json")}
+    found = {(path.parent.name, int(path.name[4:])) for path in more if path.name[4:].isdigit()}
+    planned = [(variant, seed) for seed in row.seeds for variant in row.variants]
+    return planned + sorted(found - set(planned))
+
+
+def _run(row: Row, paths: CampaignPaths, variant: str, seed: int, live: tuple[str, int, RunPaths] | None) -> RunView:
+    run = paths.run(row.suite_id, variant, seed)
+    aside = len(list(run.folder.parent.glob(f"{run.folder.name}.aside-*")))
+    spec = _spec(run)
+    if spec is None:
+        return RunView(variant, seed, "pending", run, None, None, None, aside)
+    result = read_result(run, spec.get("run_hash", ""))
+    position = spec.get("block_position")
+    if result is not None:
+        return RunView(variant, seed, result["outcome"], run, position, result, None, aside)
+    if live is not None and live[2] == run and judged(row.owner) is not Liveness.DEAD:
+        follower = Follower(row.suite_id, variant, seed, row.steps, run)
+        try:
+            return RunView(variant, seed, "running", run, position, None, follower.look(), aside)
+        finally:
+            follower.close()
+    return RunView(variant, seed, "left", run, position, None, None, aside)
+
+
+def _spec(run: RunPaths) -> dict[str, Any] | None:
+    """run.json as it lies there; None: not begun, or being written."""
+    try:
+        spec = json.loads(run.spec.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return spec if isinstance(spec, dict) else None

@@ -1,0 +1,129 @@
+"""A run that somebody else's ecrl is making, seen from its records alone: step, loss, speed, phase, silence."""
+
+import json
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecrl.launch.liveness import CAMPAIGN_MARKER
+from ecrl.launch.progress import RunProgress
+from ecrl.launch.tail import EventTail
+from ecrl.records.manifest import Row
+from ecrl.records.paths import CampaignPaths, RunPaths
+
+_WINDOW_NS = 15 * 10**9
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """What there is to see of a run. t, begun: stamps of its newest event and of its start, on the clock of the host
+    that makes it (`records.clock`). gpus: '0,1', 'cpu', or '' where that cannot be seen."""
+
+    suite_id: str
+    variant: str
+    seed: int
+    progress: RunProgress
+    steps_per_s: float | None
+    gpus: str
+    begun: int | None
+    t: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `status --watch --json` and `matrix show --json` tell it."""
+        seen = self.progress
+        return {
+            "suite_id": self.suite_id, "variant": self.variant, "seed": self.seed, "phase": seen.doing,
+            "step": seen.step, "steps": seen.total, "loss": seen.loss, "steps_per_s": self.steps_per_s,
+            "restarts": seen.restarts, "checkpoints": seen.saved, "gpus": self.gpus or None,
+        }  # fmt: skip
+
+
+class Follower:
+    """Follows one run's records; each look reads what is new. Speed comes from the events' own stamps, so that the
+    first look knows it and a slow reader does not distort it."""
+
+    def __init__(self, suite_id: str, variant: str, seed: int, steps: int, paths: RunPaths) -> None:
+        self.paths = paths
+        self._identity = (suite_id, variant, seed)
+        self._tail = EventTail(paths)
+        self._progress = RunProgress(total=steps)
+        self._steps: deque[tuple[int, int]] = deque()  # (stamp, step) of rank 0 in the newest attempt
+        self._attempt = 0
+        self._newest: int | None = None
+        self._begun: int | None = None
+        self._gpus = ""
+
+    def look(self) -> LiveRun:
+        """What is to be seen now.
+
+        Raises:
+            FileNotFoundError: the run's folder was set aside or removed.
+        """
+        for attempt, rank, event in self._tail.read():
+            self._progress.note(attempt, rank, event)
+            if isinstance(t := event.get("t"), int):
+                self._newest = max(t, self._newest or t)
+                self._pace(attempt, rank, event, t)
+        if self._begun is None:
+            self._begun, self._gpus = _spawned(self.paths)
+        return LiveRun(*self._identity, self._progress, self._rate(), self._gpus, self._begun, self._newest)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._tail.close()
+
+    def _pace(self, attempt: int, rank: int, event: dict[str, Any], t: int) -> None:
+        if rank != 0 or attempt < self._attempt or event["e"] not in ("restored", "step"):
+            return
+        if attempt > self._attempt or event["e"] == "restored":
+            self._attempt = attempt
+            self._steps.clear()
+        self._steps.append((t, int(event["step" if event["e"] == "restored" else "s"])))
+        while len(self._steps) > 2 and t - self._steps[1][0] > _WINDOW_NS:
+            self._steps.popleft()
+
+    def _rate(self) -> float | None:
+        if len(self._steps) < 2 or self._steps[-1][0] <= self._steps[0][0]:
+            return None
+        (t0, s0), (t1, s1) = self._steps[0], self._steps[-1]
+        return (s1 - s0) / ((t1 - t0) / 1e9)
+
+
+def live_run(row: Row, paths: CampaignPaths) -> tuple[str, int, RunPaths] | None:
+    """The run of a running suite that goes on now: begun and without a result; the newest, if one was left behind."""
+    if row.run:  # written down by the ecrl that makes it
+        name, _, seeded = row.run.rpartition("/seed")
+        run = paths.run(row.suite_id, name, int(seeded))
+        return (name, int(seeded), run) if run.spec.exists() and not run.result.exists() else None
+    begun = []
+    for seed in row.seeds:
+        for variant in row.variants:
+            run = paths.run(row.suite_id, variant, seed)
+            try:
+                stamp = run.spec.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue  # its turn has not come
+            if not run.result.exists():
+                begun.append((stamp, variant, seed, run))
+    return max(begun, key=lambda found: found[0])[1:] if begun else None
+
+
+def _spawned(paths: RunPaths) -> tuple[int | None, str]:
+    """When the launcher was started, and which GPUs its processes were given, as far as this host can see."""
+    try:
+        with paths.launcher_events.open("rb") as events:
+            spawn = json.loads(events.readline())
+        device = json.loads(paths.spec.read_text())["device"]
+        begun, pid = int(spawn["t"]), int(spawn["pid"])
+    except (OSError, ValueError, KeyError):
+        return None, ""  # not written yet
+    if device == "cpu":
+        return begun, "cpu"
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return begun, ""  # it has ended, or lives on another host, or is another user's
+    told = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
+    mine = told.get(CAMPAIGN_MARKER.encode(), b"").decode() == str(paths.folder.resolve().parents[3])
+    return begun, told.get(b"CUDA_VISIBLE_DEVICES", b"all").decode() if mine else ""

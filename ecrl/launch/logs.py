@@ -1,0 +1,128 @@
+"""A suite's logs: which files its runs have, their last lines, and what is added to them while it goes on."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecrl.errors import EcrlError, unknown_name
+from ecrl.launch.inspect import RunView, SuiteView, inspected
+from ecrl.launch.liveness import Liveness, judged
+from ecrl.launch.tail import FileTail
+from ecrl.records.manifest import PENDING, RUNNING
+from ecrl.records.paths import RunPaths
+
+SCHEMA = 1
+_RANK_LOG = re.compile(r"attempt_(?P<attempt>\d+)/(?P<rank>\d+)/(?P<stream>stdout|stderr)\.log")
+_TAIL_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """One log. stream: launcher, stdout or stderr; attempt and rank are None for the launcher's own."""
+
+    path: Path
+    stream: str
+    attempt: int | None = None
+    rank: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Short enough to stand before every line."""
+        return "launcher" if self.rank is None else f"rank{self.rank}.{self.attempt} {self.stream}"
+
+    def to_json(self, num_lines: int) -> dict[str, Any]:
+        """One entry of `logs`, with the last lines."""
+        told = {"path": str(self.path), "stream": self.stream, "attempt": self.attempt, "rank": self.rank}
+        return told | {"bytes": self.path.stat().st_size, "tail": last_lines(self.path, num_lines)}
+
+
+def log_files(run: RunPaths, rank: int | None = None) -> list[LogFile]:
+    """The logs of a run: the launcher's, then by attempt, rank and stream; of one rank alone, if it is named."""
+    found = [LogFile(run.torchrun_log, "launcher")] if rank is None and run.torchrun_log.is_file() else []
+    of_ranks = []
+    for path in run.logs.glob("*/attempt_*/*/std*.log"):
+        match = _RANK_LOG.search(path.as_posix())
+        if match is not None and rank in (None, int(match["rank"])):
+            of_ranks.append(LogFile(path, match["stream"], int(match["attempt"]), int(match["rank"])))
+    return found + sorted(of_ranks, key=lambda log: (log.attempt, log.rank, log.stream))
+
+
+def last_lines(path: Path, number: int) -> list[str]:
+    """The last lines of a file, read from its end."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(size - _TAIL_BYTES, 0))
+        lines = file.read().decode(errors="replace").splitlines()
+    return lines[-number:] if number else []
+
+
+def chosen(suite: SuiteView, variant: str | None, seed: int | None) -> RunView:
+    """The run whose logs are wanted: the one named, else the one that runs, else one that failed, else the last begun.
+
+    Raises:
+        EcrlError: the suite has no such run, or none of it has begun.
+    """
+    variants, seeds = suite.row.variants, suite.row.seeds
+    if variant is not None and variant not in variants:
+        raise EcrlError(f"--variant: {unknown_name('variant', variant, variants)}")
+    if seed is not None and seed not in seeds:
+        raise EcrlError(f"--seed: {unknown_name('seed', str(seed), map(str, seeds))}")
+    named = [run for run in suite.runs if variant in (None, run.variant) and seed in (None, run.seed)]
+    for state in ("running", "failed", "left"):
+        if found := [run for run in named if run.state == state]:
+            return found[-1]
+    begun = [run for run in named if run.state != "pending"]
+    if not begun:
+        raise EcrlError(
+            f"SUITE: {suite.row.suite_id}: nothing of it has begun, so it has no logs.\n"
+            f"Wait for them: ecrl logs -f --prefix {suite.paths.prefix} {suite.row.suite_id}"
+        )
+    return max(begun, key=lambda run: run.paths.spec.stat().st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that was added to a log of a run."""
+
+    run: RunView
+    log: LogFile
+    text: str
+
+
+class LogFollower:
+    """Follows every log of whatever run of a suite goes on, one run after the other."""
+
+    def __init__(self, results: Path, prefix: str, suite_id: str, rank: int | None, num_lines: int) -> None:
+        self._where = (results, prefix, suite_id)
+        self._rank = rank
+        self._num_lines = num_lines  # of what is there already when a log is first seen
+        self._tails: dict[Path, FileTail] = {}
+        self.over = ""  # why there is nothing more to come
+
+    def look(self) -> Iterator[Line]:
+        """Lines that are new since the last look; sets `over` when these were the last."""
+        suite = inspected(*self._where)
+        row = suite.row
+        if row.status not in (PENDING, RUNNING):
+            self.over = f"{row.suite_id}: {row.status}"
+        elif row.status == RUNNING and judged(row.owner) is Liveness.DEAD:
+            self.over = f"{row.suite_id}: its ecrl is gone. Type: ecrl matrix resume --prefix {suite.paths.prefix}"
+        going_on = [run for run in suite.runs if run.state == "running"]
+        ended = [run for run in suite.runs if any(path.is_relative_to(run.paths.folder) for path in self._tails)]
+        for run in [*ended, *(run for run in going_on if run not in ended)]:
+            for log in log_files(run.paths, self._rank):
+                yield from (Line(run, log, text) for text in self._new(log.path))
+
+    def close(self) -> None:
+        """Close every file."""
+        for tail in self._tails.values():
+            tail.close()
+
+    def _new(self, path: Path) -> list[str]:
+        first = path not in self._tails
+        if first:
+            self._tails[path] = FileTail(path)
+        lines = [line.decode(errors="replace") for line in self._tails[path].lines()]
+        return lines[max(len(lines) - self._num_lines, 0) :] if first else lines

@@ -1,0 +1,158 @@
+"""Which suites a command is about: `--only 'dataset=cifar10,model~resnet'`, `--limit N`, `--rerun SUITE`."""
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from ecrl.errors import EcrlError, did_you_mean, unknown_name
+from ecrl.records.manifest import STATUSES, Row
+
+# What may stand on the left of a term, and the manifest column it means.
+KEYS = {
+    "suite": "suite_id", "dataset": "dataset", "model": "model", "failure": "failure_label",
+    "failure_label": "failure_label", "checkpoint_every": "checkpoint_every", "max_inflight": "max_inflight",
+    "nproc": "nproc", "steps": "steps", "status": "status",
+}  # fmt: skip
+_TERM = re.compile(r"\s*(?P<key>\w+)\s*(?P<sign>!=|!~|>=|<=|=|~|>|<)\s*(?P<value>.*?)\s*")
+_ORDERS: dict[str, Callable[[int, int], bool]] = {
+    ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
+}  # fmt: skip
+_EXAMPLE = "expected e.g. 'dataset=cifar10,model~resnet,checkpoint_every<=50'"
+_SHOWN = 10
+_NEAR = 4
+
+
+@dataclass(frozen=True)
+class Term:
+    """One condition. = and != compare whole values (a|b: either); ~ and !~ search a regular expression, case
+    aside; <, <=, > and >= compare numbers."""
+
+    key: str
+    sign: str
+    value: str
+
+    @property
+    def column(self) -> str:
+        """The manifest column it is about."""
+        return KEYS[self.key]
+
+    def holds(self, row: Row) -> bool:
+        """Whether it is true of a suite."""
+        value = getattr(row, self.column)
+        if self.sign in _ORDERS:
+            return _ORDERS[self.sign](value, int(self.value))
+        if self.sign in ("~", "!~"):
+            return bool(re.search(self.value, str(value), re.IGNORECASE)) == (self.sign == "~")
+        return (str(value) in self.value.split("|")) == (self.sign == "=")
+
+    def check(self, rows: Iterable[Row]) -> None:
+        """Raise if it compares with a value that no suite has: a typing error, most likely."""
+        if self.sign not in ("=", "!="):
+            return
+        there = set(STATUSES) if self.column == "status" else {str(getattr(row, self.column)) for row in rows}
+        for value in self.value.split("|"):
+            if value not in there:
+                raise EcrlError(f"--only: {_unknown(self.key, value, there)}")
+
+
+def _unknown(what: str, found: str, there: set[str]) -> str:
+    if len(there) <= _SHOWN:
+        return unknown_name(what, found, there)
+    return f"unknown {what} {found!r}.{did_you_mean(found, sorted(there))} There are {len(there)}: ecrl matrix status"
+
+
+def parse(text: str) -> tuple[Term, ...]:
+    """The terms of an `--only`.
+
+    Raises:
+        EcrlError: it does not read as terms, or names an unknown key.
+    """
+    return tuple(_term(part) for part in text.split(",") if part.strip())
+
+
+def _term(text: str) -> Term:
+    match = _TERM.fullmatch(text)
+    if match is None or not match["value"]:
+        raise EcrlError(f"--only: found {text.strip()!r}, {_EXAMPLE}.\nSigns: = != ~ (matches) !~ < <= > >=")
+    term = Term(match["key"], match["sign"], match["value"])
+    if term.key in ("variant", "variants", "seed", "seeds"):
+        raise EcrlError(
+            f"--only: found {term.key!r}, but a suite's variants and seeds are compared with each other and run"
+            f" together.\nChoose them when the campaign begins: ecrl matrix run --prefix NEW --{term.key.rstrip('s')}s"
+        )
+    if term.key not in KEYS:
+        raise EcrlError(f"--only: {unknown_name('key', term.key, KEYS)}")
+    if term.sign in _ORDERS and not (term.value.isascii() and term.value.isdigit()):
+        raise EcrlError(f"--only: {term.key}{term.sign}: found {term.value!r}, expected a whole number")
+    if term.sign in _ORDERS and KEYS[term.key] not in ("checkpoint_every", "max_inflight", "nproc", "steps"):
+        raise EcrlError(f"--only: {term.key} is no number; compare it with =, != or ~ instead of {term.sign}")
+    if "~" in term.sign:
+        try:
+            re.compile(term.value)
+        except re.error as error:
+            raise EcrlError(f"--only: {term.key}: {term.value!r} is no regular expression: {error}") from None
+    return term
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which suites to run, of those that would run. limit: at most so many of them, the first ones. rerun: these
+    alone, though they may be done."""
+
+    terms: tuple[Term, ...] = ()
+    limit: int | None = None
+    rerun: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.terms or self.rerun or self.limit is not None)
+
+    def of(self, suite_ids: Iterable[str], rows: Mapping[str, Row]) -> list[str]:
+        """The suites chosen from `suite_ids`, in order."""
+        if self.rerun:
+            wanted = self.again(rows)
+            suite_ids = [suite_id for suite_id in rows if suite_id in wanted]
+        chosen = [suite_id for suite_id in suite_ids if all(term.holds(rows[suite_id]) for term in self.terms)]
+        return chosen if self.limit is None else chosen[: self.limit]
+
+    def again(self, rows: Mapping[str, Row]) -> set[str]:
+        """The suites that `--rerun` names."""
+        return {found(name, rows, "--rerun") for name in self.rerun}
+
+    def check(self, rows: Mapping[str, Row]) -> None:
+        """Raise what makes it no selection of this campaign.
+
+        Raises:
+            EcrlError: a value or suite that the campaign does not have, or terms that no suite fulfils.
+        """
+        for term in self.terms:
+            term.check(rows.values())
+        if self.terms and not any(all(term.holds(row) for term in self.terms) for row in rows.values()):
+            said = ",".join(f"{term.key}{term.sign}{term.value}" for term in self.terms)
+            raise EcrlError(f"--only: no suite of {len(rows)} fulfils {said!r}.\nSee what is there: ecrl matrix status")
+        self.again(rows)
+
+
+ALL = Selection()
+
+
+def found(name: str, suite_ids: Iterable[str], flag: str = "SUITE") -> str:
+    """The one suite that a user means: by its id, or by any part of it that only one has.
+
+    Raises:
+        EcrlError: none, or several.
+    """
+    known = list(suite_ids)
+    if name in known:
+        return name
+    near = [suite_id for suite_id in known if name.lower() in suite_id]
+    if len(near) == 1:
+        return near[0]
+    if near:
+        more = f" and {len(near) - _NEAR} more" if len(near) > _NEAR else ""
+        raise EcrlError(
+            f"{flag}: {name!r} is part of {len(near)} suite ids, expected one: {', '.join(near[:_NEAR])}{more}"
+        )
+    if len(known) <= _SHOWN:
+        raise EcrlError(f"{flag}: {unknown_name('suite', name, known)}")
+    raise EcrlError(f"{flag}: unknown suite {name!r}.{did_you_mean(name, known)} See: ecrl matrix status")

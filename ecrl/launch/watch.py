@@ -1,0 +1,252 @@
+"""A campaign as it goes, read by a process that has no part in it: counts, running suites, time left, failures."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecrl.errors import EcrlError
+from ecrl.launch.live import Follower, LiveRun, live_run
+from ecrl.launch.liveness import Liveness, judged
+from ecrl.records import manifest
+from ecrl.records.clock import boot_id, now_ns
+from ecrl.records.manifest import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Row, View
+from ecrl.records.paths import CampaignPaths
+
+SCHEMA = 1
+_FAILURES = 5
+_READ_SHARE = 0.1  # of the time at most goes into reading the manifest again, however large it is
+
+
+@dataclass(frozen=True)
+class Running:
+    """A suite that is marked running. run: None between two runs. elapsed_s, silent_s: since its run began, since its
+    newest record; None where the clock is another machine's."""
+
+    row: Row
+    liveness: Liveness
+    run: LiveRun | None
+    elapsed_s: float | None
+    silent_s: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `running`."""
+        owner = self.row.owner
+        return {
+            "suite_id": self.row.suite_id,
+            "runs_done": self.row.runs_done,
+            "runs_total": self.row.runs_total,
+            "ecrl": None if owner is None else {"host": owner.host, "pid": owner.pid, "state": self.liveness.value},
+            "run": None if self.run is None else self.run.to_json(),
+            "elapsed_s": self.elapsed_s,
+            "silent_s": self.silent_s,
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed suite. log: its path, or '' if the message names none."""
+
+    suite_id: str
+    reason: str
+    log: str
+    finished_at: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One look at a campaign. eta_s: seconds until nothing is left, from measured runs; None before the first."""
+
+    prefix: str
+    at: str
+    counts: dict[str, int]
+    runs_done: int
+    runs_total: int
+    runs_measured: int
+    eta_s: float | None
+    running: list[Running]
+    failures: list[Failure]
+    warnings: list[str]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing runs and nothing is left to run."""
+        return not any(self.counts[status] for status in (PENDING, RUNNING, INTERRUPTED))
+
+    def to_json(self) -> dict[str, Any]:
+        """As `status --watch --json` prints it, one line a look."""
+        return {
+            "schema": SCHEMA, "prefix": self.prefix, "at": self.at, "counts": self.counts,
+            "runs_done": self.runs_done, "runs_total": self.runs_total, "runs_measured": self.runs_measured,
+            "eta_s": self.eta_s, "running": [running.to_json() for running in self.running],
+            "failures": [vars(failure) for failure in self.failures], "warnings": self.warnings,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the manifest says, summed up once for as many looks as it stays the same. left: the suites that are not
+    done, by what their runs are expected to take."""
+
+    view: View
+    counts: dict[str, int]
+    running: list[Row]
+    failures: list[Failure]
+    runs_done: int
+    runs_total: int
+    times: "_Times"
+    left_s: float | None
+
+    @classmethod
+    def of(cls, view: View, paths: CampaignPaths) -> "_Read":
+        rows = list(view.rows.values())
+        times = _Times(rows)
+        return cls(
+            view=view,
+            counts=view.counts,
+            running=[row for row in rows if row.status == RUNNING],
+            failures=_failures(rows, paths),
+            runs_done=sum(row.runs_total if row.status in DONE else row.runs_done for row in rows),
+            runs_total=sum(row.runs_total for row in rows),
+            times=times,
+            left_s=times.left_s(rows),
+        )
+
+
+class Watch:
+    """Looks at a campaign again and again, reading only what has changed."""
+
+    def __init__(self, paths: CampaignPaths) -> None:
+        self._paths = paths
+        self._read: _Read | None = None
+        self._seen: object = None
+        self._read_again = 0.0
+        self._followers: dict[str, Follower] = {}
+
+    def look(self) -> Snapshot:
+        """The campaign now.
+
+        Raises:
+            EcrlError: there is no such campaign, or its manifest does not read as one.
+        """
+        read = self._current()
+        running = [self._running(row) for row in read.running]
+        for suite_id in self._followers.keys() - {each.row.suite_id for each in running}:
+            self._followers.pop(suite_id).close()
+        return Snapshot(
+            prefix=self._paths.prefix,
+            at=manifest.utc_now(),
+            counts=read.counts,
+            runs_done=read.runs_done,
+            runs_total=read.runs_total,
+            runs_measured=read.times.measured,
+            eta_s=_eta_s(read, running),
+            running=running,
+            failures=read.failures,
+            warnings=read.view.warnings,
+        )
+
+    def close(self) -> None:
+        """Close every file."""
+        for follower in self._followers.values():
+            follower.close()
+
+    def _current(self) -> _Read:
+        if not self._paths.root.is_dir():
+            raise EcrlError(manifest.no_such_prefix(self._paths))
+        stamps = [_stamp(path) for path in (self._paths.manifest, self._paths.journal)]
+        if self._read is None or (stamps != self._seen and time.monotonic() >= self._read_again):
+            begun = time.monotonic()
+            self._read, self._seen = _Read.of(manifest.read(self._paths), self._paths), stamps
+            self._read_again = time.monotonic() + (time.monotonic() - begun) / _READ_SHARE
+        return self._read
+
+    def _running(self, row: Row) -> Running:
+        run = self._followed(row)
+        here = row.owner is not None and row.owner.boot_id == boot_id()
+        now = now_ns()
+        begun, newest = (None, None) if run is None else (run.begun, run.t)
+        return Running(
+            row,
+            judged(row.owner),
+            run,
+            elapsed_s=max(now - begun, 0) / 1e9 if here and begun is not None else None,
+            silent_s=max(now - newest, 0) / 1e9 if here and newest is not None else None,
+        )
+
+    def _followed(self, row: Row) -> LiveRun | None:
+        live = live_run(row, self._paths)
+        follower = self._followers.get(row.suite_id)
+        if follower is not None and (live is None or follower.paths != live[2]):
+            self._followers.pop(row.suite_id).close()
+            follower = None
+        if live is None:
+            return None
+        if follower is None:
+            variant, seed, paths = live
+            follower = self._followers[row.suite_id] = Follower(row.suite_id, variant, seed, row.steps, paths)
+        try:
+            return follower.look()
+        except FileNotFoundError:  # it ended and was set aside while we looked
+            self._followers.pop(row.suite_id).close()
+            return None
+
+
+class _Times:
+    """How long runs took: the mean of those of the same data set and model, else of all."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._sums: dict[tuple[str, ...], tuple[float, int]] = {}
+        for row in rows:
+            if row.wall_s and row.runs_done:
+                for key in ((row.dataset, row.model), ()):
+                    seconds, runs = self._sums.get(key, (0.0, 0))
+                    self._sums[key] = (seconds + row.wall_s, runs + row.runs_done)
+
+    @property
+    def measured(self) -> int:
+        """How many runs that is."""
+        return self._sums.get((), (0.0, 0))[1]
+
+    def run_s(self, row: Row) -> float | None:
+        """What a run of this suite is expected to take."""
+        seconds, runs = self._sums.get((row.dataset, row.model)) or self._sums.get((), (0.0, 0))
+        return seconds / runs if runs else None
+
+    def left_s(self, rows: Iterable[Row]) -> float | None:
+        """Seconds of work in runs that are not done; None if nothing tells."""
+        left = 0.0
+        for row in rows:
+            if row.status in (PENDING, RUNNING, INTERRUPTED):
+                if (each := self.run_s(row)) is None:
+                    return None
+                left += each * (row.runs_total - row.runs_done)
+        return left
+
+
+def _eta_s(read: _Read, running: list[Running]) -> float | None:
+    """Seconds until nothing is left, with as many suites side by side as there are now."""
+    if read.left_s is None:
+        return None
+    begun = sum(min(each.elapsed_s or 0.0, read.times.run_s(each.row) or 0.0) for each in running)
+    return max(read.left_s - begun, 0.0) / max(len(running), 1)
+
+
+def _failures(rows: Iterable[Row], paths: CampaignPaths) -> list[Failure]:
+    """The last ones, newest first."""
+    failed = sorted((row for row in rows if row.status == FAILED), key=lambda row: row.finished_at, reverse=True)
+    found = []
+    for row in failed[:_FAILURES]:
+        reason, separator, log = row.message.rpartition("; log: ")
+        path = str(paths.root / log) if separator else ""
+        found.append(Failure(row.suite_id, reason if separator else row.message, path, row.finished_at))
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,103 @@
+"""The rows of a manifest, each kept as its line until somebody asks for it: 100,000 of them in tens of megabytes."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from ecrl.records.rows import (
+    COLUMNS,
+    STATUSES,
+    Row,
+    check_header,
+    is_plain,
+    line,
+    nonsense,
+    parsed,
+    status_of,
+    whole_lines,
+)
+
+_HEADER = ",".join(COLUMNS)
+
+
+class Rows(Mapping[str, Row]):
+    """Rows by suite id, in manifest order. Equal to a dictionary of the same rows."""
+
+    def __init__(self, kept: dict[str, str | Row], path: Path) -> None:
+        self._kept = kept
+        self._path = path
+        self._places: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], path: Path) -> "Rows":
+        """New rows."""
+        return cls({row.suite_id: row if row.owner or row.token else line(row) for row in rows}, path)
+
+    @classmethod
+    def of_text(cls, text: str, path: Path, warnings: list[str], *, trusted: bool) -> "Rows":
+        """The rows of a CSV. trusted: ecrl wrote it just so, and checked it then. A last line that was cut off is
+        dropped and named in `warnings`.
+
+        Raises:
+            RecordError: it is not a manifest; file, row and column are named.
+        """
+        if "\n" not in text and _HEADER.startswith(text):
+            warnings.append(f"{path.name}: was cut off inside its first line; every row of it is gone")
+            return cls({}, path)
+        check_header(text.partition("\n")[0].rstrip("\r"), path)
+        lines = whole_lines(text)
+        if not text.endswith("\n") and lines and not is_plain(lines[-1]):
+            warnings.append(f"{path.name}: row {len(lines)} was cut off and was dropped")
+            lines.pop()
+        if trusted:
+            return cls({one.partition(",")[0]: one for one in lines}, path)
+        kept: dict[str, str | Row] = {}
+        for number, one in enumerate(lines, start=1):
+            row = one if is_plain(one) else parsed(one, number, path)
+            suite_id = row.partition(",")[0] if isinstance(row, str) else row.suite_id
+            if suite_id in kept:
+                raise nonsense(path, number, "suite_id", suite_id, "each suite once")
+            kept[suite_id] = row
+        return cls(kept, path)
+
+    def __getitem__(self, suite_id: str) -> Row:
+        kept = self._kept[suite_id]
+        return kept if isinstance(kept, Row) else parsed(kept, 0, self._path)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, suite_id: object) -> bool:
+        return suite_id in self._kept
+
+    def put(self, row: Row) -> None:
+        """Replace a row."""
+        assert row.suite_id in self._kept, "no such row"
+        self._kept[row.suite_id] = row
+
+    def __or__(self, other: Mapping[str, Row]) -> "Rows":
+        return Rows(self._kept | dict(other), self._path)
+
+    def place(self, suite_id: str) -> int:
+        """Where a row stands, counted from 0."""
+        if not self._places:
+            self._places.update({name: place for place, name in enumerate(self._kept)})
+        return self._places[suite_id]
+
+    def statuses(self) -> Iterator[tuple[str, str]]:
+        """(suite id, status) of every row, without making rows."""
+        for suite_id, kept in self._kept.items():
+            yield suite_id, kept.status if isinstance(kept, Row) else status_of(kept)
+
+    def lines(self) -> Iterator[str]:
+        """The CSV line of every row."""
+        for kept in self._kept.values():
+            yield line(kept) if isinstance(kept, Row) else kept
+
+    def counts(self) -> dict[str, int]:
+        """How many rows have each status; every status is there."""
+        found = Counter(status for _, status in self.statuses())
+        return {status: found[status] for status in STATUSES}

@@ -1,0 +1,270 @@
+"""A suite's row: its columns, what each cell may hold, and the line that the manifest's CSV has for it."""
+
+import csv
+import io
+import operator
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ecrl.errors import RecordError, did_you_mean
+
+PENDING, RUNNING, COMPLETED = "pending", "running", "completed"
+SKIPPED, FAILED, INTERRUPTED = "skipped_exists", "failed", "interrupted"
+STATUSES = (PENDING, RUNNING, COMPLETED, SKIPPED, FAILED, INTERRUPTED)
+DONE = (COMPLETED, SKIPPED)
+
+COLUMNS = (
+    "suite_id", "dataset", "model", "failure_label", "failure_steps", "checkpoint_every", "max_inflight", "nproc",
+    "steps", "seeds", "variants", "status", "attempts", "runs_done", "runs_total", "started_at", "finished_at",
+    "wall_s", "message",
+)  # fmt: skip
+STATUS_COLUMN = COLUMNS.index("status")
+# What a suite's state is made of: a journal record holds all of it that is not empty.
+STATE = (
+    "status", "attempts", "runs_done", "started_at", "finished_at", "wall_s", "message", "token", "run", "where",
+    "owner",
+)  # fmt: skip
+_column_values = operator.attrgetter(*COLUMNS)
+# Columns that the frozen matrix decides.
+FIXED = tuple(name for name in COLUMNS if name not in STATE)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The ecrl process that a running suite belongs to. start_ticks: when the kernel started it, in ticks since
+    the boot, so that setting the clock or handing out the pid again cannot fake it. pid_ns: the namespace that
+    numbers it; folder: the inode of the campaign's folder it works in, which a copy does not have. 0: not told."""
+
+    host: str
+    boot_id: str
+    pid: int
+    start_ticks: int
+    pid_ns: int = 0
+    folder: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One suite. attempts: how often ecrl has begun the suite; wall_s: sum over its finished runs.
+
+    In the journal only: the newest attempt's token; and, while the suite is running, run (`variant/seed1`), where
+    (the leased devices) and owner.
+    """
+
+    suite_id: str
+    dataset: str
+    model: str
+    failure_label: str
+    failure_steps: tuple[int | str, ...]
+    checkpoint_every: int
+    max_inflight: int
+    nproc: int
+    steps: int
+    seeds: tuple[int, ...]
+    variants: tuple[str, ...]
+    runs_total: int
+    status: str = PENDING
+    attempts: int = 0
+    runs_done: int = 0
+    started_at: str = ""
+    finished_at: str = ""
+    wall_s: float | None = None
+    message: str = ""
+    token: int = 0
+    run: str = ""
+    where: str = ""
+    owner: Owner | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's columns as JSON values: lists for joined columns, null for what is not known yet."""
+        values = {name: getattr(self, name) for name in COLUMNS}
+        return {k: list(v) if isinstance(v, tuple) else v if v != "" else None for k, v in values.items()}
+
+
+_PLACE_TEXT = r"[0-9]+(?:@[a-z]+)?|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?s"  # records/strikes.py: place
+_PLACE = re.compile(_PLACE_TEXT)
+_COUNTS = frozenset({"checkpoint_every", "max_inflight", "nproc", "steps", "attempts", "runs_done", "runs_total"})
+# A line as ecrl writes it. What does not match may still be a row that an editor has written in another way.
+_PLAIN = re.compile(
+    rf'[^,"\r\n]+(?:,[^,"\r\n]*){{3}},(?:{_PLACE_TEXT})(?:;(?:{_PLACE_TEXT}))*(?:,[0-9]+){{4}}'
+    rf',[0-9]+(?:;[0-9]+)*,[^,"\r\n]*,(?:{"|".join(STATUSES)})(?:,[0-9]+){{3}}(?:,[^,"\r\n]*){{2}},(?:[0-9]+\.[0-9]+)?,'
+    r'(?:[^,"\r\n]*|"(?:[^"]|"")*")'
+)
+
+
+def is_plain(line: str) -> bool:
+    """Whether a line is a whole, valid row as ecrl writes it."""
+    return _PLAIN.fullmatch(line) is not None
+
+
+def line(row: Row) -> str:
+    """The CSV line of a row, without its newline."""
+    cells = [cell(value) for value in _column_values(row)]
+    text = ",".join(cells)
+    if '"' not in text and text.count(",") == len(COLUMNS) - 1 and "\n" not in text and "\r" not in text:
+        return text
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow(cells)
+    return out.getvalue()
+
+
+def cell(value: Any) -> str:
+    """A value as the CSV writes it: joined with ';', empty for None."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ";".join(map(str, value))
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def parsed(text: str, number: int, path: Path) -> Row:
+    """The row of a line. number: its place below the header, counted from 1.
+
+    Raises:
+        RecordError: it is not one; file, row and column are named.
+    """
+    if '"' not in text and is_plain(text):
+        return _plain_row(text.split(","))
+    cells = next(csv.reader(io.StringIO(text, newline="")))
+    if len(cells) != len(COLUMNS):
+        found = f"found {len(cells)} columns, expected {len(COLUMNS)}"
+        raise RecordError(f"{path}: row {number} ({cells[0]}): {found}.\n{remedy(path)}")
+    values: dict[str, Any] = {}
+    for name, found in zip(COLUMNS, cells, strict=True):
+        try:
+            values[name] = _value(name, found)
+        except ValueError as error:
+            raise nonsense(path, number, name, found, str(error)) from None
+    return Row(**values)
+
+
+def _plain_row(c: list[str]) -> Row:
+    return Row(
+        suite_id=c[0],
+        dataset=c[1],
+        model=c[2],
+        failure_label=c[3],
+        failure_steps=_places(c[4]),
+        checkpoint_every=int(c[5]),
+        max_inflight=int(c[6]),
+        nproc=int(c[7]),
+        steps=int(c[8]),
+        seeds=_seeds(c[9]),
+        variants=_variants(c[10]),
+        status=c[11],
+        attempts=int(c[12]),
+        runs_done=int(c[13]),
+        runs_total=int(c[14]),
+        started_at=c[15],
+        finished_at=c[16],
+        wall_s=float(c[17]) if c[17] else None,
+        message=c[18],
+    )
+
+
+def status_of(text: str) -> str:
+    """The status in a line."""
+    if '"' in text:
+        return next(csv.reader([text]))[STATUS_COLUMN]
+    return text.split(",", STATUS_COLUMN + 1)[STATUS_COLUMN]
+
+
+def _value(name: str, text: str) -> Any:
+    """The value of a cell.
+
+    Raises:
+        ValueError: it is not one; the text says what was expected.
+    """
+    if name in _COUNTS:
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError("a whole number")
+        return int(text)
+    if name == "failure_steps":
+        return _places(text)
+    if name == "seeds":
+        return _seeds(text)
+    if name == "variants":
+        return _variants(text)
+    if name == "wall_s":
+        try:
+            return float(text) if text else None
+        except ValueError:
+            raise ValueError("seconds or an empty cell") from None
+    if name == "status" and text not in STATUSES:
+        raise ValueError(f"one of {', '.join(STATUSES)}.{did_you_mean(text, STATUSES)}")
+    if name == "suite_id" and not text:
+        raise ValueError("a suite id")
+    return text
+
+
+@lru_cache(maxsize=4096)
+def _places(text: str) -> tuple[int | str, ...]:
+    return tuple(_planned_place(part) for part in text.split(";"))
+
+
+@lru_cache(maxsize=4096)
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = text.split(";")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError("whole numbers joined with ';'")
+    return tuple(map(int, parts))
+
+
+@lru_cache(maxsize=4096)
+def _variants(text: str) -> tuple[str, ...]:
+    return tuple(text.split(";"))
+
+
+def _planned_place(text: str) -> int | str:
+    if not _PLACE.fullmatch(text):
+        raise ValueError("steps, phases (900@persist) or seconds (412.5s) joined with ';'")
+    return int(text) if text.isdigit() else text
+
+
+def check_header(text: str, path: Path) -> None:
+    """Check the first line of a manifest.
+
+    Raises:
+        RecordError: it is another one.
+    """
+    header = next(csv.reader([text]), [])
+    if tuple(header) == COLUMNS:
+        return
+    for number, expected in enumerate(COLUMNS):
+        found = header[number] if number < len(header) else "nothing"
+        if found != expected:
+            where = f"row 0 (the header), column {number + 1}"
+            raise RecordError(f"{path}: {where}: found {found!r}, expected {expected!r}.\n{remedy(path)}")
+    raise RecordError(f"{path}: row 0 (the header): found {len(header)} columns, expected {len(COLUMNS)}")
+
+
+def nonsense(path: Path, number: int, column: str, found: str, expected: str) -> RecordError:
+    """The error for a cell that says what cannot be. Rows are counted from 1, below the header."""
+    return RecordError(
+        f"{path}: row {number}, column {column}: found {found!r}, expected {expected.rstrip('.')}.\n{remedy(path)}"
+    )
+
+
+def remedy(path: Path) -> str:
+    """What to do about a manifest that does not read as one."""
+    prefix = path.parent.name
+    return f"Correct that cell, or remove the file and type `ecrl matrix resume --prefix {prefix}`: results are kept."
+
+
+def whole_lines(text: str) -> list[str]:
+    """The rows of a CSV text below its header; a quoted cell may hold newlines. Empty lines are passed over."""
+    if '"' not in text:
+        return [part.rstrip("\r") for part in text.split("\n")[1:] if part.strip()]
+    rows, open_row = [], ""
+    for part in text.split("\n")[1:]:
+        whole = f"{open_row}\n{part}" if open_row else part
+        if whole.count('"') % 2:
+            open_row = whole
+            continue
+        open_row = ""
+        if whole.strip():
+            rows.append(whole.rstrip("\r"))
+    return [*rows, open_row] if open_row else rows

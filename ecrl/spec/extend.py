@@ -1,0 +1,30 @@
+"""Whether one matrix is another one with more in it, and what that is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ecrl.spec.matrix import Matrix
+
+# Axes that may grow: every value that was there stays there.
+_AXES = ("datasets", "models", "checkpoint_every", "max_inflight", "seeds", "variants")
+
+
+def additions(old: Matrix, new: Matrix) -> list[str] | None:
+    """What `new` adds to `old`, one text an axis; None: it is no extension, something was removed or changed."""
+    before, after = old.experiment, new.experiment
+    old_axes, new_axes = before.pop("matrix"), after.pop("matrix")
+    old_failures, new_failures = before.pop("failures"), after.pop("failures")
+    if before != after or _apart_from(old_axes, _AXES) != _apart_from(new_axes, _AXES):
+        return None
+    if any(new_failures.get(label) != entries for label, entries in old_failures.items()):
+        return None
+    if any(value not in new_axes[axis] for axis in _AXES for value in old_axes[axis]):
+        return None
+    added = {axis: [v for v in new_axes[axis] if v not in old_axes[axis]] for axis in _AXES}
+    added["failures"] = [label for label in new_failures if label not in old_failures]
+    told = [f"{axis}: {', '.join(map(str, values))}" for axis, values in added.items() if values]
+    return told or None
+
+
+def _apart_from(table: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in keys}

@@ -1,0 +1,71 @@
+"""What PyTorch on this machine can really do, tried out: JSON out. For `ecrl doctor`, which loads no torch."""
+
+import json
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def examine() -> dict[str, Any]:
+    """Versions, what is built in, and what happened when each back end and each GPU was used once. Errors are texts,
+    empty where all went well."""
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cuda_available": torch.cuda.is_available(),
+        "cuda_error": _cuda_error(),
+        "gpus": [_gpu(number) for number in range(torch.cuda.device_count())],
+        "gloo": dist.is_gloo_available(),
+        "gloo_error": _gloo_error() if dist.is_gloo_available() else "",
+        "nccl": _nccl_version() if dist.is_nccl_available() else None,
+    }
+
+
+def _nccl_version() -> str:
+    return ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+
+
+def _cuda_error() -> str:
+    if torch.version.cuda is None:
+        return ""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        return _one_line(error)
+    return ""
+
+
+def _gpu(number: int) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": "", "error": ""}
+    try:
+        told["name"] = torch.cuda.get_device_name(number)
+        told["bytes"] = torch.cuda.get_device_properties(number).total_memory
+        square = torch.ones(64, 64, device=f"cuda:{number}")
+        if float((square @ square).sum()) != 64.0**3:
+            told["error"] = "a product of two matrices came out wrong"
+    except RuntimeError as error:
+        told["error"] = _one_line(error)
+    return told
+
+
+def _gloo_error() -> str:
+    """Gloo looks up this host and opens a socket when a group is made, even a group of one."""
+    try:
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+        one = torch.ones(1)
+        dist.all_reduce(one)
+        dist.destroy_process_group()
+    except (RuntimeError, ValueError) as error:
+        return _one_line(error)
+    return ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+if __name__ == "__main__":
+    json.dump(examine(), sys.stdout)

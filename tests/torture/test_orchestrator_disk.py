@@ -1,0 +1,132 @@
+"""A disk that is full while ecrl plans, runs, folds its journal in and reports; a disk that may only be read."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ecrl.errors import EcrlError
+from ecrl.launch import estimate
+from ecrl.launch.progress import Silent, Totals
+from ecrl.launch.takeover import Policy
+from ecrl.records import manifest
+from ecrl.records.manifest import Manifest
+from ecrl.spec.run import RunSpec
+from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
+
+MANY = MATRIX.replace("checkpoint_every = [2]", f"checkpoint_every = {list(range(1, 7))}\nmax_inflight = [1, 2, 3, 4]")
+
+
+def _mount(*arguments: str) -> bool:
+    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.getuid() != 0 or not _mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)):
+        pytest.skip("mounting a small tmpfs needs root and the right to mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def filled(disk: Path, left: int = 0) -> None:
+    """Leave so many bytes (whole pages) of the disk."""
+    with (disk / "filler").open("wb") as file:
+        status = os.statvfs(disk)
+        file.write(bytes(max(status.f_bavail * status.f_frsize - left, 0)))
+
+
+def emptied(disk: Path) -> None:
+    (disk / "filler").unlink()
+
+
+class FillsAt(Silent):
+    """Fills the disk right before the n-th run is started."""
+
+    def __init__(self, disk: Path, number: int, left: int) -> None:
+        self.disk, self.number, self.left = disk, number, left
+
+    def run_started(self, spec: RunSpec, totals: Totals) -> None:
+        self.number -= 1
+        if self.number == 0:
+            filled(self.disk, self.left)
+
+
+@pytest.mark.parametrize("left", [0, 4096, 8192, 16384])
+def test_full_while_planning_says_so_and_planning_works_after(
+    disk: Path, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(disk / "results", text=MANY)
+    filled(disk, left)
+    with pytest.raises(EcrlError, match=r"free, expected at least .*(.|\n)*Free some space"):
+        control(StandIn()).plan(asked)
+    monkeypatch.setattr(estimate, "_free_bytes", lambda _: 10**12)  # another has filled it since it was looked at
+    with pytest.raises(EcrlError, match=r"no space left on the device(.|\n)*then type"):
+        control(StandIn()).plan(asked)
+    emptied(disk)
+    assert len(control(StandIn()).plan(asked)) == 48
+
+
+@pytest.mark.parametrize("left", [0, 4096, 12288, 20480])
+@pytest.mark.parametrize("number", [1, 4])
+def test_full_while_running_ends_with_an_error_and_resume_loses_and_repeats_nothing(
+    disk: Path, number: int, left: int
+) -> None:
+    asked, launcher = request(disk / "results"), StandIn()
+    with pytest.raises(EcrlError, match=r"no space left on the device(.|\n)*ecrl matrix resume --prefix exp"):
+        control(launcher, FillsAt(disk, number, left)).run(asked, Policy())
+    assert "failed" not in {row.status for row in manifest.read(asked.paths).rows.values()}
+    before = {p: p.stat().st_mtime_ns for p in asked.paths.root.rglob("result.json")}
+    assert len(before) >= number - 1
+    emptied(disk)
+    again = StandIn()
+    assert control(again).resume(asked.paths, Policy()) == 0
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(again.started) == 6 - len(before)
+
+
+def test_full_while_the_journal_is_folded_in_keeps_every_change(disk: Path) -> None:
+    asked = request(disk / "results", text=MANY)
+    control(StandIn()).plan(asked)
+    written = Manifest.open(asked.paths)
+    for suite_id in list(written.rows)[:5]:
+        written.record(suite_id, status="interrupted", attempts=3, token=written.next_token())
+    expected = {suite_id: (row.status, row.attempts) for suite_id, row in written.rows.items()}
+    for left in (0, 4096):
+        filled(disk, left)
+        with pytest.raises(OSError, match="No space left"):
+            written.compact()
+        found = manifest.read(asked.paths)
+        assert {suite_id: (row.status, row.attempts) for suite_id, row in found.rows.items()} == expected
+        emptied(disk)
+    written.compact()
+    assert len(manifest.history(asked.paths, next(iter(expected)))) == 1
+
+
+def test_full_while_reporting_is_told_in_words_and_the_report_works_after(disk: Path) -> None:
+    asked = request(disk / "results")
+    control(StandIn()).run(asked, Policy())
+    command = [sys.executable, "-m", "ecrl", "report", "--prefix", "exp", "--results", str(asked.paths.results)]
+    filled(disk)
+    full = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert full.returncode != 0
+    assert "pace left" in full.stderr
+    assert "Traceback" not in full.stderr
+    emptied(disk)
+
+
+def test_a_disk_that_may_only_be_read_is_told_and_status_still_works(disk: Path) -> None:
+    asked = request(disk / "results")
+    control(StandIn()).plan(asked)
+    assert _mount("-o", "remount,ro", str(disk))
+    with pytest.raises(EcrlError, match="a read-only file system"):
+        control(StandIn()).resume(asked.paths, Policy())
+    assert manifest.read(asked.paths).counts["pending"] == 2
+    assert _mount("-o", "remount,rw", str(disk))
+    assert control(StandIn()).resume(asked.paths, Policy()) == 0

@@ -1,0 +1,222 @@
+"""How every command behaves: exit codes, wrong usage, completion, plain output, and what it loads."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ecrl.launch.leases import prefix_lease
+from ecrl.records.paths import CampaignPaths
+from tests.test_arrows import HEAVY, loaded
+from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
+
+ECRL = [sys.executable, "-m", "ecrl"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own with a planned campaign `exp`."""
+    for name in ("MATRIX_PREFIX", "NPROC", "PROFILE", "SEEDS_CSV"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.toml").write_text(MATRIX)
+    control(StandIn()).plan(request(tmp_path / "results"))
+    return tmp_path
+
+
+def program(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*ECRL, *arguments], env=os.environ | environment, capture_output=True, text=True, timeout=50)
+
+
+def patched(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The program after some code has changed it."""
+    whole = f"import sys; sys.argv = ['ecrl', *{arguments!r}]\n{code}\nfrom ecrl.__main__ import main\nmain()"
+    return subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, timeout=50)
+
+
+# -- exit codes, one test each --------------------------------------------------------------------------------------
+
+
+def test_exit_0_all_is_well() -> None:
+    assert program("matrix", "list").returncode == 0
+
+
+def test_exit_1_is_a_bug_of_ours_with_its_traceback() -> None:
+    done = patched("import ecrl.cli.status as s\ndef bug(_): raise KeyError('x')\ns.show_list = bug", "matrix", "list")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_exit_2_wrong_usage() -> None:
+    assert program("matrix", "status", "--prefix", "exq").returncode == 2
+
+
+def test_exit_4_something_failed(here: Path) -> None:
+    (here / "checkpoints").mkdir()
+    assert program("checkpoint", "verify", "checkpoints").returncode == 4
+
+
+def test_exit_5_another_ecrl_holds_the_prefix() -> None:
+    with prefix_lease(CampaignPaths(Path("results"), "exp")):
+        done = program("matrix", "resume", "--prefix", "exp")
+    assert done.returncode == 5
+    assert f"pid {os.getpid()}" in done.stderr
+
+
+def test_exit_6_unfit_with_json_on_stdout() -> None:
+    code = "import resource; resource.getrlimit = lambda _: (100, 100)\nimport ecrl.launch.doctor_gpu as g\n"
+    done = patched(code + "g.findings = lambda wanted: iter(())", "doctor", "--json")
+    assert done.returncode == 6, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["schema"], told["fit"]) == (1, False)
+    unfit = [finding for finding in told["findings"] if finding["state"] == "unfit"]
+    assert {"open files", "processes"} >= {finding["check"] for finding in unfit} > set()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_exit_129_130_143_a_signal_while_planning_writes_nothing(here: Path, signum: signal.Signals) -> None:
+    command = [*ECRL, "matrix", "plan", "--prefix", "new", "m.toml"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        assert "checking" in process.stderr.readline()  # the probe imports PyTorch now
+        process.send_signal(signum)
+        rest = process.stderr.read()
+        assert process.wait(30) == 128 + signum
+    assert f"stopped by {signum.name}" in rest
+    assert "type the same command again" in rest
+    assert "Traceback" not in rest
+    assert not (here / "results" / "new").exists()
+
+
+def test_ctrl_c_while_reporting_ends_with_130_and_a_word() -> None:
+    code = (
+        "import os, signal, time, ecrl.analysis.load as load\n"
+        "def interrupted(_): os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
+        "load.campaign = interrupted"
+    )
+    done = patched(code, "report", "--prefix", "exp")
+    assert done.returncode == 130, done.stderr
+    assert "stopped by SIGINT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- wrong usage -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["matrx"], "no such command 'matrx'. Did you mean 'matrix'?"),
+        (["lgos"], "Did you mean 'logs'?"),
+        (["matrix", "stauts"], "Did you mean 'status'?"),
+        (["matrix", "status", "--prefx", "x"], "unknown option '--prefx'. Did you mean '--prefix'?"),
+        (["matrix", "run", "--retry-faild"], "Did you mean '--retry-failed'?"),
+        (["matrix", "status", "--prefix", "exq"], "Did you mean 'exp'?"),
+        (["matrix", "resume", "--prefix", "exp", "--only", "modle=cnn"], "unknown key 'modle'. Did you mean 'model'?"),
+        (["matrix", "resume", "--prefix", "exp", "--rerun", "nois-cnn"], "unknown suite 'nois-cnn'"),
+        (["matrix", "clean", "--prefix", "exp", "--kinds", "set-asde"], "Did you mean 'set-aside'?"),
+        (["matrix", "run", "--prefix", "y", "m.toml", "--variants", "blokcing"], "Did you mean 'blocking'?"),
+        (["matrix", "run", "--prefix", "y", "mm.toml"], "mm.toml: no such matrix file"),
+        (["matrix", "resume", "--prefix", "exp", "--limit", "0"], "found 0, expected at least 1"),
+        (["matrix", "status"], "See what is there: ecrl matrix list"),
+        (["logs", "early"], "nothing of it has begun"),
+    ],
+)
+def test_an_error_is_one_to_three_lines_on_stderr_with_exit_2(arguments: list[str], said: str) -> None:
+    done = program(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert 1 <= len(done.stderr.strip().splitlines()) <= 3
+    assert done.stderr.startswith("ecrl: ")
+
+
+# -- output ------------------------------------------------------------------------------------------------------------
+
+READS = [
+    ["matrix", "list"],
+    ["matrix", "status", "--prefix", "exp"],
+    ["matrix", "show", "early"],
+    ["matrix", "clean", "--prefix", "exp"],
+    ["matrix", "plan", "--count", "--prefix", "new", "m.toml"],
+]
+
+
+@pytest.mark.parametrize("arguments", READS, ids=lambda arguments: arguments[1])
+def test_what_can_be_read_is_plain_off_a_terminal_and_has_a_versioned_json(arguments: list[str]) -> None:
+    plain = program(*arguments, FORCE_COLOR="")
+    assert plain.returncode == 0, plain.stderr
+    assert "\x1b" not in plain.stdout + plain.stderr
+    assert "\r" not in plain.stdout + plain.stderr
+    told = json.loads(program(*arguments, "--json").stdout)
+    assert told["schema"] == 1
+
+
+def test_watch_off_a_terminal_prints_one_snapshot_an_interval_as_plain_lines() -> None:
+    command = [*ECRL, "matrix", "status", "--prefix", "exp", "--watch", "--interval", "0.2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first, second = process.stdout.readline(), process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(20) == 0  # Ctrl-C is how one leaves
+    assert "exp: 0/6 runs; 2 suites (2 pending); ETA unknown until a run is finished" in first
+    assert first[20:] == second[20:]
+    assert "\x1b" not in first + second + rest
+
+
+def test_watch_json_is_one_document_a_line() -> None:
+    command = [*ECRL, "matrix", "status", "--prefix", "exp", "--watch", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(20) == 0
+    assert (told["schema"], told["counts"]["pending"]) == (1, 2)
+
+
+# -- completion and what is loaded ----------------------------------------------------------------------------------
+
+
+def completed(words: str) -> list[str]:
+    environment = {"_ECRL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    return program(**environment).stdout.split()
+
+
+def test_the_shell_completes_commands_prefixes_and_suite_ids() -> None:
+    assert completed("ecrl matr") == ["matrix"]
+    assert completed("ecrl matrix status --prefix e") == ["exp"]
+    assert [name[:15] for name in completed("ecrl logs noise-cnn-e")] == ["noise-cnn-early"]
+    assert len(completed("ecrl matrix resume --prefix exp --rerun noise")) == 2
+    assert completed("ecrl matrix show --prefix none noise") == []
+
+
+def test_completion_and_the_commands_that_look_load_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
+    unwanted = HEAVY | {"pydantic", "psutil", "filelock", "rich"}
+    for arguments in (["matrix", "status", "--prefix", "exp"], ["matrix", "show", "early"], ["matrix", "list"]):
+        assert not loaded(*arguments) & unwanted, arguments
+    monkeypatch.setenv("_ECRL_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "ecrl matrix show noise")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    modules = loaded("matrix")
+    assert "ecrl.cli.complete" in modules
+    assert not modules & unwanted
+
+
+def test_help_and_status_start_fast() -> None:
+    def fastest(*arguments: str) -> float:
+        seconds = []
+        for _ in range(5):
+            begun = time.monotonic()
+            assert program(*arguments).returncode == 0
+            seconds.append(time.monotonic() - begun)
+        return min(seconds)
+
+    assert fastest("--help") < 0.6  # 0.1 s where nobody else computes; torch or pandas alone would take longer
+    assert fastest("matrix", "status", "--prefix", "exp") < 0.9

@@ -1,0 +1,58 @@
+"""Kinds of failures by evidence, and failures that are alike."""
+
+from pathlib import Path
+
+import pytest
+
+from ecrl.launch.classify import Alike, classified, signature
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("out of memory", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."),
+        ("out of memory", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        ("communication", "[Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=3)"),
+        ("communication", "RuntimeError: Gloo connectFullMesh failed with ... Connection refused"),
+        ("communication", "torch.distributed.DistBackendError: NCCL error in: ..."),
+        ("communication", "RuntimeError: [../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]"),
+        ("data missing", "ecrl.errors.DataMissingError: cifar10: not found in data"),
+        ("disk full", "OSError: [Errno 28] No space left on device"),
+        ("gpu fault", "RuntimeError: CUDA error: uncorrectable ECC error encountered"),
+        ("bug", "ValueError: 3 is not 4"),
+    ],
+)
+def test_a_failure_is_judged_by_what_its_logs_say(tmp_path: Path, kind: str, line: str) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"one\n{line}\ntwo\n")
+    found = classified("rank 0 died unplanned", [tmp_path / "absent", log])
+    assert (found.kind, found.evidence) == (kind, "" if kind == "bug" else line)
+    assert classified(line, []).kind == kind
+
+
+def test_the_cause_outranks_what_follows_from_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("gloo: Connection closed by peer\nOSError: [Errno 28] No space left on device\n")
+    assert classified("died", [log]).kind == "disk full"
+
+
+def test_a_kill_is_want_of_memory_only_where_the_kernel_says_so() -> None:
+    assert classified("rank 0 died unplanned: SIGKILL (after step 3)", []).kind == "bug"
+    assert classified("rank 0 died unplanned: SIGKILL (after step 3)", [], oom_kills=1).kind == "out of memory"
+    assert classified("not done after 3 s", [], timed_out=True).kind == "timeout"
+
+
+def test_alike_is_the_same_reason_wherever_it_struck() -> None:
+    one = signature("bug", "RuntimeError: boom 0x7f at 12 (rank 1, after step 3)")
+    assert one == signature("bug", "RuntimeError: boom 0x80 at 9 (rank 0, before its first step)")
+    assert one != signature("bug", "RuntimeError: bang (rank 1, after step 3)")
+
+
+def test_too_many_alike_in_a_row_and_a_completed_run_begins_anew() -> None:
+    alike = Alike(2)
+    assert not alike.failed("a")
+    alike.completed()
+    assert not alike.failed("a")
+    assert not alike.failed("b")
+    assert alike.failed("b")
+    assert not any(Alike(0).failed("a") for _ in range(9))

@@ -1,0 +1,102 @@
+"""Leases of devices: disjoint sets, one holder, kept by what inherits them, and by whoever carries the marker."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, Lease, device_sets, holders, leased
+from ecrl.launch.liveness import environments
+from ecrl.spec.matrix import Matrix, load
+from tests.unit.launch.stand_in import MATRIX
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+ONE = DeviceSet(("fake-0", "fake-1"))
+OTHER = DeviceSet(("fake-1", "fake-2"))
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "leases"))
+
+
+@pytest.fixture
+def held() -> Iterator[Lease]:
+    lease = leased(ONE, "exp")
+    assert lease is not None
+    yield lease
+    lease.release()
+
+
+def matrix(tmp_path: Path, run: str = "") -> Matrix:
+    path = tmp_path / "m.toml"
+    path.write_text(f"{MATRIX}[run]\n{run}\n")
+    return load(path)
+
+
+def freed(devices: DeviceSet) -> bool:
+    lease = leased(devices)
+    if lease is not None:
+        lease.release()
+    return lease is not None
+
+
+def test_sets_are_disjoint_and_as_large_as_a_run(tmp_path: Path) -> None:
+    asked = matrix(tmp_path, 'device = "cuda"\ngpus = [4, 5, 6]')
+    assert [str(s) for s in device_sets(asked, 8, {})] == ["gpu 4,5"]
+    asked = matrix(tmp_path, 'device = "cuda"')
+    assert [s.gpus for s in device_sets(asked, 4, {})] == [("0", "1"), ("2", "3")]
+    assert [s.gpus for s in device_sets(asked, 2, {"CUDA_VISIBLE_DEVICES": "6,7"})] == [("6", "7")]
+    assert [str(s) for s in device_sets(asked, 0, {"ECRL_FAKE_GPUS": "5"})] == ["fake 0,1", "fake 2,3"]
+
+
+def test_a_run_wider_than_the_machine_takes_all_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert [str(s) for s in device_sets(matrix(tmp_path), 0, {})] == ["cpu 0"]
+
+
+def test_a_device_has_one_holder_whatever_set_it_is_in(held: Lease) -> None:
+    assert leased(ONE) is None
+    assert leased(OTHER) is None
+    assert freed(DeviceSet(("fake-2",))), "what a set could not get whole is given back"
+    assert f"pid {os.getpid()} (prefix exp)" in holders(ONE)
+    held.release()
+    assert freed(OTHER)
+
+
+def test_what_inherits_the_descriptors_holds_the_devices_on(held: Lease) -> None:
+    with subprocess.Popen(SLEEP, pass_fds=held.fds) as child:
+        held.release()
+        assert leased(ONE) is None
+        child.kill()
+        child.wait()
+        assert freed(ONE)
+
+
+def test_a_worker_whose_launcher_is_gone_keeps_its_devices_by_its_marker(held: Lease) -> None:
+    with subprocess.Popen(SLEEP, env={**os.environ, **held.environment}) as child:
+        while child.pid not in dict(environments("ECRL_LEASE")):
+            pass  # between fork and exec it has no environment of its own
+        held.release()
+        assert leased(ONE) is None
+        assert freed(DeviceSet(("fake-2",)))
+        child.kill()
+        child.wait()
+        assert freed(ONE)
+
+
+@pytest.mark.usefixtures("held")
+def test_the_folder_and_its_locks_are_for_all_users(tmp_path: Path) -> None:
+    assert (tmp_path / "leases").stat().st_mode & 0o7777 == 0o1777
+    assert (tmp_path / "leases" / "fake-0.lock").stat().st_mode & 0o777 == 0o666
+
+
+def test_gpus_are_told_to_cuda_in_the_order_of_nvidia_smi() -> None:
+    lease = leased(DeviceSet(("gpu-x",), ("3",)))
+    assert lease is not None
+    assert lease.environment["CUDA_VISIBLE_DEVICES"] == "3"
+    assert lease.environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    lease.release()

@@ -1,0 +1,190 @@
+"""The doctor: each finding with what to do, on machines that are made to look unfit."""
+
+import fcntl
+import json
+import os
+import resource
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ecrl.errors import EXIT_UNFIT
+from ecrl.launch import doctor, doctor_disk, doctor_gpu, doctor_host
+from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Needs, UnfitError
+from ecrl.launch.takeover import Policy
+from ecrl.records import machine
+from tests.unit.launch.stand_in import StandIn, control, request
+
+GB = 10**9
+CPU = Needs("cpu", (), nproc=2, threads=2, slots=4, checkpoint_bytes=10**8, disk_bytes=GB)
+CUDA = Needs("cuda", (), nproc=2, threads=2, slots=4, checkpoint_bytes=10**8, disk_bytes=GB)
+FIT = {
+    "torch": "2.9", "cuda": "13.0", "cuda_available": True, "cuda_error": "", "gloo": True, "gloo_error": "",
+    "nccl": "2.27", "gpus": [{"name": "H100", "error": ""}, {"name": "H100", "error": ""}],
+}  # fmt: skip
+
+
+def states(found: Iterable[Finding]) -> dict[str, str]:
+    return {finding.check: finding.state for finding in found}
+
+
+def one(found: Iterable[Finding], check: str) -> Finding:
+    return next(finding for finding in found if finding.check == check)
+
+
+def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_memory_bytes", lambda: GB)
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (100, 100))
+    monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 99.0, 99.0))
+    found = [*doctor_host.findings(CPU), *doctor_disk.findings(tmp_path, CPU)]
+    assert one(found, "memory").state == UNFIT
+    assert one(found, "open files").state == UNFIT
+    assert one(found, "processors").state == WARN
+    assert all(bool(finding.advice) == (finding.state != OK) for finding in found)
+
+
+def test_memory_is_weighed_against_the_slots_and_the_containers_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_memory_bytes", lambda: 64 * GB)
+    monkeypatch.setattr(machine, "memory_limit_bytes", lambda: None)
+    assert one(doctor_host.findings(CPU), "memory").state == OK
+    monkeypatch.setattr(machine, "memory_limit_bytes", lambda: 1_700_000_000)
+    finding = one(doctor_host.findings(CPU), "memory")
+    assert finding.state == UNFIT
+    assert "--max-inflight 3" in finding.advice
+
+
+def test_a_small_shm_is_unfit_for_nccl_and_a_warning_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = SimpleNamespace(f_blocks=1000, f_frsize=4096, f_bavail=1000)
+    monkeypatch.setattr(os, "statvfs", lambda _path: stat)
+    assert one(doctor_host.findings(CPU), "shm").state == WARN
+    finding = one(doctor_host.findings(CUDA), "shm")
+    assert finding.state == UNFIT
+    assert "--shm-size" in finding.advice
+
+
+def test_locks_and_flushes_are_really_tried_and_leave_nothing_behind(tmp_path: Path) -> None:
+    found = list(doctor_disk.findings(tmp_path / "not" / "there", CPU))
+    assert one(found, "locks").state == OK
+    assert "ms" in one(found, "fsync").found
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flock", "said"),
+    [(lambda *_: None, "gave one lock to two takers"), (None, "No locks available")],
+)
+def test_locks_that_do_not_keep_others_out_are_unfit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flock: Any, said: str
+) -> None:
+    def refuses(*_: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock or refuses)
+    finding = one(doctor_disk.findings(tmp_path, None), "locks")
+    assert finding.state == UNFIT
+    assert said in finding.found
+
+
+def test_too_little_disk_for_the_matrix_is_unfit(tmp_path: Path) -> None:
+    huge = Needs("cpu", (), nproc=1, threads=1, slots=1, checkpoint_bytes=1, disk_bytes=10**18)
+    assert one(doctor_disk.findings(tmp_path, huge), "disk").state == UNFIT
+
+
+def test_network_and_memory_file_systems_are_told_by_their_mounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "file_system", lambda _path: "nfs4")
+    assert one(doctor_disk.findings(tmp_path, None), "file system").state == WARN
+    monkeypatch.undo()
+    assert machine.file_system(Path("/proc")) == "proc"
+
+
+# -- GPUs: nvidia-smi and PyTorch, both stood in for ---------------------------------------------------------------
+
+SMI = """#!/bin/sh
+case "$1" in
+--query-gpu*) printf '%s\\n' "0, GPU-a, H100, 550.1, 81559 MiB, 10 MiB, 0 %, Default" \\
+  "1, GPU-b, H100, 550.1, 81559 MiB, 40000 MiB, 93 %, Default" ;;
+*) printf '%s\\n' "GPU-b, 1, /usr/bin/python3, 39990 MiB" ;;
+esac
+"""
+
+
+def examined(**changes: Any) -> tuple[str, ...]:
+    return (sys.executable, "-c", f"print({json.dumps(FIT | changes)!r})")
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "bin" / "nvidia-smi"
+    script.parent.mkdir()
+    script.write_text(SMI)
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:/usr/bin:/bin")
+
+
+@pytest.mark.usefixtures("smi")
+def test_gpus_are_shown_with_who_else_uses_them() -> None:
+    found = list(doctor_gpu.findings(CUDA, examined()))
+    assert one(found, "gpu 0").state == OK
+    assert one(found, "gpu 1").state == WARN
+    assert "; pid 1 (" in one(found, "gpu 1").found
+    assert "python3 (39990 MiB)" in one(found, "gpu 1").found
+    assert "--gpus" in one(found, "gpu 1").advice
+    assert one(found, "driver").found == "driver 550.1 fits CUDA 13.0"
+    assert UNFIT not in states(found).values()
+
+
+@pytest.mark.usefixtures("smi")
+def test_a_gpu_that_was_not_chosen_may_be_in_use() -> None:
+    chosen = Needs("cuda", (0,), nproc=1, threads=1, slots=1, checkpoint_bytes=1, disk_bytes=1)
+    assert one(doctor_gpu.findings(chosen, examined()), "gpu 1").state == OK
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"cuda_available": False, "cuda_error": "driver too old", "gpus": []}, "driver"),
+        ({"cuda": None, "cuda_available": False, "gpus": []}, "driver"),
+        ({"gloo_error": "cannot resolve host"}, "gloo"),
+        ({"nccl": None}, "nccl"),
+        ({"gpus": [{"name": "H100", "error": "ECC error"}, {"name": "H100", "error": ""}]}, "gpu 0 computing"),
+        ({"gpus": [{"name": "H100", "error": ""}]}, "ranks"),
+    ],
+)
+@pytest.mark.usefixtures("smi")
+def test_what_pytorch_cannot_do_is_unfit_where_it_is_needed(changes: dict[str, Any], check: str) -> None:
+    assert one(doctor_gpu.findings(CUDA, examined(**changes)), check).state == UNFIT
+
+
+def test_without_torch_the_machine_is_unfit() -> None:
+    command = (sys.executable, "-c", "raise ModuleNotFoundError(\"No module named 'torch'\")")
+    finding = one(doctor_gpu.findings(CPU, command), "torch")
+    assert (finding.state, "pip install torch" in finding.advice) == (UNFIT, True)
+
+
+# -- before a start --------------------------------------------------------------------------------------------------
+
+
+def test_an_unfit_machine_is_told_before_anything_starts_or_is_written(tmp_path: Path) -> None:
+    unfit = [Finding("locks", UNFIT, "nobody is kept out", "Name another folder."), Finding("shm", WARN, "small", "x")]
+    notes: list[str] = []
+    asked, launcher = request(tmp_path / "results"), StandIn()
+    way_in = control(launcher)
+    object.__setattr__(way_in, "examine", lambda _results, _needs: unfit)
+    object.__setattr__(way_in.observer, "note", notes.append)
+    with pytest.raises(UnfitError) as raised:
+        way_in.run(asked, Policy())
+    assert raised.value.exit_code == EXIT_UNFIT
+    assert "locks: nobody is kept out" in str(raised.value)
+    assert "warning: shm: small. x" in notes
+    assert launcher.started == []
+    assert not asked.paths.root.exists()
+
+
+def test_the_short_visit_is_quick_and_shows_only_what_is_not_well(tmp_path: Path) -> None:
+    assert all(finding.state != OK for finding in doctor.in_short(tmp_path, CPU))

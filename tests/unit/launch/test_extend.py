@@ -1,0 +1,73 @@
+"""An extended matrix under the same prefix: told apart, added when asked to, and nothing that is done runs again."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ecrl.errors import EcrlError
+from ecrl.launch.campaign import found, requested
+from ecrl.launch.takeover import Policy
+from ecrl.records import manifest
+from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
+
+MORE = MATRIX.replace("checkpoint_every = [2]", "checkpoint_every = [3, 2]\nseeds = [1337, 7]")
+AGAIN = Policy(retry_failed=True, mark_skipped=True)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    control(StandIn()).run(request(tmp_path / "results"), Policy())
+    return tmp_path / "results"
+
+
+def test_an_extended_matrix_shows_the_difference_and_starts_nothing(results: Path) -> None:
+    launcher = StandIn()
+    with pytest.raises(EcrlError, match=r"2 suites .* 2 more .*checkpoint_every: 3; seeds: 7(.|\n)*--extend"):
+        control(launcher).run(request(results, text=MORE), AGAIN)
+    assert launcher.started == []
+
+
+def test_extended_only_what_is_new_runs_and_blocks_keep_their_order(results: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in results.rglob("result.json")}
+    orders = found(request(results).paths).orders
+    launcher = StandIn()
+    asked = dataclasses.replace(request(results, text=MORE), extend=True)
+    assert control(launcher).run(asked, AGAIN) == 0
+    assert len(launcher.started) == 4 * 2 * 3 - 6
+    after = {p: p.stat().st_mtime_ns for p in results.rglob("result.json")}
+    assert {p: after[p] for p in before} == before
+    rows = manifest.read(asked.paths).rows
+    assert {row.status for row in rows.values()} == {"completed"}
+    assert {row.runs_done for row in rows.values()} == {6}
+    now = found(asked.paths)
+    assert {block: now.orders[block] for block in orders} == orders
+    assert control(StandIn()).resume(asked.paths, Policy()) == 0
+
+
+def test_what_takes_something_away_is_another_experiment(results: Path) -> None:
+    less = dataclasses.replace(request(results, text=MATRIX.replace("late = [5]\n", "")), extend=True)
+    with pytest.raises(EcrlError, match="holds another experiment"):
+        requested(less)
+
+
+def test_killed_before_the_extended_matrix_is_frozen_the_old_one_goes_on(results: Path) -> None:
+    asked = dataclasses.replace(request(results, text=MORE), extend=True)
+    (asked.paths.root / "exp_matrix.1.toml").write_bytes(asked.paths.matrix.read_bytes())
+    assert found(asked.paths).older == ()
+    assert control(StandIn()).run(asked, AGAIN) == 0
+    assert len(found(asked.paths).older) == 1
+
+
+def test_the_reference_is_repeated_once_a_suite_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    asked, launcher = request(tmp_path / "results", text=MATRIX + "[run]\naa = true\n"), StandIn()
+    assert control(launcher).run(asked, Policy()) == 0
+    assert launcher.started.count("early/reference") == 2
+    assert len(list(asked.paths.root.rglob("reference-aa/seed1337/result.json"))) == 2
+    assert {row.runs_total for row in manifest.read(asked.paths).rows.values()} == {4}
+
+
+def test_asking_for_the_repeat_later_runs_the_repeats_alone(results: Path) -> None:
+    launcher = StandIn()
+    assert control(launcher).run(request(results, text=MATRIX + "[run]\naa = true\n"), AGAIN) == 0
+    assert launcher.started == ["early/reference", "late/reference"]

@@ -1,0 +1,117 @@
+"""Several suites at once on sets of their own, sets that fail too often, and attempts that come back late."""
+
+import json
+import threading
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from ecrl.errors import EcrlError
+from ecrl.launch.classify import BUG
+from ecrl.launch.outcome import FencedError, write
+from ecrl.launch.progress import Silent
+from ecrl.launch.takeover import Policy
+from ecrl.launch.torchrun import Process
+from ecrl.records import manifest
+from ecrl.records.paths import RunPaths
+from ecrl.records.reader import read_result
+from ecrl.spec.run import RunSpec
+from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
+
+WIDE = MATRIX.replace("checkpoint_every = [2]", "checkpoint_every = [1, 2, 3]") + "[run]\njobs = 3\n"
+
+
+@pytest.fixture(autouse=True)
+def _fake_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECRL_LEASES", str(tmp_path / "leases"))
+    monkeypatch.setenv("ECRL_FAKE_GPUS", "6")
+
+
+class Counting(StandIn):
+    """Notes on which devices each suite's runs were started, and how many went on at once."""
+
+    devices: dict[str, set[str]] = {}  # noqa: RUF012 (shared by the copies of one launcher, made anew by the test)
+    lock = threading.Lock()
+
+    def start(self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]) -> Process:
+        assert self.lease is not None
+        with self.lock:
+            self.devices.setdefault(spec.suite_id, set()).add(str(self.lease.devices))
+        return super().start(spec, paths, campaign, log)
+
+
+def test_suites_run_at_once_each_on_one_set_and_every_run_is_made_once(tmp_path: Path) -> None:
+    asked, launcher = request(tmp_path / "results", text=WIDE), Counting()
+    launcher.devices.clear()
+    assert control(launcher).run(asked, Policy()) == 0
+    assert len(launcher.started) == 6 * 3
+    assert all(len(sets) == 1 for sets in launcher.devices.values()), "blocks stay together, on one set"
+    assert len({next(iter(sets)) for sets in launcher.devices.values()}) == 3
+    assert {row.status for row in manifest.read(asked.paths).rows.values()} == {"completed"}
+    tokens = [json.loads(path.read_text())["token"] for path in asked.paths.root.rglob("run.json")]
+    assert sorted(tokens) == list(range(1, 19))
+
+
+def test_an_error_of_ecrls_own_in_one_lane_ends_all_and_is_told(tmp_path: Path) -> None:
+    class Broken(StandIn):
+        def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+            if spec.failure_label == "late":
+                raise OSError(28, "No space left on device", str(paths.folder))
+            return super().command(spec, paths)
+
+    asked = request(tmp_path / "results", text=WIDE)
+    with pytest.raises(EcrlError, match="no space left on the device"):
+        control(Broken()).run(asked, Policy())
+    assert "running" not in {row.status for row in manifest.read(asked.paths).rows.values()}
+    assert control(StandIn()).resume(asked.paths, Policy()) == 0
+
+
+def test_a_set_on_which_runs_keep_failing_alike_is_not_used_any_more_and_that_is_said(tmp_path: Path) -> None:
+    class Listening(Silent):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    text = WIDE.replace("jobs = 3", "jobs = 1\nstop_after_same = 2") + 'gpus = [0]\ndevice = "cpu"\n'
+    observer = Listening()
+    asked = request(tmp_path / "results", text=text)
+    launcher = StandIn(dict.fromkeys(("reference", "blocking", "overlapped"), "silent"))
+    with pytest.raises(EcrlError, match=r"no devices are left(.|\n)*--retry-failed") as told:
+        control(launcher, observer).run(asked, Policy())
+    assert told.value.exit_code == 4
+    assert len([note for note in observer.notes if "is not used any more: 2 runs in a row failed alike" in note]) == 3
+    left = [row for row in manifest.read(asked.paths).rows.values() if row.status == "pending"]
+    assert len(left) == 3
+    assert control(StandIn()).resume(asked.paths, Policy(retry_failed=True)) == 0
+
+
+def test_a_failed_run_keeps_its_kind(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results")
+    control(StandIn({"early/blocking": "crash"})).run(asked, Policy())
+    (path,) = [p for p in asked.paths.root.rglob("result.json") if json.loads(p.read_text())["outcome"] == "failed"]
+    assert json.loads(path.read_text())["failure"] == {"kind": BUG, "evidence": ""}
+
+
+def test_a_late_result_of_an_older_attempt_is_set_aside_and_never_taken(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results")
+    control(StandIn()).run(asked, Policy())
+    path = next(asked.paths.root.rglob("result.json"))
+    paths, result = RunPaths(path.parent), json.loads(path.read_text())
+    spec = json.loads(paths.spec.read_text())
+    newer = {**spec, "token": spec["token"] + 7}
+    paths.spec.write_text(json.dumps(newer))  # a newer attempt has begun in this folder
+    assert read_result(paths, spec["run_hash"]) is None
+    path.unlink()
+    with pytest.raises(FencedError, match="set aside"):
+        write(result, {}, paths)
+    assert (paths.folder / f"result.late-{spec['token']}.json").exists()
+    assert not path.exists()
+    path.write_text(json.dumps(result))  # written between the other's look and its own result
+    result["token"] = newer["token"]
+    write(result, {}, paths)
+    found = read_result(paths, spec["run_hash"])
+    assert found is not None
+    assert found["token"] == newer["token"]

@@ -1,0 +1,230 @@
+"""A campaign seen from outside: what watch, show, logs and clean find in the records."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ecrl.errors import EcrlError, PrefixHeldError
+from ecrl.launch.clean import KINDS, clean, leftovers
+from ecrl.launch.inspect import inspected
+from ecrl.launch.leases import prefix_lease
+from ecrl.launch.liveness import Liveness, this_process
+from ecrl.launch.logs import LogFollower, chosen, last_lines, log_files
+from ecrl.launch.selection import Selection
+from ecrl.launch.takeover import Policy
+from ecrl.launch.watch import Watch
+from ecrl.records.clock import now_ns
+from ecrl.records.manifest import RUNNING, Manifest
+from ecrl.records.paths import CampaignPaths, RunPaths
+from ecrl.records.recorder import Recorder
+from tests.unit.launch.stand_in import StandIn, control, request
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> CampaignPaths:
+    """A planned campaign of two suites."""
+    asked = request(tmp_path / "results")
+    control(StandIn()).plan(asked)
+    return asked.paths
+
+
+def under_way(paths: CampaignPaths, *, alive: bool = True) -> RunPaths:
+    """Mark the first suite running and begin its first run, as an ecrl would."""
+    written = Manifest.open(paths)
+    suite_id = next(iter(written.rows))
+    owner = this_process() if alive else dataclasses.replace(this_process(), start_ticks=1)
+    written.record(suite_id, status=RUNNING, attempts=1, owner=owner)
+    written.close()
+    run = paths.run(suite_id, "blocking", 1337)
+    run.logs.mkdir(parents=True)
+    run.spec.write_text(json.dumps({"run_hash": "h", "device": "cpu", "block_position": 1}))
+    Recorder(run.launcher_events).event("spawn", t=now_ns() - 3 * 10**9, pid=1)
+    return run
+
+
+def train(run: RunPaths, steps: int, *, attempt: int = 0, since: int = 0) -> None:
+    """Events of rank 0, two steps a second up to now."""
+    recorder = Recorder(run.events(attempt, 0))
+    begin = now_ns() - (steps - since) * 5 * 10**8
+    recorder.event("ready", t=begin)
+    recorder.event("restored", t=begin, step=since)
+    for step in range(since + 1, steps + 1):
+        recorder.event("step", t=begin + (step - since) * 5 * 10**8, s=step, loss=1.0 / step)
+    recorder.close()
+
+
+def test_a_running_suite_shows_step_loss_speed_and_phase_at_the_first_look(paths: CampaignPaths) -> None:
+    run = under_way(paths)
+    train(run, 4)
+    watch = Watch(paths)
+    snapshot = watch.look()
+    watch.close()
+    (running,) = snapshot.running
+    assert running.liveness is Liveness.ALIVE
+    assert running.run is not None
+    assert running.run.progress.step == 4
+    assert running.run.progress.doing == "training"
+    assert running.run.progress.loss == 0.25
+    assert running.run.steps_per_s == pytest.approx(2.0)
+    assert running.run.gpus == "cpu"
+    assert running.elapsed_s == pytest.approx(3.0, abs=1.0)
+    assert snapshot.counts["pending"] == 1
+    assert snapshot.eta_s is None  # nothing was measured yet
+    told = json.loads(json.dumps(snapshot.to_json()))
+    assert told["schema"] == 1
+    assert told["running"][0]["run"]["steps_per_s"] == pytest.approx(2.0)
+
+
+def test_looking_again_reads_on_and_sees_a_restart(paths: CampaignPaths) -> None:
+    run = under_way(paths)
+    train(run, 4)
+    watch = Watch(paths)
+    watch.look()
+    train(run, 3, attempt=1, since=2)
+    (running,) = watch.look().running
+    watch.close()
+    assert running.run is not None
+    seen = running.run.progress
+    assert (seen.step, seen.restarts, seen.doing) == (3, 1, "replaying")
+
+
+def test_between_two_runs_there_is_nothing_live(paths: CampaignPaths) -> None:
+    run = under_way(paths)
+    run.result.write_text("{}")
+    watch = Watch(paths)
+    (running,) = watch.look().running
+    watch.close()
+    assert running.run is None
+
+
+def test_a_suite_whose_ecrl_is_gone_is_said_to_be(paths: CampaignPaths) -> None:
+    under_way(paths, alive=False)
+    watch = Watch(paths)
+    assert watch.look().running[0].liveness is Liveness.DEAD
+    watch.close()
+
+
+def test_time_left_comes_from_measured_runs_and_failures_name_their_log(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results")
+    control(StandIn({"early/blocking": "crash"})).run(asked, Policy(selection=Selection(limit=1)))
+    watch = Watch(asked.paths)
+    snapshot = watch.look()
+    watch.close()
+    row = next(iter(Manifest.open(asked.paths).rows.values()))
+    assert snapshot.runs_measured == 3
+    assert snapshot.eta_s == pytest.approx(row.wall_s)  # the other suite has as many runs to make
+    assert not snapshot.over
+    (failure,) = snapshot.failures
+    assert "RuntimeError: boom" in failure.reason
+    assert Path(failure.log).is_file()
+
+
+def test_an_unknown_prefix_is_said_with_the_nearest(paths: CampaignPaths) -> None:
+    with pytest.raises(EcrlError, match="Did you mean 'exp'"):
+        Watch(CampaignPaths(paths.results, "exq")).look()
+
+
+# -- show ------------------------------------------------------------------------------------------------------------
+
+
+def test_show_lists_every_run_in_the_order_it_has_with_its_result(tmp_path: Path) -> None:
+    asked, launcher = request(tmp_path / "results"), StandIn({"late/blocking": "crash"})
+    control(launcher).run(asked, Policy())
+    suite = inspected(asked.paths.results, None, "late")
+    assert [f"late/{run.variant}" for run in suite.runs] == launcher.started[-3:]
+    assert sorted(run.state for run in suite.runs) == ["completed", "completed", "failed"]
+    told = json.loads(json.dumps(suite.to_json()))
+    assert told["schema"] == 1
+    assert next(run for run in told["runs"] if run["state"] == "failed")["gates"]["C1"] is False
+
+
+def test_a_suite_of_several_campaigns_needs_a_prefix(tmp_path: Path) -> None:
+    for prefix in ("one", "two"):
+        control(StandIn()).plan(request(tmp_path / "results", prefix))
+    with pytest.raises(EcrlError, match="in several campaigns: one, two"):
+        inspected(tmp_path / "results", None, "late")
+    assert inspected(tmp_path / "results", "two", "late").paths.prefix == "two"
+    with pytest.raises(EcrlError, match="has a suite 'lat3'"):
+        inspected(tmp_path / "results", None, "lat3")
+
+
+# -- rerun -------------------------------------------------------------------------------------------------------------
+
+
+def test_rerun_keeps_what_was_there_set_aside_and_runs_nothing_else(tmp_path: Path) -> None:
+    asked, launcher = request(tmp_path / "results"), StandIn()
+    control(launcher).run(asked, Policy())
+    before = len(launcher.started)
+    assert control(launcher).resume(asked.paths, Policy(selection=Selection(rerun=("late",)))) == 0
+    assert {name.partition("/")[0] for name in launcher.started[before:]} == {"late"}
+    assert [run.aside for run in inspected(asked.paths.results, None, "late").runs] == [1, 1, 1]
+    assert [run.aside for run in inspected(asked.paths.results, None, "early").runs] == [0, 0, 0]
+
+
+# -- logs --------------------------------------------------------------------------------------------------------------
+
+
+def rank_log(run: RunPaths, attempt: int, rank: int, text: str) -> Path:
+    path = run.logs / "abc" / f"attempt_{attempt}" / str(rank) / "stderr.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_logs_are_the_launchers_and_every_ranks(paths: CampaignPaths) -> None:
+    run = under_way(paths)
+    run.torchrun_log.write_text("from the launcher\n")
+    rank_log(run, 1, 0, "a\nb\nc\n")
+    rank_log(run, 0, 1, "x\n")
+    assert [log.label for log in log_files(run)] == ["launcher", "rank1.0 stderr", "rank0.1 stderr"]
+    assert [log.label for log in log_files(run, rank=0)] == ["rank0.1 stderr"]
+    assert last_lines(log_files(run)[2].path, 2) == ["b", "c"]
+    suite = inspected(paths.results, None, "early")
+    assert chosen(suite, None, None).variant == "blocking"
+    with pytest.raises(EcrlError, match=r"unknown variant 'blockng'\. Did you mean 'blocking'"):
+        chosen(suite, "blockng", None)
+    with pytest.raises(EcrlError, match="nothing of it has begun"):
+        chosen(suite, "overlapped", None)
+
+
+def test_following_shows_what_is_new_and_ends_with_the_suite(paths: CampaignPaths) -> None:
+    run = under_way(paths)
+    run.torchrun_log.write_text("one\ntwo\n")
+    follower = LogFollower(paths.results, paths.prefix, run.folder.parent.parent.name, None, 1)
+    assert [line.text for line in follower.look()] == ["two"]
+    with run.torchrun_log.open("a") as log:
+        log.write("three\nfou")
+    assert [line.text for line in follower.look()] == ["three"]
+    assert not follower.over
+    written = Manifest.open(paths)
+    written.record(run.folder.parent.parent.name, status="completed", owner=None)
+    written.close()
+    with run.torchrun_log.open("a") as log:
+        log.write("r\n")
+    assert [line.text for line in follower.look()] == ["four"]
+    assert follower.over.endswith("completed")
+    follower.close()
+
+
+# -- clean -------------------------------------------------------------------------------------------------------------
+
+
+def test_clean_removes_only_what_it_was_told_to_and_never_while_somebody_works(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results")
+    paths = asked.paths
+    control(StandIn({"early/blocking": "flaky"})).run(asked, Policy())
+    control(StandIn()).resume(paths, Policy(retry_failed=True))
+    (paths.root / ".exp_manifest.csv.77.tmp").write_text("half")
+    done = next(paths.root.glob("suites/*early*/blocking/seed1337"))
+    (done / "checkpoints").mkdir()
+    (done / "checkpoints" / "file").write_text("x" * 10)
+    found = leftovers(paths, KINDS)
+    assert sorted(each.kind for each in found) == ["checkpoints", "set-aside", "temporary"]
+    with prefix_lease(paths), pytest.raises(PrefixHeldError):
+        clean(paths, KINDS)
+    assert all(each.path.exists() for each in found)
+    clean(paths, ["set-aside", "temporary"])
+    assert [each.path.exists() for each in sorted(found, key=lambda each: each.kind)] == [True, False, False]
+    assert (done / "result.json").is_file()
