@@ -25,9 +25,12 @@ def status(
     interval: Annotated[
         float, typer.Option(min=0.2, metavar="S", help="Seconds between two looks of --watch.", show_default=True)
     ] = 2.0,
+    everything: Annotated[bool, typer.Option("--all", help="Show every suite, even of more than 1,000.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Show every suite of a campaign; failed ones with the reason and the log.
+
+    Of more than 1,000 suites, those that run, failed or were interrupted.
 
     With --watch: counts, running suites with step, loss, speed and phase, time left, last failures. q or Ctrl-C
     leaves it and stops nothing. Off a terminal it prints plain lines (--json: one document a line) until nothing
@@ -47,7 +50,7 @@ def status(
     if as_json:
         print_json(shown.document(paths))
     else:
-        shown.show_status(paths)
+        shown.show_status(paths, everything)
 
 
 def list_prefixes(results: opt.Results = _RESULTS, as_json: opt.AsJson = False) -> None:

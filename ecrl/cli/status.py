@@ -8,7 +8,7 @@ from ecrl.cli.messages import plain_table, say
 from ecrl.errors import EcrlError
 from ecrl.launch.liveness import Liveness, judged
 from ecrl.records import manifest
-from ecrl.records.manifest import FAILED, RUNNING, STATUSES, Row, View, no_such_prefix
+from ecrl.records.manifest import FAILED, INTERRUPTED, RUNNING, STATUSES, Row, View, no_such_prefix
 from ecrl.records.paths import CampaignPaths, all_prefixes
 from ecrl.units import format_bytes, format_duration
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ecrl.launch.estimate import Estimate, Preview
 
 SCHEMA = 1
+_MANY = 1000  # rows that a person may still want to scroll through
+_NOTABLE = (RUNNING, FAILED, INTERRUPTED)
 
 
 def document(paths: CampaignPaths) -> dict[str, Any]:
@@ -34,12 +36,21 @@ def list_document(results: Path) -> dict[str, Any]:
     return {"schema": SCHEMA, "prefixes": campaigns}
 
 
-def show_status(paths: CampaignPaths) -> None:
-    """A row for every suite, then what needs attention."""
+def show_status(paths: CampaignPaths, everything: bool = False) -> None:
+    """A row for every suite, then what needs attention; of a large campaign only the rows of what needs attention."""
     view = _view(paths)
-    rows = [_status_cells(row) for row in view.rows.values()]
-    show_table(f"{paths.prefix}: {_counted(view)}", ["suite", "status", "runs", "wall"], rows, status_column=1)
-    for row in view.rows.values():
+    few = everything or len(view.rows) <= _MANY
+    names = [name for name, status in view.rows.statuses() if few or status in _NOTABLE]
+    shown = [view.rows[name] for name in (names if few else names[:_MANY])]
+    rows = [_status_cells(row) for row in shown]
+    title = f"{paths.prefix}: {_counted(view)}"
+    if rows:
+        show_table(title, ["suite", "status", "runs", "wall"], rows, status_column=1)
+    else:
+        print(title)
+    if len(shown) < len(view.rows):
+        say(f"{len(view.rows) - len(shown)} more suites are not shown: {_command('status', paths)} --all")
+    for row in shown:
         if row.status == FAILED:
             reason, _, log = row.message.rpartition("; log: ")
             print(f"failed {row.suite_id}\n  {reason or log}")
@@ -47,7 +58,7 @@ def show_status(paths: CampaignPaths) -> None:
                 print(f"  log: {paths.root / log}")
         elif row.status == RUNNING and judged(row.owner) is Liveness.DEAD:
             print(f"{row.suite_id}: its ecrl is gone. Type: {_command('resume', paths)}")
-    if FAILED in {row.status for row in view.rows.values()}:
+    if view.counts[FAILED]:
         say(f"To run failed suites again: {_command('resume', paths)} --retry-failed")
 
 

@@ -220,3 +220,11 @@ def test_help_and_status_start_fast() -> None:
 
     assert fastest("--help") < 0.6  # 0.1 s where nobody else computes; torch or pandas alone would take longer
     assert fastest("matrix", "status", "--prefix", "exp") < 0.9
+
+
+def test_status_of_a_large_campaign_shows_what_needs_attention() -> None:
+    code = "import ecrl.cli.status as s; s._MANY = 1"
+    done = patched(code, "matrix", "status", "--prefix", "exp")
+    assert "noise-cnn" not in done.stdout
+    assert "2 more suites are not shown: ecrl matrix status --prefix exp --all" in done.stderr
+    assert patched(code, "matrix", "status", "--prefix", "exp", "--all").stdout.count("noise-cnn") == 2

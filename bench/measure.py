@@ -1,0 +1,173 @@
+"""One measurement in a process of its own: `python -m bench.measure WHAT FOLDER NUMBER` prints seconds and memory.
+
+A process of its own, so that imports count as users pay for them and the peak of memory is that of one command.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+BEGUN = time.perf_counter()
+
+MATRIX = """
+[matrix]
+datasets = ["noise"]
+models = ["cnn"]
+checkpoint_every = {every}
+max_inflight = {inflight}
+variants = ["reference"]
+[failures]
+base = [1001]
+[train]
+steps = 2000
+"""
+
+
+def square(number: int) -> tuple[int, int]:
+    """Two axes that make so many cells."""
+    first = next(n for n in range(int(number**0.5), 0, -1) if number % n == 0)
+    return first, number // first
+
+
+def write_matrix(folder: Path, number: int) -> Path:
+    """A matrix of so many suites, one run each."""
+    every, inflight = square(number)
+    path = folder / f"matrix-{number}.toml"
+    path.write_text(MATRIX.format(every=list(range(1, every + 1)), inflight=list(range(1, inflight + 1))))
+    return path
+
+
+def plan(folder: Path, number: int) -> dict[str, float]:
+    """Read and check the matrix, freeze it, write the manifest."""
+    from ecrl.launch.campaign import Request, requested
+    from ecrl.records.manifest import Manifest
+    from ecrl.records.paths import CampaignPaths
+
+    campaign = requested(Request(CampaignPaths(folder / "results", "exp"), write_matrix(folder, number)))
+    campaign = campaign.on_device("cpu")
+    campaign.freeze()
+    Manifest.create(campaign.paths, campaign.rows(), campaign.rows_hash).close()
+    return {}
+
+
+def finish(folder: Path, number: int) -> dict[str, float]:
+    """Set-up, not measured: all suites but one are completed, their results on the disk."""
+    from ecrl.launch.campaign import found
+    from ecrl.records.manifest import COMPLETED, Manifest
+    from ecrl.records.paths import CampaignPaths
+
+    campaign = found(CampaignPaths(folder / "results", "exp"))
+    opened = Manifest.open(campaign.paths)
+    for place, suite_id in enumerate(opened.rows):
+        if place == number // 2:
+            continue
+        opened.rows.put(
+            dataclasses.replace(opened.rows[suite_id], status=COMPLETED, attempts=1, runs_done=1, wall_s=1.5)
+        )
+        result = campaign.paths.run(suite_id, "reference", 1337).result
+        result.parent.mkdir(parents=True)
+        result.touch()
+    opened.compact()
+    return {}
+
+
+def counts(folder: Path, number: int) -> dict[str, float]:
+    """What `status` needs: the manifest and its journal read and counted."""
+    from ecrl.records import manifest
+    from ecrl.records.paths import CampaignPaths
+
+    assert sum(manifest.read(CampaignPaths(folder / "results", "exp")).counts.values()) == number
+    return {}
+
+
+def decide(folder: Path, number: int) -> dict[str, float]:
+    """`resume` up to the first run: what is to be done, every finished result looked for, the run's spec made."""
+    from ecrl.launch.campaign import found
+    from ecrl.launch.progress import Silent
+    from ecrl.launch.takeover import Policy, opened, to_do
+    from ecrl.records.paths import CampaignPaths
+
+    campaign = found(CampaignPaths(folder / "results", "exp"))
+    taken = opened(campaign, Policy(), Silent())
+    assert len(taken.rows) == number
+    (suite_id,) = to_do(taken.rows, Policy())
+    suite = campaign.suite(suite_id, taken.rows.place(suite_id))
+    ((_spec, paths),) = campaign.runs(suite)
+    assert not paths.result.exists()
+    taken.close()
+    return {}
+
+
+def change(folder: Path, number: int) -> dict[str, float]:
+    """A state change among so many suites, beyond what writing and flushing as many bytes takes on this disk."""
+    from ecrl.records.manifest import Manifest
+    from ecrl.records.paths import CampaignPaths
+
+    opened = Manifest.open(CampaignPaths(folder / "results", "exp"))
+    ids, own, disk = list(islice(opened.rows, min(200, number))), [], []
+    fd = os.open(folder / "raw", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for suite_id in ids:
+        before = time.perf_counter()
+        opened.record(suite_id, status="interrupted", attempts=1, started_at="2026-11-21T23:28:00Z")
+        own.append(time.perf_counter() - before)
+        before = time.perf_counter()
+        os.write(fd, b"x" * 150)
+        os.fsync(fd)
+        disk.append(time.perf_counter() - before)
+    opened.close()
+    os.close(fd)
+    return {"seconds": statistics.median(own) - statistics.median(disk), "disk": statistics.median(disk)}
+
+
+def count(folder: Path, number: int) -> dict[str, float]:
+    """A matrix of so many cells counted, and its first ten ids."""
+    from ecrl.launch.campaign import Request, requested
+    from ecrl.records.paths import CampaignPaths
+
+    campaign = requested(Request(CampaignPaths(folder / "elsewhere", "exp"), write_matrix(folder, number)))
+    assert len(campaign.suites) == number
+    assert len({suite.suite_id for suite in islice(campaign.suites, 10)}) == 10
+    return {}
+
+
+def overhead(folder: Path, number: int) -> dict[str, float]:
+    """ecrl's own time for each of so many runs: from the campaign's begin to its end, less the children's."""
+    from bench.stand_in import answer, launcher
+    from ecrl.launch.campaign import Request
+    from ecrl.launch.control import Control
+    from ecrl.launch.progress import Silent
+    from ecrl.launch.signals import StopRequest
+    from ecrl.launch.takeover import Policy
+    from ecrl.records.paths import CampaignPaths
+
+    paths = CampaignPaths(folder / f"overhead-{os.getpid()}", "exp")
+    control = Control(Silent(), StopRequest(), ask=answer, launcher=launcher)
+    before = time.perf_counter()
+    control.run(Request(paths, write_matrix(folder, number)), Policy())
+    elapsed = time.perf_counter() - before
+    children = [json.loads(path.read_text())["wall_s"] for path in paths.root.rglob("result.json")]
+    assert len(children) == number
+    return {"seconds": (elapsed - sum(children)) / number}
+
+
+MEASURES: dict[str, Callable[[Path, int], dict[str, float]]] = {
+    f.__name__: f for f in (plan, finish, counts, decide, change, count, overhead)
+}
+
+
+def main(what: str, folder: str, number: str) -> None:
+    """Measure and print."""
+    told = MEASURES[what](Path(folder), int(number))
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": time.perf_counter() - BEGUN, "peak_mb": peak_mb} | told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
