@@ -14,14 +14,14 @@ from ecrl.records.schema import Result
 from ecrl.spec.matrix import Matrix
 from ecrl.spec.matrix import load as load_matrix
 from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import Suite, expand
+from ecrl.spec.suite import REPEAT, Suite, expand
 
 _RESULT_FIELDS = Result.__required_keys__
 _ASIDE = re.compile(r"\.aside-\d+$")
 # Timelines and curves are kept for this many runs: enough to draw, little enough for 10,000 runs in memory.
 KEPT_TIMELINES = 48
 # The folder of a second reference run of a block (A/A): the matrix does not list it, and no table counts it.
-AGAIN = "reference-again"
+AGAIN = REPEAT
 
 
 @dataclass(frozen=True)

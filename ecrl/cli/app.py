@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ecrl import __version__
-from ecrl.cli import bench, checkpoint, doctor, logs, matrix, report, selftest
+from ecrl.cli import advise, bench, checkpoint, compare, doctor, logs, matrix, report, selftest
 from ecrl.cli.manners import Commands
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app = typer.Typer(
 app.add_typer(matrix.app, name="matrix")
 checkpoint.register(app)
 report.register(app)
+advise.register(app)
+compare.register(app)
 bench.register(app)
 selftest.register(app)
 logs.register(app)

@@ -85,11 +85,15 @@ class WarmTorchrun(Torchrun):
         """Start a run: in a new torchrun, or in the agent, which is started first where there is none."""
         if spec.train.launcher == "cold":
             return super().start(spec, paths, campaign, log)
-        environment = self.environment(spec, paths, campaign) | self.leased_environment | {
-            # Says whose agent it is, and makes room for the folder that each rank writes over it.
-            RUN_MARKER: f"warm agent of pid {os.getpid()} in {campaign} ".ljust(_LONGEST_PATH, "."),
-            "OPENBLAS_NUM_THREADS": "1",  # else numpy starts threads in the fork server, which must have none
-        }
+        environment = (
+            self.environment(spec, paths, campaign)
+            | self.leased_environment
+            | {
+                # Says whose agent it is, and makes room for the folder that each rank writes over it.
+                RUN_MARKER: f"warm agent of pid {os.getpid()} in {campaign} ".ljust(_LONGEST_PATH, "."),
+                "OPENBLAS_NUM_THREADS": "1",  # else numpy starts threads in the fork server, which must have none
+            }
+        )
         if self._agent is not None and (self._agent.poll() is not None or environment != self._environment):
             self.close()
         order = {
