@@ -15,8 +15,8 @@ test: check
 	$(BIN)/python -m pytest -q
 
 check: $(READY)
-	$(BIN)/ruff check ecrl tests
-	$(BIN)/ruff format --check ecrl tests
+	$(BIN)/ruff check ecrl tests bench
+	$(BIN)/ruff format --check ecrl tests bench
 	$(BIN)/mypy
 
 # The full versions of what `make test` checks in short; -rP shows each program's verdict.

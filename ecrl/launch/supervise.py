@@ -46,7 +46,7 @@ class Supervisor:
         Raises:
             OSError: the folder cannot be written, by ecrl or by the run; the workers are gone.
         """
-        started_at, pressure = utc_now(), machine.pressure()
+        started_at, pressure = utc_now(), machine.pressure(self.campaign)
         paths.logs.mkdir(parents=True)
         spec.write(paths.spec)
         findings, killed_before = Findings(), oom_kills()
@@ -57,7 +57,8 @@ class Supervisor:
         result = outcome.judged(spec, paths, findings, ending, started_at, utc_now())
         if result.get("failure", {}).get("kind") == DISK_FULL:  # says nothing about the run: it is no result
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.folder))
-        facts = machine.facts() | self.facts | {"pressure_before": pressure, "pressure_after": machine.pressure()}
+        after = machine.pressure(self.campaign)
+        facts = machine.facts() | self.facts | {"pressure_before": pressure, "pressure_after": after}
         return outcome.write(result, facts, paths)
 
     def _supervised(self, spec: RunSpec, paths: RunPaths, findings: Findings) -> Ending | None:

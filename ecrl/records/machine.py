@@ -3,6 +3,7 @@
 import os
 import platform
 import socket
+import time
 from pathlib import Path
 
 from ecrl import __version__
@@ -23,9 +24,17 @@ def facts() -> dict[str, object]:
     }
 
 
-def pressure() -> dict[str, float]:
-    """One-minute load and, where the kernel has them, PSI averages (percent over 10 s)."""
+def pressure(folder: Path | None = None) -> dict[str, float]:
+    """What changes while runs go on: one-minute load, PSI averages (percent over 10 s), processor clock (mean MHz),
+    time suspended since the boot, and the disk of `folder`. A fact that this kernel does not give is absent."""
     values = {"load1": os.getloadavg()[0]}
+    if hasattr(time, "CLOCK_BOOTTIME"):  # boot time counts while the machine is suspended, monotonic time does not
+        values["boot_minus_mono_ns"] = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    if (mhz := _cpu_mhz()) is not None:
+        values["cpu_mhz"] = mhz
+    if folder is not None:
+        disk = os.statvfs(folder)
+        values |= {"disk_free_bytes": disk.f_bavail * disk.f_frsize, "disk_total_bytes": disk.f_blocks * disk.f_frsize}
     for resource in ("cpu", "io", "memory"):
         path = Path("/proc/pressure") / resource
         try:
@@ -34,6 +43,15 @@ def pressure() -> dict[str, float]:
             continue  # kernels without PSI: the fact is absent, not zero
         values[f"psi_{resource}_some_avg10"] = float(some.split("avg10=")[1].split()[0])
     return values
+
+
+def _cpu_mhz() -> float | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    clocks = [float(line.split(":", 1)[1]) for line in lines if line.startswith("cpu MHz")]
+    return sum(clocks) / len(clocks) if clocks else None
 
 
 def available_memory_bytes() -> int:
