@@ -46,8 +46,8 @@ class Supervisor:
         Raises:
             OSError: the folder cannot be written, by ecrl or by the run; the workers are gone.
         """
-        started_at, pressure = utc_now(), machine.pressure(self.campaign)
         paths.logs.mkdir(parents=True)
+        started_at, pressure = utc_now(), machine.pressure(paths.folder)
         spec.write(paths.spec)
         findings, killed_before = Findings(), oom_kills()
         ending = self._supervised(spec, paths, findings)
@@ -57,7 +57,7 @@ class Supervisor:
         result = outcome.judged(spec, paths, findings, ending, started_at, utc_now())
         if result.get("failure", {}).get("kind") == DISK_FULL:  # says nothing about the run: it is no result
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.folder))
-        after = machine.pressure(self.campaign)
+        after = machine.pressure(paths.folder)
         facts = machine.facts() | self.facts | {"pressure_before": pressure, "pressure_after": after}
         return outcome.write(result, facts, paths)
 

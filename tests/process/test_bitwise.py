@@ -25,16 +25,16 @@ SYNCHRONOUS = {"blocking", "torch-save", "dcp"}
 Case = tuple[str, str, str, int]
 SHORT: list[Case] = [
     ("blocking", "cnn", "sgd", 1),
-    ("blocking", "cnn", "adamw", 3),
+    ("blocking", "cnn", "adamw", 2),
     ("overlapped", "cnn", "sgd", 3),
     ("overlapped", "cnn", "adamw", 2),
     ("overlapped", "resnet18", "sgd", 1),
     ("torch-save", "cnn", "sgd", 1),
-    ("torch-save", "cnn", "adamw", 3),
-    ("dcp", "cnn", "sgd", 3),
+    ("torch-save", "cnn", "adamw", 2),
+    ("dcp", "cnn", "sgd", 1),
     ("dcp", "cnn", "adamw", 2),
     ("dcp-async", "cnn", "sgd", 1),
-    ("dcp-async", "cnn", "adamw", 3),
+    ("dcp-async", "cnn", "adamw", 2),
 ]
 FULL: list[Case] = [
     (engine, model, optimizer, nproc)
