@@ -26,7 +26,7 @@ from torch.futures import Future
 
 from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.engine import EngineContext
-from ecrl.checkpoint.peer import PeerEngine
+from ecrl.checkpoint.peer import PeerEngine, own_group
 from ecrl.records.clock import now_ns
 from ecrl.storage.commit import step_folder
 
@@ -38,11 +38,7 @@ class DcpEngine(PeerEngine):
 
     def _prepare(self) -> None:
         super()._prepare()
-        # Its own group: DCP exchanges plans by collectives, which must not meet those of training
-        # (dcp-async makes them in another thread), and the objects need no GPU.
-        group = dist.new_group(backend="gloo")
-        assert isinstance(group, dist.ProcessGroup)  # every rank is a member
-        self._group = group
+        self._group = own_group()
 
     def _folder(self, step: int) -> Path:
         return step_folder(self.context.root, step)

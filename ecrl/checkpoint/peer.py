@@ -7,13 +7,14 @@ fallen back on. A checkpoint that fails is counted and recorded on every rank, a
 import json
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
-from ecrl.checkpoint.agreement import Agreement
+from ecrl.checkpoint.agreement import Agreement, AgreementError
 from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.engine import Engine, Restored
 from ecrl.storage.commit import all_steps, step_folder
@@ -63,6 +64,50 @@ class PeerEngine(Engine):
         if self.context.rank == 0:
             self.context.recorder.event("committed", s=step)
             self._retain(self.context.keep, halfway=lambda: self.context.reached("retention", step))
+
+    def _conclude(
+        self,
+        step: int,
+        agreement: Agreement,
+        fault: str | None,
+        partial: Path,
+        publish: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Take the save of `step` to its end on all ranks alike: published or given up; True for the former.
+
+        fault: why this rank could not write its part. partial: what a failed save leaves. publish: makes the
+        checkpoint complete, on rank 0, once every rank has said that its part is written; may raise OSError.
+        """
+        try:
+            verdict = self._verdict(step, agreement, fault, publish)
+        except AgreementError as error:
+            self._given_up(step, str(error), None)  # a rank that is late may still be writing
+            return False
+        if verdict is None:
+            self._published(step)
+        else:
+            self._given_up(step, verdict, partial)
+        return verdict is None
+
+    def _verdict(self, step: int, agreement: Agreement, fault: str | None, publish: Callable[[], None]) -> str | None:
+        """None for a checkpoint that every rank has written; else why it is given up. Rank 0 decides for all."""
+        agreement.say(f"written/{step}", fault)
+        if self.context.rank != 0:
+            # rank 0 may use up a whole timeout waiting for the slowest rank before it can say so
+            heard: str | None = agreement.hear(f"verdict/{step}", 0, timeouts=2)
+            return heard
+        try:
+            faults = [agreement.hear(f"written/{step}", rank) for rank in range(self.context.world_size)]
+            verdict = next((f for f in faults if f is not None), None)
+            if verdict is None:
+                publish()
+        except AgreementError as error:
+            agreement.say(f"verdict/{step}", str(error))
+            raise
+        except OSError as error:
+            verdict = f"rename: {error.strerror}"
+        agreement.say(f"verdict/{step}", verdict)
+        return verdict
 
     def _given_up(self, step: int, reason: str, partial: Path | None) -> None:
         """The checkpoint of `step` failed on some rank. partial: what it left, once nobody writes there; a full
@@ -122,3 +167,40 @@ class PeerEngine(Engine):
                 if step > newest or not self._complete(step_folder(root, step)):
                     self._remove(step_folder(root, step))
         agreement.exchange("restore/swept", None)  # nobody writes into a folder that is about to go
+
+
+def own_group() -> dist.ProcessGroup:
+    """A process group of all ranks for a library's own collectives, which must not meet those of training (it may
+    make them in another thread); they exchange objects, which need no GPU."""
+    group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup)  # every rank is a member
+    return group
+
+
+def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Refuse a checkpoint whose tensors have other names or shapes: copying would fit the one to the other.
+
+    Raises:
+        ForeignCheckpointError: with the first tensor that differs.
+    """
+    if differing := sorted(live.keys() ^ saved.keys()):
+        raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is on one side only")
+    for name, tensor in live.items():
+        if (found := tuple(saved[name].shape)) != (expected := tuple(tensor.shape)):
+            raise ForeignCheckpointError(f"{folder}: of another model, {name}: found {found}, expected {expected}")
+
+
+def copy_in(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Copy a checkpoint's tensors into live ones, in place.
+
+    Raises:
+        ForeignCheckpointError: it is of another model.
+    """
+    check_same_model(live, saved, folder)
+    for name, tensor in live.items():
+        tensor.copy_(saved[name])
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line, of bounded length."""
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

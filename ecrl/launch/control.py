@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 
+from ecrl import plugins
 from ecrl.errors import EcrlError
 from ecrl.launch import doctor
 from ecrl.launch import probe as probes
@@ -132,6 +133,7 @@ class Control:
         doctor.check(found)
 
     def _probed(self, campaign: Campaign) -> Probe:
+        plugins.require("engine", campaign.matrix.matrix.variants, "variant")
         self.observer.note("checking data, models and device...")
         self.stop.check(_NOTHING_STARTED)
         probe = self.ask(campaign.matrix, self.stop)

@@ -7,8 +7,6 @@ import gc
 
 gc.disable()  # imports make no garbage, and every collection would look at all there is
 
-import contextlib  # noqa: E402
-
 import torch._dynamo  # noqa: E402, F401 (the first optimizer and DDP import it)
 import torchvision  # noqa: E402, F401 (models and data sets import it when they are used)
 
@@ -17,7 +15,7 @@ import ecrl.worker.warm_rank  # noqa: E402, F401
 from ecrl import plugins  # noqa: E402
 
 for _family in ("engine", "failure kind", "model", "dataset"):
-    for _name in plugins.names(_family):
-        with contextlib.suppress(ImportError):  # an extra that is not installed; a run that needs it says so
-            plugins.load(_family, _name)
+    _names = plugins.names(_family)
+    for _name in set(_names) - plugins.missing(_family, _names).keys():
+        plugins.load(_family, _name)
 gc.freeze()  # forks share the pages of these objects as long as no collection writes to them

@@ -1,10 +1,8 @@
 """`dcp-async`: PyTorch Distributed Checkpoint's `async_save`: copy while training waits, write in a thread.
 
-Default settings: the copy goes into fresh pageable memory. The previous save is awaited before the next one,
-as torchtitan does, so at most one is in flight whatever `max_inflight` allows.
+Default settings: the copy goes into fresh pageable memory.
 """
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -14,27 +12,12 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from ecrl.checkpoint.dcp_format import DcpEngine
-from ecrl.checkpoint.engine import EngineContext, EnginePlugin
+from ecrl.checkpoint.engine import EnginePlugin
+from ecrl.checkpoint.peer_background import OneInFlight
 
 
-class DcpAsync(DcpEngine):
+class DcpAsync(OneInFlight, DcpEngine):
     """`dcp.async_save` with the thread checkpointer."""
-
-    def __init__(self, context: EngineContext) -> None:
-        super().__init__(context)
-        self._idle = threading.Event()
-        self._idle.set()
-        self._bug: BaseException | None = None
-
-    def _acquire(self, step: int) -> int:
-        self._await_previous()
-        return step
-
-    def _await_previous(self) -> None:
-        # not the future's own result(): it returns before the callback below has run
-        self._idle.wait()
-        if self._bug is not None:
-            raise RuntimeError("the background save ended") from self._bug
 
     def _stage(self, ticket: int) -> None:
         self.context.reached("staging", ticket)
@@ -54,8 +37,8 @@ class DcpAsync(DcpEngine):
         pass  # the thread is at work already
 
     def _finish(self, step: int, stager: DefaultStager, done: "Future[Any]") -> None:
-        """In the saving thread: what became of the save. Errors of ours end the run at the next save or drain."""
-        try:
+        """In the saving thread: what became of the save."""
+        with self._ending():
             stager.close()
             error = done.exception()
             if error is None:
@@ -63,11 +46,7 @@ class DcpAsync(DcpEngine):
             elif isinstance(error, CheckpointException):
                 self._failed(step, error)
             else:
-                self._bug = error
-        except BaseException as bug:
-            self._bug = bug
-        finally:
-            self._idle.set()
+                raise error
 
     def _drain(self) -> None:
         self._await_previous()

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from ecrl.checkpoint.agreement import AgreementError
 from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.engine import EnginePlugin
-from ecrl.checkpoint.peer import ForeignCheckpointError, PeerEngine
+from ecrl.checkpoint.peer import PeerEngine, copy_in, first_line
 from ecrl.records.clock import now_ns
 from ecrl.storage.commit import step_folder
 
@@ -33,15 +32,12 @@ class TorchSave(PeerEngine):
 
     def _release(self, ticket: int) -> None:
         partial = self.context.root / f"partial-{ticket:08d}"
-        try:
-            verdict = self._verdict(ticket, partial, self._written(ticket, partial))
-        except AgreementError as error:
-            self._given_up(ticket, str(error), None)  # a rank that is late may still be writing
-            return
-        if verdict is None:
-            self._published(ticket)
-        else:
-            self._given_up(ticket, verdict, partial)
+
+        def publish() -> None:
+            self.context.reached("commit", ticket)
+            partial.rename(step_folder(self.context.root, ticket))
+
+        self._conclude(ticket, self._agreement, self._written(ticket, partial), partial, publish)
 
     def _written(self, step: int, partial: Path) -> str | None:
         """Write this rank's files; the reason if that failed."""
@@ -58,30 +54,9 @@ class TorchSave(PeerEngine):
                     self.context.reached("persist", step)
             written = sum((partial / name).stat().st_size for name in contents)
         except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
-            return f"rank {rank}: {_first_line(error)}"
+            return f"rank {rank}: {first_line(error)}"
         self.context.recorder.event("persisted", s=step, t0=begun, bytes=written)
         return None
-
-    def _verdict(self, step: int, partial: Path, fault: str | None) -> str | None:
-        """None once the checkpoint has its name; else why it was given up. Rank 0 decides for all."""
-        self._agreement.say(f"written/{step}", fault)
-        if self.context.rank != 0:
-            # rank 0 may use up a whole timeout waiting for the slowest rank before it can say so
-            heard: str | None = self._agreement.hear(f"verdict/{step}", 0, timeouts=2)
-            return heard
-        try:
-            faults = [self._agreement.hear(f"written/{step}", rank) for rank in range(self.context.world_size)]
-            verdict = next((f for f in faults if f is not None), None)
-            if verdict is None:
-                self.context.reached("commit", step)
-                partial.rename(step_folder(self.context.root, step))
-        except AgreementError as error:
-            self._agreement.say(f"verdict/{step}", str(error))
-            raise
-        except OSError as error:
-            verdict = f"rename: {error.strerror}"
-        self._agreement.say(f"verdict/{step}", verdict)
-        return verdict
 
     def _drain(self) -> None:
         pass  # nothing is ever in flight
@@ -91,9 +66,9 @@ class TorchSave(PeerEngine):
 
     def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
         own = _read(folder / _rank_file(self.context.rank))
-        _copy_in(view.local | view.host, own["tensors"], folder)
+        copy_in(view.local | view.host, own["tensors"], folder)
         self.context.reached("restore", step)
-        _copy_in(view.replicated, _read(folder / _STATE_FILE), folder)
+        copy_in(view.replicated, _read(folder / _STATE_FILE), folder)
         meta: dict[str, Any] = own["meta"]
         return meta
 
@@ -105,17 +80,6 @@ def _rank_file(rank: int) -> str:
 def _read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return content
-
-
-def _copy_in(live: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], folder: Path) -> None:
-    if differing := sorted(live.keys() ^ saved.keys()):
-        raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is on one side only")
-    for name, tensor in live.items():
-        tensor.copy_(saved[name])
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
 PLUGIN = EnginePlugin(

@@ -1,0 +1,39 @@
+"""Saves of other formats that go on in the background, one at a time."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ecrl.checkpoint.engine import EngineContext
+from ecrl.checkpoint.peer import PeerEngine
+
+
+class OneInFlight(PeerEngine):
+    """The previous save is awaited before the next one, as torchtitan does: at most one is in flight whatever
+    `max_inflight` allows."""
+
+    def __init__(self, context: EngineContext) -> None:
+        super().__init__(context)
+        self._idle = threading.Event()
+        self._idle.set()
+        self._bug: BaseException | None = None
+
+    def _acquire(self, step: int) -> Any:
+        self._await_previous()
+        return step
+
+    def _await_previous(self) -> None:
+        self._idle.wait()
+        if self._bug is not None:
+            raise RuntimeError("the background save ended") from self._bug
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Around what becomes of a save, in the background. Errors of ours end the run at the next save or drain."""
+        try:
+            yield
+        except BaseException as bug:
+            self._bug = bug
+        finally:
+            self._idle.set()
