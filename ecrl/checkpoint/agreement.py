@@ -24,6 +24,11 @@ class Agreement:
         self._store = store
         self._timeout = timedelta(seconds=timeout_s)
 
+    @property
+    def timeout_s(self) -> float:
+        """How long one rank waits for another."""
+        return self._timeout.total_seconds()
+
     def say(self, topic: str, value: Any) -> None:
         """Publish this rank's word under `topic`; returns at once."""
         try:

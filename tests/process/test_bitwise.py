@@ -17,6 +17,7 @@ from ecrl.launch.torchrun import Torchrun
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
 from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
+from tests.extras import need
 
 STEPS, EVERY, CRASH = 14, 4, 11
 SYNCHRONOUS = {"blocking", "torch-save", "dcp"}
@@ -35,6 +36,10 @@ SHORT: list[Case] = [
     ("dcp", "cnn", "adamw", 2),
     ("dcp-async", "cnn", "sgd", 1),
     ("dcp-async", "cnn", "adamw", 2),
+    ("torchsnapshot", "cnn", "sgd", 1),
+    ("torchsnapshot", "cnn", "adamw", 2),
+    ("torch-checkpointing", "cnn", "sgd", 1),
+    ("torch-checkpointing", "cnn", "adamw", 2),
 ]
 FULL: list[Case] = [
     (engine, model, optimizer, nproc)
@@ -100,6 +105,7 @@ def final_state(record: RunRecord) -> dict[int, tuple[str, str, str]]:
 
 def check(runs: Runs, case: Case) -> None:
     engine, *rest = case
+    need(engine)
     nproc = case[-1]
     reference, record = runs.of(("reference", *rest)), runs.of(case)  # type: ignore[arg-type]
     assert len(final_state(reference)) == nproc

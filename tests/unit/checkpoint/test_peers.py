@@ -4,6 +4,7 @@ PyTorch's DCP needs a process group, of which a process has one: in threads it i
 in tests/process/test_bitwise.py.
 """
 
+import asyncio
 import errno
 import os
 import threading
@@ -18,15 +19,21 @@ from torch._C._distributed_c10d import HashStore
 
 from ecrl import plugins
 from ecrl.checkpoint.engine import EnginePlugin
-from ecrl.checkpoint.engines.dcp_async import DcpAsync
-from ecrl.checkpoint.peer import ForeignCheckpointError
+from ecrl.checkpoint.peer import ForeignCheckpointError, PeerEngine
 from ecrl.storage.commit import all_steps, step_folder
+from tests.extras import need
 from tests.unit.checkpoint.ranks_in_threads import Group
 
-NEED_A_GROUP = {"dcp", "dcp-async"}
+NEED_A_GROUP = {"dcp", "dcp-async", "torchsnapshot", "torch-checkpointing"}
 ENGINES = plugins.names("engine")
-PEERS = ["dcp", "dcp-async", "torch-save"]
+PEERS = ["dcp", "dcp-async", "torch-save", "torchsnapshot", "torch-checkpointing"]
 CASES = [(engine, n) for engine in ENGINES for n in ((1,) if engine in NEED_A_GROUP else (1, 2, 3))]
+
+
+@pytest.fixture(autouse=True)
+def installed(request: pytest.FixtureRequest) -> None:
+    if hasattr(request.node, "callspec") and (engine := request.node.callspec.params.get("engine")):
+        need(engine)
 
 
 @pytest.fixture(autouse=True)
@@ -207,32 +214,77 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, engine: str) -> 
     second.settle()
 
 
-def test_torch_save_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> None:
-    first = Group(tmp_path, "torch-save", world_size=1)
-    first.train(1, 10)
-    second = Group(tmp_path, "torch-save", world_size=1, attempt=1)
-    second.states[0].weights["model/new"] = torch.zeros(3)
-    with pytest.raises(ForeignCheckpointError, match="model/new is on one side only"):
-        second.engines[0].restore()
-
-
-def test_dcp_async_has_one_save_in_flight_and_the_next_one_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", [name for name in PEERS if "dcp" not in name])  # DCP says it in words of its own
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        ("model/new", torch.zeros(3), "model/new is on one side only"),
+        ("model/scalar", torch.zeros(5, dtype=torch.float64), r"model/scalar: found \(\), expected \(5,\)"),
+        ("model/wide", torch.zeros(33), r"model/wide: found \(64, 33\), expected \(33,\)"),
+    ],
+    ids=["new", "would-broadcast", "other-shape"],
+)
+def test_a_checkpoint_of_another_model_is_refused(
+    tmp_path: Path, engine: str, name: str, tensor: torch.Tensor, said: str
 ) -> None:
-    gate, flush = threading.Event(), os.fsync
+    first = Group(tmp_path, engine, world_size=1)
+    first.train(1, 10)
+    first.settle()
+    second = Group(tmp_path, engine, world_size=1, attempt=1)
+    second.states[0].weights[name] = tensor
+    with pytest.raises(ForeignCheckpointError, match=said):
+        second.engines[0].restore()
+    second.settle()
 
-    def slow(fd: int) -> None:
-        assert gate.wait(20)
-        flush(fd)
 
-    monkeypatch.setattr(os, "fsync", slow)
-    group = Group(tmp_path, "dcp-async", world_size=1, max_inflight=4)
+class Gate:
+    """Holds up the writes of the engines that save in the background, wherever these make them."""
+
+    def __init__(self, engine: str, patch: pytest.MonkeyPatch) -> None:
+        self._open = threading.Event()
+        if engine == "dcp-async":
+            flush = os.fsync
+
+            def slow(fd: int) -> None:
+                self.wait()
+                flush(fd)
+
+            patch.setattr(os, "fsync", slow)
+        elif engine == "torchsnapshot":
+            from torchsnapshot.storage_plugins.fs import FSStoragePlugin
+
+            write = FSStoragePlugin.write
+
+            async def late(storage: Any, write_io: Any) -> None:
+                # in a thread of its own: the loop that writes is the one that copies, and the copy goes on
+                await asyncio.to_thread(self.wait)
+                await write(storage, write_io)
+
+            patch.setattr(FSStoragePlugin, "write", late)
+
+    def open(self) -> None:
+        self._open.set()
+
+    def wait(self) -> None:
+        assert self._open.wait(20)
+
+
+# not torch-checkpointing: its writer is another process, in which nothing can be put in place; see below
+BACKGROUND = ["dcp-async", "torchsnapshot"]
+
+
+@pytest.mark.parametrize("engine", BACKGROUND)
+def test_one_save_is_in_flight_and_the_next_one_waits(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(engine, monkeypatch)
+    group = Group(tmp_path, engine, world_size=1, max_inflight=4)
     group.train(1, 19)  # returned: the first save goes on in the background
     second = threading.Thread(target=group.train, args=(20, 20))
     second.start()
     second.join(0.3)
     assert second.is_alive()
-    gate.set()
+    gate.open()
     second.join(20)
     group.settle()
     waited = group.events(0, "save")[1]
@@ -240,33 +292,66 @@ def test_dcp_async_has_one_save_in_flight_and_the_next_one_waits(
     assert [e["s"] for e in group.events(0, "staged")] == [10, 20]
 
 
-def test_dcp_async_writes_the_state_of_the_call_and_not_what_training_made_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("slab_bytes", ["1000", "134217728"], ids=["large", "small"])
+@pytest.mark.parametrize("engine", BACKGROUND)
+def test_what_is_written_is_the_state_of_the_call_and_not_what_training_made_of_it(
+    tmp_path: Path, engine: str, slab_bytes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, flush = threading.Event(), os.fsync
-
-    def slow(fd: int) -> None:
-        assert gate.wait(20)
-        flush(fd)
-
-    monkeypatch.setattr(os, "fsync", slow)
-    first = Group(tmp_path, "dcp-async", world_size=1)
+    # torchsnapshot writes tensors of a slab and more, by default 128 MiB, straight from the state
+    monkeypatch.setenv("TORCHSNAPSHOT_SLAB_SIZE_THRESHOLD_BYTES_OVERRIDE", slab_bytes)
+    gate = Gate(engine, monkeypatch)
+    first = Group(tmp_path, engine, world_size=1)
     first.train(1, 10)
     first.states[0].train_to(11)
-    gate.set()
+    gate.open()
     first.settle()
     second = next_attempt(first, step=10)
-    assert second.states[0].weights["model/wide"].min().item() == 10
-    assert second.states[0].weights["model/wide"].max().item() == 10
+    for tensor in (second.states[0].weights | second.states[0].buffers).values():
+        assert not tensor.numel() or (tensor.min().item(), tensor.max().item()) == (10, 10)
     second.settle()
 
 
-def test_a_bug_in_the_background_of_dcp_async_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_waits_for_the_copy_of_torch_checkpointing_before_it_updates_and_not_before_its_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("torch-checkpointing")
+    from torch_checkpointing._state_dict_stager import StateDictStager
+
+    gate, stage = threading.Event(), StateDictStager.stage
+
+    def late(stager: Any, state: Any) -> Any:
+        if "state" in state and state["state"]["model/wide"].max() > 0:  # not the one that prepares
+            assert gate.wait(20)
+        return stage(stager, state)
+
+    monkeypatch.setattr(StateDictStager, "stage", late)
+    first = Group(tmp_path, "torch-checkpointing", world_size=1)
+    first.train(1, 10)
+    engine, state = first.engines[0], first.states[0]
+    engine.before_forward()
+    for tensor in state.buffers.values():
+        tensor.fill_(99)  # as a forward does, while the copy has not begun
+    update = threading.Thread(target=first.train, args=(11, 11))
+    update.start()
+    update.join(0.3)
+    assert update.is_alive()
+    gate.set()
+    update.join(20)
+    first.settle()
+    assert [e["s"] for e in first.events(0, "fence")] == [11]
+    second = next_attempt(first, step=10)
+    for tensor in (second.states[0].weights | second.states[0].buffers).values():
+        assert not tensor.numel() or (tensor.min().item(), tensor.max().item()) == (10, 10)
+    second.settle()
+
+
+@pytest.mark.parametrize("engine", [*BACKGROUND, "torch-checkpointing"])
+def test_a_bug_in_the_background_ends_training(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(DcpAsync, "_published", broken)
-    group = Group(tmp_path, "dcp-async", world_size=1)
+    monkeypatch.setattr(PeerEngine, "_published", broken)
+    group = Group(tmp_path, engine, world_size=1)
     group.train(1, 10)
     with pytest.raises(RuntimeError, match="background save ended") as raised:
         group.train(11, 20)

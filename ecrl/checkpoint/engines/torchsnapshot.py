@@ -1,0 +1,210 @@
+"""`torchsnapshot`: torchsnapshot's `async_take`: copy while training waits, write in a thread.
+
+    step-00000400/{replicated/**, <rank>/**, batched/*, .snapshot_metadata}
+
+Restored by the library's own `Snapshot.restore`. It bounds no number of snapshots in flight and removes none: one
+at a time and retention are ecrl's. Nothing is fsynced and nothing digested.
+
+Three defects of 0.1.0 are kept away from the state (`_copied`, `Part`), each found by a test: CPU tensors of a slab
+(128 MiB) and more are not copied before `async_take` returns, so that training writes into the snapshot; of an odd
+number of bfloat16 the last is lost; a tensor without elements ends the save.
+"""
+
+import json
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ecrl.checkpoint.codec import StateView
+from ecrl.checkpoint.engine import EngineContext, EnginePlugin
+from ecrl.checkpoint.peer import ForeignCheckpointError, check_same_model, first_line, own_group
+from ecrl.checkpoint.peer_background import OneInFlight
+from ecrl.records.clock import now_ns
+from ecrl.storage.commit import step_folder
+
+with warnings.catch_warnings():  # it scripts three helpers when it is imported
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    import torchsnapshot.storage_plugin
+    from torchsnapshot import Snapshot
+    from torchsnapshot.dist_store import LinearBarrier
+    from torchsnapshot.io_types import WriteIO
+    from torchsnapshot.knobs import get_slab_size_threshold_bytes
+    from torchsnapshot.snapshot import PendingSnapshot
+    from torchsnapshot.storage_plugins.fs import FSStoragePlugin
+
+EXTRA = ("peers", "torchsnapshot")
+_COMPLETE = ".snapshot_metadata"  # written last, by rank 0, once every rank has written
+_REPLICATED, _OWN = "replicated", "own"
+_WATCH = "ecrl.watch"  # the storage option by which a `Watch` reaches the storage
+
+
+class TorchSnapshot(OneInFlight):
+    """`Snapshot.async_take` with its defaults; replicated state is marked so, and split over the ranks."""
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._agreement = self.context.agree()
+        self._group = own_group()
+
+    def _stage(self, ticket: int) -> None:
+        self.context.reached("staging", ticket)
+        self._idle.clear()
+        folder, watch = step_folder(self.context.root, ticket), Watch(ticket, self.context)
+        fault, pending = None, None
+        try:
+            pending = Snapshot.async_take(
+                str(folder),
+                self._to_save(ticket),
+                pg=self._group,
+                replicated=[f"{_REPLICATED}/**"],
+                storage_options={_WATCH: watch},
+            )
+        except OSError as error:
+            # It writes while it still copies, and tells nobody of what fails there: the other ranks would wait in
+            # this barrier for half an hour. Failures after the copy it does tell, by the same call.
+            fault = f"rank {self.context.rank}: {first_line(error)}"
+            self._barrier(folder).report_error(fault)
+        self.context.recorder.event("staged", s=ticket)
+        threading.Thread(target=self._finish, args=(ticket, pending, watch, fault), name="ecrl-finish").start()
+
+    def _barrier(self, folder: Path) -> LinearBarrier:
+        """That of the pending snapshot into `folder`."""
+        store = dist.distributed_c10d._get_default_store()
+        return LinearBarrier(f"torchsnapshot_{folder}", store, self.context.rank, self.context.world_size, 0)
+
+    def _release(self, ticket: int) -> None:
+        pass  # its thread is at work already
+
+    def _finish(self, step: int, pending: PendingSnapshot | None, watch: "Watch", fault: str | None) -> None:
+        """In a thread: wait for the library's own, then agree on what became of the save."""
+        with self._ending():
+            if pending is not None:
+                try:
+                    pending.wait()
+                except RuntimeError:
+                    fault = f"rank {self.context.rank}: {first_line(pending.exc_info[1])}"
+                else:
+                    self.context.recorder.event("persisted", s=step, t0=watch.begun, t=watch.ended, bytes=watch.bytes)
+            self._conclude(step, self._agreement, fault, step_folder(self.context.root, step))
+
+    def _to_save(self, step: int) -> dict[str, "Part"]:
+        view = self.context.state.view(step)
+        meta = json.dumps(self._meta(view))  # one text: it would take a list apart into objects of their own
+        replicated, own = _copied(view.replicated), _copied(view.local | view.host)
+        return {_REPLICATED: Part(replicated), _OWN: Part(own, meta)}
+
+    def _drain(self) -> None:
+        self._await_previous()
+        dist.destroy_process_group(self._group)
+
+    def _complete(self, folder: Path) -> bool:
+        return (folder / _COMPLETE).is_file()
+
+    def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
+        snapshot = Snapshot(str(folder), pg=self._group)
+        if (found := snapshot.metadata.world_size) != self.context.world_size:
+            raise ForeignCheckpointError(f"{folder}: found world size {found}, expected {self.context.world_size}")
+        own, replicated = Part(view.local | view.host, ""), Part(view.replicated)
+        snapshot.restore({_OWN: own})
+        own.check(folder)
+        self.context.reached("restore", step)
+        snapshot.restore({_REPLICATED: replicated})
+        replicated.check(folder)
+        meta: dict[str, Any] = json.loads(own.meta or "{}")
+        return meta
+
+
+def _copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """With copies of those that the library means to copy and does not (it compares a text with an enum)."""
+    slab_bytes = get_slab_size_threshold_bytes()
+    return {n: t.clone() if t.device.type == "cpu" and t.nbytes >= slab_bytes else t for n, t in tensors.items()}
+
+
+class Part:
+    """Tensors, and perhaps a text, as the library's `Stateful`: loaded in place. bfloat16 goes as int16, and what has
+    no elements stays out of it."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor], meta: str | None = None) -> None:
+        self._tensors = {
+            name: tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+            for name, tensor in tensors.items()
+            if tensor.numel()
+        }
+        self._read: dict[str, torch.Tensor] = {}
+        self.meta = meta
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is saved; on a restore, what is loaded into."""
+        return {"tensors": self._tensors} | ({} if self.meta is None else {"meta": self.meta})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what was read: tensors that fit were read into the live ones."""
+        self._read, self.meta = state_dict.get("tensors", {}), state_dict.get("meta")
+
+    def check(self, folder: Path) -> None:
+        """Refuse what did not fit: the library reads it into tensors of its own, and says nothing.
+
+        Raises:
+            ForeignCheckpointError: it is of another model.
+        """
+        check_same_model(self._tensors, self._read, folder)
+        for name, tensor in self._tensors.items():
+            if (found := self._read[name]) is not tensor:
+                raise ForeignCheckpointError(
+                    f"{folder}: of another model, {name}: found {found.dtype}, expected {tensor.dtype}"
+                )
+
+
+class Watch:
+    """What the storage of one save tells: the phases it reaches, when this rank's part was written, its bytes."""
+
+    def __init__(self, step: int, context: EngineContext) -> None:
+        self.begun = self.ended = now_ns()
+        self.bytes = 0
+        self._step, self._context = step, context
+
+    def before(self, name: str) -> None:
+        """A write begins."""
+        if name == _COMPLETE:
+            self._context.reached("commit", self._step)
+
+    def after(self, name: str, count: int) -> None:
+        """A write of `count` bytes has ended."""
+        if name == _COMPLETE:
+            return
+        first = self.bytes == 0
+        self.bytes, self.ended = self.bytes + count, now_ns()
+        if first:
+            self._context.reached("persist", self._step)
+
+
+class WatchedStorage(FSStoragePlugin):  # type: ignore[misc]  # the library has no types
+    """The library's own storage of files, which tells the `Watch` among its options what it does."""
+
+    def __init__(self, root: str, storage_options: dict[str, Any] | None = None) -> None:
+        super().__init__(root, storage_options)
+        self._watch: Watch | None = (storage_options or {}).get(_WATCH)
+
+    async def write(self, write_io: WriteIO) -> None:
+        """As the library writes, told before and after."""
+        if self._watch is not None:
+            self._watch.before(write_io.path)
+        await super().write(write_io)
+        if self._watch is not None:
+            self._watch.after(write_io.path, len(write_io.buf))
+
+
+# A storage of one's own is chosen by an entry point of an installed package; this one only adds the telling.
+torchsnapshot.storage_plugin.FSStoragePlugin = WatchedStorage
+
+PLUGIN = EnginePlugin(
+    description="torchsnapshot's async_take: copy while training waits, write in a thread",
+    make=TorchSnapshot,
+    durable=False,
+    verified=False,
+    exact=True,
+)
