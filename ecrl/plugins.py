@@ -40,7 +40,7 @@ def names(family: str) -> tuple[str, ...]:
 @cache
 def extra(family: str, name: str) -> tuple[str, str] | None:
     """The extra that a member needs and the module that comes with it; None for most. Reads a file; imports nothing."""
-    found = _EXTRA.search((_folder(family) / f"{name.replace('-', '_')}.py").read_text())
+    found = _EXTRA.search(_path(family, name).read_text())
     return (found[1], found[2]) if found else None
 
 
@@ -64,6 +64,17 @@ def require(family: str, wanted: Iterable[str], what: str) -> None:
         raise MissingExtraError("\n".join(lines))
 
 
+def declared(family: str, name: str) -> dict[str, Any]:
+    """The literal arguments of a member's `PLUGIN`: what it says of itself. Parses a file; imports nothing."""
+    import ast  # a report asks, no command that must be quick does
+
+    for statement in ast.parse(_path(family, name).read_text()).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name("PLUGIN")], value=ast.Call(keywords=keywords)):
+                return {k.arg: k.value.value for k in keywords if k.arg and isinstance(k.value, ast.Constant)}
+    return {}
+
+
 def load(family: str, name: str) -> Any:
     """Import one member and return its `PLUGIN`.
 
@@ -78,3 +89,7 @@ def load(family: str, name: str) -> Any:
 
 def _folder(family: str) -> Path:
     return Path(__file__).parent.joinpath(*FAMILIES[family].split("."))
+
+
+def _path(family: str, name: str) -> Path:
+    return _folder(family) / f"{name.replace('-', '_')}.py"

@@ -26,11 +26,12 @@ from torch.futures import Future
 
 from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.engine import EngineContext
-from ecrl.checkpoint.peer import PeerEngine, own_group
+from ecrl.checkpoint.peer import PeerEngine, first_line, own_group
 from ecrl.records.clock import now_ns
+from ecrl.storage import foreign
 from ecrl.storage.commit import step_folder
 
-_COMPLETE = ".metadata"  # written last, by rank 0, once every rank has written
+_COMPLETE = foreign.DCP.complete  # written last, by rank 0, once every rank has written
 
 
 class DcpEngine(PeerEngine):
@@ -122,5 +123,4 @@ class HalfwayPlanner(DefaultSavePlanner):
 def reason(error: CheckpointException) -> str:
     """The first rank's failure, in one line."""
     rank, (cause, _trace) = min(error.failures.items(), key=lambda item: item[0])
-    lines = str(cause).splitlines() or [""]
-    return f"rank {rank}: {type(cause).__name__}: {lines[0][:300]}"
+    return f"rank {rank}: {type(cause).__name__}: {first_line(cause)}"

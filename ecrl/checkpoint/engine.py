@@ -157,7 +157,8 @@ class EnginePlugin:
     """What an engine's file exports. The promises are shown in the report beside its numbers.
 
     durable: committed means fsynced. verified: a damaged checkpoint is noticed. exact: RNG and buffers of
-    every rank come back.
+    every rank come back. limits: what else it leaves to its user, or to ecrl in its place, in a few words.
+    All of them literals: the report reads them without importing an engine.
     """
 
     description: str
@@ -165,6 +166,7 @@ class EnginePlugin:
     durable: bool
     verified: bool
     exact: bool
+    limits: str = ""
 
 
 class NoCheckpoints(Engine):

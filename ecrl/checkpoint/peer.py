@@ -202,5 +202,15 @@ def copy_in(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor],
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line, of bounded length."""
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    """An error in one line, of bounded length. What the disk said, if that is behind it: torch reports a failed write
+    as a position that it did not expect. Likewise of
+    a traceback that another process sent; else its last line."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, OSError) and behind.strerror:
+            return behind.strerror
+        behind = behind.__cause__ or behind.__context__
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if "Traceback (most recent call last)" in lines[0]:
+        return next((line for line in lines if line.startswith("OSError: ")), lines[-1])[:300]
+    return lines[0][:300]

@@ -15,7 +15,7 @@ from ecrl.errors import EcrlError, unknown_name
 if TYPE_CHECKING:
     from ecrl.launch.bench import Bench
 
-_DEFAULT_ENGINES = "blocking,overlapped,torch-save,dcp,dcp-async"
+_DEFAULT_ENGINES = ("blocking", "overlapped", "torch-save", "dcp", "dcp-async", "torchsnapshot", "torch-checkpointing")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,10 @@ def engines(
         typer.Option(min=1, metavar="N", help="Rounds. Omitted: five, or more to balance the order."),
     ] = None,
     max_inflight: Annotated[int, typer.Option(min=1, metavar="N", help="Checkpoints that may be in flight.")] = 2,
-    names: Annotated[str, typer.Option("--engines", metavar="A,B", help="Engines to compare.")] = _DEFAULT_ENGINES,
+    names: Annotated[
+        str | None,
+        typer.Option("--engines", metavar="A,B", help="Engines to compare. Omitted: all installed."),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder; results/bench-TIME if omitted.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
@@ -49,16 +52,19 @@ def engines(
     Each round gives every engine and the run without checkpoints one turn, in balanced order. Restores read from
     the page cache. The checkpoints go below --out: name a folder on the disk that you mean to use.
     """
+    chosen, notes = _installed() if names is None else (_names(names), [])
+    for note in notes:
+        say(note)
     bench = _bench(
         model=model, dataset=dataset, optimizer=_optimizer(optimizer), batch_size=batch_size, nproc=nproc,
         checkpoint_every=checkpoint_every, checkpoints=checkpoints, rounds=rounds, max_inflight=max_inflight,
-        engines=_names(names), device=_device(device), folder=out or _new_folder(),
+        engines=chosen, device=_device(device), folder=out or _new_folder(),
     )  # fmt: skip
     from ecrl.launch.signals import handled
 
     with handled() as stop:
         bench.run(stop, say)
-    document = _document(bench)
+    document = _document(bench, notes)
     _write(document, bench.folder)
     if as_json:
         print_json(document)
@@ -99,6 +105,13 @@ def _bench(
     return Bench(plan, spec, folder)
 
 
+def _installed() -> tuple[tuple[str, ...], list[str]]:
+    """The engines compared by default, and a note for each that is not installed."""
+    left_out = plugins.missing("engine", _DEFAULT_ENGINES)
+    notes = [f"left out, not installed: {name} (pip install 'ecrl[{extra}]')" for name, extra in left_out.items()]
+    return tuple(name for name in _DEFAULT_ENGINES if name not in left_out), notes
+
+
 def _names(text: str) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     valid = plugins.names("engine")
@@ -106,6 +119,7 @@ def _names(text: str) -> tuple[str, ...]:
         raise EcrlError(f"--engines: {unknown_name('engine', unknown, valid)}")
     if not wanted:
         raise EcrlError(f"--engines: found none, expected some of {', '.join(valid)}")
+    plugins.require("engine", wanted, "--engines: engine")
     return wanted
 
 
@@ -127,7 +141,7 @@ def _new_folder() -> Path:
     return Path("results") / f"bench-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def _document(bench: "Bench") -> dict[str, Any]:
+def _document(bench: "Bench", left_out: list[str]) -> dict[str, Any]:
     from ecrl.analysis.bench import document
     from ecrl.records import machine
     from ecrl.records.paths import RunPaths
@@ -140,7 +154,7 @@ def _document(bench: "Bench") -> dict[str, Any]:
     facts = machine.facts()
     return found | {
         "machine": facts | machine.pressure(),
-        "notes": [*found["notes"], *_notes(bench, found, facts), *warnings],
+        "notes": [*left_out, *found["notes"], *_notes(bench, found, facts), *warnings],
     }
 
 

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ecrl.errors import EXIT_SOME_FAILED, EcrlError
-from ecrl.storage import commit
+from ecrl.errors import EXIT_SOME_FAILED, EcrlError, RecordError
+from ecrl.storage import commit, foreign
 from ecrl.units import format_bytes
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's checkpoints/ folder.", show_default=False)]
@@ -25,34 +25,66 @@ def register(app: typer.Typer) -> None:
 def ls(folder: Folder, as_json: AsJson = False) -> None:
     """List the checkpoints and their sizes. Reads no contents: `verify` does."""
     steps = _steps(folder)
-    rows = [
-        {
-            "step": step,
-            "state": "committed" if (commit.step_folder(folder, step) / commit.COMMIT_FILE).is_file() else "partial",
-            "bytes": sum(p.stat().st_size for p in commit.step_folder(folder, step).iterdir()),
-        }
-        for step in steps
-    ]
+    rows = [_row(commit.step_folder(folder, step), step) for step in steps]
     if as_json:
         typer.echo(json.dumps({"schema": 1, "checkpoints": rows}))
         return
     for row in rows:
-        typer.echo(f"step {row['step']:>8}  {row['state']:<9}  {format_bytes(float(str(row['bytes'])))}")
+        engine = f"  by {row['engine']}" if row["engine"] else ""
+        typer.echo(f"step {row['step']:>8}  {row['state']:<9}  {format_bytes(float(row['bytes']))}{engine}")
+
+
+def _row(folder: Path, step: int) -> dict[str, Any]:
+    """One checkpoint of `ls`. engine: which other engine wrote it, in a format of its own; null for ecrl's."""
+    written = foreign.complete_as(folder) or foreign.begun_as(folder)
+    if (folder / commit.COMMIT_FILE).is_file():
+        state, written = "committed", None
+    else:
+        state = "complete" if foreign.complete_as(folder) else "partial"
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    return {"step": step, "state": state, "bytes": size, "engine": None if written is None else written.engine}
 
 
 def verify(folder: Folder, as_json: AsJson = False) -> None:
-    """Check every digest. Exit code 0 if a valid checkpoint exists, else 4."""
-    verdicts = [commit.verify(folder, step) for step in _steps(folder)]
+    """Check every digest. Exit code 0 if a valid checkpoint exists, else 4.
+
+    Inside a run's folder, checkpoints of another run or number of ranks are refused as a restore refuses them.
+    Other engines' formats keep no digests: their checkpoints cannot be verified, and none of them counts as valid.
+    """
+    run, world_size = _owner(folder)
+    verdicts = [commit.verify(folder, step, run=run, world_size=world_size) for step in _steps(folder)]
     newest = max((v.step for v in verdicts if v.state == "valid"), default=None)
     if as_json:
         rows = [{"step": v.step, "state": v.state, "reason": v.reason} for v in verdicts]
         typer.echo(json.dumps({"schema": 1, "newest_valid_step": newest, "checkpoints": rows}))
     else:
         for verdict in verdicts:
-            typer.echo(f"step {verdict.step:>8}  {verdict.state:<7}  {verdict.reason or ''}".rstrip())
-        typer.echo("no valid checkpoint" if newest is None else f"newest valid: step {newest}", err=True)
+            typer.echo(f"step {verdict.step:>8}  {verdict.state:<12}  {verdict.reason or ''}".rstrip())
+        typer.echo(_summary(verdicts, newest), err=True)
     if newest is None:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _summary(verdicts: list[commit.Verdict], newest: int | None) -> str:
+    if newest is not None:
+        return f"newest valid: step {newest}"
+    if any(verdict.state == "unverifiable" for verdict in verdicts):
+        return "no checkpoint that can be verified: they are of an engine whose format keeps no digests"
+    return "no valid checkpoint"
+
+
+def _owner(folder: Path) -> tuple[str | None, int | None]:
+    """The run and number of ranks that the run.json beside a checkpoints/ folder names; (None, None) without one."""
+    path = folder.resolve().parent / "run.json"
+    if not path.is_file():
+        return None, None
+    try:
+        content = json.loads(path.read_text())
+        return str(content["run_hash"]), int(content["train"]["nproc"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(
+            f"{path}: does not read as a run's run.json ({error}). Restore it, or move it away."
+        ) from error
 
 
 def _steps(folder: Path) -> list[int]:

@@ -42,6 +42,11 @@ def tables(document: dict[str, Any]) -> list[Table]:
             [_rest_row(engine) for engine in engines],
         ),
         (
+            "What an engine leaves to its user",
+            ["engine", "limits"],
+            [[e["engine"], limits] for e in engines if (limits := e["promises"].get("limits"))],
+        ),
+        (
             "Targets",
             ["target", "at most", "found", ""],
             [[t["target"], f"{t['at_most']:g}", _ratio(t["found"]), _verdict(t["met"])] for t in document["targets"]],

@@ -3,7 +3,8 @@
     step-00000400/shard-<rank>.safetensors, rank-<rank>.json, COMMIT.json
 
 A checkpoint exists when its COMMIT.json does. It is written last, names every other file with its size and
-digest, and carries a digest of itself. States: valid, partial (no COMMIT.json), corrupt (reason says why).
+digest, and carries a digest of itself. States: valid, partial (no COMMIT.json), corrupt, or unverifiable (another
+engine's complete checkpoint: their formats keep no digests); reason says why.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any
 
 import xxhash
 
+from ecrl.storage import foreign, safetensors_header
 from ecrl.storage.atomic import fsync_dir, write_atomic
 
 COMMIT_SCHEMA = 1
@@ -34,7 +36,8 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a checkpoint folder is worth: `state` valid, partial or corrupt; `reason` for the latter two."""
+    """What a checkpoint folder is worth: `state` valid, partial, corrupt or unverifiable; `reason` for all but the
+    first."""
 
     step: int
     state: str
@@ -87,11 +90,20 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
     try:
         text = (folder / COMMIT_FILE).read_bytes()
     except FileNotFoundError:
-        return Verdict(step, "partial", f"no {COMMIT_FILE}")
+        return _uncommitted(folder, step)
     except OSError as error:
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: {error.strerror}")
     fault = _content_fault(text, folder, run=run, step=step, world_size=world_size)
     return Verdict(step, "corrupt" if fault else "valid", fault)
+
+
+def _uncommitted(folder: Path, step: int) -> Verdict:
+    if (written := foreign.complete_as(folder)) is not None:
+        reason = f"written by {written.engine}, which keeps no digests: cannot be verified"
+        return Verdict(step, "unverifiable", reason)
+    if (begun := foreign.begun_as(folder)) is not None:
+        return Verdict(step, "partial", f"written by {begun.engine}, which did not end it: no {begun.complete}")
+    return Verdict(step, "partial", f"no {COMMIT_FILE}")
 
 
 def _content_fault(text: bytes, folder: Path, *, run: str | None, step: int, world_size: int | None) -> str | None:
@@ -111,7 +123,10 @@ def _content_fault(text: bytes, folder: Path, *, run: str | None, step: int, wor
         if value is not None and found[what] != value:
             return f"belongs to another {what}: found {found[what]}, expected {value}"
     for name, facts in files.items():
-        if fault := _file_fault(folder / name, facts):
+        fault = _file_fault(folder / name, facts)
+        if fault is None and name.endswith(safetensors_header.SUFFIX):
+            fault = safetensors_header.fault(folder / name)
+        if fault is not None:
             return f"{name}: {fault}"
     return None
 

@@ -81,7 +81,7 @@ class Bench:
 
     def _promises(self, name: str) -> dict[str, Any]:
         plugin: EnginePlugin = plugins.load("engine", name)
-        return {key: getattr(plugin, key) for key in ("description", "durable", "verified", "exact")}
+        return {key: getattr(plugin, key) for key in ("description", "durable", "verified", "exact", "limits")}
 
     def _turn(self, segment: Segment) -> None:
         recorder = TaggedRecorder(RunPaths(self._folder).events(0, self._place.rank), segment.index)

@@ -29,4 +29,5 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    limits="files fsynced, their folder not; retention is ecrl's",
 )

@@ -72,4 +72,5 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    limits="files fsynced, their folder not; one in flight; retention is ecrl's",
 )

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch_checkpointing import CheckpointManager, CheckpointWriterConfig, ItemSpec
 from torch_checkpointing.checkpoint_layout import JsonSerialization, LayoutInfo, TorchSerialization
+from torch_checkpointing.checkpoint_process import CheckpointProcessConfig
 from torch_checkpointing.checkpoint_writer import CallbackArgs
 from torch_checkpointing.config import AsyncCheckpointSaverConfig
 from torch_checkpointing.storage.filesystem import LocalFileSystemStorage, LocalFileSystemStorageConfig
@@ -47,32 +48,39 @@ class TorchCheckpointing(OneInFlight):
     def __init__(self, context: EngineContext) -> None:
         super().__init__(context)
         self._step = 0  # of the save in flight
+        self._ready = threading.Event()
 
     def _prepare(self) -> None:
         super()._prepare()
         self._agreement = self.context.agree()
         self._open()
         self._manager.prewarm_staging(self._payload(self.context.state.view(0)))
+        if not self._ready.wait(self._agreement.timeout_s):  # else the first save would wait for an interpreter
+            raise RuntimeError(f"the writer process did not start within {self._agreement.timeout_s:g} s")
 
     def _open(self) -> None:
         """Start a writer process, and the thread that hears what it tells."""
         ours, writers = multiprocessing.get_context("spawn").Pipe()
         self._told = writers  # kept: the writer inherits it when it starts, which takes a second
+        patience_s = math.ceil(self._agreement.timeout_s)
         config = CheckpointManager.Config(
             items=_ITEMS,
             default=None,
             save=AsyncCheckpointSaverConfig(
                 writer_config=CheckpointWriterConfig(
-                    checkpoint_write_barrier_timeout_sec=math.ceil(self._agreement.timeout_s),
-                    temp_dir_prefix=_PARTIAL,
-                )
+                    checkpoint_write_barrier_timeout_sec=patience_s, temp_dir_prefix=_PARTIAL
+                ),
+                process_config=CheckpointProcessConfig(subprocess_init_timeout_secs=patience_s),
             ),
+            subprocess_init_fn=_tell_ready,
+            subprocess_init_args=(writers,),
             # Its default opens files for direct I/O where the disk lets it, and then writes unaligned: every save
             # fails on disks that mind (EINVAL; it falls back only where opening fails).
             storage_config=TellingStorageConfig(use_direct_io=False, told=writers),
             pre_finalize_callback=_tell_written,
         )
         self._manager = config.build()
+        self._ready.clear()
         self._listener = threading.Thread(target=self._listen, args=(ours,), name="ecrl-writer", daemon=True)
         self._listener.start()
 
@@ -125,7 +133,9 @@ class TorchCheckpointing(OneInFlight):
         """In a thread: answer what the writer tells, each at its place in the save; None ends it."""
         while (told := writer.recv()) is not None:
             phase, count = told
-            if phase == "persisted":
+            if phase == "ready":
+                self._ready.set()
+            elif phase == "persisted":
                 self.context.recorder.event("persisted", s=self._step, t0=self._begun, bytes=count)
             else:
                 self.context.reached(phase, self._step)
@@ -204,6 +214,11 @@ class TellingStorage(LocalFileSystemStorage):  # type: ignore[misc]  # the libra
         super().rename(src_path, dst_path, **how)
 
 
+def _tell_ready(told: Connection) -> None:
+    told.send(("ready", 0))
+    told.recv()
+
+
 def _tell_written(told: CallbackArgs) -> None:
     told.storage.tell_written()
 
@@ -214,4 +229,5 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    limits="one in flight; buffers cloned by ecrl; retention is ecrl's",
 )

@@ -88,4 +88,5 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    limits="retention is ecrl's; nothing in flight",
 )

@@ -1,6 +1,6 @@
 """`torchsnapshot`: torchsnapshot's `async_take`: copy while training waits, write in a thread.
 
-    step-00000400/{replicated/**, <rank>/**, batched/*, .snapshot_metadata}
+    step-00000400/{batched/*, replicated/**, <rank>/own/**, .snapshot_metadata}
 
 Restored by the library's own `Snapshot.restore`. It bounds no number of snapshots in flight and removes none: one
 at a time and retention are ecrl's. Nothing is fsynced and nothing digested.
@@ -24,6 +24,7 @@ from ecrl.checkpoint.engine import EngineContext, EnginePlugin
 from ecrl.checkpoint.peer import ForeignCheckpointError, check_same_model, first_line, own_group
 from ecrl.checkpoint.peer_background import OneInFlight
 from ecrl.records.clock import now_ns
+from ecrl.storage import foreign
 from ecrl.storage.commit import step_folder
 
 with warnings.catch_warnings():  # it scripts three helpers when it is imported
@@ -37,7 +38,7 @@ with warnings.catch_warnings():  # it scripts three helpers when it is imported
     from torchsnapshot.storage_plugins.fs import FSStoragePlugin
 
 EXTRA = ("peers", "torchsnapshot")
-_COMPLETE = ".snapshot_metadata"  # written last, by rank 0, once every rank has written
+_COMPLETE = foreign.TORCHSNAPSHOT.complete  # written last, by rank 0, once every rank has written
 _REPLICATED, _OWN = "replicated", "own"
 _WATCH = "ecrl.watch"  # the storage option by which a `Watch` reaches the storage
 
@@ -207,4 +208,5 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    limits="no bound in flight (here: one); retention is ecrl's",
 )

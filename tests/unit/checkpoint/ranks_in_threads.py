@@ -22,7 +22,7 @@ T = TypeVar("T")
 class ToyState(CheckpointedState):
     """Tensors of several types and sizes whose every element tells the step they belong to."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, more_floats: int = 0) -> None:
         self.weights = {
             "model/wide": torch.zeros(64, 33),
             "model/bias": torch.zeros(33),
@@ -31,6 +31,8 @@ class ToyState(CheckpointedState):
             "optimizer/wide/step": torch.tensor(0.0),
             "model/empty": torch.zeros(0, 3),
         }
+        if more_floats:
+            self.weights["model/more"] = torch.zeros(more_floats)
         self.buffers = {
             "own/buffers/mean": torch.zeros(33),
             "own/buffers/count": torch.tensor(0),
@@ -63,10 +65,18 @@ class ToyState(CheckpointedState):
 class Group:
     """The ranks of one attempt. A new Group on the same folder is the next attempt."""
 
-    def __init__(self, folder: Path, engine: str, world_size: int = 2, attempt: int = 0, **context: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: str,
+        world_size: int = 2,
+        attempt: int = 0,
+        more_floats: int = 0,
+        **context: Any,
+    ) -> None:
         self.folder, self.engine, self.world_size, self.attempt = folder, engine, world_size, attempt
         store = HashStore()
-        self.states = [ToyState(rank) for rank in range(world_size)]
+        self.states = [ToyState(rank, more_floats) for rank in range(world_size)]
         self.engines = [self._engine(engine, rank, store, context) for rank in range(world_size)]
         self.each(lambda rank: self.engines[rank].prepare())
 

@@ -13,7 +13,9 @@ def write_checkpoint(root: Path, step: int, *, run: str = "run", world_size: int
     folder = step_folder(root, step)
     folder.mkdir(parents=True)
     for rank in range(world_size):
-        (folder / f"shard-{rank}.safetensors").write_bytes(random.Random(step + rank).randbytes(997))
+        header = b'{"w":{"dtype":"U8","shape":[997],"data_offsets":[0,997]}}'
+        payload = random.Random(step + rank).randbytes(997)
+        (folder / f"shard-{rank}.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + payload)
         (folder / f"rank-{rank}.json").write_text('{"leaves": {}}')
     files = {path.name: file_facts(path) for path in folder.iterdir()}
     commit.commit(folder, run=run, step=step, world_size=world_size, files=files)

@@ -1,0 +1,45 @@
+"""Whether the header of a safetensors file can be true, before anyone allocates what it asks for. No tensors.
+
+8 bytes: length of the header, little endian; the header: JSON; the tensors' bytes, without gaps
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+SUFFIX = ".safetensors"
+_MOST_HEADER_BYTES = 100_000_000  # the format's own limit
+_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+         "F64": 64, "I64": 64, "U64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "C64": 64}  # fmt: skip
+
+
+def fault(path: Path) -> str | None:
+    """Why the header cannot be true; None if it can. Reads as many bytes as the file holds, never more."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < 8:
+                return f"{size} bytes, too few for a safetensors header"
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(size - 8, _MOST_HEADER_BYTES):
+                return f"its header claims {length} bytes, the file has {size}"
+            header = json.loads(file.read(length))
+        return _lie(header, size - 8 - length)
+    except OSError as error:
+        return f"unreadable ({error.strerror})"
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "its header is no safetensors header"
+
+
+def _lie(header: dict[str, Any], payload_bytes: int) -> str | None:
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    reached = 0
+    for name, entry in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        needed = math.prod(entry["shape"]) * _BITS[entry["dtype"]] // 8
+        if begin != reached or end - begin != needed or min(entry["shape"], default=0) < 0:
+            return f"its header gives {name!r} the bytes {begin} to {end}, expected {reached} to {reached + needed}"
+        reached = end
+    return None if reached == payload_bytes else f"its header accounts for {reached} bytes of {payload_bytes}"

@@ -1,0 +1,58 @@
+"""Checkpoints of other engines are told from ecrl's own unfinished ones, from their files alone."""
+
+from pathlib import Path
+
+import pytest
+
+from ecrl.storage import commit, foreign
+from ecrl.storage.commit import step_folder
+
+
+def written(root: Path, *names: str) -> Path:
+    folder = step_folder(root, 10)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("engine", "names"),
+    [
+        ("dcp", ["__0_0.distcp", "__1_0.distcp", ".metadata"]),
+        ("torchsnapshot", ["batched/9f4c", ".snapshot_metadata"]),
+        ("torch-save", ["state.pt", "rank-0.pt", "rank-1.pt"]),
+        ("torch-checkpointing", ["state.pt", "own_0.pt", "meta_0.json"]),
+    ],
+)
+def test_a_complete_checkpoint_of_another_engine_cannot_be_verified(
+    tmp_path: Path, engine: str, names: list[str]
+) -> None:
+    written(tmp_path, *names)
+    verdict = commit.verify(tmp_path, 10)
+    assert verdict.state == "unverifiable"
+    assert verdict.reason == f"written by {engine}, which keeps no digests: cannot be verified"
+    assert commit.committed_steps(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "name", "missing"),
+    [("dcp", "__0_0.distcp", ".metadata"), ("torchsnapshot", "batched/9f4c", ".snapshot_metadata")],
+)
+def test_one_that_its_engine_did_not_end_is_partial(tmp_path: Path, engine: str, name: str, missing: str) -> None:
+    written(tmp_path, name)
+    assert commit.verify(tmp_path, 10) == commit.Verdict(
+        10, "partial", f"written by {engine}, which did not end it: no {missing}"
+    )
+
+
+def test_a_commit_file_makes_it_ours_whatever_else_lies_there(tmp_path: Path) -> None:
+    folder = written(tmp_path, ".metadata", "shard-0.safetensors")
+    (folder / commit.COMMIT_FILE).write_text("{}")
+    assert commit.verify(tmp_path, 10).state == "corrupt"
+
+
+def test_ours_without_a_commit_file_is_nobody_elses(tmp_path: Path) -> None:
+    folder = written(tmp_path, "shard-0.safetensors", "rank-0.json")
+    assert foreign.complete_as(folder) is None
+    assert foreign.begun_as(folder) is None
