@@ -96,6 +96,7 @@ def loaded(*arguments: str) -> set[str]:
 
 
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "statsmodels", "matplotlib", "jinja2", "safetensors"}
+HEAVY |= {"torchsnapshot", "torch_checkpointing"}
 LAUNCHING = {"psutil", "filelock", "rich", "ecrl.spec.matrix", "ecrl.launch.control", "ecrl.records.gates"}
 
 

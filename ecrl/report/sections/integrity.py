@@ -2,6 +2,7 @@
 
 import itertools
 
+from ecrl import plugins
 from ecrl.analysis.compare import clopper_pearson, wilson
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.metrics import REFERENCE, residual_allowed_s
@@ -21,7 +22,7 @@ _MOST_WARNINGS = 40
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
-    blocks = [*_gates(evidence), *_ledger(evidence), *_recovery(evidence)]
+    blocks = [*_promises(evidence), *_gates(evidence), *_ledger(evidence), *_recovery(evidence)]
     missing = [row for row in evidence.rows if row["outcome"] != "completed"]
     if missing:
         blocks += [Subheading("Runs that are missing or failed"), Bullets(tuple(_reasons(evidence)))]
@@ -34,6 +35,19 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         more = (f"and {rest:,} more, all in the analysis file",) if rest else ()
         blocks += [Subheading("Warnings about the records"), Bullets((*items, *more))]
     return blocks
+
+
+def _promises(evidence: Evidence) -> list[Block]:
+    """What each engine says of itself: numbers of engines that promise less are not numbers of the same thing."""
+    rows = []
+    for variant in evidence.engines:
+        if variant not in plugins.names("engine"):
+            continue  # a table made elsewhere
+        said = plugins.declared("engine", variant)
+        marks = ("yes" if said.get(promise) else "no" for promise in ("durable", "verified", "exact"))
+        rows.append((variant, *marks, str(said.get("limits", "")) or "nothing"))
+    headers = ("engine", "fsynced", "verified", "RNG and buffers", "leaves to its user")
+    return [Table(headers, tuple(rows), frozenset({"engine", "leaves to its user"}))] if rows else []
 
 
 def _gates(evidence: Evidence) -> list[Block]:
