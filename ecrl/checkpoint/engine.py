@@ -125,6 +125,7 @@ class Engine(ABC):
         begun = now_ns()
         self._drain()
         self.context.recorder.event("drain", t0=begun)
+        self._leave()
         self._retire()
 
     @abstractmethod
@@ -147,6 +148,9 @@ class Engine(ABC):
 
     @abstractmethod
     def _drain(self) -> None: ...
+
+    def _leave(self) -> None:
+        """Nothing is in flight: end processes that the engine started. Not billed to its checkpoints."""
 
     def _retire(self) -> None:
         """The run is complete: give disk back, keeping the newest checkpoint. Not billed to the engine."""

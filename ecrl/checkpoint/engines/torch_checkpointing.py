@@ -144,6 +144,8 @@ class TorchCheckpointing(OneInFlight):
 
     def _drain(self) -> None:
         self._await_previous()
+
+    def _leave(self) -> None:
         self._close()
 
     def _complete(self, folder: Path) -> bool:

@@ -123,7 +123,12 @@ class Group:
 
     def settle(self) -> None:
         """Wait for what is in flight, as if the attempt ended here without completing the run."""
-        self.each(lambda rank: self.engines[rank]._drain())
+
+        def one_rank(rank: int) -> None:
+            self.engines[rank]._drain()
+            self.engines[rank]._leave()
+
+        self.each(one_rank)
 
     def events(self, rank: int, kind: str) -> list[Event]:
         warnings: list[str] = []
