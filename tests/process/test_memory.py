@@ -1,0 +1,33 @@
+"""Slots that do not fit into memory are told before the first step, by a real run, with the numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from ecrl.launch.progress import Silent
+from ecrl.launch.signals import StopRequest
+from ecrl.launch.supervise import Supervisor
+from ecrl.launch.torchrun import Torchrun
+from ecrl.records.paths import RunPaths
+from ecrl.records.reader import read_run
+from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
+
+
+@pytest.mark.process
+@pytest.mark.timeout(240)
+def test_a_run_whose_slots_do_not_fit_fails_before_its_first_step_and_says_what_it_needs(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path / "run")
+    spec = RunSpec(
+        prefix="p", suite_id="s", dataset="fashion-mini", model="cnn", failure_label="none", checkpoint_every=2,
+        max_inflight=10_000_000, variant="overlapped", seed=1, device="cpu",
+        train=TrainSettings(steps=4, batch_size=4, nproc=2), checkpoint=CheckpointSettings(), failures=(),
+    )  # fmt: skip
+    result = Supervisor(Torchrun(), tmp_path, Silent(), StopRequest(), timeout_s=200).run(spec, paths)
+    assert result is not None
+    assert result["outcome"] != "completed"
+    assert "10000000 slots x" in result["reason"]
+    assert "2 ranks need" in result["reason"]
+    assert "is free; lower max_inflight" in result["reason"]
+    record = read_run(paths)
+    assert not record.of_kind("step")
+    assert not record.of_kind("ready")
