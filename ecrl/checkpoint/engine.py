@@ -15,6 +15,7 @@ from ecrl.checkpoint.agreement import Agreement
 from ecrl.checkpoint.codec import StateView
 from ecrl.records.clock import now_ns
 from ecrl.records.recorder import Recorder
+from ecrl.storage.commit import Verdict
 
 
 class CheckpointedState(ABC):
@@ -41,6 +42,8 @@ class EngineContext:
     from whichever thread; a planned failure may strike there. The phases: staging (the copy has begun),
     persist (part of this rank's bytes are written), commit (everything is durable, nothing published),
     retention (an old checkpoint is withdrawn, its files are still there), restore (half of the state is loaded).
+
+    verify(step): `storage.commit.verify` for this run, where it was begun before there was a context.
     """
 
     state: CheckpointedState
@@ -56,6 +59,7 @@ class EngineContext:
     recorder: Recorder
     agree: Callable[[], Agreement]
     reached: Callable[[str, int], None] = nothing_strikes
+    verify: Callable[[int], Verdict] | None = None
 
 
 @dataclass(frozen=True)

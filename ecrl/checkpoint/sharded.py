@@ -7,6 +7,7 @@ every rank and given up; training and the older checkpoints are untouched.
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -157,9 +158,11 @@ class ShardedEngine(Engine):
         seen = agreement.exchange("restore/committed", commit.committed_steps(context.root))
         candidates = sorted(set(seen[0]).intersection(*seen[1:]), reverse=True)
         passed_over: list[dict[str, Any]] = []
+        verify = context.verify or partial(
+            commit.verify, context.root, run=context.run_hash, world_size=context.world_size
+        )
         for step in candidates:
-            mine = commit.verify(context.root, step, run=context.run_hash, world_size=context.world_size)
-            reasons = agreement.exchange(f"restore/verified/{step}", mine.reason)
+            reasons = agreement.exchange(f"restore/verified/{step}", verify(step).reason)
             if not any(reasons):
                 restored = self._loaded(step, passed_over)
                 self._sweep(agreement, newest=step)

@@ -7,6 +7,7 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
     imported  heavy imports are done, data, model and optimizer made
     group     the process group is up
     ready     process group up, model built: the worker can load
+    verified  s, t0, t, state: the newest committed checkpoint was verified ahead of the restore, in a thread
     restored  t0, t, step (0: began afresh), digest_recorded, digest_live, passed_over [{step, reason}]
     step      s, t0, t, loss, ids: step s ran from t0 to t; ids is a digest of the sample ids.
               loss is null where it is read later without a wait (CUDA); then follows

@@ -11,10 +11,12 @@ import sys
 import traceback
 from pathlib import Path
 
+from ecrl.checkpoint.ahead import VerifiedAhead
 from ecrl.records.clock import boot_id, real_minus_boot_ns
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_events
 from ecrl.records.recorder import Recorder
+from ecrl.spec.run import RunSpec
 from ecrl.worker.place import from_environment
 
 # Not an exit code of Python, of a signal or of torchrun: this attempt follows a crash that nobody planned.
@@ -48,9 +50,11 @@ def main(folder: Path) -> int:
         return EXIT_REFUSED
     gc.disable()  # imports make hundreds of thousands of objects and no garbage: collecting costs a sixth of them
     try:
+        spec = RunSpec.read(paths.spec)
+        verify = VerifiedAhead(paths.checkpoints, run=spec.hash, world_size=place.world_size, recorder=recorder)
         from ecrl.worker.run import run  # torch: 1.3 s and more, after the first record
 
-        run(paths, place, recorder, fired)
+        run(spec, paths, place, recorder, fired, verify)
     except Exception as error:
         recorder.event(
             "error", type=type(error).__name__, message=str(error)[:2000], trace=traceback.format_exc()[-8000:]

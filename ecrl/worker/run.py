@@ -13,12 +13,13 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from ecrl import plugins
-from ecrl.checkpoint.engine import Engine, EngineContext, NoCheckpoints, nothing_strikes
+from ecrl.checkpoint.engine import Engine, EngineContext, NoCheckpoints
 from ecrl.failures.plan import Injector, PlannedFailure, read_plan
 from ecrl.failures.scene import RecordedSurroundings
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
 from ecrl.spec.run import RunSpec
+from ecrl.storage.commit import Verdict
 from ecrl.worker.loop import train
 from ecrl.worker.losses import LossReader
 from ecrl.worker.place import Place
@@ -40,9 +41,18 @@ class Job:
     state: TrainState
 
 
-def run(paths: RunPaths, place: Place, recorder: Recorder, already_fired: list[int]) -> None:
-    """Take this rank through one attempt of the run in `paths`, from the newest checkpoint to the last step."""
-    spec = RunSpec.read(paths.spec)
+def run(
+    spec: RunSpec,
+    paths: RunPaths,
+    place: Place,
+    recorder: Recorder,
+    already_fired: list[int],
+    verify: Callable[[int], Verdict],
+) -> None:
+    """Take this rank through one attempt of the run in `paths`, from the newest checkpoint to the last step.
+
+    verify: see `EngineContext`.
+    """
 
     def announce(failure: PlannedFailure, step: int) -> None:
         recorder.event("failure", index=failure.index, at=step, kind=failure.kind, phase=failure.phase)
@@ -50,7 +60,7 @@ def run(paths: RunPaths, place: Place, recorder: Recorder, already_fired: list[i
     surroundings = RecordedSurroundings(paths, place.attempt, place.rank)
     injector = Injector(read_plan(spec.failures), place.rank, already_fired, announce, surroundings)
     job = build(spec, place, recorder)
-    engine = make_engine(spec, paths, place, recorder, job, injector.reached)
+    engine = make_engine(spec, paths, place, recorder, job, reached=injector.reached, verify=verify)
     engine.prepare()
     seed_generators(spec.seed, place.rank)
     injector.reached("init", 0)
@@ -139,9 +149,10 @@ def make_engine(
     place: Place,
     recorder: Recorder,
     job: Job,
-    reached: Callable[[str, int], None] = nothing_strikes,
+    **hooks: Any,
 ) -> Engine:
-    """The engine that the spec's variant names; `NoCheckpoints` for `reference`. reached: see `EngineContext`."""
+    """The engine that the spec's variant names; `NoCheckpoints` for `reference`. hooks: `reached` and
+    `verify` of `EngineContext`."""
     agreements = iter(range(10**9))  # every rank asks for the same agreements in the same order
     context = EngineContext(
         state=job.state,
@@ -156,7 +167,7 @@ def make_engine(
         keep=spec.checkpoint.keep,
         recorder=recorder,
         agree=lambda: new_agreement(place, str(next(agreements)), spec.checkpoint.commit_timeout_s),
-        reached=reached,
+        **hooks,
     )
     if spec.variant == "reference":
         return NoCheckpoints(context)

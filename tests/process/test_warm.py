@@ -129,6 +129,18 @@ def test_both_launchers_end_with_the_bits_of_the_uninterrupted_cold_run(crashed:
     assert all(found == final["reference", "cold"] for found in final.values())
 
 
+@pytest.mark.parametrize("launcher", ["cold", "warm"])
+def test_every_rank_begins_to_restore_before_the_process_group_is_up(crashed: Crashed, launcher: str) -> None:
+    record = crashed.records["overlapped", launcher]
+    began = {(a, r): (e["t0"], e["s"], e["state"]) for a, r, e in record.of_kind("verified")}
+    grouped = {(a, r): e["t"] for a, r, e in record.of_kind("group")}
+    restored = {(a, r): e["step"] for a, r, e in record.of_kind("restored") if e["step"] > 0}
+    assert restored.keys() == began.keys() == {(1, 0), (1, 1), (2, 0), (2, 1)}
+    for key, (t0, step, state) in began.items():
+        assert t0 < grouped[key]
+        assert (step, state) == (restored[key], "valid")
+
+
 def test_one_agent_serves_every_warm_run_and_is_gone_with_the_campaign(crashed: Crashed) -> None:
     pids = {
         launcher: {crashed.records[variant, launcher].launcher[0]["pid"] for variant in ("reference", "overlapped")}

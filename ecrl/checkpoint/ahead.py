@@ -1,0 +1,44 @@
+"""Verification that begins before there is anything to load into: while this rank imports and its group forms.
+
+No torch here: it starts before torch is imported. What it reads stays in the page cache for the load.
+"""
+
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Thread
+
+from ecrl.records.clock import now_ns
+from ecrl.records.recorder import Recorder
+from ecrl.storage import commit
+from ecrl.storage.commit import Verdict
+
+
+class VerifiedAhead:
+    """Verdicts about the committed checkpoints below `root`; the newest one's is worked out from now on, in a thread.
+
+    To be made once nobody writes checkpoints there any more. Records `verified` when the thread is done.
+    """
+
+    def __init__(self, root: Path, *, run: str, world_size: int, recorder: Recorder) -> None:
+        self._root, self._run, self._world_size, self._recorder = root, run, world_size, recorder
+        self._begun: dict[int, Future[Verdict]] = {}
+        for step in commit.committed_steps(root)[-1:]:
+            future = self._begun[step] = Future()
+            Thread(target=self._work, args=(step, future), name="ecrl-verify", daemon=True).start()
+
+    def __call__(self, step: int) -> Verdict:
+        """As `commit.verify`; waits for the thread where it is about that step."""
+        return self._begun[step].result() if step in self._begun else self._verify(step)
+
+    def _verify(self, step: int) -> Verdict:
+        return commit.verify(self._root, step, run=self._run, world_size=self._world_size)
+
+    def _work(self, step: int, future: "Future[Verdict]") -> None:
+        begun = now_ns()
+        try:
+            verdict = self._verify(step)
+        except BaseException as error:  # belongs to whoever asks for the verdict
+            future.set_exception(error)
+        else:
+            self._recorder.event("verified", s=step, t0=begun, state=verdict.state)
+            future.set_result(verdict)

@@ -1,0 +1,57 @@
+"""Verification ahead of the restore: the newest checkpoint in the background, every verdict as if it were not."""
+
+from pathlib import Path
+
+import pytest
+
+from ecrl.checkpoint.ahead import VerifiedAhead
+from ecrl.records.reader import read_events
+from ecrl.records.recorder import Recorder
+from ecrl.storage import commit
+
+
+def checkpoint(root: Path, step: int) -> Path:
+    folder = commit.step_folder(root, step)
+    folder.mkdir(parents=True)
+    (folder / "shard-0.safetensors").write_bytes(b"state of %d" % step)
+    files = {"shard-0.safetensors": commit.file_facts(folder / "shard-0.safetensors")}
+    commit.commit(folder, run="run", step=step, world_size=1, files=files)
+    return folder
+
+
+def ahead(root: Path, events: Path) -> VerifiedAhead:
+    return VerifiedAhead(root, run="run", world_size=1, recorder=Recorder(events))
+
+
+def test_only_the_newest_is_read_ahead_and_all_are_judged(tmp_path: Path) -> None:
+    root, events = tmp_path / "checkpoints", tmp_path / "events.jsonl"
+    for step in (10, 20):
+        checkpoint(root, step)
+    (checkpoint(root, 30) / "shard-0.safetensors").write_bytes(b"state of 31")
+    verify = ahead(root, events)
+    assert verify(30).state == "corrupt"
+    (commit.step_folder(root, 10) / "shard-0.safetensors").unlink()
+    assert [verify(step).state for step in (10, 20)] == ["corrupt", "valid"]
+    (record,) = read_events(events, [])
+    assert (record["e"], record["s"], record["state"]) == ("verified", 30, "corrupt")
+    assert record["t0"] <= record["t"]
+
+
+def test_without_a_committed_checkpoint_nothing_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "step-00000010").mkdir(parents=True)
+    verify = ahead(tmp_path / "checkpoints", tmp_path / "events.jsonl")
+    assert verify(10).state == "partial"
+    assert read_events(tmp_path / "events.jsonl", []) == []
+
+
+def test_what_goes_wrong_in_the_background_reaches_whoever_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(tmp_path, 10)
+
+    def broken(*_: object, **__: object) -> commit.Verdict:
+        raise MemoryError("no memory to read with")
+
+    monkeypatch.setattr(commit, "verify", broken)
+    with pytest.raises(MemoryError, match="no memory"):
+        ahead(tmp_path, tmp_path / "events.jsonl")(10)
