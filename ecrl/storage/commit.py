@@ -7,6 +7,7 @@ digest, and carries a digest of itself. States: valid, partial (no COMMIT.json),
 engine's complete checkpoint: their formats keep no digests); reason says why.
 """
 
+import errno
 import json
 import re
 import shutil
@@ -36,8 +37,8 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a checkpoint folder is worth: `state` valid, partial, corrupt or unverifiable; `reason` for all but the
-    first."""
+    """What a checkpoint folder is worth: `state` valid, partial, corrupt, unverifiable or mismatched (of another run or
+    world size than asked for); `reason` for all but the first."""
 
     step: int
     state: str
@@ -58,7 +59,16 @@ def all_steps(root: Path) -> list[int]:
 
 def committed_steps(root: Path) -> list[int]:
     """Steps whose folder holds a COMMIT.json, oldest first. Nothing is verified."""
-    return [step for step in all_steps(root) if (step_folder(root, step) / COMMIT_FILE).is_file()]
+    return [step for step in all_steps(root) if _exists(step_folder(root, step) / COMMIT_FILE)]
+
+
+def _exists(path: Path) -> bool:
+    """Unlike `Path.exists`, which from Python 3.14 on calls a file absent that cannot be looked at (EIO, ESTALE)."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def file_facts(path: Path) -> FileFacts:
@@ -81,7 +91,12 @@ def commit(folder: Path, *, run: str, step: int, world_size: int, files: Mapping
         "world_size": world_size,
         "files": {name: {"bytes": f.bytes, "xxh3_128": f.xxh3_128} for name, f in sorted(files.items())},
     }
-    write_atomic(folder / COMMIT_FILE, json.dumps(content | {"digest": _digest(content)}, indent=1).encode())
+    try:
+        write_atomic(folder / COMMIT_FILE, json.dumps(content | {"digest": _digest(content)}, indent=1).encode())
+    except OSError:
+        # It may be in place and yet not durable. What the caller gives up must not be taken for a checkpoint.
+        (folder / COMMIT_FILE).unlink(missing_ok=True)
+        raise
 
 
 def verify(root: Path, step: int, *, run: str | None = None, world_size: int | None = None) -> Verdict:
@@ -92,9 +107,23 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
     except FileNotFoundError:
         return _uncommitted(folder, step)
     except OSError as error:
+        _raise_own(error)
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: {error.strerror}")
-    fault = _content_fault(text, folder, run=run, step=step, world_size=world_size)
-    return Verdict(step, "corrupt" if fault else "valid", fault)
+    content = _read(text)
+    if content is None:
+        return Verdict(step, "corrupt", f"{COMMIT_FILE}: does not match its own digest")
+    if content["step"] != step:
+        return Verdict(step, "corrupt", f"belongs to another step: found {content['step']}, expected {step}")
+    for what, found, expected in (("run", content["run"], run), ("world size", content["world_size"], world_size)):
+        if expected is not None and found != expected:
+            return Verdict(step, "mismatched", f"belongs to another {what}: found {found}, expected {expected}")
+    for name, entry in content["files"].items():
+        fault = _file_fault(folder / name, FileFacts(entry["bytes"], entry["xxh3_128"]))
+        if fault is None and name.endswith(safetensors_header.SUFFIX):
+            fault = safetensors_header.fault(folder / name)
+        if fault is not None:
+            return Verdict(step, "corrupt", f"{name}: {fault}")
+    return Verdict(step, "valid")
 
 
 def _uncommitted(folder: Path, step: int) -> Verdict:
@@ -106,29 +135,18 @@ def _uncommitted(folder: Path, step: int) -> Verdict:
     return Verdict(step, "partial", f"no {COMMIT_FILE}")
 
 
-def _content_fault(text: bytes, folder: Path, *, run: str | None, step: int, world_size: int | None) -> str | None:
+def _read(text: bytes) -> dict[str, Any] | None:
+    """A commit file's content; None unless its digest matches, and with it everything that the digest covers."""
     try:
-        content = json.loads(text)
+        content: dict[str, Any] = json.loads(text)
         stored = content.pop("digest")
-        files = {name: FileFacts(f["bytes"], f["xxh3_128"]) for name, f in content["files"].items()}
         # the bytes, not only the values: a flipped blank or digit must not pass
         canonical = json.dumps(content | {"digest": stored}, indent=1).encode()
-        if content["schema"] != COMMIT_SCHEMA or stored != _digest(content) or canonical != text:
-            return f"{COMMIT_FILE}: does not match its own digest"
-        found = {"run": content["run"], "step": content["step"], "world size": content["world_size"]}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"{COMMIT_FILE}: not readable as a commit file"
-    expected = {"run": run, "step": step, "world size": world_size}
-    for what, value in expected.items():
-        if value is not None and found[what] != value:
-            return f"belongs to another {what}: found {found[what]}, expected {value}"
-    for name, facts in files.items():
-        fault = _file_fault(folder / name, facts)
-        if fault is None and name.endswith(safetensors_header.SUFFIX):
-            fault = safetensors_header.fault(folder / name)
-        if fault is not None:
-            return f"{name}: {fault}"
-    return None
+        known = content["schema"] == COMMIT_SCHEMA and {"run", "step", "world_size", "files"} <= content.keys()
+        whole = known and stored == _digest(content) and canonical == text
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return content if whole else None
 
 
 def _file_fault(path: Path, expected: FileFacts) -> str | None:
@@ -139,7 +157,14 @@ def _file_fault(path: Path, expected: FileFacts) -> str | None:
     except FileNotFoundError:
         return "missing"
     except OSError as error:
+        _raise_own(error)
         return f"unreadable ({error.strerror})"
+
+
+def _raise_own(error: OSError) -> None:
+    """A process out of descriptors or memory says nothing about a file, which must not be rejected for it."""
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        raise error
 
 
 def remove(root: Path, step: int, *, halfway: Callable[[], None] = lambda: None) -> None:
