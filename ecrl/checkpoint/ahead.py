@@ -37,8 +37,8 @@ class VerifiedAhead:
         begun = now_ns()
         try:
             verdict = self._verify(step)
+            self._recorder.event("verified", s=step, t0=begun, state=verdict.state)
         except BaseException as error:  # belongs to whoever asks for the verdict
             future.set_exception(error)
         else:
-            self._recorder.event("verified", s=step, t0=begun, state=verdict.state)
             future.set_result(verdict)

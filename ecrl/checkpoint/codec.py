@@ -27,7 +27,12 @@ _DTYPES = {
     torch.int32: "I32",
     torch.int16: "I16",
     torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
     torch.uint8: "U8",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
     torch.bool: "BOOL",
 }
 
@@ -62,6 +67,10 @@ def shares(replicated: Mapping[str, torch.Tensor], world_size: int) -> list[list
     return result
 
 
+class UnsupportedDtypeError(Exception):
+    """State of a type that a shard cannot hold."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """Where one tensor lies in the payload (bytes)."""
@@ -73,13 +82,19 @@ class Entry:
 
 
 class Layout:
-    """The payload of one shard: tensors back to back, widest elements first so that each is aligned."""
+    """The payload of one shard: tensors back to back, widest elements first so that each is aligned.
+
+    Raises:
+        UnsupportedDtypeError: the format has no name for a tensor's type.
+    """
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
         self.entries: dict[str, Entry] = {}
         offset = 0
         for name in sorted(tensors, key=lambda n: (-tensors[n].element_size(), n)):
             tensor = tensors[name]
+            if tensor.dtype not in _DTYPES:
+                raise UnsupportedDtypeError(f"{name}: safetensors cannot hold {tensor.dtype}, so no checkpoint can")
             self.entries[name] = Entry(tensor.dtype, tuple(tensor.shape), offset, offset + tensor.nbytes)
             offset += tensor.nbytes
         self.payload_bytes = offset

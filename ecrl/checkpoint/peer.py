@@ -16,12 +16,8 @@ import torch.distributed as dist
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
 from ecrl.checkpoint.codec import StateView
-from ecrl.checkpoint.engine import Engine, Restored
+from ecrl.checkpoint.engine import Engine, ForeignCheckpointError, Restored
 from ecrl.storage.commit import all_steps, step_folder
-
-
-class ForeignCheckpointError(Exception):
-    """A checkpoint of another run, world size or model; the message says what differs."""
 
 
 class PeerEngine(Engine):
@@ -91,23 +87,18 @@ class PeerEngine(Engine):
 
     def _verdict(self, step: int, agreement: Agreement, fault: str | None, publish: Callable[[], None]) -> str | None:
         """None for a checkpoint that every rank has written; else why it is given up. Rank 0 decides for all."""
-        agreement.say(f"written/{step}", fault)
-        if self.context.rank != 0:
-            # rank 0 may use up a whole timeout waiting for the slowest rank before it can say so
-            heard: str | None = agreement.hear(f"verdict/{step}", 0, timeouts=2)
-            return heard
-        try:
-            faults = [agreement.hear(f"written/{step}", rank) for rank in range(self.context.world_size)]
+
+        def judge(faults: list[str | None]) -> str | None:
             verdict = next((f for f in faults if f is not None), None)
-            if verdict is None:
-                publish()
-        except AgreementError as error:
-            agreement.say(f"verdict/{step}", str(error))
-            raise
-        except OSError as error:
-            verdict = f"rename: {error.strerror}"
-        agreement.say(f"verdict/{step}", verdict)
-        return verdict
+            try:
+                if verdict is None:
+                    publish()
+            except OSError as error:
+                verdict = f"rename: {error.strerror}"
+            return verdict
+
+        decided: str | None = agreement.decide(f"written/{step}", fault, judge)
+        return decided
 
     def _given_up(self, step: int, reason: str, partial: Path | None) -> None:
         """The checkpoint of `step` failed on some rank. partial: what it left, once nobody writes there; a full

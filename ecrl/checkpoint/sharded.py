@@ -5,7 +5,9 @@ once every rank has said that its files are durable. A checkpoint that fails any
 every rank and given up; training and the older checkpoints are untouched.
 """
 
+import contextlib
 import json
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,19 +16,24 @@ import torch
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
 from ecrl.checkpoint.codec import META_LEAF, Layout, live_leaves, load_shard, root_digest, shares
-from ecrl.checkpoint.engine import Engine, EngineContext, Restored
+from ecrl.checkpoint.engine import Engine, EngineContext, ForeignCheckpointError, Restored
 from ecrl.checkpoint.persist import ShardNames, write_rank
 from ecrl.checkpoint.snapshot import Slot, SlotState, make_stager, slot_bytes
 from ecrl.checkpoint.ticket import Ticket
 from ecrl.records.clock import now_ns
-from ecrl.records.machine import available_memory_bytes
+from ecrl.records.machine import usable_memory_bytes
 from ecrl.storage import commit
+from ecrl.storage.atomic import fsync_dir
 from ecrl.storage.commit import FileFacts
 from ecrl.units import format_bytes
 
 
 class NotEnoughMemoryError(Exception):
     """The snapshot slots do not fit into this machine's free memory."""
+
+
+class RestoreError(Exception):
+    """Checkpoints verified and yet did not load as they were recorded; the live state is none of them."""
 
 
 class ShardedEngine(Engine):
@@ -37,6 +44,9 @@ class ShardedEngine(Engine):
     def __init__(self, context: EngineContext) -> None:
         super().__init__(context)
         self._stager = make_stager(context.device)
+        # Steps that a restore may use, oldest first, as rank 0 knows it: restored from or committed by this attempt.
+        # A commit that failed half-way may leave a folder that looks the same; it must not count for retention.
+        self._committed: list[int] = []
 
     def _prepare(self) -> None:
         view = self.context.state.view(0)
@@ -45,14 +55,17 @@ class ShardedEngine(Engine):
         pinned = self.context.device.type != "cpu"
         self._refuse_too_much(slot_bytes(layout, pinned))
         self.context.root.mkdir(parents=True, exist_ok=True)
+        fsync_dir(self.context.root.parent)
         self._slots = [Slot(layout, pinned) for _ in range(self.num_slots)]
 
     def _refuse_too_much(self, one_slot: int) -> None:
-        free = available_memory_bytes()
-        needed = one_slot * self.num_slots * self.context.world_size  # the ranks of a node fill it together
+        """The ranks of a machine fill its memory together, so all look at it before any of them takes its slots."""
+        mine = {"host": socket.gethostname(), "needs": one_slot * self.num_slots, "free": usable_memory_bytes()}
+        here = [r for r in self.context.agree().exchange("prepare/memory", mine) if r["host"] == mine["host"]]
+        needed, free = sum(rank["needs"] for rank in here), min(rank["free"] for rank in here)
         if needed > free:
             raise NotEnoughMemoryError(
-                f"{self.num_slots} slots x {format_bytes(one_slot)} x {self.context.world_size} ranks need"
+                f"{self.num_slots} slots of about {format_bytes(one_slot)} x {len(here)} ranks need"
                 f" {format_bytes(needed)} of host memory, {format_bytes(free)} is free; lower max_inflight"
             )
 
@@ -71,19 +84,23 @@ class ShardedEngine(Engine):
 
     def _carry_out(self, ticket: Ticket, agreement: Agreement) -> None:
         """Take a staged ticket to its end, committed or given up and recorded, and give its slot back."""
+        step = ticket.step
         ticket.slot.move(SlotState.PERSISTING)
+        word = self._persisted(ticket)
         try:
-            fault = self._verdict(ticket.step, agreement, self._persisted(ticket, agreement))
+            fault = agreement.decide(f"persisted/{step}", word, lambda words: self._commit(step, words))
         except AgreementError as error:
             fault = str(error)
         if fault is not None:
-            self.context.recorder.event("persist_failed", s=ticket.step, reason=fault)
+            self._withdraw(step)
+            self.context.recorder.event("persist_failed", s=step, reason=fault)
+        elif self.context.rank == 0:
+            self._retain(self.context.keep, halfway=lambda: self.context.reached("retention", step))
         ticket.slot.move(SlotState.FREE)
 
-    def _persisted(self, ticket: Ticket, agreement: Agreement) -> str | None:
-        """Write this rank's files and tell the others; the reason if that failed."""
+    def _persisted(self, ticket: Ticket) -> dict[str, Any]:
+        """Write this rank's files; what to tell rank 0: their facts, or the fault."""
         context = self.context
-        topic = f"persisted/{ticket.step}"
         begun = now_ns()
         try:
             files = write_rank(
@@ -96,47 +113,36 @@ class ShardedEngine(Engine):
                 halfway=lambda: context.reached("persist", ticket.step),
             )
         except OSError as error:
-            reason = f"rank {context.rank}: {error.strerror} ({error.filename or 'write'})"
-            agreement.say(topic, {"fault": reason})
-            return reason
+            self._withdraw(ticket.step)
+            return {"fault": f"rank {context.rank}: {error.strerror} ({error.filename or 'write'})"}
         context.recorder.event("persisted", s=ticket.step, t0=begun, bytes=sum(facts.bytes for facts in files.values()))
-        agreement.say(topic, {"files": {name: [f.bytes, f.xxh3_128] for name, f in files.items()}})
-        return None
+        return {"files": {name: [f.bytes, f.xxh3_128] for name, f in files.items()}}
 
-    def _verdict(self, step: int, agreement: Agreement, fault: str | None) -> str | None:
-        """None once the checkpoint is committed; else why it was given up. Rank 0 decides for all."""
-        topic = f"verdict/{step}"
-        if self.context.rank != 0:
-            # rank 0 may use up a whole timeout waiting for the slowest rank before it can say so
-            heard: str | None = agreement.hear(topic, 0, timeouts=2)
-            return heard
-        verdict = fault or self._commit(step, agreement)
-        agreement.say(topic, verdict)
-        return verdict
+    def _withdraw(self, step: int) -> None:
+        """Remove this rank's files of a checkpoint that cannot be committed any more: a full disk needs the room."""
+        folder = commit.step_folder(self.context.root, step)
+        for name in (ShardNames(self.context.rank).tensors, ShardNames(self.context.rank).facts):
+            with contextlib.suppress(OSError):  # without a COMMIT.json it does no harm where it is
+                (folder / name).unlink()
 
-    def _commit(self, step: int, agreement: Agreement) -> str | None:
+    def _commit(self, step: int, words: list[dict[str, Any]]) -> str | None:
+        """On rank 0: None once the checkpoint is committed; else why it is given up."""
         context = self.context
-        files: dict[str, FileFacts] = {}
+        if faults := [word["fault"] for word in words if "fault" in word]:
+            return str(faults[0])
+        context.reached("commit", step)
         try:
-            for rank in range(context.world_size):
-                said = agreement.hear(f"persisted/{step}", rank)
-                if "fault" in said:
-                    return str(said["fault"])
-                files |= {name: FileFacts(*facts) for name, facts in said["files"].items()}
-            context.reached("commit", step)
             commit.commit(
                 commit.step_folder(context.root, step),
                 run=context.run_hash,
                 step=step,
                 world_size=context.world_size,
-                files=files,
+                files={name: FileFacts(*facts) for word in words for name, facts in word["files"].items()},
             )
-        except AgreementError as error:
-            return str(error)
         except OSError as error:
             return f"commit: {error.strerror}"
         context.recorder.event("committed", s=step)
-        self._retain(context.keep, halfway=lambda: context.reached("retention", step))
+        self._committed.append(step)
         return None
 
     def _retire(self) -> None:
@@ -145,10 +151,19 @@ class ShardedEngine(Engine):
 
     def _retain(self, keep: int, halfway: Callable[[], None] = lambda: None) -> None:
         """Remove all but the newest `keep` committed checkpoints; the newest always stays. halfway: see
-        `commit.remove`."""
-        for step in commit.committed_steps(self.context.root)[:-keep]:
+        `commit.remove`. One that cannot be removed is tried again the next time."""
+        for step in self._committed[:-keep]:
+            if self._remove(step, halfway):
+                self._committed.remove(step)
+                self.context.recorder.event("removed", s=step)
+
+    def _remove(self, step: int, halfway: Callable[[], None] = lambda: None) -> bool:
+        try:
             commit.remove(self.context.root, step, halfway=halfway)
-            self.context.recorder.event("removed", s=step)
+        except OSError as error:
+            self.context.recorder.event("remove_failed", s=step, reason=f"{error.strerror} ({error.filename})")
+            return False
+        return True
 
     # --- restore ------------------------------------------------------------------------------------------
 
@@ -161,13 +176,24 @@ class ShardedEngine(Engine):
         verify = context.verify or partial(
             commit.verify, context.root, run=context.run_hash, world_size=context.world_size
         )
+        overwritten = False
         for step in candidates:
-            reasons = agreement.exchange(f"restore/verified/{step}", verify(step).reason)
-            if not any(reasons):
+            verdict = verify(step)
+            said = agreement.exchange(f"restore/verified/{step}", [verdict.state, verdict.reason])
+            if others := [reason for state, reason in said if state == "mismatched"]:
+                folder = commit.step_folder(context.root, step)
+                raise ForeignCheckpointError(f"{folder}: {others[0]}; move it away, or restore it with its own run")
+            reason = next((reason for _, reason in said if reason), None)
+            if reason is None:
                 restored = self._loaded(step, passed_over)
-                self._sweep(agreement, newest=step)
-                return restored
-            passed_over.append({"step": step, "reason": next(reason for reason in reasons if reason)})
+                same = restored.digest_live == restored.digest_recorded
+                if all(agreement.exchange(f"restore/loaded/{step}", same)):
+                    self._sweep(agreement, newest=step)
+                    return restored
+                overwritten, reason = True, "verified, but what was loaded is not what was recorded"
+            passed_over.append({"step": step, "reason": reason})
+        if overwritten:
+            raise RestoreError(f"{context.root}: no checkpoint could be loaded: {json.dumps(passed_over)}")
         self._sweep(agreement, newest=0)
         return Restored(step=0, passed_over=tuple(passed_over))
 
@@ -203,11 +229,12 @@ class ShardedEngine(Engine):
         that died, and rejected checkpoints, which are kept under another name as evidence."""
         root = self.context.root
         if self.context.rank == 0:
-            committed = set(commit.committed_steps(root))
+            committed = {*commit.committed_steps(root), newest}
             for step in commit.all_steps(root):
                 if step not in committed:
-                    commit.remove(root, step)
+                    self._remove(step)
                 elif step > newest:
                     folder = commit.step_folder(root, step)
                     folder.rename(folder.with_name(f"rejected-{step:08d}-attempt{self.context.attempt}"))
+            self._committed = sorted(step for step in committed if 0 < step <= newest)
         agreement.exchange("restore/swept", None)  # nobody writes a shard into a folder that is about to go

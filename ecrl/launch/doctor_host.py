@@ -27,9 +27,8 @@ def findings(wanted: Needs | None) -> Iterator[Finding]:
 
 
 def _memory(wanted: Needs | None) -> Finding:
-    limit = machine.memory_limit_bytes()
-    available = machine.available_memory_bytes() if limit is None else min(machine.available_memory_bytes(), limit)
-    said = f"{format_bytes(available)} available" + ("" if limit is None else " (this container's limit counted)")
+    available, limited = machine.usable_memory_bytes(), machine.memory_limit_bytes() is not None
+    said = f"{format_bytes(available)} available" + (" (this container's limit counted)" if limited else "")
     if wanted is None:
         few = available < 2 * _GB
         return Finding("memory", WARN if few else OK, said, "Expect room for one rank at most." if few else "")

@@ -72,6 +72,12 @@ def memory_limit_bytes() -> int | None:
     return None
 
 
+def usable_memory_bytes() -> int:
+    """Memory that this process may still take: what is available, or this container's limit where that is less."""
+    available, limit = available_memory_bytes(), memory_limit_bytes()
+    return available if limit is None else min(available, limit)
+
+
 def file_system(path: Path) -> str:
     """The type of the file system that holds an existing path: ext4, nfs4, overlay, ...; 'unknown' without /proc."""
     best, kind = "", "unknown"

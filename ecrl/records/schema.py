@@ -20,6 +20,7 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
     committed s: COMMIT.json is durable (rank 0)
     persist_failed  s, reason: counted, training goes on
     removed   s: retention removed checkpoint s (rank 0)
+    remove_failed  s, reason: a checkpoint or what is left of one could not be removed; tried again later (rank 0)
     drain     t0, t: after the last step, until nothing is in flight
     failure   index, at, kind, phase: written by the victim right before a planned failure strikes. at: the step
               that was reached; of the checkpoint in its phases, restored in `restore`, 0 in `init`

@@ -20,8 +20,8 @@ import torch
 import torch.distributed as dist
 
 from ecrl.checkpoint.codec import StateView
-from ecrl.checkpoint.engine import EngineContext, EnginePlugin
-from ecrl.checkpoint.peer import ForeignCheckpointError, check_same_model, first_line, own_group
+from ecrl.checkpoint.engine import EngineContext, EnginePlugin, ForeignCheckpointError
+from ecrl.checkpoint.peer import check_same_model, first_line, own_group
 from ecrl.checkpoint.peer_background import OneInFlight
 from ecrl.records.clock import now_ns
 from ecrl.storage import foreign

@@ -55,3 +55,10 @@ def test_what_goes_wrong_in_the_background_reaches_whoever_asks(
     monkeypatch.setattr(commit, "verify", broken)
     with pytest.raises(MemoryError, match="no memory"):
         ahead(tmp_path, tmp_path / "events.jsonl")(10)
+
+
+def test_a_record_that_cannot_be_written_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 10)
+    verify = VerifiedAhead(tmp_path, run="run", world_size=1, recorder=Recorder(Path("/dev/full")))
+    with pytest.raises(OSError, match="No space left"):
+        verify(10)

@@ -1,0 +1,245 @@
+"""Disks and ranks that misbehave half-way: nothing wrong is restored, nothing good is lost, all ranks agree."""
+
+import errno
+import json
+import os
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._C._distributed_c10d import HashStore
+
+from ecrl.checkpoint import persist, sharded
+from ecrl.checkpoint.agreement import Agreement, AgreementError
+from ecrl.checkpoint.codec import Layout, UnsupportedDtypeError
+from ecrl.checkpoint.engine import ForeignCheckpointError
+from ecrl.checkpoint.sharded import NotEnoughMemoryError, RestoreError
+from ecrl.storage import atomic, commit
+from ecrl.storage.commit import Verdict, step_folder
+from tests.unit.checkpoint.ranks_in_threads import Group
+
+ENGINES = ["blocking", "overlapped"]
+
+
+def failed(group: Group, rank: int) -> list[int]:
+    return [e["s"] for e in group.events(rank, "persist_failed")]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_commit_that_is_not_durable_is_withdrawn_and_no_older_one_goes_for_it(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = atomic.fsync_dir
+
+    def broken_after_the_replace(folder: Path) -> None:
+        if folder.name == "step-00000030":
+            raise OSError(errno.EIO, "Input/output error")
+        whole(folder)
+
+    monkeypatch.setattr(atomic, "fsync_dir", broken_after_the_replace)
+    group = Group(tmp_path, engine)
+    group.train(1, 30)
+    group.each(lambda rank: group.engines[rank].drain())
+    assert [failed(group, rank) for rank in range(2)] == [[30], [30]]
+    assert commit.committed_steps(tmp_path / "checkpoints") == [20]
+    second = Group(tmp_path, engine, attempt=1)
+    assert [r.step for r in second.each(lambda rank: second.engines[rank].restore())] == [20, 20]
+    second.settle()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_checkpoint_that_is_given_up_gives_its_room_back_on_every_rank(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_in_the_middle(fd: int, data: bytes | memoryview) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        if str(path).endswith("step-00000020/shard-1.safetensors"):
+            os.write(fd, bytes(data)[:8])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        atomic.write_all(fd, data)
+
+    monkeypatch.setattr(persist, "write_all", full_in_the_middle)
+    group = Group(tmp_path, engine)
+    group.train(1, 30)
+    group.settle()
+    assert [failed(group, rank) for rank in range(2)] == [[20], [20]]
+    assert list(step_folder(tmp_path / "checkpoints", 20).iterdir()) == []
+    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 30]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_checkpoint_that_cannot_be_removed_costs_nothing_but_its_room_until_it_can(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, refusals = shutil.rmtree, iter([True])
+
+    def busy_once(path: Path) -> None:
+        if path.name == "step-00000010" and next(refusals, False):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+        whole(path)
+
+    monkeypatch.setattr(shutil, "rmtree", busy_once)
+    group = Group(tmp_path, engine)
+    group.train(1, 40)
+    group.settle()
+    assert [e["s"] for e in group.events(0, "committed")] == [10, 20, 30, 40]
+    assert [e["s"] for e in group.events(0, "remove_failed")] == [10]
+    assert [e["s"] for e in group.events(0, "removed")] == [10, 20]
+    assert [failed(group, rank) for rank in range(2)] == [[], []]
+    assert commit.all_steps(tmp_path / "checkpoints") == [30, 40]
+
+
+def damage(root: Path, step: int) -> None:
+    path = step_folder(root, step) / "shard-1.safetensors"
+    data = bytearray(path.read_bytes())
+    data[8 + int.from_bytes(data[:8], "little")] ^= 1  # the first byte of the first tensor
+    path.write_bytes(bytes(data))
+
+
+def believed(step: int) -> Verdict:
+    """As if every file had been whole when it was verified."""
+    return Verdict(step, "valid")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_damaged_after_it_was_verified_is_noticed_on_load_and_passed_over(tmp_path: Path, engine: str) -> None:
+    first = Group(tmp_path, engine)
+    first.train(1, 20)
+    first.settle()
+    damage(tmp_path / "checkpoints", 20)
+    second = Group(tmp_path, engine, attempt=1, verify=believed)
+    restored = second.each(lambda rank: second.engines[rank].restore())
+    assert [r.step for r in restored] == [10, 10]
+    assert "not what was recorded" in restored[0].passed_over[0]["reason"]
+    assert all(r.digest_live == r.digest_recorded for r in restored)
+    second.settle()
+
+
+def test_a_state_overwritten_by_what_did_not_load_is_not_trained_on(tmp_path: Path) -> None:
+    first = Group(tmp_path, "blocking")
+    first.train(1, 20)
+    first.settle()
+    for step in (10, 20):
+        damage(tmp_path / "checkpoints", step)
+    second = Group(tmp_path, "blocking", attempt=1, verify=believed)
+    with pytest.raises(RestoreError, match="no checkpoint could be loaded"):
+        second.each(lambda rank: second.engines[rank].restore())
+    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 20]  # the evidence stays
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [({"run_hash": "ours"}, "another run: found run, expected ours"), ({"world_size": 3}, "found 2, expected 3")],
+)
+def test_a_checkpoint_of_another_run_or_world_size_is_refused_and_left_alone(
+    tmp_path: Path, ours: dict[str, Any], said: str
+) -> None:
+    first = Group(tmp_path, "overlapped")
+    first.train(1, 20)
+    first.settle()
+    second = Group(tmp_path, "overlapped", attempt=1, **ours)
+    with pytest.raises(ForeignCheckpointError, match=said):
+        second.each(lambda rank: second.engines[rank].restore())
+    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 20]
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_process_out_of_descriptors_or_memory_condemns_no_checkpoint(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Group(tmp_path, "blocking", world_size=1)
+    first.train(1, 10)
+    first.settle()
+
+    def exhausted(_: Path) -> commit.FileFacts:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(commit, "file_facts", exhausted)
+    second = Group(tmp_path, "blocking", world_size=1, attempt=1)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        second.each(lambda rank: second.engines[rank].restore())
+    assert commit.committed_steps(tmp_path / "checkpoints") == [10]
+
+
+def test_ranks_of_one_machine_are_refused_together_by_what_is_free_before_any_takes_its_slots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([10**12, 10_000])  # one rank looked before, one after something else took the memory
+    monkeypatch.setattr(sharded, "usable_memory_bytes", lambda: next(seen))
+    refused = []
+
+    class CountedError(NotEnoughMemoryError):
+        def __init__(self, *words: object) -> None:
+            refused.append(words)
+            super().__init__(*words)
+
+    monkeypatch.setattr(sharded, "NotEnoughMemoryError", CountedError)
+    with pytest.raises(NotEnoughMemoryError, match="2 ranks need"):
+        Group(tmp_path, "overlapped", max_inflight=50)
+    assert len(refused) == 2
+
+
+def test_a_type_that_no_shard_can_hold_is_refused_before_the_first_step() -> None:
+    with pytest.raises(UnsupportedDtypeError, match=r"model/phase: safetensors cannot hold torch\.complex64"):
+        Layout({"model/phase": torch.zeros(3, dtype=torch.complex64)})
+
+
+def test_a_commit_file_nested_without_end_is_corrupt_and_no_crash(tmp_path: Path) -> None:
+    folder = step_folder(tmp_path, 10)
+    folder.mkdir()
+    (folder / commit.COMMIT_FILE).write_bytes(b"[" * 100_000)
+    assert commit.verify(tmp_path, 10).state == "corrupt"
+
+
+def ranks(count: int, timeout_s: float) -> list[Agreement]:
+    store = HashStore()
+    return [Agreement(store, rank, count, timeout_s) for rank in range(count)]
+
+
+def test_a_verdict_is_everybodys_however_long_rank_0_takes() -> None:
+    group = ranks(3, 0.2)
+
+    def judge(words: list[str]) -> str:
+        time.sleep(0.7)  # more than three timeouts
+        return "+".join(words)
+
+    with ThreadPoolExecutor(3) as pool:
+        verdicts = list(pool.map(lambda a: a.decide("t", f"r{a.rank}", judge), group))
+    assert verdicts == ["r0+r1+r2"] * 3
+
+
+def test_one_timeout_is_for_all_ranks_together_and_the_late_one_hears_that_it_was() -> None:
+    group = ranks(3, 0.4)
+    late = threading.Event()
+    heard: dict[int, str] = {}
+
+    def one(agreement: Agreement) -> None:
+        if agreement.rank == 2:
+            late.wait(20)
+        try:
+            heard[agreement.rank] = agreement.decide("t", "word", lambda _: pytest.fail("judged without rank 2"))
+        except AgreementError as error:
+            heard[agreement.rank] = f"raised: {error}"
+            late.set()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(one, group))
+    silence = "t: rank 2 said nothing within 0.4 s"
+    assert heard == {0: f"raised: {silence}", 1: silence, 2: silence}
+
+
+def test_the_folder_above_the_checkpoints_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(sharded, "fsync_dir", flushed.append)
+    Group(tmp_path, "blocking", world_size=1).settle()
+    assert flushed == [tmp_path]
+
+
+def test_a_verdict_in_json_survives_the_store() -> None:
+    (only,) = ranks(1, 1.0)
+    assert only.decide("t", {"files": {"a": [1, "x"]}}, json.dumps) == '[{"files": {"a": [1, "x"]}}]'
