@@ -67,6 +67,10 @@ def shares(replicated: Mapping[str, torch.Tensor], world_size: int) -> list[list
     return result
 
 
+class ForeignCheckpointError(Exception):
+    """A checkpoint of another run, world size or model; the message says what differs."""
+
+
 class UnsupportedDtypeError(Exception):
     """State of a type that a shard cannot hold."""
 
@@ -160,6 +164,30 @@ def live_leaves(view: StateView) -> dict[str, str]:
     """Leaf digests of everything one rank holds: what a checkpoint's `rank-<r>.json` files record of it."""
     tensors = view.replicated | view.local | view.host
     return {name: leaf_digest(t) for name, t in tensors.items()} | {META_LEAF: meta_digest(view.meta)}
+
+
+def shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shapes of tensors, by name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def shard_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a shard's tensors, by name; no tensor is read."""
+    with safe_open(str(path), framework="pt") as shard:
+        return {name: tuple(shard.get_slice(name).get_shape()) for name in shard.keys()}  # noqa: SIM118 (not a dict)
+
+
+def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+    """Refuse a checkpoint whose tensors have other names or shapes: copying would fit the one to the other.
+
+    Raises:
+        ForeignCheckpointError: with the first tensor that differs.
+    """
+    if differing := sorted(live.keys() ^ saved.keys()):
+        raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is on one side only")
+    for name, tensor in live.items():
+        if (found := saved[name]) != (expected := tuple(tensor.shape)):
+            raise ForeignCheckpointError(f"{folder}: of another model, {name}: found {found}, expected {expected}")
 
 
 def load_shard(path: Path, wanted: Mapping[str, torch.Tensor]) -> None:

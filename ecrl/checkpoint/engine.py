@@ -18,10 +18,6 @@ from ecrl.records.recorder import Recorder
 from ecrl.storage.commit import Verdict
 
 
-class ForeignCheckpointError(Exception):
-    """A checkpoint of another run, world size or model; the message says what differs."""
-
-
 class CheckpointedState(ABC):
     """The live training state, as an engine sees it."""
 

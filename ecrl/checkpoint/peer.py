@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
-from ecrl.checkpoint.codec import StateView
-from ecrl.checkpoint.engine import Engine, ForeignCheckpointError, Restored
+from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, shapes
+from ecrl.checkpoint.engine import Engine, Restored
 from ecrl.storage.commit import all_steps, step_folder
 
 
@@ -168,26 +168,13 @@ def own_group() -> dist.ProcessGroup:
     return group
 
 
-def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Refuse a checkpoint whose tensors have other names or shapes: copying would fit the one to the other.
-
-    Raises:
-        ForeignCheckpointError: with the first tensor that differs.
-    """
-    if differing := sorted(live.keys() ^ saved.keys()):
-        raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is on one side only")
-    for name, tensor in live.items():
-        if (found := tuple(saved[name].shape)) != (expected := tuple(tensor.shape)):
-            raise ForeignCheckpointError(f"{folder}: of another model, {name}: found {found}, expected {expected}")
-
-
 def copy_in(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Copy a checkpoint's tensors into live ones, in place.
 
     Raises:
         ForeignCheckpointError: it is of another model.
     """
-    check_same_model(live, saved, folder)
+    check_same_model(live, shapes(saved), folder)
     for name, tensor in live.items():
         tensor.copy_(saved[name])
 

@@ -15,8 +15,18 @@ from typing import Any
 import torch
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
-from ecrl.checkpoint.codec import META_LEAF, Layout, live_leaves, load_shard, root_digest, shares
-from ecrl.checkpoint.engine import Engine, EngineContext, ForeignCheckpointError, Restored
+from ecrl.checkpoint.codec import (
+    META_LEAF,
+    ForeignCheckpointError,
+    Layout,
+    check_same_model,
+    live_leaves,
+    load_shard,
+    root_digest,
+    shard_shapes,
+    shares,
+)
+from ecrl.checkpoint.engine import Engine, EngineContext, Restored
 from ecrl.checkpoint.persist import ShardNames, write_rank
 from ecrl.checkpoint.snapshot import Slot, SlotState, make_stager, slot_bytes
 from ecrl.checkpoint.ticket import Ticket
@@ -202,6 +212,13 @@ class ShardedEngine(Engine):
         folder = commit.step_folder(context.root, step)
         view = context.state.view(step)
         own = view.local | view.host
+        saved = {
+            name: shape
+            for rank in range(context.world_size)
+            for name, shape in shard_shapes(folder / ShardNames(rank).tensors).items()
+            if rank == context.rank or not name.startswith("own/")
+        }
+        check_same_model(view.replicated | own, saved, folder)
         facts = [json.loads((folder / ShardNames(r).facts).read_text()) for r in range(context.world_size)]
         wanted: list[list[tuple[str, torch.Tensor]]] = []
         for rank in range(context.world_size):

@@ -118,10 +118,7 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
         if expected is not None and found != expected:
             return Verdict(step, "mismatched", f"belongs to another {what}: found {found}, expected {expected}")
     for name, entry in content["files"].items():
-        fault = _file_fault(folder / name, FileFacts(entry["bytes"], entry["xxh3_128"]))
-        if fault is None and name.endswith(safetensors_header.SUFFIX):
-            fault = safetensors_header.fault(folder / name)
-        if fault is not None:
+        if fault := _file_fault(folder / name, FileFacts(entry["bytes"], entry["xxh3_128"])):
             return Verdict(step, "corrupt", f"{name}: {fault}")
     return Verdict(step, "valid")
 
@@ -153,7 +150,9 @@ def _file_fault(path: Path, expected: FileFacts) -> str | None:
     try:
         if path.stat().st_size != expected.bytes:  # before a byte is read
             return f"{path.stat().st_size} bytes, committed with {expected.bytes}"
-        return None if file_facts(path) == expected else "digest differs from the committed one"
+        if file_facts(path) != expected:
+            return "digest differs from the committed one"
+        return safetensors_header.fault(path) if path.suffix == safetensors_header.SUFFIX else None
     except FileNotFoundError:
         return "missing"
     except OSError as error:

@@ -16,7 +16,11 @@ _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 1
 
 
 def fault(path: Path) -> str | None:
-    """Why the header cannot be true; None if it can. Reads as many bytes as the file holds, never more."""
+    """Why the header cannot be true; None if it can. Reads as many bytes as the file holds, never more.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     try:
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
@@ -27,8 +31,6 @@ def fault(path: Path) -> str | None:
                 return f"its header claims {length} bytes, the file has {size}"
             header = json.loads(file.read(length))
         return _lie(header, size - 8 - length)
-    except OSError as error:
-        return f"unreadable ({error.strerror})"
     except (ValueError, TypeError, KeyError, AttributeError):
         return "its header is no safetensors header"
 

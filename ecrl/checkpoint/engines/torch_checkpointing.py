@@ -26,8 +26,8 @@ from torch_checkpointing.checkpoint_writer import CallbackArgs
 from torch_checkpointing.config import AsyncCheckpointSaverConfig
 from torch_checkpointing.storage.filesystem import LocalFileSystemStorage, LocalFileSystemStorageConfig
 
-from ecrl.checkpoint.codec import StateView
-from ecrl.checkpoint.engine import EngineContext, EnginePlugin, ForeignCheckpointError
+from ecrl.checkpoint.codec import ForeignCheckpointError, StateView
+from ecrl.checkpoint.engine import EngineContext, EnginePlugin
 from ecrl.checkpoint.peer import copy_in, first_line
 from ecrl.checkpoint.peer_background import OneInFlight
 from ecrl.records.clock import now_ns

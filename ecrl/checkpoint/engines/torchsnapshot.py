@@ -19,9 +19,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ecrl.checkpoint.codec import StateView
-from ecrl.checkpoint.engine import EngineContext, EnginePlugin, ForeignCheckpointError
-from ecrl.checkpoint.peer import check_same_model, first_line, own_group
+from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, shapes
+from ecrl.checkpoint.engine import EngineContext, EnginePlugin
+from ecrl.checkpoint.peer import first_line, own_group
 from ecrl.checkpoint.peer_background import OneInFlight
 from ecrl.records.clock import now_ns
 from ecrl.storage import foreign
@@ -152,7 +152,7 @@ class Part:
         Raises:
             ForeignCheckpointError: it is of another model.
         """
-        check_same_model(self._tensors, self._read, folder)
+        check_same_model(self._tensors, shapes(self._read), folder)
         for name, tensor in self._tensors.items():
             if (found := self._read[name]) is not tensor:
                 raise ForeignCheckpointError(

@@ -13,8 +13,8 @@ from ecrl.storage import commit
 def checkpoint(root: Path, step: int) -> Path:
     folder = commit.step_folder(root, step)
     folder.mkdir(parents=True)
-    (folder / "shard-0.safetensors").write_bytes(b"state of %d" % step)
-    files = {"shard-0.safetensors": commit.file_facts(folder / "shard-0.safetensors")}
+    (folder / "rank-0.json").write_bytes(b"state of %d" % step)
+    files = {"rank-0.json": commit.file_facts(folder / "rank-0.json")}
     commit.commit(folder, run="run", step=step, world_size=1, files=files)
     return folder
 
@@ -27,10 +27,10 @@ def test_only_the_newest_is_read_ahead_and_all_are_judged(tmp_path: Path) -> Non
     root, events = tmp_path / "checkpoints", tmp_path / "events.jsonl"
     for step in (10, 20):
         checkpoint(root, step)
-    (checkpoint(root, 30) / "shard-0.safetensors").write_bytes(b"state of 31")
+    (checkpoint(root, 30) / "rank-0.json").write_bytes(b"state of 31")
     verify = ahead(root, events)
     assert verify(30).state == "corrupt"
-    (commit.step_folder(root, 10) / "shard-0.safetensors").unlink()
+    (commit.step_folder(root, 10) / "rank-0.json").unlink()
     assert [verify(step).state for step in (10, 20)] == ["corrupt", "valid"]
     (record,) = read_events(events, [])
     assert (record["e"], record["s"], record["state"]) == ("verified", 30, "corrupt")

@@ -15,6 +15,7 @@ from torch._C._distributed_c10d import HashStore
 from typer.testing import CliRunner
 
 from ecrl import plugins
+from ecrl.checkpoint.codec import ForeignCheckpointError
 from ecrl.cli.app import app
 from ecrl.storage import commit
 from ecrl.storage.commit import COMMIT_FILE, file_facts, step_folder
@@ -138,14 +139,13 @@ def test_checkpoints_of_another_run_or_world_size_are_refused_with_what_differs(
 
     code, document = verified(tmp_path / "checkpoints")
     assert (code, document["newest_valid_step"]) == (4, None)
-    assert [(c["state"], c["reason"]) for c in document["checkpoints"]] == [("corrupt", said)] * 2
+    assert [(c["state"], c["reason"]) for c in document["checkpoints"]] == [("mismatched", said)] * 2
 
     second = Group(tmp_path, engine, world_size=2, attempt=1)
-    restored = second.each(lambda rank: second.engines[rank].restore())
-    assert [r.step for r in restored] == [0, 0]
-    assert [p["reason"] for p in restored[0].passed_over] == [said] * 2
+    with pytest.raises(ForeignCheckpointError, match=said):
+        second.each(lambda rank: second.engines[rank].restore())
     assert float(second.states[0].weights["model/wide"].max()) == 0.0
-    second.settle()
+    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 20]  # whose they are, they stay
 
 
 # --- a disk that is full in the middle of a checkpoint ----------------------------------------------------

@@ -8,7 +8,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,8 +15,7 @@ from torch._C._distributed_c10d import HashStore
 
 from ecrl.checkpoint import persist, sharded
 from ecrl.checkpoint.agreement import Agreement, AgreementError
-from ecrl.checkpoint.codec import Layout, UnsupportedDtypeError
-from ecrl.checkpoint.engine import ForeignCheckpointError
+from ecrl.checkpoint.codec import ForeignCheckpointError, Layout, UnsupportedDtypeError
 from ecrl.checkpoint.sharded import NotEnoughMemoryError, RestoreError
 from ecrl.storage import atomic, commit
 from ecrl.storage.commit import Verdict, step_folder
@@ -133,17 +131,22 @@ def test_a_state_overwritten_by_what_did_not_load_is_not_trained_on(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("ours", "said"),
-    [({"run_hash": "ours"}, "another run: found run, expected ours"), ({"world_size": 3}, "found 2, expected 3")],
+    ("name", "tensor", "said"),
+    [
+        ("model/wide", torch.zeros(()), r"model/wide: found \(.*\), expected \(\)"),
+        ("model/new", torch.zeros(3), "model/new is on one side only"),
+    ],
 )
-def test_a_checkpoint_of_another_run_or_world_size_is_refused_and_left_alone(
-    tmp_path: Path, ours: dict[str, Any], said: str
+def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
+    tmp_path: Path, name: str, tensor: torch.Tensor, said: str
 ) -> None:
     first = Group(tmp_path, "overlapped")
     first.train(1, 20)
     first.settle()
-    second = Group(tmp_path, "overlapped", attempt=1, **ours)
-    with pytest.raises(ForeignCheckpointError, match=said):
+    second = Group(tmp_path, "overlapped", attempt=1)
+    for state in second.states:
+        state.weights[name] = tensor.clone()
+    with pytest.raises(ForeignCheckpointError, match=f"of another model, {said}"):
         second.each(lambda rank: second.engines[rank].restore())
     assert commit.committed_steps(tmp_path / "checkpoints") == [10, 20]
 

@@ -18,7 +18,8 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 from ecrl import plugins
-from ecrl.checkpoint.engine import EnginePlugin, ForeignCheckpointError
+from ecrl.checkpoint.codec import ForeignCheckpointError
+from ecrl.checkpoint.engine import EnginePlugin
 from ecrl.checkpoint.peer import PeerEngine
 from ecrl.storage.commit import all_steps, step_folder
 from tests.extras import need
