@@ -6,9 +6,9 @@ import typer
 
 from ecrl import __version__
 from ecrl.cli import advise, bench, checkpoint, compare, doctor, logs, matrix, report, selftest
-from ecrl.cli.manners import Commands
+from ecrl.cli.manners import App, Commands
 
-app = typer.Typer(
+app = App(
     name="ecrl",
     cls=Commands,
     help="ecrl measures what checkpointing and failures really cost a distributed training job, and proves that"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ecrl import plugins
+from ecrl.cli.manners import App
 from ecrl.cli.messages import plain_table, print_json, say
 from ecrl.errors import EcrlError, unknown_name
 
@@ -20,7 +21,7 @@ _DEFAULT_ENGINES = ("blocking", "overlapped", "torch-save", "dcp", "dcp-async", 
 
 def register(app: typer.Typer) -> None:
     """Add the `bench` commands."""
-    bench = typer.Typer(help="Measure this machine's checkpoint engines side by side.", no_args_is_help=True)
+    bench = App(help="Measure this machine's checkpoint engines side by side.", no_args_is_help=True)
     bench.callback()(lambda: None)  # keeps `engines` a command of its own while it is the only one
     bench.command("engines")(engines)
     app.add_typer(bench, name="bench")

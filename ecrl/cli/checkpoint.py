@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ecrl.cli.manners import App
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError, RecordError
 from ecrl.storage import commit, foreign
 from ecrl.units import format_bytes
@@ -16,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 def register(app: typer.Typer) -> None:
     """Add the `checkpoint` commands."""
-    checkpoint = typer.Typer(help="Look at a run's checkpoints; needs no torch.", no_args_is_help=True)
+    checkpoint = App(help="Look at a run's checkpoints; needs no torch.", no_args_is_help=True)
     checkpoint.command("ls")(ls)
     checkpoint.command("verify")(verify)
     app.add_typer(checkpoint, name="checkpoint")

@@ -51,6 +51,5 @@ def clean(
     elif yes:
         say(f"removed {len(found)}, {format_bytes(total)}")
     else:
-        again = f"ecrl matrix clean --prefix {prefix}{'' if kinds == _KINDS else f' --kinds {kinds}'}"
-        again += "" if str(results) == "results" else f" --results {results}"
+        again = f"ecrl matrix clean {paths.options}{'' if kinds == _KINDS else f' --kinds {kinds}'}"
         say(f"{len(found)} could go, {format_bytes(total)}; nothing was removed. To remove them: {again} --yes")

@@ -34,13 +34,19 @@ def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
         print_json({"schema": SCHEMA, "prefix": paths.prefix, "pid": detached.pid, "log": str(detached.log)})
         return
     say(f"{paths.prefix} goes on without this terminal (pid {detached.pid}), log: {detached.log}")
-    say(f"Watch it: ecrl matrix attach {_where(paths)}; end it: ecrl matrix stop {_where(paths)}")
+    say(f"Watch it: ecrl matrix attach {paths.options}; end it: ecrl matrix stop {paths.options}")
 
 
 def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
-    """Show what a detached ecrl says, until it ends. Ctrl-C leaves it going."""
+    """Show what a detached ecrl says, until it ends. Ctrl-C leaves it going.
+
+    The exit code is 0 when nothing is left undone, 4 when some suites failed, and 143 when it was stopped first.
+    """
+    from signal import SIGTERM
+
     from ecrl.cli import status as shown
     from ecrl.errors import EXIT_SOME_FAILED
+    from ecrl.launch.control import resume_command
     from ecrl.launch.detach import follow
     from ecrl.launch.signals import handled
     from ecrl.records import manifest
@@ -50,10 +56,14 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
     with handled() as asked:
         still = follow(paths, say, asked)
     if still is not None:
-        say(f"left; pid {still.owner.pid} goes on. Again: ecrl matrix attach {_where(paths)}")
+        say(f"left; pid {still.owner.pid} goes on. Again: ecrl matrix attach {paths.options}")
         return
     shown.say_ending(paths)
-    if manifest.read(paths).counts[manifest.FAILED]:
+    counts = manifest.read(paths).counts
+    if counts[manifest.INTERRUPTED] or counts[manifest.RUNNING]:  # RUNNING: it was killed
+        say(f"It ended before everything was done. Go on with:\n{resume_command(paths)}")
+        raise typer.Exit(128 + SIGTERM)
+    if counts[manifest.FAILED]:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
@@ -75,12 +85,4 @@ def stop(
     if as_json:
         print_json({"schema": SCHEMA, "prefix": prefix, "pid": told.owner.pid, "host": told.owner.host})
     else:
-        say(f"pid {told.owner.pid} has handed over. Go on with:\necrl matrix resume {_where(paths)}")
-
-
-def _where(paths: "CampaignPaths") -> str:
-    """The options that name a campaign from this folder."""
-    import shlex
-
-    results = "" if str(paths.results) == "results" else f" --results {shlex.quote(str(paths.results))}"
-    return f"--prefix {paths.prefix}{results}"
+        say(f"pid {told.owner.pid} has handed over. Go on with:\necrl matrix resume {paths.options}")

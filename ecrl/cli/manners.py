@@ -1,18 +1,20 @@
 """How every command behaves: wrong usage in one to three lines with a did-you-mean and the next command to type,
 Ctrl-C with a word, and values read without loading pydantic."""
 
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ecrl.cli.messages import say
 from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 
@@ -25,6 +27,36 @@ def run(app: typer.Typer) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+class Command(TyperCommand):
+    """A command whose errors name what the user gave: the environment variable, where a value came from one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As Typer's; an `EcrlError` that begins a line with an option tells it by its variable, if that gave it."""
+        try:
+            return super().invoke(ctx)
+        except EcrlError as error:
+            text = str(error)
+            for parameter in self.params:
+                for option in parameter.opts if parameter.envvar else ():
+                    text = re.sub(rf"^{re.escape(option)}(?=: )", source(parameter, ctx, option), text, flags=re.M)
+            error.args = (text, *error.args[1:])
+            raise
+
+
+class App(typer.Typer):
+    """A Typer application whose commands are `Command`s."""
+
+    def command(self, *args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
+        """As Typer's."""
+        return super().command(*args, **{"cls": Command, **kwargs})
+
+
+def source(parameter: Any, ctx: Any, option: str) -> str:
+    """What gave a parameter its value: its environment variable, else the option."""
+    given = ctx.get_parameter_source(parameter.name)
+    return str(parameter.envvar) if given is not None and given.name == "ENVIRONMENT" else option
+
+
 class Commands(TyperGroup):
     """A group of commands that explains wrong usage as ecrl explains everything."""
 
@@ -33,7 +65,7 @@ class Commands(TyperGroup):
         try:
             return super().main(*args, **kwargs)
         except typer.BadParameter as error:
-            raise EcrlError(_with_next(error, error.format_message())) from None
+            raise EcrlError(_bad_value(error)) from None
         except Exception as error:
             # Typer's usage errors share no public base class; they have a context and an exit code of 2.
             if getattr(error, "exit_code", None) != EXIT_USAGE or not hasattr(error, "ctx"):
@@ -57,12 +89,21 @@ def _explain(error: Any) -> None:
     raise EcrlError(_with_next(error, error.format_message())) from None
 
 
+def _bad_value(error: Any) -> str:
+    """What is wrong with a value, by the name of what gave it, and the command to type."""
+    if type(error).__name__ != "BadParameter" or error.param is None or error.ctx is None:
+        return _with_next(error, error.format_message())
+    name = source(error.param, error.ctx, error.param.opts[0])
+    return f"{name}: {error.message.rstrip('.')}.\nType: {error.ctx.command_path} --help"
+
+
 def _with_next(error: Any, message: str) -> str:
     """The message, begun with the command it is about and followed by the one to type."""
     path = error.ctx.command_path if error.ctx is not None else "ecrl"
     text = " ".join(message.split())
     about = path.removeprefix("ecrl").strip()
-    hint = "See what is there: ecrl matrix list" if "'--prefix'" in text else f"Type: {path} --help"
+    no_prefix = type(error).__name__ == "MissingParameter" and "'--prefix'" in text
+    hint = "See what is there: ecrl matrix list" if no_prefix else f"Type: {path} --help"
     sentence = text if text.endswith(("?", ".")) else f"{text}."
     return f"{about}{': ' if about else ''}{sentence[:1].lower()}{sentence[1:]}\n{hint}"
 

@@ -10,6 +10,7 @@ import typer
 
 from ecrl.cli import clean, detached, look
 from ecrl.cli import options as opt
+from ecrl.cli.manners import App
 from ecrl.cli.messages import STDERR, print_json, say
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ecrl.launch.signals import StopRequest
     from ecrl.launch.takeover import Policy
 
-app = typer.Typer(
+app = App(
     help="Run a matrix of training jobs under planned failures, and pick it up again whatever stopped it.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecrl.cli import complete
+from ecrl.cli.manners import source
 from ecrl.errors import EcrlError
 from ecrl.units import parse_duration_s
 
@@ -146,14 +147,12 @@ def overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]":
     """The values given on the command line or in the environment, each with the name of its source."""
     from ecrl.spec.matrix import Override
 
-    variables = {parameter.name: parameter.envvar for parameter in ctx.command.params}
+    parameters = {parameter.name: parameter for parameter in ctx.command.params}
     result = []
     for name, value in given.items():
         if value is None:
             continue
         table, key, convert = _PLACES[name]
-        source = ctx.get_parameter_source(name)
-        from_environment = source is not None and source.name == "ENVIRONMENT"
-        flag = str(variables[name]) if from_environment else f"--{name.replace('_', '-')}"
+        flag = source(parameters[name], ctx, f"--{name.replace('_', '-')}")
         result.append(Override((table, key), convert(flag, value), flag))
     return tuple(result)

@@ -9,10 +9,12 @@ from ecrl.units import format_duration
 
 
 class PlainView:
-    """Prints a line when a suite or run begins, restarts or ends."""
+    """Prints a line when a suite or run begins, restarts or ends; where suites go on side by side, each says which."""
 
     def __init__(self) -> None:
-        self._restarts = 0
+        self._suites: set[str] = set()  # that go on
+        self._restarts: dict[str, int] = {}  # of the run that goes on, by suite
+        self._side_by_side = False
 
     def note(self, text: str) -> None:
         """Print it."""
@@ -20,27 +22,36 @@ class PlainView:
 
     def suite_started(self, row: Row, totals: Totals) -> None:
         """Name the suite and its place."""
-        say(f"suite {totals.suites_done + 1}/{totals.suites} {row.suite_id}: {row.runs_total} runs")
+        self._suites.add(row.suite_id)
+        self._side_by_side = self._side_by_side or len(self._suites) > 1
+        say(f"suite {totals.suites_done + len(self._suites)}/{totals.suites} {row.suite_id}: {row.runs_total} runs")
 
     def run_started(self, spec: RunSpec, totals: Totals) -> None:
         """Name the run, and how long the rest will take if that is known."""
-        self._restarts = 0
-        left = "" if totals.left_s is None else f" (about {format_duration(totals.left_s)} left after it)"
-        say(f"run {totals.runs_done + 1}/{totals.runs} {run_name(spec)} started{left}")
+        self._restarts[spec.suite_id] = 0
+        number = totals.runs_done + len(self._restarts)
+        left = f" (about {format_duration(totals.left_s)} left after it)" if totals.left_s else ""
+        say(f"{self._suite(spec)}run {number}/{totals.runs} {run_name(spec)} started{left}")
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
         """Say when the group was restarted."""
-        if progress.restarts > self._restarts:
-            self._restarts = progress.restarts
-            say(f"  {run_name(spec)}: restart {progress.restarts}, after step {progress.furthest}/{progress.total}")
+        if progress.restarts > self._restarts[spec.suite_id]:
+            self._restarts[spec.suite_id] = progress.restarts
+            told = f"restart {progress.restarts}, after step {progress.furthest}/{progress.total}"
+            say(f"{self._suite(spec) or '  '}{run_name(spec)}: {told}")
 
     def run_finished(self, spec: RunSpec, result: Result | None, log: str, totals: Totals) -> None:
         """Say what became of the run."""
-        say(ending(spec, result, log, totals))
+        del self._restarts[spec.suite_id]
+        say(self._suite(spec) + ending(spec, result, log, totals))
 
     def suite_finished(self, row: Row, totals: Totals) -> None:
         """Say what became of the suite."""
+        self._suites.discard(row.suite_id)
         say(f"suite {totals.suites_done}/{totals.suites} {row.suite_id}: {row.status}")
+
+    def _suite(self, spec: RunSpec) -> str:
+        return f"{spec.suite_id}: " if self._side_by_side else ""
 
 
 def counted(number: int, noun: str) -> str:

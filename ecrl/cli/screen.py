@@ -118,9 +118,9 @@ def _failures(failures: list[Failure]) -> list[RenderableType]:
 
 def _foot(snapshot: Snapshot) -> list[RenderableType]:
     if snapshot.over:
-        return [Text(""), _line(f"Tables and report: ecrl report --prefix {snapshot.prefix}")]
+        return [Text(""), _line(f"Tables and report: ecrl report {snapshot.options}")]
     if not snapshot.running or any(each.liveness is Liveness.DEAD for each in snapshot.running):
-        return [Text(""), _line(f"Go on with: ecrl matrix resume --prefix {snapshot.prefix}")]
+        return [Text(""), _line(f"Go on with: ecrl matrix resume {snapshot.options}")]
     return []
 
 

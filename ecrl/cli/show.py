@@ -26,9 +26,9 @@ def show(suite: SuiteView) -> None:
         if run.result is not None and run.result["outcome"] == "failed":
             print(f"failed {run.variant} seed{run.seed}: {run.result['reason']}")
             print(f"  log: {run.paths.folder / run.result['log']}")
-    say(f"Logs: ecrl logs --prefix {suite.paths.prefix} {row.suite_id}")
+    say(f"Logs: ecrl logs {suite.paths.options} {row.suite_id}")
     if row.status == FAILED:
-        say(f"Again: ecrl matrix resume --prefix {suite.paths.prefix} --rerun {row.suite_id}")
+        say(f"Again: ecrl matrix resume {suite.paths.options} --rerun {row.suite_id}")
 
 
 def _cells(run: RunView) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecrl.cli.messages import plain_table, say
 from ecrl.errors import EcrlError
-from ecrl.launch.liveness import Liveness, judged
+from ecrl.launch.liveness import CAMPAIGN_MARKER, Liveness, judged, marked
 from ecrl.records import manifest
 from ecrl.records.manifest import FAILED, INTERRUPTED, RUNNING, STATUSES, Row, View, no_such_prefix
 from ecrl.records.paths import CampaignPaths, all_prefixes
@@ -57,9 +57,15 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
             if reason:
                 print(f"  log: {paths.root / log}")
         elif row.status == RUNNING and judged(row.owner) is Liveness.DEAD:
-            print(f"{row.suite_id}: its ecrl is gone. Type: {_command('resume', paths)}")
+            print(f"{row.suite_id}: its ecrl is gone{_left_behind(paths)}. Type: {_command('resume', paths)}")
     if view.counts[FAILED]:
         say(f"To run failed suites again: {_command('resume', paths)} --retry-failed")
+
+
+def _left_behind(paths: CampaignPaths) -> str:
+    """What an ecrl that was killed left going on, as far as this host shows."""
+    number = len(marked(CAMPAIGN_MARKER, paths.root.resolve()))
+    return f"; {number} of its processes still run, resume ends them" if number else ""
 
 
 def show_list(results: Path) -> None:
@@ -133,8 +139,7 @@ def _counted(view: View) -> str:
 
 
 def _command(name: str, paths: CampaignPaths) -> str:
-    results = "" if str(paths.results) == "results" else f" --results {paths.results}"
-    return f"ecrl {'' if name == 'report' else 'matrix '}{name} --prefix {paths.prefix}{results}"
+    return f"ecrl {'' if name == 'report' else 'matrix '}{name} {paths.options}"
 
 
 def show_table(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import IO, cast
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -25,15 +26,29 @@ STYLES = {
 }  # fmt: skip
 
 
+@dataclass
+class _Shown:
+    """A suite that goes on: its place among the suites, and its run, once one has begun."""
+
+    row: Row
+    place: int
+    spec: RunSpec | None = None
+    progress: RunProgress = field(default_factory=lambda: RunProgress(total=0))
+    run_started: float = 0.0
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.run_started
+
+
 class LiveView:
-    """Matrix, suite and run as they go, redrawn four times a second below the lines of finished runs."""
+    """Matrix, suites and runs as they go, redrawn four times a second below the lines of finished runs."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
         self._drawn = 0.0
-        self._row: Row | None = None
-        self._totals: Totals | None = None
-        self._run_started = time.monotonic()
+        self._suites: dict[str, _Shown] = {}  # that go on, in the order they began
+        self._side_by_side = False
 
     def note(self, text: str) -> None:
         """A line above the live display."""
@@ -41,49 +56,70 @@ class LiveView:
 
     def suite_started(self, row: Row, totals: Totals) -> None:
         """Begin to show this suite."""
-        self._row, self._totals = row, totals
+        place = totals.suites_done + len(self._suites) + 1
+        self._suites[row.suite_id] = _Shown(row, place)
+        self._side_by_side = self._side_by_side or len(self._suites) > 1
 
     def run_started(self, spec: RunSpec, totals: Totals) -> None:
         """Begin to show this run."""
-        self._totals, self._drawn, self._run_started = totals, 0.0, time.monotonic()
+        self._totals, self._drawn = totals, 0.0
+        shown = self._suites[spec.suite_id]
+        shown.spec, shown.run_started = spec, time.monotonic()
         self.run_progress(spec, RunProgress(total=spec.train.steps))
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
         """Redraw, if it is time."""
-        if time.monotonic() - self._drawn < _REDRAW_S or self._totals is None or self._row is None:
+        self._suites[spec.suite_id].progress = progress
+        if time.monotonic() - self._drawn < _REDRAW_S:
             return
         self._drawn = time.monotonic()
-        self._live.update(self._drawing(spec, progress, self._row, self._totals), refresh=True)
+        self._live.update(self._drawing(self._totals), refresh=True)
 
     def run_finished(self, spec: RunSpec, result: Result | None, log: str, totals: Totals) -> None:
         """A line that stays."""
+        self._suites[spec.suite_id].spec = None
         failed = result is not None and result["outcome"] == "failed"
-        self._print(Text(ending(spec, result, log, totals), style="red" if failed else ""))
+        suite = f"{spec.suite_id}: " if self._side_by_side else ""
+        self._print(Text(suite + ending(spec, result, log, totals), style="red" if failed else ""))
 
     def suite_finished(self, row: Row, totals: Totals) -> None:
         """A line that stays."""
+        del self._suites[row.suite_id]
         line = Text(f"suite {totals.suites_done}/{totals.suites} {row.suite_id}: ")
         self._print(line.append(row.status, style=STYLES.get(row.status, "")))
 
     def _print(self, line: Text) -> None:
         self._live.update(Text(""), refresh=True)  # what it drew is over
+        self._drawn = 0.0  # but other suites may go on
         self._live.console.print(line)
 
-    def _drawing(self, spec: RunSpec, progress: RunProgress, row: Row, totals: Totals) -> Group:
-        elapsed_s = time.monotonic() - self._run_started
-        bars = Table.grid(padding=(0, 1))
-        matrix_bar = ProgressBar(totals.runs, totals.runs_done, width=24)
-        bars.add_row("matrix", matrix_bar, f"{totals.runs_done}/{totals.runs} runs, {eta(progress, totals, elapsed_s)}")
-        run_bar = ProgressBar(progress.total, progress.step, width=24)
-        bars.add_row("run", run_bar, f"step {progress.step}/{progress.total}, {format_duration(elapsed_s)}")
-        facts = [] if progress.loss is None else [f"loss {progress.loss:.4g}"]
-        facts += [] if progress.steps_per_s is None else [f"{progress.steps_per_s:.3g} steps/s"]
-        facts += [] if not progress.saved else [counted(progress.saved, "checkpoint")]
-        facts += [counted(progress.restarts, "restart")]
-        doing = Text(f"{run_name(spec)}: ", overflow="ellipsis", no_wrap=True)
-        doing.append(progress.doing, style="bold").append(f"  {', '.join(facts)}")
-        where = f"suite {totals.suites_done + 1}/{totals.suites} {row.suite_id}"
-        return Group(Text(where, overflow="ellipsis", no_wrap=True), bars, doing)
+    def _drawing(self, totals: Totals) -> Group:
+        going_on = [(shown, shown.spec) for shown in self._suites.values() if shown.spec is not None]
+        last, _ = going_on[-1]
+        left = eta(last.progress, totals, last.elapsed_s)
+        parts = [_bar("matrix", totals.runs_done, totals.runs, f"{totals.runs_done}/{totals.runs} runs, {left}")]
+        for shown, spec in going_on:
+            seen = shown.progress
+            where = f"suite {shown.place}/{totals.suites} {shown.row.suite_id}"
+            told = f"step {seen.step}/{seen.total}, {format_duration(shown.elapsed_s)}"
+            parts += [Text(where, overflow="ellipsis", no_wrap=True), _bar("run", seen.step, seen.total, told)]
+            parts.append(_doing(spec, seen))
+        return Group(*parts)
+
+
+def _bar(name: str, done: int, total: int, told: str) -> RenderableType:
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(f"{name:<6}", ProgressBar(total, done, width=24), told)
+    return bar
+
+
+def _doing(spec: RunSpec, progress: RunProgress) -> Text:
+    facts = [] if progress.loss is None else [f"loss {progress.loss:.4g}"]
+    facts += [] if progress.steps_per_s is None else [f"{progress.steps_per_s:.3g} steps/s"]
+    facts += [] if not progress.saved else [counted(progress.saved, "checkpoint")]
+    facts += [counted(progress.restarts, "restart")]
+    doing = Text(f"{run_name(spec)}: ", overflow="ellipsis", no_wrap=True)
+    return doing.append(progress.doing, style="bold").append(f"  {', '.join(facts)}")
 
 
 def eta(progress: RunProgress, totals: Totals, elapsed_s: float) -> str:

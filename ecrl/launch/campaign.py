@@ -320,19 +320,20 @@ def _other_experiment(paths: CampaignPaths, differences: list[str]) -> str:
         f"--prefix: {paths.prefix!r} holds another experiment (frozen -> asked for): {shown}"
         f"{f'; and {more} more' if more > 0 else ''}.\n"
         f"Expected the same one. Nothing was started. For this one type --prefix {_free(paths)}; to go on with the"
-        f" frozen one: ecrl matrix resume --prefix {paths.prefix}"
+        f" frozen one: ecrl matrix resume {paths.options}"
     )
 
 
 def _more(request: Request, frozen: Campaign, asked: Campaign, added: list[str]) -> str:
     paths = request.paths
     suites = len(asked.suites) - len(frozen.suites)
+    more = f"{suites} more" if suites else "more runs of them"
     return (
-        f"--prefix: {paths.prefix!r} holds {len(frozen.suites)} suites of this experiment; asked for are {suites} more"
+        f"--prefix: {paths.prefix!r} holds {len(frozen.suites)} suites of this experiment; asked for are {more}"
         f" (new: {'; '.join(added)}). Nothing was started.\n"
-        f"To add what is new, rerunning nothing: ecrl matrix run --prefix {paths.prefix} --extend"
+        f"To add what is new, rerunning nothing: ecrl matrix run {paths.options} --extend"
         f" {request.source or ''}".rstrip()
-        + f"; to go on with the frozen one: ecrl matrix resume --prefix {paths.prefix}"
+        + f"; to go on with the frozen one: ecrl matrix resume {paths.options}"
     )
 
 

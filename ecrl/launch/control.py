@@ -1,6 +1,5 @@
 """What `ecrl matrix run`, `plan`, `resume` and `--dry-run` do, from the request to the exit code."""
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +145,7 @@ _NOTHING_STARTED = "Nothing was started; type the same command again."
 
 def resume_command(paths: CampaignPaths) -> str:
     """The command that continues this campaign from this folder."""
-    results = "" if str(paths.results) == "results" else f" --results {shlex.quote(str(paths.results))}"
-    return f"ecrl matrix resume --prefix {paths.prefix}{results}"
+    return f"ecrl matrix resume {paths.options}"
 
 
 def stopped(stop: StopRequest, paths: CampaignPaths) -> StoppedError:

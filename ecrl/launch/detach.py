@@ -9,6 +9,7 @@ prefix is said by the prefix's lease, never by a pid file alone. For the command
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,11 +23,12 @@ from ecrl.launch.leases import Holder, holder, is_held
 from ecrl.launch.liveness import Liveness, judged
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.tail import FileTail
-from ecrl.records.manifest import no_such_prefix
+from ecrl.records import manifest
 from ecrl.records.paths import CampaignPaths
 
 _POLL_S = 0.05
 _FOLLOW_S = 0.2
+_INTRODUCTION_S = 2.0  # who takes the lock says at once who it is
 
 
 class DetachError(EcrlError):
@@ -45,11 +47,6 @@ class Detached:
     log: Path
 
 
-def log_path(paths: CampaignPaths) -> Path:
-    """Where a detached ecrl writes what it would have said."""
-    return paths.table("ecrl.log")
-
-
 def started(paths: CampaignPaths, arguments: Sequence[str], stop: StopRequest | None = None) -> Detached:
     """Start `ecrl ARGUMENTS` (`matrix run --prefix ... --yes`, without --detach) in a session of its own, and wait
     until it holds the prefix or has ended: what keeps it from starting is told here, not in a log.
@@ -65,7 +62,7 @@ def started_command(paths: CampaignPaths, command: Sequence[str], stop: StopRequ
     """`started` for any command line that works on the prefix."""
     made = not paths.root.exists()
     paths.root.mkdir(parents=True, exist_ok=True)
-    log = log_path(paths)
+    log = paths.log
     with log.open("ab") as out:
         begin = out.tell()
         process = subprocess.Popen(
@@ -104,13 +101,12 @@ def follow(
         EcrlError: nobody works on the prefix, or whoever does has a terminal of its own to talk to.
     """
     told = _held(paths, "attach")
-    log = log_path(paths)
-    if not log.exists():
+    if not told.logs:
         raise EcrlError(
             f"campaign {paths.prefix} is run by pid {told.owner.pid} from a terminal; it keeps no log to attach to.\n"
-            f"Watch it with: ecrl matrix status --prefix {paths.prefix} --watch"
+            f"Watch it with: ecrl matrix status {paths.options} --watch"
         )
-    tail = FileTail(log)
+    tail = FileTail(paths.log)
     try:
         for line in tail.lines()[-last_lines:]:
             say(line.decode(errors="replace"))
@@ -146,7 +142,7 @@ def stop_holder(
     if judged(told.owner) is not Liveness.ALIVE:
         raise EcrlError(
             f"campaign {paths.prefix} is run by pid {pid} on host {told.owner.host}, which is not seen from here.\n"
-            f"On that host type: ecrl matrix stop --prefix {paths.prefix}"
+            f"On that host type: ecrl matrix stop {paths.options}"
         )
     try:
         handle = os.pidfd_open(pid)
@@ -162,7 +158,7 @@ def stop_holder(
             if time.monotonic() > deadline:
                 raise EcrlError(
                     f"pid {pid} still works on {paths.prefix} {patience_s:.0f} s after it was asked to stop.\n"
-                    f"End its workers at once: ecrl matrix stop --prefix {paths.prefix} --now"
+                    f"End its workers at once: ecrl matrix stop {paths.options} --now"
                 )
             waiting()
             time.sleep(_POLL_S)
@@ -175,14 +171,27 @@ def stop_holder(
 
 def _held(paths: CampaignPaths, command: str) -> Holder:
     if not paths.root.is_dir():
-        raise EcrlError(no_such_prefix(paths))
-    told = holder(paths)
-    if told is None:
-        raise EcrlError(
-            f"nobody works on campaign {paths.prefix}: there is nothing to {command}.\n"
-            f"Continue it with: ecrl matrix resume --prefix {paths.prefix}"
-        )
+        raise EcrlError(manifest.no_such_prefix(paths))
+    deadline = time.monotonic() + _INTRODUCTION_S
+    while (told := holder(paths)) is None:
+        if not is_held(paths):
+            raise EcrlError(f"nobody works on campaign {paths.prefix}: there is nothing to {command}.\n{_next(paths)}")
+        if time.monotonic() > deadline:
+            raise EcrlError(
+                f"campaign {paths.prefix} is held by a process that does not say who it is; its lock is {paths.lock}.\n"
+                f"See who has it open: fuser -v {shlex.quote(str(paths.lock))}"
+            )
+        time.sleep(_POLL_S)
     return told
+
+
+def _next(paths: CampaignPaths) -> str:
+    """The command to type where nobody works."""
+    if paths.manifest.exists():
+        counts = manifest.read(paths).counts
+        if not any(counts[status] for status in (manifest.PENDING, manifest.RUNNING, manifest.INTERRUPTED)):
+            return f"Nothing of it is left to run. Tables and report: ecrl report {paths.options}"
+    return f"Continue it with: ecrl matrix resume {paths.options}"
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -8,17 +8,19 @@ ECRL_LEASES names another folder (default /tmp/ecrl-leases; containers that shar
 ECRL_FAKE_GPUS=N makes this machine one with N devices `fake-0`.. to lease, for tests.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ecrl.errors import EcrlError
-from ecrl.launch.liveness import environments, this_process
-from ecrl.records.manifest import utc_now
+from ecrl.launch.liveness import Liveness, environments, judged, this_process
+from ecrl.records.manifest import Owner, utc_now
+from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix
 
 FOLDER_VARIABLE = "ECRL_LEASES"
@@ -123,8 +125,8 @@ def lease_folder() -> Path:
     return folder
 
 
-def leased(devices: DeviceSet, prefix: str = "") -> Lease | None:
-    """A lease of the set if every device is free now, else None and nothing is held."""
+def leased(devices: DeviceSet, paths: CampaignPaths | None = None) -> Lease | None:
+    """A lease of the set if every device is free now, else None and nothing is held. paths: for which campaign."""
     lease = Lease(devices, lease_folder())
     try:
         for name in sorted(devices.locks):  # in one order everywhere: of two that want the same, one gets it
@@ -140,19 +142,26 @@ def leased(devices: DeviceSet, prefix: str = "") -> Lease | None:
     if _carried(lease):
         lease.release()
         return None
-    told = {"pid": os.getpid(), "host": this_process().host, "prefix": prefix, "since": utc_now()}
+    told = {"owner": asdict(this_process()), "since": utc_now()}
+    if paths is not None:
+        told |= {"prefix": paths.prefix, "options": replace(paths, results=paths.results.resolve()).options}
     for fd in lease.fds:
         _tell(fd, json.dumps(told).encode())
     return lease
 
 
 def holders(devices: DeviceSet) -> str:
-    """Who holds devices of this set, as the lock files say, e.g. `pid 42 (prefix exp4)`."""
+    """Who holds devices of this set, as the lock files say, e.g. `pid 42 (prefix exp4)`; of an ecrl that is gone,
+    what ends the workers that it left on them."""
     found = []
     for name in devices.locks:
         try:
             told = json.loads((lease_folder() / f"{name}.lock").read_text())
-            found.append(f"pid {told['pid']} (prefix {told['prefix']})")
+            owner = Owner(**told["owner"])
+            who = f"pid {owner.pid} (prefix {told['prefix']})"
+            if judged(owner) is Liveness.DEAD:
+                who = f"workers that {who} left when it died; to end them: ecrl matrix resume {told['options']}"
+            found.append(who)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # its holder has not said who it is, or may not be read: the lock alone counts
     return ", ".join(dict.fromkeys(found)) or "a process that does not say who it is"
@@ -181,7 +190,8 @@ def _opened(path: Path) -> int:
 def _tell(fd: int, text: bytes) -> None:
     if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
         os.ftruncate(fd, 0)
-        os.pwrite(fd, text, 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock alone counts
+            os.pwrite(fd, text, 0)
 
 
 def _carried(lease: Lease) -> bool:

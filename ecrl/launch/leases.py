@@ -22,10 +22,11 @@ _LOOKING_S = 0.2  # `is_held` takes the lock for an instant: that is nobody work
 
 @dataclass(frozen=True)
 class Holder:
-    """Who works on a prefix, and since when."""
+    """Who works on a prefix, and since when. logs: it says what it does into the campaign's log, not to a terminal."""
 
     owner: Owner
     since: str
+    logs: bool
 
 
 @contextmanager
@@ -42,10 +43,10 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
     except Timeout:
         raise PrefixHeldError(
             f"prefix {paths.prefix!r} is held by another ecrl ({_described(paths)}).\n"
-            f"Expected to be alone. Watch it with: ecrl matrix status --prefix {paths.prefix}"
+            f"Expected to be alone. Watch it with: ecrl matrix status {paths.options}"
         ) from None
     try:
-        told = dataclasses.asdict(this_process()) | {"since": utc_now()}
+        told = dataclasses.asdict(this_process()) | {"since": utc_now(), "logs": _stderr_is(paths.log)}
         write_atomic(_sidecar(paths), json.dumps(told).encode())
         yield
     finally:
@@ -74,15 +75,22 @@ def holder(paths: CampaignPaths) -> Holder | None:
         return None
     try:
         told = json.loads(_sidecar(paths).read_text())
-        since = told.pop("since")
+        since, logs = told.pop("since"), told.pop("logs")
         owner = Owner(**told)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if judged(owner) is Liveness.DEAD else Holder(owner, since)  # left by one that was killed
+    return None if judged(owner) is Liveness.DEAD else Holder(owner, since, logs)  # left by one that was killed
 
 
 def _sidecar(paths: CampaignPaths) -> Path:
     return paths.lock.with_suffix(".holder")
+
+
+def _stderr_is(path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(2), path.stat())
+    except OSError:  # it is closed, or there is no such file
+        return False
 
 
 def _described(paths: CampaignPaths) -> str:

@@ -77,7 +77,7 @@ def chosen(suite: SuiteView, variant: str | None, seed: int | None) -> RunView:
     if not begun:
         raise EcrlError(
             f"SUITE: {suite.row.suite_id}: nothing of it has begun, so it has no logs.\n"
-            f"Wait for them: ecrl logs -f --prefix {suite.paths.prefix} {suite.row.suite_id}"
+            f"Wait for them: ecrl logs -f {suite.paths.options} {suite.row.suite_id}"
         )
     return max(begun, key=lambda run: run.paths.spec.stat().st_mtime_ns)
 
@@ -108,7 +108,7 @@ class LogFollower:
         if row.status not in (PENDING, RUNNING):
             self.over = f"{row.suite_id}: {row.status}"
         elif row.status == RUNNING and judged(row.owner) is Liveness.DEAD:
-            self.over = f"{row.suite_id}: its ecrl is gone. Type: ecrl matrix resume --prefix {suite.paths.prefix}"
+            self.over = f"{row.suite_id}: its ecrl is gone. Type: ecrl matrix resume {suite.paths.options}"
         going_on = [run for run in suite.runs if run.state == "running"]
         ended = [run for run in suite.runs if any(path.is_relative_to(run.paths.folder) for path in self._tails)]
         for run in [*ended, *(run for run in going_on if run not in ended)]:

@@ -90,8 +90,8 @@ class RunProgress:
 
 @dataclass
 class Totals:
-    """Where the campaign stands. left_s, run_s: seconds that the runs not begun yet, and the one that begins now,
-    will take, as far as measured runs tell."""
+    """Where the campaign stands. left_s, run_s: seconds that the runs not begun yet (side by side, where they are),
+    and the one that begins now, will take, as far as measured runs tell."""
 
     suites: int
     suites_done: int = 0

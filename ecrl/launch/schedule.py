@@ -80,6 +80,7 @@ class Schedule:
         self._left: Counter[tuple[str, str, str]] = Counter()  # runs not settled yet, by kind
         self._todo = to_do(opened_manifest.rows, policy)
         self._next_place = 0
+        self._lanes = max(min(campaign.matrix.run.jobs, len(sets), len(self._todo)), 1)
         self._sets = {devices: Alike(campaign.matrix.run.stop_after_same) for devices in sets}
         self._busy: set[DeviceSet] = set()
         self._retired: dict[DeviceSet, str] = {}
@@ -106,7 +107,7 @@ class Schedule:
         self._estimate()
         try:
             if self._todo:
-                self._run_lanes(min(self._campaign.matrix.run.jobs, len(self._sets)))
+                self._run_lanes()
         finally:
             self._manifest.close()
         self._manifest.compact()
@@ -115,7 +116,7 @@ class Schedule:
             why = "; ".join(f"{devices}: {sign}" for devices, sign in self._retired.items())
             raise NoDevicesLeftError(
                 f"no devices are left to use ({why}); {left} suites were not begun.\n"
-                f"Put that right, then type: ecrl matrix resume --prefix {self._campaign.paths.prefix} --retry-failed"
+                f"Put that right, then type: ecrl matrix resume {self._campaign.paths.options} --retry-failed"
             )
 
     @property
@@ -131,12 +132,12 @@ class Schedule:
 
     # -- lanes ----------------------------------------------------------------------------------------------------
 
-    def _run_lanes(self, number: int) -> None:
+    def _run_lanes(self) -> None:
         """One lane runs here; several run in threads, and signals are noted here meanwhile."""
-        if number <= 1:
+        if self._lanes == 1:
             self._lane()
             return
-        lanes = [threading.Thread(target=self._guarded_lane, name=f"lane-{n}") for n in range(number)]
+        lanes = [threading.Thread(target=self._guarded_lane, name=f"lane-{n}") for n in range(self._lanes)]
         for lane in lanes:
             lane.start()
         for lane in lanes:
@@ -175,7 +176,7 @@ class Schedule:
                 if self._next_place >= len(self._todo) or not usable:
                     return None
                 for devices in (d for d in usable if d not in self._busy):
-                    if (lease := leased(devices, self._campaign.paths.prefix)) is not None:
+                    if (lease := leased(devices, self._campaign.paths)) is not None:
                         self._busy.add(devices)
                         return lease
                     if not told:
@@ -319,7 +320,7 @@ class Schedule:
         self._totals.run_s = self._times.expected_s(spec.dataset, spec.model, spec.variant)
         expected = [(number, self._times.expected_s(*kind)) for kind, number in self._left.items() if number > 0]
         known = [number * each for number, each in expected if each is not None]
-        self._totals.left_s = sum(known) if len(known) == len(expected) else None
+        self._totals.left_s = sum(known) / self._lanes if len(known) == len(expected) else None
         return self._totals
 
     def _failure(self, spec: RunSpec, paths: RunPaths, result: Result) -> str:

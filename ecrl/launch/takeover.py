@@ -78,7 +78,7 @@ def _check_dead(row: Row, campaign: Campaign, policy: Policy) -> None:
             by = "no record says by whom" if row.owner is None else f"by pid {row.owner.pid} on host {host}"
             raise EcrlError(
                 f"suite {row.suite_id} is marked running, {by}; whether that still lives cannot be seen from here.\n"
-                f"If it does not: ecrl matrix resume --prefix {campaign.paths.prefix} --assume-dead {host}"
+                f"If it does not: ecrl matrix resume {campaign.paths.options} --assume-dead {host}"
             )
 
 

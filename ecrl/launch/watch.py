@@ -56,9 +56,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One look at a campaign. eta_s: seconds until nothing is left, from measured runs; None before the first."""
+    """One look at a campaign. options: those that name it on a command line; eta_s: seconds until nothing is left,
+    from measured runs; None before the first."""
 
     prefix: str
+    options: str
     at: str
     counts: dict[str, int]
     runs_done: int
@@ -136,6 +138,7 @@ class Watch:
             self._followers.pop(suite_id).close()
         return Snapshot(
             prefix=self._paths.prefix,
+            options=self._paths.options,
             at=manifest.utc_now(),
             counts=read.counts,
             runs_done=read.runs_done,

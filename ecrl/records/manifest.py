@@ -267,7 +267,7 @@ def _manifest_bytes(paths: CampaignPaths) -> bytes:
         return paths.manifest.read_bytes()
     except FileNotFoundError:
         raise RecordError(
-            f"{paths.manifest}: not found. Type `ecrl matrix resume --prefix {paths.prefix}`: it is made again"
+            f"{paths.manifest}: not found. Type `ecrl matrix resume {paths.options}`: it is made again"
             " from the frozen matrix and the results."
         ) from None
 

@@ -1,6 +1,7 @@
 """Names in the results folder (design: results/<prefix>/...). Every path of a campaign is spelled here."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,12 @@ class CampaignPaths:
         return self.results / self.prefix
 
     @property
+    def options(self) -> str:
+        """The options that name this campaign to any command, typed from the same folder."""
+        results = "" if str(self.results) == "results" else f" --results {shlex.quote(str(self.results))}"
+        return f"--prefix {self.prefix}{results}"
+
+    @property
     def matrix(self) -> Path:
         return self.root / f"{self.prefix}_matrix.toml"
 
@@ -83,6 +90,11 @@ class CampaignPaths:
     @property
     def lock(self) -> Path:
         return self.root / f"{self.prefix}.lock"
+
+    @property
+    def log(self) -> Path:
+        """Where an ecrl without a terminal writes what it would have said."""
+        return self.table("ecrl.log")
 
     @property
     def plots(self) -> Path:

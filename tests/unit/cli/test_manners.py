@@ -21,7 +21,15 @@ ECRL = [sys.executable, "-m", "ecrl"]
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own with a planned campaign `exp`."""
-    for name in ("MATRIX_PREFIX", "NPROC", "PROFILE", "SEEDS_CSV"):
+    for name in (
+        "MATRIX_PREFIX",
+        "NPROC",
+        "PROFILE",
+        "SEEDS_CSV",
+        "CHECKPOINT_EVERY_CSV",
+        "DATASETS_CSV",
+        "MODELS_CSV",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.toml").write_text(MATRIX)
@@ -125,6 +133,23 @@ def test_ctrl_c_while_reporting_ends_with_130_and_a_word() -> None:
         (["matrix", "resume", "--prefix", "exp", "--limit", "0"], "found 0, expected at least 1"),
         (["matrix", "status"], "See what is there: ecrl matrix list"),
         (["logs", "early"], "nothing of it has begun"),
+        (["matrix", "stpo", "--prefix", "exp"], "Did you mean 'stop'?"),
+        (["bench", "engins"], "Did you mean 'engines'?"),
+        (["checkpoint", "verfy", "x"], "Did you mean 'verify'?"),
+        (["selftest", "--device", "cdua"], "unknown device 'cdua'. Did you mean 'cuda'?"),
+        (["report", "--prefix", "exp", "--format", "htm"], "unknown format 'htm'. Did you mean 'html'?"),
+        (["matrix", "run", "--prefix", "y", "m.toml", "--failures", "eraly"], "Did you mean 'early'?"),
+        (
+            ["matrix", "run", "--prefix", "y", "m.toml", "--jobs", "two"],
+            "--jobs: found 'two', expected a whole number.",
+        ),
+        (["matrix", "attach", "--prefx", "exp"], "Type: ecrl matrix attach --help"),
+        (
+            ["matrix", "attach", "--prefix", "exp"],
+            "nothing to attach.\nContinue it with: ecrl matrix resume --prefix exp",
+        ),
+        (["matrix", "stop", "--prefix", "exp"], "nothing to stop.\nContinue it with: ecrl matrix resume --prefix exp"),
+        (["matrix", "stop", "--prefix", "exq"], "Did you mean 'exp'?"),
     ],
 )
 def test_an_error_is_one_to_three_lines_on_stderr_with_exit_2(arguments: list[str], said: str) -> None:
@@ -134,6 +159,42 @@ def test_an_error_is_one_to_three_lines_on_stderr_with_exit_2(arguments: list[st
     assert said in done.stderr
     assert 1 <= len(done.stderr.strip().splitlines()) <= 3
     assert done.stderr.startswith("ecrl: ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "arguments", "said"),
+    [
+        ("MATRIX_PREFIX", "a/b", ["matrix", "status"], "found 'a/b', expected letters"),
+        ("MATRIX_PREFIX", "exq", ["matrix", "attach"], "no campaign 'exq' in results/. Did you mean 'exp'?"),
+        ("MATRIX_PREFIX", "exq", ["report"], "found 'exq'"),
+        ("PROFILE", "smal", ["matrix", "plan", "--prefix", "y", "m.toml"], "found 'smal'"),
+        ("PROFILE", "smal", ["matrix", "run", "--prefix", "exp"], "found 'smal', but campaign exp was frozen without"),
+        ("SEEDS_CSV", "1,x", ["matrix", "plan", "--prefix", "y", "m.toml"], "matrix.seeds.1: found 'x'"),
+        (
+            "CHECKPOINT_EVERY_CSV",
+            "9",
+            ["matrix", "plan", "--prefix", "y", "m.toml"],
+            "matrix.checkpoint_every: found 9",
+        ),
+        ("DATASETS_CSV", "nois", ["matrix", "plan", "--prefix", "y", "m.toml"], "unknown dataset 'nois'"),
+        ("MODELS_CSV", "cn", ["matrix", "plan", "--prefix", "y", "m.toml"], "unknown model 'cn'. Did you mean 'cnn'?"),
+        ("NPROC", "two", ["matrix", "plan", "--prefix", "y", "m.toml"], "found 'two', expected a whole number"),
+        ("NPROC", "0", ["matrix", "plan", "--prefix", "y", "m.toml"], "train.nproc: found 0"),
+    ],
+)
+def test_an_error_of_a_variables_value_names_the_variable(
+    variable: str, value: str, arguments: list[str], said: str
+) -> None:
+    done = program(*arguments, **{variable: value})
+    assert done.returncode == 2
+    lines = [line.removeprefix("ecrl: ") for line in done.stderr.splitlines()]
+    told = next(line for line in lines if said in line)
+    assert told.startswith(f"{variable}: "), done.stderr
+
+
+def test_a_flag_that_hides_a_variable_is_named_itself() -> None:
+    done = program("matrix", "plan", "--prefix", "y", "m.toml", "--profile", "smal", PROFILE="other")
+    assert done.stderr.startswith("ecrl: --profile: found 'smal'")
 
 
 # -- output ------------------------------------------------------------------------------------------------------------

@@ -61,9 +61,12 @@ def test_on_a_terminal_all_there_is_to_know_fits_80_columns(campaign: Campaign) 
     view = LiveView(Live(Text(""), console=console, auto_refresh=False))
     watched(view, campaign)
     row, (spec, _) = campaign.rows()[0], next(campaign.runs(campaign.suites[0]))
-    progress = RunProgress(total=6, step=3, furthest=4, doing="replaying", loss=1.5, restarts=1, saved=1)
+    totals = Totals(suites=2, runs=6, left_s=60.0, run_s=12.0)
+    view.suite_started(row, totals)
+    view.run_started(spec, totals)
+    view.run_progress(spec, RunProgress(6, "replaying", step=3, furthest=4, loss=1.5, restarts=1, saved=1))
     with console.capture() as captured:
-        console.print(view._drawing(spec, progress, row, Totals(suites=2, runs=6, left_s=60.0, run_s=12.0)))
+        console.print(view._drawing(totals))
     shown = captured.get()
     for part in (
         "suite 1/2",
@@ -77,6 +80,47 @@ def test_on_a_terminal_all_there_is_to_know_fits_80_columns(campaign: Campaign) 
         assert part in shown
     assert max(map(len, shown.splitlines())) <= 80
     assert "FAILED" in console.export_text()
+
+
+def two_suites_at_once(view: Observer, campaign: Campaign) -> list[str]:
+    """Both suites of the campaign begin, the first run of each is restarted; returns their ids."""
+    totals, begun = Totals(suites=2, runs=6), []
+    for row, suite in zip(campaign.rows(), campaign.suites, strict=True):
+        view.suite_started(row, totals)
+        begun.append(next(campaign.runs(suite))[0])
+    for spec in begun:
+        view.run_started(spec, totals)
+    for _ in range(2):  # in turn, as two lanes tell it
+        for spec in begun:
+            view.run_progress(spec, RunProgress(total=6, step=3, furthest=3, restarts=1))
+    return [spec.suite_id for spec in begun]
+
+
+def test_side_by_side_every_line_names_its_suite_and_each_restart_is_told_once(
+    campaign: Campaign, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view = PlainView()
+    one, two = two_suites_at_once(view, campaign)
+    view.run_finished(next(campaign.runs(campaign.suites[1]))[0], None, "", Totals(suites=2, runs=6))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[0] for line in lines[:2]] == [f"suite 1/2 {one}", f"suite 2/2 {two}"]
+    assert [line.split(" seed")[0].rpartition(" ")[0] for line in lines[2:4]] == [f"{one}: run 1/6", f"{two}: run 2/6"]
+    assert [line.split(": ")[0] for line in lines if "restart 1, after step 3/6" in line] == [one, two]
+    assert lines[-1].startswith(f"{two}: run ")
+    assert lines[-1].endswith(" interrupted")
+
+
+def test_side_by_side_a_terminal_shows_every_run_that_goes_on(campaign: Campaign) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    view = LiveView(Live(Text(""), console=console, auto_refresh=False))
+    one, two = two_suites_at_once(view, campaign)
+    with console.capture() as captured:
+        console.print(view._drawing(Totals(suites=2, runs=6)))
+    shown = captured.get()
+    assert shown.count("step 3/6") == 2
+    assert f"suite 1/2 {one}"[:60] in shown
+    assert f"suite 2/2 {two}"[:60] in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_an_eta_is_only_as_good_as_what_was_measured() -> None:

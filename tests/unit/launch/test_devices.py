@@ -10,6 +10,7 @@ import pytest
 
 from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, Lease, device_sets, holders, leased
 from ecrl.launch.liveness import environments
+from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix, load
 from tests.unit.launch.stand_in import MATRIX
 
@@ -25,7 +26,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def held() -> Iterator[Lease]:
-    lease = leased(ONE, "exp")
+    lease = leased(ONE, CampaignPaths(Path("results"), "exp"))
     assert lease is not None
     yield lease
     lease.release()
