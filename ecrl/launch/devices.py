@@ -13,12 +13,13 @@ import fcntl
 import json
 import os
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ecrl.errors import EcrlError
-from ecrl.launch.liveness import Liveness, environments, judged, this_process
+from ecrl.launch.liveness import Liveness, environments, exiting, judged, start_ticks, this_process
 from ecrl.records.manifest import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix
@@ -27,6 +28,7 @@ FOLDER_VARIABLE = "ECRL_LEASES"
 FAKE_VARIABLE = "ECRL_FAKE_GPUS"
 LEASE_MARKER = "ECRL_LEASE"  # in the environment of a run's processes: <folder>:<name>,<name>
 _DEFAULT_FOLDER = "/tmp/ecrl-leases"
+_EXIT_S = 2.0  # a process that takes longer to end is stuck in somebody's driver, and most likely not ours
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
@@ -202,4 +204,9 @@ def _carried(lease: Lease) -> bool:
         its_folder, _, names = value.partition(":")
         if its_folder == folder and wanted & set(names.split(",")):
             return True
+    # What was ending while we looked shows no marker: it has gone before the devices are anybody's.
+    deadline = time.monotonic() + _EXIT_S
+    for pid in exiting():
+        while start_ticks(pid) is not None and time.monotonic() < deadline:
+            time.sleep(0.005)
     return False

@@ -17,6 +17,8 @@ from ecrl.records.manifest import Owner
 CAMPAIGN_MARKER = "ECRL_CAMPAIGN"
 RUN_MARKER = "ECRL_RUN"
 
+_PF_EXITING = 0x4  # of the flags in /proc/PID/stat
+
 # Hosts named like this stand for an owner that no record names.
 NOBODY = "unknown"
 
@@ -35,8 +37,12 @@ def start_ticks(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat[stat.rindex(b")") + 2 :].split()  # the name before it may hold anything
+    fields = _after_name(stat)
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _after_name(stat: bytes) -> list[bytes]:
+    return stat[stat.rindex(b")") + 2 :].split()  # the name itself may hold anything
 
 
 def this_process(folder: Path | None = None) -> Owner:
@@ -82,6 +88,23 @@ def environments(variable: str) -> Iterator[tuple[int, str]]:
         found = next((part for part in environment.split(b"\0") if part.startswith(wanted)), None)
         if found is not None and start_ticks(int(entry)) is not None:
             yield int(entry), found[len(wanted) :].decode(errors="replace")
+
+
+def exiting() -> list[int]:
+    """Pids of this user's processes that are about to be gone. Their memory, and with it their environment, went
+    first: no marker shows any more whose they are, and yet files and devices may still be open."""
+    found = []
+    for entry in os.listdir("/proc"):  # noqa: PTH208
+        if not entry.isdigit():
+            continue
+        try:
+            fields = _after_name(Path("/proc", entry, "stat").read_bytes())
+            mine = os.stat(f"/proc/{entry}").st_uid == os.getuid()  # noqa: PTH116
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if mine and int(fields[6]) & _PF_EXITING and fields[0] not in (b"Z", b"X"):
+            found.append(int(entry))
+    return found
 
 
 def marked(marker: str, value: Path) -> list[int]:

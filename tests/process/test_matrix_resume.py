@@ -1,19 +1,14 @@
 """ecrl itself is stopped, killed and doubled over real torchrun groups: nothing is lost, repeated or left behind."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ecrl.launch.liveness import CAMPAIGN_MARKER, marked
 from ecrl.records import manifest
-from ecrl.records.paths import CampaignPaths
+from tests.process.program import PATIENCE_S, Ecrl, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -33,75 +28,6 @@ nproc = 2
 [run]
 device = "cpu"
 """
-PATIENCE_S = 240.0
-
-
-class Ecrl:
-    """`ecrl matrix` on one results folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.paths = CampaignPaths(folder / "results", "exp")
-        self.started: list[subprocess.Popen[str]] = []
-
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "ecrl",
-                "matrix",
-                *arguments,
-                "--prefix",
-                "exp",
-                "--results",
-                str(self.paths.results),
-            ],
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(process)
-        return process
-
-    def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
-        process = self.start(*arguments, **environment)
-        out, errors = process.communicate(timeout=PATIENCE_S)
-        return process.returncode, out, errors
-
-    def matrix(self) -> str:
-        path = self.folder / "matrix.toml"
-        path.write_text(MATRIX)
-        return str(path)
-
-    def workers(self) -> list[int]:
-        return marked(CAMPAIGN_MARKER, self.paths.root.resolve())
-
-    def results(self) -> dict[str, int]:
-        found = self.paths.root.rglob("result.json")
-        return {str(p): p.stat().st_mtime_ns for p in found if ".aside-" not in str(p)}
-
-    def status(self) -> str:
-        return next(iter(manifest.read(self.paths).rows.values())).status
-
-
-@pytest.fixture
-def ecrl(tmp_path: Path) -> Iterator[Ecrl]:
-    ecrl = Ecrl(tmp_path)
-    yield ecrl
-    for process in ecrl.started:
-        process.kill()
-        process.communicate()
-    for pid in ecrl.workers():
-        os.kill(pid, signal.SIGKILL)
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never came: {what}"
-        time.sleep(0.05)
 
 
 def in_the_second_run(ecrl: Ecrl) -> Callable[[], bool]:
@@ -115,7 +41,7 @@ def in_the_second_run(ecrl: Ecrl) -> Callable[[], bool]:
 
 
 def test_kill_9_then_resume_ends_the_orphans_and_repeats_no_finished_run(ecrl: Ecrl) -> None:
-    process = ecrl.start("run", ecrl.matrix())
+    process = ecrl.start("run", ecrl.matrix(MATRIX))
     wait_for(in_the_second_run(ecrl), "the second run")
     process.kill()
     process.communicate()
@@ -135,7 +61,7 @@ def test_kill_9_then_resume_ends_the_orphans_and_repeats_no_finished_run(ecrl: E
 
 
 def test_sighup_hands_over_and_resume_goes_on(ecrl: Ecrl) -> None:
-    process = ecrl.start("run", ecrl.matrix())
+    process = ecrl.start("run", ecrl.matrix(MATRIX))
     wait_for(in_the_second_run(ecrl), "the second run")
     code, _, errors = ecrl.run("resume")
     assert code == 5, errors
@@ -164,7 +90,7 @@ def test_a_real_exception_fails_the_run_with_its_log_and_the_other_run_still_end
         "def broken(*_): raise RuntimeError('no entropy left')\n"
         "if os.environ.get('RANK') == '1' and '/blocking/' in os.environ.get('ECRL_RUN', ''): random.seed = broken\n"
     )
-    code, _, errors = ecrl.run("run", ecrl.matrix(), PYTHONPATH=str(ecrl.folder))
+    code, _, errors = ecrl.run("run", ecrl.matrix(MATRIX), PYTHONPATH=str(ecrl.folder))
     assert code == 4, errors
     row = next(iter(manifest.read(ecrl.paths).rows.values()))
     assert (row.status, row.runs_done) == ("failed", 2)

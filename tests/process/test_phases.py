@@ -1,7 +1,6 @@
 """Real torchrun: failures inside each phase, of restarts, of the whole group and drawn ones, all exactly survived."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,25 +15,16 @@ from ecrl.launch.supervise import Supervisor
 from ecrl.launch.torchrun import Torchrun
 from ecrl.records import strikes
 from ecrl.records.gates import fired, restarts
-from ecrl.records.paths import CampaignPaths, RunPaths
+from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
 from ecrl.spec.failures import FailureEntry, plan
-from ecrl.spec.matrix import load
 from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
-from ecrl.spec.suite import Suite, expand
 from tests.extras import need
+from tests.process.crashes import ENGINES, EVERY, Campaign, final, finished
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 
-EVERY = 5
-MATRIX = """
-[matrix]
-datasets = ["fashion-mini"]
-models = ["cnn"]
-checkpoint_every = [5]
-max_inflight = [2]
-variants = ["reference", "blocking", "overlapped"]
-[failures]
+FAILURES = """
 hurt = [
   { at = 10, phase = "persist", rank = 1 },
   { phase = "restore" },                     # two in a row
@@ -46,54 +36,21 @@ hurt = [
   { interval = 4, seed = 1 },
 ]
 random = [{ mtbf_s = 100, seed = 67498, count = 2 }]   # a seed that draws 0.02 s and 333.691 s
-[train]
-steps = 24
-batch_size = 8
-nproc = 2
-optimizer = "adamw"
-lr = 0.001
-[run]
-device = "cpu"
 """
 LABELS = ("hurt", "random")
-ENGINES = ("blocking", "overlapped")
-
-
-class Campaign:
-    """A finished campaign and its records."""
-
-    def __init__(self, paths: CampaignPaths) -> None:
-        self.paths = paths
-        self.suites: dict[str, Suite] = {s.failure_label: s for s in expand(load(paths.matrix))}
-
-    def record(self, label: str, variant: str) -> RunRecord:
-        return read_run(self.paths.run(self.suites[label].suite_id, variant, 1337))
 
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
-    folder = tmp_path_factory.mktemp("phases")
-    (folder / "matrix.toml").write_text(MATRIX)
-    command = [sys.executable, "-m", "ecrl", "matrix", "run", "--prefix", "phases", "--yes"]
-    done = subprocess.run(
-        [*command, "--results", str(folder / "results"), str(folder / "matrix.toml")],
-        env=os.environ | {"NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=550,
-    )
-    assert done.returncode == 0, done.stderr
-    return Campaign(CampaignPaths(folder / "results", "phases"))
-
-
-def final(record: RunRecord) -> dict[int, tuple[str, str]]:
-    return {rank: (e["digest"], e["rng_digest"]) for _, rank, e in record.of_kind("final")}
+    return finished(tmp_path_factory.mktemp("phases"), ENGINES, FAILURES, "warm")
 
 
 @pytest.mark.parametrize("variant", ENGINES)
 @pytest.mark.parametrize("label", LABELS)
-def test_every_rank_ends_with_the_bits_of_the_uninterrupted_run(campaign: Campaign, label: str, variant: str) -> None:
-    expected = final(campaign.record(label, "reference"))
+def test_every_rank_ends_with_the_bits_of_the_uninterrupted_run(
+    campaign: Campaign, crashes: Campaign, label: str, variant: str
+) -> None:
+    expected = final(crashes.record("crashes", "reference"))
     assert len(expected) == 2
     assert final(campaign.record(label, variant)) == expected
 
@@ -159,7 +116,7 @@ def test_the_manifest_tells_phases_and_instants(campaign: Campaign) -> None:
     told = campaign.paths.manifest.read_text()
     assert "10@persist;10@restore;10@init;10@commit;12;15@staging;20@retention;" in told
     assert all(f"{f['after_s']:g}s" in told for f in campaign.suites["random"].failures)
-    command = [sys.executable, "-m", "ecrl", "matrix", "status", "--prefix", "phases", "--json"]
+    command = [sys.executable, "-m", "ecrl", "matrix", "status", "--prefix", "crashes", "--json"]
     status = subprocess.run(
         [*command, "--results", str(campaign.paths.results)], capture_output=True, text=True, check=True
     )

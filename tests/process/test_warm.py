@@ -12,13 +12,14 @@ import pytest
 
 from ecrl.analysis.restarts import restarts
 from ecrl.analysis.timeline import timeline
-from ecrl.launch.liveness import RUN_MARKER, marked
+from ecrl.launch.devices import LEASE_MARKER, DeviceSet, Lease, holders, leased
+from ecrl.launch.liveness import RUN_MARKER, environments, marked, start_ticks
 from ecrl.records import manifest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
 from ecrl.spec.matrix import load
 from ecrl.spec.suite import expand
-from tests.process.test_matrix_resume import Ecrl, wait_for
+from tests.process.program import Ecrl, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -59,32 +60,11 @@ device = "cpu"
 """
 
 
-def matrix(ecrl: Ecrl, text: str) -> str:
-    path = ecrl.folder / "matrix.toml"
-    path.write_text(text)
-    return str(path)
-
-
-@pytest.fixture
-def ecrl(tmp_path: Path) -> Iterator[Ecrl]:
-    ecrl = Ecrl(tmp_path)
-    yield ecrl
-    end(ecrl)
-
-
-def end(ecrl: Ecrl) -> None:
-    for process in ecrl.started:
-        process.kill()
-        process.communicate()
-    for pid in ecrl.workers():
-        os.kill(pid, signal.SIGKILL)
-
-
 class Crashed:
     """A finished campaign of both launchers. records: by (variant, launcher)."""
 
     def __init__(self, ecrl: Ecrl) -> None:
-        code, _, errors = ecrl.run("run", matrix(ecrl, CRASHES), "--yes")
+        code, _, errors = ecrl.run("run", ecrl.matrix(CRASHES), "--yes")
         assert code == 0, errors
         self.left = ecrl.workers()
         self.paths: dict[tuple[str, str], RunPaths] = {}
@@ -100,7 +80,7 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashed]:
     try:
         yield Crashed(ecrl)
     finally:
-        end(ecrl)
+        ecrl.close()
 
 
 @pytest.mark.parametrize("launcher", ["cold", "warm"])
@@ -175,7 +155,7 @@ def test_a_real_exception_fails_its_run_with_its_log_and_the_next_run_still_ends
         "random.seed = broken\n"
     )
     text = SHORT.format(variants='["blocking", "reference"]', steps=40, launcher=launcher)
-    code, _, errors = ecrl.run("run", matrix(ecrl, text), PYTHONPATH=str(ecrl.folder))
+    code, _, errors = ecrl.run("run", ecrl.matrix(text), PYTHONPATH=str(ecrl.folder))
     assert code == 4, errors
     row = next(iter(manifest.read(ecrl.paths).rows.values()))
     assert (row.status, row.runs_done) == ("failed", 2)
@@ -190,7 +170,7 @@ def test_a_real_exception_fails_its_run_with_its_log_and_the_next_run_still_ends
 
 def warm_run(ecrl: Ecrl, steps: int) -> tuple["subprocess.Popen[str]", RunPaths, int]:
     """ecrl in the middle of a warm run of that many steps: its process, the run's files, the agent's pid."""
-    process = ecrl.start("run", matrix(ecrl, SHORT.format(variants='["blocking"]', steps=steps, launcher="warm")))
+    process = ecrl.start("run", ecrl.matrix(SHORT.format(variants='["blocking"]', steps=steps, launcher="warm")))
     wait_for(lambda: list(ecrl.paths.root.rglob("events-1-0.jsonl")), "the second attempt")
     paths = RunPaths(next(ecrl.paths.root.rglob("events-1-0.jsonl")).parent)
     agent: int = json.loads(paths.launcher_events.read_text().splitlines()[0])["pid"]
@@ -210,6 +190,32 @@ def test_kill_9_of_ecrl_leaves_marked_processes_and_resume_ends_the_agent_too(ec
     assert not Path(f"/proc/{agent}").exists()
     assert ecrl.workers() == []
     assert ecrl.status() == "completed"
+
+
+def test_kill_9_of_ecrl_frees_the_devices_only_when_agent_and_fork_server_are_gone(ecrl: Ecrl) -> None:
+    process, paths, agent = warm_run(ecrl, steps=600)
+    wait_for(lambda: len(marked(RUN_MARKER, paths.folder.resolve())) == 2, "two ranks marked as this run's")
+    (taken,) = {value for pid, value in environments(LEASE_MARKER) if pid == agent}
+    devices = DeviceSet(tuple(taken.partition(":")[2].split(",")))
+    of_the_lease = {pid for pid, value in environments(LEASE_MARKER) if value == taken}
+    assert agent in of_the_lease
+    assert len(of_the_lease) >= 4, "agent, fork server and two ranks"
+    process.kill()
+    process.communicate()
+    assert leased(devices) is None
+    assert f"workers that pid {process.pid} (prefix exp) left when it died" in holders(devices)
+    lease: Lease | None = None
+
+    def freed() -> bool:
+        nonlocal lease
+        lease = leased(devices)
+        return lease is not None
+
+    wait_for(freed, "free devices, once the run that goes on without ecrl has ended and nobody asks for another")
+    assert lease is not None
+    lease.release()
+    assert [pid for pid in of_the_lease if start_ticks(pid) is not None] == []
+    assert ecrl.workers() == []
 
 
 def test_kill_9_of_the_agent_fails_its_run_and_leaves_nothing(ecrl: Ecrl) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, Lease, device_sets, holders, leased
-from ecrl.launch.liveness import environments
+from ecrl.launch.liveness import environments, start_ticks
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix, load
 from tests.unit.launch.stand_in import MATRIX
@@ -87,6 +87,21 @@ def test_a_worker_whose_launcher_is_gone_keeps_its_devices_by_its_marker(held: L
         child.kill()
         child.wait()
         assert freed(ONE)
+
+
+def test_a_worker_that_is_ending_has_ended_before_its_devices_are_free(held: Lease) -> None:
+    # The more memory it has, the longer it takes from losing its environment to closing its files.
+    large = "import sys; b = bytearray(400 << 20); b[::4096] = b'x' * len(b[::4096]); print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    environment = {**os.environ, **held.environment}
+    with subprocess.Popen([sys.executable, "-c", large], env=environment, **pipes) as child:  # type: ignore[call-overload]
+        child.stdout.readline()
+        held.release()
+        child.kill()
+        while (lease := leased(ONE)) is None:
+            pass
+        assert start_ticks(child.pid) is None
+        lease.release()
 
 
 @pytest.mark.usefixtures("held")

@@ -1,12 +1,18 @@
 """The orchestrator's side of the warm agent, over an agent without torch."""
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, leased
 from ecrl.launch.group import ExitWait
+from ecrl.launch.liveness import start_ticks
 from ecrl.launch.torchrun import Process
 from ecrl.launch.warm import WarmTorchrun
 from ecrl.records.paths import RunPaths
@@ -90,6 +96,42 @@ def test_runs_that_need_another_environment_get_another_agent(launcher: WithoutT
     second = begin(launcher, spec(tmp_path, threads=2), tmp_path / "b")
     assert second.wait() == 1
     assert second.pid != first.pid
+
+
+# ecrl, as far as this goes: a lease, one warm run on it that has ended, and an agent that waits for the next.
+KILLED = """
+import sys, time
+from pathlib import Path
+from tests.unit.launch import test_warm
+from ecrl.launch.devices import DeviceSet, leased
+launcher = test_warm.WithoutTorch().on(leased(DeviceSet(("fake-0",))))
+run = test_warm.begin(launcher, test_warm.spec(Path(sys.argv[1])), Path(sys.argv[1]) / "a")
+run.wait()
+print(run.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_an_idle_agent_keeps_the_devices_of_a_killed_ecrl_until_it_has_ended_and_that_is_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "leases"))
+    device = DeviceSet(("fake-0",))
+    root = Path(__file__).parents[3]
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, cwd=root) as ecrl:
+        assert ecrl.stdout is not None
+        agent = int(ecrl.stdout.readline())
+        assert leased(device) is None
+        os.kill(agent, signal.SIGSTOP)  # it cannot end now
+        ecrl.kill()
+    assert leased(device) is None
+    os.kill(agent, signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while (lease := leased(device)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    lease.release()
+    assert start_ticks(agent) is None
 
 
 def test_closing_ends_the_agent_and_closing_again_is_nothing(launcher: WithoutTorch, tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""`ecrl` as its users start it, over real torchrun groups: what several process tests need of it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ecrl.launch.devices import LEASE_MARKER
+from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER, environments, marked
+from ecrl.records import manifest
+from ecrl.records.paths import CampaignPaths
+
+PATIENCE_S = 240.0
+
+
+class Ecrl:
+    """`ecrl matrix` on one results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths = CampaignPaths(folder / "results", "exp")
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            self.command(*arguments),
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def command(self, *arguments: str) -> list[str]:
+        where = ["--prefix", "exp", "--results", str(self.paths.results)]
+        return [sys.executable, "-m", "ecrl", "matrix", *arguments, *where]
+
+    def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        process = self.start(*arguments, **environment)
+        out, errors = process.communicate(timeout=PATIENCE_S)
+        return process.returncode, out, errors
+
+    def matrix(self, text: str) -> str:
+        path = self.folder / "matrix.toml"
+        path.write_text(text)
+        return str(path)
+
+    def workers(self) -> list[int]:
+        return marked(CAMPAIGN_MARKER, self.paths.root.resolve())
+
+    def results(self) -> dict[str, int]:
+        found = self.paths.root.rglob("result.json")
+        return {str(p): p.stat().st_mtime_ns for p in found if ".aside-" not in str(p)}
+
+    def status(self) -> str:
+        return next(iter(manifest.read(self.paths).rows.values())).status
+
+    def live(self) -> dict[str, set[str]]:
+        """The devices that the ranks of each suite were given, as their own environments say, now."""
+        folders, leases = dict(environments(RUN_MARKER)), dict(environments(LEASE_MARKER))
+        root, found = self.paths.root.resolve(), dict[str, set[str]]()
+        for pid in folders.keys() & leases.keys():
+            if Path(folders[pid]).is_relative_to(root):  # a warm agent's marker is no run's folder
+                found.setdefault(Path(folders[pid]).parts[-3], set()).add(leases[pid])
+        return found
+
+    def close(self) -> None:
+        """End whatever a test has left going."""
+        for process in self.started:
+            process.kill()
+            process.communicate()
+        for pid in self.workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.05)
