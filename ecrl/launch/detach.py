@@ -151,8 +151,8 @@ def stop_holder(
     try:
         if judged(told.owner) is Liveness.ALIVE:  # the descriptor is that process's, not a later owner's of its pid
             signal.pidfd_send_signal(handle, signal.SIGTERM)
-            if now:
-                signal.pidfd_send_signal(handle, signal.SIGTERM)
+            if now:  # another signal: of two pending SIGTERMs the kernel keeps one
+                signal.pidfd_send_signal(handle, signal.SIGINT)
         deadline = time.monotonic() + patience_s
         while (still := holder(paths)) is not None and still.owner == told.owner:
             if time.monotonic() > deadline:

@@ -1,0 +1,201 @@
+"""attach, stop and --detach where somebody works on a prefix, nobody does, or only seems to."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from ecrl.errors import EcrlError
+from ecrl.launch import detach
+from ecrl.launch.detach import DetachError, follow, started_command, stop_holder
+from ecrl.launch.leases import holder
+from ecrl.launch.liveness import this_process
+from ecrl.launch.signals import StoppedError, StopRequest
+from ecrl.launch.takeover import Policy
+from ecrl.records.paths import CampaignPaths
+from tests.unit.launch.stand_in import StandIn, control, request
+
+# An ecrl as far as this goes: it holds the prefix, talks, and hands over when asked to (`stubborn`: asked twice).
+WORKS = """
+import pathlib, sys, time
+from ecrl.launch.leases import prefix_lease
+from ecrl.launch.signals import handled
+from ecrl.records.paths import CampaignPaths
+with handled() as stop, prefix_lease(CampaignPaths(pathlib.Path(sys.argv[1]), "exp")):
+    print("works", file=sys.stderr, flush=True)
+    while not (stop.now if "stubborn" in sys.argv else stop):
+        time.sleep(0.01)
+    print("hands over", file=sys.stderr, flush=True)
+"""
+Process = subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> CampaignPaths:
+    """A planned campaign."""
+    asked = request(tmp_path / "results")
+    control(StandIn()).plan(asked)
+    return asked.paths
+
+
+def command(paths: CampaignPaths, *how: str) -> list[str]:
+    return [sys.executable, "-c", WORKS, str(paths.results), *how]
+
+
+@pytest.fixture
+def detached(paths: CampaignPaths) -> Iterator[int]:
+    """The pid of one that works without a terminal."""
+    pid = started_command(paths, command(paths)).pid
+    yield pid
+    if holder(paths) is not None:
+        stop_holder(paths, now=True)
+    os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def stubborn(paths: CampaignPaths) -> Iterator[Process]:
+    """One that works on a terminal, as far as its log is concerned, and is slow to hand over."""
+    with subprocess.Popen(command(paths, "stubborn"), stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"works\n"
+        yield process
+        process.kill()
+
+
+def refused(deed: str, paths: CampaignPaths) -> str:
+    """What attach or stop says that finds nobody to turn to; its exit code is 2."""
+    deeds: dict[str, Callable[[], object]] = {
+        "attach": lambda: follow(paths, print, StopRequest()),
+        "stop": lambda: stop_holder(paths),
+    }
+    with pytest.raises(EcrlError) as told:
+        deeds[deed]()
+    assert told.value.exit_code == 2
+    assert len(str(told.value).splitlines()) <= 3
+    return str(told.value)
+
+
+def sidecar(paths: CampaignPaths) -> Path:
+    return paths.root / "exp.holder"
+
+
+DEEDS = pytest.mark.parametrize("deed", ["attach", "stop"])
+
+
+@DEEDS
+def test_where_nobody_works_the_next_command_depends_on_what_is_left(deed: str, paths: CampaignPaths) -> None:
+    where = f"--prefix exp --results {paths.results}"
+    assert refused(deed, paths).endswith(f"nothing to {deed}.\nContinue it with: ecrl matrix resume {where}")
+    control(StandIn()).resume(paths, Policy())
+    assert refused(deed, paths).endswith(f"Tables and report: ecrl report {where}")
+    missing = CampaignPaths(paths.results, "exq")
+    assert "Did you mean 'exp'?" in refused(deed, missing)
+    assert not missing.root.exists()
+
+
+@DEEDS
+def test_what_a_killed_one_has_left_is_nobody(deed: str, paths: CampaignPaths, stubborn: Process) -> None:
+    stubborn.kill()
+    stubborn.wait()
+    assert sidecar(paths).exists()
+    assert f"nothing to {deed}" in refused(deed, paths)
+
+
+@DEEDS
+def test_a_pid_handed_out_again_is_left_in_peace(
+    deed: str, paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detach, "_INTRODUCTION_S", 0.2)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
+        told = dataclasses.replace(this_process(), pid=innocent.pid, start_ticks=1)
+        sidecar(paths).write_text(json.dumps({**dataclasses.asdict(told), "since": "x", "logs": True}))
+        assert f"nothing to {deed}" in refused(deed, paths)
+        with FileLock(paths.lock):  # by one that has not said yet who it is
+            assert f"does not say who it is; its lock is {paths.lock}" in refused(deed, paths)
+        assert innocent.poll() is None
+
+
+@DEEDS
+@pytest.mark.usefixtures("detached")
+def test_a_copied_folder_is_nobodys(deed: str, paths: CampaignPaths, tmp_path: Path) -> None:
+    shutil.copytree(paths.results, tmp_path / "copy")
+    assert f"nothing to {deed}" in refused(deed, CampaignPaths(tmp_path / "copy", "exp"))
+    assert holder(paths) is not None
+
+
+def test_one_on_another_host_is_stopped_there(paths: CampaignPaths, stubborn: Process) -> None:
+    told = json.loads(sidecar(paths).read_text())
+    sidecar(paths).write_text(json.dumps({**told, "host": "elsewhere", "boot_id": "another"}))
+    assert f"pid {stubborn.pid} on host elsewhere, which is not seen from here.\nOn that host type" in refused(
+        "stop", paths
+    )
+    assert stubborn.poll() is None
+
+
+def test_one_with_a_terminal_has_nothing_to_attach_to_though_an_old_log_is_there(
+    paths: CampaignPaths, stubborn: Process
+) -> None:
+    paths.log.write_text("what a former one said\n")
+    told = refused("attach", paths)
+    assert f"is run by pid {stubborn.pid} from a terminal" in told
+    assert told.endswith(f"ecrl matrix status --prefix exp --results {paths.results} --watch")
+
+
+def test_attached_one_sees_all_there_is_to_the_end(paths: CampaignPaths, detached: int) -> None:
+    lines: list[str] = []
+    seen_to_the_end: list[object] = []
+    viewer = threading.Thread(target=lambda: seen_to_the_end.append(follow(paths, lines.append, StopRequest())))
+    viewer.start()
+    assert stop_holder(paths).owner.pid == detached
+    viewer.join(30)
+    assert seen_to_the_end == [None]
+    assert lines == ["works", "hands over"]
+
+
+def test_who_stops_looking_leaves_it_going(paths: CampaignPaths, detached: int) -> None:
+    asked = StopRequest()
+    asked.ask(2)
+    still = follow(paths, lambda _line: None, asked)
+    assert still is not None
+    assert still.owner.pid == detached
+    assert holder(paths) == still
+
+
+def test_one_that_does_not_let_go_is_told_and_a_second_stop_is_a_second_ctrl_c(
+    paths: CampaignPaths, stubborn: Process
+) -> None:
+    with pytest.raises(EcrlError, match=f"pid {stubborn.pid} still works on exp(.|\n)*ecrl matrix stop .* --now"):
+        stop_holder(paths, patience_s=0.2)
+    assert stubborn.poll() is None
+    assert stop_holder(paths).owner.pid == stubborn.pid
+    assert stubborn.wait(30) == 0
+
+
+def test_now_does_not_wait_for_a_second_stop(paths: CampaignPaths, stubborn: Process) -> None:
+    stop_holder(paths, now=True)
+    assert stubborn.wait(30) == 0
+
+
+def test_what_keeps_a_detached_one_from_starting_is_told_here_and_leaves_nothing(tmp_path: Path) -> None:
+    new = CampaignPaths(tmp_path / "results", "new")
+    program = "import sys; print('ecrl: MATRIX.toml: found none.', file=sys.stderr); sys.exit(6)"
+    with pytest.raises(DetachError) as told:
+        started_command(new, [sys.executable, "-c", program])
+    assert (str(told.value), told.value.exit_code) == ("MATRIX.toml: found none.", 6)
+    assert not new.root.exists()
+
+
+def test_a_signal_while_it_starts_ends_it(paths: CampaignPaths) -> None:
+    asked = StopRequest()
+    asked.ask(2)
+    with pytest.raises(StoppedError, match="not started") as told:
+        started_command(paths, [sys.executable, "-c", "import time; time.sleep(60)"], asked)
+    assert told.value.exit_code == 130
