@@ -38,7 +38,14 @@ def clean(
 
     wanted = [one_of("--kinds", part.strip(), tuple(KINDS)) for part in kinds.split(",") if part.strip()]
     paths = CampaignPaths(results, prefix)
-    found = cleaned(paths, wanted) if yes else leftovers(paths, wanted)
+    again = f"ecrl matrix clean {paths.options}{'' if kinds == _KINDS else f' --kinds {kinds}'} --yes"
+    if yes:
+        from ecrl.launch.campaign import storage
+
+        with storage(paths, again):
+            found = cleaned(paths, wanted)
+    else:
+        found = leftovers(paths, wanted)
     total = sum(each.num_bytes for each in found)
     if as_json:
         gone = [each.to_json() for each in found]
@@ -51,5 +58,4 @@ def clean(
     elif yes:
         say(f"removed {len(found)}, {format_bytes(total)}")
     else:
-        again = f"ecrl matrix clean {paths.options}{'' if kinds == _KINDS else f' --kinds {kinds}'}"
-        say(f"{len(found)} could go, {format_bytes(total)}; nothing was removed. To remove them: {again} --yes")
+        say(f"{len(found)} could go, {format_bytes(total)}; nothing was removed. To remove them: {again}")

@@ -24,11 +24,13 @@ def register(app: typer.Typer) -> None:
 
 def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
     """Start this very command line once more, in a session of its own."""
+    from ecrl.launch.campaign import storage
+    from ecrl.launch.control import resume_command
     from ecrl.launch.detach import started
     from ecrl.launch.signals import handled
 
     arguments = [*(argument for argument in sys.argv[1:] if argument != "--detach"), *more]
-    with handled() as asked:
+    with handled() as asked, storage(paths, resume_command(paths)):
         detached = started(paths, arguments, asked)
     if as_json:
         print_json({"schema": SCHEMA, "prefix": paths.prefix, "pid": detached.pid, "log": str(detached.log)})

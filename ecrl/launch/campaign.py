@@ -33,6 +33,7 @@ _STORAGE_ERRORS = {
     errno.EROFS: "a read-only file system",
     errno.ENOTDIR: "not a folder",
     errno.EEXIST: "not a folder",
+    errno.ENOENT: "gone while ecrl worked on it",
 }
 
 
@@ -251,7 +252,8 @@ def _older(paths: CampaignPaths, newest: Matrix) -> tuple[Matrix, ...]:
 
 @contextmanager
 def storage(paths: CampaignPaths, next_command: str) -> Iterator[None]:
-    """Turn what a disk does to its users (full, not writable) into an error with the next command.
+    """Turn what a disk does to its users (full, not writable), or a user to the disk (a run's folder removed while it
+    goes on), into an error with the next command.
 
     Raises:
         EcrlError: in place of such an OSError.
@@ -261,6 +263,8 @@ def storage(paths: CampaignPaths, next_command: str) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if error.errno not in _STORAGE_ERRORS or not (full or error.filename):
+            raise
+        if error.errno == errno.ENOENT and not Path(error.filename).is_relative_to(paths.root.resolve() / "suites"):
             raise
         where = error.filename or paths.root
         again = f"then type: {next_command}" if paths.matrix.is_file() else "then type the same command again"

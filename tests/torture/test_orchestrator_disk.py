@@ -10,6 +10,7 @@ import pytest
 
 from ecrl.errors import EcrlError
 from ecrl.launch import estimate
+from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, holders, leased
 from ecrl.launch.progress import Silent, Totals
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
@@ -17,6 +18,7 @@ from ecrl.records.manifest import Manifest
 from ecrl.spec.run import RunSpec
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
+DEVICE = DeviceSet(("fake-0",))
 MANY = MATRIX.replace("checkpoint_every = [2]", f"checkpoint_every = {list(range(1, 7))}\nmax_inflight = [1, 2, 3, 4]")
 
 
@@ -74,16 +76,17 @@ def test_full_while_planning_says_so_and_planning_works_after(
 
 
 @pytest.mark.parametrize("left", [0, 4096, 12288, 20480])
-@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize(("number", "jobs"), [(1, 1), (4, 1), (4, 2)])
 def test_full_while_running_ends_with_an_error_and_resume_loses_and_repeats_nothing(
-    disk: Path, number: int, left: int
+    disk: Path, number: int, jobs: int, left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, launcher = request(disk / "results"), StandIn()
+    monkeypatch.setenv("ECRL_FAKE_GPUS", "4")
+    asked, launcher = request(disk / "results", text=f"{MATRIX}[run]\njobs = {jobs}\n"), StandIn()
     with pytest.raises(EcrlError, match=r"no space left on the device(.|\n)*ecrl matrix resume --prefix exp"):
         control(launcher, FillsAt(disk, number, left)).run(asked, Policy())
     assert "failed" not in {row.status for row in manifest.read(asked.paths).rows.values()}
     before = {p: p.stat().st_mtime_ns for p in asked.paths.root.rglob("result.json")}
-    assert len(before) >= number - 1
+    assert len(before) >= number - jobs
     emptied(disk)
     again = StandIn()
     assert control(again).resume(asked.paths, Policy()) == 0
@@ -119,14 +122,59 @@ def test_full_while_reporting_is_told_in_words_and_the_report_works_after(disk: 
     assert "pace left" in full.stderr
     assert "Traceback" not in full.stderr
     emptied(disk)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert asked.paths.table("report.md").stat().st_size > 1000
 
 
-def test_a_disk_that_may_only_be_read_is_told_and_status_still_works(disk: Path) -> None:
+def test_leases_on_a_full_disk_hold_though_they_cannot_say_whose_they_are(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(disk / "leases"))
+    filled(disk)
+    lease = leased(DEVICE)
+    assert lease is not None
+    assert leased(DEVICE) is None
+    assert holders(DEVICE) == "a process that does not say who it is"
+    lease.release()
+    assert control(StandIn()).run(request(tmp_path / "results"), Policy()) == 0
+
+
+READS = (
+    ["matrix", "list"],
+    ["matrix", "status", "--prefix", "exp"],
+    ["matrix", "show", "late", "--prefix", "exp"],
+    ["matrix", "clean", "--prefix", "exp"],
+    ["logs", "late", "--prefix", "exp"],
+)
+WRITES = (
+    ["matrix", "resume", "--prefix", "exp"],
+    ["matrix", "run", "--prefix", "exp"],
+    ["matrix", "plan", "--prefix", "new", "matrix.toml"],
+    ["matrix", "run", "--prefix", "new", "matrix.toml", "--detach"],
+    ["matrix", "clean", "--prefix", "exp", "--kinds", "checkpoints,set-aside", "--yes"],
+    ["report", "--prefix", "exp"],
+)
+
+
+def test_a_folder_that_may_only_be_read_can_be_looked_at_and_whatever_writes_says_so(disk: Path) -> None:
     asked = request(disk / "results")
-    control(StandIn()).plan(asked)
-    assert _mount("-o", "remount,ro", str(disk))
-    with pytest.raises(EcrlError, match="a read-only file system"):
-        control(StandIn()).resume(asked.paths, Policy())
-    assert manifest.read(asked.paths).counts["pending"] == 2
+    control(StandIn({"early/blocking": "crash"})).run(asked, Policy())
+    folder = asked.paths.run(next(iter(manifest.read(asked.paths).rows)), "blocking", 1337).folder
+    (folder.parent / "seed1337.aside-1").mkdir()
+
+    def ecrl(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "ecrl", *arguments, "--results", str(asked.paths.results)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=disk)
+
+    assert _mount("-o", "remount,ro,size=8g", str(disk))  # room enough: that is not what is told
+    for arguments in READS:
+        done = ecrl(arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+    for arguments in WRITES:
+        done = ecrl(arguments)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert "ead-only file system" in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
     assert _mount("-o", "remount,rw", str(disk))
-    assert control(StandIn()).resume(asked.paths, Policy()) == 0
+    assert control(StandIn()).resume(asked.paths, Policy(retry_failed=True)) == 0

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.errors import PrefixHeldError
+from ecrl.errors import EcrlError, PrefixHeldError
 from ecrl.launch.campaign import found, requested
 from ecrl.launch.liveness import this_process
-from ecrl.launch.progress import Silent
+from ecrl.launch.progress import RunProgress, Silent
 from ecrl.launch.takeover import Policy, opened, to_do
 from ecrl.records import manifest
 from ecrl.records.manifest import Manifest, Owner
 from ecrl.records.paths import CampaignPaths
+from ecrl.spec.run import RunSpec
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 VARIED = MATRIX.replace("[failures]", 'variants = ["reference", "blocking"]\n[failures]')
@@ -155,6 +156,22 @@ def test_a_suite_folder_deleted_by_hand_is_made_again_and_no_other(done: Campaig
     suite_id = next(iter(manifest.read(done).rows))
     shutil.rmtree(done.root / "suites" / suite_id)
     resumed(done, 2)
+
+
+@pytest.mark.parametrize("what", ["run", "suite"])
+def test_a_folder_deleted_by_hand_while_its_run_goes_on_costs_that_run_and_is_told(tmp_path: Path, what: str) -> None:
+    class Deletes(Listening):
+        def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
+            folder = asked.paths.run(spec.suite_id, spec.variant, spec.seed).folder
+            if spec.variant == "blocking" and spec.failure_label == "late" and progress.step >= 3:
+                shutil.rmtree(folder if what == "run" else folder.parents[1], ignore_errors=True)
+
+    asked = request(tmp_path / "results", text=VARIED)
+    with pytest.raises(EcrlError, match=r"suites.*: gone while(.|\n)*ecrl matrix resume --prefix exp"):
+        control(StandIn({"late/blocking": "hang"}), Deletes()).run(asked, Policy())
+    assert "running" not in {row.status for row in manifest.read(asked.paths).rows.values()}
+    made = len(list(asked.paths.root.rglob("result.json")))
+    resumed(asked.paths, 4 - made)
 
 
 def test_a_campaign_moved_elsewhere_goes_on(done: CampaignPaths, tmp_path: Path) -> None:
