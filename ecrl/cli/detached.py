@@ -40,23 +40,27 @@ def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
 
 
 def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
-    """Show what a detached ecrl says, until it ends. Ctrl-C leaves it going.
+    """Show what a detached ecrl says and where it stands, until it ends. Ctrl-C leaves it going.
 
     The exit code is 0 when nothing is left undone, 4 when some suites failed, and 143 when it was stopped first.
     """
+    from contextlib import closing
     from signal import SIGTERM
 
     from ecrl.cli import status as shown
+    from ecrl.cli.watch import lines
     from ecrl.errors import EXIT_SOME_FAILED
     from ecrl.launch.control import resume_command
     from ecrl.launch.detach import follow
     from ecrl.launch.signals import handled
+    from ecrl.launch.watch import Watch
     from ecrl.records import manifest
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
-    with handled() as asked:
-        still = follow(paths, say, asked)
+    with handled() as asked, closing(Watch(paths)) as watch:
+        # It holds the prefix before it has written the manifest.
+        still = follow(paths, say, asked, standing=lambda: lines(watch.look()) if paths.manifest.exists() else ())
     if still is not None:
         say(f"left; pid {still.owner.pid} goes on. Again: ecrl matrix attach {paths.options}")
         return

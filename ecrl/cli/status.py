@@ -65,7 +65,7 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
 def _left_behind(paths: CampaignPaths) -> str:
     """What an ecrl that was killed left going on, as far as this host shows."""
     number = len(marked(CAMPAIGN_MARKER, paths.root.resolve()))
-    return f"; {number} of its processes still run, resume ends them" if number else ""
+    return f" ({number} orphaned process{'' if number == 1 else 'es'} of it left, resume ends them)" if number else ""
 
 
 def show_list(results: Path) -> None:

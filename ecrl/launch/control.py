@@ -115,7 +115,8 @@ class Control:
         facts = {} if probe is None else probe.facts
         sets = device_sets(campaign.matrix, 0 if probe is None else len(probe.gpus))
         if (jobs := campaign.matrix.run.jobs) > len(sets) and probe is not None:
-            self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {len(sets)} sets")
+            made = f"{len(sets)} set{'' if len(sets) == 1 else 's'}"
+            self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {made} for runs this wide")
         launcher = self.launcher(campaign.matrix)
         schedule = Schedule(campaign, opened_manifest, policy, facts, launcher, self.observer, self.stop, sets)
         schedule.run()

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from ecrl.records.paths import CampaignPaths
 
 _POLL_S = 0.05
 _FOLLOW_S = 0.2
+STANDING_S = 10.0
 _INTRODUCTION_S = 2.0  # who takes the lock says at once who it is
 
 
@@ -93,9 +94,17 @@ def started_command(paths: CampaignPaths, command: Sequence[str], stop: StopRequ
 
 
 def follow(
-    paths: CampaignPaths, say: Callable[[str], None], stop: StopRequest, *, last_lines: int = 20
+    paths: CampaignPaths,
+    say: Callable[[str], None],
+    stop: StopRequest,
+    *,
+    last_lines: int = 20,
+    standing: Callable[[], Iterable[str]] = tuple,
 ) -> Holder | None:
     """Show what the prefix's ecrl says until it ends (None) or this process is asked to stop (who goes on).
+
+    standing: lines that tell where it stands, shown at first and every `STANDING_S` seconds: it says nothing itself
+    while a run goes on.
 
     Raises:
         EcrlError: nobody works on the prefix, or whoever does has a terminal of its own to talk to.
@@ -106,7 +115,7 @@ def follow(
             f"campaign {paths.prefix} is run by pid {told.owner.pid} from a terminal; it keeps no log to attach to.\n"
             f"Watch it with: ecrl matrix status {paths.options} --watch"
         )
-    tail = FileTail(paths.log)
+    tail, due = FileTail(paths.log), 0.0
     try:
         for line in tail.lines()[-last_lines:]:
             say(line.decode(errors="replace"))
@@ -118,6 +127,10 @@ def follow(
                 return None
             if stop:
                 return told
+            if time.monotonic() >= due:
+                due = time.monotonic() + STANDING_S
+                for text in standing():
+                    say(text)
             time.sleep(_FOLLOW_S)
     finally:
         tail.close()

@@ -54,7 +54,7 @@ def opened(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
     for suite_id in [name for name, status in rows.statuses() if status == RUNNING]:
         _check_dead(rows[suite_id], campaign, policy)
     if ended := end_orphans(campaign.marker):
-        observer.note(f"ended {ended} orphaned processes of an ecrl that died")
+        observer.note(f"ended {ended} orphaned process{'' if ended == 1 else 'es'} of an ecrl that died")
     for suite_id in _unsettled(rows, policy, campaign):
         row = rows[suite_id]
         rows.put(changed := _settled(row, policy, campaign))

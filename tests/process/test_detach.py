@@ -84,6 +84,7 @@ def test_a_detached_campaign_outlives_its_terminal_is_looked_at_and_stopped(ecrl
 
     viewer = Terminal(ecrl.command("attach"))
     viewer.wait_for("run 1/1 reference seed1 started")
+    viewer.wait_for("reference seed1 step ")
     viewer.type(b"\x03")
     viewer.wait_for(f"left; pid {told.owner.pid} goes on. Again: ecrl matrix attach --prefix exp --results")
     assert viewer.process.wait(PATIENCE_S) == 0

@@ -99,7 +99,7 @@ def test_two_suites_at_once_survive_ctrl_c_and_kill_9_and_no_run_is_lost_or_made
     assert not freed(), "and their cores are taken as long as they live"
     assert statuses(ecrl) == ["running", "running"]
     code, out, _ = ecrl.run("status")
-    assert (code, out.count("of its processes still run, resume ends them")) == (0, 2)
+    assert (code, out.count("of it left, resume ends them")) == (0, 2)
     assert disjoint(seen)
 
     code, _, errors = ecrl.run("resume")

@@ -15,6 +15,7 @@ from ecrl.cli.app import app
 from ecrl.errors import EcrlError
 from ecrl.launch import control as control_module
 from ecrl.launch.control import Control
+from ecrl.launch.liveness import CAMPAIGN_MARKER
 from ecrl.records import manifest
 from ecrl.records.paths import CampaignPaths
 from tests.unit.launch import stand_in
@@ -206,6 +207,19 @@ def test_a_running_suite_whose_ecrl_is_gone_is_said_to_be(launcher: StandIn) -> 
     written.close()
     assert "its ecrl is gone. Type: ecrl matrix resume --prefix x" in ecrl("status", "--prefix", "x").stdout
     assert launcher.started == []
+
+    marker = {CAMPAIGN_MARKER: str(Path("results/x").resolve())}
+    sleep = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(
+        sleep, env=os.environ | marker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as orphan:
+        assert orphan.stdout is not None
+        orphan.stdout.readline()
+        (told,) = [line for line in ecrl("status", "--prefix", "x").stdout.splitlines() if "its ecrl is gone" in line]
+        assert "(1 orphaned process of it left, resume ends them). Type: ecrl matrix resume --prefix x" in told
+        assert "ended 1 orphaned process of an ecrl that died" in ecrl("resume", "--prefix", "x").stderr.splitlines()
+        assert orphan.wait(30) != 0
+    assert "gone" not in ecrl("status", "--prefix", "x").stdout
 
 
 def test_a_manifest_edited_into_nonsense_exits_2_everywhere(launcher: StandIn) -> None:

@@ -1,16 +1,22 @@
 """How every command behaves: exit codes, wrong usage, completion, plain output, and what it loads."""
 
+import contextlib
+import fcntl
 import json
 import os
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 
 from ecrl.launch.leases import prefix_lease
+from ecrl.launch.takeover import Policy
 from ecrl.records.paths import CampaignPaths
 from tests.test_arrows import HEAVY, loaded
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
@@ -216,6 +222,44 @@ def test_what_can_be_read_is_plain_off_a_terminal_and_has_a_versioned_json(argum
     assert "\r" not in plain.stdout + plain.stderr
     told = json.loads(program(*arguments, "--json").stdout)
     assert told["schema"] == 1
+
+
+def on_a_terminal(*arguments: str, **environment: str) -> str:
+    """What the program shows on a terminal of 80 columns that knows colours."""
+    master, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    told = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "FORCE_COLOR")}
+    with subprocess.Popen(
+        [*ECRL, *arguments],
+        env=told | {"TERM": "xterm-256color"} | environment,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # that is how a terminal tells that nobody writes to it any more
+            while data := os.read(master, 65536):
+                shown += data
+        assert process.wait(50) == 0, shown
+    os.close(master)
+    return shown.decode()
+
+
+COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[0-9;]*m")
+
+
+def test_a_terminal_has_colours_and_with_no_color_it_has_none(here: Path) -> None:
+    control(StandIn()).run(request(here / "results"), Policy())
+    assert COLOUR.search(on_a_terminal("matrix", "status", "--prefix", "exp"))
+    assert not COLOUR.search(on_a_terminal("matrix", "status", "--prefix", "exp", NO_COLOR="1"))
+
+
+@pytest.mark.parametrize("arguments", READS[:3], ids=lambda arguments: arguments[1])
+def test_tables_fit_a_terminal_of_80_columns(arguments: list[str]) -> None:
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal(*arguments))
+    assert "exp" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_watch_off_a_terminal_prints_one_snapshot_an_interval_as_plain_lines() -> None:

@@ -160,6 +160,22 @@ def test_attached_one_sees_all_there_is_to_the_end(paths: CampaignPaths, detache
     assert lines == ["works", "hands over"]
 
 
+@pytest.mark.usefixtures("detached")
+def test_where_it_stands_is_told_at_once_and_from_time_to_time(
+    paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detach, "STANDING_S", 0.0)
+    asked, lines, looks = StopRequest(), list[str](), iter("abc")
+
+    def standing() -> list[str]:
+        if (look := next(looks)) == "c":
+            asked.ask(2)
+        return [look]
+
+    assert follow(paths, lines.append, asked, standing=standing) is not None
+    assert lines == ["works", "a", "b", "c"]
+
+
 def test_who_stops_looking_leaves_it_going(paths: CampaignPaths, detached: int) -> None:
     asked = StopRequest()
     asked.ask(2)
