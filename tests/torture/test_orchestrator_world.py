@@ -69,6 +69,7 @@ def resumed(paths: CampaignPaths, number: int) -> None:
     assert {row.status for row in manifest.read(paths).rows.values()} == {"completed"}
 
 
+@pytest.mark.timeout(300)  # thousands of cuts, each with its own flushes
 @pytest.mark.parametrize("name", ["journal", "manifest"])
 def test_cut_at_every_byte_the_campaign_is_taken_up_and_nothing_finished_is_made_again(
     done: CampaignPaths, name: str
