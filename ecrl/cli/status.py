@@ -40,7 +40,7 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
     """A row for every suite, then what needs attention; of a large campaign only the rows of what needs attention."""
     view = _view(paths)
     few = everything or len(view.rows) <= _MANY
-    names = [name for name, status in view.rows.statuses() if few or status in _NOTABLE]
+    names = [name for name, status in view.rows.statuses().items() if few or status in _NOTABLE]
     shown = [view.rows[name] for name in (names if few else names[:_MANY])]
     rows = [_status_cells(row) for row in shown]
     title = f"{paths.prefix}: {_counted(view)}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,17 @@ from ecrl.spec.extend import additions
 from ecrl.spec.identity import content_hash
 from ecrl.spec.matrix import Matrix, Override
 from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import REFERENCE, Suite, Suites, expand, extended_orders, run_specs, with_repeat
+from ecrl.spec.suite import (
+    REFERENCE,
+    REPEAT,
+    Hand,
+    Suite,
+    Suites,
+    expand,
+    extended_orders,
+    run_specs,
+    with_repeat,
+)
 from ecrl.storage.atomic import write_atomic
 
 _MAX_DIFFERENCES = 4
@@ -102,9 +113,19 @@ class Campaign:
         generations = [(expand(matrix), content_hash(matrix.experiment)) for matrix in self.older]
         return extended_orders([*generations, (self.suites, self.experiment_hash)])
 
+    @cached_property
+    def _hand(self) -> Hand:
+        return Hand(self.experiment_hash, tuple(self.matrix.matrix.variants))
+
+    def _order(self, suite: Suite, seed: int) -> tuple[str, ...]:
+        """As `orders` has it; of a matrix that extends none, without looking at every suite."""
+        if self.older:
+            return self.orders[suite.suite_id, seed]
+        return self._hand.order(self.suites.place(suite) * len(suite.seeds) + suite.seeds.index(seed))
+
     def order(self, suite: Suite, seed: int) -> tuple[str, ...]:
         """In which order a block runs; the first block of a suite has the A/A repeat, if there is one."""
-        order = self.orders[suite.suite_id, seed]
+        order = self._order(suite, seed)
         if self._repeats(suite) and seed == suite.seeds[0]:
             return with_repeat(order, suite.suite_id, self._first_hash)
         return order
@@ -115,6 +136,12 @@ class Campaign:
 
     def _repeats(self, suite: Suite) -> bool:
         return self.matrix.run.aa and REFERENCE in suite.variants
+
+    def run_names(self, suite: Suite) -> Iterator[tuple[str, int]]:
+        """(folder's name, seed) of every run of a suite, in no particular order."""
+        yield from itertools.product(suite.variants, suite.seeds)
+        if self._repeats(suite):
+            yield REPEAT, suite.seeds[0]
 
     @cached_property
     def _claims_hash(self) -> str:

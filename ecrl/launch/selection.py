@@ -112,7 +112,11 @@ class Selection:
         if self.rerun:
             wanted = self.again(rows)
             suite_ids = [suite_id for suite_id in rows if suite_id in wanted]
-        chosen = [suite_id for suite_id in suite_ids if all(term.holds(rows[suite_id]) for term in self.terms)]
+        chosen = (
+            [one for one in suite_ids if all(term.holds(rows[one]) for term in self.terms)]
+            if self.terms
+            else [*suite_ids]
+        )
         return chosen if self.limit is None else chosen[: self.limit]
 
     def again(self, rows: Mapping[str, Row]) -> set[str]:

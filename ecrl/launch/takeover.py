@@ -1,7 +1,7 @@
 """Taking a campaign over: stale rows judged, orphans ended, the manifest folded together, and what is left to do."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ecrl.errors import EcrlError, PrefixHeldError
@@ -13,7 +13,6 @@ from ecrl.launch.rerun import begin_again
 from ecrl.launch.selection import ALL, Selection
 from ecrl.records.lazy import Rows
 from ecrl.records.manifest import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
-from ecrl.spec.suite import Suite
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,18 @@ def opened(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
     opened_manifest.experiment = campaign.rows_hash
     rows = opened_manifest.rows
     policy.selection.check(rows)
-    for suite_id in [name for name, status in rows.statuses() if status == RUNNING]:
+    for suite_id in _of_status(rows, RUNNING):
         _check_dead(rows[suite_id], campaign, policy)
     if ended := end_orphans(campaign.marker):
         observer.note(f"ended {ended} orphaned process{'' if ended == 1 else 'es'} of an ecrl that died")
-    for suite_id in _unsettled(rows, policy, campaign):
-        row = rows[suite_id]
-        rows.put(changed := _settled(row, policy, campaign))
-        if changed.status == PENDING and row.status in DONE:
-            observer.note(f"warning: {suite_id}: {row.status}, but results of it are gone; what is missing runs again")
+    for suite_id in _of_status(rows, RUNNING):
+        rows.put(_at_rest(rows[suite_id], INTERRUPTED))
+    for suite_id in _without_results(campaign, _of_status(rows, *DONE)):
+        what = rows[suite_id].status
+        rows.put(_at_rest(rows[suite_id], PENDING))
+        observer.note(f"warning: {suite_id}: {what}, but results of it are gone; what is missing runs again")
+    for suite_id in _of_status(rows, COMPLETED) if policy.mark_skipped else ():
+        rows.put(_at_rest(rows[suite_id], SKIPPED))
     begin_again(campaign, rows, policy.selection.again(rows))
     opened_manifest.compact()
     return opened_manifest
@@ -82,54 +84,40 @@ def _check_dead(row: Row, campaign: Campaign, policy: Policy) -> None:
             )
 
 
-def _settled(row: Row, policy: Policy, campaign: Campaign) -> Row:
+def _of_status(rows: Rows, *wanted: str) -> list[str]:
+    return [suite_id for suite_id, status in rows.statuses().items() if status in wanted]
+
+
+def _at_rest(row: Row, status: str) -> Row:
     """The row as work begins: nothing is running."""
-    status = row.status
-    if status == RUNNING:
-        status = INTERRUPTED
-    elif status in DONE and not _Complete(campaign).has(row.suite_id):
-        status = PENDING
-    elif status == COMPLETED and policy.mark_skipped:
-        status = SKIPPED
     return replace(row, status=status, owner=None, run="", where="")
 
 
-def _unsettled(rows: Rows, policy: Policy, campaign: Campaign) -> list[str]:
-    """Suites whose row is not as work begins; of those that are done, only what is on the disk is looked at."""
-    complete = _Complete(campaign)
-    return [
-        suite_id
-        for suite_id, status in rows.statuses()
-        if status == RUNNING
-        or (status == COMPLETED and policy.mark_skipped)
-        or (status in DONE and not complete.has(suite_id))
-    ]
-
-
-class _Complete:
-    """Whether every result of a finished suite is still there; what they say was checked when it was finished."""
-
-    def __init__(self, campaign: Campaign) -> None:
-        self._suites = f"{campaign.paths.root}/suites/"
-        self._shared = _result_names(campaign, campaign.suites[0])  # a suite's seeds and variants are the matrix's
-
-    def has(self, suite_id: str) -> bool:
-        folder = self._suites + suite_id
-        try:
-            for name in self._shared:
-                os.stat(folder + name)  # noqa: PTH116 (asked for every run there is)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
-
-
-def _result_names(campaign: Campaign, suite: Suite) -> list[str]:
-    folder = campaign.paths.root / "suites" / suite.suite_id
-    return ["/" + str(paths.result.relative_to(folder.resolve())) for _, paths in campaign.runs(suite)]
+def _without_results(campaign: Campaign, finished: Sequence[str]) -> list[str]:
+    """Those finished suites of which a result is gone; what results say was checked when they were written. Every
+    result there should be is asked for, by a name as short as can be: of 100,000 that is most of what this takes."""
+    suite = campaign.suites[0]  # its seeds and variants are those of the matrix, and of every suite
+    folder = campaign.paths.root / "suites"
+    names = ["/" + str(campaign.paths.run("", *run).result.relative_to(folder)) for run in campaign.run_names(suite)]
+    try:
+        suites = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return list(finished)
+    gone = []
+    try:
+        for suite_id in finished:
+            try:
+                for name in names:
+                    os.stat(suite_id + name, dir_fd=suites)
+            except (FileNotFoundError, NotADirectoryError):  # any other error does not say that it is gone
+                gone.append(suite_id)
+    finally:
+        os.close(suites)
+    return gone
 
 
 def to_do(rows: Mapping[str, Row], policy: Policy) -> list[str]:
     """Suites that will be run, in order."""
     left_alone = DONE if policy.retry_failed else (*DONE, FAILED)
-    statuses = rows.statuses() if isinstance(rows, Rows) else ((name, row.status) for name, row in rows.items())
-    return policy.selection.of((suite_id for suite_id, status in statuses if status not in left_alone), rows)
+    statuses = rows.statuses() if isinstance(rows, Rows) else {name: row.status for name, row in rows.items()}
+    return policy.selection.of([suite_id for suite_id, status in statuses.items() if status not in left_alone], rows)

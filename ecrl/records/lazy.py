@@ -18,15 +18,19 @@ from ecrl.records.rows import (
 )
 
 _HEADER = ",".join(COLUMNS)
+_SAME = {status: status for status in STATUSES}  # one text for each status, not one a row
 
 
 class Rows(Mapping[str, Row]):
-    """Rows by suite id, in manifest order. Equal to a dictionary of the same rows."""
+    """Rows by suite id, in manifest order. Equal to a dictionary of the same rows. changed: whether they are other
+    rows than the ones that were read."""
 
-    def __init__(self, kept: dict[str, str | Row], path: Path) -> None:
+    def __init__(self, kept: dict[str, str | Row], path: Path, *, changed: bool = True) -> None:
+        self.changed = changed
         self._kept = kept
         self._path = path
         self._places: dict[str, int] = {}
+        self._statuses: dict[str, str] = {}  # empty until somebody asks
 
     @classmethod
     def of(cls, rows: Iterable[Row], path: Path) -> "Rows":
@@ -45,12 +49,12 @@ class Rows(Mapping[str, Row]):
             warnings.append(f"{path.name}: was cut off inside its first line; every row of it is gone")
             return cls({}, path)
         check_header(text.partition("\n")[0].rstrip("\r"), path)
-        lines = whole_lines(text)
+        lines = text.split("\n")[1:-1] if trusted and '"' not in text else whole_lines(text)
         if not text.endswith("\n") and lines and not is_plain(lines[-1]):
             warnings.append(f"{path.name}: row {len(lines)} was cut off and was dropped")
             lines.pop()
         if trusted:
-            return cls({one.partition(",")[0]: one for one in lines}, path)
+            return cls({one.partition(",")[0]: one for one in lines}, path, changed=False)
         kept: dict[str, str | Row] = {}
         for number, one in enumerate(lines, start=1):
             row = one if is_plain(one) else parsed(one, number, path)
@@ -58,7 +62,7 @@ class Rows(Mapping[str, Row]):
             if suite_id in kept:
                 raise nonsense(path, number, "suite_id", suite_id, "each suite once")
             kept[suite_id] = row
-        return cls(kept, path)
+        return cls(kept, path, changed=False)
 
     def __getitem__(self, suite_id: str) -> Row:
         kept = self._kept[suite_id]
@@ -77,6 +81,9 @@ class Rows(Mapping[str, Row]):
         """Replace a row."""
         assert row.suite_id in self._kept, "no such row"
         self._kept[row.suite_id] = row
+        self.changed = True
+        if self._statuses:
+            self._statuses[row.suite_id] = row.status
 
     def __or__(self, other: Mapping[str, Row]) -> "Rows":
         return Rows(self._kept | dict(other), self._path)
@@ -87,10 +94,14 @@ class Rows(Mapping[str, Row]):
             self._places.update({name: place for place, name in enumerate(self._kept)})
         return self._places[suite_id]
 
-    def statuses(self) -> Iterator[tuple[str, str]]:
-        """(suite id, status) of every row, without making rows."""
-        for suite_id, kept in self._kept.items():
-            yield suite_id, kept.status if isinstance(kept, Row) else status_of(kept)
+    def statuses(self) -> Mapping[str, str]:
+        """The status of every row, without making rows."""
+        if not self._statuses:
+            self._statuses = {
+                suite_id: _SAME[status_of(kept)] if isinstance(kept, str) else kept.status
+                for suite_id, kept in self._kept.items()
+            }
+        return self._statuses
 
     def lines(self) -> Iterator[str]:
         """The CSV line of every row."""
@@ -99,5 +110,5 @@ class Rows(Mapping[str, Row]):
 
     def counts(self) -> dict[str, int]:
         """How many rows have each status; every status is there."""
-        found = Counter(status for _, status in self.statuses())
+        found = Counter(self.statuses().values())
         return {status: found[status] for status in STATUSES}

@@ -55,13 +55,15 @@ _LONG_JOURNAL_BYTES = 1 << 20  # a longer one is folded in, unless the CSV is so
 class View:
     """What a reader sees: rows by suite id in manifest order, and what was damaged and dropped.
 
-    experiment: hash of the frozen matrix that ecrl checked these very rows against, or ''.
+    experiment: hash of the frozen matrix that ecrl checked these very rows against, or ''. snapshot: CRC and length of
+    the CSV that was read.
     """
 
     rows: Rows
     warnings: list[str]
     token: int = 0
     experiment: str = ""
+    snapshot: tuple[int, int] = (0, 0)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,7 +90,8 @@ def read(paths: CampaignPaths) -> View:
         if _identity(paths.manifest) == before:
             break
     described: dict[str, Any] = next((r for r in records if "snapshot" in r), {})
-    trusted = described.get("snapshot") == _described(data)
+    snapshot = _described(data)
+    trusted = described.get("snapshot") == list(snapshot)
     try:
         rows = Rows.of_text(_decoded(data), paths.manifest, warnings, trusted=trusted)
     except UnicodeDecodeError as error:
@@ -103,7 +106,7 @@ def read(paths: CampaignPaths) -> View:
         else:
             rows.put(_with_state(rows[suite_id], record))
     token = max((int(r.get("token", 0)) for r in records), default=0)
-    return View(rows, warnings, token, described.get("experiment", "") if trusted else "")
+    return View(rows, warnings, token, described.get("experiment", "") if trusted else "", snapshot)
 
 
 def history(paths: CampaignPaths, suite_id: str) -> list[dict[str, Any]]:
@@ -132,7 +135,7 @@ class Manifest:
         self.token = token
         self.experiment = ""  # what the rows were checked against, told to the next reader
         self._journal = Journal(paths.journal)
-        self._csv_bytes = 0
+        self._snapshot = (0, 0)  # CRC and length of the CSV on disk
 
     @classmethod
     def create(cls, paths: CampaignPaths, rows: Iterable[Row], experiment: str = "") -> "Manifest":
@@ -153,7 +156,7 @@ class Manifest:
         view = read(paths)
         manifest = cls(paths, view.rows, view.warnings, view.token)
         manifest.experiment = view.experiment
-        manifest._csv_bytes = paths.manifest.stat().st_size
+        manifest._snapshot = view.snapshot
         return manifest
 
     def runs_total(self) -> int:
@@ -170,30 +173,38 @@ class Manifest:
         row = replace(self.rows[suite_id], **changes)
         size = self._journal.append(_framed(row))
         self.rows.put(row)
-        if size > max(_LONG_JOURNAL_BYTES, self._csv_bytes // 4):
+        if size > max(_LONG_JOURNAL_BYTES, self._snapshot[1] // 4):
             self.compact()
         return row
 
     def compact(self) -> None:
-        """Fold the journal into the CSV. Killed between any two of the replacements, the journal is replayed once
-        more over a CSV that holds it already, which changes nothing."""
+        """Fold the journal into the CSV, unless both say already what they would say then. Killed between any two of
+        the replacements, the journal is replayed once more over a CSV that holds it already, which changes nothing."""
         self.close()
+        if not self.rows.changed and self._journal_bytes() == self._folded():
+            return
         self._keep_history()
         data = "\n".join([",".join(COLUMNS), *self.rows.lines(), ""]).encode()
         write_atomic(self.paths.manifest, data)
-        self._csv_bytes = len(data)
-        described = {"snapshot": _described(data), "experiment": self.experiment, "token": self.token}
-        # What has no column and is needed on: a running suite keeps its line.
-        running = [
-            row for suite_id, status in self.rows.statuses() if status == RUNNING and (row := self.rows[suite_id])
-        ]
-        write_atomic(self.paths.journal, frame(described) + b"".join(_framed(row) for row in running if row.owner))
+        self._snapshot = _described(data)
+        self.rows.changed = False
+        write_atomic(self.paths.journal, self._folded())
+
+    def _folded(self) -> bytes:
+        """The journal beside a CSV that holds everything: what the CSV is, and the lines of running suites, which have
+        no column for their owner."""
+        described = {"snapshot": self._snapshot, "experiment": self.experiment, "token": self.token}
+        running = [self.rows[suite_id] for suite_id, status in self.rows.statuses().items() if status == RUNNING]
+        return frame(described) + b"".join(_framed(row) for row in running if row.owner)
+
+    def _journal_bytes(self) -> bytes:
+        try:
+            return self.paths.journal.read_bytes()
+        except FileNotFoundError:
+            return b""
 
     def _keep_history(self) -> None:
-        try:
-            lines = self.paths.journal.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return
+        lines = self._journal_bytes().splitlines(keepends=True)
         told = [one for one in lines if (record := journal.unframe(one)) is not None and "token" in record]
         if told := [one for one in told if b'"suite_id"' in one]:
             kept = Journal(history_path(self.paths))
@@ -217,8 +228,8 @@ def _decoded(data: bytes) -> str:
         return data[: error.start].decode()
 
 
-def _described(data: bytes) -> list[int]:
-    return [zlib.crc32(data), len(data)]
+def _described(data: bytes) -> tuple[int, int]:
+    return zlib.crc32(data), len(data)
 
 
 def _framed(row: Row) -> bytes:

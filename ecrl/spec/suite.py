@@ -5,7 +5,8 @@ import hashlib
 import itertools
 import math
 import random
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, overload
@@ -80,14 +81,18 @@ class Suites(Sequence[Suite]):
         axes, train = matrix.matrix, matrix.train_settings
         self._matrix, self._checkpoint = matrix, matrix.checkpoint_settings
         self._trains = [dataclasses.replace(train, launcher=name) for name in axes.launchers or (train.launcher,)]
-        self._labels = list(matrix.failures)
-        cells = (axes.datasets, axes.models, self._labels, axes.checkpoint_every, axes.max_inflight, self._trains)
-        self._sizes = tuple(len(values) for values in cells)
+        labels = list(matrix.failures)
+        self._axes: tuple[list[Any], ...] = (
+            axes.datasets, axes.models, labels, axes.checkpoint_every, axes.max_inflight, self._trains,
+        )  # fmt: skip
         self._seeds, self._variants = tuple(axes.seeds), tuple(axes.variants)
         self._plans: dict[tuple[str, int], tuple[dict[str, Any], ...]] = {}
 
     def __len__(self) -> int:
-        return math.prod(self._sizes)
+        return math.prod(map(len, self._axes))
+
+    def __iter__(self) -> Iterator[Suite]:
+        return itertools.starmap(self._suite, itertools.product(*self._axes))
 
     @overload
     def __getitem__(self, index: int) -> Suite: ...
@@ -97,20 +102,35 @@ class Suites(Sequence[Suite]):
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         rest = range(len(self))[index]
-        places = []
-        for size in reversed(self._sizes):
-            rest, place = divmod(rest, size)
-            places.append(place)
-        train, inflight, every, label, model, dataset = places
-        axes = self._matrix.matrix
+        cell = []
+        for values in reversed(self._axes):
+            rest, place = divmod(rest, len(values))
+            cell.append(values[place])
+        return self._suite(*reversed(cell))
+
+    def place(self, suite: Suite) -> int:
+        """Where a suite of this matrix stands in it."""
+        place = 0
+        cell = (
+            suite.dataset, suite.model, suite.failure_label, suite.checkpoint_every, suite.max_inflight, suite.train,
+        )  # fmt: skip
+        for places, value in zip(self._places, cell, strict=True):
+            place = place * len(places) + places[value]
+        return place
+
+    @cached_property
+    def _places(self) -> list[dict[Any, int]]:
+        return [{value: place for place, value in enumerate(values)} for values in self._axes]
+
+    def _suite(self, dataset: str, model: str, label: str, every: int, inflight: int, train: TrainSettings) -> Suite:
         return Suite(
-            dataset=axes.datasets[dataset],
-            model=axes.models[model],
-            failure_label=self._labels[label],
-            failures=self._plan(self._labels[label], axes.checkpoint_every[every]),
-            checkpoint_every=axes.checkpoint_every[every],
-            max_inflight=axes.max_inflight[inflight],
-            train=self._trains[train],
+            dataset=dataset,
+            model=model,
+            failure_label=label,
+            failures=self._plan(label, every),
+            checkpoint_every=every,
+            max_inflight=inflight,
+            train=train,
             checkpoint=self._checkpoint,
             seeds=self._seeds,
             variants=self._variants,
@@ -137,12 +157,32 @@ class Deck:
 
     def deal(self, variants: tuple[str, ...]) -> tuple[str, ...]:
         """The next order."""
+        if len(variants) == 1:
+            return variants
         if len(variants) > 6:  # 5,040 orders and more: a fair deck would never be used up
             return tuple(self._rng.sample(variants, len(variants)))
         if not (cards := self._cards.get(variants)):
             cards = self._cards[variants] = list(itertools.permutations(variants))
             self._rng.shuffle(cards)
         return cards.pop()
+
+
+class Hand:
+    """The orders of blocks that all have the same variants, by the block's place; dealt as far as was asked for, by
+    whatever thread."""
+
+    def __init__(self, seed_text: str, variants: tuple[str, ...]) -> None:
+        self._deck = Deck(seed_text)
+        self._variants = variants
+        self._dealt: list[tuple[str, ...]] = []
+        self._lock = threading.Lock()
+
+    def order(self, block: int) -> tuple[str, ...]:
+        """The order of the block that has so many before it."""
+        with self._lock:
+            while len(self._dealt) <= block:
+                self._dealt.append(self._deck.deal(self._variants))
+            return self._dealt[block]
 
 
 def block_orders(suites: Iterable[Suite], seed_text: str) -> dict[tuple[str, int], tuple[str, ...]]:

@@ -35,6 +35,19 @@ def test_what_was_frozen_is_what_is_found(asked: Request) -> None:
     assert after.frozen
 
 
+def test_a_blocks_order_is_known_without_looking_at_every_suite(asked: Request) -> None:
+    axes = [
+        Override(("matrix", "seeds"), [5, 1, 9], "--seeds"),
+        Override(("matrix", "launchers"), ["warm", "cold"], "x"),
+    ]
+    campaign = requested(dataclasses.replace(asked, overrides=tuple(axes)))
+    blocks = {(suite.suite_id, seed): campaign.order(suite, seed) for suite in campaign.suites for seed in suite.seeds}
+    assert blocks == campaign.orders
+    last = campaign.suites[len(campaign.suites) - 1]  # asked for first, by somebody else
+    again = requested(dataclasses.replace(asked, overrides=tuple(axes)))
+    assert again.order(last, 9) == campaign.order(last, 9)
+
+
 def test_variants_narrowed_by_a_flag_stay_readable_beside_claims_about_others(asked: Request) -> None:
     override = Override(("matrix", "variants"), ["reference", "blocking"], "--variants")
     frozen(dataclasses.replace(asked, overrides=(override,)))

@@ -99,6 +99,26 @@ def test_compaction_keeps_everything_and_only_running_rows_in_the_journal(writte
     assert [told["status"] for told in manifest.history(written.paths, "b")] == ["running", "completed"]
 
 
+def test_what_says_everything_already_is_not_written_again(written: Manifest) -> None:
+    written.record("a", status="completed", runs_done=4)
+    written.compact()
+    files = {path: path.stat().st_ino for path in (written.paths.manifest, written.paths.journal)}
+    again = Manifest.open(written.paths)
+    again.compact()
+    assert {path: path.stat().st_ino for path in files} == files
+    again.next_token()
+    again.compact()
+    assert {path: path.stat().st_ino for path in files} != files
+
+
+def test_a_journal_that_was_torn_is_made_whole_though_no_row_has_changed(written: Manifest) -> None:
+    written.paths.journal.write_bytes(written.paths.journal.read_bytes() + b"torn")
+    again = Manifest.open(written.paths)
+    assert again.warnings
+    again.compact()
+    assert manifest.read(written.paths).warnings == []
+
+
 def test_killed_between_the_two_replacements_nothing_changes(written: Manifest) -> None:
     written.record("a", status="running", attempts=1, owner=OWNER)
     written.record("a", status="completed", runs_done=4, owner=None)

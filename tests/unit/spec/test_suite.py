@@ -41,6 +41,16 @@ def test_a_suite_is_named_by_what_it_is_and_not_by_where_it_stands(tmp_path: Pat
     assert {s.suite_id for s in other}.isdisjoint(s.suite_id for s in every)
 
 
+def test_the_place_of_a_suite_is_where_it_is_met(tmp_path: Path) -> None:
+    every = suites(
+        tmp_path,
+        Override(("matrix", "launchers"), ["warm", "cold"], "x"),
+        Override(("matrix", "max_inflight"), [3, 1, 2], "x"),
+    )
+    assert [every.place(suite) for suite in every] == list(range(len(every)))
+    assert list(every) == [every[place] for place in range(len(every))] == every[:]
+
+
 def test_ranks_that_are_not_given_alternate(tmp_path: Path) -> None:
     assert [f["rank"] for f in suites(tmp_path)[0].failures] == [0, 1]
     assert [f["rank"] for f in suites(tmp_path)[1].failures] == [1, 1]
