@@ -61,13 +61,11 @@ def _needs(matrix: Path, profile: str | None, results: Path) -> "Needs":
     from ecrl.launch.doctor import needs
     from ecrl.launch.estimate import estimated
     from ecrl.launch.signals import StopRequest
-    from ecrl.launch.takeover import Policy
     from ecrl.records.paths import CampaignPaths
 
     campaign = requested(Request(CampaignPaths(results, "doctor"), matrix, profile))
     told = probe.ask(campaign.matrix, StopRequest())
-    rows = {row.suite_id: row for row in campaign.rows()}
-    estimate = estimated(campaign, rows, Policy(), told)
+    estimate = estimated(campaign, told)
     return needs(campaign, told, (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0))
 
 

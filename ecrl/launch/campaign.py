@@ -180,9 +180,9 @@ class Campaign:
             runs_total=len(suite.seeds) * len(suite.variants) + self._repeats(suite),
         )
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> Iterator[Row]:
         """A manifest row for every suite, all `pending`."""
-        return list(map(self.row, self.suites))
+        return map(self.row, self.suites)
 
     def on_device(self, device: str) -> "Campaign":
         """The same campaign with its device decided, before it is frozen: `resume` must not decide anew."""

@@ -21,7 +21,8 @@ from ecrl.launch.takeover import Policy, opened, to_do
 from ecrl.launch.torchrun import Launcher
 from ecrl.launch.warm import WarmTorchrun
 from ecrl.records import manifest
-from ecrl.records.manifest import Manifest, Row
+from ecrl.records.lazy import Rows
+from ecrl.records.manifest import Manifest
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix
 from ecrl.units import format_bytes
@@ -59,8 +60,9 @@ class Control:
             campaign = campaign.on_device(probe.device(campaign.matrix.run.device))
         return previewed(campaign, rows, policy, probe)
 
-    def plan(self, request: Request) -> list[Row]:
-        """Freeze the matrix and write the manifest, every suite `pending`. Starts nothing; idempotent."""
+    def plan(self, request: Request) -> Rows:
+        """Freeze the matrix and write the manifest, every suite `pending`. Starts nothing; idempotent. Returns the
+        rows of the manifest."""
         campaign = requested(request)
         with storage(request.paths, resume_command(request.paths)):
             if not campaign.frozen:
@@ -68,10 +70,13 @@ class Control:
             with prefix_lease(request.paths):
                 _freeze(campaign, request)
                 if campaign.extends:
-                    opened(campaign, Policy(), self.observer).close()
+                    planned = opened(campaign, Policy(), self.observer)
                 elif not request.paths.manifest.exists():
-                    Manifest.create(request.paths, campaign.rows(), campaign.rows_hash)
-        return list(manifest.read(request.paths).rows.values())
+                    planned = Manifest.create(request.paths, campaign.rows(), campaign.rows_hash)
+                else:
+                    return manifest.read(request.paths).rows
+                planned.close()
+                return planned.rows
 
     def run(self, request: Request, policy: Policy) -> int:
         """Run what is not done of the campaign; returns the exit code.
@@ -101,7 +106,7 @@ class Control:
         probe = self._probed(campaign)
         campaign = campaign.on_device(probe.device(campaign.matrix.run.device))
         self._examined(campaign, probe)
-        estimate = estimated(campaign, {row.suite_id: row for row in campaign.rows()}, Policy(), probe)
+        estimate = estimated(campaign, probe)
         _check_disk(estimate, campaign)
         self.confirm(estimate)
         self.stop.check(_NOTHING_STARTED)

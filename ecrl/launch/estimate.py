@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ecrl.launch.schedule import kept
 from ecrl.launch.takeover import Policy, to_do
 from ecrl.records.manifest import Row
 from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import REFERENCE
+from ecrl.spec.suite import REFERENCE, Suite
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,16 @@ class Preview:
         }
 
 
-def previewed(campaign: Campaign, rows: dict[str, Row], policy: Policy, probe: Probe | None) -> Preview:
+@dataclass(frozen=True)
+class _Lot:
+    """Suites that cost the same: one of them, how many there are, and how many runs of each variant one has to make."""
+
+    suite: Suite
+    number: int
+    runs: Mapping[str, int]
+
+
+def previewed(campaign: Campaign, rows: Mapping[str, Row], policy: Policy, probe: Probe | None) -> Preview:
     """Exactly what would run. Without a probe no bytes are estimated."""
     wanted, again = set(to_do(rows, policy)), policy.selection.again(rows)
     runs = {
@@ -100,44 +110,41 @@ def previewed(campaign: Campaign, rows: dict[str, Row], policy: Policy, probe: P
         ]
         for suite in campaign.suites
     }
-    todo = {
-        suite_id: Counter(planned.spec.variant for planned in of_suite if planned.todo)
-        for suite_id, of_suite in runs.items()
-    }
-    return Preview(campaign, list(rows.values()), runs, _estimated(campaign, rows, todo, probe))
+    lots = (
+        _Lot(suite, 1, Counter(planned.spec.variant for planned in runs[suite.suite_id] if planned.todo))
+        for suite in campaign.suites
+    )
+    return Preview(campaign, list(rows.values()), runs, _estimated(campaign, lots, probe))
 
 
-def estimated(campaign: Campaign, rows: dict[str, Row], policy: Policy, probe: Probe | None) -> Estimate:
-    """At most what would run: a suite that is not done counts whole. Looks at no run, so that it is quick."""
-    todo = {
-        suite_id: Counter(dict.fromkeys(rows[suite_id].variants, len(rows[suite_id].seeds)))
-        for suite_id in to_do(rows, policy)
-    }
-    return _estimated(campaign, rows, todo, probe)
+def estimated(campaign: Campaign, probe: Probe | None) -> Estimate:
+    """At most what would run: every suite counts whole. Looks at no run and makes few suites, so that it is quick."""
+    each = dict.fromkeys(campaign.matrix.matrix.variants, len(campaign.matrix.matrix.seeds))
+    lots = (_Lot(suite, number, each) for suite, number in campaign.suites.alike())
+    return _estimated(campaign, lots, probe)
 
 
-def _estimated(
-    campaign: Campaign, rows: dict[str, Row], todo: dict[str, Counter[str]], probe: Probe | None
-) -> Estimate:
+def _estimated(campaign: Campaign, lots: Iterable[_Lot], probe: Probe | None) -> Estimate:
     keep = campaign.matrix.checkpoint_settings.keep
     runs = steps = replayed = checkpoints = written = kept_bytes = peak = 0
-    for suite_id, variants in todo.items():
-        row = rows[suite_id]
-        state_bytes = 0 if probe is None else probe.state_bytes[f"{row.dataset}/{row.model}"]
-        boundaries = row.steps // row.checkpoint_every
-        runs += variants.total()
-        steps += row.steps * variants.total()
-        saving = variants.total() - variants[REFERENCE]
-        replayed += saving * sum(_replayed(place, row.checkpoint_every) for place in row.failure_steps)
+    for lot in lots:
+        suite = lot.suite
+        state_bytes = 0 if probe is None else probe.state_bytes[f"{suite.dataset}/{suite.model}"]
+        boundaries = suite.train.steps // suite.checkpoint_every
+        making = lot.number * sum(lot.runs.values())
+        saving = making - lot.number * lot.runs.get(REFERENCE, 0)
+        runs += making
+        steps += suite.train.steps * making
+        replayed += saving * sum(_replayed(place, suite.checkpoint_every) for place in suite.failure_steps)
         checkpoints += saving * boundaries
         written += saving * boundaries * state_bytes
         kept_bytes += saving * min(keep, boundaries) * state_bytes
         if saving:  # while a run goes on: what it keeps, and every checkpoint being written beside it
-            peak = max(peak, min(keep + row.max_inflight, boundaries) * state_bytes)
+            peak = max(peak, min(keep + suite.max_inflight, boundaries) * state_bytes)
     known = probe is not None
     return Estimate(
-        suites=len(rows),
-        runs=sum(row.runs_total for row in rows.values()),
+        suites=len(campaign.suites),
+        runs=sum(campaign.row(suite).runs_total for suite in campaign.suites[:1]) * len(campaign.suites),
         runs_todo=runs,
         steps=steps,
         replayed_steps=replayed,

@@ -4,6 +4,7 @@ import csv
 import io
 import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -102,7 +103,7 @@ def is_plain(line: str) -> bool:
 
 def line(row: Row) -> str:
     """The CSV line of a row, without its newline."""
-    cells = [cell(value) for value in _column_values(row)]
+    cells = [_CELLS[type(value)](value) for value in _column_values(row)]
     text = ",".join(cells)
     if '"' not in text and text.count(",") == len(COLUMNS) - 1 and "\n" not in text and "\r" not in text:
         return text
@@ -113,11 +114,17 @@ def line(row: Row) -> str:
 
 def cell(value: Any) -> str:
     """A value as the CSV writes it: joined with ';', empty for None."""
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        return ";".join(map(str, value))
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return _CELLS[type(value)](value)
+
+
+@lru_cache(maxsize=4096)
+def _joined(values: tuple[int | str, ...]) -> str:
+    return ";".join(map(str, values))
+
+
+_CELLS: dict[type, Callable[[Any], str]] = {
+    str: str, int: str, float: "{:.3f}".format, tuple: _joined, type(None): lambda _: "",
+}  # fmt: skip
 
 
 def parsed(text: str, number: int, path: Path) -> Row:

@@ -29,6 +29,20 @@ def _settings(settings: TrainSettings | CheckpointSettings) -> str:
     return canonical_json(dataclasses.asdict(settings))
 
 
+class Plan(tuple[dict[str, Any], ...]):
+    """Planned failures, as `ecrl.failures.plan` decided them for one schedule and interval; many suites share one."""
+
+    @cached_property
+    def text(self) -> str:
+        """Its canonical JSON."""
+        return canonical_json(self)
+
+    @cached_property
+    def places(self) -> tuple[int | str, ...]:
+        """Where the failures are planned, in order: a step, or e.g. '900@persist', '412.5s'."""
+        return tuple(map(strikes.place, self))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Suite:
     """One cell: dataset x model x failure schedule x checkpoint interval x max in-flight. One manifest row."""
@@ -36,7 +50,7 @@ class Suite:
     dataset: str
     model: str
     failure_label: str
-    failures: tuple[dict[str, Any], ...]
+    failures: Plan
     checkpoint_every: int
     max_inflight: int
     train: TrainSettings
@@ -64,14 +78,14 @@ class Suite:
         return (
             f'{{"checkpoint":{_settings(self.checkpoint)},"checkpoint_every":{self.checkpoint_every}'
             f',"dataset":{_quoted(self.dataset)},"failure_label":{_quoted(self.failure_label)}'
-            f',"failures":{canonical_json(self.failures)},"max_inflight":{self.max_inflight}'
+            f',"failures":{self.failures.text},"max_inflight":{self.max_inflight}'
             f',"model":{_quoted(self.model)},"train":{_settings(self.train)}}}'
         )
 
     @property
     def failure_steps(self) -> tuple[int | str, ...]:
-        """Where the failures are planned, in order: a step, or e.g. '900@persist', '412.5s'."""
-        return tuple(strikes.place(f) for f in self.failures)
+        """Where the failures are planned; see `Plan.places`."""
+        return self.failures.places
 
 
 class Suites(Sequence[Suite]):
@@ -86,7 +100,7 @@ class Suites(Sequence[Suite]):
             axes.datasets, axes.models, labels, axes.checkpoint_every, axes.max_inflight, self._trains,
         )  # fmt: skip
         self._seeds, self._variants = tuple(axes.seeds), tuple(axes.variants)
-        self._plans: dict[tuple[str, int], tuple[dict[str, Any], ...]] = {}
+        self._plans: dict[tuple[str, int], Plan] = {}
 
     def __len__(self) -> int:
         return math.prod(map(len, self._axes))
@@ -108,6 +122,14 @@ class Suites(Sequence[Suite]):
             cell.append(values[place])
         return self._suite(*reversed(cell))
 
+    def alike(self) -> Iterator[tuple[Suite, int]]:
+        """One suite of every lot of suites that differ in max_inflight and launcher alone, the one with the most in
+        flight, and how many there are of it."""
+        datasets, models, labels, intervals, inflights, trains = self._axes
+        for dataset, model, label, every in itertools.product(datasets, models, labels, intervals):
+            suite = self._suite(dataset, model, label, every, max(inflights), trains[0])
+            yield suite, len(inflights) * len(trains)
+
     def place(self, suite: Suite) -> int:
         """Where a suite of this matrix stands in it."""
         place = 0
@@ -127,7 +149,7 @@ class Suites(Sequence[Suite]):
             dataset=dataset,
             model=model,
             failure_label=label,
-            failures=self._plan(label, every),
+            failures=self._plan(label, every),  # one object for all suites that have it
             checkpoint_every=every,
             max_inflight=inflight,
             train=train,
@@ -136,9 +158,10 @@ class Suites(Sequence[Suite]):
             variants=self._variants,
         )
 
-    def _plan(self, label: str, every: int) -> tuple[dict[str, Any], ...]:
+    def _plan(self, label: str, every: int) -> Plan:
         if (label, every) not in self._plans:
-            self._plans[label, every] = failures.plan(self._matrix.failures[label], self._trains[0].nproc, every)
+            planned = failures.plan(self._matrix.failures[label], self._trains[0].nproc, every)
+            self._plans[label, every] = Plan(planned)
         return self._plans[label, every]
 
 

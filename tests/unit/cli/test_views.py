@@ -33,7 +33,7 @@ def result(outcome: str) -> Result:
 
 
 def watched(view: Observer, campaign: Campaign) -> None:
-    row, (spec, _) = campaign.rows()[0], next(campaign.runs(campaign.suites[0]))
+    row, (spec, _) = next(campaign.rows()), next(campaign.runs(campaign.suites[0]))
     totals = Totals(suites=2, runs=6, left_s=60.0, run_s=12.0)
     progress = RunProgress(total=6, step=3, furthest=4, doing="replaying", loss=1.5, restarts=1, saved=1)
     view.note("a word")
@@ -60,7 +60,7 @@ def test_on_a_terminal_all_there_is_to_know_fits_80_columns(campaign: Campaign) 
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None, record=True)
     view = LiveView(Live(Text(""), console=console, auto_refresh=False))
     watched(view, campaign)
-    row, (spec, _) = campaign.rows()[0], next(campaign.runs(campaign.suites[0]))
+    row, (spec, _) = next(campaign.rows()), next(campaign.runs(campaign.suites[0]))
     totals = Totals(suites=2, runs=6, left_s=60.0, run_s=12.0)
     view.suite_started(row, totals)
     view.run_started(spec, totals)

@@ -7,11 +7,12 @@ import pytest
 
 from ecrl.errors import EcrlError
 from ecrl.launch import estimate
+from ecrl.launch.campaign import requested
 from ecrl.launch.estimate import Estimate
 from ecrl.launch.leases import prefix_lease
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
-from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
+from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request
 
 
 def test_a_preview_shows_every_run_in_the_order_it_then_has_and_writes_nothing(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_the_estimate_adds_up(tmp_path: Path) -> None:
 def test_plan_freezes_and_writes_a_pending_manifest_and_starts_nothing(tmp_path: Path) -> None:
     asked, launcher = request(tmp_path / "results"), StandIn()
     rows = control(launcher).plan(asked)
-    assert {row.status for row in rows} == {"pending"}
+    assert {row.status for row in rows.values()} == {"pending"}
     assert asked.paths.matrix.exists()
     before = asked.paths.manifest.read_bytes()
     control(launcher).plan(asked)
@@ -84,3 +85,11 @@ def test_a_held_prefix_names_its_holder_and_a_released_one_is_free(tmp_path: Pat
         control(StandIn()).run(asked, Policy())
     assert held.value.exit_code == 5
     assert control(StandIn()).run(asked, Policy()) == 0
+
+
+def test_what_a_campaign_costs_at_most_is_what_its_preview_sums_up(tmp_path: Path) -> None:
+    axes = "max_inflight = [1, 7, 2]\ncheckpoint_every = [1, 2]\nlaunchers = ['warm', 'cold']"
+    asked = request(tmp_path / "results", text=MATRIX.replace("checkpoint_every = [2]", axes))
+    summed = control(StandIn()).preview(asked).estimate
+    assert summed.peak_bytes == 6000
+    assert estimate.estimated(requested(asked), answer(requested(asked).matrix)) == summed
