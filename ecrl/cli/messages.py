@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -44,8 +45,24 @@ def say(text: str) -> None:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    """One JSON document on stdout. A value that is an iterator becomes a list, an element a line, each written as it
+    comes: of 100,000 suites nobody reads an indented one, or has them all in memory."""
+    if not any(isinstance(value, Iterator) for value in document.values()):
+        sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        return
+    encode, before = json.JSONEncoder(ensure_ascii=False).encode, "{\n "
+    for key, value in document.items():
+        sys.stdout.write(f"{before}{encode(key)}: ")
+        before = ",\n "
+        if not isinstance(value, Iterator):
+            sys.stdout.write(encode(value))
+            continue
+        between = "[\n  "
+        for element in value:
+            sys.stdout.write(between + encode(element))
+            between = ",\n  "
+        sys.stdout.write("[]" if between.startswith("[") else "\n ]")
+    sys.stdout.write("\n}\n")
 
 
 def plain_table(header: list[str], rows: list[list[str]]) -> str:

@@ -21,9 +21,9 @@ _NOTABLE = (RUNNING, FAILED, INTERRUPTED)
 
 
 def document(paths: CampaignPaths) -> dict[str, Any]:
-    """`status --json`."""
+    """`status --json`; the suites are an iterator."""
     view = _view(paths)
-    suites = [row.to_json() for row in view.rows.values()]
+    suites = (row.to_json() for row in view.rows.values())
     return {"schema": SCHEMA, "prefix": paths.prefix, "counts": view.counts, "suites": suites}
 
 

@@ -9,6 +9,7 @@ from ecrl.records.rows import (
     STATUSES,
     Row,
     check_header,
+    checked,
     is_plain,
     line,
     nonsense,
@@ -66,7 +67,7 @@ class Rows(Mapping[str, Row]):
 
     def __getitem__(self, suite_id: str) -> Row:
         kept = self._kept[suite_id]
-        return kept if isinstance(kept, Row) else parsed(kept, 0, self._path)
+        return kept if isinstance(kept, Row) else checked(kept)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kept)

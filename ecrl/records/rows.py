@@ -133,9 +133,9 @@ def parsed(text: str, number: int, path: Path) -> Row:
     Raises:
         RecordError: it is not one; file, row and column are named.
     """
-    if '"' not in text and is_plain(text):
-        return _plain_row(text.split(","))
-    cells = next(csv.reader(io.StringIO(text, newline="")))
+    if is_plain(text):
+        return checked(text)
+    cells = _cells(text)
     if len(cells) != len(COLUMNS):
         found = f"found {len(cells)} columns, expected {len(COLUMNS)}"
         raise RecordError(f"{path}: row {number} ({cells[0]}): {found}.\n{remedy(path)}")
@@ -148,7 +148,9 @@ def parsed(text: str, number: int, path: Path) -> Row:
     return Row(**values)
 
 
-def _plain_row(c: list[str]) -> Row:
+def checked(text: str) -> Row:
+    """The row of a line as ecrl writes it: `is_plain`, or known to be of ecrl's making."""
+    c = text.split(",") if '"' not in text else _cells(text)
     return Row(
         suite_id=c[0],
         dataset=c[1],
@@ -172,10 +174,14 @@ def _plain_row(c: list[str]) -> Row:
     )
 
 
+def _cells(text: str) -> list[str]:
+    return next(csv.reader(io.StringIO(text, newline="")))
+
+
 def status_of(text: str) -> str:
     """The status in a line."""
     if '"' in text:
-        return next(csv.reader([text]))[STATUS_COLUMN]
+        return _cells(text)[STATUS_COLUMN]
     return text.split(",", STATUS_COLUMN + 1)[STATUS_COLUMN]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.cli.messages import print_json
 from ecrl.launch.leases import prefix_lease
 from ecrl.launch.takeover import Policy
 from ecrl.records.paths import CampaignPaths
@@ -333,3 +334,14 @@ def test_status_of_a_large_campaign_shows_what_needs_attention() -> None:
     assert "noise-cnn" not in done.stdout
     assert "2 more suites are not shown: ecrl matrix status --prefix exp --all" in done.stderr
     assert patched(code, "matrix", "status", "--prefix", "exp", "--all").stdout.count("noise-cnn") == 2
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_document_of_many_suites_is_written_as_they_come_and_is_one_document(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suites = [{"suite_id": f"é{n}", "seeds": [1, 2], "message": None} for n in range(number)]
+    print_json({"schema": 1, "counts": {"pending": number}, "suites": iter(suites), "last": "x"})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"schema": 1, "counts": {"pending": number}, "suites": suites, "last": "x"}
+    assert len(out.splitlines()) == 6 + number + (number > 0)
