@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
+PEERS := .venv-peers/.installed
 PREFIX ?= demo
 
 .PHONY: demo test check bench torture clean
@@ -23,13 +24,20 @@ check: $(READY)
 torture: $(READY)
 	$(BIN)/python -m pytest -q -m torture -rP
 
+# Beside GNU parallel, signac-flow and Snakemake, as far as they are there; about eight minutes.
 bench: $(READY)
+	$(MAKE) --no-print-directory $(PEERS) || echo "bench: going on without signac-flow and Snakemake"
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers]'
+	touch $@
+
+$(PEERS): bench/peers.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@

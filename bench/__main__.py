@@ -1,56 +1,96 @@
-"""`python -m bench [--suites N] [--repeats N]`: the orchestrator's budgets as a Markdown table, medians and spreads,
-beside GNU parallel where it can do the same. Exit 4 if a budget is not kept.
+"""`python -m bench [--suites N] [--repeats N]`: the orchestrator's budgets as a Markdown table, beside GNU parallel,
+signac-flow and Snakemake where they can do the same, asked in turn. Exit 4 if a budget is not kept.
+
+Every figure is of processes of their own, the interpreters' start included: the median, the smallest and largest, and
+the processor time, which says what of it was waiting for a processor that others had. `x`: a peer's median over ecrl's.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bench import peers
+from bench.peers import Peer
 
 _MANY = 1_000_000
+_FEWER = 10_000  # what every peer can be asked about
 _RUNS = 20
+_SLOW_S = 5.0  # whoever takes longer is asked twice, not again and again
+_ECRL = "ecrl"
+_DECISION = "resume decision, all but one of {:,} done"
+_NOTHING = "nothing left to do of {:,}, the whole command"
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What one process told. value: in the line's unit; cpu_s: processor time of it and its children."""
+
+    value: float
+    cpu_s: float
+
+
+@dataclass
 class Line:
-    """One row of the table."""
+    """One row of the table. budget: None: there is none, the figure is there to compare."""
 
     what: str
-    values: Sequence[float]
-    budget: float
+    budget: float | None
     unit: str = "s"
-    peer: Sequence[float] = ()
+    whole: bool = True  # the figure is the time of whole processes, so that their processor time compares with it
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
 
     @property
     def kept(self) -> bool:
         """Whether the median is within the budget."""
-        return statistics.median(self.values) <= self.budget
+        return self.budget is None or self._median(_ECRL) <= self.budget
 
-    def cells(self) -> list[str]:
+    def _median(self, who: str) -> float:
+        return statistics.median(answer.value for answer in self.answers[who])
+
+    def cells(self, others: Sequence[str]) -> list[str]:
         """The row's cells."""
-        peer = _spread(self.peer, self.unit) if self.peer else "-"
-        return [
-            self.what,
-            _spread(self.values, self.unit),
-            f"{self.budget:g} {self.unit}",
-            "yes" if self.kept else "NO",
-            peer,
-        ]
+        budget = "-" if self.budget is None else f"{self.budget:g} {self.unit}"
+        kept = "-" if self.budget is None else "yes" if self.kept else "NO"
+        return [self.what, self._cell(_ECRL), budget, kept, *map(self._cell, others)]
+
+    def _cell(self, who: str) -> str:
+        if who not in self.answers:
+            return "-"
+        values = [answer.value for answer in self.answers[who]]
+        cpu_s = statistics.median(answer.cpu_s for answer in self.answers[who])
+        spread = f"{min(values):.3g}..{max(values):.3g}"
+        text = f"{self._median(who):.3g} {self.unit} ({spread}{f'; cpu {cpu_s:.3g}' if self.whole else ''})"
+        return text if who == _ECRL else f"{text} = {self._median(who) / self._median(_ECRL):.3g}x"
 
 
-def _spread(values: Sequence[float], unit: str) -> str:
-    middle, low, high = statistics.median(values), min(values), max(values)
-    return f"{middle:.3g} {unit} ({low:.3g}..{high:.3g})"
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def in_turn(line: Line, questions: Mapping[str, Callable[[], float]], repeats: int) -> Line:
+    """Ask everybody, then everybody again, so that what else the machine does meets all alike."""
+    for turn in range(repeats):
+        for who, ask in questions.items():
+            given = line.answers.setdefault(who, [])
+            if turn >= 2 and min(answer.value for answer in given) > _SLOW_S:
+                continue
+            before = _cpu_s()
+            value = ask()
+            given.append(Answer(value, _cpu_s() - before))
+    return line
 
 
 def _measured(what: str, folder: Path, number: int) -> dict[str, float]:
@@ -65,70 +105,139 @@ def _measured(what: str, folder: Path, number: int) -> dict[str, float]:
 
 def _command_s(*arguments: str) -> float:
     begun = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "ecrl", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "ecrl", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"bench: ecrl {' '.join(arguments)} failed:\n{done.stderr}")
     return time.perf_counter() - begun
 
 
-def _whole_s(what: str, folder: Path, number: int) -> float:
-    return _measured(what, folder, number)["whole"]
+def _undone_s(peer: Peer, folder: Path, number: int) -> float:
+    peer.undo(folder, number)
+    return peer.run_s(folder, number)
 
 
-def _again(repeats: int, measure: Callable[[], float]) -> list[float]:
-    return [measure() for _ in range(repeats)]
+class Bench:
+    """Asks everything, in an order in which one question leaves behind what the next one needs."""
+
+    def __init__(self, folder: Path, repeats: int, others: Sequence[Peer]) -> None:
+        self._folder = folder
+        self._repeats = repeats
+        self._others = others
+        self._peaks: dict[str, list[float]] = {}
+
+    def lines(self, suites: int) -> list[Line]:
+        """Every row of the table."""
+        large, small, found = self._folder / "large", self._folder / "small", list[Line]()
+        for folder in (large, small):
+            folder.mkdir()
+        found.append(self._own(f"plan and write {suites:,} suites", 5.0, "plan", large, suites))
+        matrix, elsewhere = large / f"matrix-{suites}.toml", self._folder / "planned"
+        plan = ("matrix", "plan", "--prefix", "exp", "--results", str(elsewhere), str(matrix))
+        found.append(
+            self._ask("the same by `ecrl matrix plan`, which asks a child with torch about this machine", None, {
+                _ECRL: lambda: _again_s(elsewhere, lambda: _command_s(*plan))
+            })
+        )  # fmt: skip
+        fewer = min(_FEWER, suites)
+        for number, folder in {fewer: small, suites: large}.items():
+            if folder is small:
+                _measured("plan", folder, number)
+            _measured("finish", folder, number)
+            there = {peer: folder / peer.name.replace(" ", "-") for peer in self._others if number <= peer.most}
+            for peer, place in there.items():
+                peer.prepare(place, number, done=True)
+            found += self._decisions(folder, number, there)
+            if number == suites:
+                found += self._large(folder, number, there)
+        found.append(self._own(f"count {_MANY:,} cells, first ids", 1.0, "count", large, _MANY))
+        found.append(self._ask("`ecrl --help`", 0.2, {_ECRL: lambda: _command_s("--help")}))
+        each: dict[str, Callable[[], float]] = {_ECRL: lambda: _measured("overhead", small, _RUNS)["seconds"]}
+        each |= {peer.name: partial(peer.per_job_s, self._folder / "jobs", _RUNS) for peer in self._others}
+        found.append(
+            self._ask(f"overhead a run, of {_RUNS} (theirs: a job, its `true` or `touch` included)", 0.1, each)
+        )
+        for what, megabytes in self._peaks.items():
+            found.append(
+                Line(what, 300, "MB", whole=False, answers={_ECRL: [Answer(value, 0.0) for value in megabytes]})
+            )
+        return found
+
+    def _decisions(self, folder: Path, number: int, there: Mapping[Peer, Path]) -> list[Line]:
+        left: dict[str, Callable[[], float]] = {_ECRL: lambda: self._whole("decide", folder, number)}
+        left |= {peer.name: partial(_undone_s, peer, place, number) for peer, place in there.items()}
+        decided = self._ask(_DECISION.format(number), 1.0, left)
+        _measured("finish_last", folder, number)
+        resume = ("matrix", "resume", "--prefix", "exp", "--results", str(folder / "results"))
+        none: dict[str, Callable[[], float]] = {_ECRL: lambda: _command_s(*resume)}
+        none |= {peer.name: partial(peer.run_s, place, number) for peer, place in there.items()}
+        return [decided, self._ask(_NOTHING.format(number), None, none)]
+
+    def _large(self, folder: Path, number: int, there: Mapping[Peer, Path]) -> list[Line]:
+        status = ("matrix", "status", "--prefix", "exp", "--results", str(folder / "results"))
+        flow = {peer: place for peer, place in there.items() if isinstance(peer, peers.SignacFlow)}
+        asked: dict[str, Callable[[], float]] = {_ECRL: lambda: _command_s(*status)}
+        asked |= {peer.name: partial(peer.status_s, place) for peer, place in flow.items()}
+        own: list[dict[str, float]] = []
+
+        def change_ms() -> float:
+            own.append(_measured("change", folder, number))
+            return own[-1]["seconds"] * 1e3
+
+        changes: dict[str, Callable[[], float]] = {_ECRL: change_ms}
+        changes |= {peer.name: partial(_change_ms, peer, place) for peer, place in flow.items()}
+        found = [
+            self._ask(f"`status` of {number:,} suites", 0.5, asked),
+            self._own("its reading and counting alone", 0.5, "counts", folder, number),
+            self._ask(f"`status --json` of {number:,} suites", None, {_ECRL: lambda: _command_s(*status, "--json")}),
+            self._ask(
+                "a state change, beyond the disk's own flush (theirs flushes nothing)", 2.0, changes, "ms", whole=False
+            ),
+        ]
+        disk = [Answer(told["disk"] * 1e3, 0.0) for told in own]
+        return [*found, Line("(the disk's own write and flush)", None, "ms", whole=False, answers={_ECRL: disk})]
+
+    def _own(self, what: str, budget: float, measure: str, folder: Path, number: int) -> Line:
+        return self._ask(what, budget, {_ECRL: lambda: self._whole(measure, folder, number)})
+
+    def _whole(self, measure: str, folder: Path, number: int) -> float:
+        told = _measured(measure, folder, number)
+        self._peaks.setdefault(f"peak memory: {measure} of {number:,}", []).append(told["peak_mb"])
+        return told["whole"]
+
+    def _ask(
+        self,
+        what: str,
+        budget: float | None,
+        questions: Mapping[str, Callable[[], float]],
+        unit: str = "s",
+        *,
+        whole: bool = True,
+    ) -> Line:
+        print(f"bench: {what}", file=sys.stderr, flush=True)
+        return in_turn(Line(what, budget, unit, whole), questions, self._repeats)
 
 
-def lines(folder: Path, suites: int, repeats: int) -> list[Line]:
-    """Measure everything; every value is of a process of its own, its interpreter's start included."""
-    peer = peers.version() is not None
-    planned = [_measured("plan", folder, suites) for _ in range(repeats)]
-    _measured("finish", folder, suites)
-    decided = [_measured("decide", folder, suites) for _ in range(repeats)]
-    status = ["matrix", "status", "--prefix", "exp", "--results", str(folder / "results")]
-    found = [
-        Line(f"plan and write {suites:,} suites", [told["whole"] for told in planned], 5.0),
-        Line(f"`status` of {suites:,} suites", _again(repeats, lambda: _command_s(*status)), 0.5),
-        Line(
-            "its reading and counting alone",
-            [_measured("counts", folder, suites)["whole"] for _ in range(repeats)],
-            0.5,
-        ),
-        Line(
-            f"resume decision, {suites - 1:,} done",
-            [told["whole"] for told in decided],
-            1.0,
-            peer=_again(repeats, lambda: peers.resume_s(folder, suites)) if peer else (),
-        ),
-        Line("peak memory of planning", [told["peak_mb"] for told in planned], 300, "MB"),
-        Line("peak memory of the resume decision", [told["peak_mb"] for told in decided], 300, "MB"),
-    ]
-    changed = [_measured("change", folder, suites) for _ in range(repeats)]
-    found += [
-        Line("a state change, beyond the disk's own flush", [told["seconds"] * 1e3 for told in changed], 2.0, "ms"),
-        Line("(the disk's own write and flush)", [told["disk"] * 1e3 for told in changed], float("inf"), "ms"),
-        Line(
-            f"count {_MANY:,} cells, first ids",
-            [_measured("count", folder, _MANY)["whole"] for _ in range(repeats)],
-            1.0,
-        ),
-        Line("`ecrl --help`", _again(repeats, lambda: _command_s("--help")), 0.2),
-        Line(
-            "overhead a run",
-            [_measured("overhead", folder, _RUNS)["seconds"] for _ in range(repeats)],
-            0.1,
-            peer=_again(repeats, lambda: peers.per_job_s(folder, _RUNS)) if peer else (),
-        ),
-    ]
-    return found
+def _again_s(folder: Path, ask: Callable[[], float]) -> float:
+    """As if for the first time: what an earlier one left is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return ask()
 
 
-def show(measured: Sequence[Line], repeats: int) -> None:
-    """Print the table; clearing away hundreds of thousands of folders afterwards takes minutes on some disks."""
-    python = platform.python_version()
-    print(f"{os.cpu_count()} cores, Python {python}, {repeats} processes each: median (min..max)")
-    rows = [["what", "ecrl", "budget", "kept", peers.version() or "GNU parallel (not installed)"], ["---"] * 5]
-    for row in [*rows, *(line.cells() for line in measured)]:
+def _change_ms(peer: peers.SignacFlow, folder: Path) -> float:
+    return peer.change_s(folder) * 1e3
+
+
+def show(measured: Sequence[Line], repeats: int, others: Mapping[Peer, str]) -> None:
+    """Print the table."""
+    load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
+    print(
+        f"{os.cpu_count()} cores, load {load}, Python {platform.python_version()}; {repeats} processes each in turn"
+        f" (2 of what takes longer than {_SLOW_S:g} s): median (min..max; processor seconds)"
+    )
+    names = [peer.name for peer in others]
+    titles = [f"{peer.name} {version}" for peer, version in others.items()]
+    rows = [["what", _ECRL, "budget", "kept", *titles], ["---"] * (4 + len(titles))]
+    for row in [*rows, *(line.cells(names) for line in measured)]:
         print("| " + " | ".join(row) + " |", flush=True)
 
 
@@ -139,10 +248,12 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    others = peers.installed()
+    # clearing away hundreds of thousands of folders afterwards takes a while on some disks
     with tempfile.TemporaryDirectory(prefix="ecrl-bench-") as folder:
         os.environ["ECRL_LEASES"] = f"{folder}/leases"
-        measured = lines(Path(folder), asked.suites, asked.repeats)
-        show(measured, asked.repeats)
+        measured = Bench(Path(folder), asked.repeats, list(others)).lines(asked.suites)
+        show(measured, asked.repeats, others)
     return 0 if all(line.kept for line in measured) else 4
 
 
