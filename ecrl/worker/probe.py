@@ -4,13 +4,13 @@ In (stdin): {"datasets": [...], "models": [...], "optimizer": "sgd", "data_root"
 Out (stdout): versions, GPUs, whether each data set is there and whole, and the bytes of each state.
 """
 
+import importlib.metadata
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 
 from ecrl import plugins
 from ecrl.errors import DataMissingError
@@ -23,7 +23,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     gpus = range(torch.cuda.device_count())
     return {
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": _torchvision(),
         "cuda": torch.version.cuda,
         "cuda_available": torch.cuda.is_available(),
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
@@ -34,6 +34,15 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
             for model in request["models"]
         },
     }
+
+
+def _torchvision() -> str | None:
+    """Its version; None: not installed. Importing it takes as long as importing torch, and only what a matrix names
+    may need it: that is loaded below, and says what is missing."""
+    try:
+        return importlib.metadata.version("torchvision")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _dataset(name: str, root: Path | None) -> dict[str, Any]:

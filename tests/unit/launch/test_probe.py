@@ -1,8 +1,10 @@
 """Asking the machine, and refusing what it cannot run. The probes here are programs behind the real interface."""
 
 import dataclasses
+import importlib.metadata
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,3 +98,13 @@ def test_auto_is_cuda_where_there_are_gpus(tmp_path: Path) -> None:
 
 def test_the_request_is_json(tmp_path: Path) -> None:
     assert json.dumps(ask(matrix(tmp_path), StopRequest(), command(ECHO)).facts["asked"]["data_root"]) == "null"
+
+
+def test_the_real_probe_knows_torchvision_without_the_time_it_takes_to_load() -> None:
+    code = (
+        "import json, sys\nfrom ecrl.worker.probe import probe\n"
+        "asked = {'datasets': ['noise'], 'models': ['cnn'], 'optimizer': 'sgd', 'data_root': None}\n"
+        "print(json.dumps([probe(asked)['torchvision'], 'torchvision' in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [importlib.metadata.version("torchvision"), False]
