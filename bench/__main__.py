@@ -63,9 +63,10 @@ class Line:
         """The row's cells."""
         budget = "-" if self.budget is None else f"{self.budget:g} {self.unit}"
         kept = "-" if self.budget is None else "yes" if self.kept else "NO"
-        return [self.what, self._cell(_ECRL), budget, kept, *map(self._cell, others)]
+        return [self.what, self.cell(_ECRL), budget, kept, *map(self.cell, others)]
 
-    def _cell(self, who: str) -> str:
+    def cell(self, who: str) -> str:
+        """Somebody's figure, spread and ratio."""
         if who not in self.answers:
             return "-"
         values = [answer.value for answer in self.answers[who]]
@@ -213,8 +214,10 @@ class Bench:
         *,
         whole: bool = True,
     ) -> Line:
-        print(f"bench: {what}", file=sys.stderr, flush=True)
-        return in_turn(Line(what, budget, unit, whole), questions, self._repeats)
+        line = in_turn(Line(what, budget, unit, whole), questions, self._repeats)
+        told = "; ".join(f"{who} {line.cell(who)}" for who in questions)
+        print(f"{what}: {told}", file=sys.stderr, flush=True)
+        return line
 
 
 def _again_s(folder: Path, ask: Callable[[], float]) -> float:

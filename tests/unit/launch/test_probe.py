@@ -100,6 +100,7 @@ def test_the_request_is_json(tmp_path: Path) -> None:
     assert json.dumps(ask(matrix(tmp_path), StopRequest(), command(ECHO)).facts["asked"]["data_root"]) == "null"
 
 
+@pytest.mark.timeout(300)  # it loads torch
 def test_the_real_probe_knows_torchvision_without_the_time_it_takes_to_load() -> None:
     code = (
         "import json, sys\nfrom ecrl.worker.probe import probe\n"
