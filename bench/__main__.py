@@ -106,7 +106,11 @@ def _measured(what: str, folder: Path, number: int) -> dict[str, float]:
 
 def _command_s(*arguments: str) -> float:
     begun = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "ecrl", *arguments], capture_output=True, text=True, check=False)
+    # its stdout is not kept: tens of megabytes here would count as the peak memory of the children that come later
+    done = subprocess.run(
+        [sys.executable, "-m", "ecrl", *arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"bench: ecrl {' '.join(arguments)} failed:\n{done.stderr}")
     return time.perf_counter() - begun
