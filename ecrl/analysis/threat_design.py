@@ -10,6 +10,7 @@ from ecrl.analysis.threat import Checks, Scene, Threat, counted, some
 
 SHORT_RUN_SHARE = 0.10  # startup + shutdown of wall-clock
 MIN_INTERVALS = 30
+MIN_INTERVALS_A_FAILURE = 10  # M / tau; real jobs fail hours apart and checkpoint minutes apart
 OUTLIER_SHARE = 0.5  # from the mean of its suite and variant (pyperf's rule)
 SYNTHETIC_DATASETS = frozenset({"noise"})
 
@@ -115,6 +116,14 @@ def _short(scene: Scene) -> Iterable[Threat]:
             False,
             f"suites with fewer than {MIN_INTERVALS} checkpoint intervals: {len(few)} (fewest: {fewest})",
         )
+    per_failure = {
+        s.suite_id: s.train.steps / s.checkpoint_every / len(s.failures) for s in scene.campaign.suites if s.failures
+    }
+    dense = [suite for suite, count in per_failure.items() if count < MIN_INTERVALS_A_FAILURE]
+    if dense:
+        least = min(per_failure[suite] for suite in dense)
+        where = f"in {counted(len(dense), 'suite')} failures strike every {least:.3g} intervals or so"
+        yield Threat("short_run", False, f"{where}, far more often than on a real cluster: their cost is overweighted")
 
 
 @_checks.of("single_interval")

@@ -6,28 +6,36 @@ from collections.abc import Iterable
 from typing import Any
 
 from ecrl.analysis.metrics import RunAnalysis, residual_allowed_s
-from ecrl.analysis.threat import Checks, Scene, Threat, numbers, some
+from ecrl.analysis.threat import Checks, Scene, Threat, counted, numbers, some
+from ecrl.analysis.timeline import NS_PER_S
 from ecrl.records import manifest
 from ecrl.units import format_bytes
 
 CONTENDED_LOAD_SHARE = 0.2  # of the cores, beyond the run's own ranks
 CONTENDED_PSI_PERCENT = 10.0
+STOLEN_SHARE = 0.01  # of processor time: what the hypervisor gave to other machines
 CLOCK_STEP_NS = 50_000_000
 CACHED_MEMORY_RATIO = 10  # memory of the machine over bytes of a checkpoint
 
 NEARLY_FULL_SHARE = 0.10  # of the disk, or room for fewer than this many checkpoints
 NEARLY_FULL_CHECKPOINTS = 3
+SESSION_GAP_NS = 60 * NS_PER_S  # between two runs of a block; less is a slow disk or a short pause
 THROTTLED_SHARE = 0.05  # drop of the CPU's clock
 SUSPENDED_NS = 1_000_000  # of CLOCK_BOOTTIME - CLOCK_MONOTONIC, which only a suspend changes
 THROTTLING_REASONS = ("thermal", "power_cap", "power_brake", "hw_slowdown")  # NVML clocks-event reasons
 
-# What `result.json`'s machine facts must hold for a check: in pressure_before / pressure_after, or at the top.
+# What `result.json`'s machine facts must hold for a check: in pressure_before / _during / _after, or at the top.
+# A fact that is not there is named beside the check that wants it; GPU_FACTS are asked of runs on GPUs alone.
 NEEDED_FACTS = {
+    "mixed_environment": ("host", "boot_id", "torch", "git", "driver", "gpu_uuids"),
+    "cpu_contention": ("load1", "psi_cpu_some_avg10", "cpu_steal_s"),
     "disk_nearly_full": ("disk_free_bytes",),
     "suspended": ("boot_minus_mono_ns",),
     "throttled": ("cpu_mhz", "clock_event_reasons"),
     "gpu_contention": ("gpu_foreign_processes",),
+    "page_cache_only": ("memory_bytes",),
 }
+GPU_FACTS = frozenset({"driver", "gpu_uuids", "clock_event_reasons", "gpu_foreign_processes"})
 
 _checks = Checks()
 CHECKS = _checks.by_code
@@ -88,6 +96,24 @@ def _not_interleaved(scene: Scene) -> Iterable[Threat]:
         yield Threat(
             "not_interleaved", True, f"blocks between whose variants other runs came ({len(names)}): {some(names)}"
         )
+    if apart := _apart(ordered):
+        yield Threat(
+            "not_interleaved", True, f"blocks whose variants ran in different sessions ({len(apart)}): {some(apart)}"
+        )
+
+
+def _apart(ordered: Iterable[RunAnalysis]) -> list[str]:
+    """Blocks in which longer passed between two runs than any of the block's runs took: another session's runs."""
+    blocks: dict[tuple[str, int], list[RunAnalysis]] = {}
+    for run in ordered:
+        blocks.setdefault((run.row["suite_id"], run.row["seed"]), []).append(run)
+    found = []
+    for (suite, seed), own in blocks.items():
+        gap_ns = max((b.facts["spawn_t"] - a.facts["exit_t"] for a, b in itertools.pairwise(own)), default=0)
+        longest_ns = max(run.facts["exit_t"] - run.facts["spawn_t"] for run in own)
+        if gap_ns > max(longest_ns, SESSION_GAP_NS):
+            found.append(f"{suite}/seed{seed} ({gap_ns / NS_PER_S:.0f} s between two runs)")
+    return found
 
 
 def _boots(scene: Scene) -> set[str]:
@@ -130,6 +156,19 @@ def _contended(scene: Scene) -> Iterable[Threat]:
     busy = [text for run in scene.begun if (text := _load(run, nproc)) is not None]
     if busy:
         yield Threat("cpu_contention", False, f"runs on a busy machine ({len(busy)}): {some(busy)}")
+    stolen = {run.name: share for run in scene.begun if (share := stolen_share(run)) is not None}
+    if much := {name: share for name, share in stolen.items() if share > STOLEN_SHARE}:
+        worst = max(much, key=lambda name: much[name])
+        evidence = f"the hypervisor took processor time from {counted(len(much), 'run')} of {len(stolen)}"
+        yield Threat("cpu_contention", False, f"{evidence} ({much[worst]:.1%} in {worst})")
+
+
+def stolen_share(run: RunAnalysis) -> float | None:
+    """Share of the machine's processor time during a run that its hypervisor gave to others; None where unknown."""
+    stamps = [fact(run, name, when) for name in ("cpu_steal_s", "cpu_total_s") for when in ("before", "after")]
+    if None in stamps or stamps[3] <= stamps[2]:
+        return None
+    return float((stamps[1] - stamps[0]) / (stamps[3] - stamps[2]))
 
 
 def _load(run: RunAnalysis, nproc: int) -> str | None:
@@ -153,20 +192,26 @@ def _clock(scene: Scene) -> Iterable[Threat]:
 @_checks.of("page_cache_only")
 def _cached(scene: Scene) -> Iterable[Threat]:
     sizes = [run.facts["checkpoint_bytes"] for run in scene.begun if run.facts["checkpoint_bytes"]]
-    memories = [m for run in scene.begun if (m := run.facts.get("machine", {}).get("memory_bytes"))]
+    memories = [m for run in scene.begun if (m := _free_memory(run))]
     if sizes and memories and min(memories) > CACHED_MEMORY_RATIO * max(sizes):
         ratio = min(memories) / max(sizes)
         yield Threat(
             "page_cache_only",
             False,
-            f"memory is {ratio:,.0f} times a checkpoint: restores read the page cache, not the disk",
+            f"free memory is {ratio:,.0f} times a checkpoint: restores read the page cache, not the disk",
         )
+
+
+def _free_memory(run: RunAnalysis) -> float | None:
+    """What the page cache could take when the run began; all memory where that was not recorded."""
+    free = fact(run, "available_memory_bytes", "before") or fact(run, "memory_bytes")
+    return None if free is None else float(free)
 
 
 def fact(run: RunAnalysis, name: str, when: str | None = None) -> Any:
     """A machine fact: of `before` or `after` the run, or of the run as a whole; None where it was not recorded."""
     machine = run.facts.get("machine", {})
-    for place in ("pressure_after", "pressure_before") if when is None else (f"pressure_{when}",):
+    for place in ("pressure_during", "pressure_after", "pressure_before") if when is None else (f"pressure_{when}",):
         found = machine.get(place)
         if isinstance(found, dict) and name in found:
             return found[name]

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ecrl.launch import nvidia
 from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Needs
 from ecrl.units import format_bytes
 
@@ -42,12 +43,12 @@ def _cards(wanted: Needs | None, cuda: bool) -> Generator[Finding, None, list[di
     if shutil.which("nvidia-smi") is None:
         yield Finding("gpu", UNFIT if cuda else OK, "no nvidia-smi here", "Type --device cpu." if cuda else "")
         return []
-    text, problem = _asked([f"--query-gpu={','.join(_QUERY)}"])
+    text, problem = nvidia.ask([f"--query-gpu={','.join(_QUERY)}"])
     if problem:
         yield Finding("gpu", UNFIT if cuda else WARN, f"nvidia-smi: {problem}", "Is the driver loaded? See: dmesg")
         return []
     cards = [dict(zip(_QUERY, line.split(", "), strict=False)) for line in text.splitlines() if line.strip()]
-    apps, _ = _asked(["--query-compute-apps=gpu_uuid,pid,process_name,used_memory"])
+    apps, _ = nvidia.ask(["--query-compute-apps=gpu_uuid,pid,process_name,used_memory"])
     users: dict[str, list[str]] = {}
     for uuid, pid, name, memory in (line.split(", ", 3) for line in apps.splitlines() if line.count(", ") >= 3):
         users.setdefault(uuid, []).append(f"pid {pid} {_owner(pid)}{Path(name).name} ({memory})")
@@ -87,17 +88,6 @@ def _owner(pid: str) -> str:
         return f"({pwd.getpwuid(uid).pw_name}) "
     except KeyError:
         return f"(uid {uid}) "
-
-
-def _asked(arguments: list[str]) -> tuple[str, str]:
-    """nvidia-smi's answer, or what went wrong."""
-    command = ["nvidia-smi", *arguments, "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return "", " ".join(str(error).split())[:200]
-    lines = (done.stdout + done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
-    return (done.stdout, "") if done.returncode == 0 else ("", lines[0][:200])
 
 
 def _examined(command: Sequence[str]) -> tuple[dict[str, Any] | None, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.launch import outcome
+from ecrl.launch.beside import Beside
 from ecrl.launch.classify import DISK_FULL, oom_kills
 from ecrl.launch.group import ExitWait, end_leftovers, end_run
 from ecrl.launch.outcome import Ending, Findings
@@ -50,7 +51,8 @@ class Supervisor:
         started_at, pressure = utc_now(), machine.pressure(paths.folder)
         spec.write(paths.spec)
         findings, killed_before = Findings(), oom_kills()
-        ending = self._supervised(spec, paths, findings)
+        with Beside(self.campaign, self._gpus(spec)) as beside:
+            ending = self._supervised(spec, paths, findings)
         if ending is None:
             return None
         ending = replace(ending, oom_kills=oom_kills() - killed_before)
@@ -58,8 +60,14 @@ class Supervisor:
         if result.get("failure", {}).get("kind") == DISK_FULL:  # says nothing about the run: it is no result
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.folder))
         after = machine.pressure(paths.folder)
-        facts = machine.facts() | self.facts | {"pressure_before": pressure, "pressure_after": after}
-        return outcome.write(result, facts, paths)
+        facts = machine.facts() | {"filesystem": machine.file_system(paths.folder)} | self.facts | beside.facts()
+        return outcome.write(result, facts | {"pressure_before": pressure, "pressure_after": after}, paths)
+
+    def _gpus(self, spec: RunSpec) -> tuple[str, ...] | None:
+        """The GPUs that the run may use, as CUDA_VISIBLE_DEVICES names them (empty: all); None on the CPU."""
+        if spec.device == "cpu":
+            return None
+        return () if self.launcher.lease is None else self.launcher.lease.devices.gpus
 
     def _supervised(self, spec: RunSpec, paths: RunPaths, findings: Findings) -> Ending | None:
         with contextlib.ExitStack() as cleared:

@@ -19,6 +19,7 @@ def facts() -> dict[str, object]:
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "clocksource": _text(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
         "python": platform.python_version(),
         "ecrl": __version__,
     }
@@ -26,8 +27,9 @@ def facts() -> dict[str, object]:
 
 def pressure(folder: Path | None = None) -> dict[str, float]:
     """What changes while runs go on: one-minute load, PSI averages (percent over 10 s), processor clock (mean MHz),
-    time suspended since the boot, and the disk of `folder`. A fact that this kernel does not give is absent."""
-    values = {"load1": os.getloadavg()[0]}
+    processor time since the boot and how much of it the hypervisor gave to others (all cores together, seconds), free
+    memory, time suspended since the boot, and the disk of `folder`. A fact that this kernel does not give is absent."""
+    values = {"load1": os.getloadavg()[0], "available_memory_bytes": float(available_memory_bytes()), **_cpu_times()}
     if hasattr(time, "CLOCK_BOOTTIME"):  # boot time counts while the machine is suspended, monotonic time does not
         values["boot_minus_mono_ns"] = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
     if (mhz := _cpu_mhz()) is not None:
@@ -43,6 +45,23 @@ def pressure(folder: Path | None = None) -> dict[str, float]:
             continue  # kernels without PSI: the fact is absent, not zero
         values[f"psi_{resource}_some_avg10"] = float(some.split("avg10=")[1].split()[0])
     return values
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def _cpu_times() -> dict[str, float]:
+    """Of /proc/stat's first line: user nice system idle iowait irq softirq steal; the guests' after it are in user."""
+    try:
+        ticks = [int(word) for word in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    except OSError:
+        return {}
+    hertz = os.sysconf("SC_CLK_TCK")
+    return {"cpu_total_s": sum(ticks) / hertz, "cpu_steal_s": ticks[7] / hertz} if len(ticks) == 8 else {}
 
 
 def _cpu_mhz() -> float | None:

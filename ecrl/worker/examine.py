@@ -19,11 +19,14 @@ def examine() -> dict[str, Any]:
         "gpus": [_gpu(number) for number in range(torch.cuda.device_count())],
         "gloo": dist.is_gloo_available(),
         "gloo_error": _gloo_error() if dist.is_gloo_available() else "",
-        "nccl": _nccl_version() if dist.is_nccl_available() else None,
+        "nccl": nccl_version(),
     }
 
 
-def _nccl_version() -> str:
+def nccl_version() -> str | None:
+    """The NCCL that PyTorch brings, e.g. '2.27.7'; None where it was built without."""
+    if not dist.is_nccl_available():
+        return None
     return ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
 
 

@@ -14,6 +14,7 @@ import torch
 
 from ecrl import plugins
 from ecrl.errors import DataMissingError
+from ecrl.worker.examine import nccl_version
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": _torchvision(),
         "cuda": torch.version.cuda,
+        "nccl": nccl_version(),
         "cuda_available": torch.cuda.is_available(),
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
         "datasets": datasets,

@@ -18,6 +18,9 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     if report.not_checked:
         items = tuple(f"`{code}`: {why}" for code, why in report.not_checked.items())
         blocks += [Subheading("Not checked"), Bullets(items)]
+    if report.not_applicable:
+        items = tuple(f"`{code}`: {why}" for code, why in report.not_applicable.items())
+        blocks += [Subheading("Does not apply"), Bullets(items)]
     if evidence.unsupported:
         blocks += [Subheading("What this table cannot support"), Bullets(evidence.unsupported)]
     return blocks

@@ -126,6 +126,7 @@ def campaign(
     seeds: Sequence[int] = (1, 2, 3),
     variants: Sequence[str] = ("reference", "blocking", "overlapped"),
     claims: str = CLAIM,
+    device: str = "cpu",
     change: Change = lambda _, found: found,
 ) -> CampaignPaths:
     """A campaign on disk, every run simulated; `change` may alter a record or leave the run out (None)."""
@@ -141,10 +142,10 @@ def campaign(
         for seed in suite.seeds:
             order = orders[suite.suite_id, seed]
             for run in run_specs(
-                suite, seed, order, prefix=prefix, device="cpu", data_root=None, claims_hash=matrix.claims_hash
+                suite, seed, order, prefix=prefix, device=device, data_root=None, claims_hash=matrix.claims_hash
             ):
                 found = change(run, simulated(run, now))
-                now += 100_000
+                now += 10_000
                 if found is not None:
                     write(paths.run(suite.suite_id, run.variant, seed), found, run)
     return paths

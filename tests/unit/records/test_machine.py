@@ -10,6 +10,8 @@ def test_pressure_holds_what_the_threats_look_for(tmp_path: Path) -> None:
     assert 0 < values["disk_free_bytes"] <= values["disk_total_bytes"]
     assert abs(values["boot_minus_mono_ns"]) < 10**18
     assert values["load1"] >= 0
+    assert 0 <= values["cpu_steal_s"] < values["cpu_total_s"]
+    assert values["available_memory_bytes"] > 10**6
     assert "disk_free_bytes" not in machine.pressure()  # absent, not zero
 
 

@@ -1,0 +1,95 @@
+"""What was true of the machine while a run went on: code, file system, and what its GPUs met. In a thread of its own,
+so that no run waits for git or a driver."""
+
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+from ecrl.launch import nvidia
+from ecrl.launch.liveness import CAMPAIGN_MARKER, marked
+
+SAMPLE_S = 10.0  # between two looks at the GPUs: a look takes the driver tens of milliseconds
+_PATIENCE_S = 30.0  # for the first look; a driver that takes longer is hung
+_GIT_TIMEOUT_S = 10.0
+_CHECKOUT = Path(__file__).parents[2]
+
+
+class Beside:
+    """Looks at the machine from now until it is left or `facts` is asked for.
+
+    gpus: numbers or UUIDs of the run's GPUs, empty for all, None where it uses none. campaign: whose marker the run's
+    own processes carry.
+    """
+
+    def __init__(self, campaign: Path, gpus: Sequence[str] | None, sample_s: float = SAMPLE_S) -> None:
+        self._campaign, self._gpus, self._sample_s = campaign, gpus, sample_s
+        self._facts: dict[str, object] = {}
+        self._reasons: set[str] = set()
+        self._foreign: set[int] = set()
+        self._told: dict[str, object] = {}
+        self._looked, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="ecrl-beside", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    def facts(self) -> dict[str, object]:
+        """End the watch; the facts: `git` of the code that ran, and with GPUs `driver`, `gpu_uuids` and
+        `pressure_during` {clock_event_reasons, gpu_foreign_processes}. What could not be found out is absent."""
+        self._stop.set()
+        self._looked.wait(_PATIENCE_S)
+        found = dict(self._facts)
+        return found | {"pressure_during": dict(self._told)} if self._told else found
+
+    def _watch(self) -> None:
+        try:
+            if (state := git_state()) is not None:
+                self._facts = {"git": state}
+            if self._gpus is not None:
+                self._look(self._gpus, first=True)
+        finally:
+            self._looked.set()
+        while self._gpus is not None and not self._stop.wait(self._sample_s):
+            self._look(self._gpus, first=False)
+
+    def _look(self, gpus: Sequence[str], *, first: bool) -> None:
+        seen = nvidia.sample(gpus)
+        if seen is None:
+            return
+        self._facts = {**self._facts, "driver": seen.driver, "gpu_uuids": list(seen.uuids)}
+        told = dict(self._told)
+        if seen.reasons is not None:
+            self._reasons |= seen.reasons
+            told["clock_event_reasons"] = sorted(self._reasons)
+        if seen.pids is not None:
+            self._foreign |= foreign(seen.pids, marked(CAMPAIGN_MARKER, self._campaign), first=first)
+            told["gpu_foreign_processes"] = len(self._foreign)
+        self._told = told
+
+
+def foreign(
+    pids: frozenset[int], own: Sequence[int], *, first: bool, visible: Callable[[int], bool] | None = None
+) -> set[int]:
+    """Those of `pids` that are not the run's own. first: the run has not reached its GPUs yet, so that whoever
+    computes there is somebody else; later, a pid that this process cannot see (another container's, or the driver
+    counts in the host's numbers) may be the run's own and is not counted."""
+    seen = visible or (lambda pid: Path("/proc", str(pid)).exists())
+    return {pid for pid in pids if pid not in own and (first or seen(pid))}
+
+
+def git_state(root: Path = _CHECKOUT) -> str | None:
+    """The commit that ecrl's code is of, '-dirty' with uncommitted changes; None outside a git checkout."""
+    if not (root / ".git").exists():  # installed as a package; a repository further up is somebody else's
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # no git here: the version of ecrl still stands in the facts
+    return done.stdout.strip() or None

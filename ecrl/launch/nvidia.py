@@ -1,0 +1,81 @@
+"""What nvidia-smi tells: the cards, who computes on them, and what holds their clocks back. No other module asks it."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_TIMEOUT_S = 20.0
+_FACTS = ("uuid", "name", "driver_version")
+# The bit mask of reasons for which a card does not run at its full clock; drivers before 535 know it by its old name.
+_REASON_FIELDS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+# nvml.h, nvmlClocksEventReason*
+_REASONS = {
+    0x1: "gpu_idle",
+    0x2: "applications_clocks_setting",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some cards at one instant. reasons: names of what any of them is held back by; None where the driver does not
+    say. pids: processes that compute on any of them; None where the driver does not list them."""
+
+    uuids: tuple[str, ...]
+    names: tuple[str, ...]
+    driver: str
+    reasons: frozenset[str] | None
+    pids: frozenset[int] | None
+
+
+def sample(gpus: Sequence[str]) -> Sample | None:
+    """The cards with these numbers or UUIDs (empty: all), None where nvidia-smi does not answer for them."""
+    chosen = ["-i", ",".join(gpus)] if gpus else []
+    told, field = "", ""
+    for field in (*_REASON_FIELDS, ""):  # the last without reasons: a driver that knows neither name
+        columns = [*_FACTS, *([field] if field else [])]
+        told, problem = ask([*chosen, f"--query-gpu={','.join(columns)}"])
+        if not problem:
+            break
+    cards = [line.split(", ") for line in told.splitlines() if line.count(", ") >= len(_FACTS) - 1]
+    if not cards:
+        return None
+    uuids = tuple(card[0] for card in cards)
+    return Sample(
+        uuids,
+        tuple(card[1] for card in cards),
+        cards[0][2],
+        _reasons([card[len(_FACTS)] for card in cards]) if field else None,
+        _pids(uuids),
+    )
+
+
+def _reasons(masks: Sequence[str]) -> frozenset[str] | None:
+    """Names of the bits that are set in any mask; None where no card tells ('[N/A]')."""
+    known = [int(mask, 16) for mask in masks if mask.startswith("0x")]
+    return frozenset(name for bit, name in _REASONS.items() if any(mask & bit for mask in known)) if known else None
+
+
+def _pids(uuids: Sequence[str]) -> frozenset[int] | None:
+    told, problem = ask(["--query-compute-apps=gpu_uuid,pid"])
+    if problem:
+        return None
+    lines = [line.split(", ") for line in told.splitlines()]
+    return frozenset(int(line[1]) for line in lines if len(line) == 2 and line[0] in uuids and line[1].isdigit())
+
+
+def ask(arguments: Sequence[str]) -> tuple[str, str]:
+    """nvidia-smi's answer (CSV without a header), or what went wrong."""
+    command = ["nvidia-smi", *arguments, "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", " ".join(str(error).split())[:200]
+    lines = (done.stdout + done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
+    return (done.stdout, "") if done.returncode == 0 else ("", lines[0][:200])
