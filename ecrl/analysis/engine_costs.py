@@ -5,25 +5,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ecrl.analysis.metrics import REFERENCE, RunAnalysis
+from ecrl.analysis.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis
 from ecrl.analysis.tables import mean
 
 BACKPRESSURE_SHARE = 0.01  # of the stall; below it is the time of asking for a slot that is free
 
 
 class Workload(NamedTuple):
-    """What decides the size of a step and of a checkpoint."""
+    """What decides the size of a step and of a checkpoint, and how long a start takes."""
 
     dataset: str
     model: str
     nproc: int
     max_inflight: int
+    launcher: str
 
     @property
     def name(self) -> str:
-        """'cifar10, resnet18, 2 ranks, 4 in flight'."""
+        """'cifar10, resnet18, 2 ranks, 4 in flight', and the launcher where it is not what people run."""
         ranks = f"{self.nproc} rank{'' if self.nproc == 1 else 's'}"
-        return f"{self.dataset}, {self.model}, {ranks}, {self.max_inflight} in flight"
+        launcher = "" if self.launcher == DEFAULT_LAUNCHER else f", {self.launcher}"
+        return f"{self.dataset}, {self.model}, {ranks}, {self.max_inflight} in flight{launcher}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class EngineCosts:
 def workload(run: RunAnalysis) -> Workload:
     """The workload of a run."""
     row = run.row
-    return Workload(row["dataset"], row["model"], row["nproc"], row["max_inflight"])
+    return Workload(row["dataset"], row["model"], row["nproc"], row["max_inflight"], row["launcher"])
 
 
 def engine_costs(runs: Iterable[RunAnalysis]) -> list[EngineCosts]:

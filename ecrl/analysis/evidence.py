@@ -18,6 +18,21 @@ GOODPUT = "goodput_steps_per_s"
 
 
 @dataclass(frozen=True)
+class Arm:
+    """A variant under one launcher; launcher None: the only one there is."""
+
+    variant: str
+    launcher: str | None
+
+    def __str__(self) -> str:
+        return self.variant if self.launcher is None else f"{self.variant}, {self.launcher}"
+
+    def holds(self, row: Row) -> bool:
+        """Whether a run is one of this arm's."""
+        return row["variant"] == self.variant and self.launcher in (None, row["launcher"])
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What is known. runs is empty and rows are partly unknown where the source is a table.
 
@@ -73,6 +88,14 @@ class Evidence:
     def engines(self) -> tuple[str, ...]:
         """Every variant but the reference."""
         return tuple(variant for variant in self.variants if variant != REFERENCE)
+
+    @property
+    def arms(self) -> tuple["Arm", ...]:
+        """Every variant under every launcher that a suite has: what may share one line of a table. Runs that start in
+        seconds and runs that start in tenths of one are never averaged."""
+        launchers = tuple(dict.fromkeys(row["launcher"] for row in self.suites.values()))
+        several = len(launchers) > 1
+        return tuple(Arm(v, one if several else None) for one in launchers or (None,) for v in self.variants)
 
     @property
     def headline(self) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from typing import Any
 from ecrl.analysis.compare import compare
 from ecrl.analysis.evidence import BLOCKING, OVERLAPPED, Evidence
 from ecrl.analysis.foreign_limits import limits, threats_of
-from ecrl.analysis.foreign_manifest import Plan, read_manifest
+from ecrl.analysis.foreign_manifest import PLACE, Plan, read_manifest
 from ecrl.analysis.metrics import REFERENCE, Row, empty_row
 from ecrl.errors import EcrlError, did_you_mean
 from ecrl.records.schema import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS
@@ -19,10 +19,13 @@ from ecrl.spec.identity import slug
 
 # How far ovl_vs_blk may lie from ovl_goodput / blk_goodput - 1 before it is pointed out: both are rounded.
 RATIO_TOLERANCE = 0.005
+# Beyond these a rate, a time or a difference is a slip of the pen, and ratios of such numbers leave the doubles.
+LARGEST, SMALLEST = 1e15, 1e-12
+_SHOWN_CHARACTERS = 40
+_LONGEST_NAME = 120  # what a plot and a phone have room for
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
-_PLACE = r"\d+(?:@[a-z]+|(?:\.\d+)?s)?"  # 400, 900@persist, 412.5s (records/strikes.py)
-_FAILURE = re.compile(r"(?P<label>[^:]+?)(?::\s*(?P<steps>PLACE(?:[,; ]+PLACE)*))?".replace("PLACE", _PLACE))
+_FAILURE = re.compile(r"(?P<label>[^:]+?)(?::\s*(?P<steps>PLACE(?:[,; ]+PLACE)*))?".replace("PLACE", PLACE))
 _SHORTS = {"ref": REFERENCE, "blk": BLOCKING, "ovl": OVERLAPPED}
 _NUMBERS: dict[str, tuple[float, bool]] = {  # column -> lower bound, whether the bound itself is excluded
     "blk_goodput": (0, True),
@@ -54,6 +57,10 @@ class _Reading:
 
     def where(self, number: int, column: str) -> str:
         return f"row {number}, column {column}"
+
+    def bad(self, where: str, text: str, expected: str) -> None:
+        shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+        self.problems.append(f"{where}: found {shown!r}, expected {expected}")
 
 
 def of_table(table: Path, manifest: Path | None = None) -> Evidence:
@@ -137,6 +144,8 @@ def _check_header(header: tuple[str, ...], reading: _Reading) -> None:
     unknown = [column for column in header if column not in known]
     if missing:
         near = "".join(did_you_mean(column, unknown) for column in missing[:1])
+        if len(header) == 1 and (other := next((mark for mark in (";", "\t", "|") if mark in header[0]), None)):
+            near = f" Its cells are parted by {other!r}, expected commas."
         raise EcrlError(
             f"{reading.path}: missing columns: {', '.join(missing)}.{near}\n"
             f"Found: {', '.join(header) or 'nothing'}. Needed: {', '.join(DETAILED_COLUMNS)}."
@@ -154,14 +163,19 @@ def _parsed(record: dict[str, str], number: int, reading: _Reading) -> dict[str,
         elif column.endswith("_correct"):
             values[column] = _TRUTH.get(text.lower())
             if text.lower() not in _TRUTH and text.lower() not in _MISSING:
-                reading.problems.append(f"{where}: found {text!r}, expected true or false")
+                reading.bad(where, text, "true or false")
         elif column in ("dataset", "model", "failure"):
             if not text:
                 reading.problems.append(f"{where}: found it empty, expected a name")
+            elif not text.isprintable() or len(text) > _LONGEST_NAME:
+                reading.bad(where, text, f"a name of printable characters, at most {_LONGEST_NAME}")
             values[column] = text
         elif column in DETAILED_OPTIONAL_COLUMNS:
             values[column] = text or None
     _check_ratio(values, number, reading)
+    silent = [column for column in ("blk_goodput", "ovl_goodput") if values.get(column) is None]
+    if silent:
+        reading.warnings.append(f"row {number}: no {' and no '.join(silent)}, so this suite is in no comparison")
     return values
 
 
@@ -180,15 +194,18 @@ def _number(text: str, column: str, where: str, reading: _Reading) -> float | No
     try:
         value = float(plain) * scale
     except ValueError:
-        reading.problems.append(f"{where}: found {text!r}, expected a number")
+        reading.bad(where, text, "a number")
         return None
     bound, excluded = _NUMBERS[column]
     if not math.isfinite(value) or value < bound or (excluded and value == bound):
         limit = "" if bound == -math.inf else f" {'above' if excluded else 'of at least'} {bound:g}"
-        reading.problems.append(f"{where}: found {text!r}, expected a finite number{limit}")
+        reading.bad(where, text, f"a finite number{limit}")
+        return None
+    if abs(value) > LARGEST or (bound == 0 and excluded and value < SMALLEST):
+        reading.bad(where, text, f"a number from {SMALLEST:g} to {LARGEST:g}")
         return None
     if column in _WHOLE and value != int(value):
-        reading.problems.append(f"{where}: found {text!r}, expected a whole number")
+        reading.bad(where, text, "a whole number")
         return None
     return int(value) if column in _WHOLE else value
 
@@ -229,6 +246,7 @@ class _Suite:
             failure_steps="" if short == "ref" else self.steps,
             checkpoint_every=value("checkpoint_every") or plan.checkpoint_every,
             max_inflight=value("max_inflight") or plan.max_inflight,
+            launcher=value("launcher"),
             nproc=plan.nproc,
             steps=plan.steps,
             variant=_SHORTS[short],
@@ -247,7 +265,7 @@ def _suites(cells: list[dict[str, Any]], plans: dict[tuple[str, str, str], Plan]
     for values in cells:
         match = _FAILURE.fullmatch(values["failure"])
         label = match["label"].strip() if match else values["failure"]
-        steps = ";".join(re.findall(_PLACE, match["steps"])) if match and match["steps"] else ""
+        steps = ";".join(re.findall(PLACE, match["steps"])) if match and match["steps"] else ""
         plan = plans.get((values["dataset"], values["model"], label))
         if plans and plan is None:
             reading.warnings.append(
@@ -258,7 +276,9 @@ def _suites(cells: list[dict[str, Any]], plans: dict[tuple[str, str, str], Plan]
             where, text = reading.where(values["row"], "failure"), values["failure"]
             reading.warnings.append(f"{where}: {text!r} gives no steps (like base:400,1200); it is used as a label")
         axes = [
-            f"{short}{values[c]}" for short, c in (("k", "checkpoint_every"), ("q", "max_inflight")) if values.get(c)
+            f"{short}{values[c]}"
+            for short, c in (("k", "checkpoint_every"), ("q", "max_inflight"), ("", "launcher"))
+            if values.get(c)
         ]
         suite_id = values.get("suite_id") or "-".join([*map(slug, (values["dataset"], values["model"], label)), *axes])
         if suite_id in found:

@@ -2,12 +2,16 @@
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ecrl.errors import EcrlError, did_you_mean
 from ecrl.records.manifest import COLUMNS
 
+# Where a failure is planned: 400, 900@persist, 412.5s (records/strikes.py).
+PLACE = r"[0-9]{1,12}(?:@[a-z]+|(?:\.[0-9]+)?s)?"
+_WHOLE = re.compile(r"[0-9]{1,12}")
 _KEY = ("dataset", "model", "failure_label")
 
 
@@ -58,22 +62,28 @@ def read_manifest(path: Path, warnings: list[str]) -> dict[tuple[str, str, str],
 def _plan(cells: dict[str, str], number: int, path: Path, warnings: list[str]) -> Plan:
     def whole(column: str) -> int | None:
         text = cells.get(column, "")
-        if text and not text.isdigit():
-            warnings.append(f"{path.name}: row {number}, column {column}: {text!r} is not a whole number; left out")
-        return int(text) if text.isdigit() else None
+        if text and not _WHOLE.fullmatch(text):
+            warnings.append(
+                f"{path.name}: row {number}, column {column}: {text[:40]!r} is not a whole number; left out"
+            )
+        return int(text) if _WHOLE.fullmatch(text) else None
 
-    def several(column: str) -> list[str]:
-        parts = cells.get(column, "").replace(",", ";").replace(" ", ";").split(";")
-        if bad := [part for part in parts if part and not part.isdigit()]:
-            warnings.append(f"{path.name}: row {number}, column {column}: {bad[0]!r} is not a whole number; left out")
-        return [part for part in parts if part.isdigit()]
+    def several(column: str, what: str, pattern: re.Pattern[str]) -> list[str]:
+        """All entries of a cell, or none: a part of a plan would be another plan."""
+        parts = [part for part in re.split("[,; ]", cells.get(column, "")) if part]
+        bad = [part for part in parts if not pattern.fullmatch(part)]
+        if bad:
+            warnings.append(
+                f"{path.name}: row {number}, column {column}: {bad[0][:40]!r} is not {what}; the cell is left out"
+            )
+        return [] if bad else parts
 
     return Plan(
-        ";".join(several("failure_steps")),
+        ";".join(several("failure_steps", "a place like 400, 900@persist or 412.5s", re.compile(PLACE))),
         whole("checkpoint_every"),
         whole("max_inflight"),
         whole("nproc"),
         whole("steps"),
-        tuple(map(int, several("seeds"))),
+        tuple(map(int, several("seeds", "a whole number", _WHOLE))),
         cells.get("status", ""),
     )

@@ -166,6 +166,7 @@ def _absent(
         variant=variant,
         seed=seed,
         nproc=suite.train.nproc,
+        launcher=suite.train.launcher,
         steps=suite.train.steps,
         outcome=outcome,
     )

@@ -19,6 +19,7 @@ from ecrl.records.reader import RunRecord
 from ecrl.records.schema import LEDGER_BUCKETS, RUN_COLUMNS, Gate
 
 REFERENCE = "reference"
+DEFAULT_LAUNCHER = "cold"  # of runs that were made before there was another
 # The ledger is trusted while its residual stays within this share of wall-clock, or within this many seconds.
 RESIDUAL_SHARE = 0.005
 RESIDUAL_FLOOR_S = 0.050
@@ -93,6 +94,7 @@ def identity(spec: dict[str, Any]) -> Row:
         **{k: spec[k] for k in ("variant", "seed", "device", "block_position")},
         failure_steps=";".join(str(strikes.place(f)) for f in spec["failures"]),
         nproc=spec["train"]["nproc"],
+        launcher=spec["train"].get("launcher", DEFAULT_LAUNCHER),
         steps=spec["train"]["steps"],
     )
 

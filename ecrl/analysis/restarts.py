@@ -3,7 +3,10 @@
 A phase ends when the last rank has passed it; its seconds are None where the records lack one of its ends.
 """
 
+import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from ecrl.analysis.timeline import NS_PER_S, Timeline
 from ecrl.records.reader import RunRecord
@@ -26,23 +29,33 @@ class Restart:
     first_step_s: to its end."""
 
     attempt: int
-    launcher: str
     seconds: dict[str, float | None]
     total_s: float | None
     first_step_s: float | None
 
 
+class Restarted(Protocol):
+    """What this module needs of an analysed run (`metrics.RunAnalysis`, which is made from what is here)."""
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its row of the runs table."""
+
+    @property
+    def restarts(self) -> tuple[Restart, ...]:
+        """Its restarts."""
+
+
 def restarts(record: RunRecord, line: Timeline) -> tuple[Restart, ...]:
     """Every restart after a planned failure, in order."""
-    launcher = str(record.spec["train"].get("launcher", "cold"))
     return tuple(
-        _restart(record, outage.attempt + 1, launcher, outage.failed_t, outage.detected_t)
+        _restart(record, outage.attempt + 1, outage.failed_t, outage.detected_t)
         for outage in line.outages
         if outage.failed_t is not None and outage.attempt + 1 in record.attempts
     )
 
 
-def _restart(record: RunRecord, attempt: int, launcher: str, killed: int, detected: int | None) -> Restart:
+def _restart(record: RunRecord, attempt: int, killed: int, detected: int | None) -> Restart:
     nproc = int(record.spec["train"]["nproc"])
 
     def last(kind: str, key: str = "t") -> int | None:
@@ -61,7 +74,37 @@ def _restart(record: RunRecord, attempt: int, launcher: str, killed: int, detect
     begun = last("step", "t0")
     ends = (detected, born, last("imported"), last("group"), last("ready"), last("restored"), begun)
     seconds = {phase: _between(begin, end) for phase, begin, end in zip(PHASES, (killed, *ends), ends, strict=False)}
-    return Restart(attempt, launcher, seconds, _between(killed, begun), _between(killed, last("step")))
+    return Restart(attempt, seconds, _between(killed, begun), _between(killed, last("step")))
+
+
+@dataclass(frozen=True)
+class Medians:
+    """Medians over n restarts of one variant under one launcher; None where no restart's records tell."""
+
+    n: int
+    seconds: dict[str, float | None]
+    total_s: float | None
+
+
+def medians(runs: Iterable[Restarted]) -> dict[tuple[str, str], Medians]:
+    """Restarts by (variant, launcher), in order of appearance."""
+    found: dict[tuple[str, str], list[Restart]] = {}
+    for run in runs:
+        if run.restarts:
+            found.setdefault((run.row["variant"], run.row["launcher"]), []).extend(run.restarts)
+    return {
+        kind: Medians(
+            len(own),
+            {phase: _median(restart.seconds[phase] for restart in own) for phase in PHASES},
+            _median(restart.total_s for restart in own),
+        )
+        for kind, own in found.items()
+    }
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def _between(begin: int | None, end: int | None) -> float | None:

@@ -15,7 +15,16 @@ from ecrl.records.schema import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, LED
 
 SIGNIFICANT_DIGITS = 9
 
-_SUITE = ("suite_id", "dataset", "model", "failure_label", "failure_steps", "checkpoint_every", "max_inflight")
+_SUITE = (
+    "suite_id",
+    "dataset",
+    "model",
+    "failure_label",
+    "failure_steps",
+    "checkpoint_every",
+    "max_inflight",
+    "launcher",
+)
 _MEANS = (
     "ettr", "ettr_ref", "wall_s", "stall_s", "interference_s", "restarts", "replayed_steps", "lost_interval_steps",
     "lost_in_flight_steps", "final_loss", "d_end", "d_max", *(f"{bucket}_s" for bucket in LEDGER_BUCKETS),
@@ -115,7 +124,8 @@ def detailed_rows(rows: Sequence[Row], dropped: Mapping[tuple[str, int], str]) -
 def _detailed(group: list[Row], usable: list[Row]) -> Row:
     steps = next((row["failure_steps"] for row in group if row["failure_steps"]), "")
     result: Row = {
-        column: group[0][column] for column in ("suite_id", "dataset", "model", "checkpoint_every", "max_inflight")
+        column: group[0][column]
+        for column in ("suite_id", "dataset", "model", "checkpoint_every", "max_inflight", "launcher")
     }
     result["failure"] = failure_text(group[0]["failure_label"], steps)
     for short, variant in (("ref", REFERENCE), ("blk", "blocking"), ("ovl", "overlapped")):

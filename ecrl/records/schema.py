@@ -67,6 +67,7 @@ RUN_COLUMNS = (
     "nproc",
     "steps",
     "device",
+    "launcher",
     "outcome",
     "goodput_steps_per_s",
     "rel_goodput",
@@ -145,6 +146,7 @@ DETAILED_OPTIONAL_COLUMNS = (
     "suite_id",
     "checkpoint_every",
     "max_inflight",
+    "launcher",
 )
 
 

@@ -63,7 +63,7 @@ def _ledger(evidence: Evidence, _figures: Figures) -> list[Block]:
     if all(row["compute_s"] is None for row in evidence.rows):
         return [Paragraph("No ledger is recorded.")]
     table = _per_run(evidence, (*(f"{bucket}_s" for bucket in LEDGER_BUCKETS), "residual_s", "wall_s"))
-    return [*table, *ledger.restart_blocks(evidence.runs)]
+    return [*table, *ledger.restart_blocks(evidence, {})]
 
 
 def _gates(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -78,10 +78,10 @@ def _gates(evidence: Evidence, _figures: Figures) -> list[Block]:
 
 
 def _summary(evidence: Evidence, _figures: Figures) -> list[Block]:
-    columns = SUMMARY_COLUMNS[7 : SUMMARY_COLUMNS.index("lost_in_flight_steps") + 1]
+    columns = SUMMARY_COLUMNS[SUMMARY_COLUMNS.index("launcher") : SUMMARY_COLUMNS.index("lost_in_flight_steps") + 1]
     rows = summary_rows(evidence.rows)
     body = tuple((str(row["suite_id"]), *(_cell(row[c]) for c in columns)) for row in rows[:_MOST_RUNS])
-    return [Table(("suite", *columns), body, frozenset({"suite", "variant"}))]
+    return [Table(("suite", *columns), body, frozenset({"suite", "launcher", "variant"}))]
 
 
 def _detailed(evidence: Evidence, _figures: Figures) -> list[Block]:

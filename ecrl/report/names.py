@@ -10,6 +10,7 @@ _PARTS: tuple[Callable[[Row], str], ...] = (
     lambda row: str(row["failure_label"]),
     lambda row: f"every {row['checkpoint_every']}",
     lambda row: f"{row['max_inflight']} in flight",
+    lambda row: str(row["launcher"]),
 )
 _LEAST = 3  # data set, model and schedule name a suite that has no other beside it
 

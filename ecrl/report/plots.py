@@ -4,7 +4,7 @@ INK and GRID are the two colours that a page may replace to fit a dark backgroun
 """
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.metrics import RunAnalysis
+from ecrl.analysis.restarts import PHASES, medians
 from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
 from ecrl.report.blocks import Figure
@@ -36,6 +37,9 @@ COLORS = {
     "other": "#7f7f7f",
     "residual": "#e3d5ca",
 }
+PHASE_COLORS = dict(
+    zip(PHASES, ("#c1272d", "#999999", "#D55E00", "#E69F00", "#F0E442", "#CC79A7", "#0072B2"), strict=True)
+)
 VARIANT_COLORS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999")
 MAX_TIMELINES = 12
 MAX_LOSS_PANELS = 12
@@ -71,6 +75,7 @@ def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
         "ratios": (_ratios, _ratios_caption(evidence)),
         "stall_gain": (_stall_gain, "Stall saved against wall-clock saved, per block, of the main comparison"),
         "ledger": (_ledger, "Where the time went: mean seconds per run by variant"),
+        "restarts": (_restarts, "Where restarts spend their time, by variant and launcher"),
         "losses": (
             _losses,
             f"Loss (mean over ranks, last execution, at most {MAX_CURVE_POINTS} points a curve); dotted: failures",
@@ -182,31 +187,44 @@ def _stall_gain(evidence: Evidence) -> Canvas | None:
 
 def _ledger(evidence: Evidence) -> Canvas | None:
     known = [row for row in evidence.completed if row["compute_s"] is not None]
-    variants = [v for v in evidence.variants if any(row["variant"] == v for row in known)]
-    if not variants:
+    groups = {str(arm): own for arm in evidence.arms if (own := [row for row in known if arm.holds(row)])}
+    if not groups:
         return None
-    canvas, axes = _canvas(7.2, 1.5 + 0.45 * len(variants))
-    left = [0.0] * len(variants)
-    drawn = []
-    for bucket in (*LEDGER_BUCKETS, "residual"):
-        own = [[row[f"{bucket}_s"] for row in known if row["variant"] == v] for v in variants]
-        widths = [mean(values) or 0.0 for values in own]
-        if any(widths):
-            axes.barh(range(len(variants)), widths, left=left, color=COLORS[bucket], height=0.62)
-            left = [x + w for x, w in zip(left, widths, strict=True)]
-            drawn.append(bucket)
-    axes.set_yticks(range(len(variants)), variants)
+    parts = {
+        bucket: [mean([row[f"{bucket}_s"] for row in own]) or 0.0 for own in groups.values()]
+        for bucket in (*LEDGER_BUCKETS, "residual")
+    }
+    return _stacked(list(groups), parts, COLORS, "mean seconds per run")
+
+
+def _restarts(evidence: Evidence) -> Canvas | None:
+    """One bar a variant and launcher: the phases of its restarts, kill to first step."""
+    found = medians(evidence.runs)
+    if not found:
+        return None
+    launchers = {launcher for _, launcher in found}
+    names = [f"{variant}, {launcher}" if len(launchers) > 1 else variant for variant, launcher in found]
+    parts = {phase: [own.seconds[phase] or 0.0 for own in found.values()] for phase in PHASES}
+    return _stacked(names, parts, PHASE_COLORS, "seconds from the kill to the first step (medians of the phases)")
+
+
+def _stacked(
+    names: Sequence[str], parts: Mapping[str, Sequence[float]], colors: Mapping[str, str], unit: str
+) -> Canvas:
+    """Horizontal bars made of parts; a part that is nowhere is in no legend."""
+    canvas, axes = _canvas(7.2, 1.5 + 0.45 * len(names))
+    left = [0.0] * len(names)
+    drawn = [part for part, widths in parts.items() if any(widths)]
+    for part in drawn:
+        axes.barh(range(len(names)), parts[part], left=left, color=colors[part], height=0.62)
+        left = [x + w for x, w in zip(left, parts[part], strict=True)]
+    axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("mean seconds per run")
+    axes.set_xlabel(unit)
     axes.grid(axis="y", visible=False)
-    legend(canvas, drawn)
-    return canvas
-
-
-def legend(canvas: Canvas, buckets: Sequence[str]) -> None:
-    """A legend of buckets above the plot."""
-    handles = [Patch(color=COLORS[bucket], label=bucket.replace("_", " ")) for bucket in buckets]
+    handles = [Patch(color=colors[part], label=part.replace("_", " ")) for part in drawn]
     canvas.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), fontsize=8)
+    return canvas
 
 
 def _losses(evidence: Evidence) -> Canvas | None:

@@ -103,7 +103,7 @@ def _plots(folder: Path, figures: dict[str, Figure]) -> list[Path]:
             if content:
                 write_atomic(place, content)
                 written.append(place)
-    ours = re.compile(r"(ratios|stall_gain|ledger|losses|timeline-.+)\.(svg|pdf)")
+    ours = re.compile(r"(ratios|stall_gain|ledger|restarts|losses|timeline-.+)\.(svg|pdf)")
     for stale in set(plots.glob("*.*")) - set(written):  # a PDF of a plot that still is one stays
         if ours.fullmatch(stale.name) and stale.with_suffix(".svg") not in written:
             stale.unlink()

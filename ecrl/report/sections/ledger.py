@@ -1,10 +1,8 @@
 """Where the time went."""
 
-import statistics
-
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.metrics import WASTE_BUCKETS, RunAnalysis
-from ecrl.analysis.restarts import PHASES, Restart
+from ecrl.analysis.metrics import WASTE_BUCKETS
+from ecrl.analysis.restarts import PHASES, medians
 from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
 from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
@@ -18,24 +16,23 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     known = [row for row in evidence.completed if row["compute_s"] is not None]
     if not known:
         return [Paragraph("No ledger: the time of the runs was not recorded by phase.")]
-    variants = [v for v in evidence.variants if any(row["variant"] == v for row in known)]
-    by_variant = {v: [row for row in known if row["variant"] == v] for v in variants}
-    walls = {v: mean([row["wall_s"] for row in rows]) or 0.0 for v, rows in by_variant.items()}
+    by_arm = {arm: own for arm in evidence.arms if (own := [row for row in known if arm.holds(row)])}
+    walls = {arm: mean([row["wall_s"] for row in rows]) or 0.0 for arm, rows in by_arm.items()}
     table = []
     for bucket in (*LEDGER_BUCKETS, "residual"):
         cells = []
-        for variant in variants:
-            value = mean([row[f"{bucket}_s"] for row in by_variant[variant]])
-            cells += [fixed(value, 3), UNKNOWN if value is None else share(value / walls[variant])]
+        for arm, own in by_arm.items():
+            value = mean([row[f"{bucket}_s"] for row in own])
+            cells += [fixed(value, 3), UNKNOWN if value is None else share(value / walls[arm])]
         table.append((bucket, *cells))
-    table.append(("wall", *(cell for v in variants for cell in (fixed(walls[v], 3), share(1.0)))))
-    headers = ("bucket", *(text for v in variants for text in (f"{v} (s)", f"{v} (%)")))
+    table.append(("wall", *(cell for wall_s in walls.values() for cell in (fixed(wall_s, 3), share(1.0)))))
+    headers = ("bucket", *(text for arm in by_arm for text in (f"{arm} (s)", f"{arm} (%)")))
     text = "Mean seconds per run. At any instant the job is in one bucket, so a column adds up to its wall-clock."
     blocks: list[Block] = [Paragraph(text), Table(headers, tuple(table), frozenset({"bucket"}))]
     if "ledger" in figures:
         blocks.append(figures["ledger"])
-    blocks += _failures(evidence.runs)
-    blocks += restart_blocks(evidence.runs)
+    blocks += _failures(evidence)
+    blocks += restart_blocks(evidence, figures)
     blocks += prediction_blocks(evidence)
     timelines = [figure for name, figure in figures.items() if name.startswith("timeline")]
     if timelines:
@@ -43,10 +40,10 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     return blocks
 
 
-def _failures(runs: tuple[RunAnalysis, ...]) -> list[Block]:
-    """What one failure cost, by variant: means over failures."""
+def _failures(evidence: Evidence) -> list[Block]:
+    """What one failure cost, by variant and launcher: means over failures."""
     costs: dict[str, list[dict[str, float | None]]] = {}
-    for run in runs:
+    for run in evidence.runs:
         if run.row["outcome"] != "completed":
             continue
         for cost in run.failures:
@@ -58,7 +55,8 @@ def _failures(runs: tuple[RunAnalysis, ...]) -> list[Block]:
                 "interval": cost.lost_interval_steps,
                 "in flight": cost.lost_in_flight_steps,
             }
-            costs.setdefault(run.row["variant"], []).append(known)
+            arm = next(arm for arm in evidence.arms if arm.holds(run.row))
+            costs.setdefault(str(arm), []).append(known)
     if not costs:
         return [Subheading("Failures"), Paragraph("No failure struck.")]
     columns = (*WASTE_BUCKETS, "wasted", *STEPS)
@@ -83,32 +81,26 @@ def _failures(runs: tuple[RunAnalysis, ...]) -> list[Block]:
     ]
 
 
-def restart_blocks(runs: tuple[RunAnalysis, ...]) -> list[Block]:
+def restart_blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     """Where restarts spend their time, by variant and launcher: medians over restarts."""
-    found: dict[tuple[str, str], list[Restart]] = {}
-    for run in runs:
-        for restart in run.restarts:
-            found.setdefault((run.row["variant"], restart.launcher), []).append(restart)
+    found = medians(evidence.runs)
     if not found:
         return []
     rows = tuple(
         (
             *kind,
-            str(len(own)),
-            *(fixed(_median([restart.seconds[phase] for restart in own]), 3) for phase in PHASES),
-            fixed(_median([restart.total_s for restart in own]), 3),
+            str(own.n),
+            *(fixed(own.seconds[phase], 3) for phase in PHASES),
+            fixed(own.total_s, 3),
         )
         for kind, own in found.items()
     )
     headers = ("variant", "launcher", "restarts", *(f"{phase} (s)" for phase in PHASES), "kill to first step (s)")
     meaning = "; ".join(f"{phase}: {end}" for phase, end in PHASES.items())
     text = f"Medians over restarts. A phase ends when the last rank has passed it. {meaning}."
-    return [Subheading("Restarts"), Paragraph(text), Table(headers, rows, frozenset({"variant", "launcher"}))]
-
-
-def _median(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+    table = Table(headers, rows, frozenset({"variant", "launcher"}))
+    plot = [figures["restarts"]] if "restarts" in figures else []
+    return [Subheading("Restarts"), Paragraph(text), table, *plot]
 
 
 PLUGIN = Section(40, "Where the time went", _blocks)

@@ -7,7 +7,12 @@ from ecrl.analysis.tables import failure_text, geometric_mean, mean, summary_row
 from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.wording import UNKNOWN, basis, count, effect, fixed, interval, number, p_value, percent
 
-_FACTORS = {"dataset": "By dataset", "model": "By model", "failure_label": "By failure schedule"}
+_FACTORS = {
+    "dataset": "By dataset",
+    "model": "By model",
+    "failure_label": "By failure schedule",
+    "launcher": "By launcher",
+}
 _MEASURES: tuple[tuple[str, str, Kind], ...] = (
     (GOODPUT, "goodput (ratio)", "ratio"),
     ("wall_s", "wall-clock (ratio)", "ratio"),
@@ -32,6 +37,8 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     if c.pairs:
         blocks += [Subheading("Ranking of suites"), _ranking(evidence, c)]
         for factor, title in _FACTORS.items():
+            if factor == "launcher" and evidence.arms[0].launcher is None:
+                continue  # one launcher is the rule, and no factor of the design
             blocks += [Subheading(title), *_breakdown(evidence, c, factor)]
     blocks += _noise(evidence)
     blocks += _divergence(evidence)
@@ -45,15 +52,15 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
 def _levels(evidence: Evidence) -> Table:
     """Equal weight for every suite; raw steps/s of different suites are never pooled."""
     rows = []
-    for variant in evidence.variants:
-        own = [row for row in evidence.completed if row["variant"] == variant]
-        per_suite = [row for row in summary_rows(own) if row["variant"] == variant]
+    for arm in evidence.arms:
+        own = [row for row in evidence.completed if arm.holds(row)]
+        per_suite = summary_rows(own)
         relative = [row["rel_goodput"] for row in per_suite if row["rel_goodput"]]
         means = [mean([row[c] for row in per_suite]) for c in ("wall_s", "ettr", "stall_s", "interference_s")]
         lost = [mean([row[c] for row in per_suite]) for c in ("replayed_steps", "lost_in_flight_steps")]
         rows.append(
             (
-                variant,
+                str(arm),
                 str(len(own)),
                 number(geometric_mean(relative)),
                 fixed(means[0]),
@@ -113,6 +120,7 @@ def _ranking(evidence: Evidence, c: Comparison) -> Table:
     """Suites by ratio, the largest first."""
     suites = evidence.suites
     ordered = sorted(c.suites.items(), key=lambda item: (-item[1].center, item[0]))
+    several = evidence.arms[0].launcher is not None
     rows = []
     for place, (suite_id, one) in enumerate(ordered, start=1):
         row = suites[suite_id]
@@ -124,6 +132,7 @@ def _ranking(evidence: Evidence, c: Comparison) -> Table:
                 row["model"],
                 failure_text(row["failure_label"], row["failure_steps"] or ""),
                 UNKNOWN if row["checkpoint_every"] is None else str(row["checkpoint_every"]),
+                *([row["launcher"]] if several else []),
                 number(geometric_mean([pair.b for pair in own])),
                 number(geometric_mean([pair.a for pair in own])),
                 percent(one.center),
@@ -132,8 +141,9 @@ def _ranking(evidence: Evidence, c: Comparison) -> Table:
             )
         )
     levels = (f"{c.b} (steps/s)", f"{c.a} (steps/s)")
-    headers = ("#", "dataset", "model", "failures", "every", *levels, "change", "95 % CI", "pairs")
-    return Table(headers, tuple(rows), frozenset({"dataset", "model", "failures"}))
+    launcher = ["launcher"] if several else []
+    headers = ("#", "dataset", "model", "failures", "every", *launcher, *levels, "change", "95 % CI", "pairs")
+    return Table(headers, tuple(rows), frozenset({"dataset", "model", "failures", "launcher"}))
 
 
 def _breakdown(evidence: Evidence, c: Comparison, factor: str) -> list[Block]:

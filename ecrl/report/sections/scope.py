@@ -5,8 +5,12 @@ from ecrl.analysis.tables import failure_text
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
 from ecrl.report.names import suite_names
 from ecrl.report.wording import UNKNOWN, count, listed
+from ecrl.units import format_bytes
 
-_MACHINE = ("host", "cpu", "cores", "memory_bytes", "kernel", "python", "torch", "ecrl")
+_MACHINE = (
+    "host", "cpu", "cores", "memory_bytes", "gpus", "driver", "kernel", "filesystem", "python", "torch", "cuda", "nccl",
+    "ecrl", "git",
+)  # fmt: skip
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -21,7 +25,19 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         f"{', ' + known[0] if known else ''}: {done:,} of {count(len(rows), 'run')} completed."
     )
     blocks: list[Block] = [Paragraph(text), Bullets(tuple(_facts(evidence)))]
-    headers = ("suite", "dataset", "model", "failures", "every", "in flight", "ranks", "steps", "status", "id")
+    headers = (
+        "suite",
+        "dataset",
+        "model",
+        "failures",
+        "every",
+        "in flight",
+        "ranks",
+        "steps",
+        "launcher",
+        "status",
+        "id",
+    )
     names = suite_names(suites)
     table = tuple(
         (
@@ -31,14 +47,16 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
             failure_text(row["failure_label"], row["failure_steps"] or ""),
             *(
                 UNKNOWN if row[c] is None else str(row[c])
-                for c in ("checkpoint_every", "max_inflight", "nproc", "steps")
+                for c in ("checkpoint_every", "max_inflight", "nproc", "steps", "launcher")
             ),
             evidence.statuses.get(suite_id, UNKNOWN),
             f"`{suite_id}`",
         )
         for suite_id, row in suites.items()
     )
-    blocks.append(Table(headers, table, frozenset({"suite", "dataset", "model", "failures", "status", "id"})))
+    blocks.append(
+        Table(headers, table, frozenset({"suite", "dataset", "model", "failures", "launcher", "status", "id"}))
+    )
     return blocks
 
 
@@ -53,12 +71,19 @@ def _facts(evidence: Evidence) -> list[str]:
     if evidence.train:
         names = ("optimizer", "batch_size", "lr", "schedule", "deterministic", "threads", "nproc")
         facts.append("Training: " + ", ".join(f"{n} {evidence.train[n]}" for n in names if n in evidence.train) + ".")
-    machine = [f"{name} {evidence.machine[name]}" for name in _MACHINE if name in evidence.machine]
+    machine = [_fact(name, evidence.machine[name]) for name in _MACHINE if evidence.machine.get(name)]
     facts.append(f"Machine of the first run: {', '.join(machine)}." if machine else "The machine was not recorded.")
     devices = sorted({row["device"] for row in evidence.rows if row["device"]})
     if devices:
         facts.append(f"Device: {listed(devices)}.")
     return facts
+
+
+def _fact(name: str, value: object) -> str:
+    """'memory 25.3 GB', 'gpus H100 and H100'."""
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{name.removesuffix('_bytes')} {format_bytes(value)}"
+    return f"{name} {listed(map(str, value)) if isinstance(value, list) else value}"
 
 
 PLUGIN = Section(10, "Scope and setup", _blocks)

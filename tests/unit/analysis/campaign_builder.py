@@ -98,6 +98,7 @@ def write(paths: RunPaths, found: RunRecord, run: RunSpec) -> None:
 MATRIX = """
 [matrix]
 datasets = {datasets}
+launchers = {launchers}
 models = ["cnn"]
 checkpoint_every = [4]
 seeds = {seeds}
@@ -127,12 +128,14 @@ def campaign(
     variants: Sequence[str] = ("reference", "blocking", "overlapped"),
     claims: str = CLAIM,
     device: str = "cpu",
+    launchers: Sequence[str] = ("cold",),
     change: Change = lambda _, found: found,
 ) -> CampaignPaths:
     """A campaign on disk, every run simulated; `change` may alter a record or leave the run out (None)."""
     paths = CampaignPaths(results, prefix)
     paths.root.mkdir(parents=True)
     quoted = {"datasets": json.dumps(list(datasets)), "variants": json.dumps(list(variants))}
+    quoted["launchers"] = json.dumps(list(launchers))
     paths.matrix.write_text(MATRIX.format(seeds=list(seeds), claims=claims, **quoted))
     matrix = load(paths.matrix)
     paths.matrix.write_text(matrix.to_toml("frozen"))

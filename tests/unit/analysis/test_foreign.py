@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from ecrl.analysis.foreign import of_table
+from ecrl.analysis.foreign_limits import on_boundaries
+from ecrl.analysis.foreign_manifest import read_manifest
 from ecrl.errors import EcrlError
 from ecrl.records.schema import DETAILED_COLUMNS
 
@@ -117,6 +119,11 @@ def test_odd_cells_are_read_with_a_named_warning(
         ("blk_stall_s", "inf", "found 'inf', expected a finite number of at least 0"),
         ("ovl_vs_blk", '"1,2"', "found '1,2', expected a number"),
         ("dataset", "", "row 1, column dataset: found it empty, expected a name"),
+        ("dataset", "a\0b", "row 1, column dataset: found 'a\\x00b', expected a name of printable characters"),
+        ("failure", "f" * 5000, "…', expected a name of printable characters, at most 120"),
+        ("blk_goodput", "1e308", "row 1, column blk_goodput: found '1e308', expected a number from 1e-12 to 1e+15"),
+        ("ovl_goodput", "1e-300", "row 1, column ovl_goodput: found '1e-300', expected a number from"),
+        ("blk_stall_s", "9" * 5000, "row 1, column blk_stall_s: found '9999999999999999999999999999999999999999…'"),
     ],
 )
 def test_bad_cells_are_named_by_row_and_column(tmp_path: Path, column: str, text: str, words: str) -> None:
@@ -186,3 +193,48 @@ def test_failures_are_read_as_ecrl_writes_them(tmp_path: Path, steps: str) -> No
     found = of_table(table(tmp_path, with_cell("failure", f'"base:{steps}"')))
     assert found.suites["cifar10-resnet18-base"]["failure_steps"] == steps.replace(",", ";")
     assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("label", "steps", "boundary"),
+    [
+        ("base:400,1200", "400;1200", True),
+        ("base:400,1225", "400;1225", False),
+        ("phase:900@persist", "900@persist", False),
+        ("late:412.5s", "412.5s", False),
+        ("900@persist", "", None),
+        ("odd:400,²", "", None),
+        ("arabic:٤٠٠", "", None),
+        ("big:" + "9" * 100, "", None),
+        ("a:b:c", "", None),
+    ],
+)
+def test_any_failure_label_is_read_as_places_or_as_a_mere_label(
+    tmp_path: Path, label: str, steps: str, boundary: bool | None
+) -> None:
+    text = table(tmp_path, with_cell("failure", f'"{label}"'))
+    lines = text.read_text().splitlines()
+    text.write_text("\n".join([lines[0] + ",checkpoint_every", lines[1] + ",50"]) + "\n")
+    found = of_table(text)
+    assert {row["failure_steps"] for row in found.rows if row["variant"] != "reference"} == {steps}
+    assert on_boundaries(found.rows) is boundary
+    assert bool(steps) != any("gives no steps" in warning for warning in found.warnings)
+
+
+def test_a_suite_without_a_goodput_is_named_and_not_merely_left_out(tmp_path: Path) -> None:
+    found = of_table(table(tmp_path, with_cell("ovl_goodput", "")))
+    assert "row 1: no ovl_goodput, so this suite is in no comparison" in found.warnings
+
+
+def test_a_manifests_failures_are_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_text(
+        "dataset,model,failure_label,failure_steps,checkpoint_every\n"
+        "a,m,base,900@persist;412.5s,50\na,m,late,400;boom,²\n"
+    )
+    warnings: list[str] = []
+    plans = read_manifest(path, warnings)
+    assert plans["a", "m", "base"].failure_steps == "900@persist;412.5s"
+    assert (plans["a", "m", "late"].failure_steps, plans["a", "m", "late"].checkpoint_every) == ("", None)
+    assert "row 2, column failure_steps: 'boom' is not a place" in warnings[0]
+    assert "row 2, column checkpoint_every: '²' is not a whole number" in warnings[1]

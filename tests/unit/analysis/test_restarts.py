@@ -18,8 +18,8 @@ def attempt(late: float = 0.0) -> list[Event]:
     ]  # fmt: skip
 
 
-def found(events: Events, reports: list[Event], launcher: str = "cold") -> list[Restart]:
-    whole = record(spec(train={"nproc": 2, "launcher": launcher}), events, reports)
+def found(events: Events, reports: list[Event]) -> list[Restart]:
+    whole = record(spec(train={"nproc": 2}), events, reports)
     line, _ = timeline(whole)
     assert line is not None
     return list(restarts(whole, line))
@@ -32,14 +32,14 @@ def killed() -> list[Event]:
 def test_every_phase_ends_when_the_last_rank_has_passed_it_and_all_of_them_add_up() -> None:
     survivor = [start(10), step(3, 150, 160)]
     events = {(0, 0): killed(), (0, 1): survivor, (1, 0): attempt(), (1, 1): attempt(late=90)}
-    (restart,) = found(events, LAUNCHER, launcher="warm")
+    (restart,) = found(events, LAUNCHER)
     assert restart.seconds == {
         "detect": 0.030, "spawn": 0.070, "import": 0.790, "group": 0.020, "prepare": 0.040, "restore": 0.030,
         "first step": 0.020,
     }  # fmt: skip
     assert list(restart.seconds) == list(PHASES)
     assert restart.total_s == pytest.approx(sum(s for s in restart.seconds.values() if s is not None)) == 1.0
-    assert (restart.attempt, restart.launcher, restart.first_step_s) == (1, "warm", 1.030)
+    assert (restart.attempt, restart.first_step_s) == (1, 1.030)
 
 
 def test_what_the_records_do_not_hold_is_not_known() -> None:

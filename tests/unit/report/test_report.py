@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import re
@@ -12,9 +13,11 @@ import typer
 from typer.testing import CliRunner
 
 from ecrl import plugins
+from ecrl.analysis.engine_costs import engine_costs
 from ecrl.analysis.evidence import Evidence, of_campaign
 from ecrl.analysis.foreign import of_table
 from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.tables import detailed_csv, runs_csv, summary_csv
 from ecrl.cli.report import register
 from ecrl.errors import EcrlError
 from ecrl.records.paths import CampaignPaths
@@ -106,8 +109,39 @@ def test_no_document_holds_an_absolute_path_or_a_not_a_number(whole: Evidence, t
 def test_every_picture_and_artifact_that_is_named_exists(whole: Evidence, tmp_path: Path) -> None:
     text = report_of(whole, tmp_path)
     pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
-    assert len(pictures) == 6
+    assert len(pictures) == 7
     assert all((tmp_path / picture).is_file() for picture in pictures)
+
+
+def test_launchers_stand_in_lines_and_columns_of_their_own(tmp_path: Path, whole: Evidence) -> None:
+    found = evidence(campaign(tmp_path, datasets=["fashion-mini"], launchers=["cold", "warm"], seeds=[1, 2]))
+    assert [str(arm) for arm in found.arms][:4] == [
+        "reference, cold",
+        "blocking, cold",
+        "overlapped, cold",
+        "reference, warm",
+    ]
+    text = report_of(found, tmp_path)
+    for arm in found.arms:
+        assert f"| {arm} " in text
+        assert f"{arm} (s)" in text
+    assert "### By launcher" in text
+    ranking = next(line for line in text.splitlines() if line.startswith("|   # |"))
+    assert "| launcher |" in ranking
+    assert ">blocking, warm<" in (tmp_path / "plots" / "restarts.svg").read_text()
+    assert ">blocking, warm<" in (tmp_path / "plots" / "ledger.svg").read_text()
+    for lines in (runs_csv(found.rows), summary_csv(found.rows), detailed_csv(found.rows, found.dropped)):
+        values = {row["launcher"] for row in csv.DictReader(lines.splitlines())}
+        assert values == {"cold", "warm"}
+    # one launcher is the rule: it is named once, in the table of suites
+    assert [str(arm) for arm in whole.arms] == ["reference", "blocking", "overlapped"]
+    assert "By launcher" not in prose(whole)
+
+
+def test_costs_of_warm_and_cold_runs_are_never_averaged(tmp_path: Path) -> None:
+    found = evidence(campaign(tmp_path, datasets=["fashion-mini"], launchers=["cold", "warm"], seeds=[1]))
+    assert {costs.workload.launcher for costs in engine_costs(found.runs)} == {"cold", "warm"}
+    assert {suite for c in (found.compare("overlapped", "blocking"),) for suite in c.suites} == set(found.suites)
 
 
 def test_plots_hold_real_text_and_no_date(whole: Evidence, tmp_path: Path) -> None:
@@ -214,7 +248,7 @@ def test_the_page_is_one_file_that_fetches_nothing(whole: Evidence, tmp_path: Pa
     assert len(found.ids) == len(set(found.ids))
     assert "url(http" not in text
     assert "@import" not in text
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 7
     assert found.tables > 10
     assert "color-scheme" in text
 
@@ -383,7 +417,7 @@ def test_tex_holds_every_table_and_a_pdf_for_every_figure(whole: Evidence, tmp_p
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\begin{tabular}") > 10
     assert len(re.findall(r"\\label{([^}]*)}", text)) == len(set(re.findall(r"\\label{([^}]*)}", text)))
     figures = re.findall(r"\\includegraphics\[width=\\linewidth\]{([^}]*)}", text)
-    assert len(figures) == 6
+    assert len(figures) == 7
     for figure in figures:
         assert (tmp_path / figure).read_bytes().startswith(b"%PDF")
         assert (tmp_path / figure).read_bytes() == (tmp_path / "b" / figure).read_bytes()
@@ -398,7 +432,9 @@ def test_tex_escapes_what_latex_would_read() -> None:
 
 
 def test_suites_are_called_by_what_tells_them_apart() -> None:
-    base = {"dataset": "d", "model": "m", "failure_label": "base", "checkpoint_every": 50, "max_inflight": 4}
+    base = {"dataset": "d", "model": "m", "failure_label": "base", "checkpoint_every": 50, "max_inflight": 4} | {
+        "launcher": "cold"
+    }
     rows = {"x-11111111": base, "y-22222222": base | {"model": "n"}, "z-33333333": base | {"checkpoint_every": 100}}
     assert suite_names(rows) == {
         "x-11111111": "m, every 50", "y-22222222": "n, every 50", "z-33333333": "m, every 100",
