@@ -98,6 +98,28 @@ class Evidence:
         return tuple(Arm(v, one if several else None) for one in launchers or (None,) for v in self.variants)
 
     @property
+    def shortfalls(self) -> tuple[str, ...]:
+        """What these runs are too few for, and which of them are in no comparison."""
+        found = []
+        done = self.completed
+        if not done:
+            found.append("no run completed: there is no result" if self.rows else "the matrix holds no suite")
+        suites = {row["suite_id"] for row in self.rows}
+        empty = [f"suite {s}: no run completed" for s in sorted(suites - {row["suite_id"] for row in done})]
+        found += empty if done else []
+        if (missing := len(self.rows) - len(done)) and done:
+            found.append(f"{missing} of {len(self.rows)} runs did not complete; the report says why")
+        if self.dropped and done:
+            found.append(f"{len(self.dropped)} blocks are in no comparison, as a run of each is missing or failed")
+        if len(self.variants) == 1:
+            found.append(f"one variant only ({self.variants[0]}): there is nothing to compare it with")
+        if len(suites) == 1:
+            found.append("one suite only: nothing shows how an effect varies between workloads")
+        if len(self.seeds) == 1:
+            found.append(f"one seed only ({self.seeds[0]}): nothing speaks of other seeds, and no claim is CONFIRMED")
+        return tuple(found)
+
+    @property
     def headline(self) -> tuple[str, str] | None:
         """The two variants of the main comparison: overlapped against blocking, else the last engine against the
         first, else the only engine against the reference; None with one variant."""

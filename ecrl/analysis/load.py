@@ -142,6 +142,9 @@ def _run(
             absent = sorted(_RESULT_FIELDS - record.result.keys())
             record.warnings.append(f"result.json lacks {', '.join(absent)} and was not used")
             record.result = None
+        if record.result is not None and not isinstance(record.result["machine"], dict):
+            record.warnings.append(f"result.json: machine is {record.result['machine']!r}, expected an object")
+            record.result["machine"] = {}
     except RecordError as error:
         reason = str(error).replace(f"{run_paths.spec}: ", "run.json: ")
         return _absent(suite, suite_id, variant, seed, "unreadable", reason, reason)

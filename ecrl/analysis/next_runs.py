@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ecrl.analysis.claims import CONFIRMED, REFUTED, Judged
 from ecrl.analysis.compare import MIN_PAIRS, units_needed
 from ecrl.analysis.load import Campaign
+from ecrl.analysis.metrics import REFERENCE
 from ecrl.analysis.threat import counted
 
 SECONDS_PER_HOUR = 3600
@@ -49,7 +50,7 @@ def next_runs(campaign: Campaign, claims: Sequence[Judged], caller: Caller) -> t
     intervals. Of pooled campaigns the first one's matrix is run again."""
     prefix = campaign.parts[0].prefix if campaign.parts else campaign.prefix
     unfinished = [one for part in campaign.parts or (campaign,) for one in _unfinished(part, caller)]
-    found = [*unfinished, *_seeds(campaign, claims, prefix, caller), *_replay(campaign)]
+    found = [*unfinished, *_noise(campaign), *_seeds(campaign, claims, prefix, caller), *_replay(campaign)]
     if len(campaign.matrix.matrix.checkpoint_every) == 1:
         every = campaign.matrix.matrix.checkpoint_every[0]
         values = sorted({max(1, every // 2), every, min(campaign.matrix.train_settings.steps, every * 2)})
@@ -123,6 +124,16 @@ def _seeds(campaign: Campaign, claims: Sequence[Judged], prefix: str, caller: Ca
             )
         )
     return suggestions
+
+
+def _noise(campaign: Campaign) -> list[NextRun]:
+    """A second reference in one block of each suite, where there is none."""
+    if campaign.again or REFERENCE not in campaign.matrix.matrix.variants:
+        return []
+    walls = [r.row["wall_s"] for r in campaign.runs if r.row["variant"] == REFERENCE and r.row["wall_s"] is not None]
+    hours = len(campaign.suites) * sum(walls) / len(walls) / SECONDS_PER_HOUR if walls else None
+    text = "what two equal runs differ by (A/A): add `aa = true` under [run]; effects below that are noise"
+    return [NextRun(text, None, hours)]
 
 
 def _replay(campaign: Campaign) -> list[NextRun]:

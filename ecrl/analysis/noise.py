@@ -16,11 +16,6 @@ class Noise:
     comparison: Comparison
     sd: float
 
-    @property
-    def ratio_sd(self) -> float:
-        """The SD of a ratio as a share: 0.02 for 2 %."""
-        return math.expm1(self.sd)
-
 
 def noise(campaign: Campaign, metric: str = "goodput_steps_per_s", kind: Kind = "ratio") -> Noise | None:
     """The noise of a metric, None where no reference was run twice."""

@@ -40,6 +40,20 @@ def report(
 
     The files written are listed on stdout, warnings go to stderr. Exits 0 whatever the verdicts.
     """
+    with _no_collection():
+        _report(prefix or [], table, manifest, out, results, format_, mix, require_confirmed)
+
+
+def _report(
+    prefix: list[str],
+    table: Path | None,
+    manifest: Path | None,
+    out: Path | None,
+    results: Path,
+    format_: str,
+    mix: bool,
+    require_confirmed: bool,
+) -> None:
     from ecrl.analysis.claims import CONFIRMED
     from ecrl.analysis.foreign import of_table
     from ecrl.errors import EXIT_SOME_FAILED
@@ -55,19 +69,18 @@ def report(
     elif prefix:
         if manifest is not None:
             raise EcrlError("--manifest: belongs to --table; a campaign has its own.")
-        with _no_collection():
-            evidence, folder = _of_prefixes(prefix, results, out, mix)
+        evidence, folder = _of_prefixes(prefix, results, out, mix)
     else:
         known = all_prefixes(results)
         there = f"There are: {', '.join(known)}." if known else f"No campaign is in {results}/."
         raise EcrlError(f"Found neither --prefix nor --table, expected one of them. {there}\nTry `ecrl report --help`.")
+    for shortfall in evidence.shortfalls:
+        typer.echo(f"note: {shortfall}", err=True)
     for warning in evidence.warnings[:_SHOWN_WARNINGS]:
         typer.echo(f"warning: {warning}", err=True)
     if (rest := len(evidence.warnings) - _SHOWN_WARNINGS) > 0:
         typer.echo(f"warning: and {rest} more; the analysis file lists them all", err=True)
-    with _no_collection():
-        written = render(evidence, folder, wanted)
-    for path in written:
+    for path in render(evidence, folder, wanted):
         typer.echo(str(path))
     verdicts = [judged.verdict for judged in evidence.claims]
     if require_confirmed and (not verdicts or any(verdict != CONFIRMED for verdict in verdicts)):
@@ -78,8 +91,8 @@ def report(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without the search for unreachable cycles: events are hundreds of thousands of small objects that hold none,
-    and looking through them again and again takes a fifth of a report."""
+    """Without the search for unreachable cycles: events and what imports make are hundreds of thousands of small
+    objects that hold none, and looking through them again and again takes a fifth of a report."""
     import gc
 
     was_on = gc.isenabled()

@@ -44,6 +44,7 @@ VARIANT_COLORS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00", "#56B4E
 MAX_TIMELINES = 12
 MAX_LOSS_PANELS = 12
 MAX_CURVE_POINTS = 300
+MAX_LEGEND_COLUMNS = 7
 MAX_SUITES_IN_A_PLOT = 60
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -223,7 +224,8 @@ def _stacked(
     axes.set_xlabel(unit)
     axes.grid(axis="y", visible=False)
     handles = [Patch(color=colors[part], label=part.replace("_", " ")) for part in drawn]
-    canvas.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), fontsize=8)
+    lines = -(-len(handles) // MAX_LEGEND_COLUMNS)
+    canvas.legend(handles=handles, loc="outside upper center", ncols=-(-len(handles) // lines), fontsize=8)
     return canvas
 
 

@@ -31,6 +31,12 @@ def percent(ratio: float | None, decimals: int = 2) -> str:
     return UNKNOWN if ratio is None else f"{(ratio - 1) * 100:+.{decimals}f} %"
 
 
+def spread(sd: float) -> str:
+    """A spread on the log scale as a change of the ratio: 0.02 -> 2.02 %; a factor from 50 % on."""
+    factor = math.exp(sd)
+    return f"{(factor - 1) * 100:.2f} %" if factor < 1.5 else f"a factor of {number(factor, 3)}"
+
+
 def share(value: float | None) -> str:
     """0.912 -> 91.2 %."""
     return UNKNOWN if value is None else f"{value * 100:.1f} %"

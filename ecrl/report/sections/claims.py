@@ -4,7 +4,7 @@ from ecrl.analysis.claims import EXPLORATORY, Judged
 from ecrl.analysis.compare import POWER, smallest_detectable
 from ecrl.analysis.evidence import Evidence
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
-from ecrl.report.wording import count, interval, number, p_value
+from ecrl.report.wording import count, interval, number, p_value, spread
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -32,12 +32,13 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         c = j.comparison
         size = smallest_detectable(c.sd, len(c.units)) if c else None
         if c is not None and size is not None:
-            unit = " (log ratio)" if c.kind == "ratio" else ""
-            detectable.append(f"{j.claim.name}: {number(size)}{unit} with {len(c.units)} {c.unit}")
+            least = spread(size) if c.kind == "ratio" else number(size)
+            detectable.append(f"{j.claim.name}: {least} with {len(c.units)} {c.unit}")
     if detectable:
-        blocks.append(
-            Paragraph(f"Smallest effect that would show with {POWER * 100:.0f} % power: {'; '.join(detectable)}.")
-        )
+        text = f"Smallest effect that would show with {POWER * 100:.0f} % power: {'; '.join(detectable)}."
+        if evidence.noise is not None:
+            text += f" Two equal runs (A/A) differ in goodput by {spread(evidence.noise.sd)}."
+        blocks.append(Paragraph(text))
     return blocks
 
 

@@ -29,6 +29,8 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     if evidence.dropped:
         items = tuple(f"`{suite}` seed {seed}: {reason}." for (suite, seed), reason in evidence.dropped.items())
         blocks += [Subheading("Blocks that no comparison uses"), Bullets(items)]
+    if evidence.shortfalls:
+        blocks += [Subheading("What is too little"), Bullets(tuple(f"{text}." for text in evidence.shortfalls))]
     if evidence.warnings:
         items = evidence.warnings[:_MOST_WARNINGS]
         rest = len(evidence.warnings) - len(items)

@@ -9,6 +9,7 @@ from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, T
 from ecrl.report.prediction import prediction_blocks
 from ecrl.report.wording import UNKNOWN, fixed, share
 
+MOST_SHARES = 4  # columns of seconds that a column of shares may stand beside: more fits neither page nor phone
 STEPS = ("interval", "in flight")  # what a failure costs in steps; the rest is seconds
 
 
@@ -18,15 +19,19 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         return [Paragraph("No ledger: the time of the runs was not recorded by phase.")]
     by_arm = {arm: own for arm in evidence.arms if (own := [row for row in known if arm.holds(row)])}
     walls = {arm: mean([row["wall_s"] for row in rows]) or 0.0 for arm, rows in by_arm.items()}
+    shares = len(by_arm) <= MOST_SHARES
     table = []
     for bucket in (*LEDGER_BUCKETS, "residual"):
         cells = []
         for arm, own in by_arm.items():
             value = mean([row[f"{bucket}_s"] for row in own])
-            cells += [fixed(value, 3), UNKNOWN if value is None else share(value / walls[arm])]
+            cells.append(fixed(value, 3))
+            cells += [UNKNOWN if value is None else share(value / walls[arm])] if shares else []
         table.append((bucket, *cells))
-    table.append(("wall", *(cell for wall_s in walls.values() for cell in (fixed(wall_s, 3), share(1.0)))))
-    headers = ("bucket", *(text for arm in by_arm for text in (f"{arm} (s)", f"{arm} (%)")))
+    table.append(
+        ("wall", *(cell for wall_s in walls.values() for cell in (fixed(wall_s, 3), share(1.0))[: 1 + shares]))
+    )
+    headers = ("bucket", *(text for arm in by_arm for text in (f"{arm} (s)", f"{arm} (%)")[: 1 + shares]))
     text = "Mean seconds per run. At any instant the job is in one bucket, so a column adds up to its wall-clock."
     blocks: list[Block] = [Paragraph(text), Table(headers, tuple(table), frozenset({"bucket"}))]
     if "ledger" in figures:

@@ -1,11 +1,27 @@
 """Main quantitative results: goodput, wall, stall, divergence; the ranking; breakdowns."""
 
+import math
+from collections.abc import Mapping
+
 from ecrl.analysis.compare import MIN_PAIRS, Comparison, Kind, compare
 from ecrl.analysis.evidence import GOODPUT, Evidence
 from ecrl.analysis.metrics import REFERENCE, Row
 from ecrl.analysis.tables import failure_text, geometric_mean, mean, summary_rows
 from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.wording import UNKNOWN, basis, count, effect, fixed, interval, number, p_value, percent
+from ecrl.report.names import suite_names
+from ecrl.report.wording import (
+    UNKNOWN,
+    basis,
+    count,
+    effect,
+    fixed,
+    interval,
+    listed,
+    number,
+    p_value,
+    percent,
+    spread,
+)
 
 _FACTORS = {
     "dataset": "By dataset",
@@ -36,10 +52,7 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         blocks.append(figures["ratios"])
     if c.pairs:
         blocks += [Subheading("Ranking of suites"), _ranking(evidence, c)]
-        for factor, title in _FACTORS.items():
-            if factor == "launcher" and evidence.arms[0].launcher is None:
-                continue  # one launcher is the rule, and no factor of the design
-            blocks += [Subheading(title), *_breakdown(evidence, c, factor)]
+        blocks += _breakdowns(evidence, c)
     blocks += _noise(evidence)
     blocks += _divergence(evidence)
     if "losses" in figures:
@@ -146,12 +159,23 @@ def _ranking(evidence: Evidence, c: Comparison) -> Table:
     return Table(headers, tuple(rows), frozenset({"dataset", "model", "failures", "launcher"}))
 
 
-def _breakdown(evidence: Evidence, c: Comparison, factor: str) -> list[Block]:
-    by_level: dict[str, list[Row]] = {}
-    for row in evidence.rows:
-        by_level.setdefault(row[factor], []).append(row)
-    if len(by_level) == 1:
-        return [Paragraph(f"Only {next(iter(by_level))}: nothing to break down.")]
+def _breakdowns(evidence: Evidence, c: Comparison) -> list[Block]:
+    blocks: list[Block] = []
+    alone = []
+    for factor, title in _FACTORS.items():
+        by_level: dict[str, list[Row]] = {}
+        for row in evidence.rows:
+            by_level.setdefault(row[factor], []).append(row)
+        if len(by_level) > 1:
+            blocks += [Subheading(title), *_breakdown(evidence, c, factor, by_level)]
+        elif factor != "launcher":  # one launcher is the rule, and no factor of the design
+            alone.append(f"{factor.removesuffix('_label')} ({next(iter(by_level))})")
+    if alone:
+        blocks.append(Paragraph(f"Nothing to break down by {listed(alone)}: there is one each."))
+    return blocks
+
+
+def _breakdown(evidence: Evidence, c: Comparison, factor: str, by_level: Mapping[str, list[Row]]) -> list[Block]:
     found = {level: compare(rows, c.a, c.b, GOODPUT, "ratio", evidence.dropped) for level, rows in by_level.items()}
     table = tuple(
         (level, effect(one.overall), percent(one.overall.center if one.overall else None), _above(one), basis(one))
@@ -177,18 +201,24 @@ def _noise(evidence: Evidence) -> list[Block]:
     c = floor.comparison
     ends = [run.row["d_end"] for run in evidence.again if run.row["d_end"] is not None]
     same = [run.row["c6"] for run in evidence.again if run.row["c6"] in ("pass", "fail")]
+    names = suite_names(evidence.suites)
+    # an interval of two observations says less than the two do
+    several = len(c.units) >= MIN_PAIRS
+    each = ", ".join(f"{number(math.exp(pair.d))} ({names[pair.suite_id]})" for pair in c.pairs)
+    shown = f"{effect(c.overall)} (p = {p_value(c.p_value)})" if several else each
     text = (
-        f"The reference ran twice in {count(len(c.pairs), 'block')}: goodput again / first = {effect(c.overall)}"
-        f" (p = {p_value(c.p_value)}), SD {floor.ratio_sd * 100:.2f} %. An effect no larger than that is noise."
+        f"The reference ran twice in {count(len(c.pairs), 'block')}: goodput again / first = {shown}."
+        f" Two equal runs differ by {spread(floor.sd)} (SD); an effect no larger than that is noise."
     )
-    if c.overall is not None and c.overall.low is not None and c.overall.high is not None:
+    if several and c.overall is not None and c.overall.low is not None and c.overall.high is not None:
         fair = c.overall.low <= 1 <= c.overall.high
         text += (
             "" if fair else " **The interval excludes 1: equal runs are told apart, so intervals here are too short.**"
         )
     if same:
         text += f" {same.count('pass')} of {len(same)} ended with the same state"
-        text += f", losses at most {number(max(ends))} apart at the end." if ends else "."
+        apart = f"losses at most {number(max(ends))} apart at the end" if ends and max(ends) else "and the same losses"
+        text += f", {apart}." if ends else "."
     return [Subheading("Noise (A/A)"), Paragraph(text)]
 
 

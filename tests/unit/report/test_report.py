@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -416,7 +417,7 @@ def test_tex_holds_every_table_and_a_pdf_for_every_figure(whole: Evidence, tmp_p
     text = (tmp_path / "exp_tables.tex").read_text()
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\begin{tabular}") > 10
     assert len(re.findall(r"\\label{([^}]*)}", text)) == len(set(re.findall(r"\\label{([^}]*)}", text)))
-    figures = re.findall(r"\\includegraphics\[width=\\linewidth\]{([^}]*)}", text)
+    figures = re.findall(r"\\includegraphics{([^}]*)}", text)
     assert len(figures) == 7
     for figure in figures:
         assert (tmp_path / figure).read_bytes().startswith(b"%PDF")
@@ -427,8 +428,30 @@ def test_tex_holds_every_table_and_a_pdf_for_every_figure(whole: Evidence, tmp_p
 
 def test_tex_escapes_what_latex_would_read() -> None:
     assert escaped("a_b & 5 % **x** `y_z` {[1]} – ~") == (
-        r"a\_b \& 5 \% \textbf{x} \texttt{y\_z} \{{[}1]\} -- \textasciitilde{}"
+        r"a\_b \& 5 \% \textbf{x} \texttt{y\_\allowbreak{}z} \{{[}1]\} -- \textasciitilde{}"
     )
+
+
+PAPER = r"""\documentclass[twocolumn]{article}
+\usepackage{array,booktabs,graphicx}
+\begin{document}
+\input{exp_tables}
+\end{document}
+"""
+
+
+@pytest.mark.process
+@pytest.mark.timeout(180)
+def test_tex_compiles_and_nothing_sticks_out_of_the_page(whole: Evidence, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed (Debian: apt-get install texlive-latex-recommended)")
+    render(whole, tmp_path, ["tex"])
+    (tmp_path / "paper.tex").write_text(PAPER)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 10_000
+    assert "Overfull" not in done.stdout
 
 
 def test_suites_are_called_by_what_tells_them_apart() -> None:
