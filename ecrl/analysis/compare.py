@@ -100,11 +100,11 @@ class Comparison:
     def bca(self) -> tuple[float | None, float | None]:
         """The 95 % BCa bootstrap interval over the units: shown beside the t interval, never decisive, as it covers
         too little at small n (metrics.md 4)."""
-        return _scaled_pair(bca_interval(self.units), self.kind)
+        return scaled_pair(bca_interval(self.units), self.kind)
 
     def interval(self, confidence: float) -> tuple[float | None, float | None]:
         """The t interval at another confidence, on the comparison's scale."""
-        return _scaled_pair(t_interval(self.units, confidence), self.kind)
+        return scaled_pair(t_interval(self.units, confidence), self.kind)
 
 
 def compare(
@@ -181,12 +181,13 @@ def _weights(pairs: Sequence[Pair]) -> list[float]:
 
 
 def _effect(values: Sequence[float], kind: Kind) -> Effect:
-    low, high = _scaled_pair(t_interval(values, CONFIDENCE), kind)
+    low, high = scaled_pair(t_interval(values, CONFIDENCE), kind)
     center = math.fsum(values) / len(values)
     return Effect(len(values), math.exp(center) if kind == "ratio" else center, low, high)
 
 
-def _scaled_pair(bounds: tuple[float | None, float | None], kind: Kind) -> tuple[float | None, float | None]:
+def scaled_pair(bounds: tuple[float | None, float | None], kind: Kind) -> tuple[float | None, float | None]:
+    """Bounds of the mean of d on the scale of the comparison."""
     low, high = bounds
     if low is None or high is None or kind == "difference":
         return low, high
@@ -224,7 +225,7 @@ def bca_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 def log_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     """95 % t interval of the geometric mean of positive values; (None, None) below two."""
-    return _scaled_pair(t_interval([math.log(value) for value in values], CONFIDENCE), "ratio")
+    return scaled_pair(t_interval([math.log(value) for value in values], CONFIDENCE), "ratio")
 
 
 def sign_flip_p(d: Sequence[float], weights: Sequence[float] | None = None, null: float = 0.0) -> float | None:

@@ -259,8 +259,14 @@ def _results(record: RunRecord, own: Lineage, line: Timeline | None, reference: 
         columns["first_divergent_step"] = d.first_divergent_step
     if line is None:
         return columns
-    useful, compute_s = own.unique_steps, line.ledger_s()["compute"]
-    columns |= {"goodput_steps_per_s": useful / line.wall_s, "ettr": compute_s / line.wall_s}
+    useful, ledger = own.unique_steps, line.ledger_s()
+    compute_s, steady_s = ledger["compute"], line.wall_s - ledger["startup"] - ledger["shutdown"]
+    columns |= {
+        "goodput_steps_per_s": useful / line.wall_s,
+        "goodput_samples_per_s": useful * record.spec["train"]["batch_size"] * nproc / line.wall_s,
+        "goodput_steady_steps_per_s": useful / steady_s if steady_s > 0 else None,  # for short runs; never the headline
+        "ettr": compute_s / line.wall_s,
+    }
     tref_s = steady_step_s(line) if is_reference else (reference.facts.get("tref_s") if reference else None)
     if tref_s is not None:
         columns["ettr_ref"] = useful * tref_s / line.wall_s

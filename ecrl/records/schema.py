@@ -70,6 +70,8 @@ RUN_COLUMNS = (
     "launcher",
     "outcome",
     "goodput_steps_per_s",
+    "goodput_samples_per_s",
+    "goodput_steady_steps_per_s",
     "rel_goodput",
     "ettr",
     "ettr_ref",

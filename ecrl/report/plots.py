@@ -240,8 +240,15 @@ def _losses(evidence: Evidence) -> Canvas | None:
         return None
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
-    canvas = Canvas(figsize=(3.6 * columns + 0.4, 2.2 * lines + 0.5), layout="constrained")
+    names_a_line = 3 * columns
+    above = 0.37 + 0.18 * -(-len(evidence.variants) // names_a_line)
+    width, height = 3.6 * columns + 0.4, 2.2 * lines + above
+    canvas = Canvas(figsize=(width, height))
     grid = canvas.subplots(lines, columns, squeeze=False)
+    # placed by hand: letting matplotlib lay out a dozen panels takes as long as drawing them
+    canvas.subplots_adjust(
+        left=0.6 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - above / height, wspace=0.22, hspace=0.5
+    )
     for place, axes in enumerate(grid.flat):
         if place >= len(shown):
             axes.set_visible(False)
@@ -265,7 +272,7 @@ def _losses(evidence: Evidence) -> Canvas | None:
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    canvas.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8)
+    canvas.legend(handles, labels, loc="upper center", ncols=min(names_a_line, len(labels)), fontsize=8)
     return canvas
 
 

@@ -2,6 +2,7 @@
 
 from scipy import stats
 
+from ecrl.analysis.association import rank_correlation
 from ecrl.analysis.compare import ALPHA, MIN_PAIRS, Comparison
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.metrics import REFERENCE
@@ -95,7 +96,20 @@ def _stall(evidence: Evidence, a: str, b: str) -> list[str]:
         text += f": the rest of the saved stall is paid elsewhere, {fixed(slow.center)} s of it in slower steps"
     elif gained < saved:
         text += "; where the rest of the saved stall went, these records cannot say"
-    return [f"{text}."]
+    return [f"{text}.", *_explained(stall, wall)]
+
+
+def _explained(stall: Comparison, wall: Comparison) -> list[str]:
+    """Whether blocks that save more stall save more time."""
+    walls = {(pair.suite_id, pair.seed): pair.d for pair in wall.pairs}
+    both = [(pair.d, walls[pair.suite_id, pair.seed]) for pair in stall.pairs if (pair.suite_id, pair.seed) in walls]
+    found = rank_correlation([x for x, _ in both], [y for _, y in both])
+    if found is None:
+        return []
+    text = f"Spearman's rho = {number(found.rho, 2)} over {found.n} blocks, {'exact ' if found.exact else ''}p ="
+    if found.p <= ALPHA and found.rho > 0:
+        return [f"Blocks that save more stall save more wall-clock ({text} {p_value(found.p)})."]
+    return [f"The stall that a block saves does not tell what wall-clock it saves ({text} {p_value(found.p)})."]
 
 
 def _largest_part(evidence: Evidence, a: str, b: str) -> list[str]:

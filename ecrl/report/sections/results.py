@@ -1,8 +1,10 @@
 """Main quantitative results: goodput, wall, stall, divergence; the ranking; breakdowns."""
 
 import math
+import statistics
 from collections.abc import Mapping
 
+from ecrl.analysis.association import suite_model
 from ecrl.analysis.compare import MIN_PAIRS, Comparison, Kind, compare
 from ecrl.analysis.evidence import GOODPUT, Evidence
 from ecrl.analysis.metrics import REFERENCE, Row
@@ -31,6 +33,7 @@ _FACTORS = {
 }
 _MEASURES: tuple[tuple[str, str, Kind], ...] = (
     (GOODPUT, "goodput (ratio)", "ratio"),
+    ("goodput_steady_steps_per_s", "goodput less startup and shutdown (ratio)", "ratio"),
     ("wall_s", "wall-clock (ratio)", "ratio"),
     ("stall_s", "stall (s)", "difference"),
     ("interference_s", "interference (s)", "difference"),
@@ -121,6 +124,14 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
     text += " BCa: the bootstrap interval, a check on the t interval that decides nothing."
     headers = ("measure", "mean [95 % CI]", "BCa", "basis", "p")
     blocks: list[Block] = [Paragraph(text), Table(headers, tuple(rows), frozenset({"measure", "basis"}))]
+    if (model := suite_model(c)) is not None:
+        bounds = f"{number(model.center)} [{number(model.low)}, {number(model.high)}]"
+        blocks.append(
+            Paragraph(
+                f"A model with a random suite effect (REML, Wald interval) gives a goodput ratio of {bounds}: a check"
+                f" that decides nothing. Spread between suites {spread(model.between_sd)}, within {spread(model.within_sd)}."
+            )
+        )
     if c.missing:
         names = "; ".join(
             f"`{suite}`{'' if seed is None else f' seed {seed}'} ({why})" for suite, seed, why in c.missing
@@ -249,7 +260,20 @@ def _divergence(evidence: Evidence) -> list[Block]:
         blocks.append(Paragraph(text))
     else:
         blocks.append(Paragraph("No loss can be compared with a reference."))
+    margins = _loss_margins(evidence)
+    if margins and not evidence.train.get("deterministic"):
+        text = "A margin for claims of equal loss, half the SD of the reference's final loss over seeds"
+        blocks.append(Paragraph(f"{text}: {number(mean(margins))} (mean over {count(len(margins), 'suite')})."))
     return blocks
+
+
+def _loss_margins(evidence: Evidence) -> list[float]:
+    """delta of metrics.md 4 for every suite with two reference losses; in deterministic mode C6 takes its place."""
+    losses: dict[str, list[float]] = {}
+    for row in evidence.completed:
+        if row["variant"] == REFERENCE and row["final_loss"] is not None:
+            losses.setdefault(row["suite_id"], []).append(row["final_loss"])
+    return [0.5 * statistics.stdev(own) for own in losses.values() if len(own) > 1]
 
 
 def _largest(rows: list[Row], column: str) -> float | None:

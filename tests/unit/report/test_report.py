@@ -99,6 +99,26 @@ def test_the_same_campaign_gives_the_same_bytes(whole: Evidence, tmp_path: Path)
     assert "2023-11-14 22:13 UTC" in first["exp_report.md"].decode()
 
 
+@pytest.mark.process
+@pytest.mark.timeout(180)
+def test_hash_seed_time_zone_and_locale_change_no_byte(tmp_path: Path) -> None:
+    campaign(tmp_path / "results", seeds=[1, 2])
+    written = []
+    for name, surroundings in (
+        ("a", {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C"}),
+        ("b", {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"}),
+    ):
+        out = tmp_path / name
+        command = [sys.executable, "-m", "ecrl", "report", "--prefix", "exp", "--results", "results", "--out", name]
+        subprocess.run(
+            [*command, "--format", "md,html,csv,tex"], cwd=tmp_path, env={**os.environ, **surroundings},
+            check=True, capture_output=True, timeout=80,
+        )  # fmt: skip
+        written.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*.*") if path.is_file()})
+    assert written[0] == written[1]
+    assert len(written[0]) > 20
+
+
 def test_no_document_holds_an_absolute_path_or_a_not_a_number(whole: Evidence, tmp_path: Path) -> None:
     for path in render(whole, tmp_path):
         text = path.read_text()
