@@ -128,7 +128,7 @@ def test_the_page_renders_without_a_message_and_fits_its_window(page: Page, widt
     page.log()
     page.show(width)
     assert page.log() == []
-    assert page.ask("return document.querySelectorAll('svg').length") == 6
+    assert page.ask("return document.querySelectorAll('svg').length") == 7
     assert page.ask("return [...document.querySelectorAll('svg')].every((s) => s.getBoundingClientRect().height > 50)")
     assert page.ask("return document.documentElement.scrollWidth") == width
     assert page.ask(OVERFLOWING) == []

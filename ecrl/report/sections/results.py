@@ -129,7 +129,8 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
         blocks.append(
             Paragraph(
                 f"A model with a random suite effect (REML, Wald interval) gives a goodput ratio of {bounds}: a check"
-                f" that decides nothing. Spread between suites {spread(model.between_sd)}, within {spread(model.within_sd)}."
+                f" that decides nothing. Spread between suites: {spread(model.between_sd)};"
+                f" within: {spread(model.within_sd)}."
             )
         )
     if c.missing:
