@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from ecrl.analysis.advise import Advice
 from ecrl.analysis.interval import FLAT_LOSS
-from ecrl.report.plots import INK, STYLE, VARIANT_COLORS, svg
+from ecrl.report.plot_style import INK, STYLE, VARIANT_COLORS, svg
 from ecrl.report.wording import UNKNOWN, count, fixed, number, share
 from ecrl.units import format_duration
 

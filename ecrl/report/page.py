@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ecrl.report.blocks import Block, Bullets, Code, Figure, Paragraph, Subheading, Table
-from ecrl.report.plots import GRID, INK
+from ecrl.report.plot_style import GRID, INK
 
 _HERE = Path(__file__).parent
 _WIDE_CELL = 34  # characters from which a cell of words may wrap

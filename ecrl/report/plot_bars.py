@@ -1,0 +1,61 @@
+"""Stacked bars: where the time of runs, and of restarts, went."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch
+
+from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.restarts import PHASES, medians
+from ecrl.analysis.tables import mean
+from ecrl.records.schema import LEDGER_BUCKETS
+from ecrl.report.plot_style import COLORS, laid_out
+
+MAX_LEGEND_COLUMNS = 7
+PHASE_COLORS = dict(
+    zip(PHASES, ("#c1272d", "#999999", "#D55E00", "#E69F00", "#F0E442", "#CC79A7", "#0072B2"), strict=True)
+)
+
+
+def draw_ledger(evidence: Evidence) -> Canvas | None:
+    """One bar a variant and launcher: the mean ledger of its runs; None without a ledger."""
+    known = [row for row in evidence.completed if row["compute_s"] is not None]
+    groups = {str(arm): own for arm in evidence.arms if (own := [row for row in known if arm.holds(row)])}
+    if not groups:
+        return None
+    parts = {
+        bucket: [mean([row[f"{bucket}_s"] for row in own]) or 0.0 for own in groups.values()]
+        for bucket in (*LEDGER_BUCKETS, "residual")
+    }
+    return _stacked(list(groups), parts, COLORS, "mean seconds per run")
+
+
+def draw_restarts(evidence: Evidence) -> Canvas | None:
+    """One bar a variant and launcher: the phases of its restarts, kill to first step; None without any."""
+    found = medians(evidence.runs)
+    if not found:
+        return None
+    launchers = {launcher for _, launcher in found}
+    names = [f"{variant}, {launcher}" if len(launchers) > 1 else variant for variant, launcher in found]
+    parts = {phase: [own.seconds[phase] or 0.0 for own in found.values()] for phase in PHASES}
+    return _stacked(names, parts, PHASE_COLORS, "seconds from the kill to the first step (medians of the phases)")
+
+
+def _stacked(
+    names: Sequence[str], parts: Mapping[str, Sequence[float]], colors: Mapping[str, str], unit: str
+) -> Canvas:
+    """Horizontal bars made of parts; a part that is nowhere is in no legend."""
+    canvas, axes = laid_out(7.2, 1.5 + 0.45 * len(names))
+    left = [0.0] * len(names)
+    drawn = [part for part, widths in parts.items() if any(widths)]
+    for part in drawn:
+        axes.barh(range(len(names)), parts[part], left=left, color=colors[part], height=0.62)
+        left = [x + w for x, w in zip(left, parts[part], strict=True)]
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    axes.grid(axis="y", visible=False)
+    handles = [Patch(color=colors[part], label=part.replace("_", " ")) for part in drawn]
+    lines = -(-len(handles) // MAX_LEGEND_COLUMNS)
+    canvas.legend(handles=handles, loc="outside upper center", ncols=-(-len(handles) // lines), fontsize=8)
+    return canvas
