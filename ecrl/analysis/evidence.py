@@ -11,6 +11,7 @@ from ecrl.analysis.load import Campaign
 from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.next_runs import Caller, NextRun, next_runs
 from ecrl.analysis.noise import Noise, noise
+from ecrl.analysis.threat import counted
 from ecrl.analysis.threats import ThreatReport, detect
 
 BLOCKING, OVERLAPPED = "blocking", "overlapped"
@@ -110,7 +111,8 @@ class Evidence:
         if (missing := len(self.rows) - len(done)) and done:
             found.append(f"{missing} of {len(self.rows)} runs did not complete; the report says why")
         if self.dropped and done:
-            found.append(f"{len(self.dropped)} blocks are in no comparison, as a run of each is missing or failed")
+            blocks = counted(len(self.dropped), "block")
+            found.append(f"{blocks} in no comparison: a run is missing, failed or not correct")
         if len(self.variants) == 1:
             found.append(f"one variant only ({self.variants[0]}): there is nothing to compare it with")
         if len(suites) == 1:

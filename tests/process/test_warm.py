@@ -138,7 +138,7 @@ def test_a_warm_restart_is_a_fraction_of_a_cold_one(crashed: Crashed) -> None:
         for restart in restarts(record, line):
             assert None not in restart.seconds.values()
             assert restart.total_s is not None
-            seconds[restart.launcher].append(restart.total_s)
+            seconds[record.spec["train"]["launcher"]].append(restart.total_s)
     assert [len(found) for found in seconds.values()] == [2, 2]
     assert median(seconds["warm"]) < 0.25 * median(seconds["cold"])
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,33 @@ def test_claims_changed_after_the_runs_are_exploratory(tmp_path: Path) -> None:
     found = evidence(paths)
     assert found.claims[0].verdict == "EXPLORATORY"
     assert "claims_after_data" in found.threats.veto_codes
+
+
+def test_what_a_campaign_is_too_small_for_is_said(tmp_path: Path) -> None:
+    def first_suite_fails(run: RunSpec, found: RunRecord) -> RunRecord:
+        assert found.result is not None
+        bad = run.dataset == "cifar10"
+        return replace(found, result={**found.result, "outcome": "failed", "reason": "boom"}) if bad else found
+
+    failed = evidence(campaign(tmp_path / "a", change=first_suite_fails, seeds=[7])).shortfalls
+    assert any(text.startswith("suite cifar10-cnn-inside") and text.endswith("no run completed") for text in failed)
+    assert "3 of 6 runs did not complete; the report says why" in failed
+    assert "1 block in no comparison: a run is missing, failed or not correct" in failed
+    assert any(text.startswith("one seed only (7)") for text in failed)
+    alone = evidence(campaign(tmp_path / "b", datasets=["cifar10"], variants=["blocking"], claims="")).shortfalls
+    assert [text.partition(":")[0] for text in alone] == ["one variant only (blocking)", "one suite only"]
+    nothing = evidence(campaign(tmp_path / "c", change=lambda _run, _found: None)).shortfalls
+    assert nothing == ("no run completed: there is no result",)
+    assert evidence(campaign(tmp_path / "d")).shortfalls == ()
+
+
+def test_machine_facts_that_are_no_object_are_named_and_left_out(tmp_path: Path) -> None:
+    paths = campaign(tmp_path, seeds=[1])
+    result = next(paths.root.glob("suites/*/blocking/seed1/result.json"))
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"machine": None}))
+    found = evidence(paths)
+    assert any("result.json: machine is None, expected an object" in text for text in found.warnings)
+    assert len(found.completed) == 6
 
 
 def test_six_pairs_confirm_a_gain_that_every_block_shows(tmp_path: Path) -> None:
