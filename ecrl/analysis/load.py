@@ -86,7 +86,8 @@ def _statuses(paths: CampaignPaths, warnings: list[str]) -> dict[str, manifest.R
     try:
         view = manifest.read(paths)
     except RecordError as error:
-        warnings.append(str(error).splitlines()[0].replace(f"{paths.root}/", ""))
+        said = str(error).splitlines()[0]  # a report names no folder of the machine that it was made on
+        warnings.append(said.replace(f"{paths.root}/", "").replace(paths.options, f"--prefix {paths.prefix}"))
         return {}
     warnings += view.warnings
     return dict(view.rows)

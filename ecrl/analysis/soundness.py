@@ -1,5 +1,8 @@
 """Which events can be believed: the fields each kind must carry, and stamps that run forwards."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from ecrl.records.reader import Event, RunRecord
 
 # kind -> fields that must be whole numbers, and fields that must merely be there (records/schema.py)
@@ -24,6 +27,7 @@ _PRESENT: dict[str, tuple[str, ...]] = {
     "loss": ("loss",),
     "failure": ("kind",),
     "final": ("digest", "params_digest"),
+    "remove_failed": ("s", "reason"),
 }
 _SAVE_STAMPS = ("t0", "t_slot", "t_staged", "t")
 
@@ -44,7 +48,19 @@ def sound(record: RunRecord) -> RunRecord:
         steps = {e["step"] for rank in found for e in events[attempt, rank] if e["e"] == "restored"}
         if len(steps) > 1:
             warnings.append(f"attempt {attempt}: ranks restored different steps {sorted(steps)}")
+    warnings += dict.fromkeys(_mishaps(events))  # all ranks pass over the same ones
     return RunRecord(record.spec, record.result, events, record.launcher, warnings)
+
+
+def _mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[str]:
+    """Checkpoints that were not what they should have been, and did no harm: a reader must know of them."""
+    for (attempt, _), found in sorted(events.items()):
+        for event in found:
+            if event["e"] == "restored":
+                for passed in event.get("passed_over") or ():
+                    yield f"attempt {attempt}: checkpoint {passed['step']} was passed over: {passed['reason']}"
+            elif event["e"] == "remove_failed":
+                yield f"attempt {attempt}: checkpoint {event['s']} could not be removed: {event['reason']}"
 
 
 def _sound_events(events: list[Event], name: str, warnings: list[str]) -> list[Event]:
@@ -65,9 +81,15 @@ def _fault(event: Event) -> str | None:
     for field in _PRESENT.get(kind, ()):
         if field not in event:
             return f"{field} is missing"
+    if kind == "restored" and not all(_is_passed_over(entry) for entry in event.get("passed_over") or ()):
+        return "passed_over is no list of steps and reasons"
     if kind in ("step", "loss") and not isinstance(event["loss"], int | float | None):
         return f"loss is {event['loss']!r}, expected a number"
     if kind == "save":
         stamps = [event[field] for field in _SAVE_STAMPS]
         return None if stamps == sorted(stamps) else "it ends before it begins"
     return "it ends before it begins" if event.get("t0", event["t"]) > event["t"] else None
+
+
+def _is_passed_over(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"step", "reason"} <= entry.keys()

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from ecrl.analysis.metrics import RunAnalysis, analyse
+from ecrl.analysis.soundness import sound
 from ecrl.records.reader import Event, RunRecord
-from tests.unit.analysis.campaign_builder import Events, at, final, record, restored, save, span, spec, step
+from tests.unit.analysis.campaign_builder import Events, at, final, record, restored, save, span, spec, start, step
 
 
 def launcher(*failed: float, exit_t: float, code: int = 0) -> list[Event]:
@@ -209,6 +210,22 @@ def test_ranks_that_disagree_on_restarts_are_named() -> None:
     found = interrupted()
     found.events[0, 1] = [step(1, 100, 110)]
     assert "ranks disagree on restarts (rank 0: 1, rank 1: 0)" in analyse(found, None, has_reference=True).warnings
+
+
+def test_checkpoints_that_were_passed_over_or_stay_on_the_disk_are_told_once() -> None:
+    passed = [{"step": 2, "reason": "shard-0.safetensors: missing"}]
+    odd = [{"step": 2}]
+    events = {
+        (0, 0): [start(0)],
+        (1, 0): [start(10), restored(0, 11, 12) | {"passed_over": passed}, at("remove_failed", 13, s=4, reason="busy")],
+        (0, 1): [start(0)],
+        (1, 1): [start(10), restored(0, 11, 12) | {"passed_over": passed}, restored(0, 14, 15) | {"passed_over": odd}],
+    }
+    assert sound(record(spec(), events, [])).warnings == [
+        "events-1-1.jsonl: a 'restored' event was dropped: passed_over is no list of steps and reasons",
+        "attempt 1: checkpoint 2 was passed over: shard-0.safetensors: missing",
+        "attempt 1: checkpoint 4 could not be removed: busy",
+    ]
 
 
 @pytest.mark.parametrize(("digest", "c2", "correct"), [("end", "not_applicable", True), ("other", None, False)])
