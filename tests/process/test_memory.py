@@ -25,7 +25,7 @@ def test_a_run_whose_slots_do_not_fit_fails_before_its_first_step_and_says_what_
     result = Supervisor(Torchrun(), tmp_path, Silent(), StopRequest(), timeout_s=200).run(spec, paths)
     assert result is not None
     assert result["outcome"] != "completed"
-    assert "10000000 slots x" in result["reason"]
+    assert "10000000 slots of" in result["reason"]
     assert "2 ranks need" in result["reason"]
     assert "is free; lower max_inflight" in result["reason"]
     record = read_run(paths)

@@ -39,11 +39,10 @@ def sweep(saves: int = 100, mib: int = 80) -> Verdict:
     faults, seen = [], []
     with (
         tempfile.TemporaryDirectory() as temporary,
-        patch("tests.unit.checkpoint.ranks_in_threads.ToyState", StateOf),
         patch.object(StateOf, "mib", mib),
     ):
         begun = resident_bytes()
-        group = Group(Path(temporary), "overlapped", 1, checkpoint_every=1, max_inflight=_SLOTS)
+        group = Group(Path(temporary), "overlapped", 1, state=StateOf, checkpoint_every=1, max_inflight=_SLOTS)
         state_bytes = sum(t.nbytes for t in (group.states[0].weights | group.states[0].buffers).values())
         # the state itself is touched by its first step; the slots were touched when they were made
         group.train(1, _SETTLING_SAVES)

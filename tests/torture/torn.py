@@ -61,9 +61,8 @@ def saved(saves: int, world_size: int) -> Probe:
     with (
         tempfile.TemporaryDirectory() as temporary,
         patch.object(sharded, "write_rank", probe.write_and_look),
-        patch("tests.unit.checkpoint.ranks_in_threads.ToyState", LargeState),
     ):
-        group = Group(Path(temporary), "overlapped", world_size, checkpoint_every=1, max_inflight=3)
+        group = Group(Path(temporary), "overlapped", world_size, state=LargeState, checkpoint_every=1, max_inflight=3)
         group.train(1, saves)
         group.settle()
     return probe

@@ -71,12 +71,12 @@ class Group:
         engine: str,
         world_size: int = 2,
         attempt: int = 0,
-        more_floats: int = 0,
+        state: Callable[[int], ToyState] = ToyState,
         **context: Any,
     ) -> None:
         self.folder, self.engine, self.world_size, self.attempt = folder, engine, world_size, attempt
         store = HashStore()
-        self.states = [ToyState(rank, more_floats) for rank in range(world_size)]
+        self.states = [state(rank) for rank in range(world_size)]
         self.engines = [self._engine(engine, rank, store, context) for rank in range(world_size)]
         self.each(lambda rank: self.engines[rank].prepare())
 

@@ -20,7 +20,7 @@ from ecrl.cli.app import app
 from ecrl.storage import commit
 from ecrl.storage.commit import COMMIT_FILE, file_facts, step_folder
 from tests.extras import need
-from tests.unit.checkpoint.ranks_in_threads import Group
+from tests.unit.checkpoint.ranks_in_threads import Group, ToyState
 from tests.unit.checkpoint.test_peers import NEED_A_GROUP
 
 OURS = ["blocking", "overlapped"]
@@ -181,7 +181,7 @@ def test_a_full_disk_costs_the_checkpoint_that_met_it_and_no_other(tmp_path: Pat
     world_size = 1 if engine in NEED_A_GROUP else 2
 
     def attempt(number: int, restored: int, last: int) -> Group:
-        group = Group(tmp_path, engine, world_size, attempt=number, more_floats=500_000 // 4)
+        group = Group(tmp_path, engine, world_size, number, lambda rank: ToyState(rank, 500_000 // 4))
         assert {r.step for r in group.each(lambda rank: group.engines[rank].restore())} == {restored}
         group.train(restored + 1, last)
         group.settle()
