@@ -64,8 +64,9 @@ class ShardedEngine(Engine):
         layout = Layout({name: view.replicated[name] for name in share} | view.local | view.host)
         pinned = self.context.device.type != "cpu"
         self._refuse_too_much(slot_bytes(layout, pinned))
-        self.context.root.mkdir(parents=True, exist_ok=True)
-        fsync_dir(self.context.root.parent)
+        if not self.context.root.is_dir():  # a flush after a crash waits for all that the dead ranks had written
+            self.context.root.mkdir(parents=True, exist_ok=True)
+            fsync_dir(self.context.root.parent)
         self._slots = [Slot(layout, pinned) for _ in range(self.num_slots)]
 
     def _refuse_too_much(self, one_slot: int) -> None:
