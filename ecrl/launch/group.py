@@ -8,13 +8,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 
 from ecrl.errors import EcrlError
-from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER, marked
+from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER, marked, start_ticks
 from ecrl.launch.torchrun import EndsInside, Process
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
@@ -101,10 +101,11 @@ def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]]
     deadline = time.monotonic() + GRACE_S
     while any(map(_alive, members)) and time.monotonic() < deadline and not hurry():
         time.sleep(_POLL_S)
-    deadline = time.monotonic() + _KILL_PATIENCE_S
-    while left := [p for p in {*members, *rest()} if _alive(p)]:  # who was born meanwhile is found here
+    deadline, left = time.monotonic() + _KILL_PATIENCE_S, set(members)
+    # Who was born meanwhile is found by `rest`, once: a process that is ending shows no marker any more.
+    while left := {p for p in {*left, *rest()} if _alive(p)}:
         if time.monotonic() > deadline:
-            pids = ", ".join(str(p.pid) for p in left)
+            pids = ", ".join(sorted(str(p.pid) for p in left))
             raise EcrlError(
                 f"processes {pids} did not end {_KILL_PATIENCE_S:.0f} s after SIGKILL (stuck in I/O?).\n"
                 "End them by hand, then type the resume command."
@@ -113,14 +114,11 @@ def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]]
         time.sleep(_POLL_S)
 
 
-def _signal(members: list[psutil.Process], signum: signal.Signals) -> None:
+def _signal(members: Iterable[psutil.Process], signum: signal.Signals) -> None:
     for process in members:
         with contextlib.suppress(psutil.NoSuchProcess):  # psutil compares start times: a new owner of the pid is safe
             process.send_signal(signum)
 
 
 def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return process.is_running() and start_ticks(process.pid) is not None

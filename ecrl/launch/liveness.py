@@ -3,10 +3,11 @@
 Whatever cannot be known is `UNKNOWN`, and unknown is never taken for dead.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -31,18 +32,47 @@ class Liveness(Enum):
     UNKNOWN = "unknown"
 
 
-def start_ticks(pid: int) -> int | None:
-    """When the kernel started a process, in clock ticks since the boot; None: no such process (or a zombie)."""
+@dataclass(frozen=True)
+class _Process:
+    """A process as the kernel shows it in /proc/PID/stat. ending: it has begun to exit."""
+
+    ending: bool
+    start_ticks: int
+
+
+def _process(pid: int) -> _Process | None:
+    """None: it is gone, and nothing of it holds memory or files any more.
+
+    Raises:
+        PermissionError: it may not be looked at from here.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
+        _refused_if_hidden(pid)
         return None
-    fields = _after_name(stat)
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    fields = stat[stat.rindex(b")") + 2 :].split()  # the name itself may hold anything
+    state, flags, threads = fields[0], int(fields[6]), int(fields[17])
+    # The first thread is a zombie as soon as it has exited itself; memory and files stay until the last one has.
+    if state == b"X" or (state == b"Z" and threads <= 1):
+        return None
+    return _Process(bool(flags & _PF_EXITING), int(fields[19]))
 
 
-def _after_name(stat: bytes) -> list[bytes]:
-    return stat[stat.rindex(b")") + 2 :].split()  # the name itself may hold anything
+def _refused_if_hidden(pid: int) -> None:
+    """Raise PermissionError for another user's process that /proc does not even list (hidepid=2)."""
+    with contextlib.suppress(ProcessLookupError, OverflowError):  # no pid is as large as a damaged record's
+        os.kill(pid, 0)
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the kernel started a process, in clock ticks since the boot; None: no such process, or nothing left of it.
+
+    Raises:
+        PermissionError: it is another user's, and /proc shows one's own alone.
+    """
+    found = _process(pid)
+    return None if found is None else found.start_ticks
 
 
 def this_process(folder: Path | None = None) -> Owner:
@@ -63,7 +93,10 @@ def judged(owner: Owner | None) -> Liveness:
     # A host that was given another name since is told by its boot, and its pids are the same if the namespace is.
     if not same_boot or not (same_host or (owner.pid_ns and owner.pid_ns == _pid_namespace())):
         return Liveness.UNKNOWN
-    return Liveness.ALIVE if start_ticks(owner.pid) == owner.start_ticks else Liveness.DEAD
+    try:
+        return Liveness.ALIVE if start_ticks(owner.pid) == owner.start_ticks else Liveness.DEAD
+    except PermissionError:
+        return Liveness.UNKNOWN
 
 
 def _pid_namespace() -> int:
@@ -98,11 +131,12 @@ def exiting() -> list[int]:
         if not entry.isdigit():
             continue
         try:
-            fields = _after_name(Path("/proc", entry, "stat").read_bytes())
-            mine = os.stat(f"/proc/{entry}").st_uid == os.getuid()  # noqa: PTH116
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if mine and int(fields[6]) & _PF_EXITING and fields[0] not in (b"Z", b"X"):
+            if os.stat(f"/proc/{entry}").st_uid != os.getuid():  # noqa: PTH116
+                continue  # it may not even let itself be read
+            process = _process(int(entry))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # ended just now; its pid may be another user's by now
+        if process is not None and process.ending:
             found.append(int(entry))
     return found
 
