@@ -238,6 +238,9 @@ def requested(request: Request) -> Campaign:
             if not request.extend:
                 raise EcrlError(_more(request, frozen, campaign, added))
             return dataclasses.replace(campaign, older=(*frozen.older, frozen.matrix), extends=True)
+        # A table's order makes no other experiment, but the places of suites and with them the orders of blocks.
+        kept = campaign.matrix.model_copy(update={"failures": frozen.matrix.failures})
+        campaign = dataclasses.replace(campaign, matrix=kept)
         if request.source is None:
             campaign = dataclasses.replace(campaign, origin=frozen.origin)
     return campaign

@@ -71,3 +71,14 @@ def test_asking_for_the_repeat_later_runs_the_repeats_alone(results: Path) -> No
     launcher = StandIn()
     assert control(launcher).run(request(results, text=MATRIX + "[run]\naa = true\n"), AGAIN) == 0
     assert launcher.started == ["early/reference", "late/reference"]
+
+
+def test_failures_listed_in_another_order_leave_every_block_its_order(tmp_path: Path) -> None:
+    text = MATRIX.replace("[failures]", "seeds = [1, 2, 3, 4, 5, 6]\n[failures]")
+    asked = request(tmp_path / "results", text=text)
+    control(StandIn()).plan(asked)
+    frozen = found(asked.paths)
+    other = text.replace("early = [3]\nlate = [5]", "late = [5]\nearly = [3]")
+    again = requested(request(tmp_path / "results", text=other))
+    assert again.orders == frozen.orders
+    assert [suite.suite_id for suite in again.suites] == [suite.suite_id for suite in frozen.suites]
