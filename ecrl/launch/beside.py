@@ -3,12 +3,12 @@ so that no run waits for git or a driver."""
 
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
 from ecrl.launch import nvidia
-from ecrl.launch.liveness import CAMPAIGN_MARKER, marked
+from ecrl.launch.liveness import CAMPAIGN_MARKER, is_ending, marked
 
 SAMPLE_S = 10.0  # between two looks at the GPUs: a look takes the driver tens of milliseconds
 _PATIENCE_S = 30.0  # for the first look; a driver that takes longer is hung
@@ -28,6 +28,7 @@ class Beside:
         self._facts: dict[str, object] = {}
         self._reasons: set[str] = set()
         self._foreign: set[int] = set()
+        self._own: set[int] = set()  # once the run's own, always: what is ending shows no marker any more
         self._told: dict[str, object] = {}
         self._looked, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ecrl-beside", daemon=True)
@@ -59,7 +60,9 @@ class Beside:
             self._look(self._gpus, first=False)
 
     def _look(self, gpus: Sequence[str], *, first: bool) -> None:
+        self._own.update(marked(CAMPAIGN_MARKER, self._campaign))
         seen = nvidia.sample(gpus)
+        self._own.update(marked(CAMPAIGN_MARKER, self._campaign))
         if seen is None:
             return
         self._facts = {**self._facts, "driver": seen.driver, "gpu_uuids": list(seen.uuids)}
@@ -68,13 +71,14 @@ class Beside:
             self._reasons |= seen.reasons
             told["clock_event_reasons"] = sorted(self._reasons)
         if seen.pids is not None:
-            self._foreign |= foreign(seen.pids, marked(CAMPAIGN_MARKER, self._campaign), first=first)
+            there = frozenset(pid for pid in seen.pids if not is_ending(pid))  # whose it was can no longer be told
+            self._foreign |= foreign(there, self._own, first=first)
             told["gpu_foreign_processes"] = len(self._foreign)
         self._told = told
 
 
 def foreign(
-    pids: frozenset[int], own: Sequence[int], *, first: bool, visible: Callable[[int], bool] | None = None
+    pids: frozenset[int], own: Collection[int], *, first: bool, visible: Callable[[int], bool] | None = None
 ) -> set[int]:
     """Those of `pids` that are not the run's own. first: the run has not reached its GPUs yet, so that whoever
     computes there is somebody else; later, a pid that this process cannot see (another container's, or the driver

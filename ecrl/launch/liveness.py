@@ -34,14 +34,16 @@ class Liveness(Enum):
 
 @dataclass(frozen=True)
 class _Process:
-    """A process as the kernel shows it in /proc/PID/stat. ending: it has begun to exit."""
+    """A process as the kernel shows it in /proc/PID/stat. ending: it has begun to exit. gone: nothing of it holds
+    memory or files any more, it only waits for its parent to ask."""
 
     ending: bool
+    gone: bool
     start_ticks: int
 
 
 def _process(pid: int) -> _Process | None:
-    """None: it is gone, and nothing of it holds memory or files any more.
+    """None: /proc shows none of this number.
 
     Raises:
         PermissionError: it may not be looked at from here.
@@ -54,9 +56,8 @@ def _process(pid: int) -> _Process | None:
     fields = stat[stat.rindex(b")") + 2 :].split()  # the name itself may hold anything
     state, flags, threads = fields[0], int(fields[6]), int(fields[17])
     # The first thread is a zombie as soon as it has exited itself; memory and files stay until the last one has.
-    if state == b"X" or (state == b"Z" and threads <= 1):
-        return None
-    return _Process(bool(flags & _PF_EXITING), int(fields[19]))
+    gone = state == b"X" or (state == b"Z" and threads <= 1)
+    return _Process(bool(flags & _PF_EXITING), gone, int(fields[19]))
 
 
 def _refused_if_hidden(pid: int) -> None:
@@ -72,7 +73,7 @@ def start_ticks(pid: int) -> int | None:
         PermissionError: it is another user's, and /proc shows one's own alone.
     """
     found = _process(pid)
-    return None if found is None else found.start_ticks
+    return None if found is None or found.gone else found.start_ticks
 
 
 def this_process(folder: Path | None = None) -> Owner:
@@ -136,9 +137,18 @@ def exiting() -> list[int]:
             process = _process(int(entry))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # ended just now; its pid may be another user's by now
-        if process is not None and process.ending:
+        if process is not None and process.ending and not process.gone:
             found.append(int(entry))
     return found
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process that can be seen from here has begun to exit, or has exited and still has its number."""
+    try:
+        process = _process(pid)
+    except PermissionError:
+        return False
+    return process is not None and process.ending
 
 
 def marked(marker: str, value: Path) -> list[int]:

@@ -113,6 +113,28 @@ def test_a_watch_gathers_all_reasons_and_strangers_that_it_ever_saw(driver: Driv
     }  # fmt: skip
 
 
+def test_killed_ranks_of_the_run_are_no_strangers(driver: Driver, tmp_path: Path) -> None:
+    campaign = tmp_path / "results" / "exp"
+    own = [subprocess.Popen(["sleep", "60"], env={CAMPAIGN_MARKER: str(campaign)}) for _ in range(2)]
+    try:
+        driver.says(apps=(f"GPU-b, {own[0].pid}", "GPU-a, 1"))
+        looks = _Looks()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(nvidia, "sample", looks.sample)
+            with Beside(campaign, ["1"], sample_s=0.001) as watch:
+                looks.wait_for(1)
+                for process in own:  # nobody has asked how they ended: /proc still has their numbers
+                    process.kill()
+                driver.says(apps=tuple(f"GPU-b, {process.pid}" for process in own))
+                looks.wait_for(3)
+                facts = watch.facts()
+    finally:
+        for process in own:
+            process.kill()
+            process.wait()
+    assert facts["pressure_during"] == {"clock_event_reasons": [], "gpu_foreign_processes": 0}
+
+
 class _Looks:
     """Counts finished samples of the real function."""
 
