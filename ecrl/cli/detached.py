@@ -42,16 +42,17 @@ def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
 def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
     """Show what a detached ecrl says and where it stands, until it ends. Ctrl-C leaves it going.
 
-    The exit code is 0 when nothing is left undone, 4 when some suites failed, and 143 when it was stopped first.
+    The exit code is its own: 0 when all it was asked to do is done, 4 when some suites failed, 143 when it was stopped
+    first (or killed).
     """
     from contextlib import closing
-    from signal import SIGTERM
 
     from ecrl.cli import status as shown
     from ecrl.cli.watch import lines
-    from ecrl.errors import EXIT_SOME_FAILED
+    from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED
     from ecrl.launch.control import resume_command
     from ecrl.launch.detach import follow
+    from ecrl.launch.leases import last_exit_code
     from ecrl.launch.signals import handled
     from ecrl.launch.watch import Watch
     from ecrl.records import manifest
@@ -64,13 +65,17 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
     if still is not None:
         say(f"left; pid {still.owner.pid} goes on. Again: ecrl matrix attach {paths.options}")
         return
-    shown.say_ending(paths)
-    counts = manifest.read(paths).counts
-    if counts[manifest.INTERRUPTED] or counts[manifest.RUNNING]:  # RUNNING: it was killed
+    code = last_exit_code(paths)
+    if paths.manifest.exists():
+        shown.say_ending(paths)
+        counts = manifest.read(paths).counts
+        unfinished = any(counts[status] for status in (manifest.PENDING, manifest.INTERRUPTED, manifest.RUNNING))
+        code = code or (EXIT_SOME_FAILED if counts[manifest.FAILED] else EXIT_OK)
+    else:
+        unfinished = True
+    if unfinished and code not in (EXIT_OK, EXIT_SOME_FAILED):  # those: it was asked for a part of the campaign
         say(f"It ended before everything was done. Go on with:\n{resume_command(paths)}")
-        raise typer.Exit(128 + SIGTERM)
-    if counts[manifest.FAILED]:
-        raise typer.Exit(EXIT_SOME_FAILED)
+    raise typer.Exit(code)
 
 
 def stop(

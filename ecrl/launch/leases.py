@@ -1,9 +1,11 @@
 """Who may work on a prefix: one ecrl at a time."""
 
+import contextlib
 import dataclasses
 import fcntl
 import json
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ecrl.errors import PrefixHeldError
+from ecrl.errors import EXIT_BUG, EXIT_OK, PrefixHeldError
 from ecrl.launch.liveness import Liveness, judged, this_process
 from ecrl.records.manifest import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
@@ -31,7 +33,8 @@ class Holder:
 
 @contextmanager
 def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
-    """Hold the prefix while the block runs; the kernel gives it back if this process dies.
+    """Hold the prefix while the block runs; the kernel gives it back if this process dies. How the block has ended
+    is what `last_exit_code` tells.
 
     Raises:
         PrefixHeldError: another ecrl holds it; the message names that process.
@@ -49,9 +52,25 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
         told = dataclasses.asdict(this_process()) | {"since": utc_now(), "logs": _stderr_is(paths.log)}
         write_atomic(_sidecar(paths), json.dumps(told).encode())
         yield
-    finally:
         _sidecar(paths).unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # nothing can be written: what is there says that it did not end well
+            write_atomic(_sidecar(paths), json.dumps({"exit_code": getattr(error, "exit_code", EXIT_BUG)}).encode())
+        raise
+    finally:
         lock.release()
+
+
+def last_exit_code(paths: CampaignPaths) -> int:
+    """How the ecrl that held the prefix last has ended: 0 when it did all it was asked to, the exit code of its
+    error, or that of one that was ended when it could not say."""
+    try:
+        told = json.loads(_sidecar(paths).read_text())
+        return int(told.get("exit_code", 128 + signal.SIGTERM))
+    except FileNotFoundError:
+        return EXIT_OK
+    except (OSError, ValueError, TypeError, AttributeError):
+        return 128 + signal.SIGTERM
 
 
 def is_held(paths: CampaignPaths) -> bool:

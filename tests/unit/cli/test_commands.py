@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from ecrl.cli.app import app
 from ecrl.errors import EcrlError
 from ecrl.launch import control as control_module
+from ecrl.launch import detach
 from ecrl.launch.control import Control
 from ecrl.launch.liveness import CAMPAIGN_MARKER
 from ecrl.records import manifest
@@ -260,3 +261,50 @@ def test_a_closed_stdout_or_stderr_is_no_traceback(here: Path) -> None:
     command = f"{sys.executable} -m ecrl matrix status --prefix exp 2>&1 | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=50)
     assert "Traceback" not in done.stderr
+
+
+# -- attach, where the detached ecrl ends while it is watched ------------------------------------------------------
+
+HOLDS = """
+import os, pathlib, sys
+from ecrl.errors import EcrlError
+from ecrl.launch.leases import prefix_lease
+from ecrl.records.paths import CampaignPaths
+class UnfitError(EcrlError):
+    exit_code = 6
+paths = CampaignPaths(pathlib.Path("results"), "x")
+os.dup2(os.open(paths.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
+with prefix_lease(paths):
+    print("on", flush=True)
+    sys.stdin.readline()
+    if "dies" in sys.argv:
+        os.kill(os.getpid(), 9)
+    if "fails" in sys.argv:
+        raise UnfitError("/dev/shm: too small")
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("dies", 143), ("fails", 6), ("is done", 0)])
+def test_attach_exits_as_what_it_watched_and_names_what_continues_it(
+    launcher: StandIn, monkeypatch: pytest.MonkeyPatch, how: str, code: int
+) -> None:
+    ecrl("plan", "--prefix", "x", "m.toml")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLDS, how], **pipes) as holder:  # type: ignore[call-overload]
+        assert holder.stdout.readline() == b"on\n"
+        real = detach.follow
+
+        def follow(*arguments: Any, standing: Any) -> Any:
+            def followed() -> Any:
+                holder.stdin.close()  # it ends once it is followed
+                return standing()
+
+            return real(*arguments, standing=followed)
+
+        monkeypatch.setattr(detach, "follow", follow)
+        told = ecrl("attach", "--prefix", "x")
+    assert told.exit_code == code
+    last = told.stderr.splitlines()[-1]
+    assert last == ("ecrl matrix resume --prefix x" if code else "Tables and report: ecrl report --prefix x")
+    assert ecrl("resume", "--prefix", "x").exit_code == 0
+    assert len(launcher.started) == 6
