@@ -44,6 +44,7 @@ _STORAGE_ERRORS = {
     errno.EROFS: "a read-only file system",
     errno.ENOTDIR: "not a folder",
     errno.EEXIST: "not a folder",
+    errno.ELOOP: "a link to itself",
     errno.ENOENT: "gone while ecrl worked on it",
 }
 

@@ -1,6 +1,8 @@
 """Taking a campaign over: stale rows judged, orphans ended, the manifest folded together, and what is left to do."""
 
+import errno
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +15,8 @@ from ecrl.launch.rerun import begin_again
 from ecrl.launch.selection import ALL, Selection
 from ecrl.records.lazy import Rows
 from ecrl.records.manifest import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,13 @@ def _without_results(campaign: Campaign, finished: Sequence[str]) -> list[str]:
         for suite_id in finished:
             try:
                 for name in names:
-                    os.stat(suite_id + name, dir_fd=suites)
-            except (FileNotFoundError, NotADirectoryError):  # any other error does not say that it is gone
+                    found = os.stat(suite_id + name, dir_fd=suites)
+                    if not found.st_size or not stat.S_ISREG(found.st_mode):
+                        gone.append(suite_id)
+                        break
+            except OSError as error:
+                if error.errno not in _GONE:
+                    continue  # it does not say that it is gone
                 gone.append(suite_id)
     finally:
         os.close(suites)

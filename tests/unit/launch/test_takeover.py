@@ -1,8 +1,10 @@
 """Stale rows: who is dead, who is alive, and who cannot be known."""
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from ecrl.launch.progress import Silent
 from ecrl.launch.takeover import Policy, opened, to_do
 from ecrl.records import manifest
 from ecrl.records.manifest import Manifest, Owner
-from tests.unit.launch.stand_in import request
+from tests.unit.launch.stand_in import StandIn, control, request
 
 
 @pytest.fixture
@@ -85,3 +87,50 @@ def test_orphans_are_found_by_their_marker_and_ended_whatever_session_they_are_i
             pass  # between fork and exec it has no environment of its own
         opened(campaign, Policy(), Silent())
         assert orphan.wait(timeout=10) != 0
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def _emptied(result: Path) -> None:
+    result.write_bytes(b"")
+
+
+def _made_a_folder(result: Path) -> None:
+    result.unlink()
+    result.mkdir()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, _emptied, _made_a_folder])
+def test_a_finished_suite_without_a_whole_result_runs_that_one_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    asked, launcher, notes = request(tmp_path / "results"), StandIn(), Notes()
+    control(launcher).run(asked, Policy())
+    (suite_id, *_) = manifest.read(asked.paths).rows
+    damage(asked.paths.run(suite_id, "blocking", 1337).result)
+    again = StandIn()
+    assert control(again, notes).resume(asked.paths, Policy()) == 0
+    assert again.started == ["early/blocking"]
+    assert any(f"{suite_id}: completed, but results of it are gone" in line for line in notes.told)
+    assert manifest.read(asked.paths).counts["completed"] == 2
+
+
+def test_a_suites_folder_that_is_a_link_to_itself_is_told_with_what_to_do(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results")
+    control(StandIn()).run(asked, Policy())
+    (suite_id, *_) = manifest.read(asked.paths).rows
+    suite = asked.paths.root / "suites" / suite_id
+    shutil.rmtree(suite)
+    suite.symlink_to(suite_id)
+    with pytest.raises(EcrlError, match=r"link to itself(.|\n)*ecrl matrix resume --prefix exp"):
+        control(StandIn()).resume(asked.paths, Policy())
+    suite.unlink()
+    again = StandIn()
+    assert control(again).resume(asked.paths, Policy()) == 0
+    assert len(again.started) == 3
