@@ -73,6 +73,16 @@ def test_asking_for_the_repeat_later_runs_the_repeats_alone(results: Path) -> No
     assert launcher.started == ["early/reference", "late/reference"]
 
 
+def test_the_repeat_taken_back_leaves_a_manifest_that_reads(results: Path) -> None:
+    assert control(StandIn()).run(request(results, text=MATRIX + "[run]\naa = true\n"), AGAIN) == 0
+    asked, launcher = request(results), StandIn()
+    assert control(launcher).run(asked, AGAIN) == 0
+    assert {(row.runs_done, row.runs_total) for row in manifest.read(asked.paths).rows.values()} == {(3, 3)}
+    asked.paths.journal.unlink()  # nothing vouches for the rows any more: each is looked at
+    assert control(launcher).resume(asked.paths, Policy()) == 0
+    assert launcher.started == []
+
+
 def test_failures_listed_in_another_order_leave_every_block_its_order(tmp_path: Path) -> None:
     text = MATRIX.replace("[failures]", "seeds = [1, 2, 3, 4, 5, 6]\n[failures]")
     asked = request(tmp_path / "results", text=text)
