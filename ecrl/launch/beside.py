@@ -44,7 +44,8 @@ class Beside:
         """End the watch; the facts: `git` of the code that ran, and with GPUs `driver`, `gpu_uuids` and
         `pressure_during` {clock_event_reasons, gpu_foreign_processes}. What could not be found out is absent."""
         self._stop.set()
-        self._looked.wait(_PATIENCE_S)
+        if not self._looked.wait(_PATIENCE_S):
+            nvidia.give_up()
         found = dict(self._facts)
         return found | {"pressure_during": dict(self._told)} if self._told else found
 

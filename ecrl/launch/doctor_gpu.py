@@ -47,7 +47,11 @@ def _cards(wanted: Needs | None, cuda: bool) -> Generator[Finding, None, list[di
     if problem:
         yield Finding("gpu", UNFIT if cuda else WARN, f"nvidia-smi: {problem}", "Is the driver loaded? See: dmesg")
         return []
-    cards = [dict(zip(_QUERY, line.split(", "), strict=False)) for line in text.splitlines() if line.strip()]
+    rows = [row for row in nvidia.table(text, len(_QUERY)) if row[0].isdecimal()]
+    cards = [dict(zip(_QUERY, row, strict=True)) for row in rows]
+    if odd := [line for line in text.splitlines() if line.strip() and line.split(", ") not in rows]:
+        said = f"nvidia-smi said {odd[0][:100]!r}, expected {', '.join(_QUERY)}"
+        yield Finding("gpu", WARN if cards or not cuda else UNFIT, said, "Is the driver well? Type: nvidia-smi")
     apps, _ = nvidia.ask(["--query-compute-apps=gpu_uuid,pid,process_name,used_memory"])
     users: dict[str, list[str]] = {}
     for uuid, pid, name, memory in (line.split(", ", 3) for line in apps.splitlines() if line.count(", ") >= 3):
@@ -59,8 +63,13 @@ def _cards(wanted: Needs | None, cuda: bool) -> Generator[Finding, None, list[di
 
 def _card(card: dict[str, str], users: list[str], wanted: Needs | None) -> Finding:
     check = f"gpu {card['index']}"
-    used, total = (int(card[key].split()[0]) * _MIB for key in ("memory.used", "memory.total"))
-    said = f"{card['name']}, {format_bytes(used)} of {format_bytes(total)} used, {card['utilization.gpu']} busy"
+    used, total = _bytes(card["memory.used"]), _bytes(card["memory.total"])
+    of = (
+        "memory use not told"
+        if used is None or total is None
+        else f"{format_bytes(used)} of {format_bytes(total)} used"
+    )
+    said = f"{card['name']}, {of}, {card['utilization.gpu']} busy"
     chosen = wanted is None or not wanted.gpus or int(card["index"]) in wanted.gpus
     state = WARN if chosen else OK
     if card["compute_mode"] == "Prohibited":
@@ -70,9 +79,15 @@ def _card(card: dict[str, str], users: list[str], wanted: Needs | None) -> Findi
         more = f" and {len(users) - 3} more" if len(users) > 3 else ""
         advice = "Leave it out with --gpus: on a shared GPU, times mean little." if chosen else ""
         return Finding(check, state, f"{said}; {'; '.join(users[:3])}{more}", advice)
-    if used > total // 10:
+    if used is not None and total is not None and used > total // 10:
         return Finding(check, state, f"{said} by nobody seen here", "Another container, perhaps. See: nvidia-smi")
     return Finding(check, OK, said)
+
+
+def _bytes(told: str) -> int | None:
+    """Of '81559 MiB'; None where the driver does not say ('[N/A]')."""
+    number = told.partition(" ")[0]
+    return int(number) * _MIB if number.isdecimal() else None
 
 
 def _owner(pid: str) -> str:

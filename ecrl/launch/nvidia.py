@@ -1,11 +1,15 @@
 """What nvidia-smi tells: the cards, who computes on them, and what holds their clocks back. No other module asks it."""
 
+import re
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _TIMEOUT_S = 20.0
 _FACTS = ("uuid", "name", "driver_version")
+_MASK = re.compile(r"0x[0-9a-fA-F]+")
+_hung = threading.Event()
 # The bit mask of reasons for which a card does not run at its full clock; drivers before 535 know it by its old name.
 _REASON_FIELDS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 # nvml.h, nvmlClocksEventReason*
@@ -43,7 +47,7 @@ def sample(gpus: Sequence[str]) -> Sample | None:
         told, problem = ask([*chosen, f"--query-gpu={','.join(columns)}"])
         if not problem:
             break
-    cards = [line.split(", ") for line in told.splitlines() if line.count(", ") >= len(_FACTS) - 1]
+    cards = table(told, len(_FACTS) + bool(field))
     if not cards:
         return None
     uuids = tuple(card[0] for card in cards)
@@ -58,7 +62,7 @@ def sample(gpus: Sequence[str]) -> Sample | None:
 
 def _reasons(masks: Sequence[str]) -> frozenset[str] | None:
     """Names of the bits that are set in any mask; None where no card tells ('[N/A]')."""
-    known = [int(mask, 16) for mask in masks if mask.startswith("0x")]
+    known = [int(found[0], 16) for mask in masks if (found := _MASK.match(mask))]
     return frozenset(name for bit, name in _REASONS.items() if any(mask & bit for mask in known)) if known else None
 
 
@@ -66,16 +70,33 @@ def _pids(uuids: Sequence[str]) -> frozenset[int] | None:
     told, problem = ask(["--query-compute-apps=gpu_uuid,pid"])
     if problem:
         return None
-    lines = [line.split(", ") for line in told.splitlines()]
-    return frozenset(int(line[1]) for line in lines if len(line) == 2 and line[0] in uuids and line[1].isdigit())
+    return frozenset(int(pid) for uuid, pid in table(told, 2) if uuid in uuids and pid.isdecimal())
+
+
+def table(told: str, columns: int) -> list[list[str]]:
+    """The rows of an answer; a line of another length says nothing that could be relied on."""
+    rows = [line.split(", ") for line in told.splitlines()]
+    return [row for row in rows if len(row) == columns]
 
 
 def ask(arguments: Sequence[str]) -> tuple[str, str]:
-    """nvidia-smi's answer (CSV without a header), or what went wrong."""
+    """nvidia-smi's answer (CSV without a header), or what went wrong. One that has not answered in time is not asked
+    again by this process: a driver that hangs would cost every run as long."""
+    if _hung.is_set():
+        return "", "it did not answer before and is not asked again"
     command = ["nvidia-smi", *arguments, "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
+        if isinstance(error, subprocess.TimeoutExpired):
+            give_up()
         return "", " ".join(str(error).split())[:200]
     lines = (done.stdout + done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
     return (done.stdout, "") if done.returncode == 0 else ("", lines[0][:200])
+
+
+def give_up() -> None:
+    """Ask nvidia-smi no more: it hangs, perhaps so deep in its driver that it cannot even be ended."""
+    _hung.set()

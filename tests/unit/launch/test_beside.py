@@ -1,12 +1,15 @@
 """What is true of the machine beside a run. The driver is stood in for: a program called nvidia-smi that answers as
 the real one does (its queries, CSV, bit masks); nothing here has met a GPU."""
 
+import os
+import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
-from ecrl.launch import nvidia
+from ecrl.launch import beside, nvidia
 from ecrl.launch.beside import Beside, foreign, git_state
 from ecrl.launch.liveness import CAMPAIGN_MARKER
 
@@ -15,10 +18,12 @@ CARDS = {"0": "GPU-a, NVIDIA H100, 550.54.15, 0x0000000000000000", "1": "GPU-b, 
 SMI = """#!/bin/sh
 case "$*" in
 {refused}
+esac
+case "$*" in
 *--query-compute-apps=gpu_uuid,pid*) printf '%s\\n' {apps} ;;
 "-i 1 "*) printf '%s\\n' "{one}" ;;
 *--query-gpu*) printf '%s\\n' "{zero}" "{one}" ;;
-esac
+esac | case "$*" in *reasons* | *apps*) cat ;; *) sed 's/, 0x.*//' ;; esac
 """
 
 
@@ -43,12 +48,29 @@ class Driver:
         new.chmod(0o755)
         new.rename(self.script)
 
+    def odd(self, answer: bytes) -> None:
+        """From now on, to every query."""
+        self.script.with_suffix(".answer").write_bytes(answer)
+        self.script.write_text(f"#!/bin/sh\ncat {self.script.with_suffix('.answer')}\n")
+        self.script.chmod(0o755)
+
+    def hangs(self) -> None:
+        """From now on."""
+        self.script.write_text(f"#!/bin/sh\necho $$ >> {self.script.with_suffix('.asked')}\nexec sleep 300\n")
+        self.script.chmod(0o755)
+
+    def asked(self) -> list[int]:
+        """The pids of those that were asked while it hung."""
+        path = self.script.with_suffix(".asked")
+        return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(nvidia, "_hung", threading.Event())
     return Driver(folder)
 
 
@@ -82,6 +104,45 @@ def test_what_the_driver_does_not_tell_is_unknown_not_empty(driver: Driver) -> N
     assert found.pids is None
     driver.script.unlink()
     assert nvidia.sample([]) is None
+
+
+def test_what_the_driver_says_oddly_is_absent(driver: Driver) -> None:
+    driver.odd(b"GPU-a, H\xff, 550, 0x4 (power cap)\nGPU-b, short\n\xfe\n")
+    found = nvidia.sample([])
+    assert found == nvidia.Sample(("GPU-a",), ("H\ufffd",), "550", frozenset({"sw_power_cap"}), frozenset())
+    driver.odd(b"GPU-a, H100, 550\nGPU-a\n")
+    assert nvidia.sample([]) is None
+    driver.odd(b"GPU-a, H100, 550, 0xnone\n")
+    found = nvidia.sample([])
+    assert found is not None
+    assert found.reasons is None
+
+
+def test_a_driver_that_does_not_answer_is_asked_once(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvidia, "_TIMEOUT_S", 2.0)
+    driver.hangs()
+    for _ in range(2):
+        with Beside(tmp_path, []) as watch:
+            assert watch.facts().keys() <= {"git"}
+    assert len(driver.asked()) == 1
+
+
+def test_one_that_cannot_even_be_ended_is_waited_for_once(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.hangs()
+    with Beside(tmp_path, []) as first:
+        while not driver.asked():
+            pass
+        with monkeypatch.context() as patch:
+            patch.setattr(beside, "_PATIENCE_S", 0.1)
+            first.facts()
+    with Beside(tmp_path, []) as second:
+        assert second.facts().keys() <= {"git"}
+    (pid,) = driver.asked()
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_only_processes_that_are_not_the_runs_own_are_foreign() -> None:
@@ -139,8 +200,6 @@ class _Looks:
     """Counts finished samples of the real function."""
 
     def __init__(self) -> None:
-        import threading
-
         self._done = threading.Condition()
         self._count = 0
         self._real = nvidia.sample

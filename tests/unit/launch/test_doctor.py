@@ -140,6 +140,22 @@ def test_gpus_are_shown_with_who_else_uses_them() -> None:
 
 
 @pytest.mark.usefixtures("smi")
+def test_what_nvidia_smi_says_oddly_is_told_once_and_breaks_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "nvidia-smi"
+    script.write_text(
+        SMI.replace('"1, GPU-b,', "$'odd \\xff' '1, GPU-b, short' \"1, GPU-b,").replace("sh\n", "bash\n")
+        .replace("40000 MiB", "[N/A]")
+    )  # fmt: skip
+    found = list(doctor_gpu.findings(CUDA, examined()))
+    assert [finding.found for finding in found if finding.check == "gpu"] == [
+        "nvidia-smi said 'odd \ufffd', expected index, uuid, name, driver_version, memory.total, memory.used,"
+        " utilization.gpu, compute_mode"
+    ]
+    assert one(found, "gpu 0").state == OK
+    assert "memory use not told" in one(found, "gpu 1").found
+
+
+@pytest.mark.usefixtures("smi")
 def test_a_gpu_that_was_not_chosen_may_be_in_use() -> None:
     chosen = Needs("cuda", (0,), nproc=1, threads=1, slots=1, checkpoint_bytes=1, disk_bytes=1)
     assert one(doctor_gpu.findings(chosen, examined()), "gpu 1").state == OK
