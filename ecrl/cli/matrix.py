@@ -80,7 +80,7 @@ def run(
     policy = Policy(
         retry_failed=retry_failed,
         mark_skipped=request.paths.matrix.is_file(),
-        selection=opt.selection(only, limit, rerun),
+        selection=opt.selection(request.paths, only, limit, rerun),
     )
     if dry_run:
         _preview(request, policy, as_json)
@@ -172,7 +172,7 @@ def resume(
         policy = Policy(
             retry_failed=retry_failed,
             assume_dead=tuple(assume_dead or ()),
-            selection=opt.selection(only, limit, rerun),
+            selection=opt.selection(paths, only, limit, rerun),
         )
         code = Control(observer, stop).resume(paths, policy)
     _finish(prefix, results, as_json, code)

@@ -14,6 +14,7 @@ from ecrl.units import parse_duration_s
 
 if TYPE_CHECKING:
     from ecrl.launch.selection import Selection
+    from ecrl.records.paths import CampaignPaths
     from ecrl.spec.matrix import Override
 
 Prefix = Annotated[
@@ -97,11 +98,11 @@ RetryFailed = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a large campaign.")]
 
 
-def selection(only: str | None, limit: int | None, rerun: list[str] | None) -> "Selection":
-    """The selection that the three options describe."""
+def selection(paths: "CampaignPaths", only: str | None, limit: int | None, rerun: list[str] | None) -> "Selection":
+    """The selection that the three options describe, of this campaign."""
     from ecrl.launch.selection import Selection, parse
 
-    return Selection(() if only is None else parse(only), limit, tuple(rerun or ()))
+    return Selection(() if only is None else parse(only), limit, tuple(rerun or ()), paths.options)
 
 
 def _texts(flag: str, text: str) -> list[str]:  # noqa: ARG001 (all converters are called alike)

@@ -197,8 +197,8 @@ class Campaign:
             write_atomic(_older_path(self.paths, len(self.older)), self.paths.matrix.read_bytes())
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         header = (
-            f"The frozen matrix of campaign {self.paths.prefix}: `ecrl matrix resume --prefix {self.paths.prefix}`"
-            f" reads this and nothing else.\n{self.origin}\n"
+            f"The frozen matrix of campaign {self.paths.prefix}: `ecrl matrix resume` reads this and nothing else.\n"
+            f"{self.origin}\n"
             f"ecrl: {__version__}\nfrozen: {stamp}\nexperiment: {self.experiment_hash}"
         )
         write_atomic(self.paths.matrix, self.matrix.to_toml(header).encode())
@@ -263,7 +263,7 @@ def found(paths: CampaignPaths) -> Campaign:
     if campaign.experiment_hash != header.get("experiment"):
         raise RecordError(
             f"{paths.matrix}: its content does not match the experiment hash in its header; it was edited or damaged.\n"
-            f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run --prefix {_free(paths)}"
+            f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run {_free(paths).options}"
             f" {paths.matrix}"
         )
     return campaign
@@ -334,7 +334,7 @@ def _check_profile(request: Request) -> None:
         made = f"was frozen with profile {used}" if used else "was frozen without a profile"
         raise EcrlError(
             f"--profile: found {request.profile!r}, but campaign {request.paths.prefix} {made}.\n"
-            f"To run another profile: ecrl matrix run --prefix {_free(request.paths)} --profile {request.profile} FILE"
+            f"To run another profile: ecrl matrix run {_free(request.paths).options} --profile {request.profile} FILE"
         )
 
 
@@ -344,7 +344,7 @@ def _no_matrix(paths: CampaignPaths) -> str:
     example = shipped[0] if shipped else "MATRIX.toml"
     return (
         f"MATRIX.toml: found none, and {paths.results}/ holds no campaign {paths.prefix!r}. {choice}\n"
-        f"Type: ecrl matrix run --prefix {paths.prefix} {example}"
+        f"Type: ecrl matrix run {paths.options} {example}"
     )
 
 
@@ -354,8 +354,8 @@ def _other_experiment(paths: CampaignPaths, differences: list[str]) -> str:
     return (
         f"--prefix: {paths.prefix!r} holds another experiment (frozen -> asked for): {shown}"
         f"{f'; and {more} more' if more > 0 else ''}.\n"
-        f"Expected the same one. Nothing was started. For this one type --prefix {_free(paths)}; to go on with the"
-        f" frozen one: ecrl matrix resume {paths.options}"
+        f"Expected the same one. Nothing was started. For this one type --prefix {_free(paths).prefix}; to go on with"
+        f" the frozen one: ecrl matrix resume {paths.options}"
     )
 
 
@@ -372,13 +372,13 @@ def _more(request: Request, frozen: Campaign, asked: Campaign, added: list[str])
     )
 
 
-def _free(paths: CampaignPaths) -> str:
-    """A prefix that is not taken: exp4 -> exp4-2."""
+def _free(paths: CampaignPaths) -> CampaignPaths:
+    """Those of a prefix that is not taken: exp4 -> exp4-2."""
     stem = re.sub(r"-\d+$", "", paths.prefix)
     number = 2
     while (paths.results / f"{stem}-{number}").exists():
         number += 1
-    return f"{stem}-{number}"
+    return dataclasses.replace(paths, prefix=f"{stem}-{number}")
 
 
 def reconciled(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:

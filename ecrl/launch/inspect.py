@@ -1,6 +1,7 @@
 """One suite and its runs as their folders show them; finds the suite that a user means."""
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def located(results: Path, prefix: str | None, name: str) -> tuple[CampaignPaths
         if not paths.root.is_dir():
             raise EcrlError(manifest.no_such_prefix(paths))
         rows = manifest.read(paths).rows
-        return paths, rows[found(name, rows)]
+        return paths, rows[found(name, rows, paths.options)]
     there, known = [], list[str]()
     for candidate in all_prefixes(results):
         paths = CampaignPaths(results, candidate)
@@ -97,13 +98,14 @@ def located(results: Path, prefix: str | None, name: str) -> tuple[CampaignPaths
             there.append((paths, rows))
     if len(there) == 1:
         paths, rows = there[0]
-        return paths, rows[found(name, rows)]
+        return paths, rows[found(name, rows, paths.options)]
     if there:
         prefixes = ", ".join(paths.prefix for paths, _ in there)
         raise EcrlError(f"SUITE: {name!r} is in several campaigns: {prefixes}.\nName one with --prefix.")
+    of = "" if str(results) == "results" else f" --results {shlex.quote(str(results))}"
     raise EcrlError(
         f"SUITE: no campaign in {results}/ has a suite {name!r}.{did_you_mean(name, known)}\n"
-        "See what is there: ecrl matrix list"
+        f"See what is there: ecrl matrix list{of}"
     )
 
 

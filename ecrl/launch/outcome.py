@@ -120,7 +120,8 @@ def write(result: Result, machine: dict[str, Any], paths: RunPaths) -> Result:
         write_atomic(late, data)
         raise FencedError(
             f"{paths.folder}: attempt {token} ended after attempt {newest} had taken the run over; its result is set"
-            f" aside as {late.name}.\nAnother ecrl works here. Watch it with: ecrl matrix status"
+            f" aside as {late.name}.\n"
+            f"Another ecrl works here. Watch it with: ecrl matrix status {paths.campaign.options}"
         )
     _set_late_aside(paths, token)
     write_atomic(paths.result, data)

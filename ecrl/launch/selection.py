@@ -46,20 +46,25 @@ class Term:
             return bool(re.search(self.value, str(value), re.IGNORECASE)) == (self.sign == "~")
         return (str(value) in self.value.split("|")) == (self.sign == "=")
 
-    def check(self, rows: Iterable[Row]) -> None:
+    def check(self, rows: Iterable[Row], options: str) -> None:
         """Raise if it compares with a value that no suite has: a typing error, most likely."""
         if self.sign not in ("=", "!="):
             return
         there = set(STATUSES) if self.column == "status" else {str(getattr(row, self.column)) for row in rows}
         for value in self.value.split("|"):
             if value not in there:
-                raise EcrlError(f"--only: {_unknown(self.key, value, there)}")
+                raise EcrlError(f"--only: {_unknown(self.key, value, there, options)}")
 
 
-def _unknown(what: str, found: str, there: set[str]) -> str:
+def _unknown(what: str, found: str, there: set[str], options: str) -> str:
     if len(there) <= _SHOWN:
         return unknown_name(what, found, there)
-    return f"unknown {what} {found!r}.{did_you_mean(found, sorted(there))} There are {len(there)}: ecrl matrix status"
+    near = did_you_mean(found, sorted(there))
+    return f"unknown {what} {found!r}.{near} There are {len(there)}: {_status(options)}"
+
+
+def _status(options: str) -> str:
+    return f"ecrl matrix status {options}".rstrip()
 
 
 def parse(text: str) -> tuple[Term, ...]:
@@ -98,11 +103,12 @@ def _term(text: str) -> Term:
 @dataclass(frozen=True)
 class Selection:
     """Which suites to run, of those that would run. limit: at most so many of them, the first ones. rerun: these
-    alone, though they may be done."""
+    alone, though they may be done. options: name the campaign in the next command to type."""
 
     terms: tuple[Term, ...] = ()
     limit: int | None = None
     rerun: tuple[str, ...] = ()
+    options: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.terms or self.rerun or self.limit is not None)
@@ -121,7 +127,7 @@ class Selection:
 
     def again(self, rows: Mapping[str, Row]) -> set[str]:
         """The suites that `--rerun` names."""
-        return {found(name, rows, "--rerun") for name in self.rerun}
+        return {found(name, rows, self.options, "--rerun") for name in self.rerun}
 
     def check(self, rows: Mapping[str, Row]) -> None:
         """Raise what makes it no selection of this campaign.
@@ -130,18 +136,20 @@ class Selection:
             EcrlError: a value or suite that the campaign does not have, or terms that no suite fulfils.
         """
         for term in self.terms:
-            term.check(rows.values())
+            term.check(rows.values(), self.options)
         if self.terms and not any(all(term.holds(row) for term in self.terms) for row in rows.values()):
             said = ",".join(f"{term.key}{term.sign}{term.value}" for term in self.terms)
-            raise EcrlError(f"--only: no suite of {len(rows)} fulfils {said!r}.\nSee what is there: ecrl matrix status")
+            there = _status(self.options)
+            raise EcrlError(f"--only: no suite of {len(rows)} fulfils {said!r}.\nSee what is there: {there}")
         self.again(rows)
 
 
 ALL = Selection()
 
 
-def found(name: str, suite_ids: Iterable[str], flag: str = "SUITE") -> str:
-    """The one suite that a user means: by its id, or by any part of it that only one has.
+def found(name: str, suite_ids: Iterable[str], options: str, flag: str = "SUITE") -> str:
+    """The one suite that a user means: by its id, or by any part of it that only one has. options: name the campaign
+    in the next command to type.
 
     Raises:
         EcrlError: none, or several.
@@ -159,4 +167,4 @@ def found(name: str, suite_ids: Iterable[str], flag: str = "SUITE") -> str:
         )
     if len(known) <= _SHOWN:
         raise EcrlError(f"{flag}: {unknown_name('suite', name, known)}")
-    raise EcrlError(f"{flag}: unknown suite {name!r}.{did_you_mean(name, known)} See: ecrl matrix status")
+    raise EcrlError(f"{flag}: unknown suite {name!r}.{did_you_mean(name, known)} See: {_status(options)}")

@@ -26,6 +26,13 @@ class RunPaths:
         return self.folder / "result.json"
 
     @property
+    def campaign(self) -> "CampaignPaths":
+        """The campaign that it belongs to, as it is named from the current folder."""
+        root, here = self.folder.parents[3], Path.cwd()
+        results = root.parent.relative_to(here) if root.parent.is_relative_to(here) else root.parent
+        return CampaignPaths(results, root.name)
+
+    @property
     def logs(self) -> Path:
         return self.folder / "logs"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.errors import RecordError, did_you_mean
+from ecrl.records.paths import CampaignPaths
 
 PENDING, RUNNING, COMPLETED = "pending", "running", "completed"
 SKIPPED, FAILED, INTERRUPTED = "skipped_exists", "failed", "interrupted"
@@ -251,7 +252,9 @@ def check_header(text: str, path: Path) -> None:
         if found != expected:
             where = f"row 0 (the header), column {number + 1}"
             raise RecordError(f"{path}: {where}: found {found!r}, expected {expected!r}.\n{remedy(path)}")
-    raise RecordError(f"{path}: row 0 (the header): found {len(header)} columns, expected {len(COLUMNS)}")
+    raise RecordError(
+        f"{path}: row 0 (the header): found {len(header)} columns, expected {len(COLUMNS)}.\n{remedy(path)}"
+    )
 
 
 def nonsense(path: Path, number: int, column: str, found: str, expected: str) -> RecordError:
@@ -263,8 +266,8 @@ def nonsense(path: Path, number: int, column: str, found: str, expected: str) ->
 
 def remedy(path: Path) -> str:
     """What to do about a manifest that does not read as one."""
-    prefix = path.parent.name
-    return f"Correct that cell, or remove the file and type `ecrl matrix resume --prefix {prefix}`: results are kept."
+    options = CampaignPaths(path.parent.parent, path.parent.name).options
+    return f"Correct that cell, or remove the file and type `ecrl matrix resume {options}`: results are kept."
 
 
 def whole_lines(text: str) -> list[str]:

@@ -263,6 +263,25 @@ def test_a_closed_stdout_or_stderr_is_no_traceback(here: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "next_command"),
+    [
+        (["run", "--only", "steps>7"], "See what is there: ecrl matrix status --prefix x --results 'else where'"),
+        (["resume", "--only", "steps>7"], "See what is there: ecrl matrix status --prefix x --results 'else where'"),
+        (["run", "--profile", "small"], "ecrl matrix run --prefix x-2 --results 'else where' --profile small FILE"),
+        (["run", "--prefix", "y"], "Type: ecrl matrix run --prefix y --results 'else where' MATRIX.toml"),
+    ],
+)
+def test_the_next_command_names_the_results_folder_too(
+    launcher: StandIn, arguments: list[str], next_command: str
+) -> None:
+    where = ["--prefix", "x", "--results", "else where"]
+    ecrl("plan", *where, "m.toml")
+    command, *more = arguments
+    assert str(failed(command, *where, *more)).splitlines()[-1].endswith(next_command)
+    assert launcher.started == []
+
+
 # -- attach, where the detached ecrl ends while it is watched ------------------------------------------------------
 
 HOLDS = """

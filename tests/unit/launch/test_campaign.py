@@ -87,7 +87,8 @@ def test_no_matrix_and_nothing_frozen_lists_what_there_is(
     (tmp_path / "matrices").mkdir()
     (tmp_path / "matrices" / "demo.toml").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(EcrlError, match=r"matrices/demo.toml\nType: ecrl matrix run --prefix exp matrices/demo.toml"):
+    type_this = rf"Type: ecrl matrix run {asked.paths.options} matrices/demo.toml"
+    with pytest.raises(EcrlError, match=rf"matrices/demo.toml\n{type_this}"):
         requested(dataclasses.replace(asked, source=None))
 
 

@@ -89,8 +89,8 @@ def test_rerun_takes_its_suites_alone_though_they_are_done() -> None:
 
 
 def test_a_suite_is_found_by_any_part_that_it_alone_has() -> None:
-    assert found("3333", ROWS) == "noise-cnn-k50-3333"
+    assert found("3333", ROWS, "--prefix x") == "noise-cnn-k50-3333"
     with pytest.raises(EcrlError, match="'noise' is part of 2 suite ids, expected one: noise-cnn-k50-3333, noise"):
-        found("noise", ROWS)
+        found("noise", ROWS, "--prefix x")
     with pytest.raises(EcrlError, match=r"--rerun: unknown suite 'nois-cnn-k50-3333'. Did you mean 'noise-cnn-k50-33"):
-        found("nois-cnn-k50-3333", ROWS, "--rerun")
+        found("nois-cnn-k50-3333", ROWS, "--prefix x", "--rerun")

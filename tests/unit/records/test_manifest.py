@@ -250,7 +250,7 @@ def test_nonsense_names_file_row_column_found_expected_and_the_next_command(
     edited(written.paths, old, new)
     with pytest.raises(RecordError, match=f"exp_manifest.csv: {message}") as told:
         manifest.read(written.paths)
-    assert "ecrl matrix resume --prefix exp" in str(told.value)
+    assert f"ecrl matrix resume {written.paths.options}`" in str(told.value)
 
 
 def test_what_an_editor_leaves_is_read(written: Manifest) -> None:
