@@ -152,8 +152,18 @@ def test_one_with_a_terminal_has_nothing_to_attach_to_though_an_old_log_is_there
 def test_attached_one_sees_all_there_is_to_the_end(paths: CampaignPaths, detached: int) -> None:
     lines: list[str] = []
     seen_to_the_end: list[object] = []
-    viewer = threading.Thread(target=lambda: seen_to_the_end.append(follow(paths, lines.append, StopRequest())))
+    follows = threading.Event()
+
+    def standing() -> tuple[str, ...]:
+        follows.set()
+        return ()
+
+    def view() -> None:
+        seen_to_the_end.append(follow(paths, lines.append, StopRequest(), standing=standing))
+
+    viewer = threading.Thread(target=view)
     viewer.start()
+    assert follows.wait(30)  # else the campaign may have ended before there was anybody to see it
     assert stop_holder(paths).owner.pid == detached
     viewer.join(30)
     assert seen_to_the_end == [None]
