@@ -79,7 +79,7 @@ def pool(campaigns: Sequence[Campaign], *, mix: bool = False) -> Campaign:
             "Expected the same machine, versions and matrix (axes may differ).\n"
             f"See both: `ecrl compare {prefixes[0]} {prefixes[1]}`; pool anyway, and have the report say so: --mix."
         )
-    runs, dropped, repeated = _blocks(campaigns)
+    runs, again, dropped, repeated = _blocks(campaigns)
     statuses: dict[str, manifest.Row] = {}
     for found in campaigns:
         for suite_id, row in found.statuses.items():
@@ -95,7 +95,7 @@ def pool(campaigns: Sequence[Campaign], *, mix: bool = False) -> Campaign:
         dropped,
         statuses,
         tuple(warnings),
-        again=tuple(run for found in campaigns for run in found.again),
+        again=tuple(again),
         parts=tuple(campaigns),
         mixed=tuple(mixed),
     )
@@ -103,9 +103,12 @@ def pool(campaigns: Sequence[Campaign], *, mix: bool = False) -> Campaign:
 
 def _blocks(
     campaigns: Sequence[Campaign],
-) -> tuple[list[RunAnalysis], dict[tuple[str, int], str], list[tuple[str, int, str, str]]]:
+) -> tuple[list[RunAnalysis], list[RunAnalysis], dict[tuple[str, int], str], list[tuple[str, int, str, str]]]:
+    """Runs, second references, dropped blocks and repeated blocks; all of a block come from one campaign, so that no
+    second reference is compared with the first of another day."""
     owner: dict[tuple[str, int], str] = {}
     runs: list[RunAnalysis] = []
+    again: list[RunAnalysis] = []
     dropped: dict[tuple[str, int], str] = {}
     repeated: dict[tuple[str, int, str, str], None] = {}
     for found in campaigns:
@@ -115,8 +118,9 @@ def _blocks(
                 runs.append(replace(run, facts=run.facts | {"campaign": found.prefix}))
             else:
                 repeated[*key, owner[key], found.prefix] = None
+        again += [run for run in found.again if owner.get((run.row["suite_id"], run.row["seed"])) == found.prefix]
         dropped |= {key: reason for key, reason in found.dropped.items() if owner.get(key) == found.prefix}
-    return runs, dropped, list(repeated)
+    return runs, again, dropped, list(repeated)
 
 
 def _merged(matrices: Sequence[Matrix]) -> Matrix:

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +7,10 @@ import pytest
 
 from ecrl.analysis.before_after import before_after, matching
 from ecrl.analysis.evidence import of_campaign
-from ecrl.analysis.load import Campaign
+from ecrl.analysis.load import AGAIN, Campaign
 from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.metrics import REFERENCE
+from ecrl.analysis.noise import noise
 from ecrl.analysis.pool import differences, pool
 from ecrl.errors import EcrlError
 from ecrl.records.reader import RunRecord
@@ -132,3 +135,17 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         before_after(a, b, "goodput_steps_per_s")
     with pytest.raises(EcrlError, match="unknown metric 'goodput'"):
         before_after(a, a, "goodput")
+
+
+def test_a_second_reference_is_compared_with_the_first_of_its_own_campaign_only(tmp_path: Path) -> None:
+    a, b = two(tmp_path, quicker)
+
+    def again(found: Campaign) -> Campaign:
+        """Every reference of the campaign twice, to the same microsecond."""
+        first = [run for run in found.runs if run.row["variant"] == REFERENCE]
+        return replace(found, again=tuple(replace(run, row=run.row | {"variant": AGAIN}) for run in first))
+
+    found = noise(pool([a, again(b)]))
+    assert found is not None
+    assert {pair.seed for pair in found.comparison.pairs} == {4, 5}  # seed 3 is a's, which has no second reference
+    assert found.sd == 0
