@@ -30,13 +30,11 @@ class RateComparison:
 def compare_recovery(rows: Sequence[Row], a: str, b: str) -> RateComparison | None:
     """Compare the rates of correct recovery; None unless both variants had runs that a failure struck.
 
-    Failed runs count as not correct: a recovery that never ended is none. Nothing is dropped here.
+    Counts are those of `recoveries`, undecided runs left out.
     """
-    outcomes: dict[str, dict[BlockKey, bool]] = {a: {}, b: {}}
-    for row in rows:
-        if row["variant"] in outcomes and row["failures_fired"] and (known := _recovered(row)) is not None:
-            outcomes[row["variant"]][row["suite_id"], row["seed"]] = known
-    ours, theirs = outcomes[a], outcomes[b]
+    ours, theirs = (
+        {key: good for key, good in recoveries(rows, variant).items() if good is not None} for variant in (a, b)
+    )
     if not ours or not theirs:
         return None
     counts = (sum(ours.values()), len(ours), sum(theirs.values()), len(theirs))
@@ -45,6 +43,18 @@ def compare_recovery(rows: Sequence[Row], a: str, b: str) -> RateComparison | No
         return RateComparison(a, b, *counts, discordant, "McNemar", mcnemar_p(*discordant))
     table = [[counts[0], counts[1] - counts[0]], [counts[2], counts[3] - counts[2]]]
     return RateComparison(a, b, *counts, None, "Fisher", float(stats.fisher_exact(np.array(table)).pvalue))
+
+
+def recoveries(rows: Sequence[Row], variant: str) -> dict[BlockKey, bool | None]:
+    """Whether each run of a variant that a failure struck, and that ended, recovered correctly; None: undecided.
+
+    Failed runs count as not correct: a recovery that never ended is none. Nothing is dropped here.
+    """
+    return {
+        (row["suite_id"], row["seed"]): _recovered(row)
+        for row in rows
+        if row["variant"] == variant and row["failures_fired"] and row["outcome"] in ("completed", "failed")
+    }
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
@@ -56,7 +66,7 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
 def _recovered(row: Row) -> bool | None:
     if row["outcome"] == "failed":
         return False
-    return row["correct"] if row["outcome"] == "completed" and isinstance(row["correct"], bool) else None
+    return row["correct"] if isinstance(row["correct"], bool) else None
 
 
 def _discordant(ours: Mapping[BlockKey, bool], theirs: Mapping[BlockKey, bool]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ecrl.analysis.compare import MIN_PAIRS, Comparison, Effect
 from ecrl.analysis.tables import geometric_mean, mean
-from ecrl.report.wording import basis, count, effect, interval, number, p_value, percent
+from ecrl.report.wording import basis, count, effect, interval, number, p_equals, percent
 
 SCHEMA = 1
 
@@ -58,7 +58,7 @@ def sentences(before: str, after: str, changes: Mapping[str, Comparison], differ
         else:
             verdict = "no change is shown"
         sign = "/" if c.kind == "ratio" else "-"
-        p = f"p = {p_value(c.p_value)} (sign-flip)"
+        p = f"{p_equals(c.p_value)} (sign-flip)"
         found.append(f"{variant}: {after} {sign} {before} = {effect(c.overall)}, {basis(c)}, {p}: {verdict}.")
         if c.missing:
             reasons = "; ".join(sorted({reason for _, _, reason in c.missing})[:3])

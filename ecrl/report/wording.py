@@ -49,6 +49,12 @@ def p_value(p: float | None) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.3g}"
 
 
+def p_equals(p: float | None) -> str:
+    """'p = 0.031', 'p < 0.0001'."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def interval(low: float | None, high: float | None) -> str:
     """'[0.98, 1.05]', or a dash."""
     return UNKNOWN if low is None or high is None else f"[{number(low)}, {number(high)}]"

@@ -6,9 +6,9 @@ from ecrl import plugins
 from ecrl.analysis.compare import clopper_pearson, wilson
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.metrics import REFERENCE, residual_allowed_s
-from ecrl.analysis.rates import compare_recovery
+from ecrl.analysis.rates import compare_recovery, recoveries
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.wording import UNKNOWN, count, fixed, listed, p_value, share
+from ecrl.report.wording import UNKNOWN, count, fixed, listed, p_equals, share
 
 GATES = {
     "c1": "C1 finished, failures = restarts = planned",
@@ -84,18 +84,22 @@ def _ledger(evidence: Evidence) -> list[Block]:
 
 
 def _recovery(evidence: Evidence) -> list[Block]:
-    """Correct recoveries among runs that were struck, with the exact interval of the rate."""
+    """Correct recoveries among runs that were struck, failed ones counted, with the exact interval of the rate."""
     sentences = []
     for variant in (v for v in evidence.variants if v != REFERENCE):
-        struck = [r for r in evidence.completed if r["variant"] == variant and r["failures_fired"]]
-        if not struck:
+        struck = recoveries(evidence.rows, variant)
+        decided = [known for known in struck.values() if known is not None]
+        left = f"{count(len(struck) - len(decided), 'run')} with failures undecided"
+        if not decided:
+            sentences += [f"**{variant}**: {left}, so there is no rate of recovery."] if struck else []
             continue
-        good = sum(row["correct"] is True for row in struck)
-        low, high = clopper_pearson(good, len(struck))
+        good, n = sum(decided), len(decided)
+        low, high = clopper_pearson(good, n)
         sentences.append(
-            f"**{variant}** recovered correctly in {good} of {count(len(struck), 'run')} with failures"
+            f"**{variant}** recovered correctly in {good} of {count(n, 'run')} with failures, failed runs counted"
             f" (95 % interval of the rate: {share(low)} to {share(high)}, Clopper-Pearson [Wilson:"
-            f" {share(wilson(good, len(struck))[0])} to {share(wilson(good, len(struck))[1])}])."
+            f" {share(wilson(good, n)[0])} to {share(wilson(good, n)[1])}])"
+            f"{f'; {left}' if len(struck) > n else ''}."
         )
     engines = [v for v in evidence.variants if v != REFERENCE]
     sentences += [text for a, b in itertools.combinations(engines, 2) if (text := _rates(evidence, a, b)) is not None]
@@ -113,7 +117,7 @@ def _rates(evidence: Evidence, a: str, b: str) -> str | None:
         return None
     text = (
         f"Recovery of {a} ({found.correct_a} of {found.runs_a}) against {b} ({found.correct_b} of {found.runs_b}),"
-        f" failed runs counted: exact {found.test} p = {p_value(found.p)}"
+        f" failed runs counted: exact {found.test} {p_equals(found.p)}"
     )
     if found.discordant is not None:
         text += f" ({found.discordant[0]} blocks in which {a} alone recovered, {found.discordant[1]} {b} alone)"

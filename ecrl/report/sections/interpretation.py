@@ -9,7 +9,7 @@ from ecrl.analysis.metrics import REFERENCE
 from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section
-from ecrl.report.wording import basis, count, fixed, interval, number, p_value, percent
+from ecrl.report.wording import basis, count, fixed, interval, number, p_equals, percent
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -52,7 +52,7 @@ def _effect(c: Comparison) -> list[str]:
         noun = "gain" if one.center > 1 else "loss"
         text = f"{head}; the 95 % interval {bounds} excludes 1"
         text += (
-            f" and so does the sign-flip test (p = {p_value(p)}): a {noun} larger than its spread over {c.unit}"
+            f" and so does the sign-flip test ({p_equals(p)}): a {noun} larger than its spread over {c.unit}"
             if beyond
             else ""
         )
@@ -69,12 +69,10 @@ def _everywhere(c: Comparison) -> list[str]:
         return []
     p = float(stats.binomtest(k, n).pvalue)
     if k in (0, n):
-        return [f"It holds in every one of the {n} suites (exact sign test p = {p_value(p)})."]
+        return [f"It holds in every one of the {n} suites (exact sign test {p_equals(p)})."]
     if p <= ALPHA:
-        return [f"{c.a} is above {c.b} in {k} of {n} suites (exact sign test p = {p_value(p)})."]
-    return [
-        f"Suite by suite the picture is mixed: {c.a} is above {c.b} in {k} of {n} (exact sign test p = {p_value(p)})."
-    ]
+        return [f"{c.a} is above {c.b} in {k} of {n} suites (exact sign test {p_equals(p)})."]
+    return [f"Suite by suite the picture is mixed: {c.a} is above {c.b} in {k} of {n} (exact sign test {p_equals(p)})."]
 
 
 def _stall(evidence: Evidence, a: str, b: str) -> list[str]:
@@ -96,20 +94,21 @@ def _stall(evidence: Evidence, a: str, b: str) -> list[str]:
         text += f": the rest of the saved stall is paid elsewhere, {fixed(slow.center)} s of it in slower steps"
     elif gained < saved:
         text += "; where the rest of the saved stall went, these records cannot say"
-    return [f"{text}.", *_explained(stall, wall)]
+    return [f"{text}.", *explained(stall, wall)]
 
 
-def _explained(stall: Comparison, wall: Comparison) -> list[str]:
-    """Whether blocks that save more stall save more time."""
+def explained(stall: Comparison, wall: Comparison) -> list[str]:
+    """Whether blocks that save more stall save more time, or less, or neither is shown."""
     walls = {(pair.suite_id, pair.seed): pair.d for pair in wall.pairs}
     both = [(pair.d, walls[pair.suite_id, pair.seed]) for pair in stall.pairs if (pair.suite_id, pair.seed) in walls]
     found = rank_correlation([x for x, _ in both], [y for _, y in both])
     if found is None:
         return []
-    text = f"Spearman's rho = {number(found.rho, 2)} over {found.n} blocks, {'exact ' if found.exact else ''}p ="
-    if found.p <= ALPHA and found.rho > 0:
-        return [f"Blocks that save more stall save more wall-clock ({text} {p_value(found.p)})."]
-    return [f"The stall that a block saves does not tell what wall-clock it saves ({text} {p_value(found.p)})."]
+    exact = "exact " if found.exact else ""
+    text = f"Spearman's rho = {number(found.rho, 2)} over {found.n} blocks, {exact}{p_equals(found.p)}"
+    if found.p > ALPHA:
+        return [f"No association is shown between the stall and the wall-clock that a block saves ({text})."]
+    return [f"Blocks that save more stall save {'more' if found.rho > 0 else 'less'} wall-clock ({text})."]
 
 
 def _largest_part(evidence: Evidence, a: str, b: str) -> list[str]:

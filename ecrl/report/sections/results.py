@@ -20,6 +20,7 @@ from ecrl.report.wording import (
     interval,
     listed,
     number,
+    p_equals,
     p_value,
     percent,
     spread,
@@ -217,7 +218,7 @@ def _noise(evidence: Evidence) -> list[Block]:
     # an interval of two observations says less than the two do
     several = len(c.units) >= MIN_PAIRS
     each = ", ".join(f"{number(math.exp(pair.d))} ({names[pair.suite_id]})" for pair in c.pairs)
-    shown = f"{effect(c.overall)} (p = {p_value(c.p_value)})" if several else each
+    shown = f"{effect(c.overall)} ({p_equals(c.p_value)})" if several else each
     text = (
         f"The reference ran twice in {count(len(c.pairs), 'block')}: goodput again / first = {shown}."
         f" Two equal runs differ by {spread(floor.sd)} (SD); an effect no larger than that is noise."
