@@ -86,6 +86,25 @@ class Evidence:
         return [row for row in self.rows if row["outcome"] == "completed"]
 
     @property
+    def whole(self) -> list[Row]:
+        """Rows of runs that finished, of the blocks that comparisons use: means over anything else would set variants
+        beside each other that ran different work."""
+        return [row for row in self.completed if (row["suite_id"], row["seed"]) not in self.dropped]
+
+    @property
+    def whole_runs(self) -> list[RunAnalysis]:
+        """The runs behind `whole`, none where the source is a table."""
+        blocks = {(row["suite_id"], row["seed"]) for row in self.whole}
+        return [run for run in self.runs if (run.row["suite_id"], run.row["seed"]) in blocks]
+
+    @property
+    def whole_basis(self) -> str:
+        """'over 5 whole blocks', with how many are left out."""
+        n = len({(row["suite_id"], row["seed"]) for row in self.whole})
+        left = f" ({counted(len(self.dropped), 'block')} left out)" if self.dropped else ""
+        return f"over {counted(n, 'whole block')}{left}"
+
+    @property
     def engines(self) -> tuple[str, ...]:
         """Every variant but the reference."""
         return tuple(variant for variant in self.variants if variant != REFERENCE)

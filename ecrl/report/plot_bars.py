@@ -18,8 +18,8 @@ PHASE_COLORS = dict(
 
 
 def draw_ledger(evidence: Evidence) -> Canvas | None:
-    """One bar a variant and launcher: the mean ledger of its runs; None without a ledger."""
-    known = [row for row in evidence.completed if row["compute_s"] is not None]
+    """One bar a variant and launcher: the mean ledger of its runs in whole blocks; None without a ledger."""
+    known = [row for row in evidence.whole if row["compute_s"] is not None]
     groups = {str(arm): own for arm in evidence.arms if (own := [row for row in known if arm.holds(row)])}
     if not groups:
         return None
@@ -32,7 +32,7 @@ def draw_ledger(evidence: Evidence) -> Canvas | None:
 
 def draw_restarts(evidence: Evidence) -> Canvas | None:
     """One bar a variant and launcher: the phases of its restarts, kill to first step; None without any."""
-    found = medians(evidence.runs)
+    found = medians(evidence.whole_runs)
     if not found:
         return None
     launchers = {launcher for _, launcher in found}

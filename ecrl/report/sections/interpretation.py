@@ -144,7 +144,7 @@ def _cost(evidence: Evidence) -> list[str]:
 def _lost(evidence: Evidence) -> list[str]:
     found = []
     for variant in evidence.engines:
-        own = [r for r in evidence.completed if r["variant"] == variant and r["failures_fired"]]
+        own = [r for r in evidence.whole if r["variant"] == variant and r["failures_fired"]]
         known = [row for row in own if row["lost_in_flight_steps"] is not None]
         if not known:
             continue
@@ -153,7 +153,7 @@ def _lost(evidence: Evidence) -> list[str]:
         in_flight = sum(row["lost_in_flight_steps"] for row in known) / failures
         found.append(
             f"A failure costs {variant} {number(interval_steps)} steps lost to the interval and {number(in_flight)}"
-            f" lost in flight ({count(failures, 'failure')})."
+            f" lost in flight ({count(failures, 'failure')} {evidence.whole_basis})."
         )
     return found
 

@@ -14,9 +14,11 @@ STEPS = ("interval", "in flight")  # what a failure costs in steps; the rest is 
 
 
 def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
-    known = [row for row in evidence.completed if row["compute_s"] is not None]
-    if not known:
+    if all(row["compute_s"] is None for row in evidence.completed):
         return [Paragraph("No ledger: the time of the runs was not recorded by phase.")]
+    known = [row for row in evidence.whole if row["compute_s"] is not None]
+    if not known:
+        return [Paragraph("No block is whole, so the variants' ledgers cannot stand beside each other.")]
     by_arm = {arm: own for arm in evidence.arms if (own := [row for row in known if arm.holds(row)])}
     walls = {arm: mean([row["wall_s"] for row in rows]) or 0.0 for arm, rows in by_arm.items()}
     shares = len(by_arm) <= MOST_SHARES
@@ -32,7 +34,10 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         ("wall", *(cell for wall_s in walls.values() for cell in (fixed(wall_s, 3), share(1.0))[: 1 + shares]))
     )
     headers = ("bucket", *(text for arm in by_arm for text in (f"{arm} (s)", f"{arm} (%)")[: 1 + shares]))
-    text = "Mean seconds per run. At any instant the job is in one bucket, so a column adds up to its wall-clock."
+    text = (
+        f"Mean seconds per run {evidence.whole_basis}. At any instant the job is in one bucket, so a column adds up to"
+        " its wall-clock."
+    )
     blocks: list[Block] = [Paragraph(text), Table(headers, tuple(table), frozenset({"bucket"}))]
     if "ledger" in figures:
         blocks.append(figures["ledger"])
@@ -46,11 +51,9 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
 
 
 def _failures(evidence: Evidence) -> list[Block]:
-    """What one failure cost, by variant and launcher: means over failures."""
+    """What one failure cost, by variant and launcher: means over the failures of whole blocks."""
     costs: dict[str, list[dict[str, float | None]]] = {}
-    for run in evidence.runs:
-        if run.row["outcome"] != "completed":
-            continue
+    for run in evidence.whole_runs:
         for cost in run.failures:
             known: dict[str, float | None] = dict(cost.seconds)
             if not cost.detect_known:
@@ -78,7 +81,7 @@ def _failures(evidence: Evidence) -> list[Block]:
         "lost to interval (steps)",
         "lost in flight (steps)",
     )
-    text = "Mean cost of one failure: detect + restart + restore + lost step + replay = wasted."
+    text = f"Mean cost of one failure {evidence.whole_basis}: detect + restart + restore + lost step + replay = wasted."
     return [
         Subheading("Failures"),
         Paragraph(text),
@@ -88,7 +91,7 @@ def _failures(evidence: Evidence) -> list[Block]:
 
 def restart_blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     """Where restarts spend their time, by variant and launcher: medians over restarts."""
-    found = medians(evidence.runs)
+    found = medians(evidence.whole_runs)
     if not found:
         return []
     rows = tuple(
@@ -102,7 +105,8 @@ def restart_blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     )
     headers = ("variant", "launcher", "restarts", *(f"{phase} (s)" for phase in PHASES), "kill to first step (s)")
     meaning = "; ".join(f"{phase}: {end}" for phase, end in PHASES.items())
-    text = f"Medians over restarts. A phase ends when the last rank has passed it. {meaning}."
+    text = f"Medians over the restarts of runs {evidence.whole_basis}. A phase ends when the last rank has passed it."
+    text += f" {meaning}."
     table = Table(headers, rows, frozenset({"variant", "launcher"}))
     plot = [figures["restarts"]] if "restarts" in figures else []
     return [Subheading("Restarts"), Paragraph(text), table, *plot]

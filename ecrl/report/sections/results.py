@@ -46,7 +46,7 @@ _MEASURES: tuple[tuple[str, str, Kind], ...] = (
 def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     if not evidence.completed:
         return [Paragraph("No run completed, so there is no result.")]
-    blocks: list[Block] = [_levels(evidence), *_against_reference(evidence)]
+    blocks: list[Block] = [*_levels(evidence), *_against_reference(evidence)]
     if evidence.headline is None:
         return [*blocks, Paragraph("One variant only: there is nothing to compare it with.")]
     a, b = evidence.headline
@@ -66,11 +66,11 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     return blocks
 
 
-def _levels(evidence: Evidence) -> Table:
-    """Equal weight for every suite; raw steps/s of different suites are never pooled."""
+def _levels(evidence: Evidence) -> list[Block]:
+    """Equal weight for every suite; raw steps/s of different suites are never pooled, nor different blocks compared."""
     rows = []
     for arm in evidence.arms:
-        own = [row for row in evidence.completed if arm.holds(row)]
+        own = [row for row in evidence.whole if arm.holds(row)]
         per_suite = summary_rows(own)
         relative = [row["rel_goodput"] for row in per_suite if row["rel_goodput"]]
         means = [mean([row[c] for row in per_suite]) for c in ("wall_s", "ettr", "stall_s", "interference_s")]
@@ -91,7 +91,8 @@ def _levels(evidence: Evidence) -> Table:
         "variant", "runs", "goodput / reference", "wall (s)", "ETTR", "stall (s)", "interference (s)", "replayed steps",
         "lost in flight (steps)",
     )  # fmt: skip
-    return Table(headers, tuple(rows), frozenset({"variant"}))
+    text = f"Means {evidence.whole_basis}; every suite weighs the same."
+    return [Paragraph(text), Table(headers, tuple(rows), frozenset({"variant"}))]
 
 
 def _against_reference(evidence: Evidence) -> list[Block]:

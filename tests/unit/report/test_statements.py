@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.patches import Rectangle
 
 from ecrl.analysis.compare import Comparison, Kind, clopper_pearson, compare
 from ecrl.analysis.evidence import Evidence, of_campaign
 from ecrl.analysis.load import campaign as load_campaign
 from ecrl.analysis.metrics import empty_row
 from ecrl.records.paths import CampaignPaths
+from ecrl.report.blocks import Table
 from ecrl.report.markdown import markdown
-from ecrl.report.sections import integrity, interpretation
+from ecrl.report.plot_bars import draw_ledger
+from ecrl.report.sections import integrity, interpretation, ledger, results
 from ecrl.report.wording import p_equals, share
 from tests.unit.analysis.campaign_builder import campaign
 
@@ -57,6 +60,46 @@ def test_recoveries_that_no_reference_can_decide_are_counted_apart(tmp_path: Pat
     text = markdown(integrity.PLUGIN.blocks(found, {}))
     assert "**blocking** recovered correctly in 4 of 4 runs with failures" in text
     assert "; 2 runs with failures undecided." in text
+
+
+def test_every_variant_is_averaged_over_the_same_blocks(tmp_path: Path) -> None:
+    """Seed 3 of overlapped fails, and seed 3 is left out of every variant's means, table, plot and sentence."""
+    broken = evidence(failed(campaign(tmp_path / "a"), "*/overlapped/seed3"))
+    without = evidence(campaign(tmp_path / "b", seeds=[1, 2]))
+    assert len(broken.whole) == len(without.whole) == 12
+    said = "over 4 whole blocks"
+    for blocks_of in (results.PLUGIN.blocks, ledger.PLUGIN.blocks):
+        tables, expected = (
+            [block for block in blocks_of(found, {}) if isinstance(block, Table)] for found in (broken, without)
+        )
+        assert tables[0] == expected[0]
+    assert next(b for b in ledger.PLUGIN.blocks(broken, {}) if isinstance(b, Table) and b.headers[1] == "failures") == (
+        next(b for b in ledger.PLUGIN.blocks(without, {}) if isinstance(b, Table) and b.headers[1] == "failures")
+    )
+    texts = {
+        "results": markdown(results.PLUGIN.blocks(broken, {})),
+        "ledger": markdown(ledger.PLUGIN.blocks(broken, {})),
+    }
+    assert all(f"{said} (2 blocks left out)" in text for text in texts.values())
+    costs = [
+        text for text in markdown(interpretation.PLUGIN.blocks(broken, {})).splitlines() if "A failure costs" in text
+    ]
+    assert costs
+    assert all(f"(4 failures {said} (2 blocks left out))" in text for text in costs)
+    pictures = [draw_ledger(found) for found in (broken, without)]
+    widths = [
+        [bar.get_width() for bar in picture.axes[0].patches if isinstance(bar, Rectangle)]
+        for picture in pictures
+        if picture is not None
+    ]
+    assert widths[0] == pytest.approx(widths[1])
+
+
+def test_a_campaign_without_a_whole_block_has_no_means(tmp_path: Path) -> None:
+    found = evidence(failed(campaign(tmp_path, seeds=[1]), "*/overlapped/seed1"))
+    assert "over 0 whole blocks (2 blocks left out)" in markdown(results.PLUGIN.blocks(found, {}))
+    assert "No block is whole" in markdown(ledger.PLUGIN.blocks(found, {}))
+    assert draw_ledger(found) is None
 
 
 # -- interpretation -------------------------------------------------------------------------------------------
