@@ -3,13 +3,13 @@
 from scipy import stats
 
 from ecrl.analysis.association import rank_correlation
-from ecrl.analysis.compare import ALPHA, MIN_PAIRS, Comparison
+from ecrl.analysis.compare import ALPHA, MIN_PAIRS, Comparison, Effect
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.metrics import REFERENCE
 from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section
-from ecrl.report.wording import basis, count, fixed, interval, number, p_equals, percent
+from ecrl.report.wording import basis, count, fixed, interval, listed, number, p_equals, percent
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -18,7 +18,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     sentences = [*_scope(evidence)]
     if evidence.headline is not None:
         sentences += _effect(evidence.compare(*evidence.headline))
-        sentences += [*_stall(evidence, *evidence.headline), *_largest_part(evidence, *evidence.headline)]
+        sentences += [*stalls(evidence, *evidence.headline), *_largest_part(evidence, *evidence.headline)]
     sentences += [*_cost(evidence), *_lost(evidence), *_exactness(evidence)]
     return [Bullets(tuple(sentences))] if sentences else [Paragraph("The numbers support no sentence.")]
 
@@ -75,8 +75,12 @@ def _everywhere(c: Comparison) -> list[str]:
     return [f"Suite by suite the picture is mixed: {c.a} is above {c.b} in {k} of {n} (exact sign test {p_equals(p)})."]
 
 
-def _stall(evidence: Evidence, a: str, b: str) -> list[str]:
-    """Stall saved against time saved: stall is not the cost of overlapping."""
+def stalls(evidence: Evidence, a: str, b: str) -> list[str]:
+    """Stall saved against time saved: stall is not the cost of overlapping.
+
+    What else differs stands beside it with its interval, never as a part of the saved stall: each difference has its
+    own noise, and none is a share of another.
+    """
     stall, wall = evidence.compare(a, b, "stall_s", "difference"), evidence.compare(a, b, "wall_s", "difference")
     if stall.overall is None:
         return []
@@ -84,17 +88,39 @@ def _stall(evidence: Evidence, a: str, b: str) -> list[str]:
         saved = -stall.overall.center
         text = f"{a} stalls {fixed(abs(saved))} s {'less' if saved >= 0 else 'more'} per run than {b}"
         return [f"{text}; without wall-clocks nothing shows how much of that is gained or paid elsewhere."]
-    saved, gained = -stall.overall.center, -wall.overall.center
-    if saved <= 0:
-        return [f"{a} stalls {fixed(-saved)} s more per run than {b}; its wall-clock differs by {fixed(-gained)} s."]
-    text = f"{a} stalls {fixed(saved)} s less per run than {b}, and its wall-clock is {fixed(abs(gained))} s"
-    text += " shorter" if gained >= 0 else " longer"
-    slow = evidence.compare(a, b, "interference_s", "difference").overall
-    if gained < saved and slow is not None:
-        text += f": the rest of the saved stall is paid elsewhere, {fixed(slow.center)} s of it in slower steps"
-    elif gained < saved:
-        text += "; where the rest of the saved stall went, these records cannot say"
-    return [f"{text}.", *explained(stall, wall)]
+    text = (
+        f"{a} stalls {_apart(stall.overall, 'more', 'less')} per run than {b}, and its wall-clock is"
+        f" {_apart(wall.overall, 'longer', 'shorter')}."
+    )
+    return [text, *_elsewhere(evidence, a, b), *explained(stall, wall)]
+
+
+def _elsewhere(evidence: Evidence, a: str, b: str) -> list[str]:
+    """Where else the two differ, as far as an interval excludes 0."""
+    parts = {"steps": "interference_s", "replay": "replay_s"}
+    found = {noun: evidence.compare(a, b, metric, "difference").overall for noun, metric in parts.items()}
+    known = {noun: one for noun, one in found.items() if one is not None}
+    if not known:
+        return ["Whether steps or replay took longer, these records cannot say."]
+    apart = [noun for noun, one in known.items() if _excludes_0(one)]
+    sentences = []
+    if apart:
+        took = " and ".join(f"{noun} took {_apart(known[noun], 'more', 'less')}" for noun in apart)
+        sentences.append(f"Beside that, {took} per run in {a} than in {b}.")
+    if rest := [noun for noun in known if noun not in apart]:
+        bounds = ", ".join(f"{noun} {interval(known[noun].low, known[noun].high)} s" for noun in rest)
+        sentences.append(f"No difference is shown in what {listed(rest)} took ({a} - {b}: {bounds}).")
+    return sentences
+
+
+def _excludes_0(one: Effect) -> bool:
+    return one.low is not None and one.high is not None and (one.low > 0 or one.high < 0)
+
+
+def _apart(one: Effect, more: str, less: str) -> str:
+    """'3.81 s less [-5, -2.6]': a difference in words that bear its sign, with the signed interval."""
+    bounds = "" if one.low is None or one.high is None else f" {interval(one.low, one.high)}"
+    return f"{fixed(abs(one.center))} s {more if one.center > 0 else less}{bounds}"
 
 
 def explained(stall: Comparison, wall: Comparison) -> list[str]:

@@ -1,6 +1,8 @@
 """What sentences and tables of a report state, from campaigns in which something went wrong."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +131,34 @@ def test_saved_stall_goes_with_more_or_less_wall_clock_or_with_neither(walls: li
     [text] = interpretation.explained(stall, wall)
     assert text.startswith(words)
     assert "= <" not in text
+
+
+def with_values(found: Evidence, **columns: list[float]) -> Evidence:
+    """The evidence with other values of overlapped, one a seed, the other variants' being 10."""
+    rows = [
+        row | {c: own[row["seed"] - 1] if row["variant"] == "overlapped" else 10.0 for c, own in columns.items()}
+        for row in found.rows
+    ]
+    return replace(found, rows=tuple(rows), _made={})
+
+
+def test_slower_steps_stand_beside_the_saved_stall_and_are_no_part_of_it(tmp_path: Path) -> None:
+    found = evidence(campaign(tmp_path, datasets=["cifar10"], seeds=[1, 2, 3, 4]))
+    saved, longer = [6.0, 6.1, 6.2, 6.3], [20.0, 21.0, 22.0, 23.0]
+    clear = with_values(found, stall_s=saved, wall_s=[13.0] * 4, interference_s=longer, replay_s=[9.0, 11.0, 9.5, 10.6])
+    text = " ".join(interpretation.stalls(clear, "overlapped", "blocking"))
+    assert text.startswith("overlapped stalls 3.85 s less [-4.055, -3.645] per run than blocking")
+    assert "its wall-clock is 3.00 s longer [3, 3]." in text
+    assert "Beside that, steps took 11.50 s more [9.446, 13.55] per run in overlapped than in blocking." in text
+    assert "No difference is shown in what replay took (overlapped - blocking: replay [-1.458, 1.508] s)." in text
+    noisy = with_values(found, stall_s=saved, wall_s=[7.0, 8.0, 9.0, 8.0], interference_s=[-30.0, 40.0, 25.0, 50.0])
+    text = " ".join(interpretation.stalls(noisy, "overlapped", "blocking"))
+    assert "its wall-clock is 2.00 s shorter" in text
+    assert "steps took" not in text
+    assert "No difference is shown in what steps and replay took" in text
+    worse = with_values(found, stall_s=[11.0, 12.0, 13.0, 12.0], wall_s=[7.0, 8.0, 9.0, 8.0])
+    assert "stalls 2.00 s more" in interpretation.stalls(worse, "overlapped", "blocking")[0]
+    for one in (clear, noisy, worse):
+        said = " ".join(interpretation.stalls(one, "overlapped", "blocking"))
+        assert "paid elsewhere" not in said
+        assert not re.search(r"(?<![\[,] )(?<!\[)-\d[\d.]* s", said)
