@@ -19,7 +19,8 @@ FIRST_ORDER_SHARE = 0.3
 class Advice:
     """What to do with one engine on one workload at one MTBF. Seconds of compute between checkpoints unless named
     otherwise; every, band and floor_steps are steps. overhead: the share lost to checkpoints at the optimum,
-    sqrt(2 s / M), lost work included. curve: (steps, ETTR)."""
+    sqrt(2 s / M), lost work included. curve: (steps, ETTR). other_every: what it would be with an interference that its
+    spread does not tell from 0, None where nothing is open."""
 
     costs: EngineCosts
     mtbf_s: float
@@ -36,6 +37,7 @@ class Advice:
     overhead: float
     curve: tuple[tuple[int, float], ...]
     notes: tuple[str, ...]
+    other_every: int | None = None
 
     def ettr_at(self, every: int) -> float:
         """Expected ETTR at another interval (steps)."""
@@ -52,7 +54,8 @@ def advise(
     their rates, M(N) = M(1)/N. restart_s: stands in for the measured detect + restart + restore.
 
     Raises:
-        EcrlError: no completed run took a checkpoint, or no failure struck and restart_s is not given.
+        EcrlError: no completed run took a checkpoint, or no failure struck under one of the launchers and restart_s is
+            not given.
     """
     found = engine_costs(runs)
     if not found:
@@ -60,14 +63,18 @@ def advise(
             "Found no completed run that took a checkpoint, expected at least one with its time ledger.\n"
             "Type `ecrl matrix resume --prefix P` to finish the campaign first."
         )
-    known = mean([costs.restart_s for costs in found])
-    if known is None and restart_s is None:
+    # runs that start in tenths of a second tell nothing of restarts that take many
+    launchers = dict.fromkeys(costs.workload.launcher for costs in found)
+    known = {name: mean([c.restart_s for c in found if c.workload.launcher == name]) for name in launchers}
+    silent = [name for name, measured_s in known.items() if measured_s is None]
+    if silent and restart_s is None:
+        which = "in these runs" if len(silent) == len(known) else f"in a run of the launcher {silent[0]}"
         raise EcrlError(
-            "No failure struck in these runs, so the time of a restart is not measured.\n"
+            f"No failure struck {which}, so the time of a restart is not measured.\n"
             "Give it: --restart 30s (detect + restart + restore), or run a matrix with [failures]."
         )
     job_s = mtbf_s / (nodes or 1)
-    advice = [_advice(costs, job_s, restart_s, known) for costs in found]
+    advice = [_advice(costs, job_s, restart_s, known[costs.workload.launcher]) for costs in found]
     order = {costs.workload: place for place, costs in reversed(list(enumerate(found)))}
     return sorted(advice, key=lambda a: (order[a.costs.workload], -a.ettr / a.costs.step_s))
 
@@ -78,7 +85,7 @@ def _advice(costs: EngineCosts, mtbf_s: float, given_s: float | None, elsewhere_
     if restart_s is None:
         assert elsewhere_s is not None
         restart_s = elsewhere_s
-        notes.append("no failure struck this engine: the restart is the mean of the others")
+        notes.append("no failure struck this engine: the restart is the mean of the others under its launcher")
     s, p, t = costs.cost_s, costs.persist_s, costs.step_s
     young_s = interval.young_s(s, mtbf_s)
     floor_s = interval.floor_s(costs.persist_alone_s, p, costs.workload.max_inflight, shared_disk=True)
@@ -90,11 +97,16 @@ def _advice(costs: EngineCosts, mtbf_s: float, given_s: float | None, elsewhere_
         notes.append("a failure costs more than the MTBF: no progress is to be expected")
     elif lost > FIRST_ORDER_SHARE:
         notes.append(f"a failure costs {lost:.0%} of the MTBF: first-order theory is optimistic here")
+    band = interval.flat_band(every, floor_steps, t, s, p, mtbf_s, restart_s)
+    other = (
+        None if costs.other_cost_s is None else interval.steps(interval.young_s(costs.other_cost_s, mtbf_s), floor_s, t)
+    )
+    if other is not None and not band[0] <= other <= band[1]:
+        notes.append(f"every {every:,} steps with the stall alone, {other:,} with the interference that was measured")
     found = Advice(
         costs, mtbf_s, restart_s, young_s, interval.daly_s(s, mtbf_s),
         interval.availability_s(s, mtbf_s, restart_s), floor_s, floor_steps, every,
-        interval.flat_band(every, floor_steps, t, s, p, mtbf_s, restart_s), ettr, ettr / t,
-        interval.young_s(s, mtbf_s) / mtbf_s, (), tuple(notes),
+        band, ettr, ettr / t, interval.young_s(s, mtbf_s) / mtbf_s, (), tuple(notes), other,
     )  # fmt: skip
     return replace(found, curve=_curve(found))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ecrl.analysis.compare import CONFIDENCE, t_interval
 from ecrl.analysis.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis
 from ecrl.analysis.tables import mean
 
@@ -32,7 +33,8 @@ class Workload(NamedTuple):
 class EngineCosts:
     """Means over an engine's completed runs of a workload, in the symbols of `interval`.
 
-    stall_s, interference_s: per checkpoint (interference None without a reference; it may be noise around 0).
+    stall_s, interference_s: per checkpoint (interference None without a reference). interference_ci_s: the 95 % t
+    interval of its mean over runs, (None, None) below two.
     persist_s: p; persist_alone_s: the median of checkpoints that no other overlapped, else the shortest of all.
     restart_s: R, None where no failure struck. fixed_s: startup + shutdown of a run. intervals: in steps, as measured.
     """
@@ -45,6 +47,7 @@ class EngineCosts:
     step_s: float
     stall_s: float
     interference_s: float | None
+    interference_ci_s: tuple[float | None, float | None]
     persist_s: float
     persist_alone_s: float
     restart_s: float | None
@@ -54,8 +57,18 @@ class EngineCosts:
 
     @property
     def cost_s(self) -> float:
-        """s: stall plus interference; an interference below 0 is noise and counts as none."""
-        return self.stall_s + max(0.0, self.interference_s or 0.0)
+        """s: the stall, plus the interference where its interval over runs lies above 0. What the interval does not
+        tell from 0 is noise of the machine: charged, it would be charged to some engines and never given back."""
+        low = self.interference_ci_s[0]
+        shown = self.interference_s if low is not None and low > 0 else None
+        return self.stall_s + (shown or 0.0)
+
+    @property
+    def other_cost_s(self) -> float | None:
+        """s with an interference that its spread does not tell from 0 (not below 0); None where nothing is open."""
+        if self.interference_s is None or self.cost_s != self.stall_s:
+            return None
+        return max(0.0, self.stall_s + self.interference_s)
 
 
 def workload(run: RunAnalysis) -> Workload:
@@ -90,9 +103,20 @@ def _costs(place: Workload, engine: str, own: list[RunAnalysis], references: lis
     elif not alone:
         notes.append("every checkpoint overlapped another: the floor is the shortest latency seen")
     slow = [(run.row["interference_s"], run.checkpoints.visits) for run in own if run.checkpoints is not None]
-    interference = None if any(s is None for s, _ in slow) else sum(s for s, _ in slow) / visits
+    known = all(s is not None for s, _ in slow)
+    interference = sum(s for s, _ in slow) / visits if known else None
+    bounds = t_interval([s / n for s, n in slow], CONFIDENCE) if known else (None, None)
     if interference is None:
         notes.append("interference is unknown without a reference run: the cost is the stall alone")
+    elif bounds[0] is None or bounds[1] is None:
+        notes.append("interference not distinguishable from 0 by one run: the cost is the stall alone")
+    elif bounds[0] <= 0:
+        text = (
+            f"interference not distinguishable from 0 (95 % interval {bounds[0]:.3g} to {bounds[1]:.3g} s a checkpoint"
+        )
+        if bounds[1] < 0:
+            text = f"steps were faster than the reference's ({bounds[0]:.3g} to {bounds[1]:.3g} s a checkpoint"
+        notes.append(f"{text}, {len(slow)} runs): the cost is the stall alone")
     waits = sum(costs.backpressure_s for costs in found)
     if waits > BACKPRESSURE_SHARE * sum(costs.stall_s for costs in found):
         notes.append(f"{waits:.2f} s of waiting for a free slot are left out: above the floor nobody waits")
@@ -109,6 +133,7 @@ def _costs(place: Workload, engine: str, own: list[RunAnalysis], references: lis
         steps,
         sum(costs.stall_s for costs in found) / visits,
         interference,
+        bounds,
         mean(latencies) or 0.0,
         statistics.median(alone) if alone else min(latencies, default=0.0),
         mean(failed),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,6 @@ def test_a_campaign_that_measured_too_little_says_what_to_do(tmp_path: Path) -> 
 
 
 def test_lost_work_reaches_back_to_the_newest_checkpoint_that_was_durable(runs: tuple[RunAnalysis, ...]) -> None:
-    from dataclasses import replace
-
     quick = replace(engine_costs(runs)[0], step_s=1.0, persist_s=0.0)
     slow = replace(quick, persist_s=2.5)
     assert [lost_s(at, 10, quick) for at in (20, 25, 29, 3)] == [0, 5, 9, 3]
@@ -121,3 +120,45 @@ def test_a_prediction_from_exact_costs_is_the_measured_goodput(runs: tuple[RunAn
         assert one.planned == pytest.approx(one.measured, rel=0.05)
         assert one.pccheck > 0
     assert predictions(runs, {(run.row["suite_id"], run.row["seed"]): "dropped" for run in runs}) == []
+
+
+def slowed(runs: tuple[RunAnalysis, ...], engine: str, *interference_s: float) -> list[RunAnalysis]:
+    """The runs, each seed's of an engine slowed by its own seconds."""
+    by_seed = dict(zip((1, 2, 3), interference_s, strict=True))
+    return [
+        replace(run, row=run.row | {"interference_s": by_seed[run.row["seed"]]})
+        if run.row["variant"] == engine
+        else run
+        for run in runs
+    ]
+
+
+def test_interference_is_charged_only_beyond_its_spread_over_runs(runs: tuple[RunAnalysis, ...]) -> None:
+    noisy = {a.costs.engine: a for a in advise(slowed(runs, "blocking", -3.0, 8.0, 4.0), 3600)}["blocking"]
+    assert noisy.costs.interference_s == pytest.approx(1.0)  # nine checkpoints
+    assert noisy.costs.cost_s == pytest.approx(noisy.costs.stall_s) == pytest.approx(0.040)
+    assert noisy.other_every is not None
+    assert noisy.other_every == pytest.approx(noisy.every * (1.04 / 0.04) ** 0.5, rel=0.02)
+    assert any("interference not distinguishable from 0 (95 % interval" in note for note in noisy.notes)
+    both = f"every {noisy.every:,} steps with the stall alone, {noisy.other_every:,} with the interference"
+    assert any(note.startswith(both) for note in noisy.notes)
+    clear = {a.costs.engine: a for a in advise(slowed(runs, "blocking", 2.9, 3.0, 3.1), 3600)}["blocking"]
+    assert clear.costs.cost_s == pytest.approx(1.040)
+    assert clear.other_every is None
+    assert not any("interference" in note for note in clear.notes)
+    faster = {a.costs.engine: a for a in advise(slowed(runs, "blocking", -2.9, -3.0, -3.1), 3600)}["blocking"]
+    assert faster.costs.cost_s == pytest.approx(0.040)
+    assert any("steps were faster than the reference's" in note for note in faster.notes)
+
+
+def test_a_restart_is_never_borrowed_from_another_launcher(runs: tuple[RunAnalysis, ...]) -> None:
+    warm = [replace(run, row=run.row | {"launcher": "warm"}, failures=()) for run in runs]
+    with pytest.raises(EcrlError, match="No failure struck in a run of the launcher warm"):
+        advise([*runs, *warm], 3600)
+    assert {a.restart_s for a in advise([*runs, *warm], 3600, restart_s=7)} == {7}
+    unharmed = [replace(run, failures=()) if run.row["variant"] == "overlapped" else run for run in runs]
+    quick = [replace(run, row=run.row | {"launcher": "warm"}) for run in slowed(runs, "blocking", 0.0, 0.0, 0.0)]
+    found = {(a.costs.workload.launcher, a.costs.engine): a for a in advise([*unharmed, *quick], 3600)}
+    lone = found["cold", "overlapped"]
+    assert lone.restart_s == found["cold", "blocking"].restart_s
+    assert any("mean of the others under its launcher" in note for note in lone.notes)
