@@ -18,11 +18,12 @@ class Noise:
 
 
 def noise(campaign: Campaign, metric: str = "goodput_steps_per_s", kind: Kind = "ratio") -> Noise | None:
-    """The noise of a metric, None where no reference was run twice."""
+    """The noise of a metric. None where no reference was run twice, or where a reference never has any of it (it takes
+    no checkpoint, so its stall is 0 twice over): that two zeros agree says nothing about what other runs differ by."""
     rows = [run.row for run in (*campaign.runs, *campaign.again) if run.row["variant"] in (REFERENCE, AGAIN)]
     if not campaign.again:
         return None
     found = compare(rows, AGAIN, REFERENCE, metric, kind, campaign.dropped)
-    if not found.pairs:
+    if not any(pair.a or pair.b for pair in found.pairs):
         return None
     return Noise(found, math.sqrt(math.fsum(pair.d**2 for pair in found.pairs) / len(found.pairs)))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ecrl.analysis.compare import MIN_PAIRS, compare
-from ecrl.analysis.metrics import REFERENCE, Row
+from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.threat import Checks, Scene, Threat, counted, some
 
 SHORT_RUN_SHARE = 0.10  # startup + shutdown of wall-clock
@@ -56,16 +56,18 @@ def _missing(scene: Scene) -> Iterable[Threat]:
     dropped = scene.campaign.dropped
     if not dropped:
         return
-    guilty = {
-        run.row["variant"]
-        for run in scene.campaign.runs
-        if (run.row["suite_id"], run.row["seed"]) in dropped
-        and (run.row["outcome"] != "completed" or run.row["correct"] is not True)
-    }
+    guilty = {variant for block, own in scene.blocks.items() if block in dropped for variant in _to_blame(own)}
     names = [f"{suite}/seed{seed} ({reason})" for (suite, seed), reason in dropped.items()]
     one_sided = len(guilty) == 1 and len(scene.campaign.matrix.matrix.variants) > 1
     why = f"only {next(iter(guilty))} is to blame, so they are not missing at random; " if one_sided else ""
     yield Threat("missing_blocks", one_sided, f"dropped blocks ({len(dropped)}): {why}{some(names)}")
+
+
+def _to_blame(block: Sequence[RunAnalysis]) -> set[str]:
+    """The variants for which a block is dropped: those that failed or are wrong, else those that stayed undecided. A
+    reference that failed leaves every other variant undecided, and they are not to blame for it."""
+    wrong = {r.row["variant"] for r in block if r.row["outcome"] != "completed" or r.row["correct"] is False}
+    return wrong or {run.row["variant"] for run in block if run.row["correct"] is not True}
 
 
 @_checks.of("replay_untested")

@@ -12,7 +12,7 @@ _checks = Checks()
 CHECKS = _checks.by_code
 
 
-def _effects(scene: Scene) -> Iterable[tuple[str, Comparison, Noise]]:
+def effects(scene: Scene) -> Iterable[tuple[str, Comparison, Noise | None]]:
     """What is claimed (without claims, overlapped against blocking), each with the noise of its own metric."""
     asked: list[tuple[str, str, str, str, Kind]] = []
     for claim in scene.campaign.matrix.claims:
@@ -23,12 +23,27 @@ def _effects(scene: Scene) -> Iterable[tuple[str, Comparison, Noise]]:
     if not scene.campaign.matrix.claims and {"blocking", "overlapped"} <= set(scene.engines):
         asked.append(("overlapped / blocking", "overlapped", "blocking", "goodput_steps_per_s", "ratio"))
     for name, a, b, metric, kind in asked:
-        found, floor = (
+        yield (
+            name,
             compare(scene.rows, a, b, metric, kind, scene.campaign.dropped),
             noise(scene.campaign, metric, kind),
         )
-        if found.overall is not None and floor is not None:
-            yield name, found, floor
+
+
+def unchecked(scene: Scene) -> dict[str, str]:
+    """Why the effects that cannot be held against a noise cannot be: by the name of the claim."""
+    found = {}
+    for name, c, floor in effects(scene):
+        if floor is None:
+            found[name] = f"A/A noise of {c.metric} is undefined"
+        elif c.overall is None:
+            found[name] = "no block has both variants"
+    return found
+
+
+def _known(scene: Scene) -> Iterable[tuple[str, Comparison, Noise]]:
+    """The effects that can be held against the noise of their metric."""
+    return ((name, c, floor) for name, c, floor in effects(scene) if c.overall is not None and floor is not None)
 
 
 def _size(c: Comparison) -> float:
@@ -39,7 +54,7 @@ def _size(c: Comparison) -> float:
 
 @_checks.of("aa_noise_ge_effect")
 def _noise_ge_effect(scene: Scene) -> Iterable[Threat]:
-    for name, c, floor in _effects(scene):
+    for name, c, floor in _known(scene):
         if floor.sd >= abs(_size(c)):
             pairs = len(floor.comparison.pairs)
             text = f"{name}: two equal runs differ by {floor.sd:.3g} (SD over {pairs} A/A pairs), the effect is"
@@ -48,7 +63,7 @@ def _noise_ge_effect(scene: Scene) -> Iterable[Threat]:
 
 @_checks.of("sign_only_support")
 def _sign_only(scene: Scene) -> Iterable[Threat]:
-    for name, c, floor in _effects(scene):
+    for name, c, floor in _known(scene):
         size = _size(c)
         means = [math.log(one.center) if c.kind == "ratio" else one.center for one in c.suites.values()]
         above = sum(mean * size > 0 and abs(mean) > floor.sd for mean in means)

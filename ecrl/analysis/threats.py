@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from ecrl.analysis import threat_design, threat_machine, threat_noise
 from ecrl.analysis.load import Campaign
-from ecrl.analysis.noise import noise
 from ecrl.analysis.threat import Scene, Threat
 
 CHECKS = threat_design.CHECKS | threat_machine.CHECKS | threat_noise.CHECKS
@@ -40,8 +39,7 @@ def detect(campaign: Campaign, *, registered: bool) -> ThreatReport:
     """Look for every condition whose evidence the records hold. registered: see `claims.judge`."""
     scene = Scene(campaign, registered)
     found = [threat for check in CHECKS.values() for threat in check(scene)]
-    not_checked: dict[str, str] = {} if noise(campaign) is not None else dict(NEED_NOISE)
-    not_applicable: dict[str, str] = {}
+    not_checked, not_applicable, unseen = _against_noise(scene)
     devices = {run.row["device"] for run in scene.begun}
     for code, needed in threat_machine.NEEDED_FACTS.items():
         asked = [name for name in needed if name not in threat_machine.GPU_FACTS or devices != {"cpu"}]
@@ -52,5 +50,18 @@ def detect(campaign: Campaign, *, registered: bool) -> ThreatReport:
         ):
             if names:
                 place[code if len(names) == len(needed) else f"{code} ({', '.join(names)})"] = why
-    left = {threat.code for threat in found} | not_checked.keys() | not_applicable.keys()
+    left = {threat.code for threat in found} | unseen | not_checked.keys() | not_applicable.keys()
     return ThreatReport(tuple(found), tuple(code for code in CHECKS if code not in left), not_checked, not_applicable)
+
+
+def _against_noise(scene: Scene) -> tuple[dict[str, str], dict[str, str], set[str]]:
+    """What of the A/A conditions could not be looked for and what cannot occur, both with the reason; and the codes
+    that no claim was held against."""
+    if not scene.campaign.again:
+        return dict(NEED_NOISE), {}, set()
+    asked = [name for name, _, _ in threat_noise.effects(scene)]
+    if not asked:
+        return {}, dict.fromkeys(NEED_NOISE, "no effect is claimed"), set()
+    silent = threat_noise.unchecked(scene)
+    not_checked = {f"{code} ({name})": why for code in NEED_NOISE for name, why in silent.items()}
+    return not_checked, {}, set(NEED_NOISE) if silent.keys() >= set(asked) else set()

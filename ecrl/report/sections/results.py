@@ -265,7 +265,8 @@ def _divergence(evidence: Evidence) -> list[Block]:
         blocks.append(Paragraph("No loss can be compared with a reference."))
     margins = _loss_margins(evidence)
     if margins and not evidence.train.get("deterministic"):
-        text = "A margin for claims of equal loss, half the SD of the reference's final loss over seeds"
+        text = "For the next campaign, as a margin is to be fixed before its runs: half the SD of the reference's final"
+        text += " loss over seeds, for claims of equal loss"
         blocks.append(Paragraph(f"{text}: {number(mean(margins))} (mean over {count(len(margins), 'suite')})."))
     return blocks
 

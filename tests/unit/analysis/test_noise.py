@@ -17,7 +17,7 @@ from ecrl.analysis.rates import compare_recovery, mcnemar_p
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
 from ecrl.spec.run import RunSpec
-from tests.unit.analysis.campaign_builder import campaign
+from tests.unit.analysis.campaign_builder import CLAIM, campaign
 
 
 def again(paths: CampaignPaths, later_ms: int) -> None:
@@ -76,6 +76,49 @@ def test_a_second_reference_that_does_not_read_is_named(tmp_path: Path) -> None:
     found = of_campaign(load_campaign(paths))
     assert found.noise is None
     assert sum(AGAIN in text for text in found.warnings) == 2
+
+
+STALL = """[[claims]]
+name = "stalls less"
+metric = "stall_s"
+compare = ["overlapped", "blocking"]
+expect = "EXPECT"
+"""
+
+
+@pytest.mark.parametrize("expect", ["ratio < 0.50", "difference < 0.0"])
+def test_a_claim_on_what_no_reference_has_is_not_held_against_noise(tmp_path: Path, expect: str) -> None:
+    """A reference never stalls: its noise is a ratio of zeros, or the difference of two."""
+    claim = STALL.replace("EXPECT", expect)
+    both = campaign(tmp_path / "both", claims=f"{CLAIM}{claim}", seeds=[1])
+    alone = campaign(tmp_path / "alone", claims=claim, seeds=[1])
+    for paths in (both, alone):
+        again(paths, 10)
+    codes_of = {"aa_noise_ge_effect", "sign_only_support"}
+    for paths, cleared in ((both, codes_of), (alone, set())):
+        report = of_campaign(load_campaign(paths)).threats
+        for code in codes_of:
+            assert report.not_checked[f"{code} (stalls less)"] == "A/A noise of stall_s is undefined"
+        assert codes_of & set(report.clear) == cleared
+        assert not codes_of & {threat.code for threat in report.found}
+
+
+def test_without_a_claimed_effect_noise_does_not_apply(tmp_path: Path) -> None:
+    rate = CLAIM.replace("ratio > 1.00", "rate > 0.50").replace("[[claims]]", '[[claims]]\nmetric = "correct"')
+    paths = campaign(tmp_path, claims=rate, seeds=[1])
+    again(paths, 10)
+    report = of_campaign(load_campaign(paths)).threats
+    assert report.not_applicable["aa_noise_ge_effect"] == "no effect is claimed"
+
+
+def test_a_reference_that_failed_is_alone_to_blame_for_what_it_leaves_undecided(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    result = next(paths.root.glob("suites/*/reference/seed1/result.json"))
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"outcome": "failed"}))
+    found = of_campaign(load_campaign(paths))
+    [threat] = [threat for threat in found.threats.found if threat.code == "missing_blocks"]
+    assert threat.blocking
+    assert "only reference is to blame" in threat.evidence
 
 
 # -- facts of the machine -------------------------------------------------------------------------------------

@@ -163,3 +163,9 @@ def test_slower_steps_stand_beside_the_saved_stall_and_are_no_part_of_it(tmp_pat
         said = " ".join(interpretation.stalls(one, "overlapped", "blocking"))
         assert "paid elsewhere" not in said
         assert not re.search(r"(?<![\[,] )(?<!\[)-\d[\d.]* s", said)
+
+
+def test_a_margin_that_these_runs_give_is_one_for_the_next_campaign(tmp_path: Path) -> None:
+    found = replace(evidence(campaign(tmp_path, datasets=["cifar10"], seeds=[1, 2])), train={})
+    text = markdown(results.PLUGIN.blocks(found, {}))
+    assert "For the next campaign, as a margin is to be fixed before its runs: half the SD" in text
