@@ -126,11 +126,18 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
     text += " BCa: the bootstrap interval, a check on the t interval that decides nothing."
     headers = ("measure", "mean [95 % CI]", "BCa", "basis", "p")
     blocks: list[Block] = [Paragraph(text), Table(headers, tuple(rows), frozenset({"measure", "basis"}))]
-    if (model := suite_model(c)) is not None:
+    model = suite_model(c)
+    if isinstance(model, str):
+        text = (
+            f"The spread between suites is {model} of a model with a random suite effect, not estimable: no interval."
+        )
+        blocks.append(Paragraph(text))
+    elif model is not None:
         bounds = f"{number(model.center)} [{number(model.low)}, {number(model.high)}]"
         blocks.append(
             Paragraph(
-                f"A model with a random suite effect (REML, Wald interval) gives a goodput ratio of {bounds}: a check"
+                f"A model with a random suite effect (REML, t interval with {model.df}"
+                f" degrees of freedom) gives a goodput ratio of {bounds}: a check"
                 f" that decides nothing. Spread between suites: {spread(model.between_sd)};"
                 f" within: {spread(model.within_sd)}."
             )

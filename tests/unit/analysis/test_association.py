@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ecrl.analysis.association import rank_correlation, suite_model
+from ecrl.analysis.association import SuiteModel, rank_correlation, suite_model
 from ecrl.analysis.compare import Comparison, compare
 from ecrl.analysis.metrics import Row, empty_row
 
@@ -48,11 +48,31 @@ def test_the_model_tells_the_spread_between_suites_from_the_spread_within() -> N
     found = suite_model(
         compared({f"s{i}": list(shift + rng.normal(0, 0.01, 6)) for i, shift in enumerate(rng.normal(0.03, 0.05, 40))})
     )
-    assert found is not None
+    assert isinstance(found, SuiteModel)
+    assert found.df == 39
     assert found.low < 1.03 < found.high
     assert found.low < found.center < found.high
     assert found.between_sd == pytest.approx(0.05, rel=0.4)
     assert found.within_sd == pytest.approx(0.01, rel=0.2)
+
+
+def test_the_interval_of_three_suites_covers_what_it_says() -> None:
+    rng, hits, fits = np.random.default_rng(7), 0, 0
+    for _ in range(80):
+        shifts = rng.normal(0.0, 0.02, 3)
+        found = suite_model(compared({f"s{i}": list(shift + rng.normal(0, 0.01, 3)) for i, shift in enumerate(shifts)}))
+        if isinstance(found, SuiteModel):
+            fits, hits = fits + 1, hits + (found.low <= 1 <= found.high)
+    assert fits > 60
+    assert hits / fits > 0.9  # with the normal quantile 81 to 84 %
+
+
+def test_a_spread_between_suites_that_comes_out_as_none_is_at_the_boundary() -> None:
+    """The suite means are equal, so that within-suite noise explains more than all of their spread."""
+    found = compared(
+        {f"s{i}": [0.01 + shift, 0.02 + shift, 0.03 - 2 * shift] for i, shift in enumerate((0, 0.001, 0.002))}
+    )
+    assert suite_model(found) == "at the boundary"
 
 
 def test_without_enough_suites_seeds_or_spread_there_is_no_model() -> None:
