@@ -48,6 +48,13 @@ class Judged:
     comparison: Comparison | None = None
 
     @property
+    def threshold(self) -> float | None:
+        """What an effect is held against, on the claim's scale; None for a rate and for `within`, which TOST judges."""
+        parts = EXPECT.fullmatch(self.claim.expect)
+        plain = parts is not None and parts["what"] != "rate" and not parts["margin"]
+        return float(parts["threshold"]) if parts is not None and plain else None
+
+    @property
     def expectation(self) -> str:
         """'goodput_steps_per_s: overlapped / blocking, ratio > 1.00'."""
         a, b = self.claim.compare

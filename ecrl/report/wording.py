@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from ecrl.analysis.compare import Comparison, Effect
+from ecrl.analysis.compare import ALPHA, Comparison, Effect
 
 UNKNOWN = "–"
 
@@ -58,6 +58,22 @@ def p_equals(p: float | None) -> str:
 def interval(low: float | None, high: float | None) -> str:
     """'[0.98, 1.05]', or a dash."""
     return UNKNOWN if low is None or high is None else f"[{number(low)}, {number(high)}]"
+
+
+def disagreement(c: Comparison, threshold: float) -> str | None:
+    """'The 95 % interval [1.01, 1.09] excludes 1, the sign-flip test does not (p = 0.0781, unadjusted)', or the other
+    way round: the interval counts suites and leans on a normal distribution, the test counts blocks and on none. None
+    where they agree or one of them is unknown."""
+    null = threshold if c.kind == "difference" else math.log(threshold) if threshold > 0 else None
+    p = None if null is None else c.p_against(null)
+    if p is None or c.overall is None or c.overall.low is None or c.overall.high is None:
+        return None
+    beyond = c.overall.low > threshold or c.overall.high < threshold
+    if beyond == (p <= ALPHA):
+        return None
+    does, test = ("excludes", "does not") if beyond else ("includes", "excludes it")
+    bounds = f"{interval(c.overall.low, c.overall.high)} {does} {threshold:g}"
+    return f"The 95 % interval {bounds}, the sign-flip test {test} ({p_equals(p)}, unadjusted)"
 
 
 def count(n: int, one: str, many: str | None = None) -> str:

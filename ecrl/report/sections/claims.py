@@ -4,7 +4,7 @@ from ecrl.analysis.claims import EXPLORATORY, Judged
 from ecrl.analysis.compare import POWER, smallest_detectable
 from ecrl.analysis.evidence import Evidence
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
-from ecrl.report.wording import count, interval, number, p_value, spread
+from ecrl.report.wording import count, disagreement, interval, number, p_value, spread
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -24,7 +24,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         for j in evidence.claims
     )
     headers = ("claim", "expectation", "verdict", "estimate [95 % CI]", "p (Holm)", "pairs")
-    reasons = [_reason(j) for j in evidence.claims if j.reasons]
+    reasons = [text for j in evidence.claims if (text := verdict_text(j)) is not None]
     blocks: list[Block] = [Table(headers, rows, frozenset({"claim", "expectation", "verdict", "pairs"}))]
     blocks += [Bullets(tuple(reasons))] if reasons else []
     detectable = []
@@ -42,9 +42,17 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     return blocks
 
 
-def _reason(judged: Judged) -> str:
+def verdict_text(judged: Judged) -> str | None:
+    """Why a verdict is not CONFIRMED, and whether the interval and the test behind it disagree; None where neither is
+    to be said."""
+    c, threshold = judged.comparison, judged.threshold
+    said = disagreement(c, threshold) if c is not None and threshold is not None else None
+    if not judged.reasons and said is None:
+        return None
     exploratory = f" (would read {judged.would_be})" if judged.verdict == EXPLORATORY else ""
-    return f"{judged.claim.name}: {judged.verdict}{exploratory}, because {'; '.join(judged.reasons)}."
+    because = f", because {'; '.join(judged.reasons)}" if judged.reasons else ""
+    text = f"{judged.claim.name}: {judged.verdict}{exploratory}{because}."
+    return text if said is None else f"{text} {said}."
 
 
 PLUGIN = Section(60, "Claims", _blocks)

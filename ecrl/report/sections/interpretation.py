@@ -9,7 +9,7 @@ from ecrl.analysis.metrics import REFERENCE
 from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section
-from ecrl.report.wording import basis, count, fixed, interval, listed, number, p_equals, percent
+from ecrl.report.wording import basis, count, disagreement, fixed, interval, listed, number, p_equals, percent
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -17,7 +17,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         return [Paragraph("No run completed: there is nothing to interpret.")]
     sentences = [*_scope(evidence)]
     if evidence.headline is not None:
-        sentences += _effect(evidence.compare(*evidence.headline))
+        sentences += effects(evidence.compare(*evidence.headline))
         sentences += [*stalls(evidence, *evidence.headline), *_largest_part(evidence, *evidence.headline)]
     sentences += [*_cost(evidence), *_lost(evidence), *_exactness(evidence)]
     return [Bullets(tuple(sentences))] if sentences else [Paragraph("The numbers support no sentence.")]
@@ -34,7 +34,7 @@ def _scope(evidence: Evidence) -> list[str]:
     return found
 
 
-def _effect(c: Comparison) -> list[str]:
+def effects(c: Comparison) -> list[str]:
     if c.overall is None:
         return []
     one, a, b = c.overall, c.a, c.b
@@ -46,20 +46,16 @@ def _effect(c: Comparison) -> list[str]:
         ]
     if one.low is None or one.high is None:
         return [f"{head}."]
+    if said := disagreement(c, 1.0):
+        return [f"{head}. {said}; a difference that only one of them shows is not shown."]
+    p = p_equals(c.p_value)
     if one.low > 1 or one.high < 1:
-        p = c.p_value
-        beyond = p is not None and p <= ALPHA
         noun = "gain" if one.center > 1 else "loss"
-        text = f"{head}; the 95 % interval {bounds} excludes 1"
-        text += (
-            f" and so does the sign-flip test ({p_equals(p)}): a {noun} larger than its spread over {c.unit}"
-            if beyond
-            else ""
+        text = (
+            f"{head}; the 95 % interval {bounds} excludes 1 and so does the sign-flip test ({p}): a {noun} larger than"
         )
-        found = [f"{text}."]
-        found += _everywhere(c)
-        return found
-    return [f"{head}; the 95 % interval {bounds} includes 1, so no difference is shown, in either direction."]
+        return [f"{text} its spread over {c.unit}.", *_everywhere(c)]
+    return [f"{head}; the 95 % interval {bounds} includes 1 ({p}), so no difference is shown, in either direction."]
 
 
 def _everywhere(c: Comparison) -> list[str]:

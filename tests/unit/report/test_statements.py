@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 from matplotlib.patches import Rectangle
 
+from ecrl.analysis.claims import judge
 from ecrl.analysis.compare import Comparison, Kind, clopper_pearson, compare
-from ecrl.analysis.evidence import Evidence, of_campaign
+from ecrl.analysis.evidence import GOODPUT, Evidence, of_campaign
 from ecrl.analysis.load import campaign as load_campaign
-from ecrl.analysis.metrics import empty_row
+from ecrl.analysis.metrics import Row, empty_row
 from ecrl.records.paths import CampaignPaths
 from ecrl.report.blocks import Table
 from ecrl.report.markdown import markdown
 from ecrl.report.plot_bars import draw_ledger
-from ecrl.report.sections import integrity, interpretation, ledger, results
-from ecrl.report.wording import p_equals, share
+from ecrl.report.sections import claims, integrity, interpretation, ledger, results
+from ecrl.report.wording import disagreement, p_equals, share
+from ecrl.spec.matrix import Claim
 from tests.unit.analysis.campaign_builder import campaign
 
 
@@ -169,3 +171,46 @@ def test_a_margin_that_these_runs_give_is_one_for_the_next_campaign(tmp_path: Pa
     found = replace(evidence(campaign(tmp_path, datasets=["cifar10"], seeds=[1, 2])), train={})
     text = markdown(results.PLUGIN.blocks(found, {}))
     assert "For the next campaign, as a margin is to be fixed before its runs: half the SD" in text
+
+
+# -- an interval and a test that disagree ---------------------------------------------------------------------
+
+
+def goodputs(*blocks: list[float]) -> Comparison:
+    """Goodput ratios, a list for each suite."""
+    return compare(goodput_rows(*blocks), "overlapped", "blocking", GOODPUT, "ratio", {})
+
+
+def goodput_rows(*blocks: list[float]) -> list[Row]:
+    return [
+        empty_row(
+            suite_id=f"s{i}", seed=seed, variant=variant, outcome="completed", goodput_steps_per_s=ratio**power
+        )
+        for i, own in enumerate(blocks)
+        for seed, ratio in enumerate(own)
+        for variant, power in (("overlapped", 1), ("blocking", 0))
+    ]  # fmt: skip
+
+
+# twelve blocks all above 1 in three suites that differ much
+ONLY_TEST = [[1.001, 1.002, 1.001, 1.003], [1.2, 1.21, 1.19, 1.2], [1.02, 1.03, 1.02, 1.01]]
+
+
+def test_prose_says_where_interval_and_test_disagree() -> None:
+    [text] = interpretation.effects(goodputs(*ONLY_TEST))
+    assert "includes 1, the sign-flip test excludes it (p = 0.000488, unadjusted); a difference that only one" in text
+    assert "larger than its spread" not in text
+    [text] = interpretation.effects(goodputs([*[1.05] * 5, 0.998]))
+    assert "excludes 1, the sign-flip test does not (p = 0.0625, unadjusted); a difference that only one" in text
+    assert disagreement(goodputs([1.05] * 8), 1.0) is None
+
+
+def test_a_verdict_stands_beside_the_p_that_it_does_not_agree_with() -> None:
+    claim = Claim(name="pays", compare=["overlapped", "blocking"], metric=GOODPUT, expect="ratio > 1.00")
+    [judged] = judge([claim], goodput_rows(*ONLY_TEST), {}, registered=True)
+    assert judged.verdict == "INCONCLUSIVE"
+    text = claims.verdict_text(judged)
+    assert text is not None
+    assert text.endswith("includes 1, the sign-flip test excludes it (p = 0.000488, unadjusted).")
+    [agreed] = judge([claim], goodput_rows([1.05, 1.06, 1.04, 1.05, 1.05, 1.06]), {}, registered=True)
+    assert (agreed.verdict, claims.verdict_text(agreed)) == ("CONFIRMED", None)
