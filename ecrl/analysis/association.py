@@ -52,8 +52,8 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | No
 @dataclass(frozen=True)
 class SuiteModel:
     """d = mean + suite + noise, by REML: mean with its 95 % interval on the comparison's scale, and the SDs of d (of
-    its logarithm for a ratio) between suites and within. df: of the t quantile, suites - 1; with so few suites the normal
-    one covers 81 to 84 % instead of 95 % (simulated)."""
+    its logarithm for a ratio) between suites and within. df: of the t quantile, suites - 1; with three suites the
+    normal one covers 81 to 84 % instead of 95 % (simulated)."""
 
     center: float
     low: float

@@ -48,6 +48,11 @@ class Judged:
     comparison: Comparison | None = None
 
     @property
+    def allowed(self) -> tuple[float, float]:
+        """The values that the claim allows, on its own scale; an end may be infinite."""
+        return _bounds(self)
+
+    @property
     def threshold(self) -> float | None:
         """What an effect is held against, on the claim's scale; None for a rate and for `within`, which TOST judges."""
         parts = EXPECT.fullmatch(self.claim.expect)

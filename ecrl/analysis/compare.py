@@ -277,14 +277,3 @@ def smallest_detectable(sd: float | None, n: int) -> float | None:
     if sd is None or sd == 0 or n < 2:
         return None
     return sd * float(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER, alternative="two-sided"))
-
-
-def units_needed(sd: float | None, effect: float) -> int | None:
-    """Units after which a mean of d of `effect` shows with 80 % power at alpha .05; None where undefined."""
-    if not sd or effect == 0:
-        return None
-    ratio = abs(effect) / sd
-    for n in range(MIN_PAIRS, 2000):  # power grows with n; a search needs no start value and cannot fail to converge
-        if TTestPower().power(ratio, n, ALPHA, alternative="two-sided") >= POWER:
-            return n
-    return None

@@ -1,18 +1,16 @@
 """The smallest runs that would buy what the evidence lacks: exact commands and estimated hours."""
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecrl.analysis.claims import CONFIRMED, REFUTED, Judged
-from ecrl.analysis.compare import MIN_PAIRS, units_needed
 from ecrl.analysis.load import Campaign
 from ecrl.analysis.metrics import REFERENCE
+from ecrl.analysis.power import MAX_SEEDS, between_sd, seeds_needed, suites_needed
 from ecrl.analysis.threat import counted
 
 SECONDS_PER_HOUR = 3600
-MAX_SEEDS_IN_A_COMMAND = 40  # beyond, the honest advice is another design, not a longer command
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def next_runs(campaign: Campaign, claims: Sequence[Judged], caller: Caller) -> t
     if len(campaign.matrix.matrix.checkpoint_every) == 1:
         every = campaign.matrix.matrix.checkpoint_every[0]
         values = sorted({max(1, every // 2), every, min(campaign.matrix.train_settings.steps, every * 2)})
-        hours = _hours(campaign, len(values) - 1)
+        hours = _hours(campaign, len(values))  # another prefix runs the present interval again
         command = caller.run(prefix, "intervals", "--checkpoint-every", ",".join(map(str, values)))
         found.append(NextRun(f"the effect of the checkpoint interval (now {every} alone)", command, hours))
     return tuple(found)
@@ -88,26 +86,21 @@ def _unfinished(campaign: Campaign, caller: Caller) -> list[NextRun]:
 
 
 def _seeds(campaign: Campaign, claims: Sequence[Judged], prefix: str, caller: Caller) -> list[NextRun]:
-    """Seeds that each undecided claim needs at the observed spread (paired t power, 80 % at alpha .05)."""
+    """Seeds that each undecided claim needs at the observed spread (80 % power at alpha .05), or suites where the
+    spread between them is what seeds cannot narrow."""
     suites, have = len(campaign.suites), campaign.matrix.matrix.seeds
     found: dict[int, list[str]] = {}
+    suggestions = []
     for judged in claims:
         if judged.would_be in (CONFIRMED, REFUTED) or judged.comparison is None or judged.comparison.overall is None:
             continue
-        c, effect = judged.comparison, judged.comparison.overall
-        assert effect is not None
-        size = math.log(effect.center) if c.kind == "ratio" else effect.center
-        pairs = units_needed(c.sd, size) if c.sd else MIN_PAIRS
-        seeds = MAX_SEEDS_IN_A_COMMAND + 1 if pairs is None else math.ceil(max(pairs, MIN_PAIRS) / suites)
-        found.setdefault(max(seeds, 2, len(have) + 1), []).append(judged.claim.name)
-    suggestions = []
+        seeds = seeds_needed(judged, suites)
+        if seeds is None or max(seeds, len(have) + 1) > MAX_SEEDS:
+            suggestions.append(_beyond_seeds(campaign, judged))
+        else:
+            found.setdefault(max(seeds, 2, len(have) + 1), []).append(judged.claim.name)
     for seeds, names in sorted(found.items()):
         quoted = ", ".join(f'"{name}"' for name in names)
-        if seeds > MAX_SEEDS_IN_A_COMMAND:
-            small = "the effect is too small for its spread"
-            buys = f"{quoted}: {small}; more than {MAX_SEEDS_IN_A_COMMAND} seeds would be needed"
-            suggestions.append(NextRun(buys, None, None))
-            continue
         fresh = [max(have) + i for i in range(1, seeds - len(have) + 1)]
         text = ",".join(map(str, [*have, *fresh]))
         buys = f"a decision on {quoted} at the observed spread ({seeds} seeds x {counted(suites, 'suite')})"
@@ -124,6 +117,25 @@ def _seeds(campaign: Campaign, claims: Sequence[Judged], prefix: str, caller: Ca
             )
         )
     return suggestions
+
+
+def _beyond_seeds(campaign: Campaign, judged: Judged) -> NextRun:
+    """What is left where no number of seeds decides a claim."""
+    quoted, more, c = f'"{judged.claim.name}"', suites_needed(judged), judged.comparison
+    assert c is not None
+    if more is None:
+        text = f"{quoted}: what is claimed lies too close to what was found for its spread"
+        return NextRun(f"{text}; more than {MAX_SEEDS} seeds a suite would be needed, and more suites", None, None)
+    seeds, extra = len(campaign.matrix.matrix.seeds), more - c.n_suites
+    block_s = mean_block_s(campaign)
+    hours = None if block_s is None else block_s * extra * seeds / SECONDS_PER_HOUR
+    apart = between_sd(c)
+    differ = (
+        "" if apart is None else f" (SD between suites {apart:.3g}{' of the log ratio' if c.kind == 'ratio' else ''})"
+    )
+    text = f"a decision on {quoted}: over {counted(c.n_suites, 'suite')} no number of seeds gives one{differ}. Add"
+    text += f" {counted(extra, 'suite')} (data sets, models or schedules) with {counted(seeds, 'seed')} each"
+    return NextRun(text, None, hours)
 
 
 def _noise(campaign: Campaign) -> list[NextRun]:

@@ -13,7 +13,6 @@ from ecrl.analysis.compare import (
     smallest_detectable,
     t_interval,
     tost_p,
-    units_needed,
 )
 from ecrl.analysis.metrics import Row, empty_row
 from ecrl.spec.matrix import Claim
@@ -102,9 +101,7 @@ def test_power_reproduces_the_published_plan() -> None:
     assert smallest_detectable(sd, 8) == pytest.approx(0.0147, abs=5e-5)
     assert smallest_detectable(sd, 16) == pytest.approx(0.0095, abs=5e-5)
     assert smallest_detectable(sd, 24) == pytest.approx(0.0076, abs=5e-5)
-    assert (units_needed(sd, 0.01), units_needed(sd, 0.005)) == (15, 53)
     assert smallest_detectable(0.0, 8) is None
-    assert units_needed(None, 0.01) is None
 
 
 @pytest.mark.parametrize(("n", "percent"), [(10, 69.2), (40, 91.2), (100, 96.4), (160, 97.7), (200, 98.2)])

@@ -1,0 +1,98 @@
+"""How many runs would decide a claim: its power at the observed spread, on the unit that its interval counts."""
+
+import math
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+
+from ecrl.analysis.claims import Judged
+from ecrl.analysis.compare import ALPHA, MIN_PAIRS, POWER, Comparison, Kind
+
+MAX_SEEDS = 40  # a suite; beyond, the honest advice is another design, not a longer command
+MAX_SUITES = 200
+
+
+def within_sd(c: Comparison) -> float | None:
+    """SD of d over the seeds of a suite, pooled over suites; None where no suite has two."""
+    by_suite: dict[str, list[float]] = {}
+    for pair in c.pairs:
+        by_suite.setdefault(pair.suite_id, []).append(pair.d)
+    free = sum(len(own) - 1 for own in by_suite.values())
+    squares = math.fsum((d - math.fsum(own) / len(own)) ** 2 for own in by_suite.values() for d in own)
+    return math.sqrt(squares / free) if free else None
+
+
+def between_sd(c: Comparison) -> float | None:
+    """SD of d between suites, what no number of seeds narrows; None where seeds cannot tell it from that within."""
+    within = within_sd(c)
+    if within is None or c.sd is None or c.unit != "suites":
+        return None
+    noise = within**2 * float(np.mean([1 / one.n for one in c.suites.values()]))
+    return math.sqrt(max(0.0, c.sd**2 - noise))
+
+
+def seeds_needed(judged: Judged, suites: int) -> int | None:
+    """Seeds a suite after which the claim is decided with 80 % power at alpha .05; None beyond MAX_SEEDS.
+
+    Where every suite has one seed, nothing tells the spread between suites from that within: all of it counts as
+    within, so that this is the least that could do.
+    """
+    c = judged.comparison
+    assert c is not None
+    within, between = within_sd(c), between_sd(c)
+    for seeds in range(max(1, math.ceil(MIN_PAIRS / suites)), MAX_SEEDS + 1):
+        if c.unit == "blocks":
+            sd, n = c.sd, suites * seeds
+        elif within is None or between is None:
+            sd, n = None if c.sd is None else c.sd / math.sqrt(seeds), suites
+        else:
+            sd, n = math.sqrt(between**2 + within**2 / seeds), suites
+        if decision_power(judged, sd, n) >= POWER:
+            return seeds
+    return None
+
+
+def suites_needed(judged: Judged) -> int | None:
+    """Suites, with as many seeds as now, after which the claim is decided as above; None where the spread between
+    suites is not known or MAX_SUITES are too few."""
+    c = judged.comparison
+    if c is None or c.unit != "suites":
+        return None
+    more = range(c.n_suites + 1, MAX_SUITES + 1)
+    for n in more:
+        if n * len(c.pairs) / c.n_suites >= MIN_PAIRS and decision_power(judged, c.sd, n) >= POWER:
+            return n
+    return None
+
+
+def decision_power(judged: Judged, sd: float | None, n: int) -> float:
+    """Chance that n units with this SD of d decide the claim, were the observed center the true one.
+
+    A threshold, or a center outside the margin of `within`: that a two-sided t test tells the center from the bound
+    that is claimed, not from "no effect". A center inside the margin: that both one-sided tests of TOST reject; the
+    bound P(A) + P(B) - 1 (exact but for runs in which both fail). An unknown SD (one observation) counts as none.
+    """
+    c = judged.comparison
+    assert c is not None
+    assert c.overall is not None
+    low, high = (_scaled(bound, c.kind) for bound in judged.allowed)
+    center = _scaled(c.overall.center, c.kind)
+    inside = low < center < high
+    if not sd:
+        return 1.0 if center not in (low, high) else 0.0
+    if n < 2:
+        return 0.0
+    if inside and math.isfinite(low) and math.isfinite(high):
+        critical, error = float(stats.t.ppf(1 - ALPHA, n - 1)), sd / math.sqrt(n)
+        above, below = (float(stats.nct.sf(critical, n - 1, gap / error)) for gap in (center - low, high - center))
+        return max(0.0, above + below - 1)
+    distance = min(abs(center - bound) for bound in (low, high) if math.isfinite(bound))
+    return float(TTestPower().power(distance / sd, n, ALPHA, alternative="two-sided"))
+
+
+def _scaled(value: float, kind: Kind) -> float:
+    """On the scale of d."""
+    if kind == "difference" or math.isinf(value):
+        return value
+    return math.log(value) if value > 0 else -math.inf
