@@ -65,10 +65,12 @@ class EngineCosts:
 
     @property
     def other_cost_s(self) -> float | None:
-        """s with an interference that its spread does not tell from 0 (not below 0); None where nothing is open."""
+        """s with an interference that its spread does not tell from 0; None where nothing is open, or where
+        checkpoints would cost nothing: no interval follows from that."""
         if self.interference_s is None or self.cost_s != self.stall_s:
             return None
-        return max(0.0, self.stall_s + self.interference_s)
+        both = self.stall_s + self.interference_s
+        return both if both > 0 else None
 
 
 def workload(run: RunAnalysis) -> Workload:

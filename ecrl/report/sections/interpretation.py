@@ -139,12 +139,13 @@ def _largest_part(evidence: Evidence, a: str, b: str) -> list[str]:
     for bucket in LEDGER_BUCKETS:
         effect = evidence.compare(a, b, f"{bucket}_s", "difference").overall
         if effect is not None:
-            found[bucket] = effect.center
-    if not any(found.values()):
+            found[bucket] = effect
+    if not any(one.center for one in found.values()):
         return []
-    bucket = max(found, key=lambda name: abs(found[name]))
-    word = "less" if found[bucket] < 0 else "more"
-    text = f"The ledgers of {a} and {b} differ most in {bucket}: {fixed(abs(found[bucket]))} s {word} per run in {a}"
+    bucket = max(found, key=lambda name: abs(found[name].center))
+    text = f"The ledgers of {a} and {b} differ most in {bucket}: {_apart(found[bucket], 'more', 'less')} per run in {a}"
+    if not _excludes_0(found[bucket]):
+        return [f"{text}, which its spread does not tell from 0."]
     outside = bucket in ("startup", "detect", "restart", "shutdown", "other")
     return [f"{text}{', which no checkpoint engine decides' if outside else ''}."]
 

@@ -146,6 +146,9 @@ def test_interference_is_charged_only_beyond_its_spread_over_runs(runs: tuple[Ru
     assert clear.costs.cost_s == pytest.approx(1.040)
     assert clear.other_every is None
     assert not any("interference" in note for note in clear.notes)
+    nothing = {a.costs.engine: a for a in advise(slowed(runs, "blocking", -3.0, 2.0, -4.0), 3600)}["blocking"]
+    assert nothing.costs.cost_s == pytest.approx(0.040)
+    assert nothing.other_every is None
     faster = {a.costs.engine: a for a in advise(slowed(runs, "blocking", -2.9, -3.0, -3.1), 3600)}["blocking"]
     assert faster.costs.cost_s == pytest.approx(0.040)
     assert any("steps were faster than the reference's" in note for note in faster.notes)

@@ -114,8 +114,9 @@ def test_without_a_claimed_effect_noise_does_not_apply(tmp_path: Path) -> None:
 def test_a_reference_that_failed_is_alone_to_blame_for_what_it_leaves_undecided(tmp_path: Path) -> None:
     paths = campaign(tmp_path)
     result = next(paths.root.glob("suites/*/reference/seed1/result.json"))
-    result.write_text(json.dumps(json.loads(result.read_text()) | {"outcome": "failed"}))
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"outcome": "failed", "exit_code": 1}))
     found = of_campaign(load_campaign(paths))
+    assert [row["correct"] for row in found.rows].count(None) == 2
     [threat] = [threat for threat in found.threats.found if threat.code == "missing_blocks"]
     assert threat.blocking
     assert "only reference is to blame" in threat.evidence

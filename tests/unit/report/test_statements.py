@@ -159,6 +159,11 @@ def test_slower_steps_stand_beside_the_saved_stall_and_are_no_part_of_it(tmp_pat
     assert "its wall-clock is 2.00 s shorter" in text
     assert "Beside that" not in text
     assert "No difference is shown in what steps and replay took" in text
+    wild = with_values(found, compute_s=[-30.0, 40.0, 25.0, 50.0])
+    said = markdown(interpretation.PLUGIN.blocks(wild, {}))
+    assert (
+        "differ most in compute: 11.25 s more [-45.52, 68.02] per run in overlapped, which its spread does not" in said
+    )
     worse = with_values(found, stall_s=[11.0, 12.0, 13.0, 12.0], wall_s=[7.0, 8.0, 9.0, 8.0])
     assert "stalls 2.00 s more" in interpretation.stalls(worse, "overlapped", "blocking")[0]
     for one in (clear, noisy, worse):
