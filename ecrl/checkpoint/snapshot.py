@@ -12,12 +12,15 @@ outside the GIL; on an accelerator on a side stream, into pinned memory, ordered
 
 import queue
 import threading
+import time
 from enum import Enum
 from typing import Any
 
 import torch
 
 from ecrl.checkpoint.codec import Layout, StateView
+
+_POLL_S = 0.001  # between two looks whether a device has copied; a checkpoint takes some hundred times as long
 
 
 class SlotState(Enum):
@@ -227,7 +230,9 @@ class StreamStager(Stager):
         # A new thread is on GPU 0. The event may die here, and torch ends that by going back to the thread's
         # device, which would make every rank a context of some 500 MB on GPU 0.
         torch.accelerator.set_device_index(self._device)
-        self._events.pop(id(slot)).synchronize()
+        copied = self._events.pop(id(slot))
+        while not copied.query():  # `synchronize` would spin: a core that training needs, for as long as the copy takes
+            time.sleep(_POLL_S)
         slot.move(SlotState.STAGED)
 
     def settle(self) -> None:

@@ -54,13 +54,19 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
     """
     run, world_size = _owner(folder)
     verdicts = [commit.verify(folder, step, run=run, world_size=world_size) for step in _steps(folder)]
-    newest = max((v.step for v in verdicts if v.state == "valid"), default=None)
+    strays = {v.step: commit.strays(folder, v.step) for v in verdicts if v.state == "valid"}
+    newest = max(strays, default=None)
     if as_json:
-        rows = [{"step": v.step, "state": v.state, "reason": v.reason} for v in verdicts]
+        rows = [
+            {"step": v.step, "state": v.state, "reason": v.reason, "strays": strays.get(v.step, [])} for v in verdicts
+        ]
         typer.echo(json.dumps({"schema": 1, "newest_valid_step": newest, "checkpoints": rows}))
     else:
         for verdict in verdicts:
-            typer.echo(f"step {verdict.step:>8}  {verdict.state:<12}  {verdict.reason or ''}".rstrip())
+            said = verdict.reason or ""
+            if extra := strays.get(verdict.step):
+                said = f"also there, and no part of it: {', '.join(extra)}"
+            typer.echo(f"step {verdict.step:>8}  {verdict.state:<12}  {said}".rstrip())
         typer.echo(_summary(verdicts, newest), err=True)
     if newest is None:
         raise typer.Exit(EXIT_SOME_FAILED)

@@ -123,6 +123,13 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
     return Verdict(step, "valid")
 
 
+def strays(root: Path, step: int) -> list[str]:
+    """What lies in the folder of a valid checkpoint and is no part of it: no digest covers it, and nothing reads it."""
+    folder = step_folder(root, step)
+    named = json.loads((folder / COMMIT_FILE).read_bytes())["files"]
+    return sorted({path.name for path in folder.iterdir()} - {COMMIT_FILE, *named})
+
+
 def _uncommitted(folder: Path, step: int) -> Verdict:
     if (written := foreign.complete_as(folder)) is not None:
         reason = f"written by {written.engine}, which keeps no digests: cannot be verified"

@@ -4,7 +4,9 @@ import random
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ecrl.cli.app import app
 from ecrl.storage import commit
 from ecrl.storage.commit import FileFacts, Verdict, file_facts, step_folder
 
@@ -61,6 +63,15 @@ def test_every_truncation_and_extension_is_noticed(tmp_path: Path, name: str) ->
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (write_checkpoint(tmp_path, 400) / "shard-0.safetensors").unlink()
     assert commit.verify(tmp_path, 400) == Verdict(400, "corrupt", "shard-0.safetensors: missing")
+
+
+def test_what_the_commit_does_not_name_is_told_and_condemns_nothing(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, 400)
+    (folder / "shard-7.safetensors").write_bytes(b"of nobody")
+    assert commit.verify(tmp_path, 400) == Verdict(400, "valid")
+    assert commit.strays(tmp_path, 400) == ["shard-7.safetensors"]
+    done = CliRunner().invoke(app, ["checkpoint", "verify", str(tmp_path)], catch_exceptions=False)
+    assert done.stdout == "step      400  valid         also there, and no part of it: shard-7.safetensors\n"
 
 
 def test_another_run_or_world_size_is_refused_with_what_differs(tmp_path: Path) -> None:
