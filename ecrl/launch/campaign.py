@@ -295,7 +295,7 @@ def storage(paths: CampaignPaths, next_command: str) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if error.errno not in _STORAGE_ERRORS or not (full or error.filename):
             raise
-        if error.errno == errno.ENOENT and not Path(error.filename).is_relative_to(paths.root.resolve() / "suites"):
+        if error.errno == errno.ENOENT and not Path(error.filename).is_relative_to(paths.suites.resolve()):
             raise
         where = error.filename or paths.root
         again = f"then type: {next_command}" if paths.matrix.is_file() else "then type the same command again"

@@ -70,7 +70,7 @@ def clean(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
 
 def _all(paths: CampaignPaths, settled: set[str]) -> Iterator[tuple[str, Path]]:
     yield from (("temporary", path) for path in sorted(paths.root.iterdir()) if _TEMPORARY.fullmatch(path.name))
-    suites = paths.root / "suites"
+    suites = paths.suites
     for suite in sorted(suites.iterdir()) if suites.is_dir() else ():
         for run in sorted(path for path in suite.glob("*/*") if path.is_dir()):
             if ".aside-" in run.name:

@@ -111,7 +111,7 @@ def located(results: Path, prefix: str | None, name: str) -> tuple[CampaignPaths
 
 def _named(row: Row, paths: CampaignPaths) -> list[tuple[str, int]]:
     """(variant, seed) of every run, and of what else has a run's folder: the A/A repeat of the reference."""
-    more = {path.parent for path in (paths.root / "suites" / row.suite_id).glob("*/seed*/run.json")}
+    more = {path.parent for path in (paths.suites / row.suite_id).glob("*/seed*/run.json")}
     found = {(path.parent.name, int(path.name[4:])) for path in more if path.name[4:].isdigit()}
     planned = [(variant, seed) for seed in row.seeds for variant in row.variants]
     return planned + sorted(found - set(planned))

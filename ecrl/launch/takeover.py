@@ -1,12 +1,10 @@
 """Taking a campaign over: stale rows judged, orphans ended, the manifest folded together, and what is left to do."""
 
-import errno
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ecrl.errors import EcrlError, PrefixHeldError
+from ecrl.launch.audit import lacking
 from ecrl.launch.campaign import Campaign, reconciled
 from ecrl.launch.group import end_orphans
 from ecrl.launch.liveness import NOBODY, Liveness, judged
@@ -15,8 +13,6 @@ from ecrl.launch.rerun import begin_again
 from ecrl.launch.selection import ALL, Selection
 from ecrl.records.lazy import Rows
 from ecrl.records.manifest import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
-
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -98,31 +94,11 @@ def _at_rest(row: Row, status: str) -> Row:
 
 
 def _without_results(campaign: Campaign, finished: Sequence[str]) -> list[str]:
-    """Those finished suites of which a result is gone; what results say was checked when they were written. Every
-    result there should be is asked for, by a name as short as can be: of 100,000 that is most of what this takes."""
+    """Those finished suites of which a result is gone; what results say was checked when they were written."""
     suite = campaign.suites[0]  # its seeds and variants are those of the matrix, and of every suite
-    folder = campaign.paths.root / "suites"
-    names = ["/" + str(campaign.paths.run("", *run).result.relative_to(folder)) for run in campaign.run_names(suite)]
-    try:
-        suites = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError):
-        return list(finished)
-    gone = []
-    try:
-        for suite_id in finished:
-            try:
-                for name in names:
-                    found = os.stat(suite_id + name, dir_fd=suites)
-                    if not found.st_size or not stat.S_ISREG(found.st_mode):
-                        gone.append(suite_id)
-                        break
-            except OSError as error:
-                if error.errno not in _GONE:
-                    continue  # it does not say that it is gone
-                gone.append(suite_id)
-    finally:
-        os.close(suites)
-    return gone
+    own = campaign.paths.suites / suite.suite_id
+    results = [campaign.paths.run(suite.suite_id, *run).result for run in campaign.run_names(suite)]
+    return lacking(campaign.paths.suites, finished, [str(result.relative_to(own)) for result in results])
 
 
 def to_do(rows: Mapping[str, Row], policy: Policy) -> list[str]:

@@ -104,6 +104,10 @@ class CampaignPaths:
         return self.table("ecrl.log")
 
     @property
+    def suites(self) -> Path:
+        return self.root / "suites"
+
+    @property
     def plots(self) -> Path:
         return self.root / "plots"
 
@@ -112,7 +116,7 @@ class CampaignPaths:
         return self.root / f"{self.prefix}_{name}"
 
     def run(self, suite_id: str, variant: str, seed: int) -> RunPaths:
-        return RunPaths(self.root / "suites" / suite_id / variant / f"seed{seed}")
+        return RunPaths(self.suites / suite_id / variant / f"seed{seed}")
 
 
 def _suggested(prefix: str) -> str:

@@ -1,0 +1,77 @@
+"""Which finished suites lack a result. With 100,000 suites this is most of what a resume decision takes, so several
+processes share it. This file is also the program that the others run: it imports only what Python has in memory.
+"""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_WORTH = 20_000  # files that take about as long to ask for as a process takes to start, some times over
+_MOST = 4  # processes; what the file system has to say is the limit soon
+
+
+def lacking(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[str]:
+    """Those suites of which a result is gone: no such file, an empty one, or no file. Order is kept.
+
+    Args:
+        folder: the campaign's suites/.
+        suites: their ids.
+        results: where each of them has its results, from its own folder.
+    """
+    processes = min(_MOST, len(os.sched_getaffinity(0)), len(suites) * len(results) // _WORTH)
+    if processes < 2:
+        return _asked(folder, suites, results)
+    size = -(-len(suites) // processes)
+    own, *others = (suites[begin : begin + size] for begin in range(0, len(suites), size))
+    with ExitStack() as stack:
+        helpers = [stack.enter_context(_helper(folder, part, results)) for part in others]
+        gone = _asked(folder, own, results)
+        for part, helper in zip(others, helpers, strict=True):
+            answer, _ = helper.communicate()
+            # one that was killed has said nothing about its part
+            gone += answer.split() if helper.returncode == 0 else _asked(folder, part, results)
+    return gone
+
+
+def _helper(folder: Path, suites: Sequence[str], results: Sequence[str]) -> "subprocess.Popen[str]":
+    with os.fdopen(os.memfd_create("suites"), "w+") as names:  # not a pipe: nobody waits until the helper has started
+        names.write("\n".join(suites))
+        names.seek(0)
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, str(folder), *results],
+            stdin=names, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+
+def _asked(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[str]:
+    """Asked here, by names as short as can be: the kernel walks every part of a path."""
+    try:
+        suites_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return list(suites)
+    tails = ["/" + result for result in results]
+    gone = []
+    try:
+        for suite_id in suites:
+            try:
+                for tail in tails:
+                    found = os.stat(suite_id + tail, dir_fd=suites_fd)
+                    if not found.st_size or not stat.S_ISREG(found.st_mode):
+                        gone.append(suite_id)
+                        break
+            except OSError as error:
+                if error.errno in _GONE:  # another error does not say that it is gone
+                    gone.append(suite_id)
+    finally:
+        os.close(suites_fd)
+    return gone
+
+
+if __name__ == "__main__":
+    print("\n".join(_asked(Path(sys.argv[1]), sys.stdin.read().split(), sys.argv[2:])))
