@@ -46,13 +46,14 @@ def write_matrix(folder: Path, number: int) -> Path:
 
 def plan(folder: Path, number: int) -> dict[str, float]:
     """Read and check the matrix, freeze it, write the manifest."""
-    from ecrl.launch.campaign import Request, requested
+    from ecrl.launch.frozen import freeze
+    from ecrl.launch.request import Request, requested
     from ecrl.records.manifest import Manifest
     from ecrl.records.paths import CampaignPaths
 
     campaign = requested(Request(CampaignPaths(folder / "results", "exp"), write_matrix(folder, number)))
     campaign = campaign.on_device("cpu")
-    campaign.freeze()
+    freeze(campaign)
     Manifest.create(campaign.paths, campaign.rows(), campaign.rows_hash).close()
     return {}
 
@@ -70,7 +71,7 @@ def finish_last(folder: Path, number: int) -> dict[str, float]:
 
 
 def _complete(folder: Path, which: Callable[[int], bool]) -> None:
-    from ecrl.launch.campaign import found
+    from ecrl.launch.frozen import found
     from ecrl.records.manifest import COMPLETED, Manifest
     from ecrl.records.paths import CampaignPaths
 
@@ -99,7 +100,7 @@ def counts(folder: Path, number: int) -> dict[str, float]:
 
 def decide(folder: Path, number: int) -> dict[str, float]:
     """`resume` up to the first run: what is to be done, every finished result looked for, the run's spec made."""
-    from ecrl.launch.campaign import found
+    from ecrl.launch.frozen import found
     from ecrl.launch.progress import Silent
     from ecrl.launch.takeover import Policy, opened, to_do
     from ecrl.records.paths import CampaignPaths
@@ -138,7 +139,7 @@ def change(folder: Path, number: int) -> dict[str, float]:
 
 def count(folder: Path, number: int) -> dict[str, float]:
     """A matrix of so many cells counted, and its first ten ids."""
-    from ecrl.launch.campaign import Request, requested
+    from ecrl.launch.request import Request, requested
     from ecrl.records.paths import CampaignPaths
 
     campaign = requested(Request(CampaignPaths(folder / "elsewhere", "exp"), write_matrix(folder, number)))
@@ -150,9 +151,9 @@ def count(folder: Path, number: int) -> dict[str, float]:
 def overhead(folder: Path, number: int) -> dict[str, float]:
     """ecrl's own time for each of so many runs: from the campaign's begin to its end, less the children's."""
     from bench.stand_in import answer, launcher
-    from ecrl.launch.campaign import Request
     from ecrl.launch.control import Control
     from ecrl.launch.progress import Silent
+    from ecrl.launch.request import Request
     from ecrl.launch.signals import StopRequest
     from ecrl.launch.takeover import Policy
     from ecrl.records.paths import CampaignPaths

@@ -40,7 +40,7 @@ def clean(
     paths = CampaignPaths(results, prefix)
     again = f"ecrl matrix clean {paths.options}{'' if kinds == _KINDS else f' --kinds {kinds}'} --yes"
     if yes:
-        from ecrl.launch.campaign import storage
+        from ecrl.launch.disk import storage
 
         with storage(paths, again):
             found = cleaned(paths, wanted)

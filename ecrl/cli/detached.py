@@ -24,9 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
     """Start this very command line once more, in a session of its own."""
-    from ecrl.launch.campaign import storage
     from ecrl.launch.control import resume_command
     from ecrl.launch.detach import started
+    from ecrl.launch.disk import storage
     from ecrl.launch.signals import handled
 
     arguments = [*(argument for argument in sys.argv[1:] if argument != "--detach"), *more]

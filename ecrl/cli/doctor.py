@@ -57,9 +57,9 @@ def doctor(
 
 def _needs(matrix: Path, profile: str | None, results: Path) -> "Needs":
     from ecrl.launch import probe
-    from ecrl.launch.campaign import Request, requested
     from ecrl.launch.doctor import needs
     from ecrl.launch.estimate import estimated
+    from ecrl.launch.request import Request, requested
     from ecrl.launch.signals import StopRequest
     from ecrl.records.paths import CampaignPaths
 

@@ -14,9 +14,9 @@ from ecrl.cli.manners import App
 from ecrl.cli.messages import STDERR, print_json, say
 
 if TYPE_CHECKING:
-    from ecrl.launch.campaign import Request
     from ecrl.launch.estimate import Estimate
     from ecrl.launch.progress import Observer
+    from ecrl.launch.request import Request
     from ecrl.launch.signals import StopRequest
     from ecrl.launch.takeover import Policy
 
@@ -187,7 +187,7 @@ def _request(
     extend: bool,
     **given: object,
 ) -> "Request":
-    from ecrl.launch.campaign import Request
+    from ecrl.launch.request import Request
     from ecrl.records.paths import CampaignPaths
 
     return Request(CampaignPaths(results, prefix), matrix, profile, opt.overrides(ctx, **given), extend)
@@ -195,7 +195,7 @@ def _request(
 
 def _count(request: "Request", as_json: bool) -> None:
     """How large it would be, without making more than the first suites."""
-    from ecrl.launch.campaign import requested
+    from ecrl.launch.request import requested
 
     campaign = requested(request)
     axes, suites = campaign.matrix.matrix, len(campaign.suites)

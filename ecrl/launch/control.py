@@ -9,12 +9,16 @@ from ecrl import plugins
 from ecrl.errors import EcrlError
 from ecrl.launch import doctor
 from ecrl.launch import probe as probes
-from ecrl.launch.campaign import Campaign, Request, found, reconciled, requested, storage
+from ecrl.launch.campaign import Campaign
 from ecrl.launch.devices import device_sets
+from ecrl.launch.disk import storage
 from ecrl.launch.estimate import Estimate, Preview, estimated, previewed
+from ecrl.launch.frozen import found, freeze
 from ecrl.launch.leases import prefix_lease
 from ecrl.launch.probe import Probe
 from ecrl.launch.progress import Observer
+from ecrl.launch.reconcile import reconciled
+from ecrl.launch.request import Request, requested
 from ecrl.launch.schedule import Schedule
 from ecrl.launch.signals import StoppedError, StopRequest
 from ecrl.launch.takeover import Policy, opened, to_do
@@ -167,7 +171,7 @@ def _freeze(campaign: Campaign, request: Request) -> None:
         requested(request)  # another ecrl may have frozen it while this one probed: compare again
         if found(request.paths).matrix == campaign.matrix:
             return
-    campaign.freeze()  # new, or the same experiment with other [run] options
+    freeze(campaign)  # new, or the same experiment with other [run] options
 
 
 def _check_disk(estimate: Estimate, campaign: Campaign) -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 
 from ecrl.errors import EcrlError, PrefixHeldError
 from ecrl.launch.audit import lacking
-from ecrl.launch.campaign import Campaign, reconciled
+from ecrl.launch.campaign import Campaign
 from ecrl.launch.group import end_orphans
 from ecrl.launch.liveness import NOBODY, Liveness, judged
 from ecrl.launch.progress import Observer
+from ecrl.launch.reconcile import reconciled
 from ecrl.launch.rerun import begin_again
 from ecrl.launch.selection import ALL, Selection
 from ecrl.records.lazy import Rows

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError, PrefixHeldError
-from ecrl.launch.campaign import found, requested
+from ecrl.launch.frozen import found
 from ecrl.launch.liveness import this_process
 from ecrl.launch.progress import RunProgress, Silent
+from ecrl.launch.request import requested
 from ecrl.launch.takeover import Policy, opened, to_do
 from ecrl.records import manifest
 from ecrl.records.manifest import Manifest, Owner

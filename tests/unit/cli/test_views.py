@@ -12,8 +12,9 @@ from ecrl.cli import messages
 from ecrl.cli.messages import LastingStderr, plain_table
 from ecrl.cli.plain import PlainView
 from ecrl.cli.view import LiveView, eta, print_table
-from ecrl.launch.campaign import Campaign, requested
+from ecrl.launch.campaign import Campaign
 from ecrl.launch.progress import Observer, RunProgress, Totals
+from ecrl.launch.request import requested
 from ecrl.launch.takeover import Policy
 from ecrl.records.schema import Result
 from tests.unit.launch.stand_in import StandIn, control, request

@@ -13,10 +13,10 @@ from typing import IO
 
 from ecrl.cli.plain import PlainView
 from ecrl.errors import EcrlError
-from ecrl.launch.campaign import Request
 from ecrl.launch.control import Control
 from ecrl.launch.probe import Probe
 from ecrl.launch.progress import Observer, RunProgress, Silent
+from ecrl.launch.request import Request
 from ecrl.launch.signals import StopRequest, handled
 from ecrl.launch.takeover import Policy
 from ecrl.launch.torchrun import Launcher, Process, Torchrun, WorkerFailed, run_environment

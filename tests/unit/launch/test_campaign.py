@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError, RecordError
-from ecrl.launch.campaign import Request, found, reconciled, requested, storage
+from ecrl.launch.disk import storage
+from ecrl.launch.frozen import found, freeze
+from ecrl.launch.reconcile import reconciled
+from ecrl.launch.request import Request, requested
 from ecrl.records.manifest import Row
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Override
@@ -21,13 +24,13 @@ def asked(tmp_path: Path) -> Request:
 
 
 def frozen(asked: Request) -> Request:
-    requested(asked).on_device("cpu").freeze()
+    freeze(requested(asked).on_device("cpu"))
     return asked
 
 
 def test_what_was_frozen_is_what_is_found(asked: Request) -> None:
     before = requested(asked).on_device("cpu")
-    before.freeze()
+    freeze(before)
     after = found(asked.paths)
     assert after.matrix == before.matrix
     assert after.experiment_hash == before.experiment_hash

@@ -7,9 +7,9 @@ import pytest
 
 from ecrl.errors import EcrlError
 from ecrl.launch import estimate
-from ecrl.launch.campaign import requested
 from ecrl.launch.estimate import Estimate
 from ecrl.launch.leases import prefix_lease
+from ecrl.launch.request import requested
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
 from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request

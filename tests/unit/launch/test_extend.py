@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch.campaign import found, requested
+from ecrl.launch.frozen import found
+from ecrl.launch.request import requested
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.campaign import requested
 from ecrl.launch.progress import RunProgress, RunTimes
+from ecrl.launch.request import requested
 from tests.unit.launch.stand_in import request
 
 

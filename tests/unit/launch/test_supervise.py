@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ecrl.launch.campaign import requested
 from ecrl.launch.liveness import CAMPAIGN_MARKER, marked
 from ecrl.launch.progress import RunProgress, Silent
+from ecrl.launch.request import requested
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor, set_aside
 from ecrl.records.paths import RunPaths

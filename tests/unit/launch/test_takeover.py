@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError, PrefixHeldError
-from ecrl.launch.campaign import Campaign, requested
+from ecrl.launch.campaign import Campaign
+from ecrl.launch.frozen import freeze
 from ecrl.launch.liveness import CAMPAIGN_MARKER, Liveness, judged, marked, start_ticks, this_process
 from ecrl.launch.progress import Silent
+from ecrl.launch.request import requested
 from ecrl.launch.takeover import Policy, opened, to_do
 from ecrl.records import manifest
 from ecrl.records.manifest import Manifest, Owner
@@ -23,7 +25,7 @@ from tests.unit.launch.stand_in import StandIn, control, request
 @pytest.fixture
 def campaign(tmp_path: Path) -> Campaign:
     campaign = requested(request(tmp_path / "results")).on_device("cpu")
-    campaign.freeze()
+    freeze(campaign)
     return campaign
 
 

@@ -1,0 +1,80 @@
+"""The frozen matrix of a prefix: written before anything runs, and the campaign found again from nothing else."""
+
+import dataclasses
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ecrl import __version__
+from ecrl.errors import EcrlError, RecordError
+from ecrl.launch.campaign import Campaign
+from ecrl.records import manifest
+from ecrl.records.paths import CampaignPaths
+from ecrl.spec import matrix as matrix_files
+from ecrl.spec.matrix import Matrix
+from ecrl.storage.atomic import write_atomic
+
+_ORIGIN_KEYS = ("source", "profile", "overrides")
+
+
+def freeze(campaign: Campaign) -> None:
+    """Write a campaign's frozen matrix, in a folder that is made if need be; one that it extends is kept beside it."""
+    campaign.paths.root.mkdir(parents=True, exist_ok=True)
+    if campaign.extends:
+        write_atomic(_older_path(campaign.paths, len(campaign.older)), campaign.paths.matrix.read_bytes())
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    comments = (
+        f"The frozen matrix of campaign {campaign.paths.prefix}: `ecrl matrix resume` reads this and nothing else.\n"
+        f"{campaign.origin}\n"
+        f"ecrl: {__version__}\nfrozen: {stamp}\nexperiment: {campaign.experiment_hash}"
+    )
+    write_atomic(campaign.paths.matrix, campaign.matrix.to_toml(comments).encode())
+
+
+def found(paths: CampaignPaths) -> Campaign:
+    """The campaign that a prefix holds.
+
+    Raises:
+        EcrlError: there is no such prefix.
+        RecordError: its frozen matrix was edited.
+    """
+    if not paths.matrix.is_file():
+        raise EcrlError(manifest.no_such_prefix(paths))
+    matrix = matrix_files.load(paths.matrix, frozen=True)
+    said = header(paths)
+    origin = "\n".join(f"{k}: {said[k]}" for k in _ORIGIN_KEYS if k in said)
+    campaign = Campaign(paths, matrix, origin, True, _older(paths, matrix))
+    if campaign.experiment_hash != said.get("experiment"):
+        raise RecordError(
+            f"{paths.matrix}: its content does not match the experiment hash in its header; it was edited or damaged.\n"
+            f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run {unused(paths).options}"
+            f" {paths.matrix}"
+        )
+    return campaign
+
+
+def _older_path(paths: CampaignPaths, number: int) -> Path:
+    return paths.table(f"matrix.{number}.toml")
+
+
+def _older(paths: CampaignPaths, newest: Matrix) -> tuple[Matrix, ...]:
+    """The matrices that were extended; killed between keeping one and freezing the next, the last is no older one."""
+    kept: list[Matrix] = []
+    while (path := _older_path(paths, len(kept) + 1)).is_file():
+        kept.append(matrix_files.load(path, frozen=True))
+    return tuple(matrix for matrix in kept if matrix.experiment != newest.experiment)
+
+
+def header(paths: CampaignPaths) -> dict[str, str]:
+    """What the comments of a frozen matrix say of it, by key."""
+    comments = (line[2:] for line in paths.matrix.read_text().splitlines() if line.startswith("# "))
+    return {m[1]: m[2] for m in (re.fullmatch(r"(\w+): (.*)", c) for c in comments) if m}
+
+
+def unused(paths: CampaignPaths) -> CampaignPaths:
+    """The paths of a prefix that is not taken: exp4 -> exp4-2."""
+    stem = re.sub(r"-\d+$", "", paths.prefix)
+    number = 2
+    while (paths.results / f"{stem}-{number}").exists():
+        number += 1
+    return dataclasses.replace(paths, prefix=f"{stem}-{number}")
