@@ -1,4 +1,4 @@
-"""Two campaigns side by side: the same suite and seed before and after a change (issue 5, item 7)."""
+"""Two campaigns side by side: the same suite and seed before and after a change."""
 
 from collections.abc import Mapping, Sequence
 

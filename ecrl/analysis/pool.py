@@ -1,4 +1,4 @@
-"""Several campaigns as one: what they differ in, and their blocks together (issue 5, item 7)."""
+"""Several campaigns as one: what they differ in, and their blocks together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -53,6 +53,7 @@ def run(
     retries: opt.Retries = None,
     timeout: opt.Timeout = None,
     jobs: opt.Jobs = None,
+    aa: opt.AA = None,
     extend: opt.Extend = False,
     detach: opt.Detach = False,
     dry_run: opt.DryRun = False,
@@ -71,7 +72,7 @@ def run(
         ctx, prefix, matrix, results, profile, extend,
         datasets=datasets, models=models, failures=failures, checkpoint_every=checkpoint_every,
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
-        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs,
+        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
     )  # fmt: skip
     from ecrl.launch.control import Control
     from ecrl.launch.signals import handled
@@ -115,6 +116,7 @@ def plan(
     retries: opt.Retries = None,
     timeout: opt.Timeout = None,
     jobs: opt.Jobs = None,
+    aa: opt.AA = None,
     extend: opt.Extend = False,
     count: Annotated[bool, typer.Option("--count", help="Say how many suites there would be; write nothing.")] = False,
     as_json: opt.AsJson = False,
@@ -124,7 +126,7 @@ def plan(
         ctx, prefix, matrix, results, profile, extend,
         datasets=datasets, models=models, failures=failures, checkpoint_every=checkpoint_every,
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
-        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs,
+        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
     )  # fmt: skip
     from ecrl.cli import status as shown
     from ecrl.launch.interrupt import at_once

@@ -72,6 +72,12 @@ Timeout = Annotated[str | None, typer.Option(metavar="S", help="End and fail a r
 Jobs = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Suites that run at once, each on devices of its own.")
 ]
+AA = Annotated[
+    bool | None,
+    typer.Option(
+        "--aa/--no-aa", help="Run the reference of each suite's first block twice: what equal runs differ by."
+    ),
+]
 Extend = Annotated[
     bool, typer.Option("--extend", help="Add what the matrix has more than the frozen one; rerun nothing that is done.")
 ]
@@ -141,6 +147,7 @@ _PLACES: dict[str, tuple[str, str, _Convert]] = {
     "retries": ("run", "retries", _as_is),
     "timeout": ("run", "timeout_s", _seconds),
     "jobs": ("run", "jobs", _as_is),
+    "aa": ("run", "aa", _as_is),
 }
 
 

@@ -1,4 +1,4 @@
-"""Kill to first new step, cold against warm, interleaved (issue 3: warm <= 0.5 s and <= 0.25x cold, 2 ranks).
+"""Kill to first new step, cold against warm, interleaved (warm <= 0.5 s and <= 0.25x cold, 2 ranks).
 
 `python -m tests.torture.restarts --rounds N`: each round is one run of each model under each launcher, two kills
 a run. A restart counts from the kill to the instant at which the last rank begins its first step.

@@ -137,6 +137,13 @@ def test_dry_run_shows_the_runs_in_order_and_the_sums(launcher: StandIn, here: P
     assert not (here / "results").exists()
 
 
+def test_aa_repeats_one_reference_a_suite(launcher: StandIn) -> None:
+    told = json.loads(ecrl("run", "--prefix", "x", "--dry-run", "--json", "m.toml", "--seeds", "1,2", "--aa").stdout)
+    runs = [[run["variant"] for run in suite["runs"]] for suite in told["suites"]]
+    assert [names.count("reference") for names in runs] == [3, 3]
+    assert launcher.started == []
+
+
 def test_dry_run_json_is_one_document_with_the_same_content(launcher: StandIn) -> None:
     result = ecrl("run", "--prefix", "x", "--dry-run", "--json", "m.toml")
     told = json.loads(result.stdout)
