@@ -135,7 +135,11 @@ def _run(
 ) -> RunAnalysis:
     run_paths = paths.run(suite_id, variant, seed)
     if not run_paths.spec.exists():
-        return _absent(suite, suite_id, variant, seed, "missing", "never started: there is no run.json")
+        reason = "never started: there is no run.json"
+        if run_paths.result.exists():  # `resume` takes it for done
+            again = f"ecrl matrix run {paths.options} --rerun {suite_id}"
+            reason = f"its run.json is gone. Put it back, or run the suite again: {again}"
+        return _absent(suite, suite_id, variant, seed, "missing", reason)
     try:
         spec = RunSpec.read(run_paths.spec)
         record = read_run(run_paths)

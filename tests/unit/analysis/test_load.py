@@ -54,6 +54,15 @@ def test_an_unknown_prefix_names_the_existing_ones(tmp_path: Path) -> None:
         load_campaign(CampaignPaths(tmp_path, "exp5"))
 
 
+def test_a_finished_run_without_its_run_json_says_what_to_type(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    path = next(paths.suites.glob("*/blocking/*/run.json"))
+    path.unlink()
+    [missing] = [run for run in evidence(paths).runs if run.row["outcome"] == "missing"]
+    again = f"ecrl matrix run --prefix exp --results {tmp_path} --rerun {path.parents[2].name}"
+    assert missing.facts["reason"] == f"its run.json is gone. Put it back, or run the suite again: {again}"
+
+
 def test_a_missing_run_is_named_and_its_block_dropped_whole(tmp_path: Path) -> None:
     paths = campaign(tmp_path, change=only("cifar10", "blocking"))  # type: ignore[arg-type]
     found = evidence(paths)
