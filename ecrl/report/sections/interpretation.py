@@ -95,7 +95,7 @@ def _elsewhere(evidence: Evidence, a: str, b: str) -> list[str]:
     """Where else the two differ, as far as an interval excludes 0."""
     parts = {"steps": "interference_s", "replay": "replay_s"}
     found = {noun: evidence.compare(a, b, metric, "difference").overall for noun, metric in parts.items()}
-    known = {noun: one for noun, one in found.items() if one is not None}
+    known = {noun: one for noun, one in found.items() if one is not None and one.low is not None}
     if not known:
         return ["Whether steps or replay took longer, these records cannot say."]
     apart = [noun for noun, one in known.items() if _excludes_0(one)]
