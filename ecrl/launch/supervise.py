@@ -73,8 +73,13 @@ class Supervisor:
         with contextlib.ExitStack() as cleared:
             recorder = Recorder(paths.launcher_events)
             cleared.callback(recorder.close)
-            spawned = now_ns()
             with paths.torchrun_log.open("wb") as log:
+                begun = now_ns()
+                if self.launcher.prepare(spec, paths, self.campaign, log, lambda: bool(self.stop)):
+                    recorder.event("prepared", t0=begun)
+                if self.stop:
+                    return None
+                spawned = now_ns()
                 process = self.launcher.start(spec, paths, self.campaign, log)
             # From here on, an error of ours (a full disk, a bug) must not leave workers behind.
             cleared.callback(self._end_if_alive, process, paths)

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -70,6 +70,13 @@ class Launcher(ABC):
         other = copy.copy(self)
         other.lease = lease
         return other
+
+    def prepare(
+        self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes], given_up: Callable[[], bool]
+    ) -> bool:
+        """Get ready what serves this run and the next ones; its time is no run's. False: nothing was to be done.
+        Returns early once `given_up` says so."""
+        return False
 
     def start(self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]) -> Process:
         """Start a run, its launcher's output going to `log`."""

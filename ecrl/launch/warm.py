@@ -1,7 +1,8 @@
 """torchrun kept warm: one agent process that serves run after run, its ranks forked with everything imported.
 
 The orchestrator knows the agent's command line and one socket (the agent's stdin): a run is asked for with one
-JSON line, and its end is told with one. The agent dies with a run that is ended by force, and is made anew
+JSON line, and its end is told with one. Before the first the agent says that it is ready: until then it imports, which
+no run is to be charged with. The agent dies with a run that is ended by force, and is made anew
 for the next one; it ends when the socket is closed, so it cannot outlive this process for longer than a run.
 """
 
@@ -11,6 +12,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -23,6 +26,8 @@ from ecrl.spec.run import RunSpec
 
 _LONGEST_PATH = 4096
 _GRACE_S = 5.0  # between closing the socket and SIGTERM
+_LOOK_S = 0.1  # between two looks whether a new agent is still wanted
+_READY_S = 300.0  # a busy network file system may take a minute to import torch from
 
 
 class WarmRun:
@@ -60,10 +65,10 @@ class WarmRun:
             return
         except ConnectionError:
             data = b""
-        self._heard += data
-        if self._heard.endswith(b"\n"):
-            self._code = int(json.loads(self._heard)["code"])
-        elif not data:
+        *told, self._heard = (self._heard + data).split(b"\n")
+        for line in told:
+            self._code = json.loads(line).get("code")  # no code: it had been given up waiting for, and is ready now
+        if self._code is None and not data:
             self._code = self._agent.wait() or 1  # whatever it says, it did not end its run
 
 
@@ -85,6 +90,40 @@ class WarmTorchrun(Torchrun):
         """Start a run: in a new torchrun, or in the agent, which is started first where there is none."""
         if spec.train.launcher == "cold":
             return super().start(spec, paths, campaign, log)
+        order = {
+            "folder": str(paths.folder),
+            "log": str(paths.torchrun_log),
+            "environment": {RUN_MARKER: str(paths.folder)},
+            "torchrun": ["--start-method", "forkserver", *self.arguments(spec, paths)],
+        }
+        agent, control = self._running(spec, paths, campaign, log)
+        with contextlib.suppress(ConnectionError):  # died since: its run hears of it, and ends
+            control.settimeout(None)
+            control.sendall(json.dumps(order).encode() + b"\n")
+        return WarmRun(agent, control)
+
+    def prepare(
+        self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes], given_up: Callable[[], bool]
+    ) -> bool:
+        """Start the agent of a warm run, if it is not there, and wait until it has imported everything."""
+        if spec.train.launcher == "cold":
+            return False
+        before = self._agent
+        agent, control = self._running(spec, paths, campaign, log)
+        if agent is before:
+            return False
+        control.settimeout(_LOOK_S)
+        deadline = time.monotonic() + _READY_S
+        while not given_up() and agent.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                if control.recv(4096):
+                    break
+        return True  # one that died or takes for ever is its first run's to tell
+
+    def _running(
+        self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]
+    ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
+        """The agent, made anew where there is none, it has died or the run needs another environment."""
         environment = (
             self.environment(spec, paths, campaign)
             | self.leased_environment
@@ -96,20 +135,11 @@ class WarmTorchrun(Torchrun):
         )
         if self._agent is not None and (self._agent.poll() is not None or environment != self._environment):
             self.close()
-        order = {
-            "folder": str(paths.folder),
-            "log": str(paths.torchrun_log),
-            "environment": {RUN_MARKER: str(paths.folder)},
-            "torchrun": ["--start-method", "forkserver", *self.arguments(spec, paths)],
-        }
         if self._agent is None:
             self._start_agent(spec, paths, environment, log)
         assert self._agent is not None
         assert self._control is not None
-        with contextlib.suppress(ConnectionError):  # died since: its run hears of it, and ends
-            self._control.settimeout(None)
-            self._control.sendall(json.dumps(order).encode() + b"\n")
-        return WarmRun(self._agent, self._control)
+        return self._agent, self._control
 
     def _start_agent(self, spec: RunSpec, paths: RunPaths, environment: dict[str, str], log: IO[bytes]) -> None:
         self._control, its_end = socket.socketpair()

@@ -29,7 +29,8 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
     error     type, message, trace: an exception ended this rank
     refused   reason: this attempt must not go on (e.g. it follows a crash that nobody planned)
 
-`events-launcher.jsonl` is the supervisor's: spawn (pid, command), worker_failed (local_rank, exitcode; the
+`events-launcher.jsonl` is the supervisor's: prepared (t0, t; before the first run that a warm agent serves, and no
+part of that run), spawn (pid, command), worker_failed (local_rank, exitcode; the
 instant torchrun reports it), exit (code).
 """
 

@@ -1,10 +1,10 @@
 """The warm agent: `python -m ecrl.worker.warm`, torchrun's own elastic agent serving run after run.
 
-stdin is a socket. In, one JSON line a run: {"folder", "log", "environment": {variables of this run's ranks},
-"torchrun": [torchrun's arguments]}. Out, one JSON line when it has ended: {"code": as torchrun's exit code}.
-End of input ends the agent. Ranks are forked from a server that has imported everything they need (`warm_imports`)
-and that never touches CUDA. Every rank reads this module again (multiprocessing imports the main module), so it
-imports nothing heavy at its top.
+stdin is a socket. Out, {"ready": true} once everything is imported, here and in the fork server. In, one JSON line a
+run: {"folder", "log", "environment": {variables of this run's ranks}, "torchrun": [torchrun's arguments]}. Out, one
+JSON line when it has ended: {"code": as torchrun's exit code}. End of input ends the agent. Ranks are forked from a
+server that has imported everything they need (`warm_imports`) and that never touches CUDA. Every rank reads this
+module again (multiprocessing imports the main module), so it imports nothing heavy at its top.
 """
 
 import contextlib
@@ -26,13 +26,21 @@ def main() -> int:
     control = _taken_from_stdin()
     multiprocessing.set_forkserver_preload(["ecrl.worker.warm_imports"])
     forkserver.ensure_running()  # it imports while this process does
-    import torch._dynamo  # noqa: F401 (torch's log formatter would, in the middle of the first restart: 1.2 s)
+    import torch._dynamo  # torch's log formatter would, in the middle of the first restart: 1.2 s
+    import torch.distributed.launcher.api
+    import torch.distributed.run  # noqa: F401 (what the first run needs)
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
+    import ecrl.worker.warm_rank  # noqa: F401
     from ecrl.worker.warm_rendezvous import BACKEND, make
 
     rendezvous_handler_registry.register(BACKEND, make)
+    first = multiprocessing.get_context("forkserver").Process(target=int)
+    first.start()  # the server forks once it has imported
+    first.join()
+    with contextlib.suppress(ConnectionError):
+        control.sendall(b'{"ready": true}\n')
     try:
         for order in _orders(control):
             with open(order["log"], "ab") as log:  # noqa: PTH123 (a descriptor is all that is wanted)

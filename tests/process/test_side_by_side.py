@@ -145,7 +145,8 @@ def test_cold_and_warm_suites_side_by_side_have_one_agent_a_set(ecrl: Ecrl) -> N
         paths = RunPaths(path.parent)
         launcher = json.loads(paths.spec.read_text())["train"]["launcher"]
         (where,) = {r["where"] for r in manifest.history(ecrl.paths, path.parents[2].name) if r.get("where")}
-        spawned = json.loads(paths.launcher_events.read_text().splitlines()[0])
+        events = map(json.loads, paths.launcher_events.read_text().splitlines())
+        spawned = next(event for event in events if event["e"] == "spawn")
         pids.setdefault((launcher, where), set()).add(spawned["pid"])
     assert sum(len(found) for (launcher, _), found in pids.items() if launcher == "cold") == 2
     assert {len(found) for (launcher, _), found in pids.items() if launcher == "warm"} == {1}

@@ -109,6 +109,17 @@ def test_both_launchers_end_with_the_bits_of_the_uninterrupted_cold_run(crashed:
     assert all(found == final["reference", "cold"] for found in final.values())
 
 
+def test_no_run_is_charged_with_the_start_of_the_agent(crashed: Crashed) -> None:
+    prepared = {}
+    for key, record in crashed.records.items():
+        if found := [event for event in record.launcher if event["e"] == "prepared"]:
+            prepared[key] = found
+            assert found[0]["t"] <= next(event["t"] for event in record.launcher if event["e"] == "spawn")
+    [((_, launcher), [event])] = prepared.items()  # one agent serves both runs
+    assert launcher == "warm"
+    assert event["t0"] < event["t"]
+
+
 @pytest.mark.parametrize("launcher", ["cold", "warm"])
 def test_every_rank_begins_to_restore_before_the_process_group_is_up(crashed: Crashed, launcher: str) -> None:
     record = crashed.records["overlapped", launcher]
@@ -123,7 +134,10 @@ def test_every_rank_begins_to_restore_before_the_process_group_is_up(crashed: Cr
 
 def test_one_agent_serves_every_warm_run_and_is_gone_with_the_campaign(crashed: Crashed) -> None:
     pids = {
-        launcher: {crashed.records[variant, launcher].launcher[0]["pid"] for variant in ("reference", "overlapped")}
+        launcher: {
+            next(e["pid"] for e in crashed.records[variant, launcher].launcher if e["e"] == "spawn")
+            for variant in ("reference", "overlapped")
+        }
         for launcher in ("cold", "warm")
     }
     assert [len(pids[launcher]) for launcher in ("cold", "warm")] == [2, 1]
@@ -173,7 +187,8 @@ def warm_run(ecrl: Ecrl, steps: int) -> tuple["subprocess.Popen[str]", RunPaths,
     process = ecrl.start("run", ecrl.matrix(SHORT.format(variants='["blocking"]', steps=steps, launcher="warm")))
     wait_for(lambda: list(ecrl.paths.root.rglob("events-1-0.jsonl")), "the second attempt")
     paths = RunPaths(next(ecrl.paths.root.rglob("events-1-0.jsonl")).parent)
-    agent: int = json.loads(paths.launcher_events.read_text().splitlines()[0])["pid"]
+    events = map(json.loads, paths.launcher_events.read_text().splitlines())
+    agent: int = next(event["pid"] for event in events if event["e"] == "spawn")
     return process, paths, agent
 
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,10 @@ from tests.unit.launch.stand_in import MATRIX
 AGENT = """
 import json, os, socket, sys, time
 control = socket.socket(fileno=0)
+time.sleep(float(os.environ.get("AGENT_IMPORTS_S", "0")))
+if "AGENT_IMPORTED" in os.environ:
+    open(os.environ["AGENT_IMPORTED"], "w").close()
+control.sendall(b'{"ready": true}\\n')
 for number, line in enumerate(control.makefile("rb"), start=1):
     order = json.loads(line)
     deed = os.path.basename(order["folder"])
@@ -55,10 +59,17 @@ def spec(tmp_path: Path, launcher: str = "warm", threads: int = 1) -> RunSpec:
     return run_specs(suite, 1, ("blocking",), prefix="p", device="cpu", data_root=None, claims_hash="c")[0]
 
 
-def begin(launcher: WithoutTorch, spec: RunSpec, folder: Path) -> Process:
+def prepare(launcher: WithoutTorch, spec: RunSpec, folder: Path, given_up: Callable[[], bool] = lambda: False) -> bool:
     paths = RunPaths(folder)
     paths.logs.mkdir(parents=True, exist_ok=True)
     with paths.torchrun_log.open("wb") as log:
+        return launcher.prepare(spec, paths, folder.parent, log, given_up)
+
+
+def begin(launcher: WithoutTorch, spec: RunSpec, folder: Path) -> Process:
+    prepare(launcher, spec, folder)
+    paths = RunPaths(folder)
+    with paths.torchrun_log.open("ab") as log:
         return launcher.start(spec, paths, folder.parent, log)
 
 
@@ -70,6 +81,38 @@ def test_one_agent_serves_run_after_run(launcher: WithoutTorch, tmp_path: Path) 
         assert run.poll() == runs[-1][0]
     assert [code for code, _ in runs] == [1, 2, 3]
     assert len({pid for _, pid in runs}) == 1
+
+
+def test_preparing_waits_for_what_the_agent_imports_and_is_done_once(
+    launcher: WithoutTorch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENT_IMPORTS_S", "0.3")
+    monkeypatch.setenv("AGENT_IMPORTED", str(tmp_path / "imported"))
+    assert prepare(launcher, spec(tmp_path), tmp_path / "a")
+    assert (tmp_path / "imported").exists()
+    run = begin(launcher, spec(tmp_path), tmp_path / "a")
+    assert run.wait() == 1
+    assert not prepare(launcher, spec(tmp_path), tmp_path / "b")
+    assert begin(launcher, spec(tmp_path), tmp_path / "b").pid == run.pid
+    assert not prepare(launcher, spec(tmp_path, "cold"), tmp_path / "c")
+
+
+def test_preparing_is_given_up_when_asked_to_stop(
+    launcher: WithoutTorch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENT_IMPORTS_S", "3600")
+    assert prepare(launcher, spec(tmp_path), tmp_path / "a", given_up=lambda: True)
+    assert launcher._agent is not None
+    launcher._agent.terminate()  # it would look at its socket in an hour
+
+
+def test_an_agent_that_dies_while_it_imports_fails_its_first_run(
+    launcher: WithoutTorch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENT_IMPORTS_S", "no number")
+    assert prepare(launcher, spec(tmp_path), tmp_path / "a")
+    monkeypatch.setenv("AGENT_IMPORTS_S", "0")
+    assert begin(launcher, spec(tmp_path), tmp_path / "a").wait() == 1
 
 
 def test_the_end_of_a_run_is_noticed_at_once_and_not_before(launcher: WithoutTorch, tmp_path: Path) -> None:
