@@ -54,13 +54,21 @@ def sound(record: RunRecord) -> RunRecord:
 
 def _mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[str]:
     """Checkpoints that were not what they should have been, and did no harm: a reader must know of them."""
+    lost: dict[tuple[int, int], str] = {}  # on every rank
     for (attempt, _), found in sorted(events.items()):
         for event in found:
             if event["e"] == "restored":
                 for passed in event.get("passed_over") or ():
                     yield f"attempt {attempt}: checkpoint {passed['step']} was passed over: {passed['reason']}"
+                if attempt and not event["step"]:
+                    yield f"attempt {attempt}: there was no checkpoint to restore, and it began again at step 0"
+            elif event["e"] == "persist_failed":
+                lost.setdefault((attempt, event["s"]), event.get("reason", "no reason recorded"))
             elif event["e"] == "remove_failed":
                 yield f"attempt {attempt}: checkpoint {event['s']} could not be removed: {event['reason']}"
+    for (attempt, step), reason in [*lost.items()][:1]:
+        more = f"; and {len(lost) - 1} more" if len(lost) > 1 else ""
+        yield f"attempt {attempt}: checkpoint {step} could not be kept: {reason}{more}"
 
 
 def _sound_events(events: list[Event], name: str, warnings: list[str]) -> list[Event]:

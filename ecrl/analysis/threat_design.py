@@ -11,6 +11,7 @@ from ecrl.analysis.threat import Checks, Scene, Threat, counted, some
 SHORT_RUN_SHARE = 0.10  # startup + shutdown of wall-clock
 MIN_INTERVALS = 30
 MIN_INTERVALS_A_FAILURE = 10  # M / tau; real jobs fail hours apart and checkpoint minutes apart
+NOT_KEPT_SHARE = 0.05  # of a run's checkpoints; beyond it, its costs are those of another experiment
 OUTLIER_SHARE = 0.5  # from the mean of its suite and variant (pyperf's rule)
 SYNTHETIC_DATASETS = frozenset({"noise"})
 
@@ -49,6 +50,20 @@ def _incorrect(scene: Scene) -> Iterable[Threat]:
     wrong = [run.name for run in scene.begun if run.row["correct"] is False]
     if wrong:
         yield Threat("correctness_failed", True, f"runs that fail a correctness gate ({len(wrong)}): {some(wrong)}")
+
+
+@_checks.of("checkpoints_not_kept")
+def _not_kept(scene: Scene) -> Iterable[Threat]:
+    """An engine that keeps fewer checkpoints than it was asked for does less work than one that keeps them."""
+    shares = {
+        run.name: run.row["persist_failures"] / run.row["checkpoints_requested"]
+        for run in scene.begun
+        if run.row["persist_failures"] and run.row["checkpoints_requested"]
+    }
+    if shares:
+        named = [f"{name} ({share:.0%})" for name, share in shares.items()]
+        much = max(shares.values()) > NOT_KEPT_SHARE
+        yield Threat("checkpoints_not_kept", much, f"runs of which checkpoints failed ({len(shares)}): {some(named)}")
 
 
 @_checks.of("missing_blocks")

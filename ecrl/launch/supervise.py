@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ecrl.launch.classify import DISK_FULL, oom_kills
 from ecrl.launch.group import ExitWait, end_leftovers, end_run
 from ecrl.launch.outcome import Ending, Findings
 from ecrl.launch.progress import Observer, RunProgress
+from ecrl.launch.remarks import Remarks
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.tail import EventTail, FileTail
 from ecrl.launch.torchrun import Launcher, Process
@@ -119,6 +121,7 @@ class _Watch:
         self._events = EventTail(paths)
         self._log = FileTail(paths.torchrun_log)
         self._progress = RunProgress(total=spec.train.steps)
+        self._remarks = Remarks()
         self._begun = time.monotonic()
 
     def look(self) -> str | None:
@@ -144,11 +147,18 @@ class _Watch:
         """Take in what was written up to the end."""
         self._take_in()
         self._show()
+        self._say(self._remarks.at_the_end())
 
     def close(self) -> None:
         """Close the files."""
         self._events.close()
         self._log.close()
+
+    def _say(self, remarks: Iterable[str]) -> None:
+        for remark in remarks:
+            self._supervisor.observer.note(
+                f"{self._spec.suite_id} {self._spec.variant} seed{self._spec.seed}: {remark}"
+            )
 
     def _show(self) -> None:
         self._supervisor.observer.run_progress(self._spec, self._progress)
@@ -157,6 +167,7 @@ class _Watch:
         for attempt, rank, event in self._events.read():
             self._findings.note(attempt, rank, event)
             self._progress.note(attempt, rank, event)
+            self._say(self._remarks.of(attempt, rank, event))
         for line in self._log.lines():
             failed = self._supervisor.launcher.failure(line.decode(errors="replace"))
             if failed is not None:

@@ -22,7 +22,13 @@ _MOST_WARNINGS = 40
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
-    blocks = [*_promises(evidence), *_gates(evidence), *_ledger(evidence), *_recovery(evidence)]
+    blocks = [
+        *_promises(evidence),
+        *_gates(evidence),
+        *_ledger(evidence),
+        *_checkpoints(evidence),
+        *_recovery(evidence),
+    ]
     missing = [row for row in evidence.rows if row["outcome"] != "completed"]
     if missing:
         blocks += [Subheading("Runs that are missing or failed"), Bullets(tuple(_reasons(evidence)))]
@@ -81,6 +87,18 @@ def _ledger(evidence: Evidence) -> list[Block]:
         f" {fixed(worst['wall_s'])} s ({share(gap_s / worst['wall_s'])})."
     )
     return [Paragraph(text)]
+
+
+def _checkpoints(evidence: Evidence) -> list[Block]:
+    """None is lost unsaid: what was asked for was committed, failed, or went with a killed attempt."""
+    columns = ("checkpoints_requested", "checkpoints_committed", "persist_failures")
+    known = [[row[column] for column in columns] for row in evidence.rows if row["checkpoints_requested"]]
+    if not known or any(None in numbers for numbers in known):
+        return []
+    asked, committed, failed = map(sum, zip(*known, strict=True))
+    rest = asked - committed - failed
+    text = f"{count(asked, 'checkpoint')} asked for = {committed} committed + {failed} that could not be kept"
+    return [Paragraph(f"{text} + {rest} that a failure or the end of a run found in flight.")]
 
 
 def _recovery(evidence: Evidence) -> list[Block]:

@@ -224,7 +224,16 @@ def test_checkpoints_that_were_passed_over_or_stay_on_the_disk_are_told_once() -
     assert sound(record(spec(), events, [])).warnings == [
         "events-1-1.jsonl: a 'restored' event was dropped: passed_over is no list of steps and reasons",
         "attempt 1: checkpoint 2 was passed over: shard-0.safetensors: missing",
+        "attempt 1: there was no checkpoint to restore, and it began again at step 0",
         "attempt 1: checkpoint 4 could not be removed: busy",
+    ]
+
+
+def test_checkpoints_that_could_not_be_kept_are_told_once_a_run_with_the_first_reason() -> None:
+    failed = [at("persist_failed", 10 + s, s=s, reason=f"rank {s % 2}: full") for s in (4, 8, 12)]
+    both = {(0, 0): [start(0), *failed], (0, 1): [start(0), *failed]}
+    assert sound(record(spec(), both, [])).warnings == [
+        "attempt 0: checkpoint 4 could not be kept: rank 0: full; and 2 more"
     ]
 
 

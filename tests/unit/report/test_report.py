@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,13 +22,15 @@ from ecrl.analysis.tables import detailed_csv, runs_csv, summary_csv
 from ecrl.cli.report import register
 from ecrl.errors import EcrlError
 from ecrl.records.paths import CampaignPaths
+from ecrl.records.reader import RunRecord
 from ecrl.report.blocks import Table
 from ecrl.report.markdown import markdown
 from ecrl.report.names import suite_names
 from ecrl.report.render import formats, render, sections
 from ecrl.report.tex import escaped
 from ecrl.report.wording import fixed, interval, number, p_value, percent
-from tests.unit.analysis.campaign_builder import campaign
+from ecrl.spec.run import RunSpec
+from tests.unit.analysis.campaign_builder import Change, campaign
 from tests.unit.analysis.test_foreign import ROWS, table
 
 TITLES = [
@@ -208,6 +210,33 @@ def test_a_campaign_with_failed_and_missing_runs_still_has_a_report_that_names_t
     assert "overlapped/seed1` is failed: rank 1 died of OOM. Log: `suites/" in text
     assert "### Blocks that no comparison uses" in text
     assert "ecrl matrix resume --prefix exp --retry-failed" in text
+
+
+def fails_to_keep(steps: Sequence[int]) -> Change:
+    """`overlapped` with seed 1 keeps none of the checkpoints of these steps."""
+
+    def change(run: RunSpec, found: RunRecord) -> RunRecord:
+        if (run.variant, run.seed) == ("overlapped", 1):
+            for events in found.events.values():
+                for event in list(events):
+                    if event["e"] == "committed" and event["s"] in steps:
+                        events.remove(event)
+                    elif event["e"] == "persisted" and event["s"] in steps:
+                        event |= {"e": "persist_failed", "reason": "rank 0: No space left on device"}
+        return found
+
+    return change
+
+
+def test_checkpoints_that_could_not_be_kept_are_counted_named_and_held_against_claims(tmp_path: Path) -> None:
+    found = evidence(campaign(tmp_path, change=fails_to_keep([8])))
+    [threat] = [threat for threat in found.threats.found if threat.code == "checkpoints_not_kept"]
+    assert threat.blocking  # one of three
+    assert "overlapped/seed1 (33%)" in threat.evidence
+    text = prose(found)
+    # 12 runs with checkpoints, each asks for 4, 8 and 12
+    assert "36 checkpoints asked for = 34 committed + 2 that could not be kept + 0 that a failure" in text
+    assert "checkpoint 8 could not be kept: rank 0: No space left on device" in text
 
 
 def test_an_empty_campaign_has_a_report_that_says_so(empty: Evidence, tmp_path: Path) -> None:
