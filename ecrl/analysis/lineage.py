@@ -46,7 +46,7 @@ class Loss:
 class Lineage:
     """The executions of one run.
 
-    executed: steps by attempt (a step counts once any rank completed it). losses and ids: what the last
+    executed: steps by attempt (`_executed` says which count). losses and ids: what the last
     execution of every (rank, step) recorded. replays: re-executed steps, True where every rank's loss had the
     bits of the first execution, None where that cannot be compared.
     """
@@ -119,21 +119,33 @@ def lineage(record: RunRecord) -> Lineage:
     seen: frozenset[int] = frozenset()
     for attempt in record.attempts:
         losses: PerRank = {}
-        steps = set()
+        recorded: dict[int, set[int]] = {}
         for rank, event in _steps_and_losses(record, attempt):
             if event["e"] == "step":
-                steps.add(event["s"])
+                recorded.setdefault(rank, set()).add(event["s"])
                 last.pop((rank, event["s"]), None)  # a re-executed step whose loss was not read has no loss
                 if isinstance(event.get("ids"), str):
                     ids[rank, event["s"]] = event["ids"]
             if event["loss"] is not None:
                 losses[rank, event["s"]] = float(event["loss"])
+        steps = _executed(record, recorded)
         replays += _agreements(steps & seen, first, losses)
         last |= losses
         first = losses | first
-        executed[attempt] = frozenset(steps)
+        executed[attempt] = steps
         seen |= executed[attempt]
     return Lineage(executed, last, ids, tuple(replays), _rollbacks(record, executed))
+
+
+def _executed(record: RunRecord, recorded: dict[int, set[int]]) -> frozenset[int]:
+    """On the CPU a rank records a step when it is over, so one that any rank recorded was executed. On an accelerator
+    it records a step when it is queued, and the survivors of a failure go on queueing steps that wait for the dead
+    rank for ever: executed is what every rank recorded (one that is to die after a step waits for the device first).
+    """
+    ranks = list(recorded.values())
+    if record.spec["device"] == "cpu" or not ranks:
+        return frozenset[int]().union(*ranks)
+    return frozenset(ranks[0]).intersection(*ranks) if len(ranks) == record.spec["train"]["nproc"] else frozenset()
 
 
 def _steps_and_losses(record: RunRecord, attempt: int) -> Iterator[tuple[int, Event]]:
@@ -165,7 +177,8 @@ def _rollbacks(record: RunRecord, executed: dict[int, frozenset[int]]) -> tuple[
                 found.append(Loss(attempt, to, to, to, False))
             continue
         completed = max(executed[attempt], default=begun)
-        saved = max((e["s"] for a, _, e in record.of_kind("save") if a == attempt), default=begun)
+        saves = (e["s"] for a, _, e in record.of_kind("save") if a == attempt)
+        saved = max((step for step in saves if step <= completed), default=begun)
         found.append(Loss(attempt, completed, saved, to, _was_in_flight(record, attempt, saved)))
         begun = completed if to is None else to
     return tuple(found)

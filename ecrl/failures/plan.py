@@ -66,15 +66,18 @@ class Injector:
         announce: Callable[[PlannedFailure, int], None],
         surroundings: Surroundings | None = None,
         clock: Callable[[], int] = now_ns,
+        complete: Callable[[], None] = lambda: None,
     ) -> None:
         """already_fired: indices that struck in earlier attempts, on any rank. announce(failure, step): called
-        right before a failure strikes; must leave a record that survives SIGKILL."""
+        right before a failure strikes; must leave a record that survives SIGKILL. complete: waits until the device
+        has done the steps it was given; a failure planned after a step strikes then, not when the step is queued."""
         fired = set(already_fired)
         waiting = [failure for failure in plan if failure.index not in fired]
         self._armed = waiting[0] if waiting and waiting[0].rank == rank else None
         self._announce = announce
         self._surroundings = surroundings or Surroundings()
         self._clock = clock
+        self._complete = complete
         self._instant_ns: int | None = None
 
     def after_step(self, step: int) -> None:
@@ -83,6 +86,7 @@ class Injector:
         if failure is None or failure.phase != "step":
             return
         if failure.at == step if failure.after_s is None else self._past(failure.after_s):
+            self._complete()
             self._strike(failure, step)
 
     def reached(self, phase: str, step: int) -> None:

@@ -57,17 +57,23 @@ def run(
     def announce(failure: PlannedFailure, step: int) -> None:
         recorder.event("failure", index=failure.index, at=step, kind=failure.kind, phase=failure.phase)
 
-    surroundings = RecordedSurroundings(paths, place.attempt, place.rank)
-    injector = Injector(read_plan(spec.failures), place.rank, already_fired, announce, surroundings)
     job = build(spec, place, recorder)
+    losses = LossReader(job.device, lambda step, value: recorder.event("loss", s=step, loss=value))
+
+    def complete() -> None:
+        losses.flush()
+        if job.device.type != "cpu":
+            torch.accelerator.synchronize(job.device)
+
+    surroundings = RecordedSurroundings(paths, place.attempt, place.rank)
+    plan = read_plan(spec.failures)
+    injector = Injector(plan, place.rank, already_fired, announce, surroundings, complete=complete)
     engine = make_engine(spec, paths, place, recorder, job, reached=injector.reached, verify=verify)
     engine.prepare()
     seed_generators(spec.seed, place.rank)
     injector.reached("init", 0)
     recorder.event("ready")
     restored = engine.restore()
-
-    losses = LossReader(job.device, lambda step, value: recorder.event("loss", s=step, loss=value))
 
     def record_step(step: int, begun: int, loss: torch.Tensor, ids_digest: str) -> None:
         recorder.event("step", s=step, t0=begun, loss=losses.read(step, loss), ids=ids_digest)

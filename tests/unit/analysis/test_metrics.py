@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from ecrl.analysis.lineage import lineage
 from ecrl.analysis.metrics import RunAnalysis, analyse
 from ecrl.analysis.soundness import sound
 from ecrl.records.reader import Event, RunRecord
@@ -204,6 +205,28 @@ def test_events_that_cannot_be_are_dropped_by_name() -> None:
         "events-0-0.jsonl: a 'save' event was dropped: s is None, expected a whole number",
         "events-0-0.jsonl: a 'step' event was dropped: loss is 'x', expected a number",
     )
+
+
+@pytest.mark.parametrize(("device", "executed", "in_flight"), [("cpu", 8, 2), ("cuda", 6, 0)])
+def test_steps_that_survivors_queued_on_a_gpu_were_not_executed(device: str, executed: int, in_flight: int) -> None:
+    """Rank 0 dies after step 3; rank 1 queues two more, and the checkpoint that is due after step 4."""
+    own = [step(s, 100 + s, 101 + s) for s in (1, 2, 3)]
+    own.insert(2, save(2, 102, 102, 102.5, 103))
+    died = [
+        start(0),
+        restored(0, 1, 2),
+        *own,
+        at("committed", 103, s=2),
+        at("failure", 104, index=0, at=3, kind="kill"),
+    ]
+    queued = [start(0), restored(0, 1, 2), *own, step(4, 104, 105), save(4, 105, 105, 106, 107), step(5, 107, 108)]
+    again = [start(200), restored(2, 201, 202), *(step(s, 200 + s, 201 + s) for s in (3, 4, 5))]
+    run = spec(device=device, train={"nproc": 2})
+    found = lineage(record(run, {(0, 0): died, (0, 1): queued, (1, 0): again, (1, 1): again}, []))
+    [rollback] = found.rollbacks
+    assert found.executed_steps == executed
+    assert found.replayed_steps == found.rolled_back_steps == executed - 5
+    assert (rollback.lost_interval_steps, rollback.lost_in_flight_steps) == (1, in_flight)
 
 
 def test_ranks_that_disagree_on_restarts_are_named() -> None:

@@ -86,6 +86,18 @@ def test_the_failure_is_announced_before_it_strikes(struck: list[tuple[str, list
     assert struck == [("kill", [])]
 
 
+def test_a_failure_after_a_step_waits_until_the_device_has_done_it(struck: list[tuple[str, list[int]]]) -> None:
+    order: list[object] = []
+    injector = Injector(
+        read_plan(PLAN[:1]), 0, [], lambda *_: order.append("announced"),
+        complete=lambda: order.extend(["completed", *struck]),
+    )  # fmt: skip
+    injector.after_step(8)
+    assert order == []  # no other step waits
+    injector.after_step(9)
+    assert order == ["completed", "announced"]
+
+
 @pytest.mark.usefixtures("struck")
 def test_a_phase_strikes_only_in_itself_and_only_in_the_checkpoint_it_is_planned_for() -> None:
     injector, steps = armed(at=10, phase="persist")
