@@ -14,12 +14,14 @@ import queue
 import threading
 import time
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import torch
 
 from ecrl.checkpoint.codec import Layout, StateView
 
+_ROUNDED = 1 << 20  # bytes; pinned blocks up to here are rounded up whatever torch is told
 _POLL_S = 0.001  # between two looks whether a device has copied; a checkpoint takes some hundred times as long
 
 
@@ -40,9 +42,22 @@ _NEXT = {
 }
 
 
+@cache
+def _rounds_up() -> bool:
+    """Whether torch rounds every pinned block up to a power of two, up to twice what a slot needs. From here on it does
+    so only for small ones, where it can be told (torch 2.14; an older one does not know the key)."""
+    try:
+        torch._C._accelerator_setAllocatorSettings(f"pinned_max_round_threshold_mb:{_ROUNDED >> 20}")
+    except (AttributeError, ValueError):
+        return True
+    return False
+
+
 def slot_bytes(layout: Layout, pinned: bool) -> int:
-    """Host memory that a slot takes: torch rounds pinned blocks up to a power of two."""
-    return 1 << (layout.payload_bytes - 1).bit_length() if pinned else layout.payload_bytes
+    """Host memory that a slot takes."""
+    asked = layout.payload_bytes
+    rounded = pinned and (asked <= _ROUNDED or _rounds_up())
+    return 1 << (asked - 1).bit_length() if rounded else asked
 
 
 class Slot:
@@ -50,6 +65,8 @@ class Slot:
 
     def __init__(self, layout: Layout, pinned: bool) -> None:
         self.layout = layout
+        if pinned:
+            _rounds_up()
         self.payload = torch.empty(layout.payload_bytes, dtype=torch.uint8, pin_memory=pinned)
         self.payload.zero_()  # touch every page now: the first snapshot must not pay for page faults
         self.views = layout.views(self.payload)

@@ -87,7 +87,7 @@ def main() -> None:
                 "logs": logs,
                 "training_thread": threading.get_native_id(),
                 "pageable": pageable_slot_is_refused(device),
-                "slots": [bytes_of_a_slot(standin, size) for size in (1 << 20, (1 << 22) + 1)],
+                "slots": [bytes_of_a_slot(standin, size) for size in (1 << 20, (1 << 20) + 1, (1 << 22) + 1)],
                 "devices": devices_set_by_the_persister(standin),
             }
         )

@@ -165,9 +165,10 @@ def test_a_pageable_slot_is_refused(overlap: Any) -> None:
     assert overlap["pageable"] == "snapshot slots of an accelerator must be pinned"
 
 
-def test_what_a_pinned_slot_takes_is_known_beforehand(overlap: Any) -> None:
+def test_a_pinned_slot_takes_what_was_said_and_no_more_than_the_snapshot(overlap: Any) -> None:
     for slot in overlap["slots"]:
         assert slot["said"] == slot["allocated"]
+    assert [slot["allocated"] for slot in overlap["slots"]] == [1 << 20, (1 << 20) + 1, (1 << 22) + 1]
 
 
 def test_on_the_second_gpu_the_persister_never_touches_the_first(overlap: Any) -> None:
