@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
@@ -11,25 +10,10 @@ import xxhash
 from ecrl.checkpoint.codec import META_LEAF, leaf_digest, meta_digest, raw_bytes
 from ecrl.checkpoint.snapshot import Slot
 from ecrl.storage.atomic import fsync_dir, write_all
-from ecrl.storage.commit import FileFacts
+from ecrl.storage.commit import FileFacts, ShardNames
 
 RANK_SCHEMA = 1
 _CHUNK_BYTES = 8 << 20  # one write and one digest update; bounds how long either holds anything up
-
-
-@dataclass(frozen=True)
-class ShardNames:
-    """The two files of one rank in a checkpoint folder."""
-
-    rank: int
-
-    @property
-    def tensors(self) -> str:
-        return f"shard-{self.rank}.safetensors"
-
-    @property
-    def facts(self) -> str:
-        return f"rank-{self.rank}.json"
 
 
 def write_rank(

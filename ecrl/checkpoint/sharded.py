@@ -27,14 +27,14 @@ from ecrl.checkpoint.codec import (
     shares,
 )
 from ecrl.checkpoint.engine import Engine, EngineContext, Restored
-from ecrl.checkpoint.persist import ShardNames, write_rank
+from ecrl.checkpoint.persist import write_rank
 from ecrl.checkpoint.snapshot import Slot, SlotState, make_stager, slot_bytes
 from ecrl.checkpoint.ticket import Ticket
 from ecrl.records.clock import now_ns
 from ecrl.records.machine import usable_memory_bytes
 from ecrl.storage import commit
 from ecrl.storage.atomic import fsync_dir
-from ecrl.storage.commit import FileFacts
+from ecrl.storage.commit import FileFacts, ShardNames
 from ecrl.units import format_bytes
 
 

@@ -28,6 +28,21 @@ _CHUNK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
+class ShardNames:
+    """The two files of one rank in a checkpoint folder."""
+
+    rank: int
+
+    @property
+    def tensors(self) -> str:
+        return f"shard-{self.rank}.safetensors"
+
+    @property
+    def facts(self) -> str:
+        return f"rank-{self.rank}.json"
+
+
+@dataclass(frozen=True)
 class FileFacts:
     """Size and XXH3-128 digest of one file of a checkpoint."""
 
@@ -112,13 +127,15 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
     content = _read(text)
     if content is None:
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: does not match its own digest")
+    if fault := _misfit(content):
+        return Verdict(step, "corrupt", f"{COMMIT_FILE}: {fault}")
     if content["step"] != step:
         return Verdict(step, "corrupt", f"belongs to another step: found {content['step']}, expected {step}")
     for what, found, expected in (("run", content["run"], run), ("world size", content["world_size"], world_size)):
         if expected is not None and found != expected:
             return Verdict(step, "mismatched", f"belongs to another {what}: found {found}, expected {expected}")
     for name, entry in content["files"].items():
-        if fault := _file_fault(folder / name, FileFacts(entry["bytes"], entry["xxh3_128"])):
+        if fault := _file_fault(folder / name, FileFacts(**entry)):
             return Verdict(step, "corrupt", f"{name}: {fault}")
     return Verdict(step, "valid")
 
@@ -151,6 +168,22 @@ def _read(text: bytes) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return content if whole else None
+
+
+def _misfit(content: Mapping[str, Any]) -> str | None:
+    """Why a commit file, though it matches its digest, is none that `commit` wrote: a restore opens these files."""
+    ranks, files = content["world_size"], content["files"]
+    if type(ranks) is not int or ranks < 1:
+        return f"found world size {ranks!r}, expected a number of ranks"
+    keys = {"bytes", "xxh3_128"}
+    if type(files) is not dict or not all(type(entry) is dict and entry.keys() == keys for entry in files.values()):
+        return "lists its files without their sizes and digests"
+    if len(files) == 2 * ranks:  # before as many names are made
+        needed = {name for rank in range(ranks) for name in (ShardNames(rank).tensors, ShardNames(rank).facts)}
+        if files.keys() == needed:
+            return None
+    found = ", ".join(sorted(files))[:200] or "no file"
+    return f"names {found}, expected a shard and a rank file of each of {ranks} ranks"
 
 
 def _file_fault(path: Path, expected: FileFacts) -> str | None:

@@ -31,7 +31,7 @@ def fault(path: Path) -> str | None:
                 return f"its header claims {length} bytes, the file has {size}"
             header = json.loads(file.read(length))
         return _lie(header, size - 8 - length)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "its header is no safetensors header"
 
 

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from ecrl.checkpoint import sharded
-from ecrl.checkpoint.persist import ShardNames, write_rank
+from ecrl.checkpoint.persist import write_rank
 from ecrl.checkpoint.snapshot import ThreadStager
-from ecrl.storage.commit import FileFacts
+from ecrl.storage.commit import FileFacts, ShardNames
 from tests.torture.verdict import Verdict, told
 from tests.unit.checkpoint.ranks_in_threads import Group, ToyState
 

@@ -20,7 +20,6 @@ from ecrl.checkpoint.codec import META_LEAF, leaf_digest, live_leaves, meta_dige
 from ecrl.checkpoint.engine import CheckpointedState, Engine, EngineContext
 from ecrl.checkpoint.engines.blocking import Blocking
 from ecrl.checkpoint.engines.overlapped import Overlapped
-from ecrl.checkpoint.persist import ShardNames
 from ecrl.checkpoint.sharded import ShardedEngine
 from ecrl.checkpoint.snapshot import Slot, SlotState, Stager
 from ecrl.checkpoint.ticket import Ticket
@@ -306,7 +305,7 @@ def poison_words(payload: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> 
 
 def _on_disk(folder: Path) -> "tuple[Leaves, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]":
     """Digests of what a shard and its facts hold, read by the format's own reader, and the file's payload."""
-    names = ShardNames(0)
+    names = commit.ShardNames(0)
     with safe_open(str(folder / names.tensors), framework="pt") as shard:
         leaves = {name: leaf_digest(shard.get_tensor(name)) for name in shard.keys()}  # noqa: SIM118 (not a dict)
     meta = json.loads((folder / names.facts).read_text())["meta"]

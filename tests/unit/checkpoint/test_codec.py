@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from ecrl.checkpoint.codec import Layout, leaf_digest, raw_bytes, shares, state_digest
-from ecrl.checkpoint.persist import ShardNames, write_rank
+from ecrl.checkpoint.persist import write_rank
 from ecrl.checkpoint.snapshot import Slot, SlotState, ThreadStager
-from ecrl.storage.commit import file_facts
+from ecrl.storage.commit import ShardNames, file_facts
 from tests.unit.checkpoint.ranks_in_threads import ToyState
 
 

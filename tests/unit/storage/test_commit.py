@@ -1,7 +1,9 @@
 """Checkpoint folders: every byte is covered, and no instant shows a committed folder with files missing."""
 
+import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -72,6 +74,37 @@ def test_what_the_commit_does_not_name_is_told_and_condemns_nothing(tmp_path: Pa
     assert commit.strays(tmp_path, 400) == ["shard-7.safetensors"]
     done = CliRunner().invoke(app, ["checkpoint", "verify", str(tmp_path)], catch_exceptions=False)
     assert done.stdout == "step      400  valid         also there, and no part of it: shard-7.safetensors\n"
+
+
+WHOLE = {f"{name}": {"bytes": 1, "xxh3_128": "0"} for name in ("shard-0.safetensors", "rank-0.json")}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"files": []}, "lists its files without their sizes and digests"),
+        ({"files": {"rank-0.json": []}}, "lists its files without their sizes and digests"),
+        ({"files": WHOLE | {"rank-0.json": {"bytes": 1}}}, "lists its files without their sizes and digests"),
+        ({"files": {}}, "names no file, expected a shard and a rank file of each of 1 ranks"),
+        ({"world_size": 2}, "names rank-0.json, shard-0.safetensors, expected a shard and a rank file of each of 2"),
+        ({"files": WHOLE | {"../../other": WHOLE["rank-0.json"]}}, "names ../../other, rank-0.json"),
+        ({"world_size": 10**12}, "expected a shard and a rank file of each of 1000000000000 ranks"),
+        ({"world_size": "1"}, "found world size '1', expected a number of ranks"),
+        ({"world_size": 0, "files": {}}, "found world size 0, expected a number of ranks"),
+    ],
+)
+def test_a_commit_file_that_matches_its_digest_and_cannot_be_true_is_corrupt(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    folder = write_checkpoint(tmp_path, 400, world_size=1)
+    content = json.loads((folder / commit.COMMIT_FILE).read_text()) | change
+    del content["digest"]
+    text = json.dumps(content | {"digest": commit._digest(content)}, indent=1)
+    (folder / commit.COMMIT_FILE).write_text(text)
+    verdict = commit.verify(tmp_path, 400)
+    assert verdict.state == "corrupt"
+    assert str(verdict.reason).startswith(f"{commit.COMMIT_FILE}: ")
+    assert said in str(verdict.reason)
 
 
 def test_another_run_or_world_size_is_refused_with_what_differs(tmp_path: Path) -> None:

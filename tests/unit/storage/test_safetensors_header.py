@@ -44,6 +44,7 @@ def test_what_ecrl_writes_is_true(tmp_path: Path) -> None:
         ({"w": {"dtype": "F32"}}, 16, None, "no safetensors header"),
         ([1, 2], 0, None, "no safetensors header"),
         (b"\xff{", 0, None, "no safetensors header"),
+        (b"[" * 100_000, 0, None, "no safetensors header"),
     ],
 )  # fmt: skip
 def test_a_lie_is_found(tmp_path: Path, header: Any, payload: int, length: int | None, said: str) -> None:
