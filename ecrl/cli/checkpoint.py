@@ -1,6 +1,11 @@
-"""`ecrl checkpoint ls|verify`: what a run's checkpoints/ folder holds, and whether every byte of it is right."""
+"""`ecrl checkpoint ls|verify`: what a run's checkpoints/ folder holds, and whether every byte of it is right.
 
+A run may go on meanwhile: checkpoints come and go under both.
+"""
+
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def ls(folder: Folder, as_json: AsJson = False) -> None:
     """List the checkpoints and their sizes. Reads no contents: `verify` does."""
-    steps = _steps(folder)
-    rows = [_row(commit.step_folder(folder, step), step) for step in steps]
+    rows = [row for step in _steps(folder) if (row := _row(commit.step_folder(folder, step), step))]
     if as_json:
         typer.echo(json.dumps({"schema": 1, "checkpoints": rows}))
         return
@@ -35,15 +39,28 @@ def ls(folder: Folder, as_json: AsJson = False) -> None:
         typer.echo(f"step {row['step']:>8}  {row['state']:<9}  {format_bytes(float(row['bytes']))}{engine}")
 
 
-def _row(folder: Path, step: int) -> dict[str, Any]:
-    """One checkpoint of `ls`. engine: which other engine wrote it, in a format of its own; null for ecrl's."""
+def _row(folder: Path, step: int) -> dict[str, Any] | None:
+    """One checkpoint of `ls`; None if it was removed meanwhile. engine: which other engine wrote it, in a format of
+    its own; null for ecrl's."""
+    size = _size(folder)  # before the state: what is still committed after that had all its files
     written = foreign.complete_as(folder) or foreign.begun_as(folder)
     if (folder / commit.COMMIT_FILE).is_file():
         state, written = "committed", None
     else:
         state = "complete" if foreign.complete_as(folder) else "partial"
-    size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    if not folder.is_dir():
+        return None
     return {"step": step, "state": state, "bytes": size, "engine": None if written is None else written.engine}
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below a folder, less those that go meanwhile."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += Path(parent, name).lstat().st_size
+    return size
 
 
 def verify(folder: Folder, as_json: AsJson = False) -> None:
@@ -51,9 +68,16 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
 
     Inside a run's folder, checkpoints of another run or number of ranks are refused as a restore refuses them.
     Other engines' formats keep no digests: their checkpoints cannot be verified, and none of them counts as valid.
+    A run that goes on may remove a checkpoint while it is looked at: its state is `removed`.
     """
     run, world_size = _owner(folder)
-    verdicts = [commit.verify(folder, step, run=run, world_size=world_size) for step in _steps(folder)]
+    verdicts: list[commit.Verdict] = []
+    # Again for what came meanwhile, while none is valid: a run removes the last valid one only when it has a newer one.
+    while not any(v.state == "valid" for v in verdicts):
+        seen = {v.step for v in verdicts}
+        if not (new := [step for step in _steps(folder) if step not in seen]):
+            break
+        verdicts += [commit.verify(folder, step, run=run, world_size=world_size) for step in new]
     strays = {v.step: commit.strays(folder, v.step) for v in verdicts if v.state == "valid"}
     newest = max(strays, default=None)
     if as_json:

@@ -3,8 +3,9 @@
     step-00000400/shard-<rank>.safetensors, rank-<rank>.json, COMMIT.json
 
 A checkpoint exists when its COMMIT.json does. It is written last, names every other file with its size and
-digest, and carries a digest of itself. States: valid, partial (no COMMIT.json), corrupt, or unverifiable (another
-engine's complete checkpoint: their formats keep no digests); reason says why.
+digest, and carries a digest of itself. States: valid, partial (no COMMIT.json), corrupt, unverifiable (another
+engine's complete checkpoint: their formats keep no digests), or removed (a run goes on, and removed or replaced it
+while it was looked at; a restore, during which nobody does, passes over it like a corrupt one); reason says why.
 """
 
 import errno
@@ -52,8 +53,8 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a checkpoint folder is worth: `state` valid, partial, corrupt, unverifiable or mismatched (of another run or
-    world size than asked for); `reason` for all but the first."""
+    """What a checkpoint folder is worth: `state` valid, partial, corrupt, unverifiable, removed or mismatched (of
+    another run or world size than asked for); `reason` for all but the first."""
 
     step: int
     state: str
@@ -124,6 +125,14 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
     except OSError as error:
         _raise_own(error)
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: {error.strerror}")
+    verdict = _judged(folder, step, text, run, world_size)
+    if verdict.state != "valid" and _replaced(folder, text):
+        return _removed(step)
+    return verdict
+
+
+def _judged(folder: Path, step: int, text: bytes, run: str | None, world_size: int | None) -> Verdict:
+    """The verdict on a folder whose COMMIT.json read as `text`."""
     content = _read(text)
     if content is None:
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: does not match its own digest")
@@ -140,11 +149,29 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
     return Verdict(step, "valid")
 
 
+def _replaced(folder: Path, text: bytes) -> bool:
+    """Whether the COMMIT.json that read as `text` is gone or another by now: whoever removes begins with it."""
+    try:
+        return (folder / COMMIT_FILE).read_bytes() != text
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _removed(step: int) -> Verdict:
+    return Verdict(step, "removed", "removed or replaced while it was looked at")
+
+
 def strays(root: Path, step: int) -> list[str]:
-    """What lies in the folder of a valid checkpoint and is no part of it: no digest covers it, and nothing reads it."""
+    """What lies in the folder of a valid checkpoint and is no part of it: no digest covers it, and nothing reads it.
+    Nothing, where the checkpoint was removed meanwhile."""
     folder = step_folder(root, step)
-    named = json.loads((folder / COMMIT_FILE).read_bytes())["files"]
-    return sorted({path.name for path in folder.iterdir()} - {COMMIT_FILE, *named})
+    try:
+        named = json.loads((folder / COMMIT_FILE).read_bytes())["files"]
+        return sorted({path.name for path in folder.iterdir()} - {COMMIT_FILE, *named})
+    except FileNotFoundError:
+        return []
 
 
 def _uncommitted(folder: Path, step: int) -> Verdict:
@@ -153,6 +180,8 @@ def _uncommitted(folder: Path, step: int) -> Verdict:
         return Verdict(step, "unverifiable", reason)
     if (begun := foreign.begun_as(folder)) is not None:
         return Verdict(step, "partial", f"written by {begun.engine}, which did not end it: no {begun.complete}")
+    if not _exists(folder):
+        return _removed(step)
     return Verdict(step, "partial", f"no {COMMIT_FILE}")
 
 

@@ -27,5 +27,8 @@ def complete_as(folder: Path) -> Format | None:
 
 
 def begun_as(folder: Path) -> Format | None:
-    """The format as which a checkpoint was begun in a folder."""
-    return next((f for f in FORMATS if any(any(folder.glob(part)) for part in f.parts)), None)
+    """The format as which a checkpoint was begun in a folder; None where that is removed meanwhile."""
+    try:
+        return next((f for f in FORMATS if any(any(folder.glob(part)) for part in f.parts)), None)
+    except FileNotFoundError:
+        return None

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,33 @@ def test_a_commit_file_that_matches_its_digest_and_cannot_be_true_is_corrupt(
     assert verdict.state == "corrupt"
     assert str(verdict.reason).startswith(f"{commit.COMMIT_FILE}: ")
     assert said in str(verdict.reason)
+
+
+@pytest.mark.parametrize("left", ["nothing", "files", "another"])
+def test_what_is_removed_or_replaced_while_it_is_read_is_not_called_corrupt(
+    tmp_path: Path, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, whole = write_checkpoint(tmp_path, 400), commit.file_facts
+
+    def removing(path: Path) -> FileFacts:
+        if path.name == "rank-1.json":
+            (folder / commit.COMMIT_FILE).unlink()
+            (folder / "rank-1.json").unlink()
+            if left != "files":
+                shutil.rmtree(folder)
+            if left == "another":
+                monkeypatch.undo()
+                write_checkpoint(tmp_path, 400, run="another")
+                (folder / "rank-1.json").unlink()
+        return whole(path)
+
+    monkeypatch.setattr(commit, "file_facts", removing)
+    assert commit.verify(tmp_path, 400) == Verdict(400, "removed", "removed or replaced while it was looked at")
+
+
+def test_a_folder_removed_before_anything_of_it_is_read_is_removed_and_has_no_strays(tmp_path: Path) -> None:
+    assert commit.verify(tmp_path, 400).state == "removed"
+    assert commit.strays(tmp_path, 400) == []
 
 
 def test_another_run_or_world_size_is_refused_with_what_differs(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Checkpoints of other engines are told from ecrl's own unfinished ones, from their files alone."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,19 @@ def test_a_commit_file_makes_it_ours_whatever_else_lies_there(tmp_path: Path) ->
     folder = written(tmp_path, ".metadata", "shard-0.safetensors")
     (folder / commit.COMMIT_FILE).write_text("{}")
     assert commit.verify(tmp_path, 10).state == "corrupt"
+
+
+def test_one_removed_while_it_is_looked_at_was_begun_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = written(tmp_path, "__0_0.distcp")
+    whole = Path.glob
+
+    def removing(path: Path, pattern: str) -> Iterator[Path]:
+        shutil.rmtree(path, ignore_errors=True)
+        monkeypatch.setattr(Path, "is_dir", lambda _: True)  # as if it had still been there when that was asked
+        return whole(path, pattern)
+
+    monkeypatch.setattr(Path, "glob", removing)
+    assert foreign.begun_as(folder) is None
 
 
 def test_ours_without_a_commit_file_is_nobody_elses(tmp_path: Path) -> None:
