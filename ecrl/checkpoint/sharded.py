@@ -104,6 +104,8 @@ class ShardedEngine(Engine):
             fault = str(error)
         if fault is not None:
             self._withdraw(step)
+            with contextlib.suppress(OSError):  # the last rank's takes it; not before: others would fail for its want
+                commit.step_folder(self.context.root, step).rmdir()
             self.context.recorder.event("persist_failed", s=step, reason=fault)
         elif self.context.rank == 0:
             self._retain(self.context.keep, halfway=lambda: self.context.reached("retention", step))

@@ -6,8 +6,10 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from ecrl.checkpoint import persist, sharded
 from ecrl.checkpoint.agreement import Agreement, AgreementError
 from ecrl.checkpoint.codec import ForeignCheckpointError, Layout, UnsupportedDtypeError
 from ecrl.checkpoint.sharded import NotEnoughMemoryError, RestoreError
+from ecrl.records.recorder import Recorder
 from ecrl.storage import atomic, commit
 from ecrl.storage.commit import Verdict, step_folder
 from tests.unit.checkpoint.ranks_in_threads import Group
@@ -66,8 +69,55 @@ def test_a_checkpoint_that_is_given_up_gives_its_room_back_on_every_rank(
     group.train(1, 30)
     group.settle()
     assert [failed(group, rank) for rank in range(2)] == [[20], [20]]
-    assert list(step_folder(tmp_path / "checkpoints", 20).iterdir()) == []
-    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 30]
+    assert commit.all_steps(tmp_path / "checkpoints") == commit.committed_steps(tmp_path / "checkpoints") == [10, 30]
+
+
+@pytest.mark.parametrize("late_at", ["the folder", "its first file"])
+def test_the_folder_of_one_that_was_given_up_goes_with_the_last_rank_and_the_next_attempt_may_save_it(
+    tmp_path: Path, late_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, given_up = threading.Event(), threading.Event()
+    hear, event = Agreement.hear_all, Recorder.event
+
+    def impatient(agreement: Agreement, topic: str) -> list[Any]:
+        if topic == "persisted/20":
+            assert late_at == "the folder" or made.wait(20)
+            raise AgreementError(f"{topic}: rank 1 said nothing")
+        return hear(agreement, topic)
+
+    def late(place: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def held(path: Path, *arguments: Any, **how: Any) -> Any:
+            if (
+                place == late_at
+                and (how.get("rank") == 1 or path.name == "shard-1.safetensors")
+                and "step-00000020" in str(path)
+            ):
+                made.set()
+                assert given_up.wait(20)
+            return call(path, *arguments, **how)
+
+        return held
+
+    def telling(recorder: Recorder, kind: str, /, **fields: Any) -> None:
+        event(recorder, kind, **fields)
+        if kind == "persist_failed":  # of rank 0 first: the other is late
+            given_up.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Agreement, "hear_all", impatient)
+        patch.setattr(sharded, "write_rank", late("the folder", persist.write_rank))
+        patch.setattr(persist, "_write_durable", late("its first file", persist._write_durable))
+        patch.setattr(Recorder, "event", telling)
+        first = Group(tmp_path, "overlapped")
+        first.train(1, 20)
+        first.settle()
+    assert [failed(first, rank) for rank in range(2)] == [[20], [20]]
+    assert commit.all_steps(tmp_path / "checkpoints") == [10]
+    second = Group(tmp_path, "overlapped", attempt=1)
+    assert [r.step for r in second.each(lambda rank: second.engines[rank].restore())] == [10, 10]
+    second.train(11, 20)
+    second.settle()
+    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 20]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
