@@ -166,28 +166,42 @@ def live_leaves(view: StateView) -> dict[str, str]:
     return {name: leaf_digest(t) for name, t in tensors.items()} | {META_LEAF: meta_digest(view.meta)}
 
 
-def shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    """The shapes of tensors, by name."""
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+@dataclass(frozen=True)
+class Kind:
+    """What a saved tensor must share with the live one that it is copied into, which would convert it silently."""
+
+    dtype: str
+    shape: tuple[int, ...]
 
 
-def shard_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a shard's tensors, by name; no tensor is read."""
+def kinds(tensors: Mapping[str, torch.Tensor]) -> dict[str, Kind]:
+    """The types and shapes of tensors, by name."""
+    return {name: Kind(str(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def shard_kinds(path: Path) -> dict[str, Kind]:
+    """The types and shapes of a shard's tensors, by name; no tensor is read."""
+    named = {name: str(dtype) for dtype, name in _DTYPES.items()}
     with safe_open(str(path), framework="pt") as shard:
-        return {name: tuple(shard.get_slice(name).get_shape()) for name in shard.keys()}  # noqa: SIM118 (not a dict)
+        slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a dict)
+        return {
+            name: Kind(named.get(found.get_dtype(), found.get_dtype()), tuple(found.get_shape()))
+            for name, found in slices.items()
+        }
 
 
-def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, tuple[int, ...]], folder: Path) -> None:
-    """Refuse a checkpoint whose tensors have other names or shapes: copying would fit the one to the other.
+def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, Kind], folder: Path) -> None:
+    """Refuse a checkpoint whose tensors have other names, types or shapes: copying would fit the one to the other.
 
     Raises:
-        ForeignCheckpointError: with the first tensor that differs.
+        ForeignCheckpointError: with the first tensor that differs, and in what.
     """
     if differing := sorted(live.keys() ^ saved.keys()):
         raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is on one side only")
-    for name, tensor in live.items():
-        if (found := saved[name]) != (expected := tuple(tensor.shape)):
-            raise ForeignCheckpointError(f"{folder}: of another model, {name}: found {found}, expected {expected}")
+    for name, expected in kinds(live).items():
+        for one, other in ((saved[name].shape, expected.shape), (saved[name].dtype, expected.dtype)):
+            if one != other:
+                raise ForeignCheckpointError(f"{folder}: of another model, {name}: found {one}, expected {other}")
 
 
 def load_shard(path: Path, wanted: Mapping[str, torch.Tensor]) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
-from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, shapes
+from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, kinds
 from ecrl.checkpoint.engine import Engine, Restored
 from ecrl.storage.commit import all_steps, step_folder
 
@@ -174,7 +174,7 @@ def copy_in(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor],
     Raises:
         ForeignCheckpointError: it is of another model.
     """
-    check_same_model(live, shapes(saved), folder)
+    check_same_model(live, kinds(saved), folder)
     for name, tensor in live.items():
         tensor.copy_(saved[name])
 

@@ -23,7 +23,7 @@ from ecrl.checkpoint.codec import (
     live_leaves,
     load_shard,
     root_digest,
-    shard_shapes,
+    shard_kinds,
     shares,
 )
 from ecrl.checkpoint.engine import Engine, EngineContext, Restored
@@ -216,9 +216,9 @@ class ShardedEngine(Engine):
         view = context.state.view(step)
         own = view.local | view.host
         saved = {
-            name: shape
+            name: kind
             for rank in range(context.world_size)
-            for name, shape in shard_shapes(folder / ShardNames(rank).tensors).items()
+            for name, kind in shard_kinds(folder / ShardNames(rank).tensors).items()
             if rank == context.rank or not name.startswith("own/")
         }
         check_same_model(view.replicated | own, saved, folder)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, shapes
+from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, kinds
 from ecrl.checkpoint.engine import EngineContext, EnginePlugin
 from ecrl.checkpoint.peer import first_line, own_group
 from ecrl.checkpoint.peer_background import OneInFlight
@@ -152,12 +152,10 @@ class Part:
         Raises:
             ForeignCheckpointError: it is of another model.
         """
-        check_same_model(self._tensors, shapes(self._read), folder)
+        check_same_model(self._tensors, kinds(self._read), folder)
         for name, tensor in self._tensors.items():
-            if (found := self._read[name]) is not tensor:
-                raise ForeignCheckpointError(
-                    f"{folder}: of another model, {name}: found {found.dtype}, expected {tensor.dtype}"
-                )
+            if self._read[name] is not tensor:
+                raise ForeignCheckpointError(f"{folder}: of another model, {name} was not read into the live tensor")
 
 
 class Watch:

@@ -185,6 +185,7 @@ def test_a_state_overwritten_by_what_did_not_load_is_not_trained_on(tmp_path: Pa
     [
         ("model/wide", torch.zeros(()), r"model/wide: found \(.*\), expected \(\)"),
         ("model/new", torch.zeros(3), "model/new is on one side only"),
+        ("model/bias", torch.zeros(33).double(), r"model/bias: found torch\.float32, expected torch\.float64"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
