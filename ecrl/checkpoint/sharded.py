@@ -125,9 +125,9 @@ class ShardedEngine(Engine):
                 attempt=context.attempt,
                 halfway=lambda: context.reached("persist", ticket.step),
             )
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._withdraw(ticket.step)
-            return {"fault": f"rank {context.rank}: {error.strerror} ({error.filename or 'write'})"}
+            return {"fault": f"rank {context.rank}: {_said(error)}"}
         context.recorder.event("persisted", s=ticket.step, t0=begun, bytes=sum(facts.bytes for facts in files.values()))
         return {"files": {name: [f.bytes, f.xxh3_128] for name, f in files.items()}}
 
@@ -152,8 +152,8 @@ class ShardedEngine(Engine):
                 world_size=context.world_size,
                 files={name: FileFacts(*facts) for word in words for name, facts in word["files"].items()},
             )
-        except OSError as error:
-            return f"commit: {error.strerror}"
+        except (OSError, MemoryError) as error:
+            return f"commit: {_said(error)}"
         context.recorder.event("committed", s=step)
         self._committed.append(step)
         return None
@@ -258,3 +258,10 @@ class ShardedEngine(Engine):
                     folder.rename(folder.with_name(f"rejected-{step:08d}-attempt{self.context.attempt}"))
             self._committed = sorted(step for step in committed if 0 < step <= newest)
         agreement.exchange("restore/swept", None)  # nobody writes a shard into a folder that is about to go
+
+
+def _said(error: OSError | MemoryError) -> str:
+    """Why a checkpoint is given up, in a few words."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return f"{error.strerror} ({error.filename or 'write'})"

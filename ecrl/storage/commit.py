@@ -109,7 +109,7 @@ def commit(folder: Path, *, run: str, step: int, world_size: int, files: Mapping
     }
     try:
         write_atomic(folder / COMMIT_FILE, json.dumps(content | {"digest": _digest(content)}, indent=1).encode())
-    except OSError:
+    except (OSError, MemoryError):
         # It may be in place and yet not durable. What the caller gives up must not be taken for a checkpoint.
         (folder / COMMIT_FILE).unlink(missing_ok=True)
         raise

@@ -119,16 +119,21 @@ def test_without_a_commit_training_begins_at_step_0_and_partial_folders_go(tmp_p
     second.settle()
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(OSError(errno.ENOSPC, "No space left on device"), "No space left on device"), (MemoryError(), "out of memory")],
+    ids=["disk", "memory"],
+)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_failed_write_is_counted_on_every_rank_and_costs_only_that_checkpoint(
-    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, engine: str, error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full_disk_once(folder: Path, slot: Any, **facts: Any) -> dict[str, FileFacts]:
+    def failing_once(folder: Path, slot: Any, **facts: Any) -> dict[str, FileFacts]:
         if facts["step"] == 20 and facts["rank"] == 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise error
         return write_rank(folder, slot, **facts)
 
-    monkeypatch.setattr(sharded, "write_rank", full_disk_once)
+    monkeypatch.setattr(sharded, "write_rank", failing_once)
     group = Group(tmp_path, engine)
     group.train(1, 30)
     group.settle()
@@ -136,7 +141,7 @@ def test_a_failed_write_is_counted_on_every_rank_and_costs_only_that_checkpoint(
     for rank in range(2):
         failures = group.events(rank, "persist_failed")
         assert [e["s"] for e in failures] == [20]
-        assert "rank 1: No space left on device" in failures[0]["reason"]
+        assert f"rank 1: {said}" in failures[0]["reason"]
     assert [e["s"] for e in group.events(0, "committed")] == [10, 30]
 
 

@@ -238,6 +238,24 @@ def test_ranks_of_one_machine_are_refused_together_by_what_is_free_before_any_ta
     assert len(refused) == 2
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_commit_without_memory_is_counted_and_leaves_nothing(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(path: Path, data: bytes) -> None:
+        atomic.write_atomic(path, data)
+        if path.parent.name == "step-00000020":
+            raise MemoryError
+
+    monkeypatch.setattr(commit, "write_atomic", exhausted)
+    group = Group(tmp_path, engine)
+    group.train(1, 30)
+    group.settle()
+    for rank in range(2):
+        assert [(e["s"], e["reason"]) for e in group.events(rank, "persist_failed")] == [(20, "commit: out of memory")]
+    assert commit.all_steps(tmp_path / "checkpoints") == [10, 30]
+
+
 def test_a_type_that_no_shard_can_hold_is_refused_before_the_first_step() -> None:
     with pytest.raises(UnsupportedDtypeError, match=r"model/phase: safetensors cannot hold torch\.complex64"):
         Layout({"model/phase": torch.zeros(3, dtype=torch.complex64)})
