@@ -40,6 +40,8 @@ def _lie(header: dict[str, Any], payload_bytes: int) -> str | None:
     reached = 0
     for name, entry in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = entry["data_offsets"]
+        if any(type(number) is not int for number in (begin, end, *entry["shape"])):
+            raise TypeError  # 4.0 counts like 4, and the library that a restore opens the file with refuses it
         needed = math.prod(entry["shape"]) * _BITS[entry["dtype"]] // 8
         if begin != reached or end - begin != needed or min(entry["shape"], default=0) < 0:
             return f"its header gives {name!r} the bytes {begin} to {end}, expected {reached} to {reached + needed}"

@@ -18,7 +18,7 @@ def shard(path: Path, header: Any, payload: bytes = b"", length: int | None = No
     return path
 
 
-def entry(begin: int, end: int, shape: list[int], dtype: str = "F32") -> dict[str, Any]:
+def entry(begin: int, end: int, shape: list[float], dtype: str = "F32") -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
@@ -44,6 +44,7 @@ def test_what_ecrl_writes_is_true(tmp_path: Path) -> None:
         ({"w": {"dtype": "F32"}}, 16, None, "no safetensors header"),
         ([1, 2], 0, None, "no safetensors header"),
         (b"\xff{", 0, None, "no safetensors header"),
+        ({"w": entry(0, 16, [4.0])}, 16, None, "no safetensors header"),
         (b"[" * 100_000, 0, None, "no safetensors header"),
     ],
 )  # fmt: skip
