@@ -127,7 +127,7 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: {error.strerror}")
     verdict = _judged(folder, step, text, run, world_size)
     if verdict.state != "valid" and _replaced(folder, text):
-        return _removed(step)
+        return Verdict(step, "removed", "removed or replaced while it was looked at")
     return verdict
 
 
@@ -159,10 +159,6 @@ def _replaced(folder: Path, text: bytes) -> bool:
         return False
 
 
-def _removed(step: int) -> Verdict:
-    return Verdict(step, "removed", "removed or replaced while it was looked at")
-
-
 def strays(root: Path, step: int) -> list[str]:
     """What lies in the folder of a valid checkpoint and is no part of it: no digest covers it, and nothing reads it.
     Nothing, where the checkpoint was removed meanwhile."""
@@ -181,7 +177,7 @@ def _uncommitted(folder: Path, step: int) -> Verdict:
     if (begun := foreign.begun_as(folder)) is not None:
         return Verdict(step, "partial", f"written by {begun.engine}, which did not end it: no {begun.complete}")
     if not _exists(folder):
-        return _removed(step)
+        return Verdict(step, "removed", f"no {COMMIT_FILE}, and no folder any more")
     return Verdict(step, "partial", f"no {COMMIT_FILE}")
 
 

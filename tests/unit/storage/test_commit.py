@@ -131,7 +131,7 @@ def test_what_is_removed_or_replaced_while_it_is_read_is_not_called_corrupt(
 
 
 def test_a_folder_removed_before_anything_of_it_is_read_is_removed_and_has_no_strays(tmp_path: Path) -> None:
-    assert commit.verify(tmp_path, 400).state == "removed"
+    assert commit.verify(tmp_path, 400) == Verdict(400, "removed", "no COMMIT.json, and no folder any more")
     assert commit.strays(tmp_path, 400) == []
 
 
