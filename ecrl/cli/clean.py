@@ -42,7 +42,7 @@ def clean(
     if yes:
         from ecrl.launch.disk import storage
 
-        with storage(paths, again):
+        with storage(paths, lambda: again):
             found = cleaned(paths, wanted)
     else:
         found = leftovers(paths, wanted)

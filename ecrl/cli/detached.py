@@ -24,13 +24,12 @@ def register(app: typer.Typer) -> None:
 
 def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
     """Start this very command line once more, in a session of its own."""
-    from ecrl.launch.control import resume_command
     from ecrl.launch.detach import started
     from ecrl.launch.disk import storage
     from ecrl.launch.signals import handled
 
     arguments = [*(argument for argument in sys.argv[1:] if argument != "--detach"), *more]
-    with handled() as asked, storage(paths, resume_command(paths)):
+    with handled() as asked, storage(paths):
         detached = started(paths, arguments, asked)
     if as_json:
         print_json({"schema": SCHEMA, "prefix": paths.prefix, "pid": detached.pid, "log": str(detached.log)})
@@ -50,8 +49,8 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
     from ecrl.cli import status as shown
     from ecrl.cli.watch import lines
     from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED
-    from ecrl.launch.control import resume_command
     from ecrl.launch.detach import follow
+    from ecrl.launch.handover import resume_command
     from ecrl.launch.leases import last_exit_code
     from ecrl.launch.signals import handled
     from ecrl.launch.watch import Watch

@@ -135,7 +135,8 @@ def plan(
         with at_once():
             _count(request, as_json)
         return
-    from ecrl.launch.control import Control, resume_command
+    from ecrl.launch.control import Control
+    from ecrl.launch.handover import resume_command
 
     with at_once() as stop, _watching(still=True) as observer:
         rows = Control(observer, stop).plan(request)

@@ -1,9 +1,9 @@
 """What `ecrl matrix run`, `plan`, `resume` and `--dry-run` do, from the request to the exit code."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from signal import Signals
 
 from ecrl import plugins
 from ecrl.errors import EcrlError
@@ -14,19 +14,21 @@ from ecrl.launch.devices import device_sets
 from ecrl.launch.disk import storage
 from ecrl.launch.estimate import Estimate, Preview, estimated, previewed
 from ecrl.launch.frozen import found, freeze
+from ecrl.launch.handover import as_begun, next_command, resume_command, stopped
 from ecrl.launch.leases import prefix_lease
 from ecrl.launch.probe import Probe
 from ecrl.launch.progress import Observer
 from ecrl.launch.reconcile import reconciled
 from ecrl.launch.request import Request, requested
+from ecrl.launch.rerun import begin_again
 from ecrl.launch.schedule import Schedule
-from ecrl.launch.signals import StoppedError, StopRequest
+from ecrl.launch.signals import StopRequest
 from ecrl.launch.takeover import Policy, opened, to_do
 from ecrl.launch.torchrun import Launcher
 from ecrl.launch.warm import WarmTorchrun
 from ecrl.records import manifest
 from ecrl.records.lazy import Rows
-from ecrl.records.manifest import Manifest
+from ecrl.records.manifest import Manifest, Row
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix
 from ecrl.units import format_bytes
@@ -55,9 +57,7 @@ class Control:
     def preview(self, request: Request, policy: Policy = _RUN) -> Preview:
         """What `run` would do. Writes nothing."""
         campaign = requested(request)
-        rows = {row.suite_id: row for row in campaign.rows()}
-        if campaign.frozen and request.paths.manifest.exists():
-            rows |= reconciled(campaign, manifest.read(request.paths).rows, request.paths.manifest)
+        rows = _rows(campaign)
         policy.selection.check(rows)
         probe = self._probed(campaign) if to_do(rows, policy) else None
         if probe is not None:
@@ -68,7 +68,7 @@ class Control:
         """Freeze the matrix and write the manifest, every suite `pending`. Starts nothing; idempotent. Returns the
         rows of the manifest."""
         campaign = requested(request)
-        with storage(request.paths, resume_command(request.paths)):
+        with storage(request.paths):
             if not campaign.frozen:
                 campaign, _ = self._checked(campaign)
             with prefix_lease(request.paths):
@@ -91,8 +91,8 @@ class Control:
         """
         campaign, probe = requested(request), None
         if policy.selection:
-            policy.selection.check({row.suite_id: row for row in campaign.rows()})
-        with storage(request.paths, resume_command(request.paths)):
+            policy.selection.check(_rows(campaign))
+        with storage(request.paths):
             if not campaign.frozen or campaign.extends:
                 campaign, probe = self._checked(campaign)
             with prefix_lease(request.paths):
@@ -102,7 +102,7 @@ class Control:
     def resume(self, paths: CampaignPaths, policy: Policy) -> int:
         """Continue what is not done; returns the exit code. Raises as `run` does."""
         campaign = found(paths)
-        with storage(paths, resume_command(paths)), prefix_lease(paths):
+        with storage(paths, lambda: resume_command(paths, policy)), prefix_lease(paths):
             return self._carry_on(campaign, policy, None)
 
     def _checked(self, campaign: Campaign) -> tuple[Campaign, Probe]:
@@ -117,20 +117,30 @@ class Control:
         return campaign, probe
 
     def _carry_on(self, campaign: Campaign, policy: Policy, probe: Probe | None) -> int:
-        opened_manifest = opened(campaign, policy, self.observer)
-        if probe is None and to_do(opened_manifest.rows, policy):
+        opened_manifest, paths = opened(campaign, policy, self.observer), campaign.paths
+        todo = to_do(opened_manifest.rows, policy)
+        if todo and probe is None:
             probe = self._probed(campaign)
             self._examined(campaign, probe)
+        if todo:
+            self.stop.check(_NOTHING_STARTED)
+        elif policy.selection:
+            policy.selection.check(opened_manifest.rows)  # of another state than before they were judged
+        begun = as_begun(policy, opened_manifest.rows, todo)
+        if policy.selection.rerun:
+            begin_again(campaign, opened_manifest, todo)
         facts = {} if probe is None else probe.facts
         sets = device_sets(campaign.matrix, 0 if probe is None else len(probe.gpus))
         if (jobs := campaign.matrix.run.jobs) > len(sets) and probe is not None:
             made = f"{len(sets)} set{'' if len(sets) == 1 else 's'}"
             self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {made} for runs this wide")
         launcher = self.launcher(campaign.matrix)
-        schedule = Schedule(campaign, opened_manifest, policy, facts, launcher, self.observer, self.stop, sets)
-        schedule.run()
-        if self.stop and schedule.unfinished:
-            raise stopped(self.stop, campaign.paths)
+        chosen = dataclasses.replace(begun, retry_failed=policy.retry_failed)
+        schedule = Schedule(campaign, opened_manifest, chosen, facts, launcher, self.observer, self.stop, sets)
+        with storage(paths, lambda: next_command(paths, begun, schedule.left)):
+            schedule.run()
+        if self.stop and schedule.left:
+            raise stopped(self.stop, next_command(paths, begun, schedule.left))
         return schedule.exit_code
 
     def _examined(self, campaign: Campaign, probe: Probe) -> None:
@@ -153,16 +163,12 @@ class Control:
 _NOTHING_STARTED = "Nothing was started; type the same command again."
 
 
-def resume_command(paths: CampaignPaths) -> str:
-    """The command that continues this campaign from this folder."""
-    return f"ecrl matrix resume {paths.options}"
-
-
-def stopped(stop: StopRequest, paths: CampaignPaths) -> StoppedError:
-    """The hand-over: what a signal ends with. The last line is the command to go on with."""
-    assert stop.signum is not None
-    message = f"stopped by {Signals(stop.signum).name}; workers are ended, what was finished is kept. Go on with:\n"
-    return StoppedError(stop.signum, message + resume_command(paths))
+def _rows(campaign: Campaign) -> Mapping[str, Row]:
+    """Its rows as the manifest has them, or as a new one would."""
+    there = campaign.paths.manifest
+    if campaign.frozen and there.exists():
+        return reconciled(campaign, manifest.read(campaign.paths).rows, there)
+    return {row.suite_id: row for row in campaign.rows()}
 
 
 def _freeze(campaign: Campaign, request: Request) -> None:

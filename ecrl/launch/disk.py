@@ -1,7 +1,7 @@
 """What a disk does to its users, told as an error with the next command."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,9 +22,9 @@ _STORAGE_ERRORS = {
 
 
 @contextmanager
-def storage(paths: CampaignPaths, next_command: str) -> Iterator[None]:
+def storage(paths: CampaignPaths, next_command: Callable[[], str] | None = None) -> Iterator[None]:
     """Turn what a disk does to its users (full, not writable), or a user to the disk (a run's folder removed while it
-    goes on), into an error with the next command.
+    goes on), into an error with the next command, asked for when it is needed; None: the same one again.
 
     Raises:
         EcrlError: in place of such an OSError.
@@ -38,7 +38,7 @@ def storage(paths: CampaignPaths, next_command: str) -> Iterator[None]:
         if error.errno == errno.ENOENT and not Path(error.filename).is_relative_to(paths.suites.resolve()):
             raise
         where = error.filename or paths.root
-        again = f"then type: {next_command}" if paths.matrix.is_file() else "then type the same command again"
+        again = "then type the same command again" if next_command is None else f"then type: {next_command()}"
         raise EcrlError(
             f"{where}: {_STORAGE_ERRORS[error.errno]}. Expected to write results there; what was finished is kept.\n"
             f"Put that right (or name another folder with --results), {again}"

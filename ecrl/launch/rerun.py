@@ -5,21 +5,21 @@ from dataclasses import replace
 
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.supervise import set_aside
-from ecrl.records.lazy import Rows
-from ecrl.records.manifest import PENDING
+from ecrl.records.manifest import PENDING, Manifest
 
 
-def begin_again(campaign: Campaign, rows: Rows, suite_ids: Collection[str]) -> None:
-    """Set the runs of these suites aside and make their rows `pending`. Call it under the lease; write the rows
-    afterwards: killed in between, a row is done without results, which makes it pending just as well."""
-    for suite in campaign.suites if suite_ids else ():
-        if suite.suite_id not in suite_ids:
-            continue
-        for _, paths in campaign.runs(suite):
-            set_aside(paths)
+def begin_again(campaign: Campaign, opened: Manifest, suite_ids: Collection[str]) -> None:
+    """Make the rows of these suites `pending` on disk, then set their runs aside. Call it under the lease, when
+    nothing is left that could keep them from running."""
+    rows = opened.rows
+    for suite_id in suite_ids:
         rows.put(
             replace(
-                rows[suite.suite_id],
+                rows[suite_id],
                 status=PENDING, runs_done=0, wall_s=None, started_at="", finished_at="", message="", owner=None,
             )
         )  # fmt: skip
+    opened.compact()
+    for suite_id in suite_ids:
+        for _, paths in campaign.runs(campaign.suite(suite_id, rows.place(suite_id))):
+            set_aside(paths)

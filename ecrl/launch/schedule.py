@@ -18,6 +18,7 @@ from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED, EcrlError
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.classify import BUG, TIMEOUT, Alike, signature
 from ecrl.launch.devices import DeviceSet, Lease, holders, leased
+from ecrl.launch.handover import next_command
 from ecrl.launch.liveness import this_process
 from ecrl.launch.progress import Observer, RunTimes, Totals
 from ecrl.launch.selection import ALL
@@ -80,6 +81,7 @@ class Schedule:
         self._left: Counter[tuple[str, str, str]] = Counter()  # runs not settled yet, by kind
         self._todo = to_do(opened_manifest.rows, policy)
         self._next_place = 0
+        self._settled: set[str] = set()
         self._lanes = max(min(campaign.matrix.run.jobs, len(sets), len(self._todo)), 1)
         self._sets = {devices: Alike(campaign.matrix.run.stop_after_same) for devices in sets}
         self._busy: set[DeviceSet] = set()
@@ -114,16 +116,17 @@ class Schedule:
         left = len(self._todo) - self._next_place
         if self._retired and left and not self._stop:
             why = "; ".join(f"{devices}: {sign}" for devices, sign in self._retired.items())
+            statuses, again = self._manifest.rows.statuses(), dataclasses.replace(self._policy, retry_failed=True)
+            undone = [suite_id for suite_id in self._todo if statuses[suite_id] not in manifest.DONE]
             raise NoDevicesLeftError(
                 f"no devices are left to use ({why}); {left} suites were not begun.\n"
-                f"Put that right, then type: ecrl matrix resume {self._campaign.paths.options} --retry-failed"
+                f"Put that right, then type: {next_command(self._campaign.paths, again, undone)}"
             )
 
     @property
-    def unfinished(self) -> bool:
-        """Whether something that was to be done is left, because of a request to stop."""
-        left = (manifest.PENDING, INTERRUPTED, RUNNING)
-        return any(self._manifest.rows[suite_id].status in left for suite_id in self._todo)
+    def left(self) -> list[str]:
+        """Suites that were to be done and are not: ecrl was asked to stop, or could not go on."""
+        return [suite_id for suite_id in self._todo if suite_id not in self._settled]
 
     @property
     def exit_code(self) -> int:
@@ -255,6 +258,8 @@ class Schedule:
         ended = {"runs_done": done, "wall_s": wall_s if done else None, "finished_at": finished_at}
         row = self._record(suite_id, status=status, message=message, **ended, **_NOBODYS)
         with self._lock:
+            if status != INTERRUPTED:
+                self._settled.add(suite_id)
             self._totals.suites_done += status != INTERRUPTED
         self._observer.suite_finished(row, self._totals)
 

@@ -2,6 +2,7 @@
 
 import operator
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -31,6 +32,9 @@ class Term:
     key: str
     sign: str
     value: str
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.sign}{self.value}"
 
     @property
     def column(self) -> str:
@@ -71,9 +75,10 @@ def parse(text: str) -> tuple[Term, ...]:
     """The terms of an `--only`.
 
     Raises:
-        EcrlError: it does not read as terms, or names an unknown key.
+        EcrlError: it does not read as terms, or names an unknown key; an empty one would mean everything.
     """
-    return tuple(_term(part) for part in text.split(",") if part.strip())
+    parts = [part for part in text.split(",") if part.strip()]
+    return tuple(_term(part) for part in parts or [text])
 
 
 def _term(text: str) -> Term:
@@ -113,6 +118,27 @@ class Selection:
     def __bool__(self) -> bool:
         return bool(self.terms or self.rerun or self.limit is not None)
 
+    @classmethod
+    def of_suites(cls, suite_ids: Iterable[str]) -> "Selection":
+        """These suites, whatever they are like."""
+        return cls((Term("suite", "=", "|".join(suite_ids)),))
+
+    @property
+    def by_state(self) -> bool:
+        """Whether it chooses by what running a suite changes."""
+        return bool(self.rerun) or any(term.column == "status" for term in self.terms)
+
+    @property
+    def flags(self) -> list[str]:
+        """The options that say the same on a command line."""
+        only = [f"--only {shlex.quote(self._only)}"] if self.terms else []
+        limit = [] if self.limit is None else [f"--limit {self.limit}"]
+        return [*only, *limit, *(f"--rerun {shlex.quote(name)}" for name in self.rerun)]
+
+    @property
+    def _only(self) -> str:
+        return ",".join(map(str, self.terms))
+
     def of(self, suite_ids: Iterable[str], rows: Mapping[str, Row]) -> list[str]:
         """The suites chosen from `suite_ids`, in order."""
         if self.rerun:
@@ -133,15 +159,20 @@ class Selection:
         """Raise what makes it no selection of this campaign.
 
         Raises:
-            EcrlError: a value or suite that the campaign does not have, or terms that no suite fulfils.
+            EcrlError: a value or suite that the campaign does not have, terms that no suite fulfils, or none of those
+                to run once more.
         """
         for term in self.terms:
             term.check(rows.values(), self.options)
         if self.terms and not any(all(term.holds(row) for term in self.terms) for row in rows.values()):
-            said = ",".join(f"{term.key}{term.sign}{term.value}" for term in self.terms)
             there = _status(self.options)
-            raise EcrlError(f"--only: no suite of {len(rows)} fulfils {said!r}.\nSee what is there: {there}")
-        self.again(rows)
+            raise EcrlError(f"--only: no suite of {len(rows)} fulfils {self._only!r}.\nSee what is there: {there}")
+        if self.rerun and not self.of((), rows):
+            named = ", ".join(sorted(self.again(rows)))
+            raise EcrlError(
+                f"--rerun: nothing of {named} fulfils --only {self._only!r}; nothing was started or set aside.\n"
+                f"Leave --only out, or see what is there: {_status(self.options)}"
+            )
 
 
 ALL = Selection()
@@ -157,13 +188,16 @@ def found(name: str, suite_ids: Iterable[str], options: str, flag: str = "SUITE"
     known = list(suite_ids)
     if name in known:
         return name
+    if not name.strip():
+        raise EcrlError(f"{flag}: found {name!r}, expected a suite id or a part of one.\nSee: {_status(options)}")
     near = [suite_id for suite_id in known if name.lower() in suite_id]
     if len(near) == 1:
         return near[0]
     if near:
         more = f" and {len(near) - _NEAR} more" if len(near) > _NEAR else ""
         raise EcrlError(
-            f"{flag}: {name!r} is part of {len(near)} suite ids, expected one: {', '.join(near[:_NEAR])}{more}"
+            f"{flag}: {name!r} is part of {len(near)} suite ids, expected one: {', '.join(near[:_NEAR])}{more}.\n"
+            f"Type more of it, e.g. {'' if flag == 'SUITE' else f'{flag} '}{near[0]}"
         )
     if len(known) <= _SHOWN:
         raise EcrlError(f"{flag}: {unknown_name('suite', name, known)}")

@@ -1,5 +1,6 @@
 """Taking a campaign over: stale rows judged, orphans ended, the manifest folded together, and what is left to do."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,6 @@ from ecrl.launch.group import end_orphans
 from ecrl.launch.liveness import NOBODY, Liveness, judged
 from ecrl.launch.progress import Observer
 from ecrl.launch.reconcile import reconciled
-from ecrl.launch.rerun import begin_again
 from ecrl.launch.selection import ALL, Selection
 from ecrl.records.lazy import Rows
 from ecrl.records.manifest import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
@@ -28,27 +28,36 @@ class Policy:
     selection: Selection = ALL
 
 
-def opened(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
-    """The campaign's manifest, ready to work on: stale rows judged, orphans ended, the journal folded in.
+def planned(campaign: Campaign, observer: Observer) -> Manifest:
+    """The campaign's manifest with a row for every suite of the matrix as it is now; whoever runs is left alone. Not
+    written yet, unless it is new. Call it under the prefix's lease.
 
+    Raises:
+        RecordError: the manifest was edited into nonsense.
+    """
+    paths = campaign.paths
+    if not paths.manifest.exists():
+        return Manifest.create(paths, campaign.rows(), campaign.rows_hash)
+    there = Manifest.open(paths)
+    for warning in there.warnings:
+        observer.note(f"warning: {warning}")
+    if there.experiment != campaign.rows_hash:  # else these very rows were checked when written
+        if gone := len(campaign.suites) - len(there.rows):
+            observer.note(f"{gone} suites have no row in the manifest; what they have finished is kept")
+        there.rows = reconciled(campaign, there.rows, paths.manifest)
+    there.experiment = campaign.rows_hash
+    return there
+
+
+def opened(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
+    """The manifest as `planned` has it, ready to work on: stale rows judged, orphans ended, the journal folded in.
     Call it under the prefix's lease.
 
     Raises:
         RecordError: the manifest was edited into nonsense.
-        EcrlError: a running suite's owner may be alive, as far as this host can know.
+        EcrlError: a running suite's owner may be alive, as far as this host can know; or the selection is none.
     """
-    paths = campaign.paths
-    if not paths.manifest.exists():
-        opened_manifest = Manifest.create(paths, campaign.rows(), campaign.rows_hash)
-    else:
-        opened_manifest = Manifest.open(paths)
-        for warning in opened_manifest.warnings:
-            observer.note(f"warning: {warning}")
-        if opened_manifest.experiment != campaign.rows_hash:  # else these very rows were checked when written
-            if gone := len(campaign.suites) - len(opened_manifest.rows):
-                observer.note(f"{gone} suites have no row in the manifest; what they have finished is kept")
-            opened_manifest.rows = reconciled(campaign, opened_manifest.rows, paths.manifest)
-    opened_manifest.experiment = campaign.rows_hash
+    opened_manifest = planned(campaign, observer)
     rows = opened_manifest.rows
     policy.selection.check(rows)
     for suite_id in _of_status(rows, RUNNING):
@@ -61,9 +70,10 @@ def opened(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
         what = rows[suite_id].status
         rows.put(_at_rest(rows[suite_id], PENDING))
         observer.note(f"warning: {suite_id}: {what}, but results of it are gone; what is missing runs again")
+    again = policy.selection.again(rows)
     for suite_id in _of_status(rows, COMPLETED) if policy.mark_skipped else ():
-        rows.put(_at_rest(rows[suite_id], SKIPPED))
-    begin_again(campaign, rows, policy.selection.again(rows))
+        if suite_id not in again:
+            rows.put(_at_rest(rows[suite_id], SKIPPED))
     opened_manifest.compact()
     return opened_manifest
 
@@ -81,7 +91,7 @@ def _check_dead(row: Row, campaign: Campaign, policy: Policy) -> None:
             by = "no record says by whom" if row.owner is None else f"by pid {row.owner.pid} on host {host}"
             raise EcrlError(
                 f"suite {row.suite_id} is marked running, {by}; whether that still lives cannot be seen from here.\n"
-                f"If it does not: ecrl matrix resume {campaign.paths.options} --assume-dead {host}"
+                f"If it does not: ecrl matrix resume {campaign.paths.options} --assume-dead {shlex.quote(host)}"
             )
 
 

@@ -138,11 +138,11 @@ def test_a_results_folder_that_is_a_file_is_an_error_with_the_next_command(tmp_p
     (tmp_path / "results").write_text("not a folder")
     with (
         pytest.raises(EcrlError, match=r"results.*: not a folder(.|\n)*type the same command again"),
-        storage(paths, "x"),
+        storage(paths),
     ):
         paths.root.mkdir(parents=True, exist_ok=True)
 
 
 def test_errors_that_are_not_the_disks_stay_bugs(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), storage(CampaignPaths(tmp_path, "exp"), "again"):
+    with pytest.raises(FileNotFoundError), storage(CampaignPaths(tmp_path, "exp")):
         (tmp_path / "nothing").read_text()

@@ -11,6 +11,7 @@ from ecrl.errors import EcrlError
 from ecrl.launch.classify import BUG
 from ecrl.launch.outcome import FencedError, write
 from ecrl.launch.progress import Silent
+from ecrl.launch.selection import Selection, parse
 from ecrl.launch.takeover import Policy
 from ecrl.launch.torchrun import Process
 from ecrl.records import manifest
@@ -79,8 +80,8 @@ def test_a_set_on_which_runs_keep_failing_alike_is_not_used_any_more_and_that_is
     observer = Listening()
     asked = request(tmp_path / "results", text=text)
     launcher = StandIn(dict.fromkeys(("reference", "blocking", "overlapped"), "silent"))
-    with pytest.raises(EcrlError, match=r"no devices are left(.|\n)*--retry-failed") as told:
-        control(launcher, observer).run(asked, Policy())
+    with pytest.raises(EcrlError, match=r"no devices are left(.|\n)* --only dataset=noise --retry-failed$") as told:
+        control(launcher, observer).run(asked, Policy(selection=Selection(parse("dataset=noise"))))
     assert told.value.exit_code == 4
     assert len([note for note in observer.notes if "is not used any more: 2 runs in a row failed alike" in note]) == 3
     left = [row for row in manifest.read(asked.paths).rows.values() if row.status == "pending"]

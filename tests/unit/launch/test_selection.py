@@ -46,7 +46,6 @@ def chosen(only: str, **more: object) -> list[str]:
         ("status=pending,model!~res", ["4444"]),
         ("suite~k100", ["2222", "4444"]),
         ("failure=base", ["1111", "2222", "3333", "4444"]),
-        ("", ["1111", "2222", "3333", "4444"]),
     ],
 )
 def test_terms_must_all_hold(only: str, expected: list[str]) -> None:
@@ -60,6 +59,8 @@ def test_terms_must_all_hold(only: str, expected: list[str]) -> None:
         ("dataset=cifar1", "unknown dataset 'cifar1'. Did you mean 'cifar10'?"),
         ("model=cnn|resnt18", "unknown model 'resnt18'. Did you mean 'resnet18'?"),
         ("status=complete", "Did you mean 'completed'?"),
+        ("", "found '', expected e.g."),
+        (" ,", "found ',', expected e.g."),
         ("dataset", "found 'dataset', expected e.g."),
         ("dataset=", "found 'dataset=', expected e.g."),
         ("checkpoint_every<many", "found 'many', expected a whole number"),
@@ -79,7 +80,7 @@ def test_what_cannot_be_meant_is_said_with_the_nearest_name(only: str, message: 
 
 def test_a_limit_takes_the_first_of_what_is_chosen() -> None:
     assert chosen("model~cnn", limit=1) == ["3333"]
-    assert chosen("", limit=9) == ["1111", "2222", "3333", "4444"]
+    assert chosen("failure=base", limit=9) == ["1111", "2222", "3333", "4444"]
 
 
 def test_rerun_takes_its_suites_alone_though_they_are_done() -> None:
@@ -90,7 +91,16 @@ def test_rerun_takes_its_suites_alone_though_they_are_done() -> None:
 
 def test_a_suite_is_found_by_any_part_that_it_alone_has() -> None:
     assert found("3333", ROWS, "--prefix x") == "noise-cnn-k50-3333"
-    with pytest.raises(EcrlError, match="'noise' is part of 2 suite ids, expected one: noise-cnn-k50-3333, noise"):
-        found("noise", ROWS, "--prefix x")
+    with pytest.raises(
+        EcrlError, match="'noise' is part of 2 suite ids, expected one: noise-cnn-k50-3333, noise"
+    ) as one:
+        found("noise", ROWS, "--prefix x", "--rerun")
+    assert str(one.value).splitlines()[-1] == "Type more of it, e.g. --rerun noise-cnn-k50-3333"
     with pytest.raises(EcrlError, match=r"--rerun: unknown suite 'nois-cnn-k50-3333'. Did you mean 'noise-cnn-k50-33"):
         found("nois-cnn-k50-3333", ROWS, "--prefix x", "--rerun")
+
+
+def test_no_name_is_no_part_of_the_only_suite() -> None:
+    (one, *_) = ROWS
+    with pytest.raises(EcrlError, match="--rerun: found '', expected a suite id or a part of one"):
+        found("", {one: ROWS[one]}, "--prefix x", "--rerun")

@@ -1,0 +1,52 @@
+"""The command that goes on with what was asked for, no more and no less, wherever it stopped."""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from signal import Signals
+
+from ecrl.launch.selection import Selection
+from ecrl.launch.signals import StoppedError, StopRequest
+from ecrl.launch.takeover import Policy
+from ecrl.records.manifest import Row
+from ecrl.records.paths import CampaignPaths
+
+
+def resume_command(paths: CampaignPaths, policy: Policy | None = None) -> str:
+    """The command that continues this campaign from this folder, or that asks for all of `policy`."""
+    words = ["ecrl matrix resume", paths.options]
+    if policy is not None:
+        words += policy.selection.flags
+        words += ["--retry-failed"] if policy.retry_failed else []
+        words += [f"--assume-dead {shlex.quote(host)}" for host in policy.assume_dead]
+    return " ".join(words)
+
+
+def as_begun(policy: Policy, rows: Mapping[str, Row], todo: Sequence[str]) -> Policy:
+    """What is worth typing again once the suites of a command begin. Those of `--rerun` are chosen for good: they are
+    pending from now on. There is nobody left to be dead, and a retry counts where something was tried before."""
+    if policy.selection.rerun:
+        return Policy(selection=Selection(rerun=tuple(todo)))
+    retry_failed = policy.retry_failed and any(rows[suite_id].attempts for suite_id in todo)
+    return Policy(retry_failed=retry_failed, selection=policy.selection)
+
+
+def next_command(paths: CampaignPaths, begun: Policy, left: Sequence[str]) -> str:
+    """The command that does what is left of a command that has begun (see `as_begun`).
+
+    What is chosen by its state, by number or to run once more is named suite by suite: its state is another one by
+    now, some of the number is done, and what `--rerun` has set aside runs again by itself.
+    """
+    selection = begun.selection
+    if selection and not left:
+        return f"ecrl matrix status {paths.options}"
+    if selection.by_state or selection.limit is not None:
+        selection = Selection.of_suites(left)
+    return resume_command(paths, dataclasses.replace(begun, selection=selection))
+
+
+def stopped(stop: StopRequest, command: str) -> StoppedError:
+    """The hand-over: what a signal ends with. The last line is the command to go on with."""
+    assert stop.signum is not None
+    message = f"stopped by {Signals(stop.signum).name}; workers are ended, what was finished is kept. Go on with:\n"
+    return StoppedError(stop.signum, message + command)

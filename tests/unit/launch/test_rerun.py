@@ -1,0 +1,99 @@
+"""`--rerun`: what is set aside is what runs again, and only once nothing can keep it from running."""
+
+import dataclasses
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ecrl.errors import EcrlError
+from ecrl.launch.control import Control
+from ecrl.launch.probe import Probe
+from ecrl.launch.selection import Selection, parse
+from ecrl.launch.signals import StopRequest
+from ecrl.launch.takeover import Policy
+from ecrl.records import manifest
+from ecrl.records.paths import CampaignPaths
+from ecrl.spec.matrix import Matrix
+from tests.unit.launch.stand_in import StandIn, answer, control, request
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> CampaignPaths:
+    asked = request(tmp_path / "results")
+    control(StandIn()).run(asked, Policy())
+    return asked.paths
+
+
+def rerun(*names: str, only: str = "status=completed", limit: int | None = None) -> Policy:
+    return Policy(selection=Selection(parse(only), limit, rerun=names))
+
+
+def set_aside(paths: CampaignPaths) -> set[str]:
+    """Failure labels of the suites that have runs set aside."""
+    rows = manifest.read(paths).rows
+    return {rows[path.parents[1].name].failure_label for path in paths.suites.rglob("*.aside-*")}
+
+
+@pytest.mark.parametrize("policy", [rerun("early", "late", only="failure=late"), rerun("late", "early", limit=1)])
+def test_only_what_is_also_chosen_is_set_aside_and_runs(paths: CampaignPaths, policy: Policy) -> None:
+    launcher = StandIn()
+    assert control(launcher).resume(paths, policy) == 0
+    ran = {name.partition("/")[0] for name in launcher.started}
+    assert ran == set_aside(paths)
+    assert len(ran) == 1
+    assert len(launcher.started) == 3
+
+
+@pytest.mark.parametrize("mark_skipped", [False, True])
+def test_nothing_chosen_is_an_error_and_sets_nothing_aside(paths: CampaignPaths, mark_skipped: bool) -> None:
+    policy = dataclasses.replace(rerun("early", only="failure=late"), mark_skipped=mark_skipped)
+    for go in (
+        lambda: control(StandIn()).resume(paths, policy),
+        lambda: control(StandIn()).run(request(paths.results), policy),
+        lambda: control(StandIn()).preview(request(paths.results), policy),
+    ):
+        with pytest.raises(EcrlError, match=r"--rerun: nothing of .*early.* fulfils --only 'failure=late'"):
+            go()
+    assert set_aside(paths) == set()
+    assert manifest.read(paths).counts["completed"] == 2
+
+
+def test_run_chooses_by_the_states_that_the_manifest_has(paths: CampaignPaths) -> None:
+    launcher = StandIn()
+    policy = dataclasses.replace(rerun("late"), mark_skipped=True)
+    assert control(launcher).run(request(paths.results), policy) == 0
+    assert set_aside(paths) == {"late"}
+    assert len(launcher.started) == 3
+
+
+def _no_data(_matrix: Matrix, _stop: StopRequest) -> Probe:
+    raise EcrlError("cifar10: not found")
+
+
+def _stopped(matrix: Matrix, stop: StopRequest) -> Probe:
+    stop.ask(signal.SIGINT)
+    return answer(matrix)
+
+
+@pytest.mark.parametrize(("ask", "said"), [(_no_data, "not found"), (_stopped, "Nothing was started")])
+def test_a_check_that_fails_or_is_interrupted_leaves_every_result_where_it_is(
+    paths: CampaignPaths, ask: Callable[[Matrix, StopRequest], Probe], said: str
+) -> None:
+    way_in = dataclasses.replace(control(StandIn()), ask=ask)
+    with pytest.raises(EcrlError, match=said):
+        way_in.resume(paths, rerun("late"))
+    assert set_aside(paths) == set()
+    assert manifest.read(paths).counts["completed"] == 2
+
+
+def test_an_unfit_machine_leaves_every_result_where_it_is(paths: CampaignPaths) -> None:
+    def unfit(*_: object) -> list[object]:
+        raise EcrlError("/dev/shm: too small")
+
+    way_in: Control = dataclasses.replace(control(StandIn()), examine=unfit)  # type: ignore[arg-type]
+    with pytest.raises(EcrlError, match="too small"):
+        way_in.resume(paths, rerun("late"))
+    assert set_aside(paths) == set()
+    assert manifest.read(paths).counts["completed"] == 2
