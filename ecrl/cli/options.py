@@ -124,7 +124,7 @@ def _seconds(flag: str, text: str) -> float:
     try:
         return parse_duration_s(text)
     except ValueError as error:
-        raise EcrlError(f"{flag}: {error}") from None
+        raise EcrlError(f"{flag}: {error}.\nType e.g.: {flag} 10m") from None
 
 
 def _as_is(flag: str, value: Any) -> Any:  # noqa: ARG001

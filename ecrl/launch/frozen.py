@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def found(paths: CampaignPaths) -> Campaign:
         raise RecordError(
             f"{paths.matrix}: its content does not match the experiment hash in its header; it was edited or damaged.\n"
             f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run {unused(paths).options}"
-            f" {paths.matrix}"
+            f" {shlex.quote(str(paths.matrix))}"
         )
     return campaign
 

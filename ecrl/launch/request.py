@@ -1,6 +1,7 @@
 """What the user asked for, compared with what the prefix holds: the same experiment, more of it, or another one."""
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def requested(request: Request) -> Campaign:
             if added is None:
                 raise EcrlError(_other_experiment(paths, differences))
             if not request.extend:
-                raise EcrlError(_more(request, frozen, campaign, added))
+                raise EcrlError(_more(paths, frozen, campaign, added))
             return dataclasses.replace(campaign, older=(*frozen.older, frozen.matrix), extends=True)
         # A table's order makes no other experiment, but the places of suites and with them the orders of blocks.
         kept = campaign.matrix.model_copy(update={"failures": frozen.matrix.failures})
@@ -92,7 +93,8 @@ def _check_profile(request: Request) -> None:
         made = f"was frozen with profile {used}" if used else "was frozen without a profile"
         raise EcrlError(
             f"--profile: found {request.profile!r}, but campaign {request.paths.prefix} {made}.\n"
-            f"To run another profile: ecrl matrix run {unused(request.paths).options} --profile {request.profile} FILE"
+            f"To run another profile: ecrl matrix run {unused(request.paths).options}"
+            f" --profile {shlex.quote(request.profile)} FILE"
         )
 
 
@@ -102,7 +104,7 @@ def _no_matrix(paths: CampaignPaths) -> str:
     example = shipped[0] if shipped else "MATRIX.toml"
     return (
         f"MATRIX.toml: found none, and {paths.results}/ holds no campaign {paths.prefix!r}. {choice}\n"
-        f"Type: ecrl matrix run {paths.options} {example}"
+        f"Type: ecrl matrix run {paths.options} {shlex.quote(example)}"
     )
 
 
@@ -117,14 +119,12 @@ def _other_experiment(paths: CampaignPaths, differences: list[str]) -> str:
     )
 
 
-def _more(request: Request, frozen: Campaign, asked: Campaign, added: list[str]) -> str:
-    paths = request.paths
+def _more(paths: CampaignPaths, frozen: Campaign, asked: Campaign, added: list[str]) -> str:
     suites = len(asked.suites) - len(frozen.suites)
     more = f"{suites} more" if suites else "more runs of them"
     return (
         f"--prefix: {paths.prefix!r} holds {len(frozen.suites)} suites of this experiment; asked for are {more}"
         f" (new: {'; '.join(added)}). Nothing was started.\n"
-        f"To add what is new, rerunning nothing: ecrl matrix run {paths.options} --extend"
-        f" {request.source or ''}".rstrip()
-        + f"; to go on with the frozen one: ecrl matrix resume {paths.options}"
+        "To add what is new, rerunning nothing, type the same command with --extend; to go on with the frozen one:"
+        f" ecrl matrix resume {paths.options}"
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -206,7 +207,10 @@ def load(path: Path, *, profile: str | None = None, overrides: Sequence[Override
     except FileNotFoundError:
         shipped = sorted(str(p) for p in Path("matrices").glob("*.toml"))
         hint = f" There are: {', '.join(shipped)}" if shipped else ""
-        raise InvalidMatrixError(f"{path}: no such matrix file.{did_you_mean(str(path), shipped)}{hint}") from None
+        raise InvalidMatrixError(
+            f"{path}: no such matrix file.{did_you_mean(str(path), shipped)}{hint}\n"
+            f"Name one that is there; see what is: ls {shlex.quote(str(path.parent))}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidMatrixError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:

@@ -102,8 +102,10 @@ def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], hint: str) -> Non
         (["run", "--prefix", "a/b", "m.toml"], "--prefix: found 'a/b', expected letters"),
         (["run", "--prefix", "x"], "MATRIX.toml: found none"),
         (["run", "--prefix", "x", "absent.toml"], "absent.toml: no such matrix file"),
+        (["run", "--prefix", "x", "a b/absent.toml"], "see what is: ls 'a b'"),
         (["run", "--prefix", "x", "m.toml", "--device", "tpu"], "--device: run.device: found 'tpu', expected 'auto'"),
         (["run", "--prefix", "x", "m.toml", "--timeout", "soon"], "--timeout: found 'soon', expected a duration"),
+        (["run", "--prefix", "x", "m.toml", "--timeout", "soon"], "Type e.g.: --timeout 10m"),
         (["run", "--prefix", "x", "m.toml", "--nproc", "0"], "--nproc: train.nproc: found 0"),
         (["plan", "--prefix", "x", "m.toml", "--seeds", "1,x"], "--seeds: matrix.seeds.1: found 'x'"),
         (["resume", "--prefix", "x"], "no campaign 'x' in results/"),
@@ -276,7 +278,9 @@ def test_a_closed_stdout_or_stderr_is_no_traceback(here: Path) -> None:
         (["run", "--only", "steps>7"], "See what is there: ecrl matrix status --prefix x --results 'else where'"),
         (["resume", "--only", "steps>7"], "See what is there: ecrl matrix status --prefix x --results 'else where'"),
         (["run", "--profile", "small"], "ecrl matrix run --prefix x-2 --results 'else where' --profile small FILE"),
+        (["run", "--profile", "a b"], "ecrl matrix run --prefix x-2 --results 'else where' --profile 'a b' FILE"),
         (["run", "--prefix", "y"], "Type: ecrl matrix run --prefix y --results 'else where' MATRIX.toml"),
+        (["run", "m.toml", "--seeds", "1337,2"], "frozen one: ecrl matrix resume --prefix x --results 'else where'"),
     ],
 )
 def test_the_next_command_names_the_results_folder_too(
@@ -287,6 +291,31 @@ def test_the_next_command_names_the_results_folder_too(
     command, *more = arguments
     assert str(failed(command, *where, *more)).splitlines()[-1].endswith(next_command)
     assert launcher.started == []
+
+
+def test_an_edited_matrix_is_told_with_a_command_that_a_shell_takes(launcher: StandIn) -> None:
+    where = ["--prefix", "x", "--results", "else where"]
+    ecrl("plan", *where, "m.toml")
+    path = CampaignPaths(Path("else where"), "x").matrix
+    path.write_text(path.read_text().replace("steps = 6", "steps = 7"))
+    assert str(failed("resume", *where)).endswith(" 'else where/x/x_matrix.toml'")
+    assert launcher.started == []
+
+
+def test_the_command_that_asked_for_more_adds_it_once_extend_is_typed_too(launcher: StandIn) -> None:
+    ecrl("run", "--prefix", "x", "m.toml")
+    asked = ["run", "--prefix", "x", "m.toml", "--seeds", "1337,2"]
+    assert "type the same command with --extend" in str(failed(*asked))
+    assert ecrl(*asked, "--extend").exit_code == 0
+    assert len(launcher.started) == 12
+
+
+@pytest.mark.parametrize("flag", ["--only", "--rerun"])
+def test_an_empty_choice_is_not_all_of_it(launcher: StandIn, flag: str) -> None:
+    ecrl("run", "--prefix", "x", "m.toml", "--failures", "late")
+    assert f"{flag}: found ''" in str(failed("resume", "--prefix", "x", flag, ""))
+    assert len(launcher.started) == 3
+    assert list(Path("results").rglob("*.aside-*")) == []
 
 
 # -- attach, where the detached ecrl ends while it is watched ------------------------------------------------------

@@ -24,7 +24,7 @@ def results(tmp_path: Path) -> Path:
 
 def test_an_extended_matrix_shows_the_difference_and_starts_nothing(results: Path) -> None:
     launcher = StandIn()
-    with pytest.raises(EcrlError, match=r"2 suites .* 2 more .*checkpoint_every: 3; seeds: 7(.|\n)*--extend"):
+    with pytest.raises(EcrlError, match=r"2 suites .* 2 more .*checkpoint_every: 3; seeds: 7(.|\n)*same command with --extend"):
         control(launcher).run(request(results, text=MORE), AGAIN)
     assert launcher.started == []
 
