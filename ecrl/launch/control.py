@@ -23,12 +23,12 @@ from ecrl.launch.request import Request, requested
 from ecrl.launch.rerun import begin_again
 from ecrl.launch.schedule import Schedule
 from ecrl.launch.signals import StopRequest
-from ecrl.launch.takeover import Policy, opened, to_do
+from ecrl.launch.takeover import Policy, opened, planned, to_do
 from ecrl.launch.torchrun import Launcher
 from ecrl.launch.warm import WarmTorchrun
 from ecrl.records import manifest
 from ecrl.records.lazy import Rows
-from ecrl.records.manifest import Manifest, Row
+from ecrl.records.manifest import Row
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix
 from ecrl.units import format_bytes
@@ -65,22 +65,18 @@ class Control:
         return previewed(campaign, rows, policy, probe)
 
     def plan(self, request: Request) -> Rows:
-        """Freeze the matrix and write the manifest, every suite `pending`. Starts nothing; idempotent. Returns the
-        rows of the manifest."""
+        """Freeze the matrix and write the manifest: every suite `pending`, but for those of which everything is
+        done. Starts nothing; idempotent. Returns the rows of the manifest."""
         campaign = requested(request)
         with storage(request.paths):
             if not campaign.frozen:
                 campaign, _ = self._checked(campaign)
             with prefix_lease(request.paths):
                 _freeze(campaign, request)
-                if campaign.extends:
-                    planned = opened(campaign, Policy(), self.observer)
-                elif not request.paths.manifest.exists():
-                    planned = Manifest.create(request.paths, campaign.rows(), campaign.rows_hash)
-                else:
-                    return manifest.read(request.paths).rows
-                planned.close()
-                return planned.rows
+                written = planned(campaign, self.observer)
+                written.compact()
+                written.close()
+                return written.rows
 
     def run(self, request: Request, policy: Policy) -> int:
         """Run what is not done of the campaign; returns the exit code.

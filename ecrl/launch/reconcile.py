@@ -13,7 +13,7 @@ from ecrl.records.manifest import Row
 
 def reconciled(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:
     """The manifest's rows in matrix order, each checked against the suite it names; missing ones are `pending`, and
-    so are finished ones whose suite has more runs by now.
+    so are completed and failed ones whose suite has more runs by now; what they have run counts as before.
 
     Raises:
         RecordError: a row says something that the frozen matrix does not.
@@ -33,7 +33,7 @@ def reconciled(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:
             raise manifest.nonsense(path, number, "runs_done", str(row.runs_done), f"at most {row.runs_total}")
         state = {name: getattr(row, name) for name in manifest.STATE}
         state["runs_done"] = min(row.runs_done, should.runs_total)  # one fewer to do once `aa` is taken back
-        if should.runs_total > row.runs_total and row.status in manifest.DONE:
+        if should.runs_total > row.runs_total and row.status in (*manifest.DONE, manifest.FAILED):
             state["status"] = manifest.PENDING
         expected[row.suite_id] = dataclasses.replace(should, **state)
     return Rows.of(expected.values(), path)

@@ -7,9 +7,11 @@ import pytest
 
 from ecrl.errors import EcrlError
 from ecrl.launch.frozen import found
+from ecrl.launch.liveness import this_process
 from ecrl.launch.request import requested
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
+from ecrl.records.manifest import Manifest
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 MORE = MATRIX.replace("checkpoint_every = [2]", "checkpoint_every = [3, 2]\nseeds = [1337, 7]")
@@ -24,7 +26,9 @@ def results(tmp_path: Path) -> Path:
 
 def test_an_extended_matrix_shows_the_difference_and_starts_nothing(results: Path) -> None:
     launcher = StandIn()
-    with pytest.raises(EcrlError, match=r"2 suites .* 2 more .*checkpoint_every: 3; seeds: 7(.|\n)*same command with --extend"):
+    with pytest.raises(
+        EcrlError, match=r"2 suites .* 2 more .*checkpoint_every: 3; seeds: 7(.|\n)*same command with --extend"
+    ):
         control(launcher).run(request(results, text=MORE), AGAIN)
     assert launcher.started == []
 
@@ -44,6 +48,20 @@ def test_extended_only_what_is_new_runs_and_blocks_keep_their_order(results: Pat
     now = found(asked.paths)
     assert {block: now.orders[block] for block in orders} == orders
     assert control(StandIn()).resume(asked.paths, Policy()) == 0
+
+
+def test_a_failed_suite_that_grew_runs_what_is_new_and_keeps_what_failed(tmp_path: Path) -> None:
+    old = request(tmp_path / "results")
+    assert control(StandIn({"early/blocking": "crash"})).run(old, Policy()) == 4
+    asked = dataclasses.replace(request(tmp_path / "results", text=MORE), extend=True)
+    planned = control(StandIn()).plan(asked)
+    assert {row.status for row in planned.values()} == {"pending"}
+    launcher = StandIn()
+    assert control(launcher).resume(asked.paths, Policy()) == 4
+    assert len(launcher.started) == 4 * 2 * 3 - 6
+    rows = manifest.read(asked.paths).rows.values()
+    assert [(row.failure_label, row.runs_done) for row in rows if row.status == "failed"] == [("early", 6)]
+    assert list(asked.paths.suites.rglob("*.aside-*")) == []
 
 
 def test_what_takes_something_away_is_another_experiment(results: Path) -> None:
@@ -71,6 +89,25 @@ def test_the_reference_is_repeated_once_a_suite_in_a_folder_of_its_own(tmp_path:
 def test_asking_for_the_repeat_later_runs_the_repeats_alone(results: Path) -> None:
     launcher = StandIn()
     assert control(launcher).run(request(results, text=MATRIX + "[run]\naa = true\n"), AGAIN) == 0
+    assert launcher.started == ["early/reference", "late/reference"]
+
+
+def test_planning_the_repeat_later_says_that_something_is_to_do(results: Path) -> None:
+    asked = request(results, text=MATRIX + "[run]\naa = true\n")
+    written = Manifest.open(asked.paths)
+    late = next(suite_id for suite_id in written.rows if "late" in suite_id)
+    elsewhere = dataclasses.replace(this_process(), host="elsewhere")
+    written.record(late, status="running", owner=elsewhere)
+    written.close()
+    control(StandIn()).plan(asked)
+    rows = manifest.read(asked.paths).rows
+    assert [(row.status, row.runs_done, row.runs_total) for row in rows.values()] == [
+        ("pending", 3, 4),
+        ("running", 3, 4),
+    ]
+    assert rows[late].owner == elsewhere  # planning takes nothing over
+    launcher = StandIn()
+    assert control(launcher).resume(asked.paths, Policy(assume_dead=("elsewhere",))) == 0
     assert launcher.started == ["early/reference", "late/reference"]
 
 
