@@ -134,11 +134,36 @@ def _run(
     has_reference: bool,
 ) -> RunAnalysis:
     run_paths = paths.run(suite_id, variant, seed)
+    found = _read(suite, suite_id, variant, seed, run_paths, reference, has_reference)
+    if found.row["outcome"] in ("completed", "failed") or not _has_result(run_paths):
+        return found
+    facts, again = found.facts | {"damaged": True}, f"ecrl matrix run {paths.options} --rerun {suite_id}"
+    if found.row["outcome"] == "missing":
+        facts["reason"] = f"its run.json is gone. Put it back, or run the suite again: {again}"
+    elif found.row["outcome"] == "unfinished":
+        facts["reason"] = f"its result.json is damaged, or another run's. Run the suite again: {again}"
+    return replace(found, facts=facts)
+
+
+def _has_result(run_paths: RunPaths) -> bool:
+    """Whether `resume` takes the run of a finished suite for done: it does not read what the result says."""
+    try:
+        return run_paths.result.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _read(
+    suite: Suite,
+    suite_id: str,
+    variant: str,
+    seed: int,
+    run_paths: RunPaths,
+    reference: RunAnalysis | None,
+    has_reference: bool,
+) -> RunAnalysis:
     if not run_paths.spec.exists():
         reason = "never started: there is no run.json"
-        if run_paths.result.exists():  # `resume` takes it for done
-            again = f"ecrl matrix run {paths.options} --rerun {suite_id}"
-            reason = f"its run.json is gone. Put it back, or run the suite again: {again}"
         return _absent(suite, suite_id, variant, seed, "missing", reason)
     try:
         spec = RunSpec.read(run_paths.spec)

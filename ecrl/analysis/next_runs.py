@@ -9,8 +9,10 @@ from ecrl.analysis.load import Campaign
 from ecrl.analysis.metrics import REFERENCE
 from ecrl.analysis.power import MAX_SEEDS, between_sd, seeds_needed, suites_needed
 from ecrl.analysis.threat import counted
+from ecrl.records.manifest import DONE
 
 SECONDS_PER_HOUR = 3600
+_MOST_SUITES = 20  # that one command names
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class Caller:
         """Finishes a campaign."""
         return self._line("resume", "--prefix", prefix, "--retry-failed")
 
+    def rerun(self, prefix: str, suite_ids: Sequence[str]) -> str:
+        """Runs suites again that a campaign calls done."""
+        return self._line("run", "--prefix", prefix, *(word for one in suite_ids for word in ("--rerun", one)))
+
+    def repeat(self, prefix: str) -> str:
+        """Adds the A/A repeat to a campaign."""
+        return self._line("run", "--prefix", prefix, "--aa")
+
     def _line(self, *words: str) -> str:
         elsewhere = [] if self.results == "results" else ["--results", self.results]
         return shlex.join([self.program, "matrix", *words, *elsewhere])
@@ -47,8 +57,10 @@ def next_runs(campaign: Campaign, claims: Sequence[Judged], caller: Caller) -> t
     """Suggestions, the cheapest kind first: finish what is missing, more seeds, failures inside intervals, more
     intervals. Of pooled campaigns the first one's matrix is run again."""
     prefix = campaign.parts[0].prefix if campaign.parts else campaign.prefix
-    unfinished = [one for part in campaign.parts or (campaign,) for one in _unfinished(part, caller)]
-    found = [*unfinished, *_noise(campaign), *_seeds(campaign, claims, prefix, caller), *_replay(campaign)]
+    parts = campaign.parts or (campaign,)
+    unfinished = [one for part in parts for one in _unfinished(part, caller)]
+    noise = [one for part in parts for one in _noise(part, caller)] if not campaign.again else []
+    found = [*unfinished, *noise, *_seeds(campaign, claims, prefix, caller), *_replay(campaign)]
     if len(campaign.matrix.matrix.checkpoint_every) == 1:
         every = campaign.matrix.matrix.checkpoint_every[0]
         values = sorted({max(1, every // 2), every, min(campaign.matrix.train_settings.steps, every * 2)})
@@ -69,20 +81,37 @@ def mean_block_s(campaign: Campaign) -> float | None:
 
 def _hours(campaign: Campaign, times: float) -> float | None:
     """Hours for the whole campaign `times` over, from measured run times."""
+    return _block_hours(campaign, len(campaign.suites) * len(campaign.matrix.matrix.seeds) * times)
+
+
+def _block_hours(campaign: Campaign, blocks: float) -> float | None:
     block_s = mean_block_s(campaign)
-    blocks = len(campaign.suites) * len(campaign.matrix.matrix.seeds)
-    return None if block_s is None else block_s * blocks * times / SECONDS_PER_HOUR
+    return None if block_s is None else block_s * blocks / SECONDS_PER_HOUR
 
 
 def _unfinished(campaign: Campaign, caller: Caller) -> list[NextRun]:
+    """What `resume` runs; and the suites with a damaged run that it takes for done, which are run again whole."""
     missing = [run for run in campaign.runs if run.row["outcome"] != "completed"]
-    if not missing:
-        return []
-    block_s = mean_block_s(campaign)
-    variants = len(campaign.matrix.matrix.variants)
-    hours = None if block_s is None else block_s * len(missing) / variants / SECONDS_PER_HOUR
-    what = f"{counted(len(missing), 'missing or failed run')}, and the blocks dropped for want of them"
-    return [NextRun(what, caller.resume(campaign.prefix), hours)]
+    damaged = [run for run in missing if run.facts.get("damaged") and _is_done(campaign, run.row["suite_id"])]
+    suite_ids = list(dict.fromkeys(run.row["suite_id"] for run in damaged))
+    variants, seeds = len(campaign.matrix.matrix.variants), len(campaign.matrix.matrix.seeds)
+    found = []
+    if resumed := len(missing) - len(damaged):
+        what = f"{counted(resumed, 'missing or failed run')}, and the blocks dropped for want of them"
+        hours = _block_hours(campaign, resumed / variants)
+        found.append(NextRun(what, caller.resume(campaign.prefix), hours))
+    if suite_ids:
+        named = suite_ids[:_MOST_SUITES]
+        what = f"{counted(len(damaged), 'damaged run')} in {counted(len(suite_ids), 'finished suite')}"
+        what += f" (the first {len(named)} suites; then make the report again)" if len(named) < len(suite_ids) else ""
+        hours = _block_hours(campaign, seeds * len(named))
+        found.append(NextRun(what, caller.rerun(campaign.prefix, named), hours))
+    return found
+
+
+def _is_done(campaign: Campaign, suite_id: str) -> bool:
+    row = campaign.statuses.get(suite_id)
+    return row is not None and row.status in DONE
 
 
 def _seeds(campaign: Campaign, claims: Sequence[Judged], prefix: str, caller: Caller) -> list[NextRun]:
@@ -127,8 +156,7 @@ def _beyond_seeds(campaign: Campaign, judged: Judged) -> NextRun:
         text = f"{quoted}: what is claimed lies too close to what was found for its spread"
         return NextRun(f"{text}; more than {MAX_SEEDS} seeds a suite would be needed, and more suites", None, None)
     seeds, extra = len(campaign.matrix.matrix.seeds), more - c.n_suites
-    block_s = mean_block_s(campaign)
-    hours = None if block_s is None else block_s * extra * seeds / SECONDS_PER_HOUR
+    hours = _block_hours(campaign, extra * seeds)
     apart = between_sd(c)
     differ = (
         "" if apart is None else f" (SD between suites {apart:.3g}{' of the log ratio' if c.kind == 'ratio' else ''})"
@@ -138,14 +166,14 @@ def _beyond_seeds(campaign: Campaign, judged: Judged) -> NextRun:
     return NextRun(text, None, hours)
 
 
-def _noise(campaign: Campaign) -> list[NextRun]:
+def _noise(campaign: Campaign, caller: Caller) -> list[NextRun]:
     """A second reference in one block of each suite, where there is none."""
-    if campaign.again or REFERENCE not in campaign.matrix.matrix.variants:
+    if REFERENCE not in campaign.matrix.matrix.variants:
         return []
     walls = [r.row["wall_s"] for r in campaign.runs if r.row["variant"] == REFERENCE and r.row["wall_s"] is not None]
     hours = len(campaign.suites) * sum(walls) / len(walls) / SECONDS_PER_HOUR if walls else None
-    text = "what two equal runs differ by (A/A): add `aa = true` under [run]; effects below that are noise"
-    return [NextRun(text, None, hours)]
+    text = "what two equal runs differ by (A/A), a second reference in each suite; effects below that are noise"
+    return [NextRun(text, caller.repeat(campaign.prefix), hours)]
 
 
 def _replay(campaign: Campaign) -> list[NextRun]:

@@ -14,7 +14,7 @@ CHECKS = threat_design.CHECKS | threat_machine.CHECKS | threat_noise.CHECKS
 
 # Why a condition cannot be looked for where no reference ran twice: said in the report, as silence is no pass.
 NEED_NOISE = {
-    "aa_noise_ge_effect": "no reference was run twice (A/A): `[run] aa = true` does that",
+    "aa_noise_ge_effect": "no reference was run twice (A/A): `ecrl matrix run --aa` does that",
     "sign_only_support": "needs the A/A noise",
 }
 

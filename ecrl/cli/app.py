@@ -15,7 +15,7 @@ app = App(
     " recovery gives back exactly the state that was lost.",
     epilog="Exit codes: 0 all done; 1 a bug of ecrl; 2 wrong usage or an invalid matrix; 4 something failed; 5 another"
     " ecrl holds the prefix; 6 this machine is unfit; 129, 130, 143 stopped by SIGHUP, SIGINT, SIGTERM after a clean"
-    " hand-over.",
+    " hand-over; 141 the reader of stdout has gone.",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich alone would cost more than the rest of --help
     pretty_exceptions_enable=False,

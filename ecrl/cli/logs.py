@@ -40,10 +40,10 @@ def logs(
     from ecrl.launch.inspect import inspected, located
 
     if follow:
-        paths, row = located(results, prefix, suite)
+        paths, row = located(results, prefix, suite, say)
         _follow(results, paths.prefix, row.suite_id, rank, lines, as_json)
         return
-    found = inspected(results, prefix, suite)
+    found = inspected(results, prefix, suite, say)
     if as_json:
         print_json(_document(found, variant, seed, rank, lines))
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json
+from ecrl.cli.messages import print_json, say
 
 _RESULTS = Path("results")
 
@@ -73,7 +73,7 @@ def show(
     from ecrl.cli import show as shown
     from ecrl.launch.inspect import inspected
 
-    found = inspected(results, prefix, suite)
+    found = inspected(results, prefix, suite, say)
     if as_json:
         print_json(found.to_json())
     else:

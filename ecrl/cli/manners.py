@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ecrl.cli.messages import say
+from ecrl.cli.messages import checked_stdout, say
 from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -20,8 +20,12 @@ _INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 def run(app: typer.Typer) -> None:
     """Run the command line and exit with its code; an `EcrlError` comes out as it is."""
-    with read_without_pydantic():
-        code = app(prog_name="ecrl", standalone_mode=False)
+    sys.stdout = checked_stdout()
+    try:
+        with read_without_pydantic():
+            code = app(prog_name="ecrl", standalone_mode=False)
+    finally:
+        sys.stdout.flush()
     if code == _INTERRUPTED:  # commands that supervise workers have handlers of their own and never come here
         say("ecrl: stopped by SIGINT; every file is whole, the old one or the new one. Type the same command again.")
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,10 +1,15 @@
 """Talking to the user: data on stdout, everything else on stderr, which may go away while ecrl works on."""
 
+import errno
+import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
+
+from ecrl.errors import EcrlError
 
 
 class LastingStderr:
@@ -37,6 +42,36 @@ class LastingStderr:
 
 
 STDERR = LastingStderr()
+
+
+class _Stdout(io.FileIO):
+    """The descriptor of stdout. What cannot be written ends the command: quietly where the reader has gone, as SIGPIPE
+    ends others, else with an error that is the user's to solve."""
+
+    def write(self, data: Any) -> Any:
+        """As a file's.
+
+        Raises:
+            EcrlError: the disk that stdout goes to is full, or the like.
+        """
+        try:
+            return super().write(data)
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())  # for what Python itself flushes at exit
+            os.close(nowhere)
+            if error.errno == errno.EPIPE:
+                raise SystemExit(128 + signal.SIGPIPE) from None
+            raise EcrlError(
+                f"stdout: {error.strerror}; what was printed is not all there is to say.\n"
+                "Put that right, then type the same command again, or send it somewhere else."
+            ) from None
+
+
+def checked_stdout() -> TextIO:
+    """stdout, its errors told as `_Stdout` does."""
+    raw = io.BufferedWriter(_Stdout(sys.stdout.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(raw, sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.isatty())
 
 
 def say(text: str) -> None:

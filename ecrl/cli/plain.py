@@ -2,7 +2,7 @@
 
 from ecrl.cli.messages import say
 from ecrl.launch.progress import RunProgress, Totals
-from ecrl.records.manifest import Row
+from ecrl.records.manifest import INTERRUPTED, Row
 from ecrl.records.schema import Result
 from ecrl.spec.run import RunSpec
 from ecrl.units import format_duration
@@ -48,10 +48,15 @@ class PlainView:
     def suite_finished(self, row: Row, totals: Totals) -> None:
         """Say what became of the suite."""
         self._suites.discard(row.suite_id)
-        say(f"suite {totals.suites_done}/{totals.suites} {row.suite_id}: {row.status}")
+        say(f"{suite_place(row, totals)} {row.suite_id}: {row.status}")
 
     def _suite(self, spec: RunSpec) -> str:
         return f"{spec.suite_id}: " if self._side_by_side else ""
+
+
+def suite_place(row: Row, totals: Totals) -> str:
+    """'suite 3/8' of one that has just ended; one that was interrupted is not among those that are done."""
+    return f"suite {totals.suites_done + (row.status == INTERRUPTED)}/{totals.suites}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -61,7 +66,7 @@ def counted(number: int, noun: str) -> str:
 
 def run_name(spec: RunSpec) -> str:
     """A run within its suite."""
-    return f"{spec.variant} seed{spec.seed}"
+    return f"{spec.called} seed{spec.seed}"
 
 
 def ending(spec: RunSpec, result: Result | None, log: str, totals: Totals) -> str:

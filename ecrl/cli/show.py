@@ -3,7 +3,7 @@
 from ecrl.cli.messages import say
 from ecrl.cli.plain import counted
 from ecrl.cli.status import show_table
-from ecrl.launch.inspect import RunView, SuiteView
+from ecrl.launch.inspect import NO_SPEC, RunView, SuiteView
 from ecrl.records.manifest import FAILED
 from ecrl.units import format_duration
 
@@ -26,6 +26,9 @@ def show(suite: SuiteView) -> None:
         if run.result is not None and run.result["outcome"] == "failed":
             print(f"failed {run.variant} seed{run.seed}: {run.result['reason']}")
             print(f"  log: {run.paths.folder / run.result['log']}")
+        elif run.state == NO_SPEC:
+            print(f"{run.variant} seed{run.seed}: its run.json is gone or damaged; without it the result says nothing.")
+            print(f"  Put it back, or: ecrl matrix run {suite.paths.options} --rerun {row.suite_id}")
     say(f"Logs: ecrl logs {suite.paths.options} {row.suite_id}")
     if row.status == FAILED:
         say(f"Again: ecrl matrix resume {suite.paths.options} --rerun {row.suite_id}")

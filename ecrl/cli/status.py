@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecrl.cli.messages import plain_table, say
-from ecrl.errors import EcrlError
 from ecrl.launch.liveness import CAMPAIGN_MARKER, Liveness, judged, marked
 from ecrl.records import manifest
-from ecrl.records.manifest import FAILED, INTERRUPTED, RUNNING, STATUSES, Row, View, no_such_prefix
+from ecrl.records.manifest import FAILED, INTERRUPTED, RUNNING, STATUSES, Row, View
 from ecrl.records.paths import CampaignPaths, all_prefixes
 from ecrl.units import format_bytes, format_duration
 
@@ -30,8 +29,8 @@ def document(paths: CampaignPaths) -> dict[str, Any]:
 def list_document(results: Path) -> dict[str, Any]:
     """`list --json`."""
     campaigns = []
-    for paths in (CampaignPaths(results, prefix) for prefix in all_prefixes(results)):
-        view = _view(paths)
+    for paths, view in manifest.readable(results, say):
+        _warn(view)
         campaigns.append({"prefix": paths.prefix, "suites": len(view.rows), "counts": view.counts})
     return {"schema": SCHEMA, "prefixes": campaigns}
 
@@ -72,7 +71,9 @@ def show_list(results: Path) -> None:
     """A row for every campaign."""
     listed = list_document(results)["prefixes"]
     if not listed:
-        say(f"no campaign in {results}/ yet. Type: ecrl matrix run --prefix P MATRIX.toml")
+        if not all_prefixes(results):
+            options = CampaignPaths(results, "P").options
+            say(f"no campaign in {results}/ yet. Type: ecrl matrix run {options} MATRIX.toml")
         return
     shown = [name for name in STATUSES if any(c["counts"][name] for c in listed)]
     rows = [[c["prefix"], str(c["suites"]), *(str(c["counts"][name]) for name in shown)] for c in listed]
@@ -86,7 +87,7 @@ def show_preview(preview: "Preview") -> None:
         of_suite = preview.runs[row.suite_id]
         for seed in row.seeds:
             block = [planned for planned in of_suite if planned.spec.seed == seed]
-            order = " ".join(p.spec.variant if p.todo else f"({p.spec.variant}: done)" for p in block)
+            order = " ".join(p.spec.called if p.todo else f"({p.spec.called}: {p.state})" for p in block)
             rows.append([row.suite_id, str(seed), order])
     device = preview.campaign.matrix.run.device
     first = preview.rows[0]
@@ -120,12 +121,14 @@ def say_ending(paths: CampaignPaths) -> None:
 
 
 def _view(paths: CampaignPaths) -> View:
-    if not paths.root.is_dir():
-        raise EcrlError(no_such_prefix(paths))
     view = manifest.read(paths)
+    _warn(view)
+    return view
+
+
+def _warn(view: View) -> None:
     for warning in view.warnings:
         say(f"warning: {warning}")
-    return view
 
 
 def _status_cells(row: Row) -> list[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ecrl.cli.messages import STDERR
-from ecrl.cli.plain import counted, ending, run_name
+from ecrl.cli.plain import counted, ending, run_name, suite_place
 from ecrl.launch.progress import RunProgress, Totals
 from ecrl.records.manifest import Row
 from ecrl.records.schema import Result
@@ -85,7 +85,7 @@ class LiveView:
     def suite_finished(self, row: Row, totals: Totals) -> None:
         """A line that stays."""
         del self._suites[row.suite_id]
-        line = Text(f"suite {totals.suites_done}/{totals.suites} {row.suite_id}: ")
+        line = Text(f"{suite_place(row, totals)} {row.suite_id}: ")
         self._print(line.append(row.status, style=STYLES.get(row.status, "")))
 
     def _print(self, line: Text) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecrl.errors import EcrlError
 from ecrl.launch.leases import prefix_lease
 from ecrl.records import manifest
 from ecrl.records.manifest import DONE, FAILED
@@ -43,8 +42,6 @@ def leftovers(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
     Raises:
         EcrlError: there is no such campaign.
     """
-    if not paths.root.is_dir():
-        raise EcrlError(manifest.no_such_prefix(paths))
     wanted = set(kinds)
     settled = {row.suite_id for row in manifest.read(paths).rows.values() if row.status in (*DONE, FAILED)}
     found = (each for each in _all(paths, settled) if each[0] in wanted)

@@ -10,6 +10,7 @@ prefix is said by the prefix's lease, never by a pid file alone. For the command
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +26,10 @@ from ecrl.launch.signals import StopRequest
 from ecrl.launch.tail import FileTail
 from ecrl.records import manifest
 from ecrl.records.paths import CampaignPaths
+from ecrl.units import format_bytes
 
 _POLL_S = 0.05
+_LITTLE_BYTES = 1 << 20  # less free than this, and nothing can be written soon
 _FOLLOW_S = 0.2
 STANDING_S = 10.0
 _INTRODUCTION_S = 2.0  # who takes the lock says at once who it is
@@ -81,16 +84,35 @@ def started_command(paths: CampaignPaths, command: Sequence[str], stop: StopRequ
         if stop:
             process.send_signal(signal.SIGTERM)
             process.wait()
+            _clear(paths, made)
             stop.check("The campaign was not started.")
         time.sleep(_POLL_S)
     said = log.read_bytes()[begin:].decode(errors="replace").strip()
     if process.returncode == 0:
         return Detached(process.pid, log)  # there was nothing left to do
-    if made and not paths.matrix.exists():  # it declined before anything was frozen: leave nothing behind
-        log.unlink()
-        _remove_if_empty(paths.root)
+    _clear(paths, made)
     last = "\n".join(said.splitlines()[-3:]).removeprefix("ecrl: ")
-    raise DetachError(last or f"ecrl ended with exit code {process.returncode} and said nothing.", process.returncode)
+    raise DetachError(last or _silent(paths, process.returncode), process.returncode)
+
+
+def _clear(paths: CampaignPaths, made: bool) -> None:
+    """Leave nothing behind of one that ended before anything was frozen. made: the folder is new."""
+    if made and not paths.matrix.exists():
+        paths.log.unlink(missing_ok=True)
+        if not any(paths.root.iterdir()):
+            paths.root.rmdir()
+
+
+def _silent(paths: CampaignPaths, exit_code: int) -> str:
+    """What to say for one that has left no word: a full disk has no room for its log."""
+    folder = paths.root if paths.root.exists() else paths.results
+    if (free := shutil.disk_usage(folder).free) >= _LITTLE_BYTES:
+        return f"ecrl ended with exit code {exit_code} and said nothing."
+    return (
+        f"{folder}: {format_bytes(free)} free, no room even for the log of the ecrl that was started"
+        f" (exit code {exit_code}).\n"
+        "Free some space (or name another folder with --results), then type the same command again"
+    )
 
 
 def follow(
@@ -183,11 +205,11 @@ def stop_holder(
 
 
 def _held(paths: CampaignPaths, command: str) -> Holder:
-    if not paths.root.is_dir():
-        raise EcrlError(manifest.no_such_prefix(paths))
     deadline = time.monotonic() + _INTRODUCTION_S
     while (told := holder(paths)) is None:
         if not is_held(paths):
+            if not (paths.matrix.is_file() or paths.manifest.is_file()):
+                raise EcrlError(manifest.no_such_prefix(paths))
             raise EcrlError(f"nobody works on campaign {paths.prefix}: there is nothing to {command}.\n{_next(paths)}")
         if time.monotonic() > deadline:
             raise EcrlError(
@@ -204,9 +226,6 @@ def _next(paths: CampaignPaths) -> str:
         counts = manifest.read(paths).counts
         if not any(counts[status] for status in (manifest.PENDING, manifest.RUNNING, manifest.INTERRUPTED)):
             return f"Nothing of it is left to run. Tables and report: ecrl report {paths.options}"
+    if not paths.matrix.is_file():
+        return f"{paths.matrix} is gone: put it back, and it can be continued."
     return f"Continue it with: ecrl matrix resume {paths.options}"
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()

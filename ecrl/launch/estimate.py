@@ -9,19 +9,27 @@ from typing import Any
 
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.probe import Probe
-from ecrl.launch.schedule import kept
+from ecrl.launch.remaining import kept
 from ecrl.launch.takeover import Policy, to_do
-from ecrl.records.manifest import Row
+from ecrl.records.manifest import DONE, Row
+from ecrl.records.paths import RunPaths
 from ecrl.spec.run import RunSpec
 from ecrl.spec.suite import REFERENCE, Suite
+
+_TO_RUN, _DONE, _NOT_CHOSEN = "to run", "done", "not chosen"
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run in the order it would run. todo: False if a result that counts is there."""
+    """One run in the order it would run. state: to run, done (a result that counts is there), or not chosen."""
 
     spec: RunSpec
-    todo: bool
+    state: str
+
+    @property
+    def todo(self) -> bool:
+        """Whether it would run."""
+        return self.state == _TO_RUN
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ class Preview:
                             "seed": p.spec.seed,
                             "position": p.spec.block_position,
                             "todo": p.todo,
+                            "state": p.state,
                         }
                         for p in self.runs[row.suite_id]
                     ]
@@ -99,15 +108,17 @@ class _Lot:
 def previewed(campaign: Campaign, rows: Mapping[str, Row], policy: Policy, probe: Probe | None) -> Preview:
     """Exactly what would run. Without a probe no bytes are estimated."""
     wanted, again = set(to_do(rows, policy)), policy.selection.again(rows)
+
+    def state(suite_id: str, spec: RunSpec, paths: RunPaths) -> str:
+        if suite_id in again:
+            return _TO_RUN if suite_id in wanted else _NOT_CHOSEN
+        if suite_id in wanted:
+            return _TO_RUN if kept(spec, paths, policy.retry_failed) is None else _DONE
+        there = rows[suite_id].status in DONE or kept(spec, paths, False) is not None
+        return _DONE if there else _NOT_CHOSEN
+
     runs = {
-        suite.suite_id: [
-            PlannedRun(
-                spec,
-                suite.suite_id in wanted
-                and (suite.suite_id in again or kept(spec, paths, policy.retry_failed) is None),
-            )
-            for spec, paths in campaign.runs(suite)
-        ]
+        suite.suite_id: [PlannedRun(spec, state(suite.suite_id, spec, paths)) for spec, paths in campaign.runs(suite)]
         for suite in campaign.suites
     }
     lots = (

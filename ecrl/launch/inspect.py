@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,19 @@ from ecrl.launch.liveness import Liveness, judged
 from ecrl.launch.selection import found
 from ecrl.records import manifest
 from ecrl.records.manifest import RUNNING, Row
-from ecrl.records.paths import CampaignPaths, RunPaths, all_prefixes
+from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.records.reader import read_result
 from ecrl.records.schema import Result
 
 SCHEMA = 1
+NO_SPEC = "no run.json"
 
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. state: pending, running, completed, failed, or left (begun by an ecrl that is gone). position: its
-    place in its block's order, once that is written down; aside: how many earlier goes at it were set aside."""
+    """One run. state: pending, running, completed, failed, left (begun by an ecrl that is gone), or no run.json (there
+    is a result, but nothing says of what). position: its place in its block's order, once that is written down; aside:
+    how many earlier goes at it were set aside."""
 
     variant: str
     seed: int
@@ -62,13 +65,15 @@ class SuiteView:
         return {"schema": SCHEMA, "prefix": self.paths.prefix, "suite": self.row.to_json(), "runs": runs}
 
 
-def inspected(results: Path, prefix: str | None, name: str) -> SuiteView:
-    """The suite that `name` means, its runs in the order they run.
+def inspected(
+    results: Path, prefix: str | None, name: str, warn: Callable[[str], None] = lambda _text: None
+) -> SuiteView:
+    """The suite that `name` means, its runs in the order they run. warn: as `located` has it.
 
     Raises:
         EcrlError: no suite, or several, are called like this.
     """
-    paths, row = located(results, prefix, name)
+    paths, row = located(results, prefix, name, warn)
     live = live_run(row, paths) if row.status == RUNNING else None
     runs = [_run(row, paths, *of, live) for of in _named(row, paths)]
     order = {seed: number for number, seed in enumerate(dict.fromkeys([*row.seeds, *(run.seed for run in runs)]))}
@@ -77,25 +82,24 @@ def inspected(results: Path, prefix: str | None, name: str) -> SuiteView:
     return SuiteView(paths, row, runs)
 
 
-def located(results: Path, prefix: str | None, name: str) -> tuple[CampaignPaths, Row]:
+def located(
+    results: Path, prefix: str | None, name: str, warn: Callable[[str], None] = lambda _text: None
+) -> tuple[CampaignPaths, Row]:
     """The campaign and the row of the suite that `name` means; without a prefix, of whatever campaign has it.
+    warn: told which campaigns could not be looked through.
 
     Raises:
         EcrlError: no suite, or several, are called like this.
     """
     if prefix is not None:
         paths = CampaignPaths(results, prefix)
-        if not paths.root.is_dir():
-            raise EcrlError(manifest.no_such_prefix(paths))
         rows = manifest.read(paths).rows
         return paths, rows[found(name, rows, paths.options)]
     there, known = [], list[str]()
-    for candidate in all_prefixes(results):
-        paths = CampaignPaths(results, candidate)
-        rows = manifest.read(paths).rows
-        known += rows
-        if any(name.lower() in suite_id for suite_id in rows):
-            there.append((paths, rows))
+    for paths, view in manifest.readable(results, warn):
+        known += view.rows
+        if any(name.lower() in suite_id for suite_id in view.rows):
+            there.append((paths, view.rows))
     if len(there) == 1:
         paths, rows = there[0]
         return paths, rows[found(name, rows, paths.options)]
@@ -122,7 +126,8 @@ def _run(row: Row, paths: CampaignPaths, variant: str, seed: int, live: tuple[st
     aside = len(list(run.folder.parent.glob(f"{run.folder.name}.aside-*")))
     spec = _spec(run)
     if spec is None:
-        return RunView(variant, seed, "pending", run, None, None, None, aside)
+        state = NO_SPEC if run.result.exists() else "pending"
+        return RunView(variant, seed, state, run, None, None, None, aside)
     result = read_result(run, spec.get("run_hash", ""))
     position = spec.get("block_position")
     if result is not None:
@@ -137,7 +142,7 @@ def _run(row: Row, paths: CampaignPaths, variant: str, seed: int, live: tuple[st
 
 
 def _spec(run: RunPaths) -> dict[str, Any] | None:
-    """run.json as it lies there; None: not begun, or being written."""
+    """run.json as it lies there; None: not begun, gone, or damaged."""
     try:
         spec = json.loads(run.spec.read_text())
     except (FileNotFoundError, ValueError):

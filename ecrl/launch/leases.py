@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -50,7 +51,11 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
         ) from None
     try:
         told = dataclasses.asdict(this_process()) | {"since": utc_now(), "logs": _stderr_is(paths.log)}
-        write_atomic(_sidecar(paths), json.dumps(told).encode())
+        try:
+            write_atomic(_sidecar(paths), json.dumps(told).encode())
+        except OSError as error:  # the lock is what counts, and `clean` is needed on a full disk most of all
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
         yield
         _sidecar(paths).unlink(missing_ok=True)
     except BaseException as error:

@@ -79,7 +79,13 @@ def chosen(suite: SuiteView, variant: str | None, seed: int | None) -> RunView:
             f"SUITE: {suite.row.suite_id}: nothing of it has begun, so it has no logs.\n"
             f"Wait for them: ecrl logs -f {suite.paths.options} {suite.row.suite_id}"
         )
-    return max(begun, key=lambda run: run.paths.spec.stat().st_mtime_ns)
+    return max(begun, key=_begun_ns)
+
+
+def _begun_ns(run: RunView) -> int:
+    """When a run was begun; where its run.json is gone, when it ended."""
+    of = run.paths.spec if run.paths.spec.exists() else run.paths.result
+    return of.stat().st_mtime_ns
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ suites run again (failed ones when asked to); completed -> skipped_exists when t
 """
 
 import dataclasses
-import itertools
 import signal
 import threading
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from ecrl.launch.classify import BUG, TIMEOUT, Alike, signature
 from ecrl.launch.devices import DeviceSet, Lease, holders, leased
 from ecrl.launch.handover import next_command
 from ecrl.launch.liveness import this_process
-from ecrl.launch.progress import Observer, RunTimes, Totals
-from ecrl.launch.selection import ALL
+from ecrl.launch.progress import Observer
+from ecrl.launch.remaining import Remaining, kept
 from ecrl.launch.serial import OneAtATime
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor, set_aside
@@ -30,25 +29,18 @@ from ecrl.launch.torchrun import Launcher
 from ecrl.records import manifest
 from ecrl.records.manifest import COMPLETED, FAILED, INTERRUPTED, RUNNING, Manifest, Row
 from ecrl.records.paths import RunPaths
-from ecrl.records.reader import read_result, token_of
+from ecrl.records.reader import token_of
 from ecrl.records.schema import Result
 from ecrl.spec.run import RunSpec
 from ecrl.spec.suite import Suite
 
-_PRIMED_SUITES = 50  # how many earlier suites are read to know how long runs take
 _WAIT_S = 0.25  # between two looks whether devices have become free
 _JOIN_S = 0.2
 _NOBODYS: dict[str, Any] = {"owner": None, "run": "", "where": ""}
 
 
-def kept(spec: RunSpec, paths: RunPaths, retry_failed: bool) -> Result | None:
-    """The run's result that makes running it superfluous, or None."""
-    result = read_result(paths, spec.hash)
-    return None if result is None or (result["outcome"] == "failed" and retry_failed) else result
-
-
 class NoDevicesLeftError(EcrlError):
-    """Every set of devices has failed too often in the same way; what is left was not begun."""
+    """Every set of devices has failed too often in the same way; what is left was not finished."""
 
     exit_code = EXIT_SOME_FAILED
 
@@ -77,28 +69,16 @@ class Schedule:
         self._observer = OneAtATime(observer, self._lock)
         self._stop = stop
         self._owner = this_process(campaign.paths.root)
-        self._times = RunTimes()
-        self._left: Counter[tuple[str, str, str]] = Counter()  # runs not settled yet, by kind
         self._todo = to_do(opened_manifest.rows, policy)
-        self._next_place = 0
+        self._waiting = deque(self._todo)
         self._settled: set[str] = set()
+        self._moved: dict[str, int] = {}  # how many runs of a suite had their turn before it had to change devices
         self._lanes = max(min(campaign.matrix.run.jobs, len(sets), len(self._todo)), 1)
         self._sets = {devices: Alike(campaign.matrix.run.stop_after_same) for devices in sets}
         self._busy: set[DeviceSet] = set()
         self._retired: dict[DeviceSet, str] = {}
         self._errors: list[BaseException] = []
-        rows = [opened_manifest.rows[suite_id] for suite_id in self._todo]
-        all_runs, suites = opened_manifest.runs_total(), len(opened_manifest.rows)
-        if policy.selection:  # what was not chosen is neither done nor left
-            left_out = set(to_do(opened_manifest.rows, dataclasses.replace(policy, selection=ALL))) - set(self._todo)
-            all_runs -= sum(opened_manifest.rows[suite_id].runs_total for suite_id in left_out)
-            suites -= len(left_out)
-        self._totals = Totals(
-            suites=suites,
-            suites_done=suites - len(self._todo),
-            runs=all_runs,
-            runs_done=all_runs - sum(row.runs_total for row in rows),
-        )
+        self._remaining = Remaining(campaign, opened_manifest, self._todo, policy, self._lanes)
 
     def run(self) -> None:
         """Run every suite that is to be done; returns early, suites marked `interrupted`, when asked to stop.
@@ -106,20 +86,20 @@ class Schedule:
         Raises:
             NoDevicesLeftError: no set of devices is left that works.
         """
-        self._estimate()
+        self._remaining.count()
         try:
             if self._todo:
                 self._run_lanes()
         finally:
             self._manifest.close()
         self._manifest.compact()
-        left = len(self._todo) - self._next_place
+        left = len(self._waiting)
         if self._retired and left and not self._stop:
             why = "; ".join(f"{devices}: {sign}" for devices, sign in self._retired.items())
             statuses, again = self._manifest.rows.statuses(), dataclasses.replace(self._policy, retry_failed=True)
             undone = [suite_id for suite_id in self._todo if statuses[suite_id] not in manifest.DONE]
             raise NoDevicesLeftError(
-                f"no devices are left to use ({why}); {left} suites were not begun.\n"
+                f"no devices are left to use ({why}); {left} suite{'' if left == 1 else 's'} not finished.\n"
                 f"Put that right, then type: {next_command(self._campaign.paths, again, undone)}"
             )
 
@@ -176,7 +156,7 @@ class Schedule:
         while not self._stop:
             with self._lock:
                 usable = [d for d in self._sets if d not in self._retired]
-                if self._next_place >= len(self._todo) or not usable:
+                if not self._waiting or not usable:
                     return None
                 for devices in (d for d in usable if d not in self._busy):
                     if (lease := leased(devices, self._campaign.paths)) is not None:
@@ -191,10 +171,7 @@ class Schedule:
     def _next(self) -> str | None:
         """The next suite to run, or None: no more, or asked to stop."""
         with self._lock:
-            if self._stop or self._next_place >= len(self._todo):
-                return None
-            self._next_place += 1
-            return self._todo[self._next_place - 1]
+            return None if self._stop or not self._waiting else self._waiting.popleft()
 
     def _place(self, suite_id: str) -> int:
         return self._manifest.rows.place(suite_id)
@@ -234,14 +211,23 @@ class Schedule:
             where=str(devices),
             owner=self._owner,
         )
-        self._observer.suite_started(row, self._totals)
+        self._observer.suite_started(row, self._remaining.totals)
         status, messages, done, wall_s = COMPLETED, list[str](), 0, 0.0
+        block, leaves = None, False  # block: the last one that was worked on
         try:
             for spec, paths in self._campaign.runs(suite):
-                result = self._run(spec, paths, launcher, devices, done, wall_s)
+                result = self._there(spec, paths, done)
+                if result is None and devices in self._retired and spec.seed != block:
+                    status = INTERRUPTED
+                    messages.append(f"{devices} is not used any more: left before seed{spec.seed}")
+                    leaves = True
+                    break
+                if result is None:
+                    block = spec.seed
+                    result = self._run(spec, paths, launcher, devices, done, wall_s)
                 if result is None:
                     status = INTERRUPTED
-                    messages.append(f"stopped in {spec.variant} seed{spec.seed}")
+                    messages.append(f"stopped in {spec.called} seed{spec.seed}")
                     break
                 done, wall_s = done + 1, wall_s + result["wall_s"]
                 if result["outcome"] == "failed":
@@ -260,18 +246,29 @@ class Schedule:
         with self._lock:
             if status != INTERRUPTED:
                 self._settled.add(suite_id)
-            self._totals.suites_done += status != INTERRUPTED
-        self._observer.suite_finished(row, self._totals)
+            self._remaining.totals.suites_done += status != INTERRUPTED
+        self._observer.suite_finished(row, self._remaining.totals)
+        if leaves:
+            with self._lock:
+                self._moved[suite_id] = done
+                self._waiting.appendleft(suite_id)  # for another set, or for resume
+
+    def _there(self, spec: RunSpec, paths: RunPaths, number: int) -> Result | None:
+        """The result that a suite's run of this number has already. One that was made before the suite changed
+        devices counts as it is."""
+        again = number < self._moved.get(spec.suite_id, 0)
+        found = kept(spec, paths, self._policy.retry_failed and not again)
+        if found is not None and not again:
+            with self._lock:
+                self._remaining.was_there(spec)
+        return found
 
     def _run(
         self, spec: RunSpec, paths: RunPaths, launcher: Launcher, devices: DeviceSet, done: int, wall_s: float
     ) -> Result | None:
-        """The run's result: the one that is there, or a new one, after as many retries as it takes and may take."""
+        """A new result of the run, after as many retries as it takes and may take; None: asked to stop."""
         with self._lock:
-            self._left[spec.dataset, spec.model, spec.variant] -= 1
-            if (there := kept(spec, paths, self._policy.retry_failed)) is not None:
-                self._totals.runs_done += 1
-                return there
+            self._remaining.begins(spec)
         result: Result | None = None
         retries = self._campaign.matrix.run.retries
         for retry in range(1 + retries):
@@ -281,16 +278,16 @@ class Schedule:
                 self._observer.note(f"retry {retry} of {retries}: {_name(spec)}")
             spec = self._begun(spec, paths, done, wall_s)
             with self._lock:
-                totals = self._with_time_left(spec)
+                totals = self._remaining.with_time_left(spec)
             self._observer.run_started(spec, totals)
             result = self._supervisor(launcher).run(spec, paths)
             if result is not None:
-                with self._lock:
-                    self._totals.runs_done += result["outcome"] == "completed" or retry == retries
-                    self._times.add(spec, result["wall_s"])
                 self._count(devices, spec, result)
+                settled = result["outcome"] == "completed" or retry == retries or devices in self._retired
+                with self._lock:
+                    self._remaining.measured(spec, result, settled=settled)
             log = "" if result is None else str(_shown(paths.folder / result["log"]))
-            self._observer.run_finished(spec, result, log, self._totals)
+            self._observer.run_finished(spec, result, log, self._remaining.totals)
             if result is None or result["outcome"] == "completed" or devices in self._retired:
                 break
         return result
@@ -309,36 +306,17 @@ class Schedule:
         timeout_s = self._campaign.matrix.run.timeout_s
         return Supervisor(launcher, self._campaign.marker, self._observer, self._stop, self._facts, timeout_s)
 
-    def _estimate(self) -> None:
-        """Count what is left, and learn from runs made earlier how long such runs take."""
-        for suite_id in self._todo:
-            row = self._manifest.rows[suite_id]
-            for variant in row.variants:
-                self._left[row.dataset, row.model, variant] += len(row.seeds)
-        for place, suite_id in enumerate(itertools.islice(self._manifest.rows, _PRIMED_SUITES if self._todo else 0)):
-            for spec, paths in self._campaign.runs(self._campaign.suite(suite_id, place)):
-                result = read_result(paths, spec.hash)
-                if result is not None and result["outcome"] == "completed":
-                    self._times.add(spec, result["wall_s"])
-
-    def _with_time_left(self, spec: RunSpec) -> Totals:
-        self._totals.run_s = self._times.expected_s(spec.dataset, spec.model, spec.variant)
-        expected = [(number, self._times.expected_s(*kind)) for kind, number in self._left.items() if number > 0]
-        known = [number * each for number, each in expected if each is not None]
-        self._totals.left_s = sum(known) / self._lanes if len(known) == len(expected) else None
-        return self._totals
-
     def _failure(self, spec: RunSpec, paths: RunPaths, result: Result) -> str:
         """Reason and log path, short enough for a journal line; `result.json` has the whole reason."""
         log = (paths.folder / result["log"]).relative_to(self._campaign.marker)
         kind = result.get("failure", {}).get("kind", BUG)
-        reason = f"{spec.variant} seed{spec.seed}: {'' if kind in (BUG, TIMEOUT) else f'[{kind}] '}{result['reason']}"
+        reason = f"{spec.called} seed{spec.seed}: {'' if kind in (BUG, TIMEOUT) else f'[{kind}] '}{result['reason']}"
         room = max(220 - len(str(log)), 60)
         return f"{reason if len(reason) <= room else reason[: room - 1] + '…'}; log: {log}"
 
 
 def _name(spec: RunSpec) -> str:
-    return f"{spec.suite_id} {spec.variant} seed{spec.seed}"
+    return f"{spec.suite_id} {spec.called} seed{spec.seed}"
 
 
 def _shown(path: Path) -> Path:

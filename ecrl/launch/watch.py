@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecrl.errors import EcrlError
 from ecrl.launch.live import Follower, LiveRun, live_run
 from ecrl.launch.liveness import Liveness, judged
 from ecrl.records import manifest
@@ -156,8 +155,6 @@ class Watch:
             follower.close()
 
     def _current(self) -> _Read:
-        if not self._paths.root.is_dir():
-            raise EcrlError(manifest.no_such_prefix(self._paths))
         stamps = [_stamp(path) for path in (self._paths.manifest, self._paths.journal)]
         if self._read is None or (stamps != self._seen and time.monotonic() >= self._read_again):
             begun = time.monotonic()

@@ -11,13 +11,13 @@ Folded lines are kept in `<prefix>_manifest.history`: which attempt of which run
 import dataclasses
 import itertools
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ecrl.errors import RecordError, did_you_mean
+from ecrl.errors import EcrlError, RecordError, did_you_mean
 from ecrl.records import journal
 from ecrl.records.journal import Journal, frame
 from ecrl.records.lazy import Rows
@@ -44,7 +44,8 @@ from ecrl.storage.atomic import write_atomic
 
 __all__ = [
     "COLUMNS", "COMPLETED", "DONE", "FAILED", "FIXED", "INTERRUPTED", "PENDING", "RUNNING", "SKIPPED", "STATE",
-    "STATUSES", "Manifest", "Owner", "Row", "View", "cell", "history", "no_such_prefix", "nonsense", "read", "utc_now",
+    "STATUSES", "Manifest", "Owner", "Row", "View", "cell", "history", "no_such_prefix", "nonsense", "read",
+    "readable", "utc_now",
 ]  # fmt: skip
 
 MAX_RECORD_BYTES = 500
@@ -81,6 +82,7 @@ def read(paths: CampaignPaths) -> View:
 
     Raises:
         RecordError: no manifest, or a CSV that no longer reads as one (names file, row, column).
+        EcrlError: there is no such campaign: neither a manifest nor a frozen matrix.
     """
     for _ in range(20):
         before, warnings = _identity(paths.manifest), list[str]()
@@ -107,6 +109,17 @@ def read(paths: CampaignPaths) -> View:
             rows.put(_with_state(rows[suite_id], record))
     token = max((int(r.get("token", 0)) for r in records), default=0)
     return View(rows, warnings, token, described.get("experiment", "") if trusted else "", snapshot)
+
+
+def readable(results: Path, warn: Callable[[str], None]) -> Iterator[tuple[CampaignPaths, View]]:
+    """Every campaign in the results folder; one whose manifest does not read is told and left out."""
+    for paths in (CampaignPaths(results, prefix) for prefix in all_prefixes(results)):
+        try:
+            view = read(paths)
+        except (EcrlError, OSError) as error:
+            warn(f"warning: campaign {paths.prefix} is left out: {error}")
+            continue
+        yield paths, view
 
 
 def history(paths: CampaignPaths, suite_id: str) -> list[dict[str, Any]]:
@@ -267,19 +280,23 @@ def _with_state(row: Row, record: Mapping[str, Any]) -> Row:
 def no_such_prefix(paths: CampaignPaths) -> str:
     """What to say about a prefix that is not there."""
     prefixes = all_prefixes(paths.results)
-    there = (
-        f"There are: {', '.join(prefixes[:20])}" if prefixes else "There is none yet: ecrl matrix run --prefix P FILE"
-    )
-    return f"--prefix: no campaign {paths.prefix!r} in {paths.results}/.{did_you_mean(paths.prefix, prefixes)} {there}"
+    near = did_you_mean(paths.prefix, prefixes)
+    if paths.root.is_dir():
+        near = f" {paths.root} has no frozen matrix: nothing was begun in it, or an ecrl is about to."
+    begin = f"ecrl matrix run {paths.options} MATRIX.toml"
+    there = f"There are: {', '.join(prefixes[:20])}" if prefixes else f"There is none yet: {begin}"
+    return f"--prefix: no campaign {paths.prefix!r} in {paths.results}/.{near} {there}"
 
 
 def _manifest_bytes(paths: CampaignPaths) -> bytes:
     try:
         return paths.manifest.read_bytes()
     except FileNotFoundError:
+        if not paths.matrix.is_file():
+            raise EcrlError(no_such_prefix(paths)) from None
         raise RecordError(
-            f"{paths.manifest}: not found. Type `ecrl matrix resume {paths.options}`: it is made again"
-            " from the frozen matrix and the results."
+            f"{paths.manifest}: not found. If no ecrl is about to write it, type `ecrl matrix resume {paths.options}`:"
+            " it is made again from the frozen matrix and the results."
         ) from None
 
 

@@ -65,8 +65,8 @@ def read_result(paths: RunPaths, run_hash: str) -> Result | None:
 
 
 def _late(paths: RunPaths, result: Result) -> bool:
-    """Whether the result is that of an older attempt, which came back after a newer one had begun."""
-    return bool(result.get("token")) and result["token"] != token_of(paths)
+    """Whether the result is that of an older attempt, which came back after a newer one had begun and said so."""
+    return bool(result.get("token")) and paths.spec.exists() and result["token"] != token_of(paths)
 
 
 def token_of(paths: RunPaths) -> int:

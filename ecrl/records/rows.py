@@ -259,9 +259,8 @@ def check_header(text: str, path: Path) -> None:
 
 def nonsense(path: Path, number: int, column: str, found: str, expected: str) -> RecordError:
     """The error for a cell that says what cannot be. Rows are counted from 1, below the header."""
-    return RecordError(
-        f"{path}: row {number}, column {column}: found {found!r}, expected {expected.rstrip('.')}.\n{remedy(path)}"
-    )
+    sentence = expected if expected.endswith("?") else f"{expected.rstrip('.')}."
+    return RecordError(f"{path}: row {number}, column {column}: found {found!r}, expected {sentence}\n{remedy(path)}")
 
 
 def remedy(path: Path) -> str:

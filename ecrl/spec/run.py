@@ -97,6 +97,11 @@ class RunSpec:
         return content_hash(self.content)
 
     @property
+    def called(self) -> str:
+        """The name of its folder: its variant, or that of the A/A repeat."""
+        return self.block_order[self.block_position] if self.block_order else self.variant
+
+    @property
     def checkpoints_requested(self) -> int:
         """Checkpoints an uninterrupted run asks for: one at every boundary, the last step included."""
         return 0 if self.variant == "reference" else self.train.steps // self.checkpoint_every

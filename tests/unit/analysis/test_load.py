@@ -3,6 +3,7 @@ import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -11,10 +12,12 @@ from ecrl.analysis.evidence import Evidence, of_campaign
 from ecrl.analysis.load import campaign as load_campaign
 from ecrl.analysis.tables import detailed_csv, runs_csv, summary_csv
 from ecrl.errors import EcrlError
+from ecrl.records.manifest import Manifest, Row
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
 from ecrl.records.schema import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, RUN_COLUMNS
 from ecrl.spec.run import RunSpec
+from ecrl.spec.suite import Suite
 from tests.unit.analysis.campaign_builder import MS, campaign
 
 
@@ -61,6 +64,47 @@ def test_a_finished_run_without_its_run_json_says_what_to_type(tmp_path: Path) -
     [missing] = [run for run in evidence(paths).runs if run.row["outcome"] == "missing"]
     again = f"ecrl matrix run --prefix exp --results {tmp_path} --rerun {path.parents[2].name}"
     assert missing.facts["reason"] == f"its run.json is gone. Put it back, or run the suite again: {again}"
+
+
+@pytest.mark.parametrize(("name", "reason"), [("run.json", "its run.json is gone"), ("result.json", "is damaged")])
+def test_the_next_runs_name_the_suite_of_a_damaged_run_that_resume_takes_for_done(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    paths = campaign(tmp_path)
+    damaged = folder(paths, "blocking")
+    if name == "run.json":
+        (damaged / name).unlink()
+    else:
+        (damaged / name).write_text("garbage")
+    of_manifest = load_campaign(paths)
+    unfinished = "ecrl matrix resume --prefix exp --retry-failed"
+    assert of_campaign(of_manifest).next_runs[0].command == unfinished  # there is no manifest: resume makes it again
+    done = [Row(**facts(suite), status="completed") for suite in of_manifest.suites]
+    Manifest.create(paths, done).close()
+    found = evidence(paths)
+    suite_id = damaged.parents[1].name
+    commands = [one.command for one in found.next_runs]
+    assert commands[0] == f"ecrl matrix run --prefix exp --rerun {suite_id}"
+    assert unfinished not in commands
+    [run] = [run for run in found.runs if run.row["outcome"] != "completed"]
+    assert reason in run.facts["reason"]
+    (folder(paths, "overlapped", dataset="fashion-mini") / "result.json").unlink()  # that it notices itself
+    assert [one.command for one in evidence(paths).next_runs[:2]] == [unfinished, commands[0]]
+
+
+def facts(suite: Suite) -> dict[str, Any]:
+    """What the matrix says of a suite's row."""
+    return {
+        "suite_id": suite.suite_id, "dataset": suite.dataset, "model": suite.model,
+        "failure_label": suite.failure_label, "failure_steps": suite.failure_steps,
+        "checkpoint_every": suite.checkpoint_every, "max_inflight": suite.max_inflight, "nproc": suite.train.nproc,
+        "steps": suite.train.steps, "seeds": suite.seeds, "variants": suite.variants, "runs_total": 9,
+    }  # fmt: skip
+
+
+def test_the_next_runs_add_a_second_reference_with_a_command(tmp_path: Path) -> None:
+    [command] = [one.command for one in evidence(campaign(tmp_path)).next_runs if "(A/A)" in one.buys]
+    assert command == "ecrl matrix run --prefix exp --aa"
 
 
 def test_a_missing_run_is_named_and_its_block_dropped_whole(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line: help, options and their sources, exit codes, what goes to stdout and what to stderr."""
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from typer.testing import CliRunner, Result
 from ecrl.cli.app import app
 from ecrl.errors import EcrlError
 from ecrl.launch import control as control_module
-from ecrl.launch import detach
+from ecrl.launch import detach, leases
 from ecrl.launch.control import Control
 from ecrl.launch.liveness import CAMPAIGN_MARKER
 from ecrl.records import manifest
@@ -190,6 +191,8 @@ def test_some_failed_exits_4_and_status_shows_reason_and_log(launcher: StandIn) 
 @pytest.mark.usefixtures("launcher")
 def test_list_shows_every_prefix_with_its_counts() -> None:
     assert "no campaign in results/ yet" in ecrl("list").stderr
+    elsewhere = ecrl("list", "--results", "else where").stderr
+    assert elsewhere.endswith("Type: ecrl matrix run --prefix P --results 'else where' MATRIX.toml\n")
     ecrl("plan", "--prefix", "one", "m.toml")
     ecrl("run", "--prefix", "two", "m.toml", "--failures", "late")
     lines = ecrl("list").stdout.splitlines()
@@ -236,11 +239,82 @@ def test_a_manifest_edited_into_nonsense_exits_2_everywhere(launcher: StandIn) -
     ecrl("plan", "--prefix", "x", "m.toml")
     path = CampaignPaths(Path("results"), "x").manifest
     path.write_text(path.read_text().replace(",pending,", ",donne,", 1))
-    for arguments in (["status"], ["resume"], ["run"], ["list"]):
-        where = [] if arguments == ["list"] else ["--prefix", "x"]
-        error = failed(*arguments, *where)
+    for command in ("status", "resume", "run"):
+        error = failed(command, "--prefix", "x")
         assert error.exit_code == 2
         assert "row 1, column status: found 'donne'" in str(error)
+    assert launcher.started == []
+
+
+def test_a_campaign_without_a_readable_manifest_does_not_hide_the_others(launcher: StandIn) -> None:
+    ecrl("plan", "--prefix", "gone", "m.toml", "--failures", "early")
+    ecrl("plan", "--prefix", "torn", "m.toml", "--failures", "early")
+    assert ecrl("run", "--prefix", "whole", "m.toml", "--failures", "late").exit_code == 0
+    CampaignPaths(Path("results"), "gone").manifest.unlink()
+    torn = CampaignPaths(Path("results"), "torn").manifest
+    torn.write_text(torn.read_text().replace(",pending,", ",compleeted,"))
+    listed = ecrl("list", "--json")
+    assert listed.exit_code == 0
+    assert [campaign["prefix"] for campaign in json.loads(listed.stdout)["prefixes"]] == ["whole"]
+    assert "warning: campaign gone is left out: results/gone/gone_manifest.csv: not found" in listed.stderr
+    assert "warning: campaign torn is left out" in listed.stderr
+    assert "Did you mean 'completed'?\n" in listed.stderr
+    shown = ecrl("show", "late")
+    assert shown.exit_code == 0
+    assert "campaign  whole" in shown.stdout
+    assert "warning: campaign gone is left out" in shown.stderr
+    assert len(launcher.started) == 3
+
+
+@pytest.mark.usefixtures("launcher")
+def test_dry_run_tells_done_from_not_chosen() -> None:
+    ecrl("run", "--prefix", "x", "m.toml", "--only", "failure=early")
+    shown = ecrl("run", "--prefix", "x", "m.toml", "--seeds", "1337,2", "--extend", "--dry-run", "--only", "steps=6")
+    lines = [line.split("  ")[-1] for line in shown.stdout.splitlines() if line.startswith("noise-")]
+    assert [line.count(": done)") for line in lines] == [3, 0, 0, 0]
+    told = json.loads(ecrl("run", "--prefix", "x", "--dry-run", "--json", "--limit", "1").stdout)
+    assert [run["state"] for suite in told["suites"] for run in suite["runs"]] == ["done"] * 3 + ["to run"] * 3
+    rerun = ecrl("run", "--prefix", "x", "--dry-run", "--rerun", "early").stdout
+    assert (rerun.count(": not chosen)"), rerun.count(": done)")) == (3, 0)
+
+
+def test_a_folder_without_a_frozen_matrix_is_no_campaign_to_any_command(launcher: StandIn, here: Path) -> None:
+    (here / "results" / "x").mkdir(parents=True)
+    (here / "results" / "x" / "x_ecrl.log").write_text("checking data, models and device...\n")
+    for command in ("status", "resume", "clean", "stop", "attach"):
+        told = str(failed(command, "--prefix", "x"))
+        assert "no campaign 'x' in results/. results/x has no frozen matrix" in told
+        assert told.endswith("There is none yet: ecrl matrix run --prefix x MATRIX.toml")
+    assert launcher.started == []
+
+
+def test_show_says_that_a_run_json_is_gone_and_the_result_is_kept(launcher: StandIn) -> None:
+    ecrl("run", "--prefix", "x", "m.toml", "--failures", "early")
+    paths = CampaignPaths(Path("results"), "x")
+    (spec,) = paths.root.rglob("blocking/*/run.json")
+    spec.unlink()
+    shown = ecrl("show", "early")
+    assert "blocking seed1337: its run.json is gone" in shown.stdout
+    assert f"ecrl matrix run --prefix x --rerun {spec.parents[2].name}" in shown.stdout
+    assert "pending" not in shown.stdout
+    assert CliRunner().invoke(app, ["logs", "early", "--variant", "blocking"]).exit_code == 0
+    paths.manifest.unlink()
+    paths.journal.unlink()
+    assert ecrl("resume", "--prefix", "x").exit_code == 0
+    assert len(launcher.started) == 3
+
+
+def test_clean_works_on_a_full_disk(launcher: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    ecrl("plan", "--prefix", "x", "m.toml")
+    left = Path("results/x/.x_manifest.csv.17.tmp")
+    left.write_text("half")
+
+    def full(path: Path, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(leases, "write_atomic", full)
+    assert ecrl("clean", "--prefix", "x", "--yes").exit_code == 0
+    assert not left.exists()
     assert launcher.started == []
 
 

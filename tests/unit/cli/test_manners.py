@@ -120,6 +120,25 @@ def test_ctrl_c_while_reporting_ends_with_130_and_a_word() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["matrix", "list"], ["matrix", "status", "--prefix", "exp", "--json"], ["-h"]])
+def test_exit_141_the_reader_of_stdout_has_gone(arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*ECRL, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=50)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_disk_under_stdout_is_told_in_a_line(more: list[str]) -> None:
+    command = [*ECRL, "matrix", "status", "--prefix", "exp", *more]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=50)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ecrl: stdout: No space left on device; ")
+    assert len(done.stderr.splitlines()) == 2
+
+
 # -- wrong usage -----------------------------------------------------------------------------------------------------
 
 

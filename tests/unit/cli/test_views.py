@@ -1,6 +1,7 @@
 """What is shown while a campaign runs: on a terminal and off it."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,14 @@ from rich.text import Text
 
 from ecrl.cli import messages
 from ecrl.cli.messages import LastingStderr, plain_table
-from ecrl.cli.plain import PlainView
+from ecrl.cli.plain import PlainView, run_name
 from ecrl.cli.view import LiveView, eta, print_table
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.progress import Observer, RunProgress, Totals
 from ecrl.launch.request import requested
 from ecrl.launch.takeover import Policy
 from ecrl.records.schema import Result
-from tests.unit.launch.stand_in import StandIn, control, request
+from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 
 @pytest.fixture
@@ -55,6 +56,20 @@ def test_off_a_terminal_every_change_is_one_line(campaign: Campaign, capsys: pyt
     assert "FAILED: RuntimeError: boom (rank 1, after step 3)\n  log: results/x/log" in errors
     assert "\x1b" not in errors
     assert "\r" not in errors
+
+
+def test_the_repeat_of_the_reference_has_a_name_of_its_own(tmp_path: Path) -> None:
+    campaign = requested(request(tmp_path / "results", text=MATRIX + "[run]\naa = true\n"))
+    names = [run_name(spec) for spec, _ in campaign.runs(campaign.suites[0])]
+    assert sorted(names) == [f"{name} seed1337" for name in ("blocking", "overlapped", "reference", "reference-aa")]
+
+
+def test_an_interrupted_suite_is_told_by_its_place(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+    row, view = next(campaign.rows()), PlainView()
+    view.suite_finished(replace(row, status="interrupted"), Totals(suites=2))
+    view.suite_finished(replace(row, status="completed"), Totals(suites=2, suites_done=1))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"suite 1/2 {row.suite_id}: interrupted", f"suite 1/2 {row.suite_id}: completed"]
 
 
 def test_on_a_terminal_all_there_is_to_know_fits_80_columns(campaign: Campaign) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -225,3 +226,23 @@ def test_a_signal_while_it_starts_ends_it(paths: CampaignPaths) -> None:
     with pytest.raises(StoppedError, match="not started") as told:
         started_command(paths, [sys.executable, "-c", "import time; time.sleep(60)"], asked)
     assert told.value.exit_code == 130
+
+
+def test_a_signal_while_a_new_one_starts_leaves_nothing_behind(tmp_path: Path) -> None:
+    new, asked = CampaignPaths(tmp_path / "results", "new"), StopRequest()
+    asked.ask(2)
+    with pytest.raises(StoppedError, match="not started"):
+        started_command(new, [sys.executable, "-c", "import time; time.sleep(60)"], asked)
+    assert not new.root.exists()
+
+
+def test_one_that_says_nothing_because_the_disk_is_full_is_told_so(
+    paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = [sys.executable, "-c", "raise SystemExit(2)"]
+    with pytest.raises(DetachError, match=r"^ecrl ended with exit code 2 and said nothing"):
+        started_command(paths, silent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=0))
+    with pytest.raises(DetachError, match=rf"^{paths.root}: 0 B free(.|\n)*Free some space") as told:
+        started_command(paths, silent)
+    assert told.value.exit_code == 2

@@ -1,6 +1,7 @@
 """Several suites at once on sets of their own, sets that fail too often, and attempts that come back late."""
 
 import json
+import signal
 import threading
 from pathlib import Path
 from typing import IO
@@ -9,9 +10,11 @@ import pytest
 
 from ecrl.errors import EcrlError
 from ecrl.launch.classify import BUG
+from ecrl.launch.devices import DeviceSet, leased
 from ecrl.launch.outcome import FencedError, write
 from ecrl.launch.progress import Silent
 from ecrl.launch.selection import Selection, parse
+from ecrl.launch.signals import StoppedError, StopRequest
 from ecrl.launch.takeover import Policy
 from ecrl.launch.torchrun import Process
 from ecrl.records import manifest
@@ -87,6 +90,71 @@ def test_a_set_on_which_runs_keep_failing_alike_is_not_used_any_more_and_that_is
     left = [row for row in manifest.read(asked.paths).rows.values() if row.status == "pending"]
     assert len(left) == 3
     assert control(StandIn()).resume(asked.paths, Policy(retry_failed=True)) == 0
+
+
+class Broken(StandIn):
+    """Whose first set of devices fails every run; the others none."""
+
+    made: list[tuple[str, int]] = []  # noqa: RUF012 (shared by the copies of one launcher, made anew by the test)
+
+    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+        assert self.lease is not None
+        self.made.append((str(self.lease.devices), spec.seed))
+        self.behaviours[spec.variant] = "silent" if str(self.lease.devices) == "fake 0,1" else "ok"
+        return super().command(spec, paths)
+
+
+SEEDS = MATRIX.replace("[failures]", "seeds = [1, 2, 3, 4]\n[failures]").replace("late = [5]\n", "")
+
+
+def test_a_suite_leaves_a_set_that_is_not_used_any_more_after_the_block_and_another_set_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECRL_FAKE_GPUS", "4")
+    asked, launcher = request(tmp_path / "results", text=SEEDS + "[run]\nstop_after_same = 2\n"), Broken()
+    launcher.made.clear()
+    assert control(launcher).run(asked, Policy(retry_failed=True)) == 4
+    assert launcher.made == [("fake 0,1", 1)] * 3 + [("fake 2,3", seed) for seed in (2, 3, 4) for _ in range(3)]
+    (row,) = manifest.read(asked.paths).rows.values()
+    assert (row.status, row.runs_done, row.attempts) == ("failed", 12, 2)
+    assert row.message.startswith("3 runs failed; first: ")
+
+
+def test_where_no_other_set_is_left_what_is_finished_of_the_suite_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECRL_FAKE_GPUS", "2")
+    asked, launcher = request(tmp_path / "results", text=SEEDS + "[run]\nstop_after_same = 2\n"), Broken()
+    launcher.made.clear()
+    with pytest.raises(EcrlError, match=r"no devices are left(.|\n)*; 1 suite not finished\.\n(.|\n)*--retry-failed$"):
+        control(launcher).run(asked, Policy())
+    assert len(launcher.made) == 3
+    (row,) = manifest.read(asked.paths).rows.values()
+    assert (row.status, row.runs_done) == ("interrupted", 3)
+    assert row.message == "fake 0,1 is not used any more: left before seed2"
+    assert control(StandIn()).resume(asked.paths, Policy(retry_failed=True)) == 0
+
+
+def test_a_signal_while_a_failed_suite_waits_for_devices_hands_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECRL_FAKE_GPUS", "2")
+    stop = StopRequest()
+
+    class Impatient(Silent):
+        def note(self, text: str) -> None:
+            if text.startswith("waiting for "):
+                stop.ask(signal.SIGINT)
+
+    asked = request(tmp_path / "results")
+    assert control(StandIn({"early/blocking": "crash"})).run(asked, Policy()) == 4
+    lease = leased(DeviceSet(("fake-0", "fake-1")), asked.paths)
+    assert lease is not None
+    with pytest.raises(StoppedError) as told:
+        control(StandIn(), Impatient(), stop).resume(asked.paths, Policy(retry_failed=True))
+    lease.release()
+    assert told.value.exit_code == 130
+    assert str(told.value).splitlines()[-1] == f"ecrl matrix resume {asked.paths.options}"
 
 
 def test_a_failed_run_keeps_its_kind(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.progress import RunProgress, RunTimes
+from ecrl.launch.progress import RunProgress, RunTimes, Silent, Totals
 from ecrl.launch.request import requested
-from tests.unit.launch.stand_in import request
+from ecrl.launch.takeover import Policy
+from ecrl.spec.run import RunSpec
+from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 
 def step(s: int) -> dict[str, Any]:
@@ -60,3 +62,28 @@ def test_expected_times_come_from_the_most_similar_runs_measured(tmp_path: Path)
     times.add(specs["blocking"], 20.0)
     assert times.expected_s("noise", "cnn", "blocking") == 20.0
     assert times.expected_s("cifar10", "cnn", "reference") == 10.0
+
+
+class Starts(Silent):
+    """Notes which runs start, how many are done by then, and for how many after it time is reckoned."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, float | None]] = []
+
+    def run_started(self, spec: RunSpec, totals: Totals) -> None:
+        left = None if totals.left_s is None or not totals.run_s else totals.left_s / totals.run_s
+        self.seen.append((spec.called, totals.runs_done, left))
+
+
+def test_time_left_is_reckoned_for_the_runs_that_will_be_made_alone(tmp_path: Path) -> None:
+    control(StandIn()).run(request(tmp_path / "results"), Policy())
+    later = Starts()
+    control(StandIn(), later).run(request(tmp_path / "results", text=MATRIX + "[run]\naa = true\n"), Policy())
+    assert later.seen == [("reference-aa", 6, 1.0), ("reference-aa", 7, 0.0)]
+
+
+def test_the_repeat_of_the_reference_is_reckoned_with(tmp_path: Path) -> None:
+    text = MATRIX.replace("[failures]", 'variants = ["reference"]\n[failures]') + "[run]\naa = true\n"
+    observer = Starts()
+    control(StandIn(), observer).run(request(tmp_path / "results", text=text), Policy())
+    assert [left for _, _, left in observer.seen] == [None, 2.0, 1.0, 0.0]

@@ -260,6 +260,7 @@ def test_what_an_editor_leaves_is_read(written: Manifest) -> None:
 
 
 def test_a_missing_manifest_says_how_to_make_it_again(paths: CampaignPaths) -> None:
+    paths.matrix.touch()
     with pytest.raises(RecordError, match="ecrl matrix resume --prefix exp"):
         manifest.read(paths)
 

@@ -1,0 +1,100 @@
+"""What is left of a campaign: counted from the runs that will really be made, timed by those that were measured."""
+
+import dataclasses
+import itertools
+import os
+from collections import Counter
+from collections.abc import Sequence
+
+from ecrl.launch.campaign import Campaign
+from ecrl.launch.progress import RunTimes, Totals
+from ecrl.launch.selection import ALL
+from ecrl.launch.takeover import Policy, to_do
+from ecrl.records.manifest import Manifest
+from ecrl.records.paths import RunPaths
+from ecrl.records.reader import read_result
+from ecrl.records.schema import Result
+from ecrl.spec.run import RunSpec
+from ecrl.spec.suite import REFERENCE
+
+_PRIMED_SUITES = 50  # how many earlier suites are read to know how long runs take
+_LOOKED_AT = 3000  # how many runs of suites that have begun are looked at to know which are left
+
+
+def kept(spec: RunSpec, paths: RunPaths, retry_failed: bool) -> Result | None:
+    """The run's result that makes running it superfluous, or None."""
+    result = read_result(paths, spec.hash)
+    return None if result is None or (result["outcome"] == "failed" and retry_failed) else result
+
+
+class Remaining:
+    """Where the suites that are to be done stand. Lanes share it: call it under their lock."""
+
+    def __init__(self, campaign: Campaign, manifest: Manifest, todo: Sequence[str], policy: Policy, lanes: int) -> None:
+        rows = manifest.rows
+        self._campaign, self._manifest, self._todo, self._lanes = campaign, manifest, todo, lanes
+        self._retry_failed = policy.retry_failed
+        self._left: Counter[tuple[str, str, str]] = Counter()  # runs to make, by kind
+        self._seen: set[str] = set()  # suites whose results were counted beforehand
+        self._times = RunTimes()
+        runs, suites = manifest.runs_total(), len(rows)
+        if policy.selection:  # what was not chosen is neither done nor left
+            left_out = set(to_do(rows, dataclasses.replace(policy, selection=ALL))) - set(todo)
+            runs -= sum(rows[suite_id].runs_total for suite_id in left_out)
+            suites -= len(left_out)
+        done = runs - sum(rows[suite_id].runs_total for suite_id in todo)
+        self.totals = Totals(suites=suites, suites_done=suites - len(todo), runs=runs, runs_done=done)
+
+    def count(self) -> None:
+        """Count what is left, and learn from runs made earlier how long such runs take."""
+        folder = self._campaign.paths.suites
+        # names, no paths: there may be 100,000
+        begun = set(os.listdir(folder)) if self._todo and folder.is_dir() else set[str]()  # noqa: PTH208
+        for suite_id in self._todo:
+            row = self._manifest.rows[suite_id]
+            if suite_id in begun and len(self._seen) * row.runs_total < _LOOKED_AT:
+                self._look(suite_id)
+                continue
+            for variant in row.variants:
+                self._left[row.dataset, row.model, variant] += len(row.seeds)
+            self._left[row.dataset, row.model, REFERENCE] += row.runs_total - len(row.seeds) * len(row.variants)
+        for place, suite_id in enumerate(itertools.islice(self._manifest.rows, _PRIMED_SUITES if self._todo else 0)):
+            for spec, paths in self._campaign.runs(self._campaign.suite(suite_id, place)):
+                result = read_result(paths, spec.hash)
+                if result is not None and result["outcome"] == "completed":
+                    self._times.add(spec, result["wall_s"])
+
+    def _look(self, suite_id: str) -> None:
+        self._seen.add(suite_id)
+        for spec, paths in self._campaign.runs(self._campaign.suite(suite_id, self._manifest.rows.place(suite_id))):
+            if kept(spec, paths, self._retry_failed) is None:
+                self._left[_kind(spec)] += 1
+            else:
+                self.totals.runs_done += 1
+
+    def was_there(self, spec: RunSpec) -> None:
+        """A run has its result already."""
+        if spec.suite_id not in self._seen:
+            self._left[_kind(spec)] -= 1
+            self.totals.runs_done += 1
+
+    def begins(self, spec: RunSpec) -> None:
+        """A run is about to be made."""
+        self._left[_kind(spec)] -= 1
+
+    def measured(self, spec: RunSpec, result: Result, *, settled: bool) -> None:
+        """A run was made. settled: it is not tried again."""
+        self.totals.runs_done += settled
+        self._times.add(spec, result["wall_s"])
+
+    def with_time_left(self, spec: RunSpec) -> Totals:
+        """The totals as this run starts."""
+        self.totals.run_s = self._times.expected_s(*_kind(spec))
+        expected = [(number, self._times.expected_s(*kind)) for kind, number in self._left.items() if number > 0]
+        known = [number * each for number, each in expected if each is not None]
+        self.totals.left_s = sum(known) / self._lanes if len(known) == len(expected) else None
+        return self.totals
+
+
+def _kind(spec: RunSpec) -> tuple[str, str, str]:
+    return spec.dataset, spec.model, spec.variant
