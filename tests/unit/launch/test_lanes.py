@@ -154,7 +154,7 @@ def test_a_signal_while_a_failed_suite_waits_for_devices_hands_over(
         control(StandIn(), Impatient(), stop).resume(asked.paths, Policy(retry_failed=True))
     lease.release()
     assert told.value.exit_code == 130
-    assert str(told.value).splitlines()[-1] == f"ecrl matrix resume {asked.paths.options}"
+    assert str(told.value).splitlines()[-1] == f"ecrl matrix resume {asked.paths.options} --retry-failed"
 
 
 def test_a_failed_run_keeps_its_kind(tmp_path: Path) -> None:
