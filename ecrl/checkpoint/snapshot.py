@@ -47,8 +47,15 @@ def _rounds_up() -> bool:
     """Whether torch rounds every pinned block up to a power of two, up to twice what a slot needs. From here on it does
     so only for small ones, where it can be told (torch 2.14; an older one does not know the key)."""
     try:
-        torch._C._accelerator_setAllocatorSettings(f"pinned_max_round_threshold_mb:{_ROUNDED >> 20}")
-    except (AttributeError, ValueError):
+        already = torch._C._accelerator_getAllocatorSettings()
+    except AttributeError:
+        return True
+    key = f"pinned_max_round_threshold_mb:{_ROUNDED >> 20}"
+    try:
+        # what is not said again goes back to its default, and variants would train with different allocators
+        torch._C._accelerator_setAllocatorSettings(f"{already},{key}" if already else key)
+    except (ValueError, RuntimeError):
+        torch._C._accelerator_setAllocatorSettings(already)
         return True
     return False
 

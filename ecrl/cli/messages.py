@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 from ecrl.errors import EcrlError
@@ -69,7 +70,9 @@ class _Stdout(io.FileIO):
 
 
 def checked_stdout() -> TextIO:
-    """stdout, its errors told as `_Stdout` does."""
+    """stdout, its errors told as `_Stdout` does; nowhere, if whoever started ecrl has closed it."""
+    if sys.stdout is None:
+        return Path(os.devnull).open("w")
     raw = io.BufferedWriter(_Stdout(sys.stdout.fileno(), "w", closefd=False))
     return io.TextIOWrapper(raw, sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.isatty())
 

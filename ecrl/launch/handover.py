@@ -11,6 +11,8 @@ from ecrl.launch.takeover import Policy
 from ecrl.records.manifest import Row
 from ecrl.records.paths import CampaignPaths
 
+_NAMED = 100  # suites; the kernel takes some 3,000 in one argument, a reader fewer
+
 
 def resume_command(paths: CampaignPaths, policy: Policy | None = None) -> str:
     """The command that continues this campaign from this folder, or that asks for all of `policy`."""
@@ -34,14 +36,18 @@ def as_begun(policy: Policy, rows: Mapping[str, Row], todo: Sequence[str]) -> Po
 def next_command(paths: CampaignPaths, begun: Policy, left: Sequence[str]) -> str:
     """The command that does what is left of a command that has begun (see `as_begun`).
 
-    What is chosen by its state, by number or to run once more is named suite by suite: its state is another one by
-    now, some of the number is done, and what `--rerun` has set aside runs again by itself.
+    What is chosen by its state or to run once more is named suite by suite: its state is another one by now, and what
+    `--rerun` has set aside runs again by itself. Too many for a command line are named by what else they were chosen
+    by; others that are like them run then, too.
     """
     selection = begun.selection
     if selection and not left:
         return f"ecrl matrix status {paths.options}"
-    if selection.by_state or selection.limit is not None:
-        selection = Selection.of_suites(left)
+    if selection.by_state or (selection.limit is not None and begun.retry_failed):
+        alike = tuple(term for term in selection.terms if term.column != "status")
+        selection = Selection.of_suites(left) if len(left) <= _NAMED else Selection(alike)
+    elif selection.limit is not None:  # what is left comes first
+        selection = dataclasses.replace(selection, limit=len(left))
     return resume_command(paths, dataclasses.replace(begun, selection=selection))
 
 

@@ -113,10 +113,10 @@ def _spawned(paths: RunPaths) -> tuple[int | None, str]:
     """When the launcher was started, and which GPUs its processes were given, as far as this host can see."""
     try:
         with paths.launcher_events.open("rb") as events:
-            spawn = json.loads(events.readline())
+            spawn = next(event for event in map(json.loads, events) if event["e"] == "spawn")
         device = json.loads(paths.spec.read_text())["device"]
         begun, pid = int(spawn["t"]), int(spawn["pid"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, StopIteration):
         return None, ""  # not written yet
     if device == "cpu":
         return begun, "cpu"

@@ -108,22 +108,25 @@ class WarmTorchrun(Torchrun):
         """Start the agent of a warm run, if it is not there, and wait until it has imported everything."""
         if spec.train.launcher == "cold":
             return False
+        if self._agent is not None and self._agent.poll() is not None:
+            self.close()
         before = self._agent
         agent, control = self._running(spec, paths, campaign, log)
         if agent is before:
             return False
         control.settimeout(_LOOK_S)
         deadline = time.monotonic() + _READY_S
-        while not given_up() and agent.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(TimeoutError, ConnectionError):
-                if control.recv(4096):
-                    break
+        while not given_up() and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(ConnectionError):
+                    control.recv(4096)
+                break  # it is ready, or has died
         return True  # one that died or takes for ever is its first run's to tell
 
     def _running(
         self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]
     ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
-        """The agent, made anew where there is none, it has died or the run needs another environment."""
+        """The agent, made anew where there is none or the run needs another environment."""
         environment = (
             self.environment(spec, paths, campaign)
             | self.leased_environment
@@ -133,7 +136,7 @@ class WarmTorchrun(Torchrun):
                 "OPENBLAS_NUM_THREADS": "1",  # else numpy starts threads in the fork server, which must have none
             }
         )
-        if self._agent is not None and (self._agent.poll() is not None or environment != self._environment):
+        if self._agent is not None and environment != self._environment:
             self.close()
         if self._agent is None:
             self._start_agent(spec, paths, environment, log)

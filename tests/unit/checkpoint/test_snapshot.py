@@ -1,6 +1,9 @@
 """The CPU's side of the snapshot contract: slots that refuse every wrong move, and copies by a thread."""
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -204,3 +207,18 @@ def test_a_busy_slot_takes_no_second_snapshot() -> None:
     stager.wait(slot)
     assert slot.meta == {"step": 1}
     stager.close()
+
+
+ASKED = """
+import torch
+from ecrl.checkpoint import snapshot
+print(torch._C._accelerator_getAllocatorSettings(), snapshot._rounds_up(), torch._C._accelerator_getAllocatorSettings())
+"""
+
+
+@pytest.mark.parametrize("own", ["", "max_split_size_mb:128,expandable_segments:True"])
+def test_exact_slots_leave_what_the_user_told_the_allocator(own: str) -> None:
+    environment = os.environ | {"PYTORCH_ALLOC_CONF": own}
+    told = subprocess.run([sys.executable, "-c", ASKED], env=environment, capture_output=True, text=True, check=True)
+    key = "pinned_max_round_threshold_mb:1"
+    assert told.stdout.split() == [*own.split(), "False", f"{own},{key}" if own else key]

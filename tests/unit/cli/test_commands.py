@@ -346,6 +346,14 @@ def test_a_closed_stdout_or_stderr_is_no_traceback(here: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", ["--version", "matrix status --prefix exp"])
+def test_a_stdout_that_was_closed_beforehand_stops_nothing(here: Path, arguments: str) -> None:
+    stand_in.control(StandIn()).plan(request(here / "results"))
+    command = f"{sys.executable} -m ecrl {arguments} >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "next_command"),
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch.handover import resume_command
+from ecrl.launch.handover import next_command, resume_command
 from ecrl.launch.progress import Observer, Silent
 from ecrl.launch.selection import Selection, parse
 from ecrl.launch.signals import StoppedError, StopRequest
@@ -62,7 +62,14 @@ def test_only_is_kept(paths: CampaignPaths) -> None:
 
 def test_of_a_limit_only_what_is_left_of_it_is_named(paths: CampaignPaths) -> None:
     flags = stopped(paths, Policy(selection=Selection(limit=1)), "early")
-    assert flags == f"--only suite={rows(paths)['early'].suite_id}"
+    assert flags == "--limit 1"
+
+
+def test_more_suites_than_a_command_line_takes_are_named_by_what_they_have_in_common(paths: CampaignPaths) -> None:
+    left = [f"suite-{number}" for number in range(5000)]
+    chosen = Policy(selection=Selection(parse("status=pending,model=cnn")))
+    assert rest(paths, next_command(paths, chosen, left)) == "--only model=cnn"
+    assert rest(paths, next_command(paths, chosen, left[:2])) == "--only 'suite=suite-0|suite-1'"
 
 
 def test_a_choice_by_state_is_named_suite_by_suite(paths: CampaignPaths) -> None:

@@ -111,8 +111,16 @@ def test_an_agent_that_dies_while_it_imports_fails_its_first_run(
 ) -> None:
     monkeypatch.setenv("AGENT_IMPORTS_S", "no number")
     assert prepare(launcher, spec(tmp_path), tmp_path / "a")
+    dead = launcher._agent
+    paths = RunPaths(tmp_path / "a")
+    with paths.torchrun_log.open("ab") as log:
+        run = launcher.start(spec(tmp_path), paths, tmp_path, log)
+    assert run.wait() == 1
+    assert launcher._agent is dead  # no second one whose imports the run would wait for
+    assert "could not convert string to float" in paths.torchrun_log.read_text()
     monkeypatch.setenv("AGENT_IMPORTS_S", "0")
-    assert begin(launcher, spec(tmp_path), tmp_path / "a").wait() == 1
+    assert begin(launcher, spec(tmp_path), tmp_path / "b").wait() == 1
+    assert launcher._agent is not dead
 
 
 def test_the_end_of_a_run_is_noticed_at_once_and_not_before(launcher: WithoutTorch, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def under_way(paths: CampaignPaths, *, alive: bool = True) -> RunPaths:
     run = paths.run(suite_id, "blocking", 1337)
     run.logs.mkdir(parents=True)
     run.spec.write_text(json.dumps({"run_hash": "h", "device": "cpu", "block_position": 1}))
+    Recorder(run.launcher_events).event("prepared", t0=now_ns())  # as before the first run of a warm agent
     Recorder(run.launcher_events).event("spawn", t=now_ns() - 3 * 10**9, pid=1)
     return run
 
