@@ -46,7 +46,7 @@ class Loss:
 class Lineage:
     """The executions of one run.
 
-    executed: steps by attempt (`_executed` says which count). losses and ids: what the last
+    executed: steps by attempt (`executed_of` says which count). losses and ids: what the last
     execution of every (rank, step) recorded. replays: re-executed steps, True where every rank's loss had the
     bits of the first execution, None where that cannot be compared.
     """
@@ -128,7 +128,7 @@ def lineage(record: RunRecord) -> Lineage:
                     ids[rank, event["s"]] = event["ids"]
             if event["loss"] is not None:
                 losses[rank, event["s"]] = float(event["loss"])
-        steps = _executed(record, recorded)
+        steps = executed_of(record, recorded)
         replays += _agreements(steps & seen, first, losses)
         last |= losses
         first = losses | first
@@ -137,8 +137,10 @@ def lineage(record: RunRecord) -> Lineage:
     return Lineage(executed, last, ids, tuple(replays), _rollbacks(record, executed))
 
 
-def _executed(record: RunRecord, recorded: dict[int, set[int]]) -> frozenset[int]:
-    """On the CPU a rank records a step when it is over, so one that any rank recorded was executed. On an accelerator
+def executed_of(record: RunRecord, recorded: dict[int, set[int]]) -> frozenset[int]:
+    """The steps of an attempt that count, from those that each of its ranks recorded.
+
+    On the CPU a rank records a step when it is over, so one that any rank recorded was executed. On an accelerator
     it records a step when it is queued, and the survivors of a failure go on queueing steps that wait for the dead
     rank for ever: executed is what every rank recorded (one that is to die after a step waits for the device first).
     """

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ecrl.analysis.lineage import executed_of
 from ecrl.records.reader import Event, RunRecord
 from ecrl.records.schema import LEDGER_BUCKETS
 
@@ -198,18 +199,18 @@ def _bounds(record: RunRecord, warnings: list[str]) -> tuple[int, int] | None:
 def _rank_spans(record: RunRecord) -> list[Span]:
     """Steps, saves, fences, drains and restores of every rank."""
     spans: list[Span] = []
-    highest = 0  # highest step any rank completed in an earlier attempt: up to it, steps are replay
+    highest = 0  # highest step executed in an earlier attempt: up to it, steps are replay
     for attempt in record.attempts:
-        reached = highest
+        recorded: dict[int, set[int]] = {}
         failed_t = min((e["t"] for e in _of_attempt(record, attempt) if e["e"] == "failure"), default=None)
         for (_, rank), events in sorted((k, v) for k, v in record.events.items() if k[0] == attempt):
             for event in events:
                 spans += _spans_of(event, rank, attempt, highest)
                 if event["e"] == "step":
-                    reached = max(reached, event["s"])
+                    recorded.setdefault(rank, set()).add(event["s"])
             if attempt > 0:
                 spans += _restore(events, rank, attempt, failed_t)
-        highest = reached
+        highest = max([highest, *executed_of(record, recorded)])
     return spans
 
 

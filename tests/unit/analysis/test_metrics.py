@@ -5,6 +5,7 @@ import pytest
 from ecrl.analysis.lineage import lineage
 from ecrl.analysis.metrics import RunAnalysis, analyse
 from ecrl.analysis.soundness import sound
+from ecrl.analysis.timeline import timeline
 from ecrl.records.reader import Event, RunRecord
 from tests.unit.analysis.campaign_builder import Events, at, final, record, restored, save, span, spec, start, step
 
@@ -227,6 +228,12 @@ def test_steps_that_survivors_queued_on_a_gpu_were_not_executed(device: str, exe
     assert found.executed_steps == executed
     assert found.replayed_steps == found.rolled_back_steps == executed - 5
     assert (rollback.lost_interval_steps, rollback.lost_in_flight_steps) == (1, in_flight)
+    line, _ = timeline(
+        record(run, {(0, 0): died, (0, 1): queued, (1, 0): again, (1, 1): again}, launcher(150, exit_t=300))
+    )
+    assert line is not None
+    replayed = {span.step for span in line.spans if span.state == "replay"}  # the ledger counts the same ones
+    assert len(replayed) == executed - 5
 
 
 def test_ranks_that_disagree_on_restarts_are_named() -> None:
