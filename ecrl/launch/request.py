@@ -41,19 +41,20 @@ def requested(request: Request) -> Campaign:
         if not frozen_there:
             raise EcrlError(_no_matrix(paths))
         _check_profile(request)
+    frozen = found(paths) if frozen_there else None
     source = request.source or paths.matrix
     matrix = matrix_files.load(
         source,
         profile=None if request.source is None else request.profile,
         overrides=request.overrides,
         frozen=request.source is None,
+        beside=None if frozen is None else frozen.matrix,
     )
     if matrix.run.data_root is not None:  # a relative folder means the one seen from here, now
         absolute = str(Path(matrix.run.data_root).expanduser().absolute())
         matrix = matrix.model_copy(update={"run": matrix.run.model_copy(update={"data_root": absolute})})
     campaign = Campaign(paths, matrix, _origin(request), frozen_there)
-    if frozen_there:
-        frozen = found(paths)
+    if frozen is not None:
         if matrix.run.device == "auto":  # decided when the prefix was frozen
             campaign = campaign.on_device(frozen.matrix.run.device)
         campaign = dataclasses.replace(campaign, older=frozen.older)

@@ -13,17 +13,25 @@
 import itertools
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from ecrl import plugins
 from ecrl.errors import unknown_name
 from ecrl.records.strikes import CHECKPOINT_PHASES, PHASES, RESTART_PHASES
+from ecrl.spec.identity import fill_legacy
 
 DEFAULT_COUNT = 3  # failures drawn for an mtbf_s that does not say how many
 _RANK_0_ALONE = ("commit", "retention")
+FROZEN = "frozen"  # key of a validation's context: the file was written by ecrl, maybe by an older one
+
+
+def read_older_files(table: type[BaseModel], raw: Any, info: ValidationInfo) -> Any:
+    """`raw` as `table` is to read it: of a file that ecrl wrote, absent later fields are at their legacy values."""
+    written_by_ecrl = (info.context or {}).get(FROZEN, False)
+    return fill_legacy(table, raw) if written_by_ecrl and isinstance(raw, Mapping) else raw
 
 
 def _one_of(what: str, valid: Sequence[str]) -> AfterValidator:
@@ -60,6 +68,11 @@ class FailureEntry(BaseModel):
     kind: Annotated[str, _one_of("failure kind", plugins.names("failure kind"))] = "kill"
     rank: Annotated[int, Field(ge=0)] | None = None
     ranks: Annotated[Any, AfterValidator(_group)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_files(cls, raw: Any, info: ValidationInfo) -> Any:
+        return read_older_files(cls, raw, info)
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "FailureEntry":

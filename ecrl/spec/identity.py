@@ -1,9 +1,50 @@
-"""Identity by content: canonical JSON, its SHA-256, and readable slugs."""
+"""Identity by content: which fields make a run, a suite or an experiment what it is, and the hash of them.
 
+Every field of a settings class, table or record belongs to one of three classes, declared in its annotation:
+
+fixed   (no mark)                       always in the text, None included: the fields of version 0.1.0
+later   Annotated[int, Later(legacy=1)] added since: in the text only where the value differs from `legacy`
+never   Annotated[str, NEVER]           where, how patiently, under which name: not what
+
+`legacy` is the value that does what version 0.1.0 did. It never changes, while a field's default may, so that a hash
+made by any version stays valid. Files that ecrl wrote lack the fields of later versions: `fill_legacy` reads them.
+Standard library only: workers load this before anything else.
+"""
+
+import dataclasses
 import hashlib
 import json
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+
+@dataclass(frozen=True)
+class Later:
+    """Marks a field that was added after version 0.1.0. A field that may be None must have the legacy None, since
+    TOML has no null."""
+
+    legacy: Any
+
+
+@dataclass(frozen=True)
+class _Never:
+    """Marks a field that is no part of any identity."""
+
+
+NEVER = _Never()
+
+
+def identity(value: Any) -> Any:
+    """The part of `value` that identifies it, as plain JSON values: what every hash of ecrl is made from."""
+    if _is_record(type(value)):
+        return {name: identity(field) for name, field in _identifying(value)}
+    if isinstance(value, Mapping):
+        return {str(key): identity(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [identity(item) for item in value]
+    return value
 
 
 def canonical_json(content: Any) -> str:
@@ -19,3 +60,84 @@ def content_hash(content: Any) -> str:
 def slug(text: str) -> str:
     """`text` in lower case with everything but letters, digits and dots turned into single hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def later_fields(kind: type) -> dict[str, Any]:
+    """The later fields of a dataclass or pydantic model, each with its legacy value."""
+    return {name: mark.legacy for name, mark in _marks(kind) if isinstance(mark, Later)}
+
+
+def fill_legacy(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw`, which ecrl wrote for a `kind`, with the later fields that it lacks at their legacy values."""
+    return later_fields(kind) | dict(raw)
+
+
+def fill_from(value: Any, raw: Any) -> Any:
+    """`raw`, which a user wrote, with the later fields that it lacks taken from `value`, at any depth.
+
+    value: a validated model, or a collection of them, of the campaign that is already frozen under the prefix. So a
+    file means under its prefix what it meant when the prefix was frozen, whatever has become of the defaults.
+    """
+    if _is_record(type(value)) and isinstance(raw, Mapping):
+        filled = {name: fill_from(getattr(value, name), item) for name, item in raw.items() if hasattr(value, name)}
+        for name, mark in _marks(type(value)):
+            if name not in raw and isinstance(mark, Later):
+                filled[name] = _plain(getattr(value, name))
+            elif name not in raw and _has_later_fields(getattr(value, name)):
+                filled[name] = fill_from(getattr(value, name), {})  # a table that the file leaves out
+        return dict(raw) | {name: item for name, item in filled.items() if item is not None}
+    if isinstance(value, Mapping) and isinstance(raw, Mapping):
+        return {key: fill_from(value[key], item) if key in value else item for key, item in raw.items()}
+    if isinstance(value, list | tuple) and isinstance(raw, list) and len(value) == len(raw):
+        return [fill_from(old, new) for old, new in zip(value, raw, strict=True)]
+    return raw
+
+
+def _is_record(kind: type) -> bool:
+    return dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields")
+
+
+def _has_later_fields(value: Any) -> bool:
+    return _is_record(type(value)) and bool(later_fields(type(value)))
+
+
+def _identifying(value: Any) -> list[tuple[str, Any]]:
+    """(name, value) of every field that is part of the identity."""
+    found = []
+    for name, mark in _marks(type(value)):
+        field = getattr(value, name)
+        if not isinstance(mark, _Never) and not (isinstance(mark, Later) and _plain(field) == _plain(mark.legacy)):
+            found.append((name, field))
+    return found
+
+
+_Marks = tuple[tuple[str, Later | _Never | None], ...]
+_known_marks: dict[type, _Marks] = {}  # by class: a campaign asks for the same few a hundred thousand times
+
+
+def _marks(kind: type) -> _Marks:
+    """(name, mark) of every field of a dataclass or pydantic model; no mark: fixed."""
+    if kind not in _known_marks:
+        _known_marks[kind] = _read_marks(kind)
+    return _known_marks[kind]
+
+
+def _read_marks(kind: type) -> _Marks:
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        annotated = {field.name: getattr(hints[field.name], "__metadata__", ()) for field in dataclasses.fields(kind)}
+    else:
+        annotated = {name: tuple(field.metadata) for name, field in getattr(kind, "model_fields").items()}  # noqa: B009
+    marks = ((name, [m for m in metadata if isinstance(m, Later | _Never)]) for name, metadata in annotated.items())
+    return tuple((name, found[0] if found else None) for name, found in marks)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as it stands in a file: models as tables, every field of them; tuples as lists."""
+    if _is_record(type(value)):
+        return {name: _plain(getattr(value, name)) for name, _ in _marks(type(value))}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -18,15 +18,17 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     create_model,
+    model_validator,
 )
 
 from ecrl import plugins
 from ecrl.errors import InvalidMatrixError, did_you_mean, unknown_name
 from ecrl.records.schema import CLAIM_METRICS
 from ecrl.spec import failures
-from ecrl.spec.failures import FailureEntry, step_as_entry
-from ecrl.spec.identity import content_hash
+from ecrl.spec.failures import FROZEN, FailureEntry, read_older_files, step_as_entry
+from ecrl.spec.identity import NEVER, content_hash, fill_from, identity
 from ecrl.spec.locate import Locator
 from ecrl.spec.run import CheckpointSettings, TrainSettings
 
@@ -41,6 +43,11 @@ EXPECT = re.compile(
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_files(cls, raw: Any, info: ValidationInfo) -> Any:
+        return read_older_files(cls, raw, info)
 
 
 def _known(family: str, extra: Sequence[str] = ()) -> AfterValidator:
@@ -153,7 +160,7 @@ class Matrix(_Table):
     failures: dict[str, _Schedule] = Field(min_length=1)
     train: TrainTable
     checkpoint: CheckpointTable = CheckpointTable()
-    run: RunOptions = RunOptions()
+    run: Annotated[RunOptions, NEVER] = RunOptions()
     claims: list[Claim] = []
 
     @property
@@ -169,13 +176,13 @@ class Matrix(_Table):
     @property
     def experiment(self) -> dict[str, Any]:
         """What makes this the experiment it is: all but the options of `[run]`, plus the device."""
-        content = self.model_dump(mode="json", exclude={"run"})
+        content: dict[str, Any] = identity(self)
         return content | {"device": self.run.device}
 
     @property
     def claims_hash(self) -> str:
         """SHA-256 of the claims alone, recorded with every run."""
-        return content_hash([claim.model_dump() for claim in self.claims])
+        return content_hash(identity(self.claims))
 
     def to_toml(self, header: str) -> str:
         """The frozen file: `header` as comments, then every value, defaults included."""
@@ -192,11 +199,20 @@ class Override:
     source: str
 
 
-def load(path: Path, *, profile: str | None = None, overrides: Sequence[Override] = (), frozen: bool = False) -> Matrix:
+def load(
+    path: Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[Override] = (),
+    frozen: bool = False,
+    beside: "Matrix | None" = None,
+) -> Matrix:
     """Read, merge (file < profile < overrides) and validate a matrix.
 
     frozen: the file is what `to_toml` wrote; its variants may have been narrowed by a flag since its claims
-    were written, and the claims stay as they are.
+    were written, and the claims stay as they are. Fields that its version did not know are at their legacy values.
+    beside: the frozen matrix of the prefix that the file is asked for; fields that were added to ecrl since 0.1.0 and
+    that the file leaves out are taken from it.
 
     Raises:
         InvalidMatrixError: unreadable, not TOML, or with problems; all of them are in the message.
@@ -233,13 +249,16 @@ def load(path: Path, *, profile: str | None = None, overrides: Sequence[Override
             continue
         raw = _merged(raw, {override.loc[0]: {override.loc[1]: override.value}})
         sources.overridden[override.loc] = override.source
-    problems += _shape_problems(raw, sources) + _schedule_problems(raw, sources)
+    if beside is not None:
+        raw = fill_from(beside, _with_entries(raw))
+    context = {FROZEN: frozen}
+    problems += _shape_problems(raw, sources, context) + _schedule_problems(raw, sources)
     if not frozen and ("matrix", "variants") not in sources.overridden:
         problems += _claim_problems(raw, sources)
     if problems:
         again = f"Correct {'it' if len(problems) == 1 else 'them'} and run the same command again; nothing was started."
         raise InvalidMatrixError("\n".join([*problems, again]))
-    return Matrix.model_validate(raw)
+    return Matrix.model_validate(raw, context=context)
 
 
 @dataclass
@@ -281,9 +300,18 @@ def _picked(schedules: Any, override: Override, problems: list[str]) -> Any:
     return {label: schedules[label] for label in override.value if label in schedules} or schedules
 
 
-def _shape_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
+def _with_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` with every bare step of a schedule as the entry that it stands for."""
+    schedules = {
+        label: [step_as_entry(entry) for entry in entries] if isinstance(entries, list) else entries
+        for label, entries in _table(raw, "failures").items()
+    }
+    return {**raw, "failures": schedules} if schedules else dict(raw)
+
+
+def _shape_problems(raw: Mapping[str, Any], sources: _Sources, context: Mapping[str, bool]) -> list[str]:
     try:
-        Matrix.model_validate(raw)
+        Matrix.model_validate(raw, context=context)
     except ValidationError as error:
         return [_explained(e, sources) for e in error.errors(include_url=False)]
     return []

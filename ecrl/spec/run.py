@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from ecrl.errors import RecordError
-from ecrl.spec.identity import content_hash
+from ecrl.spec.identity import NEVER, content_hash, fill_legacy, identity
 from ecrl.storage.atomic import write_atomic
 
 RUN_SCHEMA = 1
@@ -63,11 +63,11 @@ class RunSpec:
     token: which attempt of ecrl's at this run it is; a later one has a higher one (0: none was given).
     """
 
-    prefix: str
-    suite_id: str
+    prefix: Annotated[str, NEVER]
+    suite_id: Annotated[str, NEVER]
     dataset: str
     model: str
-    failure_label: str
+    failure_label: Annotated[str, NEVER]
     checkpoint_every: int
     max_inflight: int
     variant: str
@@ -76,25 +76,20 @@ class RunSpec:
     train: TrainSettings
     checkpoint: CheckpointSettings
     failures: tuple[dict[str, Any], ...]
-    data_root: str | None = None
-    block_order: tuple[str, ...] = ()
-    block_position: int = 0
-    claims_hash: str | None = None
-    token: int = 0
+    data_root: Annotated[str | None, NEVER] = None
+    block_order: Annotated[tuple[str, ...], NEVER] = ()
+    block_position: Annotated[int, NEVER] = 0
+    claims_hash: Annotated[str | None, NEVER] = None
+    token: Annotated[int, NEVER] = 0
     schema: int = RUN_SCHEMA
 
     @property
-    def content(self) -> dict[str, Any]:
-        """What decides the outcome: two runs with equal content are the same run, wherever they stand."""
-        skipped = {
-            "prefix", "data_root", "block_order", "block_position", "claims_hash", "suite_id", "failure_label", "token",
-        }  # fmt: skip
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in skipped}
-
-    @property
     def hash(self) -> str:
-        """SHA-256 of the content; `result.json` must name it to count for this run."""
-        return content_hash(self.content)
+        """SHA-256 of what decides the outcome: two runs with one hash are the same run, wherever they stand.
+
+        `result.json` must name it to count for this run.
+        """
+        return content_hash(identity(self))
 
     @property
     def called(self) -> str:
@@ -112,7 +107,7 @@ class RunSpec:
 
     @classmethod
     def read(cls, path: Path) -> "RunSpec":
-        """Read a `run.json`.
+        """Read a `run.json`; what an older ecrl did not write is at its legacy value.
 
         Raises:
             RecordError: missing, not JSON, another schema, or edited (the hash no longer fits).
@@ -121,10 +116,10 @@ class RunSpec:
             raw = json.loads(path.read_text())
             stored_hash = raw.pop("run_hash")
             spec = cls(
-                **raw
+                **fill_legacy(cls, raw)
                 | {
-                    "train": TrainSettings(**raw["train"]),
-                    "checkpoint": CheckpointSettings(**raw["checkpoint"]),
+                    "train": TrainSettings(**fill_legacy(TrainSettings, raw["train"])),
+                    "checkpoint": CheckpointSettings(**fill_legacy(CheckpointSettings, raw["checkpoint"])),
                     "failures": tuple(raw["failures"]),
                     "block_order": tuple(raw["block_order"]),
                 }

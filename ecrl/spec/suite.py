@@ -9,11 +9,11 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, overload
+from typing import Annotated, Any, overload
 
 from ecrl.records import strikes
 from ecrl.spec import failures
-from ecrl.spec.identity import canonical_json, slug
+from ecrl.spec.identity import NEVER, canonical_json, identity, slug
 from ecrl.spec.matrix import Matrix
 from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 
@@ -26,7 +26,7 @@ _quoted = lru_cache(maxsize=4096)(canonical_json)
 
 @lru_cache(maxsize=64)
 def _settings(settings: TrainSettings | CheckpointSettings) -> str:
-    return canonical_json(dataclasses.asdict(settings))
+    return canonical_json(identity(settings))
 
 
 class Plan(tuple[dict[str, Any], ...]):
@@ -55,13 +55,9 @@ class Suite:
     max_inflight: int
     train: TrainSettings
     checkpoint: CheckpointSettings
-    seeds: tuple[int, ...]
-    variants: tuple[str, ...]
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What the suite is. Seeds and variants are not part of it: adding one adds runs, it reruns nothing."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in {"seeds", "variants"}}
+    # Adding a seed or a variant adds runs to a suite and reruns none: neither says what the suite is.
+    seeds: Annotated[tuple[int, ...], NEVER]
+    variants: Annotated[tuple[str, ...], NEVER]
 
     @cached_property
     def suite_id(self) -> str:
@@ -74,7 +70,7 @@ class Suite:
 
     @property
     def _content_text(self) -> str:
-        """The canonical JSON of `content`, put together from parts that many suites share."""
+        """The canonical JSON of the suite's identity, put together from parts that many suites share."""
         return (
             f'{{"checkpoint":{_settings(self.checkpoint)},"checkpoint_every":{self.checkpoint_every}'
             f',"dataset":{_quoted(self.dataset)},"failure_label":{_quoted(self.failure_label)}'

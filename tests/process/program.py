@@ -37,13 +37,21 @@ class Ecrl:
         return process
 
     def command(self, *arguments: str) -> list[str]:
-        where = ["--prefix", "exp", "--results", str(self.paths.results)]
-        return [sys.executable, "-m", "ecrl", "matrix", *arguments, *where]
+        return [sys.executable, "-m", "ecrl", "matrix", *arguments, *self._where]
+
+    @property
+    def _where(self) -> list[str]:
+        return ["--prefix", self.paths.prefix, "--results", str(self.paths.results)]
 
     def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
         process = self.start(*arguments, **environment)
         out, errors = process.communicate(timeout=PATIENCE_S)
         return process.returncode, out, errors
+
+    def report(self) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "ecrl", "report", *self._where]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        return done.returncode, done.stdout, done.stderr
 
     def matrix(self, text: str) -> str:
         path = self.folder / "matrix.toml"
