@@ -74,11 +74,12 @@ def judged(
     record = read_run(paths)
     decided = gates.gates(record, ending.exit_code)
     reason, log = "", paths.torchrun_log
+    ended = gates.ended_attempt(record) is not None  # what a process does after its end says nothing about the run
     if ending.reason:
         reason = ending.reason
-    elif (crash := findings.crash()) is not None:
+    elif not ended and (crash := findings.crash()) is not None:
         reason, log = _crash_reason(crash, findings, paths)
-    elif ending.exit_code != 0:
+    elif not ended and ending.exit_code != 0:
         reason, log = _exit_reason(ending.exit_code, findings, record, paths)
     elif decided["C1"]["passed"] is not True:
         reason = f"not what was planned: {decided['C1']['evidence']}"

@@ -15,6 +15,18 @@ def restarts(record: RunRecord) -> int:
     return max(record.attempts, default=0)
 
 
+def ended_attempt(record: RunRecord) -> int | None:
+    """The attempt in which every rank recorded its end, or None.
+
+    Whatever a process does after that, and whatever exit code the launcher makes of it, the run is complete.
+    """
+    for attempt in sorted(record.attempts):
+        ended = {rank for a, rank, _ in record.of_kind("end") if a == attempt}
+        if len(ended) == record.spec["train"]["nproc"]:
+            return attempt
+    return None
+
+
 def fired(record: RunRecord) -> list[int]:
     """Indices of the planned failures that struck, in order; one that struck twice stands there twice."""
     return sorted(event["index"] for _, _, event in record.of_kind("failure"))
@@ -35,30 +47,37 @@ def _gate(passed: bool | None, evidence: str) -> Gate:
 
 
 def _finished(record: RunRecord, exit_code: int | None) -> Gate:
-    """C1: target step reached, exit 0, each planned failure struck once and where it was meant to, restarts =
-    failures. A failure planned for an instant after the end of the run is no fault."""
+    """C1: target step reached, every rank at its end, each planned failure struck once and where it was meant to,
+    restarts = failures. A failure planned for an instant after the end of the run is no fault.
+
+    An exit code is a fault only where a rank did not record its end; else it is noted.
+    """
     target = record.spec["train"]["steps"]
     reached = max((e["s"] for _, _, e in record.of_kind("final")), default=0)
     planned = [f["index"] for f in record.spec["failures"]]
     struck, beyond = fired(record), strikes.beyond_the_end(record)
     due = [index for index in planned if index not in beyond]
-    ended = {rank for _, rank, _ in record.of_kind("end")}
+    num_ended = len({rank for _, rank, _ in record.of_kind("end")})
+    ended = ended_attempt(record)
+    num_restarts = restarts(record) if ended is None else ended
     faults = []
     if reached != target:
         faults.append(f"reached step {reached} of {target}")
-    if exit_code != 0:
+    if exit_code != 0 and ended is None:
         faults.append(f"exit code {exit_code}")
     if struck != due:
         faults.append(f"planned failures {due}, struck {struck}")
-    if restarts(record) != len(due):
-        faults.append(f"{restarts(record)} restarts for {len(due)} planned failures")
+    if num_restarts != len(due):
+        faults.append(f"{num_restarts} restarts for {len(due)} planned failures")
     faults += strikes.faults(record)
-    if len(ended) != record.spec["train"]["nproc"]:
-        faults.append(f"{len(ended)} of {record.spec['train']['nproc']} ranks ended")
-    later = f", {len(beyond)} planned beyond the end of the run" if beyond else ""
-    return _gate(
-        not faults, "; ".join(faults) or f"step {target}, {len(due)} failures, {restarts(record)} restarts{later}"
-    )
+    if ended is None:
+        faults.append(f"{num_ended} of {record.spec['train']['nproc']} ranks ended")
+    notes = f", {len(beyond)} planned beyond the end of the run" if beyond else ""
+    if ended is not None and ended < restarts(record):
+        notes += f", started again {restarts(record) - ended} times after its end"
+    if exit_code:
+        notes += f", exit code {exit_code} after every rank had recorded its end"
+    return _gate(not faults, "; ".join(faults) or f"step {target}, {len(due)} failures, {num_restarts} restarts{notes}")
 
 
 def _restored_exactly(record: RunRecord) -> Gate:

@@ -17,6 +17,7 @@ from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_events
 from ecrl.records.recorder import Recorder
 from ecrl.spec.run import RunSpec
+from ecrl.worker.leave import leave
 from ecrl.worker.place import from_environment
 
 # Not an exit code of Python, of a signal or of torchrun: this attempt follows a crash that nobody planned.
@@ -83,4 +84,4 @@ def _process_start_ns() -> int | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    leave(main(Path(sys.argv[1])))

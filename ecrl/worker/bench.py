@@ -23,6 +23,7 @@ from ecrl.spec.bench import REFERENCE, BenchPlan, Segment
 from ecrl.spec.run import RunSpec
 from ecrl.worker import bench_gauges
 from ecrl.worker.bench_gauges import CopyFloor, FsyncCounter
+from ecrl.worker.leave import leave
 from ecrl.worker.loop import train
 from ecrl.worker.place import Place, from_environment
 from ecrl.worker.run import Job, build, make_engine, seed_generators
@@ -197,4 +198,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

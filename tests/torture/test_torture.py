@@ -28,7 +28,7 @@ SHORT = {
     "memory": ("--saves", "20", "--mib", "40"),
     "accounting": ("--saves", "60"),
 }
-FULL = [*SHORT, "replay"]
+FULL = [*SHORT, "replay", "endings"]
 
 
 def verdict_of(program: str, *arguments: str) -> str:

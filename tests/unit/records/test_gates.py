@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ecrl.records.gates import fired, gates, restarts
+from ecrl.records.gates import ended_attempt, fired, gates, restarts
 from ecrl.records.reader import RunRecord
 
 SPEC = {"train": {"steps": 4, "nproc": 2}, "failures": [{"index": 0, "at": 3, "kind": "kill", "rank": 1}]}
@@ -40,7 +40,7 @@ def test_a_good_run_passes_every_gate() -> None:
         ("C1", lambda r: r.events[0, 1].pop()),  # the failure did not fire
         ("C1", lambda r: r.events[0, 0].append({"e": "failure", "t": 3, "index": 0})),  # it fired twice
         ("C1", lambda r: r.events[1, 1].pop()),  # a rank did not end
-        ("C1", lambda r: r.events.update({(2, 0): []})),  # one restart too many
+        ("C1", lambda r: r.events.update({(2, 0): r.events.pop((1, 0)), (2, 1): r.events.pop((1, 1))})),  # 2 restarts
         ("C2", lambda r: r.events[1, 1][0].update(digest_live="x")),
         ("C2", lambda r: r.events[1, 1][0].update(step=1)),  # ranks restored different steps
         ("C3", lambda r: r.events[1, 1][-2].update(params_digest="x")),
@@ -55,9 +55,25 @@ def test_each_gate_fails_for_its_own_reason(gate: str, spoil: Any) -> None:
     assert decided[gate]["evidence"]
 
 
-def test_an_exit_code_other_than_0_fails_c1() -> None:
-    assert gates(good(), 1)["C1"]["passed"] is False
-    assert gates(good(), None)["C1"]["passed"] is False
+@pytest.mark.parametrize("exit_code", [1, -6, None])
+def test_an_exit_code_fails_c1_where_a_rank_recorded_no_end(exit_code: int | None) -> None:
+    record = good()
+    record.events[1, 1].pop()
+    assert gates(record, exit_code)["C1"]["passed"] is False
+    assert f"exit code {exit_code}" in gates(record, exit_code)["C1"]["evidence"]
+
+
+def test_what_a_process_does_after_every_rank_has_recorded_its_end_is_noted_and_no_fault() -> None:
+    record = good()
+    record.events[2, 0] = [{"e": "refused", "t": 20, "reason": "attempt 2 follows 1 planned failures"}]
+    decided = gates(record, 1)["C1"]
+    assert decided["passed"] is True
+    assert "exit code 1 after every rank had recorded its end" in decided["evidence"]
+    assert "started again 1 times after its end" in decided["evidence"]
+    assert ended_attempt(record) == 1
+    other = good()
+    other.events[2, 0] = [other.events[1, 0].pop()]
+    assert ended_attempt(other) is None, "ends in two attempts make no ended attempt"
 
 
 def test_what_cannot_be_decided_is_none_and_never_a_pass() -> None:
