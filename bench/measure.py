@@ -47,12 +47,12 @@ def write_matrix(folder: Path, number: int) -> Path:
 def plan(folder: Path, number: int) -> dict[str, float]:
     """Read and check the matrix, freeze it, write the manifest."""
     from ecrl.launch.frozen import freeze
-    from ecrl.launch.request import Request, requested
+    from ecrl.launch.request import Request, resolve_request
     from ecrl.records.manifest import Manifest
     from ecrl.records.paths import CampaignPaths
 
-    campaign = requested(Request(CampaignPaths(folder / "results", "exp"), write_matrix(folder, number)))
-    campaign = campaign.on_device("cpu")
+    campaign = resolve_request(Request(CampaignPaths(folder / "results", "exp"), write_matrix(folder, number)))
+    campaign = campaign.copy_with_device("cpu")
     freeze(campaign)
     Manifest.create(campaign.paths, campaign.rows(), campaign.rows_hash).close()
     return {}
@@ -71,11 +71,11 @@ def finish_last(folder: Path, number: int) -> dict[str, float]:
 
 
 def _complete(folder: Path, which: Callable[[int], bool]) -> None:
-    from ecrl.launch.frozen import found
+    from ecrl.launch.frozen import load_frozen
     from ecrl.records.manifest import COMPLETED, Manifest
     from ecrl.records.paths import CampaignPaths
 
-    campaign = found(CampaignPaths(folder / "results", "exp"))
+    campaign = load_frozen(CampaignPaths(folder / "results", "exp"))
     opened = Manifest.open(campaign.paths)
     for place, suite_id in enumerate(opened.rows):
         if not which(place):
@@ -100,16 +100,16 @@ def counts(folder: Path, number: int) -> dict[str, float]:
 
 def decide(folder: Path, number: int) -> dict[str, float]:
     """`resume` up to the first run: what is to be done, every finished result looked for, the run's spec made."""
-    from ecrl.launch.frozen import found
-    from ecrl.launch.progress import Silent
-    from ecrl.launch.takeover import Policy, opened, to_do
+    from ecrl.launch.frozen import load_frozen
+    from ecrl.launch.progress import SilentObserver
+    from ecrl.launch.takeover import Policy, list_todo, open_manifest
     from ecrl.records.paths import CampaignPaths
 
-    campaign = found(CampaignPaths(folder / "results", "exp"))
-    taken = opened(campaign, Policy(), Silent())
+    campaign = load_frozen(CampaignPaths(folder / "results", "exp"))
+    taken = open_manifest(campaign, Policy(), SilentObserver())
     assert len(taken.rows) == number
-    (suite_id,) = to_do(taken.rows, Policy())
-    suite = campaign.suite(suite_id, taken.rows.place(suite_id))
+    (suite_id,) = list_todo(taken.rows, Policy())
+    suite = campaign.suite(suite_id, taken.rows.index_of(suite_id))
     ((_spec, paths),) = campaign.runs(suite)
     assert not paths.result.exists()
     taken.close()
@@ -139,10 +139,10 @@ def change(folder: Path, number: int) -> dict[str, float]:
 
 def count(folder: Path, number: int) -> dict[str, float]:
     """A matrix of so many cells counted, and its first ten ids."""
-    from ecrl.launch.request import Request, requested
+    from ecrl.launch.request import Request, resolve_request
     from ecrl.records.paths import CampaignPaths
 
-    campaign = requested(Request(CampaignPaths(folder / "elsewhere", "exp"), write_matrix(folder, number)))
+    campaign = resolve_request(Request(CampaignPaths(folder / "elsewhere", "exp"), write_matrix(folder, number)))
     assert len(campaign.suites) == number
     assert len({suite.suite_id for suite in islice(campaign.suites, 10)}) == 10
     return {}
@@ -152,14 +152,14 @@ def overhead(folder: Path, number: int) -> dict[str, float]:
     """ecrl's own time for each of so many runs: from the campaign's begin to its end, less the children's."""
     from bench.stand_in import answer, launcher
     from ecrl.launch.control import Control
-    from ecrl.launch.progress import Silent
+    from ecrl.launch.progress import SilentObserver
     from ecrl.launch.request import Request
     from ecrl.launch.signals import StopRequest
     from ecrl.launch.takeover import Policy
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(folder / f"overhead-{os.getpid()}", "exp")
-    control = Control(Silent(), StopRequest(), ask=answer, launcher=launcher)
+    control = Control(SilentObserver(), StopRequest(), ask=answer, launcher=launcher)
     before = time.perf_counter()
     control.run(Request(paths, write_matrix(folder, number)), Policy())
     elapsed = time.perf_counter() - before

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ecrl.launch.probe import Probe
 from ecrl.launch.signals import StopRequest
-from ecrl.launch.torchrun import Launcher, Torchrun, WorkerFailed, run_environment
+from ecrl.launch.torchrun import Launcher, Torchrun, WorkerFailed, build_run_environment
 from ecrl.records.paths import RunPaths
 from ecrl.spec.matrix import Matrix
 from ecrl.spec.run import RunSpec
@@ -28,10 +28,10 @@ class Shell(Launcher):
         return ["/bin/sh", "-c", _WORKER, "worker", str(paths.folder), str(spec.train.steps)]
 
     def environment(self, spec: RunSpec, paths: RunPaths, campaign: Path) -> dict[str, str]:
-        return run_environment(os.environ, spec, paths, campaign, ())
+        return build_run_environment(os.environ, spec, paths, campaign, ())
 
-    def failure(self, line: str) -> WorkerFailed | None:
-        return Torchrun().failure(line)
+    def parse_failure(self, line: str) -> WorkerFailed | None:
+        return Torchrun().parse_failure(line)
 
 
 def launcher(_matrix: Matrix) -> Launcher:

@@ -13,9 +13,9 @@ def main() -> None:
 
         run(app)
     except EcrlError as error:
-        from ecrl.cli.messages import say
+        from ecrl.cli.messages import print_message
 
-        say(f"ecrl: {error}")
+        print_message(f"ecrl: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # while the imports went on; commands have handlers of their own
         sys.exit(130)

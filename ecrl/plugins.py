@@ -44,7 +44,7 @@ def extra(family: str, name: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-def missing(family: str, wanted: Iterable[str]) -> dict[str, str]:
+def find_missing(family: str, wanted: Iterable[str]) -> dict[str, str]:
     """Members among `wanted` that cannot be used here -> the extra that each needs."""
     needs = {name: extra(family, name) for name in wanted if name in names(family)}
     return {name: need[0] for name, need in needs.items() if need and importlib.util.find_spec(need[1]) is None}
@@ -56,7 +56,7 @@ def require(family: str, wanted: Iterable[str], what: str) -> None:
     Raises:
         MissingExtraError: with the command that installs what is missing.
     """
-    if absent := missing(family, wanted):
+    if absent := find_missing(family, wanted):
         lines = [
             f"{what} {name} needs the extra `{extra_name}`: pip install 'ecrl[{extra_name}]'"
             for name, extra_name in absent.items()

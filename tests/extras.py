@@ -9,7 +9,7 @@ from ecrl import plugins
 
 def need(engine: str) -> None:
     """Skip, or under CI fail, the test of an engine that cannot be used here."""
-    for name, extra in plugins.missing("engine", [engine]).items():
+    for name, extra in plugins.find_missing("engine", [engine]).items():
         reason = f"{name} needs the extra `{extra}`: pip install 'ecrl[{extra}]'"
         if os.environ.get("CI"):
             pytest.fail(reason)

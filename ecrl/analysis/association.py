@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from ecrl.analysis.compare import CONFIDENCE, Comparison, scaled_pair
+from ecrl.analysis.compare import CONFIDENCE, Comparison, scale_bounds
 
 EXACT_UP_TO = 9  # 362,880 pairings; beyond, the t approximation of the p
 MIN_POINTS = 5  # below, no exact p reaches .05
@@ -84,7 +84,7 @@ def suite_model(c: Comparison) -> SuiteModel | Literal["at the boundary"] | None
         return BOUNDARY
     center, df = float(fit.fe_params[0]) * scale, len(counts) - 1
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
-    low, high = scaled_pair((center - half, center + half), c.kind)
+    low, high = scale_bounds((center - half, center + half), c.kind)
     assert low is not None
     assert high is not None
     return SuiteModel(

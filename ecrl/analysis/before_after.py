@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ecrl.analysis.compare import BlockKey, Comparison, Kind, compare
-from ecrl.analysis.load import Campaign
+from ecrl.analysis.load import LoadedCampaign
 from ecrl.analysis.metrics import Row
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.records.schema import CLAIM_METRICS
@@ -23,14 +23,14 @@ def kind_of(metric: str) -> Kind:
     return "ratio" if metric in RATIOS else "difference"
 
 
-def before_after(before: Campaign, after: Campaign, metric: str) -> dict[str, Comparison]:
+def compare_before_after(before: LoadedCampaign, after: LoadedCampaign, metric: str) -> dict[str, Comparison]:
     """`metric` of `after` against `before` for every variant that both have, paired by suite and seed.
 
     Raises:
         EcrlError: no such metric, or the two share no variant or suite.
     """
     kind = kind_of(metric)
-    renamed = matching(before, after)
+    renamed = match_suites(before, after)
     variants = [v for v in before.matrix.matrix.variants if v in after.matrix.matrix.variants]
     if not variants or not renamed:
         what = "suite" if variants else "variant"
@@ -38,14 +38,14 @@ def before_after(before: Campaign, after: Campaign, metric: str) -> dict[str, Co
             f"{before.prefix} and {after.prefix} have no {what} in common: nothing can be compared.\n"
             "A suite is the same where data set, model, failures, interval and checkpoints in flight are."
         )
-    dropped = _dropped(before, after, renamed)
+    dropped = _collect_dropped(before, after, renamed)
     return {
         variant: compare(_rows(before, after, renamed, variant), after.prefix, before.prefix, metric, kind, dropped)
         for variant in variants
     }
 
 
-def matching(before: Campaign, after: Campaign) -> dict[str, str]:
+def match_suites(before: LoadedCampaign, after: LoadedCampaign) -> dict[str, str]:
     """Suites of `after` that `before` has: id there -> id here. Where settings differ the ids do, and a suite is
     known by the readable part of its id, as long as it is the only one of that name on both sides."""
     ours, theirs = ({suite.suite_id for suite in found.suites} for found in (before, after))
@@ -62,7 +62,7 @@ def _stem(suite_id: str) -> str:
     return suite_id.rpartition("-")[0]
 
 
-def _rows(before: Campaign, after: Campaign, renamed: Mapping[str, str], variant: str) -> Sequence[Row]:
+def _rows(before: LoadedCampaign, after: LoadedCampaign, renamed: Mapping[str, str], variant: str) -> Sequence[Row]:
     """Rows of one variant of both campaigns, each called a variant of its own."""
     shared = set(renamed.values())
     ours = [
@@ -78,7 +78,7 @@ def _rows(before: Campaign, after: Campaign, renamed: Mapping[str, str], variant
     return [*ours, *theirs]
 
 
-def _dropped(before: Campaign, after: Campaign, renamed: Mapping[str, str]) -> dict[BlockKey, str]:
+def _collect_dropped(before: LoadedCampaign, after: LoadedCampaign, renamed: Mapping[str, str]) -> dict[BlockKey, str]:
     found = {key: f"in {before.prefix}, {reason}" for key, reason in before.dropped.items()}
     for (suite_id, seed), reason in after.dropped.items():
         if suite_id in renamed:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ecrl.errors import RecordError
 from ecrl.records.reader import Event
-from ecrl.spec.bench import LEAST_ROUNDS, REFERENCE, BenchPlan
+from ecrl.spec.bench import MIN_ROUNDS, REFERENCE, BenchPlan
 from ecrl.units import format_bytes
 
 BENCH_DOCUMENT_SCHEMA = 1
@@ -23,7 +23,7 @@ _S = 1e9  # stamps are nanoseconds
 
 
 @dataclass(frozen=True)
-class Turn:
+class BenchTurn:
     """One variant's segment, all ranks together. wall_s: steps and drain. stalls_s: by checkpoint, in order.
 
     restore_s: None where there was no checkpoint yet. growth_bytes: peak resident memory above that before the
@@ -54,7 +54,7 @@ def document(plan: BenchPlan, spec: dict[str, Any], events: dict[int, list[Event
     floor_s = median(floors_s)
     engines = [_engine(name, turns, floor_s) for name in plan.variants if name != REFERENCE]
     _compare(engines)
-    too_little = too_little_to_judge(told["state_bytes"], len(plan.order) - 1)
+    too_little = explain_insufficient_data(told["state_bytes"], len(plan.order) - 1)
     return {
         "schema": BENCH_DOCUMENT_SCHEMA,
         "model": spec["model"],
@@ -78,12 +78,12 @@ def document(plan: BenchPlan, spec: dict[str, Any], events: dict[int, list[Event
     }
 
 
-def too_little_to_judge(state_bytes: int, rounds: int) -> str | None:
+def explain_insufficient_data(state_bytes: int, rounds: int) -> str | None:
     """Why the targets do not apply: they are for medians of five and for states that take time to copy."""
     if state_bytes < _TARGET_STATE_BYTES:
         return f"The targets are for states of {format_bytes(_TARGET_STATE_BYTES)} and more: not judged."
-    if rounds < LEAST_ROUNDS:
-        return f"The targets are for {LEAST_ROUNDS} rounds and more: not judged."
+    if rounds < MIN_ROUNDS:
+        return f"The targets are for {MIN_ROUNDS} rounds and more: not judged."
     return None
 
 
@@ -107,7 +107,7 @@ def targets(engines: Sequence[dict[str, Any]], *, judge: bool) -> list[dict[str,
     ]
 
 
-def _turns(plan: BenchPlan, checkpoint_every: int, events: dict[int, list[Event]]) -> list[Turn]:
+def _turns(plan: BenchPlan, checkpoint_every: int, events: dict[int, list[Event]]) -> list[BenchTurn]:
     of_segment: dict[int, list[list[Event]]] = defaultdict(list)
     for found in events.values():
         by_segment: dict[int, list[Event]] = defaultdict(list)
@@ -122,20 +122,20 @@ def _turns(plan: BenchPlan, checkpoint_every: int, events: dict[int, list[Event]
     return [_turn(of_segment[segment.index]) for segment in segments]
 
 
-def _turn(ranks: list[list[Event]]) -> Turn:
+def _turn(ranks: list[list[Event]]) -> BenchTurn:
     ends = [_one(events, "segment") for events in ranks]
     drains = [_one(events, "drain") for events in ranks]
     restores = [_one(events, "restored") for events in ranks]
     walls = [end["t_trained"] - end["t0"] + drain["t"] - drain["t0"] for end, drain in zip(ends, drains, strict=True)]
     peaks = [(end["peak_bytes"], end["rss_before_bytes"]) for end in ends]
-    return Turn(
+    return BenchTurn(
         round=ends[0]["round"],
         variant=ends[0]["variant"],
         wall_s=max(walls) / _S,
         stalls_s=_slowest([_stalls(events) for events in ranks]),
         drain_s=max(e["t"] - e["t0"] for e in drains) / _S,
         restore_s=None if restores[0]["step"] == 0 else max(e["t"] - e["t0"] for e in restores) / _S,
-        written_bytes=_written(ranks),
+        written_bytes=_bytes_written(ranks),
         failed=len({e["s"] for events in ranks for e in events if e["e"] == "persist_failed"}),
         fsyncs=sum(end["fsyncs"] for end in ends),
         growth_bytes=None if any(p is None for p, _ in peaks) else max(peak - before for peak, before in peaks),
@@ -157,7 +157,7 @@ def _slowest(by_rank: list[list[int]]) -> tuple[float, ...]:
     return tuple(max(stalls) / _S for stalls in zip(*by_rank, strict=True))
 
 
-def _written(ranks: list[list[Event]]) -> tuple[int, ...]:
+def _bytes_written(ranks: list[list[Event]]) -> tuple[int, ...]:
     by_step: dict[int, int] = defaultdict(int)
     for events in ranks:
         for event in events:
@@ -166,7 +166,7 @@ def _written(ranks: list[list[Event]]) -> tuple[int, ...]:
     return tuple(by_step.values())
 
 
-def _engine(name: str, turns: Sequence[Turn], floor_s: float) -> dict[str, Any]:
+def _engine(name: str, turns: Sequence[BenchTurn], floor_s: float) -> dict[str, Any]:
     own = [turn for turn in turns if turn.variant == name]
     steady = [turn for turn in own if turn.round > 0]
     plain = {turn.round: turn for turn in turns if turn.variant == REFERENCE}
@@ -212,7 +212,7 @@ def _compare(engines: list[dict[str, Any]]) -> None:
                 engine["cost_vs_peer_ratio"] = engine["true_cost_s"]["median"] / peer["true_cost_s"]["median"]
 
 
-def _step_s(plan: BenchPlan, turns: Sequence[Turn], checkpoint_every: int) -> dict[str, Any]:
+def _step_s(plan: BenchPlan, turns: Sequence[BenchTurn], checkpoint_every: int) -> dict[str, Any]:
     steps = plan.saves * checkpoint_every
     return _spread([turn.wall_s / steps for turn in turns if turn.variant == REFERENCE and turn.round > 0])
 

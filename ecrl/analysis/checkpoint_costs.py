@@ -25,10 +25,10 @@ class CheckpointCosts:
 def checkpoint_costs(record: RunRecord, line: Timeline) -> CheckpointCosts:
     """The costs of a run's checkpoints; all zero where it asked for none."""
     released: dict[tuple[int, int], int] = {}
-    for attempt, _, event in record.of_kind("save"):
+    for attempt, _, event in record.get_events("save"):
         key = attempt, event["s"]
         released[key] = max(released.get(key, 0), event["t"])
-    committed = {(attempt, event["s"]): event["t"] for attempt, _, event in record.of_kind("committed")}
+    committed = {(attempt, event["s"]): event["t"] for attempt, _, event in record.get_events("committed")}
     flights = [
         (attempt, begin, max(begin, committed[attempt, step]))
         for (attempt, step), begin in released.items()
@@ -41,10 +41,10 @@ def checkpoint_costs(record: RunRecord, line: Timeline) -> CheckpointCosts:
         ledger["snapshot_stall"] + ledger["persist_stall"] - backpressure_s,
         backpressure_s,
         tuple((end - begin) / NS_PER_S for _, begin, end in flights),
-        tuple((end - begin) / NS_PER_S for attempt, begin, end in flights if _alone(attempt, begin, end, flights)),
+        tuple((end - begin) / NS_PER_S for attempt, begin, end in flights if _is_alone(attempt, begin, end, flights)),
     )
 
 
-def _alone(attempt: int, begin: int, end: int, flights: list[tuple[int, int, int]]) -> bool:
+def _is_alone(attempt: int, begin: int, end: int, flights: list[tuple[int, int, int]]) -> bool:
     """Whether no other checkpoint of the attempt was in flight in between."""
     return sum(a == attempt and b <= end and begin <= e for a, b, e in flights) == 1

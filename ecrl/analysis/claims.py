@@ -25,7 +25,7 @@ CONFIRMED, REFUTED, INCONCLUSIVE, EXPLORATORY = "CONFIRMED", "REFUTED", "INCONCL
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClaimResult:
     """A claim, its verdict and the numbers behind it.
 
     would_be: what the verdict would read had the claim been registered in time (differs for EXPLORATORY only).
@@ -68,20 +68,20 @@ class Judged:
         return f"{self.claim.metric}: {a}{sign}{b}, {self.claim.expect}"
 
 
-def judge(
+def judge_claims(
     claims: Sequence[Claim],
     rows: Sequence[Row],
     dropped: Mapping[BlockKey, str],
     *,
     registered: bool,
     vetoes: Sequence[str] = (),
-) -> tuple[Judged, ...]:
+) -> tuple[ClaimResult, ...]:
     """Judge every claim; Holm runs over all of them (an undecidable one counts as p = 1).
 
     registered: the claims were hashed before the first run. vetoes: codes of blocking threats; any of them
     keeps a claim from being CONFIRMED.
     """
-    measured = [_measured(claim, rows, dropped) for claim in claims]
+    measured = [_measure_claim(claim, rows, dropped) for claim in claims]
     if not measured:
         return ()
     adjusted = multipletests([1.0 if m.p is None else m.p for m in measured], alpha=ALPHA, method="holm")[1]
@@ -96,7 +96,7 @@ def judge(
     return tuple(judged)
 
 
-def _measured(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> Judged:
+def _measure_claim(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> ClaimResult:
     parts = EXPECT.fullmatch(claim.expect)
     assert parts is not None, "claims are validated with the matrix"
     if parts["what"] == "rate":
@@ -113,7 +113,7 @@ def _measured(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]
         impossible = kind == "ratio" and threshold <= 0  # no ratio is at or below 0
         p = None if impossible else c.p_against(null)
     effect = c.overall
-    return Judged(
+    return ClaimResult(
         claim,
         INCONCLUSIVE,
         INCONCLUSIVE,
@@ -136,7 +136,7 @@ def _margin(kind: str, margin: float) -> tuple[float, float]:
     return (math.log(1 - margin) if margin < 1 else -math.inf), math.log(1 + margin)
 
 
-def _rate(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> Judged:
+def _rate(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> ClaimResult:
     """`correct`: the share of the first variant's runs that are correct, undecided ones counting against it.
     Any other metric: the share of blocks in which the first variant lies above the second."""
     a, b = claim.compare
@@ -150,21 +150,21 @@ def _rate(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) ->
         c = compare(rows, a, b, claim.metric, "difference", dropped)
         trials, successes, suites = len(c.pairs), sum(pair.d > 0 for pair in c.pairs), c.n_suites
     if not trials:
-        return Judged(claim, INCONCLUSIVE, INCONCLUSIVE, None, None, None, None, None, 0, 0, ())
+        return ClaimResult(claim, INCONCLUSIVE, INCONCLUSIVE, None, None, None, None, None, 0, 0, ())
     low, high = clopper_pearson(successes, trials)
     bound = 1 - float(parts["margin"]) if parts["margin"] else float(parts["threshold"])
     side: Literal["less", "greater"] = "less" if parts["op"] in ("<", "<=") else "greater"
     p = float(stats.binomtest(successes, trials, min(max(bound, 0.0), 1.0), alternative=side).pvalue)
-    return Judged(claim, INCONCLUSIVE, INCONCLUSIVE, successes / trials, low, high, p, None, trials, suites, ())
+    return ClaimResult(claim, INCONCLUSIVE, INCONCLUSIVE, successes / trials, low, high, p, None, trials, suites, ())
 
 
-def _verdict(judged: Judged, vetoes: Sequence[str]) -> tuple[str, list[str]]:
+def _verdict(judged: ClaimResult, vetoes: Sequence[str]) -> tuple[str, list[str]]:
     """The verdict and why it is not CONFIRMED."""
     if judged.estimate is None:
         return INCONCLUSIVE, ["no block has both variants"]
     holds, fails, reasons = _position(judged)
     if judged.comparison is not None and judged.n_pairs < MIN_PAIRS:
-        direction = "in the claimed direction" if _leans(judged) else "against the claimed direction"
+        direction = "in the claimed direction" if _is_inside_bounds(judged) else "against the claimed direction"
         return INCONCLUSIVE, [f"directional only, {direction}: {_pairs(judged.n_pairs)}, {MIN_PAIRS} are needed"]
     if fails:
         return REFUTED, reasons
@@ -181,7 +181,7 @@ def _pairs(n: int) -> str:
     return f"{n} pair{'' if n == 1 else 's'}"
 
 
-def _bounds(judged: Judged) -> tuple[float, float]:
+def _bounds(judged: ClaimResult) -> tuple[float, float]:
     """The interval of values that the claim allows (its own scale)."""
     parts = EXPECT.fullmatch(judged.claim.expect)
     assert parts is not None
@@ -193,12 +193,12 @@ def _bounds(judged: Judged) -> tuple[float, float]:
     return (threshold, math.inf) if parts["op"] in (">", ">=") else (-math.inf, threshold)
 
 
-def _leans(judged: Judged) -> bool:
+def _is_inside_bounds(judged: ClaimResult) -> bool:
     low, high = _bounds(judged)
     return judged.estimate is not None and low <= judged.estimate <= high
 
 
-def _position(judged: Judged) -> tuple[bool, bool, list[str]]:
+def _position(judged: ClaimResult) -> tuple[bool, bool, list[str]]:
     """Whether the interval supports the claim, whether it contradicts it, and what is wrong with it.
 
     A threshold needs the 95 % interval beyond it; `within` needs TOST alone and is contradicted by a 95 %

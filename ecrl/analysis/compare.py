@@ -26,7 +26,7 @@ SAMPLED_VALUES = 4_000_000  # patterns x pairs of a sample: 0.2 s; at most 9,999
 MAX_SAMPLED_PATTERNS = 9_999
 MIN_BOOTSTRAPPED = 3
 BOOTSTRAP_RESAMPLES = 9_999
-VALUES_AT_A_TIME = 2_000_000  # of the permutation test's working memory
+BOOTSTRAP_CHUNK_VALUES = 2_000_000  # of the permutation test's working memory
 
 Kind = Literal["ratio", "difference"]
 BlockKey = tuple[str, int]
@@ -100,18 +100,18 @@ class Comparison:
     def bca(self) -> tuple[float | None, float | None]:
         """The 95 % BCa bootstrap interval over the units: shown beside the t interval, never decisive, as it covers
         too little at small n (metrics.md 4)."""
-        return scaled_pair(bca_interval(self.units), self.kind)
+        return scale_bounds(bca_interval(self.units), self.kind)
 
     def interval(self, confidence: float) -> tuple[float | None, float | None]:
         """The t interval at another confidence, on the comparison's scale."""
-        return scaled_pair(t_interval(self.units, confidence), self.kind)
+        return scale_bounds(t_interval(self.units, confidence), self.kind)
 
 
 def compare(
     rows: Sequence[Row], a: str, b: str, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
 ) -> Comparison:
     """Compare two variants block by block. A block without its pair is listed in `missing`, never averaged over."""
-    pairs, missing = _paired(rows, a, b, metric, kind, dropped)
+    pairs, missing = _pair_blocks(rows, a, b, metric, kind, dropped)
     by_suite: dict[str, list[float]] = {}
     for pair in pairs:
         by_suite.setdefault(pair.suite_id, []).append(pair.d)
@@ -131,7 +131,7 @@ def compare(
     )
 
 
-def _paired(
+def _pair_blocks(
     rows: Sequence[Row], a: str, b: str, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
 ) -> tuple[list[Pair], list[tuple[str, int | None, str]]]:
     blocks: dict[tuple[str, int], dict[str, Row]] = {}
@@ -142,7 +142,7 @@ def _paired(
     for (suite_id, seed), block in blocks.items():
         values = [_number(block.get(variant, {}).get(metric)) for variant in (a, b)]
         if (reason := dropped.get((suite_id, seed))) is None:
-            reason = _unpaired(values, (a, b), metric, kind)
+            reason = _find_pairing_fault(values, (a, b), metric, kind)
         if reason is not None:
             missing.append((suite_id, seed, reason))
             continue
@@ -155,7 +155,9 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _unpaired(values: Sequence[float | None], variants: tuple[str, str], metric: str, kind: Kind) -> str | None:
+def _find_pairing_fault(
+    values: Sequence[float | None], variants: tuple[str, str], metric: str, kind: Kind
+) -> str | None:
     absent = [variant for variant, value in zip(variants, values, strict=True) if value is None]
     if absent:
         return f"{metric} of {' and '.join(absent)} is not known"
@@ -181,12 +183,12 @@ def _weights(pairs: Sequence[Pair]) -> list[float]:
 
 
 def _effect(values: Sequence[float], kind: Kind) -> Effect:
-    low, high = scaled_pair(t_interval(values, CONFIDENCE), kind)
+    low, high = scale_bounds(t_interval(values, CONFIDENCE), kind)
     center = math.fsum(values) / len(values)
     return Effect(len(values), math.exp(center) if kind == "ratio" else center, low, high)
 
 
-def scaled_pair(bounds: tuple[float | None, float | None], kind: Kind) -> tuple[float | None, float | None]:
+def scale_bounds(bounds: tuple[float | None, float | None], kind: Kind) -> tuple[float | None, float | None]:
     """Bounds of the mean of d on the scale of the comparison."""
     low, high = bounds
     if low is None or high is None or kind == "difference":
@@ -225,7 +227,7 @@ def bca_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 def log_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     """95 % t interval of the geometric mean of positive values; (None, None) below two."""
-    return scaled_pair(t_interval([math.log(value) for value in values], CONFIDENCE), "ratio")
+    return scale_bounds(t_interval([math.log(value) for value in values], CONFIDENCE), "ratio")
 
 
 def sign_flip_p(d: Sequence[float], weights: Sequence[float] | None = None, null: float = 0.0) -> float | None:
@@ -243,7 +245,7 @@ def sign_flip_p(d: Sequence[float], weights: Sequence[float] | None = None, null
         permutation_type="samples",
         n_resamples=2 ** len(d) if exact else min(MAX_SAMPLED_PATTERNS, SAMPLED_VALUES // len(d)),
         vectorized=True,
-        batch=max(1, VALUES_AT_A_TIME // len(d)),
+        batch=max(1, BOOTSTRAP_CHUNK_VALUES // len(d)),
         rng=np.random.default_rng(0),
     )
     return float(result.pvalue)

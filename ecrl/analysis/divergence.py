@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from ecrl.analysis.lineage import Lineage, same_bits
+from ecrl.analysis.lineage import StepHistory, same_bits
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Divergence:
     compared_steps: int
 
 
-def divergence(own: Lineage, reference: Lineage, steps: int, nproc: int) -> Divergence:
+def divergence(own: StepHistory, reference: StepHistory, steps: int, nproc: int) -> Divergence:
     """Divergence of `own` from `reference` over steps 1..steps; steps that either lacks are left out."""
     differences = {}
     for step in range(1, steps + 1):

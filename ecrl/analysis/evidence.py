@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ecrl.analysis.claims import Judged, judge
+from ecrl.analysis.claims import ClaimResult, judge_claims
 from ecrl.analysis.compare import BlockKey, Comparison, Kind, compare
-from ecrl.analysis.load import Campaign
+from ecrl.analysis.load import LoadedCampaign
 from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
-from ecrl.analysis.next_runs import Caller, NextRun, next_runs
+from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
 from ecrl.analysis.noise import Noise, noise
-from ecrl.analysis.threat import counted
-from ecrl.analysis.threats import ThreatReport, detect
+from ecrl.analysis.threat import format_count
+from ecrl.analysis.threats import ThreatReport, detect_threats
 
 BLOCKING, OVERLAPPED = "blocking", "overlapped"
 GOODPUT = "goodput_steps_per_s"
@@ -53,7 +53,7 @@ class Evidence:
     train: dict[str, object]
     machine: dict[str, object]
     loss_differences: dict[str, float]
-    claims: tuple[Judged, ...]
+    claims: tuple[ClaimResult, ...]
     threats: ThreatReport
     next_runs: tuple[NextRun, ...]
     warnings: tuple[str, ...]
@@ -101,8 +101,8 @@ class Evidence:
     def whole_basis(self) -> str:
         """'over 5 whole blocks', with how many are left out."""
         n = len({(row["suite_id"], row["seed"]) for row in self.whole})
-        left = f" ({counted(len(self.dropped), 'block')} left out)" if self.dropped else ""
-        return f"over {counted(n, 'whole block')}{left}"
+        left = f" ({format_count(len(self.dropped), 'block')} left out)" if self.dropped else ""
+        return f"over {format_count(n, 'whole block')}{left}"
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class Evidence:
         if (missing := len(self.rows) - len(done)) and done:
             found.append(f"{missing} of {len(self.rows)} runs did not complete; the report says why")
         if self.dropped and done:
-            blocks = counted(len(self.dropped), "block")
+            blocks = format_count(len(self.dropped), "block")
             found.append(f"{blocks} in no comparison: a run is missing, failed or not correct")
         if len(self.variants) == 1:
             found.append(f"one variant only ({self.variants[0]}): there is nothing to compare it with")
@@ -158,13 +158,15 @@ class Evidence:
         return self._made[key]
 
 
-def of_campaign(found: Campaign, caller: Caller | None = None, folders: Mapping[str, str] | None = None) -> Evidence:
+def build_evidence(
+    found: LoadedCampaign, caller: CommandLines | None = None, folders: Mapping[str, str] | None = None
+) -> Evidence:
     """The evidence of a campaign. caller: how commands are to be typed. folders: where each campaign lies as seen
     from the report's folder; the report's folder itself unless given."""
     rows = tuple(run.row for run in found.runs)
-    registered = _registered(found)
-    threats = detect(found, registered=registered)
-    claims = judge(found.matrix.claims, rows, found.dropped, registered=registered, vetoes=threats.veto_codes)
+    registered = _has_registered_claims(found)
+    threats = detect_threats(found, registered=registered)
+    claims = judge_claims(found.matrix.claims, rows, found.dropped, registered=registered, vetoes=threats.veto_codes)
     train = found.matrix.train_settings
     machines = [run.facts["machine"] for run in found.runs if run.facts.get("machine")]
     differences = _loss_differences(rows, found.dropped)
@@ -182,7 +184,7 @@ def of_campaign(found: Campaign, caller: Caller | None = None, folders: Mapping[
         differences,
         claims,
         threats,
-        next_runs(found, claims, caller or Caller()),
+        next_runs(found, claims, caller or CommandLines()),
         tuple(warnings),
         {suite: row.status for suite, row in found.statuses.items()},
         folders=folders or {found.prefix: "."},
@@ -192,7 +194,7 @@ def of_campaign(found: Campaign, caller: Caller | None = None, folders: Mapping[
     )
 
 
-def _registered(found: Campaign) -> bool:
+def _has_registered_claims(found: LoadedCampaign) -> bool:
     """Whether every run that began carries the hash of the frozen matrix's claims."""
     hashes = {run.facts["claims_hash"] for run in found.runs if "claims_hash" in run.facts}
     return hashes <= {found.matrix.claims_hash}

@@ -48,32 +48,32 @@ _TRUTH = {"true": True, "yes": True, "1": True, "pass": True, "false": False, "n
 
 
 @dataclass
-class _Reading:
+class _TableReader:
     """A table being read: problems stop it, warnings are carried into the report."""
 
     path: Path
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def where(self, number: int, column: str) -> str:
+    def locate(self, number: int, column: str) -> str:
         return f"row {number}, column {column}"
 
-    def bad(self, where: str, text: str, expected: str) -> None:
+    def add_problem(self, where: str, text: str, expected: str) -> None:
         shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
         self.problems.append(f"{where}: found {shown!r}, expected {expected}")
 
 
-def of_table(table: Path, manifest: Path | None = None) -> Evidence:
+def load_table_evidence(table: Path, manifest: Path | None = None) -> Evidence:
     """The evidence of a detailed table, helped by a manifest where there is one.
 
     Raises:
         EcrlError: unreadable, a needed column is missing, or a cell is not what its column holds; all bad cells
             are counted and the first named by row and column.
     """
-    reading = _Reading(table)
+    reading = _TableReader(table)
     columns, records = _records(reading)
     plans = read_manifest(manifest, reading.warnings) if manifest is not None else {}
-    cells = [_parsed(record, number, reading) for number, record in records]
+    cells = [_parse_record(record, number, reading) for number, record in records]
     if reading.problems:
         more = f" ({len(reading.problems) - 1} more bad cells)" if len(reading.problems) > 1 else ""
         raise EcrlError(f"{table}: {reading.problems[0]}{more}.\nCorrect the table; a missing value is an empty cell.")
@@ -104,7 +104,7 @@ def of_table(table: Path, manifest: Path | None = None) -> Evidence:
     )
 
 
-def _records(reading: _Reading) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
+def _records(reading: _TableReader) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
     """Header and (row number, cells), the header being row 0."""
     try:
         text = reading.path.read_bytes().decode("utf-8-sig")
@@ -135,7 +135,7 @@ def _records(reading: _Reading) -> tuple[tuple[str, ...], list[tuple[int, dict[s
     return header, records
 
 
-def _check_header(header: tuple[str, ...], reading: _Reading) -> None:
+def _check_header(header: tuple[str, ...], reading: _TableReader) -> None:
     known = (*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS)
     repeated = sorted({column for column in header if header.count(column) > 1})
     if repeated:
@@ -154,21 +154,21 @@ def _check_header(header: tuple[str, ...], reading: _Reading) -> None:
         reading.warnings.append(f"column {column!r} is not known and was left out.{did_you_mean(column, known)}")
 
 
-def _parsed(record: dict[str, str], number: int, reading: _Reading) -> dict[str, Any]:
+def _parse_record(record: dict[str, str], number: int, reading: _TableReader) -> dict[str, Any]:
     values: dict[str, Any] = {"row": number}
     for column, text in record.items():
-        where = reading.where(number, column)
+        where = reading.locate(number, column)
         if column in _NUMBERS:
             values[column] = _number(text, column, where, reading)
         elif column.endswith("_correct"):
             values[column] = _TRUTH.get(text.lower())
             if text.lower() not in _TRUTH and text.lower() not in _MISSING:
-                reading.bad(where, text, "true or false")
+                reading.add_problem(where, text, "true or false")
         elif column in ("dataset", "model", "failure"):
             if not text:
                 reading.problems.append(f"{where}: found it empty, expected a name")
             elif not text.isprintable() or len(text) > _LONGEST_NAME:
-                reading.bad(where, text, f"a name of printable characters, at most {_LONGEST_NAME}")
+                reading.add_problem(where, text, f"a name of printable characters, at most {_LONGEST_NAME}")
             values[column] = text
         elif column in DETAILED_OPTIONAL_COLUMNS:
             values[column] = text or None
@@ -179,7 +179,7 @@ def _parsed(record: dict[str, str], number: int, reading: _Reading) -> dict[str,
     return values
 
 
-def _number(text: str, column: str, where: str, reading: _Reading) -> float | None:
+def _number(text: str, column: str, where: str, reading: _TableReader) -> float | None:
     if text.lower() in _MISSING:
         if text:
             reading.warnings.append(f"{where}: {text!r} is read as a missing value; an empty cell says so better")
@@ -194,28 +194,28 @@ def _number(text: str, column: str, where: str, reading: _Reading) -> float | No
     try:
         value = float(plain) * scale
     except ValueError:
-        reading.bad(where, text, "a number")
+        reading.add_problem(where, text, "a number")
         return None
     bound, excluded = _NUMBERS[column]
     if not math.isfinite(value) or value < bound or (excluded and value == bound):
         limit = "" if bound == -math.inf else f" {'above' if excluded else 'of at least'} {bound:g}"
-        reading.bad(where, text, f"a finite number{limit}")
+        reading.add_problem(where, text, f"a finite number{limit}")
         return None
     if abs(value) > LARGEST or (bound == 0 and excluded and value < SMALLEST):
-        reading.bad(where, text, f"a number from {SMALLEST:g} to {LARGEST:g}")
+        reading.add_problem(where, text, f"a number from {SMALLEST:g} to {LARGEST:g}")
         return None
     if column in _WHOLE and value != int(value):
-        reading.bad(where, text, "a whole number")
+        reading.add_problem(where, text, "a whole number")
         return None
     return int(value) if column in _WHOLE else value
 
 
-def _check_ratio(values: dict[str, Any], number: int, reading: _Reading) -> None:
+def _check_ratio(values: dict[str, Any], number: int, reading: _TableReader) -> None:
     ours, blk, ovl = (values.get(column) for column in ("ovl_vs_blk", "blk_goodput", "ovl_goodput"))
     if ours is None or blk is None or ovl is None:
         return
     if abs(ours - (ovl / blk - 1)) > RATIO_TOLERANCE:
-        where = reading.where(number, "ovl_vs_blk")
+        where = reading.locate(number, "ovl_vs_blk")
         reading.warnings.append(
             f"{where}: {ours:g} disagrees with ovl_goodput / blk_goodput - 1 = {ovl / blk - 1:.4f}, which is used"
         )
@@ -260,7 +260,9 @@ class _Suite:
         )
 
 
-def _suites(cells: list[dict[str, Any]], plans: dict[tuple[str, str, str], Plan], reading: _Reading) -> list[_Suite]:
+def _suites(
+    cells: list[dict[str, Any]], plans: dict[tuple[str, str, str], Plan], reading: _TableReader
+) -> list[_Suite]:
     found: dict[str, _Suite] = {}
     for values in cells:
         match = _FAILURE.fullmatch(values["failure"])
@@ -273,7 +275,7 @@ def _suites(cells: list[dict[str, Any]], plans: dict[tuple[str, str, str], Plan]
             )
         steps = steps or (plan.failure_steps if plan else "")
         if not steps:
-            where, text = reading.where(values["row"], "failure"), values["failure"]
+            where, text = reading.locate(values["row"], "failure"), values["failure"]
             reading.warnings.append(f"{where}: {text!r} gives no steps (like base:400,1200); it is used as a label")
         axes = [
             f"{short}{values[c]}"

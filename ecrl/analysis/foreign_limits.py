@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from ecrl.analysis.compare import MIN_PAIRS
 from ecrl.analysis.metrics import REFERENCE, Row
 from ecrl.analysis.threat import Threat
-from ecrl.analysis.threat_design import nuisance
+from ecrl.analysis.threat_design import find_nuisance
 from ecrl.analysis.threats import CHECKS, ThreatReport
 
 
-def on_boundaries(rows: Iterable[Row]) -> bool | None:
+def has_only_boundary_failures(rows: Iterable[Row]) -> bool | None:
     """Whether every planned failure strikes on a checkpoint boundary; None where steps or interval are unknown."""
     known = [(row["failure_steps"], row["checkpoint_every"]) for row in rows if row["variant"] != REFERENCE]
     if not known or any(not steps or not every for steps, every in known):
@@ -31,7 +31,7 @@ def limits(
     if "ref_goodput" not in columns:
         found.append("No cost against training without checkpoints: there is no reference column (ref_goodput).")
     found.append("No interference: stall is not the cost of overlapping, and step times are not in the table.")
-    match on_boundaries(rows):
+    match has_only_boundary_failures(rows):
         case True:
             found.append(
                 "Nothing about lost work: every failure strikes on a checkpoint boundary, so replay is zero by"
@@ -77,7 +77,7 @@ def threats_of(rows: Sequence[Row], seeds: Sequence[int], ratio: float | None) -
     if any(row["correct"] is False for row in rows):
         wrong = sorted({row["suite_id"] for row in rows if row["correct"] is False})
         found.append(Threat("correctness_failed", True, f"the table calls these incorrect: {', '.join(wrong)}"))
-    if on_boundaries(rows):
+    if has_only_boundary_failures(rows):
         found.append(Threat("replay_untested", False, "every failure strikes on a checkpoint boundary"))
     for axis, code in (("checkpoint_every", "single_interval"), ("max_inflight", "single_inflight")):
         values = {row[axis] for row in rows}
@@ -85,10 +85,10 @@ def threats_of(rows: Sequence[Row], seeds: Sequence[int], ratio: float | None) -
             found.append(Threat(code, False, f"{axis} is {next(iter(values))} everywhere"))
     if not any(row["variant"] == REFERENCE for row in rows):
         found.append(Threat("no_reference", False, "no reference column"))
-    found += nuisance(rows, abs(ratio - 1)) if ratio is not None else []
+    found += find_nuisance(rows, abs(ratio - 1)) if ratio is not None else []
     checked = {"n_pairs_lt_6", "no_reference"} | ({"nuisance_gt_effect"} if ratio is not None else set())
     checked |= {"one_seed"} if seeds else set()
-    checked |= {"replay_untested"} if on_boundaries(rows) is not None else set()
+    checked |= {"replay_untested"} if has_only_boundary_failures(rows) is not None else set()
     checked |= {"correctness_failed"} if any(row["correct"] is not None for row in rows) else set()
     met = {threat.code for threat in found}
     rest = {code: "the table alone does not show it" for code in CHECKS if code not in checked | met}

@@ -60,7 +60,7 @@ def read_manifest(path: Path, warnings: list[str]) -> dict[tuple[str, str, str],
 
 
 def _plan(cells: dict[str, str], number: int, path: Path, warnings: list[str]) -> Plan:
-    def whole(column: str) -> int | None:
+    def read_int(column: str) -> int | None:
         text = cells.get(column, "")
         if text and not _WHOLE.fullmatch(text):
             warnings.append(
@@ -68,7 +68,7 @@ def _plan(cells: dict[str, str], number: int, path: Path, warnings: list[str]) -
             )
         return int(text) if _WHOLE.fullmatch(text) else None
 
-    def several(column: str, what: str, pattern: re.Pattern[str]) -> list[str]:
+    def read_list(column: str, what: str, pattern: re.Pattern[str]) -> list[str]:
         """All entries of a cell, or none: a part of a plan would be another plan."""
         parts = [part for part in re.split("[,; ]", cells.get(column, "")) if part]
         bad = [part for part in parts if not pattern.fullmatch(part)]
@@ -79,11 +79,11 @@ def _plan(cells: dict[str, str], number: int, path: Path, warnings: list[str]) -
         return [] if bad else parts
 
     return Plan(
-        ";".join(several("failure_steps", "a place like 400, 900@persist or 412.5s", re.compile(PLACE))),
-        whole("checkpoint_every"),
-        whole("max_inflight"),
-        whole("nproc"),
-        whole("steps"),
-        tuple(map(int, several("seeds", "a whole number", _WHOLE))),
+        ";".join(read_list("failure_steps", "a place like 400, 900@persist or 412.5s", re.compile(PLACE))),
+        read_int("checkpoint_every"),
+        read_int("max_inflight"),
+        read_int("nproc"),
+        read_int("steps"),
+        tuple(map(int, read_list("seeds", "a whole number", _WHOLE))),
         cells.get("status", ""),
     )

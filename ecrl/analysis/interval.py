@@ -56,19 +56,19 @@ def flat_band(
     """The shortest and longest interval (steps, at least `least`) whose expected ETTR lies within FLAT_LOSS of the
     one at `best`. ETTR rises up to its optimum and falls beyond, so each end is found by bisection."""
 
-    def good(k: int) -> bool:
+    def is_good(k: int) -> bool:
         return ettr(k * step_s, s, p, mtbf_s, restart_s) >= bound
 
     bound = ettr(best * step_s, s, p, mtbf_s, restart_s) - FLAT_LOSS
     low, bad = best, least - 1
     while low - bad > 1:
         middle = (low + bad) // 2
-        low, bad = (middle, bad) if middle >= least and good(middle) else (low, middle)
+        low, bad = (middle, bad) if middle >= least and is_good(middle) else (low, middle)
     high = best
-    while good(high * 2) and high * step_s < mtbf_s:
+    while is_good(high * 2) and high * step_s < mtbf_s:
         high *= 2
     bad = high * 2
     while bad - high > 1:
         middle = (high + bad) // 2
-        high, bad = (middle, bad) if good(middle) else (high, middle)
+        high, bad = (middle, bad) if is_good(middle) else (high, middle)
     return low, high

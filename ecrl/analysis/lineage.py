@@ -43,10 +43,10 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Lineage:
+class StepHistory:
     """The executions of one run.
 
-    executed: steps by attempt (`executed_of` says which count). losses and ids: what the last
+    executed: steps by attempt (`get_executed_steps` says which count). losses and ids: what the last
     execution of every (rank, step) recorded. replays: re-executed steps, True where every rank's loss had the
     bits of the first execution, None where that cannot be compared.
     """
@@ -109,7 +109,7 @@ def bits(value: float) -> bytes:
     return struct.pack("<d", value)
 
 
-def lineage(record: RunRecord) -> Lineage:
+def build_step_history(record: RunRecord) -> StepHistory:
     """The executions of a run, from its step, loss, save, restored and failure events."""
     executed: dict[int, frozenset[int]] = {}
     first: PerRank = {}
@@ -128,16 +128,16 @@ def lineage(record: RunRecord) -> Lineage:
                     ids[rank, event["s"]] = event["ids"]
             if event["loss"] is not None:
                 losses[rank, event["s"]] = float(event["loss"])
-        steps = executed_of(record, recorded)
+        steps = get_executed_steps(record, recorded)
         replays += _agreements(steps & seen, first, losses)
         last |= losses
         first = losses | first
         executed[attempt] = steps
         seen |= executed[attempt]
-    return Lineage(executed, last, ids, tuple(replays), _rollbacks(record, executed))
+    return StepHistory(executed, last, ids, tuple(replays), _rollbacks(record, executed))
 
 
-def executed_of(record: RunRecord, recorded: dict[int, set[int]]) -> frozenset[int]:
+def get_executed_steps(record: RunRecord, recorded: dict[int, set[int]]) -> frozenset[int]:
     """The steps of an attempt that count, from those that each of its ranks recorded.
 
     On the CPU a rank records a step when it is over, so one that any rank recorded was executed. On an accelerator
@@ -168,7 +168,10 @@ def _agreements(replayed: Iterable[int], first: PerRank, again: PerRank) -> list
 def _rollbacks(record: RunRecord, executed: dict[int, frozenset[int]]) -> tuple[Loss, ...]:
     """One for every attempt that another followed. An attempt that died before it had loaded anything lost nothing:
     what it should have loaded is loaded by the next one."""
-    restored = {a: min(e["step"] for b, _, e in record.of_kind("restored") if b == a) for a in _restoring(record)}
+    restored = {
+        a: min(e["step"] for b, _, e in record.get_events("restored") if b == a)
+        for a in _find_restoring_attempts(record)
+    }
     lived = [a for a in record.attempts if a == record.attempts[0] or a in restored or executed[a]]
     found, begun = [], 0  # begun: where the attempt started from
     for attempt in record.attempts[:-1]:
@@ -179,20 +182,20 @@ def _rollbacks(record: RunRecord, executed: dict[int, frozenset[int]]) -> tuple[
                 found.append(Loss(attempt, to, to, to, False))
             continue
         completed = max(executed[attempt], default=begun)
-        saves = (e["s"] for a, _, e in record.of_kind("save") if a == attempt)
+        saves = (e["s"] for a, _, e in record.get_events("save") if a == attempt)
         saved = max((step for step in saves if step <= completed), default=begun)
-        found.append(Loss(attempt, completed, saved, to, _was_in_flight(record, attempt, saved)))
+        found.append(Loss(attempt, completed, saved, to, _has_been_in_flight(record, attempt, saved)))
         begun = completed if to is None else to
     return tuple(found)
 
 
-def _restoring(record: RunRecord) -> list[int]:
-    return sorted({attempt for attempt, _, _ in record.of_kind("restored")})
+def _find_restoring_attempts(record: RunRecord) -> list[int]:
+    return sorted({attempt for attempt, _, _ in record.get_events("restored")})
 
 
-def _was_in_flight(record: RunRecord, attempt: int, saved: int) -> bool:
+def _has_been_in_flight(record: RunRecord, attempt: int, saved: int) -> bool:
     """Whether checkpoint `saved` was asked for in this attempt and not committed before it failed."""
-    asked = any(e["s"] == saved for a, _, e in record.of_kind("save") if a == attempt)
-    struck = min((e["t"] for a, _, e in record.of_kind("failure") if a == attempt), default=None)
-    committed = [e["t"] for a, _, e in record.of_kind("committed") if a == attempt and e["s"] == saved]
+    asked = any(e["s"] == saved for a, _, e in record.get_events("save") if a == attempt)
+    struck = min((e["t"] for a, _, e in record.get_events("failure") if a == attempt), default=None)
+    committed = [e["t"] for a, _, e in record.get_events("committed") if a == attempt and e["s"] == saved]
     return asked and not any(struck is None or t <= struck for t in committed)

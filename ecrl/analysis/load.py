@@ -14,18 +14,18 @@ from ecrl.records.schema import Result
 from ecrl.spec.matrix import Matrix
 from ecrl.spec.matrix import load as load_matrix
 from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import REPEAT, Suite, expand
+from ecrl.spec.suite import REPEAT, Suite, expand_matrix
 
 _RESULT_FIELDS = Result.__required_keys__
-_ASIDE = re.compile(r"\.aside-\d+$")
+_SET_ASIDE = re.compile(r"\.aside-\d+$")
 # Timelines and curves are kept for this many runs: enough to draw, little enough for 10,000 runs in memory.
-KEPT_TIMELINES = 48
+MAX_KEPT_TIMELINES = 48
 # The folder of a second reference run of a block (A/A): the matrix does not list it, and no table counts it.
-AGAIN = REPEAT
+REPEAT_VARIANT = REPEAT
 
 
 @dataclass(frozen=True)
-class Campaign:
+class LoadedCampaign:
     """One prefix as it was found. runs: in suite, seed, variant order of the matrix.
 
     dropped: blocks (suite_id, seed) that no comparison may use, with the reason.
@@ -42,11 +42,11 @@ class Campaign:
     statuses: dict[str, manifest.Row]
     warnings: tuple[str, ...]
     again: tuple[RunAnalysis, ...] = ()
-    parts: tuple["Campaign", ...] = ()
+    parts: tuple["LoadedCampaign", ...] = ()
     mixed: tuple[str, ...] = ()
 
 
-def campaign(paths: CampaignPaths) -> Campaign:
+def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
     """Load and analyse a whole prefix, block by block.
 
     Raises:
@@ -55,7 +55,7 @@ def campaign(paths: CampaignPaths) -> Campaign:
     if not paths.matrix.is_file():
         raise EcrlError(_unknown_prefix(paths))
     matrix = load_matrix(paths.matrix, frozen=True)
-    suites = tuple(expand(matrix))
+    suites = tuple(expand_matrix(matrix))
     warnings: list[str] = []
     runs: list[RunAnalysis] = []
     again: list[RunAnalysis] = []
@@ -63,14 +63,14 @@ def campaign(paths: CampaignPaths) -> Campaign:
     for suite in suites:
         suite_id = suite.suite_id  # hashed anew each time it is asked for
         for seed in suite.seeds:
-            block, repeats = _block(paths, suite, suite_id, seed, keep=len(runs) < KEPT_TIMELINES)
+            block, repeats = _block(paths, suite, suite_id, seed, keep=len(runs) < MAX_KEPT_TIMELINES)
             runs += block
             again += repeats
             if (reason := _unusable(block)) is not None:
                 dropped[suite_id, seed] = reason
-    warnings += _strangers(paths, suites, again)
+    warnings += _find_foreign_folders(paths, suites, again)
     statuses = _statuses(paths, warnings)
-    return Campaign(paths.prefix, matrix, suites, tuple(runs), dropped, statuses, tuple(warnings), tuple(again))
+    return LoadedCampaign(paths.prefix, matrix, suites, tuple(runs), dropped, statuses, tuple(warnings), tuple(again))
 
 
 def _unknown_prefix(paths: CampaignPaths) -> str:
@@ -109,10 +109,10 @@ def _block(
         for variant in suite.variants
     ]
     kept = found if keep else [replace(run, timeline=None, curve=()) for run in found]
-    return [replace(run, lineage=None) for run in kept], _again(paths.run(suite_id, AGAIN, seed), sound)
+    return [replace(run, lineage=None) for run in kept], _load_repeat(paths.run(suite_id, REPEAT_VARIANT, seed), sound)
 
 
-def _again(run_paths: RunPaths, reference: RunAnalysis | None) -> list[RunAnalysis]:
+def _load_repeat(run_paths: RunPaths, reference: RunAnalysis | None) -> list[RunAnalysis]:
     """A second reference run, compared with the first as any variant is; nothing where either does not read."""
     if reference is None or not run_paths.spec.exists():
         return []
@@ -120,7 +120,7 @@ def _again(run_paths: RunPaths, reference: RunAnalysis | None) -> list[RunAnalys
         record = read_run(run_paths)
     except RecordError:
         return []  # named with the folders that nothing reads
-    record.spec["variant"] = AGAIN
+    record.spec["variant"] = REPEAT_VARIANT
     return [replace(analyse(record, reference, has_reference=True), timeline=None, lineage=None, curve=())]
 
 
@@ -164,7 +164,7 @@ def _read(
 ) -> RunAnalysis:
     if not run_paths.spec.exists():
         reason = "never started: there is no run.json"
-        return _absent(suite, suite_id, variant, seed, "missing", reason)
+        return _make_absent_run(suite, suite_id, variant, seed, "missing", reason)
     try:
         spec = RunSpec.read(run_paths.spec)
         record = read_run(run_paths)
@@ -177,14 +177,14 @@ def _read(
             record.result["machine"] = {}
     except RecordError as error:
         reason = str(error).replace(f"{run_paths.spec}: ", "run.json: ")
-        return _absent(suite, suite_id, variant, seed, "unreadable", reason, reason)
+        return _make_absent_run(suite, suite_id, variant, seed, "unreadable", reason, reason)
     if (spec.suite_id, spec.variant, spec.seed) != (suite_id, variant, seed):
         reason = f"run.json is that of {spec.suite_id}/{spec.variant}/seed{spec.seed}: a copied folder"
-        return _absent(suite, suite_id, variant, seed, "unreadable", reason, reason)
+        return _make_absent_run(suite, suite_id, variant, seed, "unreadable", reason, reason)
     return analyse(record, reference, has_reference=has_reference)
 
 
-def _absent(
+def _make_absent_run(
     suite: Suite, suite_id: str, variant: str, seed: int, outcome: str, reason: str, *warnings: str
 ) -> RunAnalysis:
     planned = () if variant == REFERENCE else suite.failure_steps
@@ -221,7 +221,7 @@ def _unusable(block: list[RunAnalysis]) -> str | None:
     return "; ".join(faults) or None
 
 
-def _strangers(paths: CampaignPaths, suites: tuple[Suite, ...], again: Iterable[RunAnalysis]) -> list[str]:
+def _find_foreign_folders(paths: CampaignPaths, suites: tuple[Suite, ...], again: Iterable[RunAnalysis]) -> list[str]:
     """Run folders that the frozen matrix does not ask for; nothing reads them, and they are named."""
     wanted = {
         paths.run(suite_id, variant, seed).folder
@@ -249,4 +249,4 @@ def _strangers(paths: CampaignPaths, suites: tuple[Suite, ...], again: Iterable[
 def _run_folders(root: Path) -> Iterator[Path]:
     """Every folder that holds a run, but for those that the launcher set aside before it ran them again."""
     found = (path.parent for path in sorted((root / "suites").glob("*/*/*/run.json")))
-    return (folder for folder in found if not _ASIDE.search(folder.name))
+    return (folder for folder in found if not _SET_ASIDE.search(folder.name))

@@ -9,9 +9,9 @@ from typing import Any
 
 from ecrl.analysis.checkpoint_costs import CheckpointCosts, checkpoint_costs
 from ecrl.analysis.divergence import divergence
-from ecrl.analysis.lineage import Lineage, lineage
+from ecrl.analysis.lineage import StepHistory, build_step_history
 from ecrl.analysis.restarts import Restart, restarts
-from ecrl.analysis.soundness import sound
+from ecrl.analysis.soundness import drop_invalid_events
 from ecrl.analysis.timeline import Timeline, timeline
 from ecrl.records import gates as run_gates
 from ecrl.records import strikes
@@ -59,7 +59,7 @@ class RunAnalysis:
     gates: dict[str, Gate]
     warnings: tuple[str, ...]
     timeline: Timeline | None = None
-    lineage: Lineage | None = None
+    lineage: StepHistory | None = None
     curve: tuple[float | None, ...] = ()
     failures: tuple[FailureCost, ...] = ()
     restarts: tuple[Restart, ...] = ()
@@ -92,7 +92,7 @@ def identity(spec: dict[str, Any]) -> Row:
     return empty_row(
         **{k: spec[k] for k in ("suite_id", "dataset", "model", "failure_label", "checkpoint_every", "max_inflight")},
         **{k: spec[k] for k in ("variant", "seed", "device", "block_position")},
-        failure_steps=";".join(str(strikes.place(f)) for f in spec["failures"]),
+        failure_steps=";".join(str(strikes.format_failure_step(f)) for f in spec["failures"]),
         nproc=spec["train"]["nproc"],
         launcher=spec["train"].get("launcher", DEFAULT_LAUNCHER),
         steps=spec["train"]["steps"],
@@ -105,9 +105,9 @@ def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: 
     reference: the analysis of the same block's reference run; None where it is missing, failed, or is this run.
     has_reference: whether the block is meant to have one; where not, what needs it does not apply.
     """
-    record = sound(record)
+    record = drop_invalid_events(record)
     line, warnings = timeline(record)
-    executions = lineage(record)
+    executions = build_step_history(record)
     warnings = [*record.warnings, *warnings, *_count_warnings(record, executions, line)]
     gates = _gates(record, executions, reference, has_reference)
     row = identity(record.spec)
@@ -148,13 +148,13 @@ def _correct(gates: dict[str, Gate]) -> bool | None:
     return None if None in verdicts else True
 
 
-def _gates(record: RunRecord, own: Lineage, reference: RunAnalysis | None, has_reference: bool) -> dict[str, Gate]:
+def _gates(record: RunRecord, own: StepHistory, reference: RunAnalysis | None, has_reference: bool) -> dict[str, Gate]:
     exited = [e.get("code") for e in record.launcher if e["e"] == "exit"]
     exit_code = record.result["exit_code"] if record.result else (exited[-1] if exited else None)
-    gates = run_gates.gates(record, exit_code)
+    gates = run_gates.compute_gates(record, exit_code)
     gates["C4"] = _same_data(record, own, reference, has_reference)
     gates["C6"] = _same_digest(record, reference, has_reference)
-    loaded = any(event["step"] > 0 for _, _, event in record.of_kind("restored"))
+    loaded = any(event["step"] > 0 for _, _, event in record.get_events("restored"))
     # An engine without digests leaves C2 open, unless the final state proves that what it loaded was right.
     if gates["C2"]["passed"] is None and (not loaded or gates["C6"]["passed"]):
         proof = ", and C6 shows the final state" if loaded else ""
@@ -172,7 +172,7 @@ def _not_comparable(record: RunRecord, reference: RunAnalysis | None, has_refere
     return None
 
 
-def _same_data(record: RunRecord, own: Lineage, reference: RunAnalysis | None, has_reference: bool) -> Gate:
+def _same_data(record: RunRecord, own: StepHistory, reference: RunAnalysis | None, has_reference: bool) -> Gate:
     """C4: at every step each rank's final lineage saw the samples that the reference saw (CheckFreq's invariant)."""
     if (gate := _not_comparable(record, reference, has_reference)) is not None:
         return gate
@@ -206,19 +206,19 @@ def _same_digest(record: RunRecord, reference: RunAnalysis | None, has_reference
 
 
 def _final_digest(record: RunRecord) -> str | None:
-    found = [e["digest"] for _, rank, e in record.of_kind("final") if rank == 0]
+    found = [e["digest"] for _, rank, e in record.get_events("final") if rank == 0]
     return str(found[-1]) if found else None
 
 
-def _counts(record: RunRecord, own: Lineage) -> Row:
+def _counts(record: RunRecord, own: StepHistory) -> Row:
     def checkpoints(kind: str) -> int:
-        return len({(attempt, event["s"]) for attempt, _, event in record.of_kind(kind)})
+        return len({(attempt, event["s"]) for attempt, _, event in record.get_events(kind)})
 
     interval = [r.lost_interval_steps for r in own.rollbacks]
     in_flight = [r.lost_in_flight_steps for r in own.rollbacks]
     return {
-        "restarts": run_gates.restarts(record),
-        "failures_fired": len(run_gates.fired(record)),
+        "restarts": run_gates.count_restarts(record),
+        "failures_fired": len(run_gates.list_fired(record)),
         "executed_steps": own.executed_steps,
         "replayed_steps": own.replayed_steps,
         "lost_interval_steps": _sum_known(interval),
@@ -247,7 +247,7 @@ def _time(line: Timeline, row: Row, ledger: dict[str, float]) -> Row:
     }
 
 
-def _results(record: RunRecord, own: Lineage, line: Timeline | None, reference: RunAnalysis | None) -> Row:
+def _results(record: RunRecord, own: StepHistory, line: Timeline | None, reference: RunAnalysis | None) -> Row:
     """What only a completed run has: goodput, ETTR, divergence."""
     steps, nproc = record.spec["train"]["steps"], record.spec["train"]["nproc"]
     is_reference = record.spec["variant"] == REFERENCE
@@ -291,8 +291,8 @@ def steady_step_s(line: Timeline) -> float | None:
     return line.seconds_in(["compute"], begin, line.t1) / len({s.step for s in steady})
 
 
-def _failure_costs(record: RunRecord, own: Lineage, line: Timeline | None) -> tuple[FailureCost, ...]:
-    struck = {a: (r, e) for a, r, e in reversed(record.of_kind("failure"))}  # the first of an attempt stays
+def _failure_costs(record: RunRecord, own: StepHistory, line: Timeline | None) -> tuple[FailureCost, ...]:
+    struck = {a: (r, e) for a, r, e in reversed(record.get_events("failure"))}  # the first of an attempt stays
     lost = {rollback.attempt: rollback for rollback in own.rollbacks}
     outages = line.outages if line else ()
     costs = []
@@ -322,7 +322,7 @@ def _failure_costs(record: RunRecord, own: Lineage, line: Timeline | None) -> tu
     return tuple(costs)
 
 
-def _count_warnings(record: RunRecord, own: Lineage, line: Timeline | None) -> list[str]:
+def _count_warnings(record: RunRecord, own: StepHistory, line: Timeline | None) -> list[str]:
     """Where two ways of counting the same thing disagree."""
     found = []
     if own.rolled_back_steps is None:
@@ -345,8 +345,8 @@ def _count_warnings(record: RunRecord, own: Lineage, line: Timeline | None) -> l
 
 def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
     """What threats and comparisons with the reference need later."""
-    offsets = [e["real_minus_boot_ns"] for _, _, e in record.of_kind("start") if "real_minus_boot_ns" in e]
-    failed_at = {a: e["t"] for a, _, e in record.of_kind("failure")}
+    offsets = [e["real_minus_boot_ns"] for _, _, e in record.get_events("start") if "real_minus_boot_ns" in e]
+    failed_at = {a: e["t"] for a, _, e in record.get_events("failure")}
     return {
         "machine": dict(record.result["machine"]) if record.result else {},
         "reason": record.result["reason"] if record.result else "no valid result.json: the run did not finish",
@@ -359,7 +359,7 @@ def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
         "tref_s": steady_step_s(line) if line else None,
         "clock_step_ns": max(offsets) - min(offsets) if offsets else None,
         "drained_before_failure": [
-            a for a, _, e in record.of_kind("drain") if a in failed_at and e["t0"] < failed_at[a]
+            a for a, _, e in record.get_events("drain") if a in failed_at and e["t0"] < failed_at[a]
         ],
         "checkpoint_bytes": _checkpoint_bytes(record),
         "train": record.spec["train"],
@@ -369,7 +369,7 @@ def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
 def _checkpoint_bytes(record: RunRecord) -> int | None:
     """Bytes of the largest checkpoint over all ranks, None if none was persisted."""
     total: dict[tuple[int, int], int] = {}
-    for attempt, _, event in record.of_kind("persisted"):
+    for attempt, _, event in record.get_events("persisted"):
         if isinstance(event.get("bytes"), int):
             total[attempt, event["s"]] = total.get((attempt, event["s"]), 0) + event["bytes"]
     return max(total.values(), default=None)

@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ecrl.analysis.claims import CONFIRMED, REFUTED, Judged
-from ecrl.analysis.load import Campaign
+from ecrl.analysis.claims import CONFIRMED, REFUTED, ClaimResult
+from ecrl.analysis.load import LoadedCampaign
 from ecrl.analysis.metrics import REFERENCE
-from ecrl.analysis.power import MAX_SEEDS, between_sd, seeds_needed, suites_needed
-from ecrl.analysis.threat import counted
+from ecrl.analysis.power import MAX_SEEDS, compute_between_sd, seeds_needed, suites_needed
+from ecrl.analysis.threat import format_count
 from ecrl.records.manifest import DONE
 
 SECONDS_PER_HOUR = 3600
@@ -25,7 +25,7 @@ class NextRun:
 
 
 @dataclass(frozen=True)
-class Caller:
+class CommandLines:
     """How the user calls ecrl from the folder that the commands are for: the program, and the results folder."""
 
     program: str = "ecrl"
@@ -53,14 +53,14 @@ class Caller:
         return shlex.join([self.program, "matrix", *words, *elsewhere])
 
 
-def next_runs(campaign: Campaign, claims: Sequence[Judged], caller: Caller) -> tuple[NextRun, ...]:
+def next_runs(campaign: LoadedCampaign, claims: Sequence[ClaimResult], caller: CommandLines) -> tuple[NextRun, ...]:
     """Suggestions, the cheapest kind first: finish what is missing, more seeds, failures inside intervals, more
     intervals. Of pooled campaigns the first one's matrix is run again."""
     prefix = campaign.parts[0].prefix if campaign.parts else campaign.prefix
     parts = campaign.parts or (campaign,)
-    unfinished = [one for part in parts for one in _unfinished(part, caller)]
-    noise = [one for part in parts for one in _noise(part, caller)] if not campaign.again else []
-    found = [*unfinished, *noise, *_seeds(campaign, claims, prefix, caller), *_replay(campaign)]
+    unfinished = [one for part in parts for one in _suggest_unfinished(part, caller)]
+    noise = [one for part in parts for one in _suggest_noise(part, caller)] if not campaign.again else []
+    found = [*unfinished, *noise, *_suggest_seeds(campaign, claims, prefix, caller), *_suggest_replay(campaign)]
     if len(campaign.matrix.matrix.checkpoint_every) == 1:
         every = campaign.matrix.matrix.checkpoint_every[0]
         values = sorted({max(1, every // 2), every, min(campaign.matrix.train_settings.steps, every * 2)})
@@ -70,7 +70,7 @@ def next_runs(campaign: Campaign, claims: Sequence[Judged], caller: Caller) -> t
     return tuple(found)
 
 
-def mean_block_s(campaign: Campaign) -> float | None:
+def mean_block_s(campaign: LoadedCampaign) -> float | None:
     """Measured seconds of one block (all variants once), None before any run finished."""
     walls: dict[str, list[float]] = {}
     for run in campaign.runs:
@@ -79,17 +79,17 @@ def mean_block_s(campaign: Campaign) -> float | None:
     return sum(sum(values) / len(values) for values in walls.values()) if walls else None
 
 
-def _hours(campaign: Campaign, times: float) -> float | None:
+def _hours(campaign: LoadedCampaign, times: float) -> float | None:
     """Hours for the whole campaign `times` over, from measured run times."""
     return _block_hours(campaign, len(campaign.suites) * len(campaign.matrix.matrix.seeds) * times)
 
 
-def _block_hours(campaign: Campaign, blocks: float) -> float | None:
+def _block_hours(campaign: LoadedCampaign, blocks: float) -> float | None:
     block_s = mean_block_s(campaign)
     return None if block_s is None else block_s * blocks / SECONDS_PER_HOUR
 
 
-def _unfinished(campaign: Campaign, caller: Caller) -> list[NextRun]:
+def _suggest_unfinished(campaign: LoadedCampaign, caller: CommandLines) -> list[NextRun]:
     """What `resume` runs; and the suites with a damaged run that it takes for done, which are run again whole."""
     missing = [run for run in campaign.runs if run.row["outcome"] != "completed"]
     damaged = [run for run in missing if run.facts.get("damaged") and _is_done(campaign, run.row["suite_id"])]
@@ -97,24 +97,26 @@ def _unfinished(campaign: Campaign, caller: Caller) -> list[NextRun]:
     variants, seeds = len(campaign.matrix.matrix.variants), len(campaign.matrix.matrix.seeds)
     found = []
     if resumed := len(missing) - len(damaged):
-        what = f"{counted(resumed, 'missing or failed run')}, and the blocks dropped for want of them"
+        what = f"{format_count(resumed, 'missing or failed run')}, and the blocks dropped for want of them"
         hours = _block_hours(campaign, resumed / variants)
         found.append(NextRun(what, caller.resume(campaign.prefix), hours))
     if suite_ids:
         named = suite_ids[:_MOST_SUITES]
-        what = f"{counted(len(damaged), 'damaged run')} in {counted(len(suite_ids), 'finished suite')}"
+        what = f"{format_count(len(damaged), 'damaged run')} in {format_count(len(suite_ids), 'finished suite')}"
         what += f" (the first {len(named)} suites; then make the report again)" if len(named) < len(suite_ids) else ""
         hours = _block_hours(campaign, seeds * len(named))
         found.append(NextRun(what, caller.rerun(campaign.prefix, named), hours))
     return found
 
 
-def _is_done(campaign: Campaign, suite_id: str) -> bool:
+def _is_done(campaign: LoadedCampaign, suite_id: str) -> bool:
     row = campaign.statuses.get(suite_id)
     return row is not None and row.status in DONE
 
 
-def _seeds(campaign: Campaign, claims: Sequence[Judged], prefix: str, caller: Caller) -> list[NextRun]:
+def _suggest_seeds(
+    campaign: LoadedCampaign, claims: Sequence[ClaimResult], prefix: str, caller: CommandLines
+) -> list[NextRun]:
     """Seeds that each undecided claim needs at the observed spread (80 % power at alpha .05), or suites where the
     spread between them is what seeds cannot narrow."""
     suites, have = len(campaign.suites), campaign.matrix.matrix.seeds
@@ -125,14 +127,14 @@ def _seeds(campaign: Campaign, claims: Sequence[Judged], prefix: str, caller: Ca
             continue
         seeds = seeds_needed(judged, suites)
         if seeds is None or max(seeds, len(have) + 1) > MAX_SEEDS:
-            suggestions.append(_beyond_seeds(campaign, judged))
+            suggestions.append(_suggest_beyond_seeds(campaign, judged))
         else:
             found.setdefault(max(seeds, 2, len(have) + 1), []).append(judged.claim.name)
     for seeds, names in sorted(found.items()):
         quoted = ", ".join(f'"{name}"' for name in names)
         fresh = [max(have) + i for i in range(1, seeds - len(have) + 1)]
         text = ",".join(map(str, [*have, *fresh]))
-        buys = f"a decision on {quoted} at the observed spread ({seeds} seeds x {counted(suites, 'suite')})"
+        buys = f"a decision on {quoted} at the observed spread ({seeds} seeds x {format_count(suites, 'suite')})"
         suggestions.append(
             NextRun(buys, caller.run(prefix, f"{seeds}seeds", "--seeds", text), _hours(campaign, seeds / len(have)))
         )
@@ -148,7 +150,7 @@ def _seeds(campaign: Campaign, claims: Sequence[Judged], prefix: str, caller: Ca
     return suggestions
 
 
-def _beyond_seeds(campaign: Campaign, judged: Judged) -> NextRun:
+def _suggest_beyond_seeds(campaign: LoadedCampaign, judged: ClaimResult) -> NextRun:
     """What is left where no number of seeds decides a claim."""
     quoted, more, c = f'"{judged.claim.name}"', suites_needed(judged), judged.comparison
     assert c is not None
@@ -157,16 +159,16 @@ def _beyond_seeds(campaign: Campaign, judged: Judged) -> NextRun:
         return NextRun(f"{text}; more than {MAX_SEEDS} seeds a suite would be needed, and more suites", None, None)
     seeds, extra = len(campaign.matrix.matrix.seeds), more - c.n_suites
     hours = _block_hours(campaign, extra * seeds)
-    apart = between_sd(c)
+    apart = compute_between_sd(c)
     differ = (
         "" if apart is None else f" (SD between suites {apart:.3g}{' of the log ratio' if c.kind == 'ratio' else ''})"
     )
-    text = f"a decision on {quoted}: over {counted(c.n_suites, 'suite')} no number of seeds gives one{differ}. Add"
-    text += f" {counted(extra, 'suite')} (data sets, models or schedules) with {counted(seeds, 'seed')} each"
+    text = f"a decision on {quoted}: over {format_count(c.n_suites, 'suite')} no number of seeds gives one{differ}. Add"
+    text += f" {format_count(extra, 'suite')} (data sets, models or schedules) with {format_count(seeds, 'seed')} each"
     return NextRun(text, None, hours)
 
 
-def _noise(campaign: Campaign, caller: Caller) -> list[NextRun]:
+def _suggest_noise(campaign: LoadedCampaign, caller: CommandLines) -> list[NextRun]:
     """A second reference in one block of each suite, where there is none."""
     if REFERENCE not in campaign.matrix.matrix.variants:
         return []
@@ -176,7 +178,7 @@ def _noise(campaign: Campaign, caller: Caller) -> list[NextRun]:
     return [NextRun(text, caller.repeat(campaign.prefix), hours)]
 
 
-def _replay(campaign: Campaign) -> list[NextRun]:
+def _suggest_replay(campaign: LoadedCampaign) -> list[NextRun]:
     done = [run.row for run in campaign.runs if run.row["failures_fired"] and run.row["outcome"] == "completed"]
     if not done or any(row["replayed_steps"] for row in done):
         return []

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from ecrl.analysis.compare import Comparison, Kind, compare
-from ecrl.analysis.load import AGAIN, Campaign
+from ecrl.analysis.load import REPEAT_VARIANT, LoadedCampaign
 from ecrl.analysis.metrics import REFERENCE
 
 
@@ -17,13 +17,13 @@ class Noise:
     sd: float
 
 
-def noise(campaign: Campaign, metric: str = "goodput_steps_per_s", kind: Kind = "ratio") -> Noise | None:
+def noise(campaign: LoadedCampaign, metric: str = "goodput_steps_per_s", kind: Kind = "ratio") -> Noise | None:
     """The noise of a metric. None where no reference was run twice, or where a reference never has any of it (it takes
     no checkpoint, so its stall is 0 twice over): that two zeros agree says nothing about what other runs differ by."""
-    rows = [run.row for run in (*campaign.runs, *campaign.again) if run.row["variant"] in (REFERENCE, AGAIN)]
+    rows = [run.row for run in (*campaign.runs, *campaign.again) if run.row["variant"] in (REFERENCE, REPEAT_VARIANT)]
     if not campaign.again:
         return None
-    found = compare(rows, AGAIN, REFERENCE, metric, kind, campaign.dropped)
+    found = compare(rows, REPEAT_VARIANT, REFERENCE, metric, kind, campaign.dropped)
     if not any(pair.a or pair.b for pair in found.pairs):
         return None
     return Noise(found, math.sqrt(math.fsum(pair.d**2 for pair in found.pairs) / len(found.pairs)))

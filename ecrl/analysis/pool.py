@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ecrl.analysis.load import Campaign
+from ecrl.analysis.load import LoadedCampaign
 from ecrl.analysis.metrics import RunAnalysis
 from ecrl.errors import EcrlError
 from ecrl.records import manifest
@@ -20,7 +20,7 @@ AXES = ("datasets", "models", "checkpoint_every", "max_inflight", "seeds")
 SEPARATOR = "+"
 
 
-def differences(campaigns: Sequence[Campaign]) -> list[str]:
+def differences(campaigns: Sequence[LoadedCampaign]) -> list[str]:
     """'torch: A has 2.9, B has 2.10' for every fact of machine, versions or matrix in which campaigns differ."""
     facts = {found.prefix: _facts(found) for found in campaigns}
     names = dict.fromkeys(name for known in facts.values() for name in known)
@@ -29,10 +29,10 @@ def differences(campaigns: Sequence[Campaign]) -> list[str]:
         values = {prefix: known.get(name, "nothing recorded") for prefix, known in facts.items()}
         if len(set(values.values())) > 1:
             found.append(f"{name}: " + ", ".join(f"{prefix} has {value}" for prefix, value in values.items()))
-    return found + _relabelled(campaigns)
+    return found + _find_label_conflicts(campaigns)
 
 
-def _facts(found: Campaign) -> dict[str, str]:
+def _facts(found: LoadedCampaign) -> dict[str, str]:
     """Machine, versions and matrix of one campaign; a fact that varies inside it is all of its values."""
     machines = [run.facts["machine"] for run in found.runs if run.facts.get("machine")]
     facts = {}
@@ -49,7 +49,7 @@ def _facts(found: Campaign) -> dict[str, str]:
     return facts
 
 
-def _relabelled(campaigns: Sequence[Campaign]) -> list[str]:
+def _find_label_conflicts(campaigns: Sequence[LoadedCampaign]) -> list[str]:
     """Failure schedules that bear one label and are not the same."""
     places: dict[str, dict[str, str]] = {}
     for found in campaigns:
@@ -63,7 +63,7 @@ def _relabelled(campaigns: Sequence[Campaign]) -> list[str]:
     ]
 
 
-def pool(campaigns: Sequence[Campaign], *, mix: bool = False) -> Campaign:
+def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCampaign:
     """All blocks of several campaigns as one campaign. A block that two of them hold counts once: the first's.
 
     Raises:
@@ -87,9 +87,9 @@ def pool(campaigns: Sequence[Campaign], *, mix: bool = False) -> Campaign:
                 statuses[suite_id] = row
     warnings = [f"{found.prefix}: {text}" for found in campaigns for text in found.warnings]
     warnings += [f"{suite}/seed{seed} stands in {a} and {b}: {a}'s is used" for suite, seed, a, b in repeated]
-    return Campaign(
+    return LoadedCampaign(
         SEPARATOR.join(prefixes),
-        _merged([found.matrix for found in campaigns]),
+        _merge_matrices([found.matrix for found in campaigns]),
         tuple({suite.suite_id: suite for found in reversed(campaigns) for suite in found.suites}.values()),
         tuple(runs),
         dropped,
@@ -102,7 +102,7 @@ def pool(campaigns: Sequence[Campaign], *, mix: bool = False) -> Campaign:
 
 
 def _blocks(
-    campaigns: Sequence[Campaign],
+    campaigns: Sequence[LoadedCampaign],
 ) -> tuple[list[RunAnalysis], list[RunAnalysis], dict[tuple[str, int], str], list[tuple[str, int, str, str]]]:
     """Runs, second references, dropped blocks and repeated blocks; all of a block come from one campaign, so that no
     second reference is compared with the first of another day."""
@@ -123,7 +123,7 @@ def _blocks(
     return runs, again, dropped, list(repeated)
 
 
-def _merged(matrices: Sequence[Matrix]) -> Matrix:
+def _merge_matrices(matrices: Sequence[Matrix]) -> Matrix:
     """The first matrix with the axes, schedules, variants and claims of all."""
     first = matrices[0]
     axes: dict[str, list[Any]] = {

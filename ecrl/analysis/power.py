@@ -6,14 +6,14 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from ecrl.analysis.claims import Judged
+from ecrl.analysis.claims import ClaimResult
 from ecrl.analysis.compare import ALPHA, MIN_PAIRS, POWER, Comparison, Kind
 
 MAX_SEEDS = 40  # a suite; beyond, the honest advice is another design, not a longer command
 MAX_SUITES = 200
 
 
-def within_sd(c: Comparison) -> float | None:
+def compute_within_sd(c: Comparison) -> float | None:
     """SD of d over the seeds of a suite, pooled over suites; None where no suite has two."""
     by_suite: dict[str, list[float]] = {}
     for pair in c.pairs:
@@ -23,16 +23,16 @@ def within_sd(c: Comparison) -> float | None:
     return math.sqrt(squares / free) if free else None
 
 
-def between_sd(c: Comparison) -> float | None:
+def compute_between_sd(c: Comparison) -> float | None:
     """SD of d between suites, what no number of seeds narrows; None where seeds cannot tell it from that within."""
-    within = within_sd(c)
+    within = compute_within_sd(c)
     if within is None or c.sd is None or c.unit != "suites":
         return None
     noise = within**2 * float(np.mean([1 / one.n for one in c.suites.values()]))
     return math.sqrt(max(0.0, c.sd**2 - noise))
 
 
-def seeds_needed(judged: Judged, suites: int) -> int | None:
+def seeds_needed(judged: ClaimResult, suites: int) -> int | None:
     """Seeds a suite after which the claim is decided with 80 % power at alpha .05; None beyond MAX_SEEDS.
 
     Where every suite has one seed, nothing tells the spread between suites from that within: all of it counts as
@@ -40,7 +40,7 @@ def seeds_needed(judged: Judged, suites: int) -> int | None:
     """
     c = judged.comparison
     assert c is not None
-    within, between = within_sd(c), between_sd(c)
+    within, between = compute_within_sd(c), compute_between_sd(c)
     for seeds in range(max(1, math.ceil(MIN_PAIRS / suites)), MAX_SEEDS + 1):
         if c.unit == "blocks":
             sd, n = c.sd, suites * seeds
@@ -53,7 +53,7 @@ def seeds_needed(judged: Judged, suites: int) -> int | None:
     return None
 
 
-def suites_needed(judged: Judged) -> int | None:
+def suites_needed(judged: ClaimResult) -> int | None:
     """Suites, with as many seeds as now, after which the claim is decided as above; None where the spread between
     suites is not known or MAX_SUITES are too few."""
     c = judged.comparison
@@ -66,7 +66,7 @@ def suites_needed(judged: Judged) -> int | None:
     return None
 
 
-def decision_power(judged: Judged, sd: float | None, n: int) -> float:
+def decision_power(judged: ClaimResult, sd: float | None, n: int) -> float:
     """Chance that n units with this SD of d decide the claim, were the observed center the true one.
 
     A threshold, or a center outside the margin of `within`: that a two-sided t test tells the center from the bound
@@ -76,8 +76,8 @@ def decision_power(judged: Judged, sd: float | None, n: int) -> float:
     c = judged.comparison
     assert c is not None
     assert c.overall is not None
-    low, high = (_scaled(bound, c.kind) for bound in judged.allowed)
-    center = _scaled(c.overall.center, c.kind)
+    low, high = (_scale(bound, c.kind) for bound in judged.allowed)
+    center = _scale(c.overall.center, c.kind)
     inside = low < center < high
     if not sd:
         return 1.0 if center not in (low, high) else 0.0
@@ -91,7 +91,7 @@ def decision_power(judged: Judged, sd: float | None, n: int) -> float:
     return float(TTestPower().power(distance / sd, n, ALPHA, alternative="two-sided"))
 
 
-def _scaled(value: float, kind: Kind) -> float:
+def _scale(value: float, kind: Kind) -> float:
     """On the scale of d."""
     if kind == "difference" or math.isinf(value):
         return value

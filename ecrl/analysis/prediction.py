@@ -44,12 +44,12 @@ def predictions(runs: Sequence[RunAnalysis], dropped: Mapping[BlockKey, str]) ->
         if run.row["variant"] == REFERENCE and run.row["outcome"] == "completed" and run.facts["tref_s"]:
             references.setdefault(run.row["suite_id"], []).append(run)
     return [
-        _prediction(suite, engine, own, _at_home(costs[workload(own[0]), engine], references.get(suite, [])))
+        _prediction(suite, engine, own, _adapt_costs(costs[workload(own[0]), engine], references.get(suite, [])))
         for (suite, engine), own in groups.items()
     ]
 
 
-def _at_home(costs: EngineCosts, references: Sequence[RunAnalysis]) -> EngineCosts:
+def _adapt_costs(costs: EngineCosts, references: Sequence[RunAnalysis]) -> EngineCosts:
     """The costs with the step time, startup and shutdown of one suite's references."""
     if not references:
         return costs
@@ -74,7 +74,7 @@ def _prediction(suite_id: str, engine: str, own: Sequence[RunAnalysis], costs: E
     restart_s = costs.restart_s or 0.0
     base_s = costs.fixed_s + useful * t + (useful // every) * costs.cost_s + per_run * restart_s
     anywhere_s = per_run * (every * t / 2 + costs.persist_s)
-    planned_s = sum(lost_s(at, every, costs) for run in struck for at in run) / len(struck)
+    planned_s = sum(compute_lost_s(at, every, costs) for run in struck for at in run) / len(struck)
     wall_s = mean([run.row["wall_s"] for run in own])
     assert wall_s is not None
     return Prediction(
@@ -88,7 +88,7 @@ def _prediction(suite_id: str, engine: str, own: Sequence[RunAnalysis], costs: E
     )
 
 
-def lost_s(at: int | None, every: int, costs: EngineCosts) -> float:
+def compute_lost_s(at: int | None, every: int, costs: EngineCosts) -> float:
     """Work that a failure right after step `at` takes back: the steps since the newest boundary whose checkpoint was
     durable by then. An unknown step counts as anywhere in the interval: k t/2 + p."""
     if at is None:

@@ -39,7 +39,7 @@ def compare_recovery(rows: Sequence[Row], a: str, b: str) -> RateComparison | No
         return None
     counts = (sum(ours.values()), len(ours), sum(theirs.values()), len(theirs))
     if ours.keys() == theirs.keys():
-        discordant = _discordant(ours, theirs)
+        discordant = _count_discordant(ours, theirs)
         return RateComparison(a, b, *counts, discordant, "McNemar", mcnemar_p(*discordant))
     table = [[counts[0], counts[1] - counts[0]], [counts[2], counts[3] - counts[2]]]
     return RateComparison(a, b, *counts, None, "Fisher", float(stats.fisher_exact(np.array(table)).pvalue))
@@ -51,7 +51,7 @@ def recoveries(rows: Sequence[Row], variant: str) -> dict[BlockKey, bool | None]
     Failed runs count as not correct: a recovery that never ended is none. Nothing is dropped here.
     """
     return {
-        (row["suite_id"], row["seed"]): _recovered(row)
+        (row["suite_id"], row["seed"]): _has_recovered(row)
         for row in rows
         if row["variant"] == variant and row["failures_fired"] and row["outcome"] in ("completed", "failed")
     }
@@ -63,13 +63,13 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
     return 1.0 if n == 0 else float(stats.binomtest(only_a, n).pvalue)
 
 
-def _recovered(row: Row) -> bool | None:
+def _has_recovered(row: Row) -> bool | None:
     if row["outcome"] == "failed":
         return False
     return row["correct"] if isinstance(row["correct"], bool) else None
 
 
-def _discordant(ours: Mapping[BlockKey, bool], theirs: Mapping[BlockKey, bool]) -> tuple[int, int]:
+def _count_discordant(ours: Mapping[BlockKey, bool], theirs: Mapping[BlockKey, bool]) -> tuple[int, int]:
     only_a = sum(good and not theirs[key] for key, good in ours.items())
     only_b = sum(good and not ours[key] for key, good in theirs.items())
     return only_a, only_b

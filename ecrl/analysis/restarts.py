@@ -34,7 +34,7 @@ class Restart:
     first_step_s: float | None
 
 
-class Restarted(Protocol):
+class HasRestarts(Protocol):
     """What this module needs of an analysed run (`metrics.RunAnalysis`, which is made from what is here)."""
 
     @property
@@ -73,8 +73,10 @@ def _restart(record: RunRecord, attempt: int, killed: int, detected: int | None)
         born = max(born, detected)  # the kernel tells it to 10 ms
     begun = last("step", "t0")
     ends = (detected, born, last("imported"), last("group"), last("ready"), last("restored"), begun)
-    seconds = {phase: _between(begin, end) for phase, begin, end in zip(PHASES, (killed, *ends), ends, strict=False)}
-    return Restart(attempt, seconds, _between(killed, begun), _between(killed, last("step")))
+    seconds = {
+        phase: _seconds_between(begin, end) for phase, begin, end in zip(PHASES, (killed, *ends), ends, strict=False)
+    }
+    return Restart(attempt, seconds, _seconds_between(killed, begun), _seconds_between(killed, last("step")))
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Medians:
     total_s: float | None
 
 
-def medians(runs: Iterable[Restarted]) -> dict[tuple[str, str], Medians]:
+def medians(runs: Iterable[HasRestarts]) -> dict[tuple[str, str], Medians]:
     """Restarts by (variant, launcher), in order of appearance."""
     found: dict[tuple[str, str], list[Restart]] = {}
     for run in runs:
@@ -107,5 +109,5 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _between(begin: int | None, end: int | None) -> float | None:
+def _seconds_between(begin: int | None, end: int | None) -> float | None:
     return None if begin is None or end is None else (end - begin) / NS_PER_S

@@ -32,11 +32,11 @@ _PRESENT: dict[str, tuple[str, ...]] = {
 _SAVE_STAMPS = ("t0", "t_slot", "t_staged", "t")
 
 
-def sound(record: RunRecord) -> RunRecord:
+def drop_invalid_events(record: RunRecord) -> RunRecord:
     """The record without the events that cannot be what they say; each one dropped is named in `warnings`."""
     warnings = list(record.warnings)
     events = {
-        (attempt, rank): _sound_events(found, f"events-{attempt}-{rank}.jsonl", warnings)
+        (attempt, rank): _keep_valid_events(found, f"events-{attempt}-{rank}.jsonl", warnings)
         for (attempt, rank), found in record.events.items()
     }
     ranks = {attempt: {r for a, r in events if a == attempt} for attempt in record.attempts}
@@ -48,11 +48,11 @@ def sound(record: RunRecord) -> RunRecord:
         steps = {e["step"] for rank in found for e in events[attempt, rank] if e["e"] == "restored"}
         if len(steps) > 1:
             warnings.append(f"attempt {attempt}: ranks restored different steps {sorted(steps)}")
-    warnings += dict.fromkeys(_mishaps(events))  # all ranks pass over the same ones
+    warnings += dict.fromkeys(_describe_mishaps(events))  # all ranks pass over the same ones
     return RunRecord(record.spec, record.result, events, record.launcher, warnings)
 
 
-def _mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[str]:
+def _describe_mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[str]:
     """Checkpoints that were not what they should have been, and did no harm: a reader must know of them."""
     lost: dict[tuple[int, int], str] = {}  # on every rank
     for (attempt, _), found in sorted(events.items()):
@@ -71,7 +71,7 @@ def _mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[str]:
         yield f"attempt {attempt}: checkpoint {step} could not be kept: {reason}{more}"
 
 
-def _sound_events(events: list[Event], name: str, warnings: list[str]) -> list[Event]:
+def _keep_valid_events(events: list[Event], name: str, warnings: list[str]) -> list[Event]:
     kept = []
     for event in events:
         if (fault := _fault(event)) is None:
@@ -89,7 +89,7 @@ def _fault(event: Event) -> str | None:
     for field in _PRESENT.get(kind, ()):
         if field not in event:
             return f"{field} is missing"
-    if kind == "restored" and not all(_is_passed_over(entry) for entry in event.get("passed_over") or ()):
+    if kind == "restored" and not all(_is_passed_over_entry(entry) for entry in event.get("passed_over") or ()):
         return "passed_over is no list of steps and reasons"
     if kind in ("step", "loss") and not isinstance(event["loss"], int | float | None):
         return f"loss is {event['loss']!r}, expected a number"
@@ -99,5 +99,5 @@ def _fault(event: Event) -> str | None:
     return "it ends before it begins" if event.get("t0", event["t"]) > event["t"] else None
 
 
-def _is_passed_over(entry: Any) -> bool:
+def _is_passed_over_entry(entry: Any) -> bool:
     return isinstance(entry, dict) and {"step", "reason"} <= entry.keys()

@@ -55,12 +55,12 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return out.getvalue()
 
 
-def runs_csv(rows: Iterable[Row]) -> str:
+def build_runs_csv(rows: Iterable[Row]) -> str:
     """`<prefix>_runs.csv`: one row a run."""
     return csv_text(RUN_COLUMNS, rows)
 
 
-def summary_rows(rows: Sequence[Row]) -> list[Row]:
+def build_summary_rows(rows: Sequence[Row]) -> list[Row]:
     """One row per suite x variant over its completed runs: geometric mean of goodput over seeds with a t interval
     on logs (from two seeds on), arithmetic means of everything else (metrics.md section 1, last rule)."""
     groups: dict[tuple[str, str], list[Row]] = {}
@@ -89,9 +89,9 @@ def _summary(group: list[Row]) -> Row:
     )
 
 
-def summary_csv(rows: Sequence[Row]) -> str:
+def build_summary_csv(rows: Sequence[Row]) -> str:
     """`<prefix>_summary.csv`: one row per suite x variant."""
-    return csv_text(SUMMARY_COLUMNS, summary_rows(rows))
+    return csv_text(SUMMARY_COLUMNS, build_summary_rows(rows))
 
 
 def mean(values: Sequence[float | None]) -> float | None:
@@ -110,18 +110,19 @@ def failure_text(label: str, steps: str) -> str:
     return f"{label}:{steps.replace(';', ',')}" if steps else label
 
 
-def detailed_rows(rows: Sequence[Row], dropped: Mapping[tuple[str, int], str]) -> list[Row]:
+def build_detailed_rows(rows: Sequence[Row], dropped: Mapping[tuple[str, int], str]) -> list[Row]:
     """One row per suite, blocking against overlapped, over the blocks that are whole. A suite without one has
     empty cells."""
     suites: dict[str, list[Row]] = {}
     for row in rows:
         suites.setdefault(row["suite_id"], []).append(row)
     return [
-        _detailed(group, [r for r in group if (r["suite_id"], r["seed"]) not in dropped]) for group in suites.values()
+        _build_detailed_row(group, [r for r in group if (r["suite_id"], r["seed"]) not in dropped])
+        for group in suites.values()
     ]
 
 
-def _detailed(group: list[Row], usable: list[Row]) -> Row:
+def _build_detailed_row(group: list[Row], usable: list[Row]) -> Row:
     steps = next((row["failure_steps"] for row in group if row["failure_steps"]), "")
     result: Row = {
         column: group[0][column]
@@ -144,6 +145,6 @@ def _detailed(group: list[Row], usable: list[Row]) -> Row:
     return result
 
 
-def detailed_csv(rows: Sequence[Row], dropped: Mapping[tuple[str, int], str]) -> str:
+def build_detailed_csv(rows: Sequence[Row], dropped: Mapping[tuple[str, int], str]) -> str:
     """`<prefix>_detailed_table.csv`: the columns of design 3.3, in their order."""
-    return csv_text((*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS), detailed_rows(rows, dropped))
+    return csv_text((*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS), build_detailed_rows(rows, dropped))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ecrl.analysis.load import Campaign
+from ecrl.analysis.load import LoadedCampaign
 from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
 
 
@@ -18,10 +18,10 @@ class Threat:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A campaign with what several checks need. registered: see `claims.judge`."""
+class CampaignFacts:
+    """A campaign with what several checks need. registered: see `claims.judge_claims`."""
 
-    campaign: Campaign
+    campaign: LoadedCampaign
     registered: bool
 
     @property
@@ -44,42 +44,42 @@ class Scene:
         return [v for v in self.campaign.matrix.matrix.variants if v != REFERENCE]
 
 
-Check = Callable[[Scene], Iterable[Threat]]
+Check = Callable[[CampaignFacts], Iterable[Threat]]
 
 
-class Checks:
+class CheckRegistry:
     """The checks of one file, by the code of the threat that they look for."""
 
     def __init__(self) -> None:
         self.by_code: dict[str, Check] = {}
 
-    def of(self, code: str) -> Callable[[Check], Check]:
+    def register(self, code: str) -> Callable[[Check], Check]:
         """Decorator: this function looks for `code`."""
 
-        def keep(check: Check) -> Check:
+        def add_check(check: Check) -> Check:
             self.by_code[code] = check
             return check
 
-        return keep
+        return add_check
 
 
-def counted(n: int, noun: str) -> str:
+def format_count(n: int, noun: str) -> str:
     """'1 run', '3 runs'."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
+def join_some(names: Sequence[str], most: int = 3) -> str:
     """'a, b, c and 4 more'."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def numbers(facts: dict[str, Any]) -> dict[str, float]:
+def pick_numbers(facts: dict[str, Any]) -> dict[str, float]:
     """Every number in nested facts by its own name."""
     found: dict[str, float] = {}
     for name, value in facts.items():
         if isinstance(value, dict):
-            found |= numbers(value)
+            found |= pick_numbers(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[name] = float(value)
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from ecrl.analysis.compare import MIN_PAIRS, compare
 from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
-from ecrl.analysis.threat import Checks, Scene, Threat, counted, some
+from ecrl.analysis.threat import CampaignFacts, CheckRegistry, Threat, format_count, join_some
 
 SHORT_RUN_SHARE = 0.10  # startup + shutdown of wall-clock
 MIN_INTERVALS = 30
@@ -15,116 +15,124 @@ NOT_KEPT_SHARE = 0.05  # of a run's checkpoints; beyond it, its costs are those 
 OUTLIER_SHARE = 0.5  # from the mean of its suite and variant (pyperf's rule)
 SYNTHETIC_DATASETS = frozenset({"noise"})
 
-_checks = Checks()
+_checks = CheckRegistry()
 CHECKS = _checks.by_code
 
 
-@_checks.of("n_pairs_lt_6")
-def _few_pairs(scene: Scene) -> Iterable[Threat]:
+@_checks.register("n_pairs_lt_6")
+def _check_few_pairs(facts: CampaignFacts) -> Iterable[Threat]:
     few: dict[int, list[str]] = {}
-    for a, b in itertools.combinations(scene.campaign.matrix.matrix.variants, 2):
-        n = len(compare(scene.rows, a, b, "goodput_steps_per_s", "ratio", scene.campaign.dropped).pairs)
+    for a, b in itertools.combinations(facts.campaign.matrix.matrix.variants, 2):
+        n = len(compare(facts.rows, a, b, "goodput_steps_per_s", "ratio", facts.campaign.dropped).pairs)
         if n < MIN_PAIRS:
             few.setdefault(n, []).append(f"{a}/{b}")
     for n, names in few.items():
-        pairs = f"{', '.join(names)}: {counted(n, 'pair')}{' each' if len(names) > 1 else ''}"
+        pairs = f"{', '.join(names)}: {format_count(n, 'pair')}{' each' if len(names) > 1 else ''}"
         yield Threat("n_pairs_lt_6", True, f"{pairs}; below {MIN_PAIRS} no exact two-sided test can reach p = .05")
 
 
-@_checks.of("one_seed")
-def _one_seed(scene: Scene) -> Iterable[Threat]:
-    seeds = scene.campaign.matrix.matrix.seeds
+@_checks.register("one_seed")
+def _check_one_seed(facts: CampaignFacts) -> Iterable[Threat]:
+    seeds = facts.campaign.matrix.matrix.seeds
     if len(seeds) == 1:
         yield Threat("one_seed", True, f"every run has seed {seeds[0]}: nothing can be said about another")
 
 
-@_checks.of("claims_after_data")
-def _late_claims(scene: Scene) -> Iterable[Threat]:
-    if not scene.registered and scene.campaign.matrix.claims:
-        late = [r.name for r in scene.begun if r.facts["claims_hash"] != scene.campaign.matrix.claims_hash]
-        yield Threat("claims_after_data", True, f"runs that carry another claims hash ({len(late)}): {some(late)}")
+@_checks.register("claims_after_data")
+def _check_late_claims(facts: CampaignFacts) -> Iterable[Threat]:
+    if not facts.registered and facts.campaign.matrix.claims:
+        late = [r.name for r in facts.begun if r.facts["claims_hash"] != facts.campaign.matrix.claims_hash]
+        yield Threat("claims_after_data", True, f"runs that carry another claims hash ({len(late)}): {join_some(late)}")
 
 
-@_checks.of("correctness_failed")
-def _incorrect(scene: Scene) -> Iterable[Threat]:
-    wrong = [run.name for run in scene.begun if run.row["correct"] is False]
+@_checks.register("correctness_failed")
+def _check_incorrect(facts: CampaignFacts) -> Iterable[Threat]:
+    wrong = [run.name for run in facts.begun if run.row["correct"] is False]
     if wrong:
-        yield Threat("correctness_failed", True, f"runs that fail a correctness gate ({len(wrong)}): {some(wrong)}")
+        yield Threat(
+            "correctness_failed", True, f"runs that fail a correctness gate ({len(wrong)}): {join_some(wrong)}"
+        )
 
 
-@_checks.of("checkpoints_not_kept")
-def _not_kept(scene: Scene) -> Iterable[Threat]:
+@_checks.register("checkpoints_not_kept")
+def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
     """An engine that keeps fewer checkpoints than it was asked for does less work than one that keeps them."""
     shares = {
         run.name: run.row["persist_failures"] / run.row["checkpoints_requested"]
-        for run in scene.begun
+        for run in facts.begun
         if run.row["persist_failures"] and run.row["checkpoints_requested"]
     }
     if shares:
         named = [f"{name} ({share:.0%})" for name, share in shares.items()]
         much = max(shares.values()) > NOT_KEPT_SHARE
-        yield Threat("checkpoints_not_kept", much, f"runs of which checkpoints failed ({len(shares)}): {some(named)}")
+        yield Threat(
+            "checkpoints_not_kept", much, f"runs of which checkpoints failed ({len(shares)}): {join_some(named)}"
+        )
 
 
-@_checks.of("missing_blocks")
-def _missing(scene: Scene) -> Iterable[Threat]:
-    dropped = scene.campaign.dropped
+@_checks.register("missing_blocks")
+def _check_missing(facts: CampaignFacts) -> Iterable[Threat]:
+    dropped = facts.campaign.dropped
     if not dropped:
         return
-    guilty = {variant for block, own in scene.blocks.items() if block in dropped for variant in _to_blame(own)}
+    guilty = {
+        variant for block, own in facts.blocks.items() if block in dropped for variant in _find_failed_variants(own)
+    }
     names = [f"{suite}/seed{seed} ({reason})" for (suite, seed), reason in dropped.items()]
-    one_sided = len(guilty) == 1 and len(scene.campaign.matrix.matrix.variants) > 1
+    one_sided = len(guilty) == 1 and len(facts.campaign.matrix.matrix.variants) > 1
     why = f"only {next(iter(guilty))} is to blame, so they are not missing at random; " if one_sided else ""
-    yield Threat("missing_blocks", one_sided, f"dropped blocks ({len(dropped)}): {why}{some(names)}")
+    yield Threat("missing_blocks", one_sided, f"dropped blocks ({len(dropped)}): {why}{join_some(names)}")
 
 
-def _to_blame(block: Sequence[RunAnalysis]) -> set[str]:
+def _find_failed_variants(block: Sequence[RunAnalysis]) -> set[str]:
     """The variants for which a block is dropped: those that failed or are wrong, else those that stayed undecided. A
     reference that failed leaves every other variant undecided, and they are not to blame for it."""
     wrong = {r.row["variant"] for r in block if r.row["outcome"] != "completed" or r.row["correct"] is False}
     return wrong or {run.row["variant"] for run in block if run.row["correct"] is not True}
 
 
-@_checks.of("replay_untested")
-def _replay_untested(scene: Scene) -> Iterable[Threat]:
-    for variant in scene.engines:
+@_checks.register("replay_untested")
+def _check_replay_untested(facts: CampaignFacts) -> Iterable[Threat]:
+    for variant in facts.engines:
         done = [
-            r for r in scene.rows if r["variant"] == variant and r["outcome"] == "completed" and r["failures_fired"]
+            r for r in facts.rows if r["variant"] == variant and r["outcome"] == "completed" and r["failures_fired"]
         ]
         if done and not any(row["replayed_steps"] for row in done):
             evidence = f"no run of {variant} replayed a step, whatever the failure"
-            yield Threat("replay_untested", False, f"{evidence}{_on_boundaries(scene)}")
+            yield Threat("replay_untested", False, f"{evidence}{_describe_boundaries(facts)}")
 
 
-def _on_boundaries(scene: Scene) -> str:
-    places = [(at, s.checkpoint_every) for s in scene.campaign.suites for at in s.failure_steps]
+def _describe_boundaries(facts: CampaignFacts) -> str:
+    places = [(at, s.checkpoint_every) for s in facts.campaign.suites for at in s.failure_steps]
     all_on = all(isinstance(at, int) and at % every == 0 for at, every in places)
     return ": every planned failure strikes on a checkpoint boundary" if all_on else ""
 
 
-@_checks.of("inflight_untested")
-def _inflight_untested(scene: Scene) -> Iterable[Threat]:
-    for variant in (v for v in scene.engines if v != "blocking"):
-        costs = [c for r in scene.begun if r.row["variant"] == variant for c in r.failures]
+@_checks.register("inflight_untested")
+def _check_inflight_untested(facts: CampaignFacts) -> Iterable[Threat]:
+    for variant in (v for v in facts.engines if v != "blocking"):
+        costs = [c for r in facts.begun if r.row["variant"] == variant for c in r.failures]
         if costs and not any(cost.in_flight for cost in costs):
-            evidence = f"none of {counted(len(costs), 'failure')} of {variant} struck while a checkpoint was in flight"
+            evidence = (
+                f"none of {format_count(len(costs), 'failure')} of {variant} struck while a checkpoint was in flight"
+            )
             yield Threat("inflight_untested", False, evidence)
 
 
-@_checks.of("short_run")
-def _short(scene: Scene) -> Iterable[Threat]:
+@_checks.register("short_run")
+def _check_short(facts: CampaignFacts) -> Iterable[Threat]:
     shares = {
         run.name: (run.row["startup_s"] + run.row["shutdown_s"]) / run.row["wall_s"]
-        for run in scene.begun
+        for run in facts.begun
         if run.row["startup_s"] is not None
     }
     long = [name for name, share in shares.items() if share > SHORT_RUN_SHARE]
     if long:
         worst = max(shares, key=lambda name: shares[name])
         share = f"{SHORT_RUN_SHARE * 100:.0f} % of wall-clock"
-        evidence = f"startup and shutdown exceed {share} in {len(long)} of {counted(len(shares), 'run')}"
+        evidence = f"startup and shutdown exceed {share} in {len(long)} of {format_count(len(shares), 'run')}"
         yield Threat("short_run", False, f"{evidence} ({shares[worst] * 100:.0f} % in {worst})")
-    intervals = {s.suite_id: s.train.steps // s.checkpoint_every for s in scene.campaign.suites}
+    intervals = {s.suite_id: s.train.steps // s.checkpoint_every for s in facts.campaign.suites}
     few = [suite for suite, count in intervals.items() if count < MIN_INTERVALS]
     if few:
         fewest = min(intervals[suite] for suite in few)
@@ -134,33 +142,33 @@ def _short(scene: Scene) -> Iterable[Threat]:
             f"suites with fewer than {MIN_INTERVALS} checkpoint intervals: {len(few)} (fewest: {fewest})",
         )
     per_failure = {
-        s.suite_id: s.train.steps / s.checkpoint_every / len(s.failures) for s in scene.campaign.suites if s.failures
+        s.suite_id: s.train.steps / s.checkpoint_every / len(s.failures) for s in facts.campaign.suites if s.failures
     }
     dense = [suite for suite, count in per_failure.items() if count < MIN_INTERVALS_A_FAILURE]
     if dense:
         least = min(per_failure[suite] for suite in dense)
-        where = f"in {counted(len(dense), 'suite')} failures strike every {least:.3g} intervals or so"
+        where = f"in {format_count(len(dense), 'suite')} failures strike every {least:.3g} intervals or so"
         yield Threat("short_run", False, f"{where}, far more often than on a real cluster: their cost is overweighted")
 
 
-@_checks.of("single_interval")
-def _single_interval(scene: Scene) -> Iterable[Threat]:
-    values = scene.campaign.matrix.matrix.checkpoint_every
+@_checks.register("single_interval")
+def _check_single_interval(facts: CampaignFacts) -> Iterable[Threat]:
+    values = facts.campaign.matrix.matrix.checkpoint_every
     if len(values) == 1:
         yield Threat("single_interval", False, f"checkpoint_every is {values[0]} everywhere")
 
 
-@_checks.of("single_inflight")
-def _single_inflight(scene: Scene) -> Iterable[Threat]:
-    values = scene.campaign.matrix.matrix.max_inflight
+@_checks.register("single_inflight")
+def _check_single_inflight(facts: CampaignFacts) -> Iterable[Threat]:
+    values = facts.campaign.matrix.matrix.max_inflight
     if len(values) == 1:
         yield Threat("single_inflight", False, f"max_inflight is {values[0]} everywhere")
 
 
-@_checks.of("outlier")
-def _outlier(scene: Scene) -> Iterable[Threat]:
+@_checks.register("outlier")
+def _check_outlier(facts: CampaignFacts) -> Iterable[Threat]:
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in scene.rows:
+    for row in facts.rows:
         if row["goodput_steps_per_s"] is not None:
             groups.setdefault((row["suite_id"], row["variant"]), []).append(row)
     for (suite, variant), rows in groups.items():
@@ -174,9 +182,9 @@ def _outlier(scene: Scene) -> Iterable[Threat]:
             )
 
 
-@_checks.of("pooled_campaigns")
-def _pooled(scene: Scene) -> Iterable[Threat]:
-    found = scene.campaign
+@_checks.register("pooled_campaigns")
+def _check_pooled(facts: CampaignFacts) -> Iterable[Threat]:
+    found = facts.campaign
     if found.parts:
         names = ", ".join(part.prefix for part in found.parts)
         differing = f"; they differ: {'; '.join(found.mixed)}" if found.mixed else ""
@@ -184,15 +192,15 @@ def _pooled(scene: Scene) -> Iterable[Threat]:
         yield Threat("pooled_campaigns", False, f"{names} are pooled: {why}{differing}")
 
 
-@_checks.of("nuisance_gt_effect")
-def _nuisance(scene: Scene) -> Iterable[Threat]:
-    if {"blocking", "overlapped"} <= set(scene.engines):
-        c = compare(scene.rows, "overlapped", "blocking", "goodput_steps_per_s", "ratio", scene.campaign.dropped)
+@_checks.register("nuisance_gt_effect")
+def _check_nuisance(facts: CampaignFacts) -> Iterable[Threat]:
+    if {"blocking", "overlapped"} <= set(facts.engines):
+        c = compare(facts.rows, "overlapped", "blocking", "goodput_steps_per_s", "ratio", facts.campaign.dropped)
         if c.overall is not None:
-            yield from nuisance(scene.rows, abs(c.overall.center - 1))
+            yield from find_nuisance(facts.rows, abs(c.overall.center - 1))
 
 
-def nuisance(rows: Sequence[Row], effect: float) -> list[Threat]:
+def find_nuisance(rows: Sequence[Row], effect: float) -> list[Threat]:
     """Whether data sets of one shape, which should cost the same, differ in blocking goodput by more than `effect`."""
     cells: dict[tuple[Any, ...], dict[str, list[float]]] = {}
     for row in rows:
@@ -212,15 +220,15 @@ def nuisance(rows: Sequence[Row], effect: float) -> list[Threat]:
     return [Threat("nuisance_gt_effect", False, evidence)]
 
 
-@_checks.of("synthetic_data")
-def _synthetic(scene: Scene) -> Iterable[Threat]:
-    used = sorted(SYNTHETIC_DATASETS & set(scene.campaign.matrix.matrix.datasets))
+@_checks.register("synthetic_data")
+def _check_synthetic(facts: CampaignFacts) -> Iterable[Threat]:
+    used = sorted(SYNTHETIC_DATASETS & set(facts.campaign.matrix.matrix.datasets))
     if used:
         yield Threat("synthetic_data", False, f"{', '.join(used)} is made up: losses and convergence mean nothing")
 
 
-@_checks.of("no_reference")
-def _no_reference(scene: Scene) -> Iterable[Threat]:
-    if REFERENCE not in scene.campaign.matrix.matrix.variants:
+@_checks.register("no_reference")
+def _check_no_reference(facts: CampaignFacts) -> Iterable[Threat]:
+    if REFERENCE not in facts.campaign.matrix.matrix.variants:
         evidence = "no reference variant: C4, C6, divergence and interference cannot be computed"
         yield Threat("no_reference", False, evidence)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ecrl.analysis.metrics import RunAnalysis, residual_allowed_s
-from ecrl.analysis.threat import Checks, Scene, Threat, counted, numbers, some
+from ecrl.analysis.threat import CampaignFacts, CheckRegistry, Threat, format_count, join_some, pick_numbers
 from ecrl.analysis.timeline import NS_PER_S
 from ecrl.records import manifest
 from ecrl.units import format_bytes
@@ -37,33 +37,33 @@ NEEDED_FACTS = {
 }
 GPU_FACTS = frozenset({"driver", "gpu_uuids", "clock_event_reasons", "gpu_foreign_processes"})
 
-_checks = Checks()
+_checks = CheckRegistry()
 CHECKS = _checks.by_code
 
 
-@_checks.of("ledger_residual")
-def _residual(scene: Scene) -> Iterable[Threat]:
+@_checks.register("ledger_residual")
+def _check_residual(facts: CampaignFacts) -> Iterable[Threat]:
     over = [
         f"{run.name} ({run.row['residual_s']:.3f} s of {run.row['wall_s']:.1f} s)"
-        for run in scene.begun
+        for run in facts.begun
         if run.row["residual_s"] is not None and abs(run.row["residual_s"]) > residual_allowed_s(run.row["wall_s"])
     ]
     if over:
         yield Threat(
-            "ledger_residual", True, f"ledgers that leave too much time unexplained ({len(over)}): {some(over)}"
+            "ledger_residual", True, f"ledgers that leave too much time unexplained ({len(over)}): {join_some(over)}"
         )
 
 
-@_checks.of("mixed_environment")
-def _mixed(scene: Scene) -> Iterable[Threat]:
-    for (suite, seed), block in scene.blocks.items():
-        if names := _differing(run.facts.get("machine", {}) for run in block):
+@_checks.register("mixed_environment")
+def _check_mixed(facts: CampaignFacts) -> Iterable[Threat]:
+    for (suite, seed), block in facts.blocks.items():
+        if names := _find_differing_facts(run.facts.get("machine", {}) for run in block):
             yield Threat("mixed_environment", True, f"inside block {suite}/seed{seed}: {', '.join(names)} differ")
-    if names := _differing(run.facts.get("machine", {}) for run in scene.begun):
+    if names := _find_differing_facts(run.facts.get("machine", {}) for run in facts.begun):
         yield Threat("mixed_environment", False, f"between blocks: {', '.join(names)} differ")
 
 
-def _differing(machines: Iterable[dict[str, Any]]) -> list[str]:
+def _find_differing_facts(machines: Iterable[dict[str, Any]]) -> list[str]:
     """Names of the facts that are not the same on all machines; measurements (numbers with a fraction) aside."""
     values: dict[str, set[str]] = {}
     for machine in machines:
@@ -75,16 +75,16 @@ def _differing(machines: Iterable[dict[str, Any]]) -> list[str]:
     return sorted(name for name, seen in values.items() if len(seen) > 1)
 
 
-@_checks.of("not_interleaved")
-def _not_interleaved(scene: Scene) -> Iterable[Threat]:
-    orders = {run.facts["block_order"] for run in scene.begun if run.facts.get("block_order")}
-    blocks = len({(run.row["suite_id"], run.row["seed"]) for run in scene.begun})
+@_checks.register("not_interleaved")
+def _check_not_interleaved(facts: CampaignFacts) -> Iterable[Threat]:
+    orders = {run.facts["block_order"] for run in facts.begun if run.facts.get("block_order")}
+    blocks = len({(run.row["suite_id"], run.row["seed"]) for run in facts.begun})
     if len(orders) == 1 and blocks > 2 and len(next(iter(orders))) > 1:
         order = ", ".join(next(iter(orders)))
         yield Threat(
             "not_interleaved", True, f"all {blocks} blocks ran in one order ({order}): drift favours a variant"
         )
-    stamped = [] if len(_boots(scene)) > 1 else [r for r in scene.begun if r.facts["spawn_t"] is not None]
+    stamped = [] if len(_boots(facts)) > 1 else [r for r in facts.begun if r.facts["spawn_t"] is not None]
     ordered = sorted(stamped, key=lambda run: run.facts["spawn_t"])
     sizes = Counter((run.row["suite_id"], run.row["seed"]) for run in ordered)
     torn = []
@@ -94,15 +94,17 @@ def _not_interleaved(scene: Scene) -> Iterable[Threat]:
     if torn:
         names = sorted(set(torn))
         yield Threat(
-            "not_interleaved", True, f"blocks between whose variants other runs came ({len(names)}): {some(names)}"
+            "not_interleaved", True, f"blocks between whose variants other runs came ({len(names)}): {join_some(names)}"
         )
-    if apart := _apart(ordered):
+    if apart := _find_split_blocks(ordered):
         yield Threat(
-            "not_interleaved", True, f"blocks whose variants ran in different sessions ({len(apart)}): {some(apart)}"
+            "not_interleaved",
+            True,
+            f"blocks whose variants ran in different sessions ({len(apart)}): {join_some(apart)}",
         )
 
 
-def _apart(ordered: Iterable[RunAnalysis]) -> list[str]:
+def _find_split_blocks(ordered: Iterable[RunAnalysis]) -> list[str]:
     """Blocks in which longer passed between two runs than any of the block's runs took: another session's runs."""
     blocks: dict[tuple[str, int], list[RunAnalysis]] = {}
     for run in ordered:
@@ -116,56 +118,56 @@ def _apart(ordered: Iterable[RunAnalysis]) -> list[str]:
     return found
 
 
-def _boots(scene: Scene) -> set[str]:
-    return {str(r.facts["machine"]["boot_id"]) for r in scene.begun if "boot_id" in r.facts.get("machine", {})}
+def _boots(facts: CampaignFacts) -> set[str]:
+    return {str(r.facts["machine"]["boot_id"]) for r in facts.begun if "boot_id" in r.facts.get("machine", {})}
 
 
-@_checks.of("interrupted")
-def _interrupted(scene: Scene) -> Iterable[Threat]:
-    rows = scene.campaign.statuses.values()
+@_checks.register("interrupted")
+def _check_interrupted(facts: CampaignFacts) -> Iterable[Threat]:
+    rows = facts.campaign.statuses.values()
     stopped = [row.suite_id for row in rows if row.status == manifest.INTERRUPTED]
     if stopped:
         yield Threat(
-            "interrupted", True, f"suites that were stopped and not continued ({len(stopped)}): {some(stopped)}"
+            "interrupted", True, f"suites that were stopped and not continued ({len(stopped)}): {join_some(stopped)}"
         )
     again = [f"{row.suite_id} ({row.attempts} times)" for row in rows if row.attempts > 1]
     if again:  # runs are repeated whole, never continued, so this alone spoils no run
-        yield Threat("interrupted", False, f"suites that were begun more than once ({len(again)}): {some(again)}")
+        yield Threat("interrupted", False, f"suites that were begun more than once ({len(again)}): {join_some(again)}")
 
 
-@_checks.of("reused_runs")
-def _reused(scene: Scene) -> Iterable[Threat]:
-    reused = [row.suite_id for row in scene.campaign.statuses.values() if row.status == manifest.SKIPPED]
+@_checks.register("reused_runs")
+def _check_reused(facts: CampaignFacts) -> Iterable[Threat]:
+    reused = [row.suite_id for row in facts.campaign.statuses.values() if row.status == manifest.SKIPPED]
     if reused:
-        yield Threat("reused_runs", False, f"suites kept from an earlier session ({len(reused)}): {some(reused)}")
+        yield Threat("reused_runs", False, f"suites kept from an earlier session ({len(reused)}): {join_some(reused)}")
 
 
-@_checks.of("drained_before_kill")
-def _drained(scene: Scene) -> Iterable[Threat]:
-    drained = [run.name for run in scene.begun if run.facts["drained_before_failure"]]
+@_checks.register("drained_before_kill")
+def _check_drained(facts: CampaignFacts) -> Iterable[Threat]:
+    drained = [run.name for run in facts.begun if run.facts["drained_before_failure"]]
     if drained:
-        yield Threat("drained_before_kill", True, f"checkpoints were drained before a failure in {some(drained)}")
+        yield Threat("drained_before_kill", True, f"checkpoints were drained before a failure in {join_some(drained)}")
 
 
-@_checks.of("cpu_contention")
-def _contended(scene: Scene) -> Iterable[Threat]:
-    nproc = scene.campaign.matrix.train_settings.nproc
-    cores = {run.facts["machine"]["cores"] for run in scene.begun if "cores" in run.facts.get("machine", {})}
+@_checks.register("cpu_contention")
+def _check_contended(facts: CampaignFacts) -> Iterable[Threat]:
+    nproc = facts.campaign.matrix.train_settings.nproc
+    cores = {run.facts["machine"]["cores"] for run in facts.begun if "cores" in run.facts.get("machine", {})}
     if cores and nproc > min(cores):
         yield Threat("cpu_contention", False, f"{nproc} ranks share {min(cores)} cores")
-    busy = [text for run in scene.begun if (text := _load(run, nproc)) is not None]
+    busy = [text for run in facts.begun if (text := _load(run, nproc)) is not None]
     if busy:
-        yield Threat("cpu_contention", False, f"runs on a busy machine ({len(busy)}): {some(busy)}")
-    stolen = {run.name: share for run in scene.begun if (share := stolen_share(run)) is not None}
+        yield Threat("cpu_contention", False, f"runs on a busy machine ({len(busy)}): {join_some(busy)}")
+    stolen = {run.name: share for run in facts.begun if (share := compute_stolen_share(run)) is not None}
     if much := {name: share for name, share in stolen.items() if share > STOLEN_SHARE}:
         worst = max(much, key=lambda name: much[name])
-        evidence = f"the hypervisor took processor time from {counted(len(much), 'run')} of {len(stolen)}"
+        evidence = f"the hypervisor took processor time from {format_count(len(much), 'run')} of {len(stolen)}"
         yield Threat("cpu_contention", False, f"{evidence} ({much[worst]:.1%} in {worst})")
 
 
-def stolen_share(run: RunAnalysis) -> float | None:
+def compute_stolen_share(run: RunAnalysis) -> float | None:
     """Share of the machine's processor time during a run that its hypervisor gave to others; None where unknown."""
-    stamps = [fact(run, name, when) for name in ("cpu_steal_s", "cpu_total_s") for when in ("before", "after")]
+    stamps = [get_fact(run, name, when) for name in ("cpu_steal_s", "cpu_total_s") for when in ("before", "after")]
     if None in stamps or stamps[3] <= stamps[2]:
         return None
     return float((stamps[1] - stamps[0]) / (stamps[3] - stamps[2]))
@@ -174,7 +176,7 @@ def stolen_share(run: RunAnalysis) -> float | None:
 def _load(run: RunAnalysis, nproc: int) -> str | None:
     machine = run.facts.get("machine", {})
     before = machine.get("pressure_before")  # what came after holds the run's own load
-    facts = numbers(before if isinstance(before, dict) else machine)
+    facts = pick_numbers(before if isinstance(before, dict) else machine)
     load, cores = facts.get("load1"), machine.get("cores")
     if load is not None and cores and load - nproc > CONTENDED_LOAD_SHARE * cores:
         return f"{run.name} (load {load:.1f} with {nproc} ranks on {cores:.0f} cores)"
@@ -182,17 +184,19 @@ def _load(run: RunAnalysis, nproc: int) -> str | None:
     return f"{run.name} (pressure {psi:.0f} %)" if psi > CONTENDED_PSI_PERCENT else None
 
 
-@_checks.of("clock_step")
-def _clock(scene: Scene) -> Iterable[Threat]:
-    stepped = [r.name for r in scene.begun if (r.facts["clock_step_ns"] or 0) > CLOCK_STEP_NS]
+@_checks.register("clock_step")
+def _check_clock(facts: CampaignFacts) -> Iterable[Threat]:
+    stepped = [r.name for r in facts.begun if (r.facts["clock_step_ns"] or 0) > CLOCK_STEP_NS]
     if stepped:
-        yield Threat("clock_step", False, f"runs during which the wall clock was set ({len(stepped)}): {some(stepped)}")
+        yield Threat(
+            "clock_step", False, f"runs during which the wall clock was set ({len(stepped)}): {join_some(stepped)}"
+        )
 
 
-@_checks.of("page_cache_only")
-def _cached(scene: Scene) -> Iterable[Threat]:
-    sizes = [run.facts["checkpoint_bytes"] for run in scene.begun if run.facts["checkpoint_bytes"]]
-    memories = [m for run in scene.begun if (m := _free_memory(run))]
+@_checks.register("page_cache_only")
+def _check_cached(facts: CampaignFacts) -> Iterable[Threat]:
+    sizes = [run.facts["checkpoint_bytes"] for run in facts.begun if run.facts["checkpoint_bytes"]]
+    memories = [m for run in facts.begun if (m := _free_memory(run))]
     if sizes and memories and min(memories) > CACHED_MEMORY_RATIO * max(sizes):
         ratio = min(memories) / max(sizes)
         yield Threat(
@@ -204,11 +208,11 @@ def _cached(scene: Scene) -> Iterable[Threat]:
 
 def _free_memory(run: RunAnalysis) -> float | None:
     """What the page cache could take when the run began; all memory where that was not recorded."""
-    free = fact(run, "available_memory_bytes", "before") or fact(run, "memory_bytes")
+    free = get_fact(run, "available_memory_bytes", "before") or get_fact(run, "memory_bytes")
     return None if free is None else float(free)
 
 
-def fact(run: RunAnalysis, name: str, when: str | None = None) -> Any:
+def get_fact(run: RunAnalysis, name: str, when: str | None = None) -> Any:
     """A machine fact: of `before` or `after` the run, or of the run as a whole; None where it was not recorded."""
     machine = run.facts.get("machine", {})
     for place in ("pressure_during", "pressure_after", "pressure_before") if when is None else (f"pressure_{when}",):
@@ -218,45 +222,51 @@ def fact(run: RunAnalysis, name: str, when: str | None = None) -> Any:
     return machine.get(name) if when is None else None
 
 
-@_checks.of("disk_nearly_full")
-def _disk(scene: Scene) -> Iterable[Threat]:
+@_checks.register("disk_nearly_full")
+def _check_disk(facts: CampaignFacts) -> Iterable[Threat]:
     found = []
-    for run in scene.begun:
-        free, total = fact(run, "disk_free_bytes"), fact(run, "disk_total_bytes")
+    for run in facts.begun:
+        free, total = get_fact(run, "disk_free_bytes"), get_fact(run, "disk_total_bytes")
         need = NEARLY_FULL_CHECKPOINTS * (run.facts["checkpoint_bytes"] or 0)
         if free is not None and (free < need or (total and free < NEARLY_FULL_SHARE * total)):
             found.append(f"{run.name} ({format_bytes(free)} free)")
     if found:
-        yield Threat("disk_nearly_full", False, f"runs on a disk that is nearly full ({len(found)}): {some(found)}")
+        yield Threat(
+            "disk_nearly_full", False, f"runs on a disk that is nearly full ({len(found)}): {join_some(found)}"
+        )
 
 
-@_checks.of("suspended")
-def _suspended(scene: Scene) -> Iterable[Threat]:
+@_checks.register("suspended")
+def _check_suspended(facts: CampaignFacts) -> Iterable[Threat]:
     found = []
-    for run in scene.begun:
-        before, after = (fact(run, "boot_minus_mono_ns", when) for when in ("before", "after"))
+    for run in facts.begun:
+        before, after = (get_fact(run, "boot_minus_mono_ns", when) for when in ("before", "after"))
         if before is not None and after is not None and after - before > SUSPENDED_NS:
             found.append(f"{run.name} ({(after - before) / 1e9:.0f} s)")
     if found:
-        yield Threat("suspended", True, f"runs during which the machine slept ({len(found)}): {some(found)}")
+        yield Threat("suspended", True, f"runs during which the machine slept ({len(found)}): {join_some(found)}")
 
 
-@_checks.of("throttled")
-def _throttled(scene: Scene) -> Iterable[Threat]:
+@_checks.register("throttled")
+def _check_throttled(facts: CampaignFacts) -> Iterable[Threat]:
     found = []
-    for run in scene.begun:
-        before, after = (fact(run, "cpu_mhz", when) for when in ("before", "after"))
+    for run in facts.begun:
+        before, after = (get_fact(run, "cpu_mhz", when) for when in ("before", "after"))
         if before and after and after < (1 - THROTTLED_SHARE) * before:
             found.append(f"{run.name} (CPU {before:.0f} to {after:.0f} MHz)")
-        reasons = [r for r in fact(run, "clock_event_reasons") or () if any(w in str(r) for w in THROTTLING_REASONS)]
+        reasons = [
+            r for r in get_fact(run, "clock_event_reasons") or () if any(w in str(r) for w in THROTTLING_REASONS)
+        ]
         if reasons:
             found.append(f"{run.name} ({', '.join(map(str, reasons))})")
     if found:
-        yield Threat("throttled", False, f"runs on a throttled processor ({len(found)}): {some(found)}")
+        yield Threat("throttled", False, f"runs on a throttled processor ({len(found)}): {join_some(found)}")
 
 
-@_checks.of("gpu_contention")
-def _foreign_on_gpu(scene: Scene) -> Iterable[Threat]:
-    found = [run.name for run in scene.begun if fact(run, "gpu_foreign_processes")]
+@_checks.register("gpu_contention")
+def _check_foreign_on_gpu(facts: CampaignFacts) -> Iterable[Threat]:
+    found = [run.name for run in facts.begun if get_fact(run, "gpu_foreign_processes")]
     if found:
-        yield Threat("gpu_contention", False, f"runs beside other processes on their GPU ({len(found)}): {some(found)}")
+        yield Threat(
+            "gpu_contention", False, f"runs beside other processes on their GPU ({len(found)}): {join_some(found)}"
+        )

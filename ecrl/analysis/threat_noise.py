@@ -5,35 +5,35 @@ from collections.abc import Iterable
 
 from ecrl.analysis.compare import Comparison, Kind, compare
 from ecrl.analysis.noise import Noise, noise
-from ecrl.analysis.threat import Checks, Scene, Threat
+from ecrl.analysis.threat import CampaignFacts, CheckRegistry, Threat
 from ecrl.spec.matrix import EXPECT
 
-_checks = Checks()
+_checks = CheckRegistry()
 CHECKS = _checks.by_code
 
 
-def effects(scene: Scene) -> Iterable[tuple[str, Comparison, Noise | None]]:
+def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | None]]:
     """What is claimed (without claims, overlapped against blocking), each with the noise of its own metric."""
     asked: list[tuple[str, str, str, str, Kind]] = []
-    for claim in scene.campaign.matrix.claims:
+    for claim in facts.campaign.matrix.claims:
         parts = EXPECT.fullmatch(claim.expect)
         if parts is not None and parts["what"] != "rate" and not parts["margin"]:  # `within` claims no effect
             kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
             asked.append((claim.name, claim.compare[0], claim.compare[1], claim.metric, kind))
-    if not scene.campaign.matrix.claims and {"blocking", "overlapped"} <= set(scene.engines):
+    if not facts.campaign.matrix.claims and {"blocking", "overlapped"} <= set(facts.engines):
         asked.append(("overlapped / blocking", "overlapped", "blocking", "goodput_steps_per_s", "ratio"))
     for name, a, b, metric, kind in asked:
         yield (
             name,
-            compare(scene.rows, a, b, metric, kind, scene.campaign.dropped),
-            noise(scene.campaign, metric, kind),
+            compare(facts.rows, a, b, metric, kind, facts.campaign.dropped),
+            noise(facts.campaign, metric, kind),
         )
 
 
-def unchecked(scene: Scene) -> dict[str, str]:
+def explain_unchecked(facts: CampaignFacts) -> dict[str, str]:
     """Why the effects that cannot be held against a noise cannot be: by the name of the claim."""
     found = {}
-    for name, c, floor in effects(scene):
+    for name, c, floor in effects(facts):
         if floor is None:
             found[name] = f"A/A noise of {c.metric} is undefined"
         elif c.overall is None:
@@ -41,9 +41,9 @@ def unchecked(scene: Scene) -> dict[str, str]:
     return found
 
 
-def _known(scene: Scene) -> Iterable[tuple[str, Comparison, Noise]]:
+def _effects_with_noise(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise]]:
     """The effects that can be held against the noise of their metric."""
-    return ((name, c, floor) for name, c, floor in effects(scene) if c.overall is not None and floor is not None)
+    return ((name, c, floor) for name, c, floor in effects(facts) if c.overall is not None and floor is not None)
 
 
 def _size(c: Comparison) -> float:
@@ -52,18 +52,18 @@ def _size(c: Comparison) -> float:
     return math.log(c.overall.center) if c.kind == "ratio" else c.overall.center
 
 
-@_checks.of("aa_noise_ge_effect")
-def _noise_ge_effect(scene: Scene) -> Iterable[Threat]:
-    for name, c, floor in _known(scene):
+@_checks.register("aa_noise_ge_effect")
+def _check_noise_ge_effect(facts: CampaignFacts) -> Iterable[Threat]:
+    for name, c, floor in _effects_with_noise(facts):
         if floor.sd >= abs(_size(c)):
             pairs = len(floor.comparison.pairs)
             text = f"{name}: two equal runs differ by {floor.sd:.3g} (SD over {pairs} A/A pairs), the effect is"
             yield Threat("aa_noise_ge_effect", True, f"{text} {abs(_size(c)):.3g}{_unit(c)}")
 
 
-@_checks.of("sign_only_support")
-def _sign_only(scene: Scene) -> Iterable[Threat]:
-    for name, c, floor in _known(scene):
+@_checks.register("sign_only_support")
+def _check_sign_only(facts: CampaignFacts) -> Iterable[Threat]:
+    for name, c, floor in _effects_with_noise(facts):
         size = _size(c)
         means = [math.log(one.center) if c.kind == "ratio" else one.center for one in c.suites.values()]
         above = sum(mean * size > 0 and abs(mean) > floor.sd for mean in means)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ecrl.analysis import threat_design, threat_machine, threat_noise
-from ecrl.analysis.load import Campaign
-from ecrl.analysis.threat import Scene, Threat
+from ecrl.analysis.load import LoadedCampaign
+from ecrl.analysis.threat import CampaignFacts, Threat
 
 CHECKS = threat_design.CHECKS | threat_machine.CHECKS | threat_noise.CHECKS
 
@@ -35,15 +35,15 @@ class ThreatReport:
         return sorted({threat.code for threat in self.found if threat.blocking})
 
 
-def detect(campaign: Campaign, *, registered: bool) -> ThreatReport:
-    """Look for every condition whose evidence the records hold. registered: see `claims.judge`."""
-    scene = Scene(campaign, registered)
-    found = [threat for check in CHECKS.values() for threat in check(scene)]
-    not_checked, not_applicable, unseen = _against_noise(scene)
-    devices = {run.row["device"] for run in scene.begun}
+def detect_threats(campaign: LoadedCampaign, *, registered: bool) -> ThreatReport:
+    """Look for every condition whose evidence the records hold. registered: see `claims.judge_claims`."""
+    facts = CampaignFacts(campaign, registered)
+    found = [threat for check in CHECKS.values() for threat in check(facts)]
+    not_checked, not_applicable, unseen = _check_against_noise(facts)
+    devices = {run.row["device"] for run in facts.begun}
     for code, needed in threat_machine.NEEDED_FACTS.items():
         asked = [name for name in needed if name not in threat_machine.GPU_FACTS or devices != {"cpu"}]
-        absent = [n for n in asked if all(threat_machine.fact(run, n) is None for run in campaign.runs)]
+        absent = [n for n in asked if all(threat_machine.get_fact(run, n) is None for run in campaign.runs)]
         for names, why, place in (
             (absent, "not recorded by any run", not_checked),
             ([name for name in needed if name not in asked], "every run used the CPU", not_applicable),
@@ -54,14 +54,14 @@ def detect(campaign: Campaign, *, registered: bool) -> ThreatReport:
     return ThreatReport(tuple(found), tuple(code for code in CHECKS if code not in left), not_checked, not_applicable)
 
 
-def _against_noise(scene: Scene) -> tuple[dict[str, str], dict[str, str], set[str]]:
+def _check_against_noise(facts: CampaignFacts) -> tuple[dict[str, str], dict[str, str], set[str]]:
     """What of the A/A conditions could not be looked for and what cannot occur, both with the reason; and the codes
     that no claim was held against."""
-    if not scene.campaign.again:
+    if not facts.campaign.again:
         return dict(NEED_NOISE), {}, set()
-    asked = [name for name, _, _ in threat_noise.effects(scene)]
+    asked = [name for name, _, _ in threat_noise.effects(facts)]
     if not asked:
         return {}, dict.fromkeys(NEED_NOISE, "no effect is claimed"), set()
-    silent = threat_noise.unchecked(scene)
+    silent = threat_noise.explain_unchecked(facts)
     not_checked = {f"{code} ({name})": why for code in NEED_NOISE for name, why in silent.items()}
     return not_checked, {}, set(NEED_NOISE) if silent.keys() >= set(asked) else set()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ecrl.analysis.lineage import executed_of
+from ecrl.analysis.lineage import get_executed_steps
 from ecrl.records.reader import Event, RunRecord
 from ecrl.records.schema import LEDGER_BUCKETS
 
@@ -179,7 +179,7 @@ def timeline(record: RunRecord) -> tuple[Timeline | None, list[str]]:
 
 
 def _bounds(record: RunRecord, warnings: list[str]) -> tuple[int, int] | None:
-    boots = {str(e["boot_id"]) for _, _, e in record.of_kind("start") if "boot_id" in e}
+    boots = {str(e["boot_id"]) for _, _, e in record.get_events("start") if "boot_id" in e}
     if len(boots) > 1:
         warnings.append(f"events of {len(boots)} boots: their stamps cannot be subtracted, so there is no ledger")
         return None
@@ -202,19 +202,19 @@ def _rank_spans(record: RunRecord) -> list[Span]:
     highest = 0  # highest step executed in an earlier attempt: up to it, steps are replay
     for attempt in record.attempts:
         recorded: dict[int, set[int]] = {}
-        failed_t = min((e["t"] for e in _of_attempt(record, attempt) if e["e"] == "failure"), default=None)
+        failed_t = min((e["t"] for e in _attempt_events(record, attempt) if e["e"] == "failure"), default=None)
         for (_, rank), events in sorted((k, v) for k, v in record.events.items() if k[0] == attempt):
             for event in events:
-                spans += _spans_of(event, rank, attempt, highest)
+                spans += _event_spans(event, rank, attempt, highest)
                 if event["e"] == "step":
                     recorded.setdefault(rank, set()).add(event["s"])
             if attempt > 0:
                 spans += _restore(events, rank, attempt, failed_t)
-        highest = max([highest, *executed_of(record, recorded)])
+        highest = max([highest, *get_executed_steps(record, recorded)])
     return spans
 
 
-def _spans_of(event: Event, rank: int, attempt: int, highest: int) -> list[Span]:
+def _event_spans(event: Event, rank: int, attempt: int, highest: int) -> list[Span]:
     match event["e"]:
         case "step":
             state = "replay" if event["s"] <= highest else "compute"
@@ -252,12 +252,12 @@ def _outages(record: RunRecord, t1: int) -> tuple[Outage, ...]:
     attempts, found = record.attempts, []
     for place, attempt in enumerate(attempts):
         later = attempts[place + 1 :]
-        own = _of_attempt(record, attempt)
+        own = _attempt_events(record, attempt)
         failed_t = min((e["t"] for e in own if e["e"] == "failure"), default=None)
         if failed_t is None and not later:
             continue
         since = min((e["t"] for e in own), default=0) if failed_t is None else failed_t
-        until = min((e["t"] for a in later[:1] for e in _of_attempt(record, a)), default=t1)
+        until = min((e["t"] for a in later[:1] for e in _attempt_events(record, a)), default=t1)
         found.append(
             Outage(
                 attempt,
@@ -271,7 +271,7 @@ def _outages(record: RunRecord, t1: int) -> tuple[Outage, ...]:
     return tuple(found)
 
 
-def _of_attempt(record: RunRecord, attempt: int) -> list[Event]:
+def _attempt_events(record: RunRecord, attempt: int) -> list[Event]:
     return [e for (a, _), events in record.events.items() if a == attempt for e in events]
 
 
@@ -313,11 +313,11 @@ def _last_end(record: RunRecord, outage: Outage) -> int:
     assert outage.failed_t is not None
     ends = [
         e["t"]
-        for e in _of_attempt(record, outage.attempt)
+        for e in _attempt_events(record, outage.attempt)
         if e["e"] in ("step", "save", "fence", "restored") and e["t"] <= outage.failed_t
     ]
     return max(ends, default=outage.failed_t)
 
 
 def _persists(record: RunRecord) -> tuple[Span, ...]:
-    return tuple(Span("persist", e["t0"], e["t"], rank, a, e["s"]) for a, rank, e in record.of_kind("persisted"))
+    return tuple(Span("persist", e["t0"], e["t"], rank, a, e["s"]) for a, rank, e in record.get_events("persisted"))

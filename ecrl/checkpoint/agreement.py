@@ -37,14 +37,14 @@ class Agreement:
         """How long one rank waits for another."""
         return self._timeout.total_seconds()
 
-    def say(self, topic: str, value: Any) -> None:
+    def publish(self, topic: str, value: Any) -> None:
         """Publish this rank's word under `topic`; returns at once."""
         try:
             self._store.set(f"{topic}/{self.rank}", json.dumps(value))
         except RuntimeError as error:  # torch raises DistNetworkError and kin, all of them RuntimeErrors
             raise StoreGoneError(f"{topic}: the store is gone ({error})") from error
 
-    def hear_all(self, topic: str) -> list[Any]:
+    def gather_all(self, topic: str) -> list[Any]:
         """What every rank said under `topic`, in rank order, waiting one timeout for all of them together.
 
         Raises:
@@ -54,16 +54,16 @@ class Agreement:
         try:
             self._store.wait(keys, self._timeout)
         except RuntimeError as error:
-            silent = [str(rank) for rank, key in enumerate(keys) if not self._said(key)]
+            silent = [str(rank) for rank, key in enumerate(keys) if not self._is_published(key)]
             if silent:  # else the last one spoke just now
                 who = f"rank {silent[0]}" if len(silent) == 1 else f"ranks {', '.join(silent)}"
                 raise AgreementError(f"{topic}: {who} said nothing within {self.timeout_s:g} s") from error
-        return [self._word(key) for key in keys]
+        return [self._get_value(key) for key in keys]
 
     def exchange(self, topic: str, value: Any) -> list[Any]:
         """Say `value` and hear all ranks, in rank order."""
-        self.say(topic, value)
-        return self.hear_all(topic)
+        self.publish(topic, value)
+        return self.gather_all(topic)
 
     def decide(self, topic: str, word: Any, judge: Callable[[list[Any]], Any]) -> Any:
         """Rank 0 judges what every rank said, and its verdict is everybody's: the ranks cannot come to differ.
@@ -74,16 +74,16 @@ class Agreement:
         Raises:
             AgreementError: on rank 0 alone, for such a silence.
         """
-        self.say(topic, word)
+        self.publish(topic, word)
         if self.rank != 0:
             return self._verdict(topic)
         try:
-            words = self.hear_all(topic)
+            words = self.gather_all(topic)
         except AgreementError as error:
-            self.say(f"{topic}/verdict", str(error))
+            self.publish(f"{topic}/verdict", str(error))
             raise
         verdict = judge(words)
-        self.say(f"{topic}/verdict", verdict)
+        self.publish(f"{topic}/verdict", verdict)
         return verdict
 
     def _verdict(self, topic: str) -> Any:
@@ -92,15 +92,15 @@ class Agreement:
             self._store.wait([key], _WITHOUT_END)
         except RuntimeError as error:
             raise StoreGoneError(f"{topic}: the store is gone ({error})") from error
-        return self._word(key)
+        return self._get_value(key)
 
-    def _said(self, key: str) -> bool:
+    def _is_published(self, key: str) -> bool:
         try:
             return self._store.check([key])
         except RuntimeError as error:
             raise StoreGoneError(f"{key}: the store is gone ({error})") from error
 
-    def _word(self, key: str) -> Any:
+    def _get_value(self, key: str) -> Any:
         try:
             return json.loads(self._store.get(key))
         except RuntimeError as error:

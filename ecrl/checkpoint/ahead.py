@@ -13,7 +13,7 @@ from ecrl.storage import commit
 from ecrl.storage.commit import Verdict
 
 
-class VerifiedAhead:
+class PrefetchedVerification:
     """Verdicts about the committed checkpoints below `root`; the newest one's is worked out from now on, in a thread.
 
     To be made once nobody writes checkpoints there any more. Records `verified` when the thread is done.
@@ -22,9 +22,9 @@ class VerifiedAhead:
     def __init__(self, root: Path, *, run: str, world_size: int, recorder: Recorder) -> None:
         self._root, self._run, self._world_size, self._recorder = root, run, world_size, recorder
         self._begun: dict[int, Future[Verdict]] = {}
-        for step in commit.committed_steps(root)[-1:]:
+        for step in commit.list_committed_steps(root)[-1:]:
             future = self._begun[step] = Future()
-            Thread(target=self._work, args=(step, future), name="ecrl-verify", daemon=True).start()
+            Thread(target=self._verify_into, args=(step, future), name="ecrl-verify", daemon=True).start()
 
     def __call__(self, step: int) -> Verdict:
         """As `commit.verify`; waits for the thread where it is about that step."""
@@ -33,7 +33,7 @@ class VerifiedAhead:
     def _verify(self, step: int) -> Verdict:
         return commit.verify(self._root, step, run=self._run, world_size=self._world_size)
 
-    def _work(self, step: int, future: "Future[Verdict]") -> None:
+    def _verify_into(self, step: int, future: "Future[Verdict]") -> None:
         begun = now_ns()
         try:
             verdict = self._verify(step)

@@ -53,7 +53,7 @@ class StateView:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
-def shares(replicated: Mapping[str, torch.Tensor], world_size: int) -> list[list[str]]:
+def partition_tensors(replicated: Mapping[str, torch.Tensor], world_size: int) -> list[list[str]]:
     """Which rank writes which replicated tensors: largest first onto the least loaded rank, ties by name.
 
     Every rank computes the same answer from shapes alone; loads differ by at most the largest tensor.
@@ -167,30 +167,30 @@ def live_leaves(view: StateView) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Kind:
+class TensorSpec:
     """What a saved tensor must share with the live one that it is copied into, which would convert it silently."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
-def kinds(tensors: Mapping[str, torch.Tensor]) -> dict[str, Kind]:
+def get_tensor_specs(tensors: Mapping[str, torch.Tensor]) -> dict[str, TensorSpec]:
     """The types and shapes of tensors, by name."""
-    return {name: Kind(str(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    return {name: TensorSpec(str(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
-def shard_kinds(path: Path) -> dict[str, Kind]:
+def read_tensor_specs(path: Path) -> dict[str, TensorSpec]:
     """The types and shapes of a shard's tensors, by name; no tensor is read."""
     named = {name: str(dtype) for dtype, name in _DTYPES.items()}
     with safe_open(str(path), framework="pt") as shard:
         slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a dict)
         return {
-            name: Kind(named.get(found.get_dtype(), found.get_dtype()), tuple(found.get_shape()))
+            name: TensorSpec(named.get(found.get_dtype(), found.get_dtype()), tuple(found.get_shape()))
             for name, found in slices.items()
         }
 
 
-def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, Kind], folder: Path) -> None:
+def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, TensorSpec], folder: Path) -> None:
     """Refuse a checkpoint whose tensors have other names, types or shapes: copying would fit the one to the other.
 
     Raises:
@@ -198,7 +198,7 @@ def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, Kind]
     """
     if differing := sorted(live.keys() ^ saved.keys()):
         raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is on one side only")
-    for name, expected in kinds(live).items():
+    for name, expected in get_tensor_specs(live).items():
         for one, other in ((saved[name].shape, expected.shape), (saved[name].dtype, expected.dtype)):
             if one != other:
                 raise ForeignCheckpointError(f"{folder}: of another model, {name}: found {one}, expected {other}")

@@ -26,7 +26,7 @@ from torch.futures import Future
 
 from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.engine import EngineContext
-from ecrl.checkpoint.peer import PeerEngine, first_line, own_group
+from ecrl.checkpoint.peer import ExternalEngine, first_line, make_own_group
 from ecrl.records.clock import now_ns
 from ecrl.storage import foreign
 from ecrl.storage.commit import step_folder
@@ -34,27 +34,27 @@ from ecrl.storage.commit import step_folder
 _COMPLETE = foreign.DCP.complete  # written last, by rank 0, once every rank has written
 
 
-class DcpEngine(PeerEngine):
+class DcpEngine(ExternalEngine):
     """The part that saving in line and in the background have in common."""
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._group = own_group()
+        self._group = make_own_group()
 
     def _folder(self, step: int) -> Path:
         return step_folder(self.context.root, step)
 
-    def _keyed(self, view: StateView) -> dict[str, Any]:
+    def _build_state_dict(self, view: StateView) -> dict[str, Any]:
         own = {self._own_key(name): tensor for name, tensor in (view.local | view.host).items()}
         return view.replicated | own
 
     def _own_key(self, name: str) -> str:
         return f"rank{self.context.rank}/{name}"
 
-    def _to_save(self, step: int) -> dict[str, Any]:
+    def _build_saved_dict(self, step: int) -> dict[str, Any]:
         """What DCP is given; the metadata as one text, since it would take a list apart into keys."""
         view = self.context.state.view(step)
-        return self._keyed(view) | {self._own_key("meta"): json.dumps(self._meta(view))}
+        return self._build_state_dict(view) | {self._own_key("meta"): json.dumps(self._meta(view))}
 
     def _writer(self, step: int) -> "RecordingWriter":
         return RecordingWriter(self._folder(step), step, self.context)
@@ -62,18 +62,18 @@ class DcpEngine(PeerEngine):
     def _planner(self, step: int) -> "HalfwayPlanner":
         return HalfwayPlanner(lambda: self.context.reached("persist", step))
 
-    def _failed(self, step: int, error: CheckpointException) -> None:
+    def _handle_failure(self, step: int, error: CheckpointException) -> None:
         """DCP raises the failure of any rank on all of them, after all have ended their part."""
-        self._given_up(step, reason(error), self._folder(step))
+        self._give_up(step, describe_failure(error), self._folder(step))
 
     def _drain(self) -> None:
         dist.destroy_process_group(self._group)
 
-    def _complete(self, folder: Path) -> bool:
+    def _is_complete(self, folder: Path) -> bool:
         return (folder / _COMPLETE).is_file()
 
     def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
-        wanted = self._keyed(view) | {self._own_key("meta"): ""}
+        wanted = self._build_state_dict(view) | {self._own_key("meta"): ""}
         load(wanted, checkpoint_id=folder, process_group=self._group)  # in place, but for the text
         meta: dict[str, Any] = json.loads(wanted[self._own_key("meta")])
         return meta
@@ -120,7 +120,7 @@ class HalfwayPlanner(DefaultSavePlanner):
         return super().resolve_data(write_item)
 
 
-def reason(error: CheckpointException) -> str:
+def describe_failure(error: CheckpointException) -> str:
     """The first rank's failure, in one line."""
     rank, (cause, _trace) = min(error.failures.items(), key=lambda item: item[0])
     return f"rank {rank}: {type(cause).__name__}: {first_line(cause)}"

@@ -18,7 +18,7 @@ from ecrl.records.recorder import Recorder
 from ecrl.storage.commit import Verdict
 
 
-class CheckpointedState(ABC):
+class CheckpointableState(ABC):
     """The live training state, as an engine sees it."""
 
     @abstractmethod
@@ -26,11 +26,11 @@ class CheckpointedState(ABC):
         """Names and tensors aliasing the state after `step`; host state as private copies."""
 
     @abstractmethod
-    def restored(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
+    def load_host_state(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
         """Take over host state after the tensors were loaded in place; RNG states last."""
 
 
-def nothing_strikes(phase: str, step: int) -> None:
+def inject_nothing(phase: str, step: int) -> None:
     """No failure is planned."""
 
 
@@ -46,7 +46,7 @@ class EngineContext:
     verify(step): `storage.commit.verify` for this run, where it was begun before there was a context.
     """
 
-    state: CheckpointedState
+    state: CheckpointableState
     device: torch.device
     root: Path
     run_hash: str
@@ -58,12 +58,12 @@ class EngineContext:
     keep: int
     recorder: Recorder
     agree: Callable[[], Agreement]
-    reached: Callable[[str, int], None] = nothing_strikes
+    reached: Callable[[str, int], None] = inject_nothing
     verify: Callable[[int], Verdict] | None = None
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreResult:
     """What a restore came to. step 0: no checkpoint, training begins afresh.
 
     Digests are of this rank's whole state: as recorded when the snapshot was written, and as live now.
@@ -81,7 +81,7 @@ class Engine(ABC):
     def __init__(self, context: EngineContext) -> None:
         self.context = context
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Whether a checkpoint is taken after `step`."""
         return step % self.context.checkpoint_every == 0
 
@@ -89,7 +89,7 @@ class Engine(ABC):
         """Allocate everything before the first step, so that the first checkpoint costs what the others do."""
         self._prepare()
 
-    def restore(self) -> Restored:
+    def restore(self) -> RestoreResult:
         """Load the newest checkpoint that verifies on every rank into the live state, and record it."""
         begun = now_ns()
         restored = self._restore()
@@ -110,7 +110,7 @@ class Engine(ABC):
     def before_update(self, step: int) -> None:
         """To be called before each `optimizer.step`: parameters and optimizer state are about to change."""
 
-    def settle(self, step: int) -> None:
+    def synchronize_if_due(self, step: int) -> None:
         """To be called at the end of a step: where a synchronous engine is due, wait for the device now, so
         that queued kernels are billed to the step and not to the snapshot."""
 
@@ -129,14 +129,14 @@ class Engine(ABC):
         begun = now_ns()
         self._drain()
         self.context.recorder.event("drain", t0=begun)
-        self._leave()
-        self._retire()
+        self._stop_processes()
+        self._remove_old_checkpoints()
 
     @abstractmethod
     def _prepare(self) -> None: ...
 
     @abstractmethod
-    def _restore(self) -> Restored: ...
+    def _restore(self) -> RestoreResult: ...
 
     @abstractmethod
     def _acquire(self, step: int) -> Any:
@@ -153,10 +153,10 @@ class Engine(ABC):
     @abstractmethod
     def _drain(self) -> None: ...
 
-    def _leave(self) -> None:
+    def _stop_processes(self) -> None:
         """Nothing is in flight: end processes that the engine started. Not billed to its checkpoints."""
 
-    def _retire(self) -> None:
+    def _remove_old_checkpoints(self) -> None:
         """The run is complete: give disk back, keeping the newest checkpoint. Not billed to the engine."""
 
 
@@ -180,14 +180,14 @@ class EnginePlugin:
 class NoCheckpoints(Engine):
     """`reference`: nothing is saved, nothing can be restored."""
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         return False
 
     def _prepare(self) -> None:
         pass
 
-    def _restore(self) -> Restored:
-        return Restored(step=0)
+    def _restore(self) -> RestoreResult:
+        return RestoreResult(step=0)
 
     def _acquire(self, step: int) -> Any:
         raise AssertionError("the reference variant takes no checkpoints")

@@ -15,16 +15,16 @@ import torch
 import torch.distributed as dist
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
-from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, kinds
-from ecrl.checkpoint.engine import Engine, Restored
-from ecrl.storage.commit import all_steps, step_folder
+from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, get_tensor_specs
+from ecrl.checkpoint.engine import Engine, RestoreResult
+from ecrl.storage.commit import list_steps, step_folder
 
 
-class PeerEngine(Engine):
+class ExternalEngine(Engine):
     """Retention, choice of what to restore, and the records of a checkpoint's fate."""
 
     @abstractmethod
-    def _complete(self, folder: Path) -> bool:
+    def _is_complete(self, folder: Path) -> bool:
         """Whether the format calls the checkpoint in `folder` complete."""
 
     @abstractmethod
@@ -38,8 +38,8 @@ class PeerEngine(Engine):
     def _prepare(self) -> None:
         self.context.root.mkdir(parents=True, exist_ok=True)
 
-    def settle(self, step: int) -> None:
-        if self.due(step) and self.context.device.type != "cpu":
+    def synchronize_if_due(self, step: int) -> None:
+        if self.is_due(step) and self.context.device.type != "cpu":
             torch.accelerator.synchronize(self.context.device)
 
     def _acquire(self, step: int) -> Any:
@@ -55,13 +55,13 @@ class PeerEngine(Engine):
 
     # --- the fate of a checkpoint -------------------------------------------------------------------------
 
-    def _published(self, step: int) -> None:
+    def _record_commit(self, step: int) -> None:
         """The checkpoint of `step` is complete."""
         if self.context.rank == 0:
             self.context.recorder.event("committed", s=step)
             self._retain(self.context.keep, halfway=lambda: self.context.reached("retention", step))
 
-    def _conclude(
+    def _finish_save(
         self,
         step: int,
         agreement: Agreement,
@@ -77,12 +77,12 @@ class PeerEngine(Engine):
         try:
             verdict = self._verdict(step, agreement, fault, publish)
         except AgreementError as error:
-            self._given_up(step, str(error), None)  # a rank that is late may still be writing
+            self._give_up(step, str(error), None)  # a rank that is late may still be writing
             return False
         if verdict is None:
-            self._published(step)
+            self._record_commit(step)
         else:
-            self._given_up(step, verdict, partial)
+            self._give_up(step, verdict, partial)
         return verdict is None
 
     def _verdict(self, step: int, agreement: Agreement, fault: str | None, publish: Callable[[], None]) -> str | None:
@@ -100,20 +100,20 @@ class PeerEngine(Engine):
         decided: str | None = agreement.decide(f"written/{step}", fault, judge)
         return decided
 
-    def _given_up(self, step: int, reason: str, partial: Path | None) -> None:
+    def _give_up(self, step: int, reason: str, partial: Path | None) -> None:
         """The checkpoint of `step` failed on some rank. partial: what it left, once nobody writes there; a full
         disk needs the room."""
         self.context.recorder.event("persist_failed", s=step, reason=reason)
         if self.context.rank == 0 and partial is not None and partial.exists():
             shutil.rmtree(partial)
 
-    def _retire(self) -> None:
+    def _remove_old_checkpoints(self) -> None:
         if self.context.rank == 0:
             self._retain(1)
 
     def _complete_steps(self) -> list[int]:
         root = self.context.root
-        return [step for step in all_steps(root) if self._complete(step_folder(root, step))]
+        return [step for step in list_steps(root) if self._is_complete(step_folder(root, step))]
 
     def _retain(self, keep: int, halfway: Callable[[], None] = lambda: None) -> None:
         """Remove all but the newest `keep` complete checkpoints; the newest always stays. halfway: called when a
@@ -131,36 +131,36 @@ class PeerEngine(Engine):
 
     # --- restore ------------------------------------------------------------------------------------------
 
-    def _restore(self) -> Restored:
+    def _restore(self) -> RestoreResult:
         agreement = self.context.agree()
         seen = agreement.exchange("restore/complete", self._complete_steps())
         step: int = max(set(seen[0]).intersection(*seen[1:]), default=0)
         if step > 0:
-            self._take_over(step)
-        self._sweep(agreement, newest=step)
-        return Restored(step=step)
+            self._load_checkpoint(step)
+        self._remove_partials(agreement, newest=step)
+        return RestoreResult(step=step)
 
-    def _take_over(self, step: int) -> None:
+    def _load_checkpoint(self, step: int) -> None:
         folder = step_folder(self.context.root, step)
         view = self.context.state.view(step)
         meta = self._load(folder, step, view)
         if meta["of"] != self._identity():
             raise ForeignCheckpointError(f"{folder}: found {json.dumps(meta['of'])}, expected {self._identity()}")
-        self.context.state.restored(meta["state"], view.host)
+        self.context.state.load_host_state(meta["state"], view.host)
 
-    def _sweep(self, agreement: Agreement, *, newest: int) -> None:
+    def _remove_partials(self, agreement: Agreement, *, newest: int) -> None:
         """Clear what the attempt that died left half done: the coming steps will write there again."""
         root = self.context.root
         if self.context.rank == 0:
             for folder in [p for p in root.iterdir() if p.name.startswith(("partial-", "removing-"))]:
                 shutil.rmtree(folder)
-            for step in all_steps(root):
-                if step > newest or not self._complete(step_folder(root, step)):
+            for step in list_steps(root):
+                if step > newest or not self._is_complete(step_folder(root, step)):
                     self._remove(step_folder(root, step))
         agreement.exchange("restore/swept", None)  # nobody writes into a folder that is about to go
 
 
-def own_group() -> dist.ProcessGroup:
+def make_own_group() -> dist.ProcessGroup:
     """A process group of all ranks for a library's own collectives, which must not meet those of training (it may
     make them in another thread); they exchange objects, which need no GPU."""
     group = dist.new_group(backend="gloo")
@@ -168,13 +168,13 @@ def own_group() -> dist.ProcessGroup:
     return group
 
 
-def copy_in(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor], folder: Path) -> None:
+def copy_into_live(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Copy a checkpoint's tensors into live ones, in place.
 
     Raises:
         ForeignCheckpointError: it is of another model.
     """
-    check_same_model(live, kinds(saved), folder)
+    check_same_model(live, get_tensor_specs(saved), folder)
     for name, tensor in live.items():
         tensor.copy_(saved[name])
 

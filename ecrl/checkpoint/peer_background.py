@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ecrl.checkpoint.engine import EngineContext
-from ecrl.checkpoint.peer import PeerEngine
+from ecrl.checkpoint.peer import ExternalEngine
 
 
-class OneInFlight(PeerEngine):
+class BackgroundEngine(ExternalEngine):
     """The previous save is awaited before the next one, as torchtitan does: at most one is in flight whatever
     `max_inflight` allows."""
 
@@ -20,16 +20,16 @@ class OneInFlight(PeerEngine):
         self._bug: BaseException | None = None
 
     def _acquire(self, step: int) -> Any:
-        self._await_previous()
+        self._wait_for_previous()
         return step
 
-    def _await_previous(self) -> None:
+    def _wait_for_previous(self) -> None:
         self._idle.wait()
         if self._bug is not None:
             raise RuntimeError("the background save ended") from self._bug
 
     @contextmanager
-    def _ending(self) -> Iterator[None]:
+    def _capture_errors(self) -> Iterator[None]:
         """Around what becomes of a save, in the background. Errors of ours end the run at the next save or drain."""
         try:
             yield

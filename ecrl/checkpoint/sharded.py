@@ -22,11 +22,11 @@ from ecrl.checkpoint.codec import (
     check_same_model,
     live_leaves,
     load_shard,
+    partition_tensors,
+    read_tensor_specs,
     root_digest,
-    shard_kinds,
-    shares,
 )
-from ecrl.checkpoint.engine import Engine, EngineContext, Restored
+from ecrl.checkpoint.engine import Engine, EngineContext, RestoreResult
 from ecrl.checkpoint.persist import write_rank
 from ecrl.checkpoint.snapshot import Slot, SlotState, make_stager, slot_bytes
 from ecrl.checkpoint.ticket import Ticket
@@ -60,16 +60,16 @@ class ShardedEngine(Engine):
 
     def _prepare(self) -> None:
         view = self.context.state.view(0)
-        share = shares(view.replicated, self.context.world_size)[self.context.rank]
+        share = partition_tensors(view.replicated, self.context.world_size)[self.context.rank]
         layout = Layout({name: view.replicated[name] for name in share} | view.local | view.host)
         pinned = self.context.device.type != "cpu"
-        self._refuse_too_much(slot_bytes(layout, pinned))
+        self._check_memory(slot_bytes(layout, pinned))
         if not self.context.root.is_dir():  # a flush after a crash waits for all that the dead ranks had written
             self.context.root.mkdir(parents=True, exist_ok=True)
             fsync_dir(self.context.root.parent)
         self._slots = [Slot(layout, pinned) for _ in range(self.num_slots)]
 
-    def _refuse_too_much(self, one_slot: int) -> None:
+    def _check_memory(self, one_slot: int) -> None:
         """The ranks of a machine fill its memory together, so all look at it before any of them takes its slots."""
         mine = {"host": socket.gethostname(), "needs": one_slot * self.num_slots, "free": usable_memory_bytes()}
         here = [r for r in self.context.agree().exchange("prepare/memory", mine) if r["host"] == mine["host"]]
@@ -93,25 +93,25 @@ class ShardedEngine(Engine):
 
     # --- persist and commit -------------------------------------------------------------------------------
 
-    def _carry_out(self, ticket: Ticket, agreement: Agreement) -> None:
+    def _persist_and_commit(self, ticket: Ticket, agreement: Agreement) -> None:
         """Take a staged ticket to its end, committed or given up and recorded, and give its slot back."""
         step = ticket.step
-        ticket.slot.move(SlotState.PERSISTING)
-        word = self._persisted(ticket)
+        ticket.slot.move_to(SlotState.PERSISTING)
+        word = self._persist(ticket)
         try:
             fault = agreement.decide(f"persisted/{step}", word, lambda words: self._commit(step, words))
         except AgreementError as error:
             fault = str(error)
         if fault is not None:
-            self._withdraw(step)
+            self._remove_own_files(step)
             with contextlib.suppress(OSError):  # the last rank's takes it; not before: others would fail for its want
                 commit.step_folder(self.context.root, step).rmdir()
             self.context.recorder.event("persist_failed", s=step, reason=fault)
         elif self.context.rank == 0:
             self._retain(self.context.keep, halfway=lambda: self.context.reached("retention", step))
-        ticket.slot.move(SlotState.FREE)
+        ticket.slot.move_to(SlotState.FREE)
 
-    def _persisted(self, ticket: Ticket) -> dict[str, Any]:
+    def _persist(self, ticket: Ticket) -> dict[str, Any]:
         """Write this rank's files; what to tell rank 0: their facts, or the fault."""
         context = self.context
         begun = now_ns()
@@ -126,12 +126,12 @@ class ShardedEngine(Engine):
                 halfway=lambda: context.reached("persist", ticket.step),
             )
         except (OSError, MemoryError) as error:
-            self._withdraw(ticket.step)
-            return {"fault": f"rank {context.rank}: {_said(error)}"}
+            self._remove_own_files(ticket.step)
+            return {"fault": f"rank {context.rank}: {_describe_error(error)}"}
         context.recorder.event("persisted", s=ticket.step, t0=begun, bytes=sum(facts.bytes for facts in files.values()))
         return {"files": {name: [f.bytes, f.xxh3_128] for name, f in files.items()}}
 
-    def _withdraw(self, step: int) -> None:
+    def _remove_own_files(self, step: int) -> None:
         """Remove this rank's files of a checkpoint that cannot be committed any more: a full disk needs the room."""
         folder = commit.step_folder(self.context.root, step)
         for name in (ShardNames(self.context.rank).tensors, ShardNames(self.context.rank).facts):
@@ -153,12 +153,12 @@ class ShardedEngine(Engine):
                 files={name: FileFacts(*facts) for word in words for name, facts in word["files"].items()},
             )
         except (OSError, MemoryError) as error:
-            return f"commit: {_said(error)}"
+            return f"commit: {_describe_error(error)}"
         context.recorder.event("committed", s=step)
         self._committed.append(step)
         return None
 
-    def _retire(self) -> None:
+    def _remove_old_checkpoints(self) -> None:
         if self.context.rank == 0:
             self._retain(1)
 
@@ -180,10 +180,10 @@ class ShardedEngine(Engine):
 
     # --- restore ------------------------------------------------------------------------------------------
 
-    def _restore(self) -> Restored:
+    def _restore(self) -> RestoreResult:
         """Walk back from the newest checkpoint that all ranks see to the first that verifies on all of them."""
         context, agreement = self.context, self.context.agree()
-        seen = agreement.exchange("restore/committed", commit.committed_steps(context.root))
+        seen = agreement.exchange("restore/committed", commit.list_committed_steps(context.root))
         candidates = sorted(set(seen[0]).intersection(*seen[1:]), reverse=True)
         passed_over: list[dict[str, Any]] = []
         verify = context.verify or partial(
@@ -198,19 +198,19 @@ class ShardedEngine(Engine):
                 raise ForeignCheckpointError(f"{folder}: {others[0]}; move it away, or restore it with its own run")
             reason = next((reason for _, reason in said if reason), None)
             if reason is None:
-                restored = self._loaded(step, passed_over)
+                restored = self._load_step(step, passed_over)
                 same = restored.digest_live == restored.digest_recorded
                 if all(agreement.exchange(f"restore/loaded/{step}", same)):
-                    self._sweep(agreement, newest=step)
+                    self._remove_partials(agreement, newest=step)
                     return restored
                 overwritten, reason = True, "verified, but what was loaded is not what was recorded"
             passed_over.append({"step": step, "reason": reason})
         if overwritten:
             raise RestoreError(f"{context.root}: no checkpoint could be loaded: {json.dumps(passed_over)}")
-        self._sweep(agreement, newest=0)
-        return Restored(step=0, passed_over=tuple(passed_over))
+        self._remove_partials(agreement, newest=0)
+        return RestoreResult(step=0, passed_over=tuple(passed_over))
 
-    def _loaded(self, step: int, passed_over: list[dict[str, Any]]) -> Restored:
+    def _load_step(self, step: int, passed_over: list[dict[str, Any]]) -> RestoreResult:
         context = self.context
         folder = commit.step_folder(context.root, step)
         view = context.state.view(step)
@@ -218,7 +218,7 @@ class ShardedEngine(Engine):
         saved = {
             name: kind
             for rank in range(context.world_size)
-            for name, kind in shard_kinds(folder / ShardNames(rank).tensors).items()
+            for name, kind in read_tensor_specs(folder / ShardNames(rank).tensors).items()
             if rank == context.rank or not name.startswith("own/")
         }
         check_same_model(view.replicated | own, saved, folder)
@@ -234,23 +234,23 @@ class ShardedEngine(Engine):
             if half == 0:
                 context.reached("restore", step)
         meta = facts[context.rank]["meta"]
-        context.state.restored(meta, view.host)
+        context.state.load_host_state(meta, view.host)
         recorded = {n: leaf for f in facts for n, leaf in f["leaves"].items() if n in view.replicated}
         recorded |= {n: leaf for n, leaf in facts[context.rank]["leaves"].items() if n in own or n == META_LEAF}
-        return Restored(
+        return RestoreResult(
             step=step,
             digest_recorded=root_digest(recorded),
             digest_live=root_digest(live_leaves(context.state.view(step))),
             passed_over=tuple(passed_over),
         )
 
-    def _sweep(self, agreement: Agreement, *, newest: int) -> None:
+    def _remove_partials(self, agreement: Agreement, *, newest: int) -> None:
         """Clear what no restore may use and the coming steps will write again: partial folders of the attempt
         that died, and rejected checkpoints, which are kept under another name as evidence."""
         root = self.context.root
         if self.context.rank == 0:
-            committed = {*commit.committed_steps(root), newest}
-            for step in commit.all_steps(root):
+            committed = {*commit.list_committed_steps(root), newest}
+            for step in commit.list_steps(root):
                 if step not in committed:
                     self._remove(step)
                 elif step > newest:
@@ -260,7 +260,7 @@ class ShardedEngine(Engine):
         agreement.exchange("restore/swept", None)  # nobody writes a shard into a folder that is about to go
 
 
-def _said(error: OSError | MemoryError) -> str:
+def _describe_error(error: OSError | MemoryError) -> str:
     """Why a checkpoint is given up, in a few words."""
     if isinstance(error, MemoryError):
         return "out of memory"

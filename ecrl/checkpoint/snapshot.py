@@ -26,7 +26,7 @@ _POLL_S = 0.001  # between two looks whether a device has copied; a checkpoint t
 
 
 class SlotState(Enum):
-    """Where a slot stands; `Slot.move` lists the only moves there are."""
+    """Where a slot stands; `Slot.move_to` lists the only moves there are."""
 
     FREE = "free"
     STAGING = "staging"
@@ -43,7 +43,7 @@ _NEXT = {
 
 
 @cache
-def _rounds_up() -> bool:
+def _has_rounded_blocks() -> bool:
     """Whether torch rounds every pinned block up to a power of two, up to twice what a slot needs. From here on it does
     so only for small ones, where it can be told (torch 2.14; an older one does not know the key)."""
     try:
@@ -63,7 +63,7 @@ def _rounds_up() -> bool:
 def slot_bytes(layout: Layout, pinned: bool) -> int:
     """Host memory that a slot takes."""
     asked = layout.payload_bytes
-    rounded = pinned and (asked <= _ROUNDED or _rounds_up())
+    rounded = pinned and (asked <= _ROUNDED or _has_rounded_blocks())
     return 1 << (asked - 1).bit_length() if rounded else asked
 
 
@@ -73,14 +73,14 @@ class Slot:
     def __init__(self, layout: Layout, pinned: bool) -> None:
         self.layout = layout
         if pinned:
-            _rounds_up()
+            _has_rounded_blocks()
         self.payload = torch.empty(layout.payload_bytes, dtype=torch.uint8, pin_memory=pinned)
         self.payload.zero_()  # touch every page now: the first snapshot must not pay for page faults
         self.views = layout.views(self.payload)
         self.meta: dict[str, Any] = {}
         self.state = SlotState.FREE
 
-    def move(self, to: SlotState) -> None:
+    def move_to(self, to: SlotState) -> None:
         """Advance to the next state.
 
         Raises:
@@ -113,7 +113,7 @@ class Stager:
         """Block the calling (persisting) thread until the slot is staged; raises what the copy raised."""
         raise NotImplementedError
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Wait until the device has done all work queued so far (nothing to do on CPU)."""
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class ThreadStager(Stager):
         self._thread.start()
 
     def begin(self, slot: Slot, view: StateView) -> None:
-        slot.move(SlotState.STAGING)
+        slot.move_to(SlotState.STAGING)
         slot.meta = view.meta
         small = view.local | view.host
         _copy([slot.views[name] for name in small], list(small.values()))
@@ -181,7 +181,7 @@ class ThreadStager(Stager):
         while (copy := self._queue.get()) is not None:
             try:
                 _copy(copy.targets, copy.sources)
-                copy.slot.move(SlotState.STAGED)
+                copy.slot.move_to(SlotState.STAGED)
             except BaseException as error:  # surfaces in wait(); the training thread must not hang at a fence
                 copy.error = error
             finally:
@@ -206,15 +206,15 @@ class StreamStager(Stager):
     def begin(self, slot: Slot, view: StateView) -> None:
         if not slot.payload.is_pinned():  # a pageable target turns the copy into a silent host wait
             raise AssertionError("snapshot slots of an accelerator must be pinned")
-        slot.move(SlotState.STAGING)
+        slot.move_to(SlotState.STAGING)
         slot.meta = view.meta
         self._copy_host(slot, view)
         self._follow_update()
         with self._stream:
             self._copy_on_stream(slot, view.local | view.host)
-            self._buffers_copied = self._recorded()
+            self._buffers_copied = self._record_event()
             self._copy_on_stream(slot, view.replicated)
-            self._all_copied = self._events[id(slot)] = self._recorded()
+            self._all_copied = self._events[id(slot)] = self._record_event()
 
     def _copy_host(self, slot: Slot, view: StateView) -> None:
         """Copy at the call what lies in host memory, e.g. Adam's step counters: the host changes it, by no stream."""
@@ -233,7 +233,7 @@ class StreamStager(Stager):
             if name in slot.views and tensor.device.type != "cpu":
                 slot.views[name].copy_(tensor, non_blocking=True)
 
-    def _recorded(self) -> torch.Event:
+    def _record_event(self) -> torch.Event:
         event = torch.Event(self._device)
         event.record(self._stream)
         return event
@@ -257,9 +257,9 @@ class StreamStager(Stager):
         copied = self._events.pop(id(slot))
         while not copied.query():  # `synchronize` would spin: a core that training needs, for as long as the copy takes
             time.sleep(_POLL_S)
-        slot.move(SlotState.STAGED)
+        slot.move_to(SlotState.STAGED)
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         torch.accelerator.synchronize(self._device)
 
     def close(self) -> None:

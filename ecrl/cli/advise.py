@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli.messages import plain_table, print_json, say
+from ecrl.cli.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def advise(
     checkpoints do not drain, with everything that is as good as that, and the goodput to expect.
     """
     from ecrl.analysis.advise import advise as advice_of
-    from ecrl.analysis.load import campaign
+    from ecrl.analysis.load import load_campaign
     from ecrl.records.paths import CampaignPaths
     from ecrl.report import advice as shown
     from ecrl.storage.atomic import write_atomic
@@ -43,7 +43,7 @@ def advise(
     mtbf_s = _duration_s("--mtbf", mtbf)
     restart_s = None if restart is None else _duration_s("--restart", restart)
     paths = CampaignPaths(results, prefix)
-    found = advice_of(campaign(paths).runs, mtbf_s, nodes=nodes, restart_s=restart_s)
+    found = advice_of(load_campaign(paths).runs, mtbf_s, nodes=nodes, restart_s=restart_s)
     curve = out or paths.plots / "advice.svg"
     try:
         curve.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def advise(
         print_json(shown.document(prefix, found))
     else:
         _show(found)
-    say(f"written: {curve}")
+    print_message(f"written: {curve}")
 
 
 def _duration_s(flag: str, text: str) -> float:

@@ -6,11 +6,11 @@ import typer
 
 from ecrl import __version__
 from ecrl.cli import advise, bench, checkpoint, compare, doctor, logs, matrix, report, selftest
-from ecrl.cli.manners import App, Commands
+from ecrl.cli.manners import EcrlGroup, EcrlTyper
 
-app = App(
+app = EcrlTyper(
     name="ecrl",
-    cls=Commands,
+    cls=EcrlGroup,
     help="ecrl measures what checkpointing and failures really cost a distributed training job, and proves that"
     " recovery gives back exactly the state that was lost.",
     epilog="Exit codes: 0 all done; 1 a bug of ecrl; 2 wrong usage or an invalid matrix; 4 something failed; 5 another"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ecrl import plugins
-from ecrl.cli.manners import App
-from ecrl.cli.messages import plain_table, print_json, say
+from ecrl.cli.manners import EcrlTyper
+from ecrl.cli.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError, unknown_name
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _DEFAULT_ENGINES = ("blocking", "overlapped", "torch-save", "dcp", "dcp-async", 
 
 def register(app: typer.Typer) -> None:
     """Add the `bench` commands."""
-    bench = App(help="Measure this machine's checkpoint engines side by side.", no_args_is_help=True)
+    bench = EcrlTyper(help="Measure this machine's checkpoint engines side by side.", no_args_is_help=True)
     bench.callback()(lambda: None)  # keeps `engines` a command of its own while it is the only one
     bench.command("engines")(engines)
     app.add_typer(bench, name="bench")
@@ -53,25 +53,25 @@ def engines(
     Each round gives every engine and the run without checkpoints one turn, in balanced order. Restores read from
     the page cache. The checkpoints go below --out: name a folder on the disk that you mean to use.
     """
-    chosen, notes = _installed() if names is None else (_names(names), [])
+    chosen, notes = _find_engines() if names is None else (_names(names), [])
     for note in notes:
-        say(note)
+        print_message(note)
     bench = _bench(
         model=model, dataset=dataset, optimizer=_optimizer(optimizer), batch_size=batch_size, nproc=nproc,
         checkpoint_every=checkpoint_every, checkpoints=checkpoints, rounds=rounds, max_inflight=max_inflight,
         engines=chosen, device=_device(device), folder=out or _new_folder(),
     )  # fmt: skip
-    from ecrl.launch.signals import handled
+    from ecrl.launch.signals import handle_signals
 
-    with handled() as stop:
-        bench.run(stop, say)
+    with handle_signals() as stop:
+        bench.run(stop, print_message)
     document = _document(bench, notes)
     _write(document, bench.folder)
     if as_json:
         print_json(document)
     else:
         _show(document)
-    say(f"written: {bench.folder}/engines.json, {bench.folder}/engines.svg")
+    print_message(f"written: {bench.folder}/engines.json, {bench.folder}/engines.svg")
 
 
 def _bench(
@@ -93,7 +93,7 @@ def _bench(
     from ecrl.spec.bench import REFERENCE, BenchPlan
     from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 
-    plan = BenchPlan.balanced(engines, rounds, checkpoints)
+    plan = BenchPlan.make_balanced(engines, rounds, checkpoints)
     steps = plan.segments(checkpoint_every)[-1].begin + checkpoints * checkpoint_every
     train = TrainSettings(
         steps=steps, batch_size=batch_size, nproc=nproc, optimizer=optimizer, lr=1e-3, schedule="constant"
@@ -106,9 +106,9 @@ def _bench(
     return Bench(plan, spec, folder)
 
 
-def _installed() -> tuple[tuple[str, ...], list[str]]:
+def _find_engines() -> tuple[tuple[str, ...], list[str]]:
     """The engines compared by default, and a note for each that is not installed."""
-    left_out = plugins.missing("engine", _DEFAULT_ENGINES)
+    left_out = plugins.find_missing("engine", _DEFAULT_ENGINES)
     notes = [f"left out, not installed: {name} (pip install 'ecrl[{extra}]')" for name, extra in left_out.items()]
     return tuple(name for name in _DEFAULT_ENGINES if name not in left_out), notes
 
@@ -152,9 +152,9 @@ def _document(bench: "Bench", left_out: list[str]) -> dict[str, Any]:
     warnings: list[str] = []
     events = {rank: read_events(path, warnings) for (_, rank), path in paths.all_events().items()}
     found = document(bench.plan, json.loads(paths.spec.read_text()), events)
-    facts = machine.facts()
+    facts = machine.read_facts()
     return found | {
-        "machine": facts | machine.pressure(),
+        "machine": facts | machine.read_pressure(),
         "notes": [*left_out, *found["notes"], *_notes(bench, found, facts), *warnings],
     }
 
@@ -175,9 +175,9 @@ def _write(document: dict[str, Any], folder: Path) -> None:
 
 
 def _show(document: dict[str, Any]) -> None:
-    from ecrl.report.bench import heading, tables
+    from ecrl.report.bench import summary_lines, tables
 
-    typer.echo("\n".join(heading(document)))
+    typer.echo("\n".join(summary_lines(document)))
     for title, header, rows in tables(document):
         if sys.stdout.isatty():
             from ecrl.cli.view import print_table

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ecrl.cli.manners import App
+from ecrl.cli.manners import EcrlTyper
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError, RecordError
 from ecrl.storage import commit, foreign
 from ecrl.units import format_bytes
@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 def register(app: typer.Typer) -> None:
     """Add the `checkpoint` commands."""
-    checkpoint = App(help="Look at a run's checkpoints; needs no torch.", no_args_is_help=True)
+    checkpoint = EcrlTyper(help="Look at a run's checkpoints; needs no torch.", no_args_is_help=True)
     checkpoint.command("ls")(ls)
     checkpoint.command("verify")(verify)
     app.add_typer(checkpoint, name="checkpoint")
@@ -43,11 +43,11 @@ def _row(folder: Path, step: int) -> dict[str, Any] | None:
     """One checkpoint of `ls`; None if it was removed meanwhile. engine: which other engine wrote it, in a format of
     its own; null for ecrl's."""
     size = _size(folder)  # before the state: what is still committed after that had all its files
-    written = foreign.complete_as(folder) or foreign.begun_as(folder)
+    written = foreign.find_complete_format(folder) or foreign.find_partial_format(folder)
     if (folder / commit.COMMIT_FILE).is_file():
         state, written = "committed", None
     else:
-        state = "complete" if foreign.complete_as(folder) else "partial"
+        state = "complete" if foreign.find_complete_format(folder) else "partial"
     if not folder.is_dir():
         return None
     return {"step": step, "state": state, "bytes": size, "engine": None if written is None else written.engine}
@@ -78,7 +78,7 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
         if not (new := [step for step in _steps(folder) if step not in seen]):
             break
         verdicts += [commit.verify(folder, step, run=run, world_size=world_size) for step in new]
-    strays = {v.step: commit.strays(folder, v.step) for v in verdicts if v.state == "valid"}
+    strays = {v.step: commit.find_orphan_files(folder, v.step) for v in verdicts if v.state == "valid"}
     newest = max(strays, default=None)
     if as_json:
         rows = [
@@ -123,7 +123,7 @@ def _steps(folder: Path) -> list[int]:
         raise EcrlError(
             f"{folder}: no such folder. Give a run's checkpoints/ folder, e.g. results/P/suites/*/*/*/checkpoints"
         )
-    steps = commit.all_steps(folder)
+    steps = commit.list_steps(folder)
     if not steps and (folder / "checkpoints").is_dir():
         raise EcrlError(f"{folder}: holds no step-* folders. Did you mean {folder / 'checkpoints'}?")
     return steps

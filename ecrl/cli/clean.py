@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, say
+from ecrl.cli.messages import print_json, print_message
 from ecrl.units import format_bytes
 
 _KINDS = "set-aside,temporary"
@@ -31,21 +31,21 @@ def clean(
     set-aside: records of goes at a run that did not count. temporary: half-written files of an ecrl that was
     killed. checkpoints: of suites that are done; nothing resumes from them.
     """
-    from ecrl.cli.manners import one_of
-    from ecrl.launch.clean import KINDS, SCHEMA, leftovers
+    from ecrl.cli.manners import check_choice
+    from ecrl.launch.clean import KINDS, SCHEMA, find_leftovers
     from ecrl.launch.clean import clean as cleaned
     from ecrl.records.paths import CampaignPaths
 
-    wanted = [one_of("--kinds", part.strip(), tuple(KINDS)) for part in kinds.split(",") if part.strip()]
+    wanted = [check_choice("--kinds", part.strip(), tuple(KINDS)) for part in kinds.split(",") if part.strip()]
     paths = CampaignPaths(results, prefix)
     again = f"ecrl matrix clean {paths.options}{'' if kinds == _KINDS else f' --kinds {kinds}'} --yes"
     if yes:
-        from ecrl.launch.disk import storage
+        from ecrl.launch.disk import explain_storage_errors
 
-        with storage(paths, lambda: again):
+        with explain_storage_errors(paths, lambda: again):
             found = cleaned(paths, wanted)
     else:
-        found = leftovers(paths, wanted)
+        found = find_leftovers(paths, wanted)
     total = sum(each.num_bytes for each in found)
     if as_json:
         gone = [each.to_json() for each in found]
@@ -54,8 +54,8 @@ def clean(
     for each in found:
         print(f"{each.kind:<11}  {format_bytes(each.num_bytes):>9}  {each.path}")
     if not found:
-        say(f"nothing to clean in {paths.root}")
+        print_message(f"nothing to clean in {paths.root}")
     elif yes:
-        say(f"removed {len(found)}, {format_bytes(total)}")
+        print_message(f"removed {len(found)}, {format_bytes(total)}")
     else:
-        say(f"{len(found)} could go, {format_bytes(total)}; nothing was removed. To remove them: {again}")
+        print_message(f"{len(found)} could go, {format_bytes(total)}; nothing was removed. To remove them: {again}")

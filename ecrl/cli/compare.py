@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ecrl.cli.messages import plain_table, print_json, say
+from ecrl.cli.messages import plain_table, print_json, print_message
 
 _BEFORE = typer.Argument(metavar="BEFORE", help="Prefix of the campaign that the other one is compared with.")
 _AFTER = typer.Argument(metavar="AFTER", help="Prefix of the campaign after the change.")
@@ -25,8 +25,8 @@ def compare(
 
     Names what differs between the two: that, or the time between them, is what a change may come from.
     """
-    from ecrl.analysis.before_after import before_after
-    from ecrl.analysis.load import campaign
+    from ecrl.analysis.before_after import compare_before_after
+    from ecrl.analysis.load import load_campaign
     from ecrl.analysis.pool import differences
     from ecrl.errors import EcrlError
     from ecrl.records.paths import CampaignPaths
@@ -34,11 +34,11 @@ def compare(
 
     if before == after:
         raise EcrlError(f"Found {before!r} twice, expected two campaigns. `ecrl matrix list` names them.")
-    old, new = (campaign(CampaignPaths(results, prefix)) for prefix in (before, after))
+    old, new = (load_campaign(CampaignPaths(results, prefix)) for prefix in (before, after))
     for found in (old, new):
         for warning in found.warnings:
-            say(f"warning: {found.prefix}: {warning}")
-    changes = before_after(old, new, metric)
+            print_message(f"warning: {found.prefix}: {warning}")
+    changes = compare_before_after(old, new, metric)
     differing = differences([old, new])
     if as_json:
         print_json(shown.document(before, after, metric, changes, differing))

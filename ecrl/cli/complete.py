@@ -6,7 +6,7 @@ from typing import Any
 
 from ecrl.records.paths import CampaignPaths, all_prefixes
 
-_MOST = 200  # more than this helps nobody, and a shell asks before it shows them
+_MAX_SUGGESTIONS = 200  # more than this helps nobody, and a shell asks before it shows them
 
 
 def prefixes(ctx: Any, incomplete: str) -> list[str]:
@@ -23,7 +23,7 @@ def suites(ctx: Any, incomplete: str) -> list[str]:
         for suite_id in _suite_ids(CampaignPaths(results, name)):
             if suite_id.startswith(incomplete):
                 found[suite_id] = None
-            if len(found) == _MOST:
+            if len(found) == _MAX_SUGGESTIONS:
                 return list(found)
     return list(found)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, say
+from ecrl.cli.messages import print_json, print_message
 
 if TYPE_CHECKING:
     from ecrl.records.paths import CampaignPaths
@@ -24,18 +24,18 @@ def register(app: typer.Typer) -> None:
 
 def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
     """Start this very command line once more, in a session of its own."""
-    from ecrl.launch.detach import started
-    from ecrl.launch.disk import storage
-    from ecrl.launch.signals import handled
+    from ecrl.launch.detach import start_detached
+    from ecrl.launch.disk import explain_storage_errors
+    from ecrl.launch.signals import handle_signals
 
     arguments = [*(argument for argument in sys.argv[1:] if argument != "--detach"), *more]
-    with handled() as asked, storage(paths):
-        detached = started(paths, arguments, asked)
+    with handle_signals() as asked, explain_storage_errors(paths):
+        detached = start_detached(paths, arguments, asked)
     if as_json:
         print_json({"schema": SCHEMA, "prefix": paths.prefix, "pid": detached.pid, "log": str(detached.log)})
         return
-    say(f"{paths.prefix} goes on without this terminal (pid {detached.pid}), log: {detached.log}")
-    say(f"Watch it: ecrl matrix attach {paths.options}; end it: ecrl matrix stop {paths.options}")
+    print_message(f"{paths.prefix} goes on without this terminal (pid {detached.pid}), log: {detached.log}")
+    print_message(f"Watch it: ecrl matrix attach {paths.options}; end it: ecrl matrix stop {paths.options}")
 
 
 def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
@@ -47,33 +47,38 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
     from contextlib import closing
 
     from ecrl.cli import status as shown
-    from ecrl.cli.watch import lines
+    from ecrl.cli.watch import format_lines
     from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED
     from ecrl.launch.detach import follow
     from ecrl.launch.handover import resume_command
     from ecrl.launch.leases import last_exit_code
-    from ecrl.launch.signals import handled
-    from ecrl.launch.watch import Watch
+    from ecrl.launch.signals import handle_signals
+    from ecrl.launch.watch import CampaignWatch
     from ecrl.records import manifest
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
-    with handled() as asked, closing(Watch(paths)) as watch:
+    with handle_signals() as asked, closing(CampaignWatch(paths)) as watch:
         # It holds the prefix before it has written the manifest.
-        still = follow(paths, say, asked, standing=lambda: lines(watch.look()) if paths.manifest.exists() else ())
+        still = follow(
+            paths,
+            print_message,
+            asked,
+            standing=lambda: format_lines(watch.take_snapshot()) if paths.manifest.exists() else (),
+        )
     if still is not None:
-        say(f"left; pid {still.owner.pid} goes on. Again: ecrl matrix attach {paths.options}")
+        print_message(f"left; pid {still.owner.pid} goes on. Again: ecrl matrix attach {paths.options}")
         return
     code = last_exit_code(paths)
     if paths.manifest.exists():
-        shown.say_ending(paths)
+        shown.print_summary(paths)
         counts = manifest.read(paths).counts
         unfinished = any(counts[status] for status in (manifest.PENDING, manifest.INTERRUPTED, manifest.RUNNING))
         code = code or (EXIT_SOME_FAILED if counts[manifest.FAILED] else EXIT_OK)
     else:
         unfinished = True
     if unfinished and code not in (EXIT_OK, EXIT_SOME_FAILED):  # those: it was asked for a part of the campaign
-        say(f"It ended before everything was done. Go on with:\n{resume_command(paths)}")
+        print_message(f"It ended before everything was done. Go on with:\n{resume_command(paths)}")
     raise typer.Exit(code)
 
 
@@ -86,13 +91,13 @@ def stop(
 ) -> None:
     """Ask the ecrl that works on a campaign to hand over cleanly, as Ctrl-C would, and wait until it has."""
     from ecrl.launch.detach import stop_holder
-    from ecrl.launch.interrupt import at_once
+    from ecrl.launch.interrupt import exit_on_interrupt
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
-    with at_once("It was asked to stop and goes on handing over."):
+    with exit_on_interrupt("It was asked to stop and goes on handing over."):
         told = stop_holder(paths, now=now, patience_s=patience)
     if as_json:
         print_json({"schema": SCHEMA, "prefix": prefix, "pid": told.owner.pid, "host": told.owner.host})
     else:
-        say(f"pid {told.owner.pid} has handed over. Go on with:\necrl matrix resume {paths.options}")
+        print_message(f"pid {told.owner.pid} has handed over. Go on with:\necrl matrix resume {paths.options}")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, say
+from ecrl.cli.messages import print_json, print_message
 from ecrl.errors import EXIT_UNFIT
 
 if TYPE_CHECKING:
-    from ecrl.launch.doctor import Finding, Needs
+    from ecrl.launch.doctor import Finding, Requirements
 
 _WIDTH = 80
 
@@ -34,13 +34,13 @@ def doctor(
 
     Exits 6 if something makes this machine unfit. Locks and flushes are really tried in the results folder.
     """
-    from ecrl.launch.doctor import SCHEMA, UNFIT, WARN, visit
-    from ecrl.launch.interrupt import at_once
+    from ecrl.launch.doctor import SCHEMA, UNFIT, WARN, run_checks
+    from ecrl.launch.interrupt import exit_on_interrupt
 
     found: list[Finding] = []
-    with at_once("Nothing was changed."):
-        wanted = None if matrix is None else _needs(matrix, profile, results)
-        for finding in visit(results, wanted):
+    with exit_on_interrupt("Nothing was changed."):
+        wanted = None if matrix is None else _compute_requirements(matrix, profile, results)
+        for finding in run_checks(results, wanted):
             found.append(finding)
             if not as_json:
                 _print(finding)
@@ -50,23 +50,23 @@ def doctor(
         print_json({"schema": SCHEMA, "fit": not counts[UNFIT], "findings": told})
     else:
         warned = f"{counts[WARN]} warning{'' if counts[WARN] == 1 else 's'}" if counts[WARN] else "no warnings"
-        say(f"unfit: {counts[UNFIT]} to put right, {warned}" if counts[UNFIT] else f"fit, {warned}")
+        print_message(f"unfit: {counts[UNFIT]} to put right, {warned}" if counts[UNFIT] else f"fit, {warned}")
     if counts[UNFIT]:
         raise typer.Exit(EXIT_UNFIT)
 
 
-def _needs(matrix: Path, profile: str | None, results: Path) -> "Needs":
+def _compute_requirements(matrix: Path, profile: str | None, results: Path) -> "Requirements":
     from ecrl.launch import probe
-    from ecrl.launch.doctor import needs
-    from ecrl.launch.estimate import estimated
-    from ecrl.launch.request import Request, requested
+    from ecrl.launch.doctor import compute_requirements
+    from ecrl.launch.estimate import compute_estimate
+    from ecrl.launch.request import Request, resolve_request
     from ecrl.launch.signals import StopRequest
     from ecrl.records.paths import CampaignPaths
 
-    campaign = requested(Request(CampaignPaths(results, "doctor"), matrix, profile))
-    told = probe.ask(campaign.matrix, StopRequest())
-    estimate = estimated(campaign, told)
-    return needs(campaign, told, (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0))
+    campaign = resolve_request(Request(CampaignPaths(results, "doctor"), matrix, profile))
+    told = probe.run_probe(campaign.matrix, StopRequest())
+    estimate = compute_estimate(campaign, told)
+    return compute_requirements(campaign, told, (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0))
 
 
 def _print(finding: "Finding") -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, say
+from ecrl.cli.messages import print_json, print_message
 
 if TYPE_CHECKING:
     from ecrl.launch.inspect import SuiteView
     from ecrl.launch.logs import Line
 
-_LOOK_S = 0.3
+_POLL_S = 0.3
 
 
 def register(app: typer.Typer) -> None:
@@ -37,13 +37,13 @@ def logs(
 
     With -f, lines of every log come as they are written, until the suite is done; Ctrl-C leaves and stops nothing.
     """
-    from ecrl.launch.inspect import inspected, located
+    from ecrl.launch.inspect import inspect_suite, locate_suite
 
     if follow:
-        paths, row = located(results, prefix, suite, say)
+        paths, row = locate_suite(results, prefix, suite, print_message)
         _follow(results, paths.prefix, row.suite_id, rank, lines, as_json)
         return
-    found = inspected(results, prefix, suite, say)
+    found = inspect_suite(results, prefix, suite, print_message)
     if as_json:
         print_json(_document(found, variant, seed, rank, lines))
     else:
@@ -53,27 +53,27 @@ def logs(
 def _document(
     suite: "SuiteView", variant: str | None, seed: int | None, rank: int | None, lines: int
 ) -> dict[str, object]:
-    from ecrl.launch.logs import SCHEMA, chosen, log_files
+    from ecrl.launch.logs import SCHEMA, choose_run, find_log_files
 
-    run = chosen(suite, variant, seed)
-    told = [log.to_json(lines) for log in log_files(run.paths, rank)]
+    run = choose_run(suite, variant, seed)
+    told = [log.to_json(lines) for log in find_log_files(run.paths, rank)]
     which = {"suite_id": suite.row.suite_id, "variant": run.variant, "seed": run.seed, "state": run.state}
     return {"schema": SCHEMA, "prefix": suite.paths.prefix, **which, "logs": told}
 
 
 def _print(suite: "SuiteView", variant: str | None, seed: int | None, rank: int | None, lines: int) -> None:
-    from ecrl.launch.logs import chosen, last_lines, log_files
+    from ecrl.launch.logs import choose_run, find_log_files, read_last_lines
 
-    run = chosen(suite, variant, seed)
-    say(f"{suite.row.suite_id} {run.variant} seed{run.seed}: {run.state}")
+    run = choose_run(suite, variant, seed)
+    print_message(f"{suite.row.suite_id} {run.variant} seed{run.seed}: {run.state}")
     empty = 0
-    for log in log_files(run.paths, rank):
-        if text := last_lines(log.path, lines):
+    for log in find_log_files(run.paths, rank):
+        if text := read_last_lines(log.path, lines):
             print(f"==> {log.path} <==", *text, sep="\n")
         else:
             empty += 1
     if empty:
-        say(f"{empty} empty logs in {run.paths.logs}")
+        print_message(f"{empty} empty logs in {run.paths.logs}")
 
 
 def _follow(results: Path, prefix: str, suite_id: str, rank: int | None, lines: int, as_json: bool) -> None:
@@ -83,12 +83,12 @@ def _follow(results: Path, prefix: str, suite_id: str, rank: int | None, lines: 
     before = ""
     try:
         while True:
-            for line in follower.look():
+            for line in follower.poll():
                 before = _print_line(line, before, as_json)
             if follower.over:
-                say(follower.over)
+                print_message(follower.over)
                 return
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
     except KeyboardInterrupt:
         return  # that is how one leaves; the run goes on
     finally:

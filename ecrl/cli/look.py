@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, say
+from ecrl.cli.messages import print_json, print_message
 
 _RESULTS = Path("results")
 
@@ -41,14 +41,14 @@ def status(
     paths = CampaignPaths(results, prefix)
     if watch:
         from ecrl.cli.watch import watch as watched
-        from ecrl.launch.watch import Watch
+        from ecrl.launch.watch import CampaignWatch
 
-        watched(Watch(paths), interval, as_json)
+        watched(CampaignWatch(paths), interval, as_json)
         return
     from ecrl.cli import status as shown
 
     if as_json:
-        print_json(shown.document(paths))
+        print_json(shown.build_status_document(paths))
     else:
         shown.show_status(paths, everything)
 
@@ -58,7 +58,7 @@ def list_prefixes(results: opt.Results = _RESULTS, as_json: opt.AsJson = False) 
     from ecrl.cli import status as shown
 
     if as_json:
-        print_json(shown.list_document(results))
+        print_json(shown.build_list_document(results))
     else:
         shown.show_list(results)
 
@@ -71,9 +71,9 @@ def show(
 ) -> None:
     """Show one suite: what it is, and every run of it with outcome, time, restarts, checks and folder."""
     from ecrl.cli import show as shown
-    from ecrl.launch.inspect import inspected
+    from ecrl.launch.inspect import inspect_suite
 
-    found = inspected(results, prefix, suite, say)
+    found = inspect_suite(results, prefix, suite, print_message)
     if as_json:
         print_json(found.to_json())
     else:

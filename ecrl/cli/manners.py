@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ecrl.cli.messages import checked_stdout, say
+from ecrl.cli.messages import open_checked_stdout, print_message
 from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -20,18 +20,20 @@ _INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 def run(app: typer.Typer) -> None:
     """Run the command line and exit with its code; an `EcrlError` comes out as it is."""
-    sys.stdout = checked_stdout()
+    sys.stdout = open_checked_stdout()
     try:
-        with read_without_pydantic():
+        with convert_without_pydantic():
             code = app(prog_name="ecrl", standalone_mode=False)
     finally:
         sys.stdout.flush()
     if code == _INTERRUPTED:  # commands that supervise workers have handlers of their own and never come here
-        say("ecrl: stopped by SIGINT; every file is whole, the old one or the new one. Type the same command again.")
+        print_message(
+            "ecrl: stopped by SIGINT; every file is whole, the old one or the new one. Type the same command again."
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
-class Command(TyperCommand):
+class EcrlCommand(TyperCommand):
     """A command whose errors name what the user gave: the environment variable, where a value came from one."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -42,26 +44,28 @@ class Command(TyperCommand):
             text = str(error)
             for parameter in self.params:
                 for option in parameter.opts if parameter.envvar else ():
-                    text = re.sub(rf"^{re.escape(option)}(?=: )", source(parameter, ctx, option), text, flags=re.M)
+                    text = re.sub(
+                        rf"^{re.escape(option)}(?=: )", get_value_source(parameter, ctx, option), text, flags=re.M
+                    )
             error.args = (text, *error.args[1:])
             raise
 
 
-class App(typer.Typer):
-    """A Typer application whose commands are `Command`s."""
+class EcrlTyper(typer.Typer):
+    """A Typer application whose commands are `EcrlCommand`s."""
 
     def command(self, *args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
         """As Typer's."""
-        return super().command(*args, **{"cls": Command, **kwargs})
+        return super().command(*args, **{"cls": EcrlCommand, **kwargs})
 
 
-def source(parameter: Any, ctx: Any, option: str) -> str:
+def get_value_source(parameter: Any, ctx: Any, option: str) -> str:
     """What gave a parameter its value: its environment variable, else the option."""
     given = ctx.get_parameter_source(parameter.name)
     return str(parameter.envvar) if given is not None and given.name == "ENVIRONMENT" else option
 
 
-class Commands(TyperGroup):
+class EcrlGroup(TyperGroup):
     """A group of commands that explains wrong usage as ecrl explains everything."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -84,24 +88,24 @@ def _explain(error: Any) -> None:
         EcrlError: the same in one to three lines.
     """
     if type(error).__name__ == "NoArgsIsHelpError":  # the help was asked for, in the shortest way
-        say(error.format_message().rstrip())
+        print_message(error.format_message().rstrip())
         raise SystemExit(EXIT_USAGE)
     if type(error).__name__ == "NoSuchOption":
         options = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
         near = did_you_mean(error.option_name, [*options, "--help"])
-        raise EcrlError(_with_next(error, f"unknown option {error.option_name!r}.{near}")) from None
-    raise EcrlError(_with_next(error, error.format_message())) from None
+        raise EcrlError(_append_next_command(error, f"unknown option {error.option_name!r}.{near}")) from None
+    raise EcrlError(_append_next_command(error, error.format_message())) from None
 
 
 def _bad_value(error: Any) -> str:
     """What is wrong with a value, by the name of what gave it, and the command to type."""
     if type(error).__name__ != "BadParameter" or error.param is None or error.ctx is None:
-        return _with_next(error, error.format_message())
-    name = source(error.param, error.ctx, error.param.opts[0])
+        return _append_next_command(error, error.format_message())
+    name = get_value_source(error.param, error.ctx, error.param.opts[0])
     return f"{name}: {error.message.rstrip('.')}.\nType: {error.ctx.command_path} --help"
 
 
-def _with_next(error: Any, message: str) -> str:
+def _append_next_command(error: Any, message: str) -> str:
     """The message, begun with the command it is about and followed by the one to type."""
     path = error.ctx.command_path if error.ctx is not None else "ecrl"
     text = " ".join(message.split())
@@ -112,7 +116,7 @@ def _with_next(error: Any, message: str) -> str:
     return f"{about}{': ' if about else ''}{sentence[:1].lower()}{sentence[1:]}\n{hint}"
 
 
-def one_of(flag: str, found: str, valid: Sequence[str]) -> str:
+def check_choice(flag: str, found: str, valid: Sequence[str]) -> str:
     """The value, if it is one of the valid ones.
 
     Raises:
@@ -126,7 +130,7 @@ def one_of(flag: str, found: str, valid: Sequence[str]) -> str:
 # -- values --------------------------------------------------------------------------------------------------------
 
 
-class _Plain:
+class _OptionConverter:
     """Typer's place for a parameter's conversion. Its own imports pydantic (70 ms) to make a str of a str; this
     knows the few types that ecrl's options have."""
 
@@ -138,10 +142,10 @@ class _Plain:
         if value is None:
             return () if self._many else None
         if self._many:
-            return [self._one(each, param, ctx) for each in value]
-        return self._one(value, param, ctx)
+            return [self._convert_one(each, param, ctx) for each in value]
+        return self._convert_one(value, param, ctx)
 
-    def _one(self, value: Any, param: Any, ctx: Any) -> Any:
+    def _convert_one(self, value: Any, param: Any, ctx: Any) -> Any:
         if self._kind in (int, float):
             return _number(value, self._kind, param, ctx)
         if self._kind is bool and isinstance(value, str):  # from the environment
@@ -163,7 +167,7 @@ def _number(value: Any, kind: type, param: Any, ctx: Any) -> Any:
 
 
 @contextmanager
-def read_without_pydantic() -> Iterator[None]:
+def convert_without_pydantic() -> Iterator[None]:
     """Give parameters of plain types a conversion of ours while the block runs. Where Typer has no such place (it is
     none of its public interface) nothing is changed, and commands start a little slower."""
     try:
@@ -180,7 +184,7 @@ def read_without_pydantic() -> Iterator[None]:
         annotation = getattr(getattr(self, "type_descriptor", None), "annotation", None)
         kinds: dict[Any, tuple[type, bool]] = {kind: (kind, False) for kind in (str, bool, Path, int, float)}
         kinds[list[str]] = (str, True)
-        return _Plain(*kinds[annotation]) if annotation in kinds else original(self)
+        return _OptionConverter(*kinds[annotation]) if annotation in kinds else original(self)
 
     parameter.get_runtime_param = get_runtime_param  # type: ignore[method-assign]
     try:

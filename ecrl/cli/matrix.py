@@ -10,8 +10,8 @@ import typer
 
 from ecrl.cli import clean, detached, look
 from ecrl.cli import options as opt
-from ecrl.cli.manners import App
-from ecrl.cli.messages import STDERR, print_json, say
+from ecrl.cli.manners import EcrlTyper
+from ecrl.cli.messages import STDERR, print_json, print_message
 
 if TYPE_CHECKING:
     from ecrl.launch.estimate import Estimate
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ecrl.launch.signals import StopRequest
     from ecrl.launch.takeover import Policy
 
-app = App(
+app = EcrlTyper(
     help="Run a matrix of training jobs under planned failures, and pick it up again whatever stopped it.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -75,13 +75,13 @@ def run(
         data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
     )  # fmt: skip
     from ecrl.launch.control import Control
-    from ecrl.launch.signals import handled
+    from ecrl.launch.signals import handle_signals
     from ecrl.launch.takeover import Policy
 
     policy = Policy(
         retry_failed=retry_failed,
         mark_skipped=request.paths.matrix.is_file(),
-        selection=opt.selection(request.paths, only, limit, rerun),
+        selection=opt.build_selection(request.paths, only, limit, rerun),
     )
     if dry_run:
         _preview(request, policy, as_json)
@@ -89,7 +89,7 @@ def run(
     if detach:
         detached.start(request.paths, as_json, "--yes")
         return
-    with handled() as stop, _watching() as observer:
+    with handle_signals() as stop, _open_observer() as observer:
         control = Control(observer, stop, confirm=lambda estimate: _confirm(estimate, yes, stop))
         code = control.run(request, policy)
     _finish(request.paths.prefix, results, as_json, code)
@@ -129,21 +129,23 @@ def plan(
         data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
     )  # fmt: skip
     from ecrl.cli import status as shown
-    from ecrl.launch.interrupt import at_once
+    from ecrl.launch.interrupt import exit_on_interrupt
 
     if count:
-        with at_once():
+        with exit_on_interrupt():
             _count(request, as_json)
         return
     from ecrl.launch.control import Control
     from ecrl.launch.handover import resume_command
 
-    with at_once() as stop, _watching(still=True) as observer:
+    with exit_on_interrupt() as stop, _open_observer(still=True) as observer:
         rows = Control(observer, stop).plan(request)
     if as_json:
-        print_json(shown.document(request.paths))
+        print_json(shown.build_status_document(request.paths))
     else:
-        say(f"planned {len(rows)} suites in {request.paths.root}. Start them with:\n{resume_command(request.paths)}")
+        print_message(
+            f"planned {len(rows)} suites in {request.paths.root}. Start them with:\n{resume_command(request.paths)}"
+        )
 
 
 @app.command()
@@ -163,7 +165,7 @@ def resume(
 ) -> None:
     """Continue what is not done of a campaign. The frozen matrix is the source; nothing finished is repeated."""
     from ecrl.launch.control import Control
-    from ecrl.launch.signals import handled
+    from ecrl.launch.signals import handle_signals
     from ecrl.launch.takeover import Policy
     from ecrl.records.paths import CampaignPaths
 
@@ -171,11 +173,11 @@ def resume(
     if detach:
         detached.start(paths, as_json)
         return
-    with handled() as stop, _watching() as observer:
+    with handle_signals() as stop, _open_observer() as observer:
         policy = Policy(
             retry_failed=retry_failed,
             assume_dead=tuple(assume_dead or ()),
-            selection=opt.selection(paths, only, limit, rerun),
+            selection=opt.build_selection(paths, only, limit, rerun),
         )
         code = Control(observer, stop).resume(paths, policy)
     _finish(prefix, results, as_json, code)
@@ -193,14 +195,14 @@ def _request(
     from ecrl.launch.request import Request
     from ecrl.records.paths import CampaignPaths
 
-    return Request(CampaignPaths(results, prefix), matrix, profile, opt.overrides(ctx, **given), extend)
+    return Request(CampaignPaths(results, prefix), matrix, profile, opt.collect_overrides(ctx, **given), extend)
 
 
 def _count(request: "Request", as_json: bool) -> None:
     """How large it would be, without making more than the first suites."""
-    from ecrl.launch.request import requested
+    from ecrl.launch.request import resolve_request
 
-    campaign = requested(request)
+    campaign = resolve_request(request)
     axes, suites = campaign.matrix.matrix, len(campaign.suites)
     runs = suites * len(axes.seeds) * len(axes.variants)
     first = [suite.suite_id for suite in campaign.suites[:_SHOWN_IDS]]
@@ -214,9 +216,9 @@ def _count(request: "Request", as_json: bool) -> None:
 def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
     from ecrl.cli import status as shown
     from ecrl.launch.control import Control
-    from ecrl.launch.interrupt import at_once
+    from ecrl.launch.interrupt import exit_on_interrupt
 
-    with at_once() as stop, _watching(still=True) as observer:
+    with exit_on_interrupt() as stop, _open_observer(still=True) as observer:
         preview = Control(observer, stop).preview(request, policy)
     if as_json:
         print_json(preview.to_json())
@@ -225,16 +227,16 @@ def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
 
 
 @contextmanager
-def _watching(*, still: bool = False) -> "Iterator[Observer]":
+def _open_observer(*, still: bool = False) -> "Iterator[Observer]":
     """Live progress on a terminal, plain lines elsewhere (`still`: there is nothing to animate)."""
-    from ecrl.cli.plain import PlainView
+    from ecrl.cli.plain import ProgressLog
 
     if still or not STDERR.isatty():
-        yield PlainView()
+        yield ProgressLog()
         return
-    from ecrl.cli.view import live_view
+    from ecrl.cli.view import open_live_view
 
-    with live_view() as view:
+    with open_live_view() as view:
         yield view
 
 
@@ -246,11 +248,11 @@ def _confirm(estimate: "Estimate", yes: bool, stop: "StopRequest") -> None:
 
     from ecrl.cli import status as shown
 
-    say(f"{shown.estimate_line(estimate)}\nStart it? [y/N] (--yes does not ask)")
+    print_message(f"{shown.estimate_line(estimate)}\nStart it? [y/N] (--yes does not ask)")
     while not select.select([sys.stdin], [], [], 0.1)[0]:
-        stop.check("Nothing was started.")
+        stop.raise_if_requested("Nothing was started.")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        say("Nothing was started.")
+        print_message("Nothing was started.")
         raise typer.Exit(0)
 
 
@@ -260,6 +262,6 @@ def _finish(prefix: str, results: Path, as_json: bool, code: int) -> None:
 
     paths = CampaignPaths(results, prefix)
     if as_json:
-        print_json(shown.document(paths))
-    shown.say_ending(paths)
+        print_json(shown.build_status_document(paths))
+    shown.print_summary(paths)
     raise typer.Exit(code)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from ecrl.errors import EcrlError
 
 
-class LastingStderr:
+class ResilientStderr:
     """stderr as a file that survives its terminal: after a hang-up or a closed pipe there is nobody left to read,
     and that must not cost a run. From then on it writes to nowhere."""
 
@@ -42,10 +42,10 @@ class LastingStderr:
         return sys.stderr.fileno()
 
 
-STDERR = LastingStderr()
+STDERR = ResilientStderr()
 
 
-class _Stdout(io.FileIO):
+class _CheckedStdout(io.FileIO):
     """The descriptor of stdout. What cannot be written ends the command: quietly where the reader has gone, as SIGPIPE
     ends others, else with an error that is the user's to solve."""
 
@@ -69,15 +69,15 @@ class _Stdout(io.FileIO):
             ) from None
 
 
-def checked_stdout() -> TextIO:
-    """stdout, its errors told as `_Stdout` does; nowhere, if whoever started ecrl has closed it."""
+def open_checked_stdout() -> TextIO:
+    """stdout, its errors told as `_CheckedStdout` does; nowhere, if whoever started ecrl has closed it."""
     if sys.stdout is None:
         return Path(os.devnull).open("w")
-    raw = io.BufferedWriter(_Stdout(sys.stdout.fileno(), "w", closefd=False))
+    raw = io.BufferedWriter(_CheckedStdout(sys.stdout.fileno(), "w", closefd=False))
     return io.TextIOWrapper(raw, sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.isatty())
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """One message on stderr."""
     STDERR.write(text + "\n")
 

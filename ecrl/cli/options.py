@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecrl.cli import complete
-from ecrl.cli.manners import source
+from ecrl.cli.manners import get_value_source
 from ecrl.errors import EcrlError
 from ecrl.units import parse_duration_s
 
@@ -104,11 +104,13 @@ RetryFailed = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a large campaign.")]
 
 
-def selection(paths: "CampaignPaths", only: str | None, limit: int | None, rerun: list[str] | None) -> "Selection":
+def build_selection(
+    paths: "CampaignPaths", only: str | None, limit: int | None, rerun: list[str] | None
+) -> "Selection":
     """The selection that the three options describe, of this campaign."""
-    from ecrl.launch.selection import Selection, parse
+    from ecrl.launch.selection import Selection, parse_terms
 
-    return Selection(() if only is None else parse(only), limit, tuple(rerun or ()), paths.options)
+    return Selection(() if only is None else parse_terms(only), limit, tuple(rerun or ()), paths.options)
 
 
 def _texts(flag: str, text: str) -> list[str]:  # noqa: ARG001 (all converters are called alike)
@@ -127,7 +129,7 @@ def _seconds(flag: str, text: str) -> float:
         raise EcrlError(f"{flag}: {error}.\nType e.g.: {flag} 10m") from None
 
 
-def _as_is(flag: str, value: Any) -> Any:  # noqa: ARG001
+def _keep_value(flag: str, value: Any) -> Any:  # noqa: ARG001
     return value
 
 
@@ -140,18 +142,18 @@ _PLACES: dict[str, tuple[str, str, _Convert]] = {
     "max_inflight": ("matrix", "max_inflight", _numbers),
     "seeds": ("matrix", "seeds", _numbers),
     "variants": ("matrix", "variants", _texts),
-    "nproc": ("train", "nproc", _as_is),
-    "device": ("run", "device", _as_is),
+    "nproc": ("train", "nproc", _keep_value),
+    "device": ("run", "device", _keep_value),
     "gpus": ("run", "gpus", _numbers),
-    "data_root": ("run", "data_root", _as_is),
-    "retries": ("run", "retries", _as_is),
+    "data_root": ("run", "data_root", _keep_value),
+    "retries": ("run", "retries", _keep_value),
     "timeout": ("run", "timeout_s", _seconds),
-    "jobs": ("run", "jobs", _as_is),
-    "aa": ("run", "aa", _as_is),
+    "jobs": ("run", "jobs", _keep_value),
+    "aa": ("run", "aa", _keep_value),
 }
 
 
-def overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]":
+def collect_overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]":
     """The values given on the command line or in the environment, each with the name of its source."""
     from ecrl.spec.matrix import Override
 
@@ -161,6 +163,6 @@ def overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]":
         if value is None:
             continue
         table, key, convert = _PLACES[name]
-        flag = source(parameters[name], ctx, f"--{name.replace('_', '-')}")
+        flag = get_value_source(parameters[name], ctx, f"--{name.replace('_', '-')}")
         result.append(Override((table, key), convert(flag, value), flag))
     return tuple(result)

@@ -1,6 +1,6 @@
 """Progress without a terminal: one line for every change, nothing that moves."""
 
-from ecrl.cli.messages import say
+from ecrl.cli.messages import print_message
 from ecrl.launch.progress import RunProgress, Totals
 from ecrl.records.manifest import INTERRUPTED, Row
 from ecrl.records.schema import Result
@@ -8,7 +8,7 @@ from ecrl.spec.run import RunSpec
 from ecrl.units import format_duration
 
 
-class PlainView:
+class ProgressLog:
     """Prints a line when a suite or run begins, restarts or ends; where suites go on side by side, each says which."""
 
     def __init__(self) -> None:
@@ -18,65 +18,67 @@ class PlainView:
 
     def note(self, text: str) -> None:
         """Print it."""
-        say(text)
+        print_message(text)
 
     def suite_started(self, row: Row, totals: Totals) -> None:
         """Name the suite and its place."""
         self._suites.add(row.suite_id)
         self._side_by_side = self._side_by_side or len(self._suites) > 1
-        say(f"suite {totals.suites_done + len(self._suites)}/{totals.suites} {row.suite_id}: {row.runs_total} runs")
+        print_message(
+            f"suite {totals.suites_done + len(self._suites)}/{totals.suites} {row.suite_id}: {row.runs_total} runs"
+        )
 
     def run_started(self, spec: RunSpec, totals: Totals) -> None:
         """Name the run, and how long the rest will take if that is known."""
         self._restarts[spec.suite_id] = 0
         number = totals.runs_done + len(self._restarts)
         left = f" (about {format_duration(totals.left_s)} left after it)" if totals.left_s else ""
-        say(f"{self._suite(spec)}run {number}/{totals.runs} {run_name(spec)} started{left}")
+        print_message(f"{self._suite(spec)}run {number}/{totals.runs} {run_name(spec)} started{left}")
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
         """Say when the group was restarted."""
         if progress.restarts > self._restarts[spec.suite_id]:
             self._restarts[spec.suite_id] = progress.restarts
             told = f"restart {progress.restarts}, after step {progress.furthest}/{progress.total}"
-            say(f"{self._suite(spec) or '  '}{run_name(spec)}: {told}")
+            print_message(f"{self._suite(spec) or '  '}{run_name(spec)}: {told}")
 
     def run_finished(self, spec: RunSpec, result: Result | None, log: str, totals: Totals) -> None:
         """Say what became of the run."""
         del self._restarts[spec.suite_id]
-        say(self._suite(spec) + ending(spec, result, log, totals))
+        print_message(self._suite(spec) + describe_run_end(spec, result, log, totals))
 
     def suite_finished(self, row: Row, totals: Totals) -> None:
         """Say what became of the suite."""
         self._suites.discard(row.suite_id)
-        say(f"{suite_place(row, totals)} {row.suite_id}: {row.status}")
+        print_message(f"{format_suite_position(row, totals)} {row.suite_id}: {row.status}")
 
     def _suite(self, spec: RunSpec) -> str:
         return f"{spec.suite_id}: " if self._side_by_side else ""
 
 
-def suite_place(row: Row, totals: Totals) -> str:
+def format_suite_position(row: Row, totals: Totals) -> str:
     """'suite 3/8' of one that has just ended; one that was interrupted is not among those that are done."""
     return f"suite {totals.suites_done + (row.status == INTERRUPTED)}/{totals.suites}"
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """'1 restart', '2 restarts'."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def run_name(spec: RunSpec) -> str:
     """A run within its suite."""
-    return f"{spec.called} seed{spec.seed}"
+    return f"{spec.folder_name} seed{spec.seed}"
 
 
-def ending(spec: RunSpec, result: Result | None, log: str, totals: Totals) -> str:
+def describe_run_end(spec: RunSpec, result: Result | None, log: str, totals: Totals) -> str:
     """One or two lines about a run that has ended."""
     if result is None:
         return f"run {run_name(spec)} interrupted"
     if result["outcome"] == "failed":
         return f"run {run_name(spec)} FAILED: {result['reason']}\n  log: {log}"
     wall_s, restarts = result["wall_s"], result["restarts"]
-    again = f", {counted(restarts, 'restart')}" if restarts else ""
+    again = f", {format_count(restarts, 'restart')}" if restarts else ""
     rate = f"{spec.train.steps / wall_s:.3g} steps/s" if wall_s else "-"
     return (
         f"run {totals.runs_done}/{totals.runs} {run_name(spec)} completed:"

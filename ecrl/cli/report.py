@@ -11,7 +11,7 @@ from ecrl.errors import EcrlError
 
 if TYPE_CHECKING:
     from ecrl.analysis.evidence import Evidence
-    from ecrl.analysis.next_runs import Caller
+    from ecrl.analysis.next_runs import CommandLines
 
 _PREFIX = typer.Option(
     "--prefix", envvar="MATRIX_PREFIX", help="The campaign to report on; given again, campaigns are pooled."
@@ -40,7 +40,7 @@ def report(
 
     The files written are listed on stdout, warnings go to stderr. Exits 0 whatever the verdicts.
     """
-    with _no_collection():
+    with _pause_garbage_collection():
         _report(prefix or [], table, manifest, out, results, format_, mix, require_confirmed)
 
 
@@ -55,7 +55,7 @@ def _report(
     require_confirmed: bool,
 ) -> None:
     from ecrl.analysis.claims import CONFIRMED
-    from ecrl.analysis.foreign import of_table
+    from ecrl.analysis.foreign import load_table_evidence
     from ecrl.errors import EXIT_SOME_FAILED
     from ecrl.records.paths import all_prefixes
     from ecrl.report.render import formats, render
@@ -64,12 +64,12 @@ def _report(
     if table is not None:
         if prefix:
             typer.echo(f"note: --table is given, so prefix {', '.join(prefix)} is not looked at", err=True)
-        evidence = of_table(table, manifest)
+        evidence = load_table_evidence(table, manifest)
         folder = out or table.with_name(f"{evidence.prefix}_report")
     elif prefix:
         if manifest is not None:
             raise EcrlError("--manifest: belongs to --table; a campaign has its own.")
-        evidence, folder = _of_prefixes(prefix, results, out, mix)
+        evidence, folder = _load_evidence(prefix, results, out, mix)
     else:
         known = all_prefixes(results)
         there = f"There are: {', '.join(known)}." if known else f"No campaign is in {results}/."
@@ -90,7 +90,7 @@ def _report(
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _pause_garbage_collection() -> Iterator[None]:
     """Without the search for unreachable cycles: events and what imports make are hundreds of thousands of small
     objects that hold none, and looking through them again and again takes a fifth of a report."""
     import gc
@@ -104,35 +104,35 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _of_prefixes(prefixes: list[str], results: Path, out: Path | None, mix: bool) -> "tuple[Evidence, Path]":
+def _load_evidence(prefixes: list[str], results: Path, out: Path | None, mix: bool) -> "tuple[Evidence, Path]":
     """The evidence of one campaign or of several pooled, and the folder of its report: the campaign's own, or
     `A+B` beside the campaigns."""
     from os.path import relpath
 
-    from ecrl.analysis.evidence import of_campaign
-    from ecrl.analysis.load import campaign
+    from ecrl.analysis.evidence import build_evidence
+    from ecrl.analysis.load import load_campaign
     from ecrl.analysis.pool import pool
     from ecrl.records.paths import CampaignPaths
 
     paths = [CampaignPaths(results, prefix) for prefix in prefixes]
-    found = [campaign(one) for one in paths]
+    found = [load_campaign(one) for one in paths]
     whole = found[0] if len(found) == 1 else pool(found, mix=mix)
     folder = out or results / whole.prefix
     folders = {one.prefix: relpath(one.root, folder) for one in paths}
-    return of_campaign(whole, _caller(results), folders), folder
+    return build_evidence(whole, _command_lines(results), folders), folder
 
 
-def _caller(results: Path) -> "Caller":
+def _command_lines(results: Path) -> "CommandLines":
     """How ecrl is called from here, for commands to type: relative, as a report must not hold absolute paths."""
     import shutil
     import sys
     from os.path import relpath
 
-    from ecrl.analysis.next_runs import Caller
+    from ecrl.analysis.next_runs import CommandLines
 
     own = Path(sys.argv[0])
     program = "ecrl" if own.name != "ecrl" or shutil.which("ecrl") else relpath(own)
-    return Caller(program, relpath(results))
+    return CommandLines(program, relpath(results))
 
 
 def register(app: typer.Typer) -> None:

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ecrl.cli.view import STYLES
-from ecrl.cli.watch import headline, run_line, time_left, where
+from ecrl.cli.watch import describe_devices, format_run, format_time_left, headline
 from ecrl.launch.liveness import Liveness
-from ecrl.launch.watch import Failure, Running, Snapshot
+from ecrl.launch.watch import Failure, RunningSuite, Snapshot
 from ecrl.units import format_duration
 
 _HOME, _ERASE_LINE = "\x1b[H", "\x1b[K"
@@ -46,22 +46,22 @@ class Screen:
     def _lines(self, snapshot: Snapshot, interval_s: float) -> list[str]:
         """Exactly as many lines as the terminal has, each at most as wide."""
         width, height = self._size
-        top = self._rendered(_head(snapshot, width, interval_s))
+        top = self._render(_render_head(snapshot, width, interval_s))
         room = height - len(top)
-        failures = self._rendered(_failures(snapshot.failures)) if snapshot.failures else []
+        failures = self._render(_render_failures(snapshot.failures)) if snapshot.failures else []
         kept = min(len(failures), max(room // 2, room - 2 * len(snapshot.running) - 2))
-        running = self._rendered(_running(snapshot.running, (room - kept - 2) // 2))
-        body = [*top, *running, *failures[:kept], *self._rendered(_foot(snapshot))]
+        running = self._render(_render_running(snapshot.running, (room - kept - 2) // 2))
+        body = [*top, *running, *failures[:kept], *self._render(_render_foot(snapshot))]
         return [*body, *[""] * height][:height]
 
-    def _rendered(self, parts: list[RenderableType]) -> list[str]:
+    def _render(self, parts: list[RenderableType]) -> list[str]:
         with self._console.capture() as captured:
             for part in parts:
                 self._console.print(part, crop=True)
         return captured.get().splitlines()
 
 
-def _head(snapshot: Snapshot, width: int, interval_s: float) -> list[RenderableType]:
+def _render_head(snapshot: Snapshot, width: int, interval_s: float) -> list[RenderableType]:
     title = Text(headline(snapshot), style="bold", no_wrap=True, overflow="ellipsis")
     clock = Text(f"{snapshot.at[11:19]} UTC, every {interval_s:g} s, q quits", style="dim")
     first = Table.grid(expand=True)
@@ -72,60 +72,67 @@ def _head(snapshot: Snapshot, width: int, interval_s: float) -> list[RenderableT
     share = snapshot.runs_done / max(snapshot.runs_total, 1)
     length = min(40, width // 3)
     bar.add_row(
-        ProgressBar(max(snapshot.runs_total, 1), snapshot.runs_done, width=length), f"{share:.0%}", time_left(snapshot)
+        ProgressBar(max(snapshot.runs_total, 1), snapshot.runs_done, width=length),
+        f"{share:.0%}",
+        format_time_left(snapshot),
     )
     counts = Text()
     for status, number in snapshot.counts.items():
         if number:
             counts.append(f"{'   ' if counts else ''}{number} {status}", style=STYLES.get(status, ""))
-    return [first, bar, _line(counts), *(_line(f"warning: {text}", "yellow") for text in snapshot.warnings[:2])]
+    return [
+        first,
+        bar,
+        _render_line(counts),
+        *(_render_line(f"warning: {text}", "yellow") for text in snapshot.warnings[:2]),
+    ]
 
 
-def _line(text: str | Text, style: str = "", indent: int = 0) -> RenderableType:
+def _render_line(text: str | Text, style: str = "", indent: int = 0) -> RenderableType:
     """Exactly one line, cut where the terminal ends. (A Text by itself would lose its `no_wrap` in `print`.)"""
     line = Text(text, style=style) if isinstance(text, str) else text
     line.no_wrap, line.overflow = True, "ellipsis"
     return Padding(line, (0, 0, 0, indent), expand=False)
 
 
-def _running(running: list[Running], most: int) -> list[RenderableType]:
+def _render_running(running: list[RunningSuite], most: int) -> list[RenderableType]:
     if not running:
         return []
-    parts: list[RenderableType] = [Text(""), _line("running", "bold")]
+    parts: list[RenderableType] = [Text(""), _render_line("running", "bold")]
     for each in running[: max(most - 1, 1)]:
         line = Text(each.row.suite_id, style="cyan")
         if each.elapsed_s is not None:
             line.append(f"  run {each.row.runs_done + 1}/{each.row.runs_total}", style="default")
             line.append(f", {format_duration(each.elapsed_s)}", style="default")
-        if devices := where(each):
+        if devices := describe_devices(each):
             line.append(f", {devices}", style="default")
         dead = each.liveness is Liveness.DEAD
-        parts += [_line(line, indent=2), _line(run_line(each), "red" if dead else "", indent=4)]
+        parts += [_render_line(line, indent=2), _render_line(format_run(each), "red" if dead else "", indent=4)]
     if (rest := len(running) - max(most - 1, 1)) > 0:
-        parts.append(_line(f"and {rest} more", "dim", indent=2))
+        parts.append(_render_line(f"and {rest} more", "dim", indent=2))
     return parts
 
 
-def _failures(failures: list[Failure]) -> list[RenderableType]:
-    parts: list[RenderableType] = [Text(""), _line("last failures", "bold")]
+def _render_failures(failures: list[Failure]) -> list[RenderableType]:
+    parts: list[RenderableType] = [Text(""), _render_line("last failures", "bold")]
     for failure in failures:
-        parts.append(_line(failure.suite_id, "red", indent=2))
+        parts.append(_render_line(failure.suite_id, "red", indent=2))
         parts.append(Padding(Text(failure.reason), (0, 0, 0, 4)))
         if failure.log:  # whole, to be copied
             parts.append(Padding(Text(failure.log, style="dim", overflow="fold"), (0, 0, 0, 4)))
     return parts
 
 
-def _foot(snapshot: Snapshot) -> list[RenderableType]:
-    if snapshot.over:
-        return [Text(""), _line(f"Tables and report: ecrl report {snapshot.options}")]
+def _render_foot(snapshot: Snapshot) -> list[RenderableType]:
+    if snapshot.is_over:
+        return [Text(""), _render_line(f"Tables and report: ecrl report {snapshot.options}")]
     if not snapshot.running or any(each.liveness is Liveness.DEAD for each in snapshot.running):
-        return [Text(""), _line(f"Go on with: ecrl matrix resume {snapshot.options}")]
+        return [Text(""), _render_line(f"Go on with: ecrl matrix resume {snapshot.options}")]
     return []
 
 
 @contextmanager
-def screen() -> Iterator[Screen]:
+def open_screen() -> Iterator[Screen]:
     """The alternate screen while the block runs; what was there before comes back."""
     console = Console(file=sys.stdout)
     console.set_alt_screen(True)

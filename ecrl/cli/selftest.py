@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli.messages import print_json, say
+from ecrl.cli.messages import print_json, print_message
 from ecrl.units import format_duration
 
 if TYPE_CHECKING:
     from ecrl.launch.selftest import Check, Report
 
 _HEADER = ["verdict", "check", "evidence"]
-_LOUD = {"torn": "TORN", "wrong": "WRONG"}
+_UPPER_CASE_VERDICTS = {"torn": "TORN", "wrong": "WRONG"}
 
 
 def register(app: typer.Typer) -> None:
@@ -31,32 +31,32 @@ def selftest(
     Exit code 0: all passed. 1: a snapshot was torn, another promise is broken, or a check could show nothing.
     """
     from ecrl.launch.selftest import Selftest
-    from ecrl.launch.signals import handled
+    from ecrl.launch.signals import handle_signals
 
     table = sys.stdout.isatty() and not as_json
 
     def show(check: "Check") -> None:
-        line = f"{_shown(check.verdict)}: {check.name}"
+        line = f"{_format_verdict(check.verdict)}: {check.name}"
         if table:
-            say(f"{line} ({format_duration(check.wall_s)})")
+            print_message(f"{line} ({format_duration(check.wall_s)})")
         elif as_json:
-            say(f"{line}: {check.evidence}")
+            print_message(f"{line}: {check.evidence}")
         else:
             sys.stdout.write(f"{line}: {check.evidence}\n")
             sys.stdout.flush()
 
-    with handled() as stop:
+    with handle_signals() as stop:
         report = Selftest(device, model, steps).run(stop, show)
     if as_json:
         print_json(report.to_json())
     elif table:
         _print_table(report)
-    say(_summary(report))
+    print_message(_summary(report))
     raise typer.Exit(report.exit_code)
 
 
 def _print_table(report: "Report") -> None:
-    rows = [[_shown(check.verdict), check.name, check.evidence] for check in report.checks]
+    rows = [[_format_verdict(check.verdict), check.name, check.evidence] for check in report.checks]
     from ecrl.cli.view import print_table
 
     print_table(f"selftest --device {report.device}", _HEADER, rows)
@@ -68,8 +68,8 @@ def _summary(report: "Report") -> str:
     if report.device == "cuda":
         versions += f", CUDA {facts.get('cuda')}, driver: {facts.get('driver')}"
     took = f"{len(report.checks)} checks in {format_duration(report.wall_s)}"
-    return f"selftest: {_shown(report.verdict)} on {facts.get('device_name')} ({versions}), {took}"
+    return f"selftest: {_format_verdict(report.verdict)} on {facts.get('device_name')} ({versions}), {took}"
 
 
-def _shown(verdict: str) -> str:
-    return _LOUD.get(verdict, verdict)
+def _format_verdict(verdict: str) -> str:
+    return _UPPER_CASE_VERDICTS.get(verdict, verdict)

@@ -1,7 +1,7 @@
 """What `ecrl matrix show` says about a suite."""
 
-from ecrl.cli.messages import say
-from ecrl.cli.plain import counted
+from ecrl.cli.messages import print_message
+from ecrl.cli.plain import format_count
 from ecrl.cli.status import show_table
 from ecrl.launch.inspect import NO_SPEC, RunView, SuiteView
 from ecrl.records.manifest import FAILED
@@ -14,10 +14,10 @@ def show(suite: SuiteView) -> None:
     failures = "none" if not row.failure_steps else f"{row.failure_label}: {', '.join(map(str, row.failure_steps))}"
     print(f"suite     {row.suite_id}")
     print(f"campaign  {suite.paths.prefix}, {suite.paths.root / 'suites' / row.suite_id}")
-    print(f"train     {row.dataset} x {row.model}, {row.steps} steps on {counted(row.nproc, 'rank')}")
+    print(f"train     {row.dataset} x {row.model}, {row.steps} steps on {format_count(row.nproc, 'rank')}")
     print(f"failures  {failures}")
     print(f"engine    a checkpoint every {row.checkpoint_every} steps, at most {row.max_inflight} in flight")
-    began = f", begun {row.started_at} ({counted(row.attempts, 'attempt')})" if row.started_at else ""
+    began = f", begun {row.started_at} ({format_count(row.attempts, 'attempt')})" if row.started_at else ""
     ended = f", ended {row.finished_at}" if row.finished_at else ""
     print(f"status    {row.status}, {row.runs_done}/{row.runs_total} runs{began}{ended}")
     header = ["seed", "#", "variant", "state", "wall", "restarts", "checks", "set aside"]
@@ -29,9 +29,9 @@ def show(suite: SuiteView) -> None:
         elif run.state == NO_SPEC:
             print(f"{run.variant} seed{run.seed}: its run.json is gone or damaged; without it the result says nothing.")
             print(f"  Put it back, or: ecrl matrix run {suite.paths.options} --rerun {row.suite_id}")
-    say(f"Logs: ecrl logs {suite.paths.options} {row.suite_id}")
+    print_message(f"Logs: ecrl logs {suite.paths.options} {row.suite_id}")
     if row.status == FAILED:
-        say(f"Again: ecrl matrix resume {suite.paths.options} --rerun {row.suite_id}")
+        print_message(f"Again: ecrl matrix resume {suite.paths.options} --rerun {row.suite_id}")
 
 
 def _cells(run: RunView) -> list[str]:

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecrl.cli.messages import plain_table, say
-from ecrl.launch.liveness import CAMPAIGN_MARKER, Liveness, judged, marked
+from ecrl.cli.messages import plain_table, print_message
+from ecrl.launch.liveness import CAMPAIGN_MARKER, Liveness, check_owner, find_marked_pids
 from ecrl.records import manifest
 from ecrl.records.manifest import FAILED, INTERRUPTED, RUNNING, STATUSES, Row, View
 from ecrl.records.paths import CampaignPaths, all_prefixes
@@ -19,17 +19,17 @@ _MANY = 1000  # rows that a person may still want to scroll through
 _NOTABLE = (RUNNING, FAILED, INTERRUPTED)
 
 
-def document(paths: CampaignPaths) -> dict[str, Any]:
+def build_status_document(paths: CampaignPaths) -> dict[str, Any]:
     """`status --json`; the suites are an iterator."""
     view = _view(paths)
     suites = (row.to_json() for row in view.rows.values())
     return {"schema": SCHEMA, "prefix": paths.prefix, "counts": view.counts, "suites": suites}
 
 
-def list_document(results: Path) -> dict[str, Any]:
+def build_list_document(results: Path) -> dict[str, Any]:
     """`list --json`."""
     campaigns = []
-    for paths, view in manifest.readable(results, say):
+    for paths, view in manifest.read_all(results, print_message):
         _warn(view)
         campaigns.append({"prefix": paths.prefix, "suites": len(view.rows), "counts": view.counts})
     return {"schema": SCHEMA, "prefixes": campaigns}
@@ -42,38 +42,38 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
     names = [name for name, status in view.rows.statuses().items() if few or status in _NOTABLE]
     shown = [view.rows[name] for name in (names if few else names[:_MANY])]
     rows = [_status_cells(row) for row in shown]
-    title = f"{paths.prefix}: {_counted(view)}"
+    title = f"{paths.prefix}: {_format_counts(view)}"
     if rows:
         show_table(title, ["suite", "status", "runs", "wall"], rows, status_column=1)
     else:
         print(title)
     if len(shown) < len(view.rows):
-        say(f"{len(view.rows) - len(shown)} more suites are not shown: {_command('status', paths)} --all")
+        print_message(f"{len(view.rows) - len(shown)} more suites are not shown: {_command('status', paths)} --all")
     for row in shown:
         if row.status == FAILED:
             reason, _, log = row.message.rpartition("; log: ")
             print(f"failed {row.suite_id}\n  {reason or log}")
             if reason:
                 print(f"  log: {paths.root / log}")
-        elif row.status == RUNNING and judged(row.owner) is Liveness.DEAD:
-            print(f"{row.suite_id}: its ecrl is gone{_left_behind(paths)}. Type: {_command('resume', paths)}")
+        elif row.status == RUNNING and check_owner(row.owner) is Liveness.DEAD:
+            print(f"{row.suite_id}: its ecrl is gone{_describe_leftovers(paths)}. Type: {_command('resume', paths)}")
     if view.counts[FAILED]:
-        say(f"To run failed suites again: {_command('resume', paths)} --retry-failed")
+        print_message(f"To run failed suites again: {_command('resume', paths)} --retry-failed")
 
 
-def _left_behind(paths: CampaignPaths) -> str:
+def _describe_leftovers(paths: CampaignPaths) -> str:
     """What an ecrl that was killed left going on, as far as this host shows."""
-    number = len(marked(CAMPAIGN_MARKER, paths.root.resolve()))
+    number = len(find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()))
     return f" ({number} orphaned process{'' if number == 1 else 'es'} of it left, resume ends them)" if number else ""
 
 
 def show_list(results: Path) -> None:
     """A row for every campaign."""
-    listed = list_document(results)["prefixes"]
+    listed = build_list_document(results)["prefixes"]
     if not listed:
         if not all_prefixes(results):
             options = CampaignPaths(results, "P").options
-            say(f"no campaign in {results}/ yet. Type: ecrl matrix run {options} MATRIX.toml")
+            print_message(f"no campaign in {results}/ yet. Type: ecrl matrix run {options} MATRIX.toml")
         return
     shown = [name for name in STATUSES if any(c["counts"][name] for c in listed)]
     rows = [[c["prefix"], str(c["suites"]), *(str(c["counts"][name]) for name in shown)] for c in listed]
@@ -87,7 +87,7 @@ def show_preview(preview: "Preview") -> None:
         of_suite = preview.runs[row.suite_id]
         for seed in row.seeds:
             block = [planned for planned in of_suite if planned.spec.seed == seed]
-            order = " ".join(p.spec.called if p.todo else f"({p.spec.called}: {p.state})" for p in block)
+            order = " ".join(p.spec.folder_name if p.todo else f"({p.spec.folder_name}: {p.state})" for p in block)
             rows.append([row.suite_id, str(seed), order])
     device = preview.campaign.matrix.run.device
     first = preview.rows[0]
@@ -111,13 +111,13 @@ def estimate_line(estimate: "Estimate") -> str:
     )
 
 
-def say_ending(paths: CampaignPaths) -> None:
+def print_summary(paths: CampaignPaths) -> None:
     """The last lines of a run or resume."""
     view = _view(paths)
-    say(f"{paths.prefix}: {_counted(view)}")
+    print_message(f"{paths.prefix}: {_format_counts(view)}")
     if view.counts[FAILED]:
-        say(f"Why: {_command('status', paths)}; again: {_command('resume', paths)} --retry-failed")
-    say(f"Tables and report: {_command('report', paths)}")
+        print_message(f"Why: {_command('status', paths)}; again: {_command('resume', paths)} --retry-failed")
+    print_message(f"Tables and report: {_command('report', paths)}")
 
 
 def _view(paths: CampaignPaths) -> View:
@@ -128,7 +128,7 @@ def _view(paths: CampaignPaths) -> View:
 
 def _warn(view: View) -> None:
     for warning in view.warnings:
-        say(f"warning: {warning}")
+        print_message(f"warning: {warning}")
 
 
 def _status_cells(row: Row) -> list[str]:
@@ -136,7 +136,7 @@ def _status_cells(row: Row) -> list[str]:
     return [row.suite_id, row.status, f"{row.runs_done}/{row.runs_total}", wall]
 
 
-def _counted(view: View) -> str:
+def _format_counts(view: View) -> str:
     counts = ", ".join(f"{number} {status}" for status, number in view.counts.items() if number)
     return f"{len(view.rows)} suites ({counts})"
 

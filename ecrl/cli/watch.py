@@ -12,51 +12,51 @@ from types import FrameType
 from typing import Protocol
 
 from ecrl.launch.liveness import Liveness
-from ecrl.launch.watch import Running, Snapshot, Watch
+from ecrl.launch.watch import CampaignWatch, RunningSuite, Snapshot
 from ecrl.units import format_duration
 
-_SILENT_S = 15.0  # a run that records nothing for so long is worth a word
-_LEAVE = ("q", "Q", "\x03", "\x1b", "\x04")
+_SILENCE_WARNING_S = 15.0  # a run that records nothing for so long is worth a word
+_QUIT_KEYS = ("q", "Q", "\x03", "\x1b", "\x04")
 
 
-class Shows(Protocol):
+class Display(Protocol):
     """Where looks are drawn."""
 
     def draw(self, snapshot: Snapshot, interval_s: float) -> None:
         """Show this look."""
 
 
-def watch(source: Watch, interval_s: float, as_json: bool) -> None:
+def watch(source: CampaignWatch, interval_s: float, as_json: bool) -> None:
     """Look again and again until somebody leaves; off a terminal, until nothing is left to run."""
     try:
         drawable = sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         if as_json or not drawable:
-            _as_lines(source, interval_s, as_json)
+            _watch_as_lines(source, interval_s, as_json)
         else:
-            _on_screen(source, interval_s)
+            _watch_on_screen(source, interval_s)
     except KeyboardInterrupt:
         return  # Ctrl-C is how people leave; nothing is stopped by it
     finally:
         source.close()
 
 
-def _as_lines(source: Watch, interval_s: float, as_json: bool) -> None:
+def _watch_as_lines(source: CampaignWatch, interval_s: float, as_json: bool) -> None:
     while True:
-        snapshot = source.look()
-        print(json.dumps(snapshot.to_json()) if as_json else "\n".join(lines(snapshot)), flush=True)
-        if snapshot.over:
+        snapshot = source.take_snapshot()
+        print(json.dumps(snapshot.to_json()) if as_json else "\n".join(format_lines(snapshot)), flush=True)
+        if snapshot.is_over:
             return
         time.sleep(interval_s)
 
 
-def _on_screen(source: Watch, interval_s: float) -> None:
-    from ecrl.cli.screen import screen
+def _watch_on_screen(source: CampaignWatch, interval_s: float) -> None:
+    from ecrl.cli.screen import open_screen
 
-    with screen() as shown, _keys() as pressed:
+    with open_screen() as shown, _open_keys() as pressed:
         while True:
-            shown.draw(source.look(), interval_s)
+            shown.draw(source.take_snapshot(), interval_s)
             key = pressed(interval_s)
-            if key in _LEAVE:
+            if key in _QUIT_KEYS:
                 return
 
 
@@ -78,7 +78,7 @@ class _Keys:
 
 
 @contextmanager
-def _keys() -> Iterator[_Keys]:
+def _open_keys() -> Iterator[_Keys]:
     """Read keys as they are pressed while the block runs; SIGTERM and SIGHUP put the terminal right, too."""
     import termios
     import tty
@@ -88,13 +88,13 @@ def _keys() -> Iterator[_Keys]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
-    def resized(_signum: int, _frame: FrameType | None) -> None:
+    def handle_resize(_signum: int, _frame: FrameType | None) -> None:
         os.write(writing, b"w")
 
-    def ended(signum: int, _frame: FrameType | None) -> None:
+    def handle_end(signum: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
-    handlers = {signal.SIGWINCH: resized, signal.SIGTERM: ended, signal.SIGHUP: ended}
+    handlers = {signal.SIGWINCH: handle_resize, signal.SIGTERM: handle_end, signal.SIGHUP: handle_end}
     old = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
     try:
         tty.setcbreak(descriptor)
@@ -110,12 +110,12 @@ def _keys() -> Iterator[_Keys]:
 # -- what is said, whatever shows it -----------------------------------------------------------------------------
 
 
-def lines(snapshot: Snapshot) -> Iterator[str]:
+def format_lines(snapshot: Snapshot) -> Iterator[str]:
     """A look as plain lines, for logs and pipes: one for the campaign, one for each running suite."""
-    yield f"{snapshot.at} {headline(snapshot)}; {counted(snapshot)}; {time_left(snapshot)}"
+    yield f"{snapshot.at} {headline(snapshot)}; {format_counts(snapshot)}; {format_time_left(snapshot)}"
     for running in snapshot.running:
-        devices = where(running)
-        yield f"  {running.row.suite_id}: {run_line(running)}{f', {devices}' if devices else ''}"
+        devices = describe_devices(running)
+        yield f"  {running.row.suite_id}: {format_run(running)}{f', {devices}' if devices else ''}"
     for failure in snapshot.failures[:1]:
         yield f"  last failure: {failure.suite_id}: {failure.reason}{f'; log: {failure.log}' if failure.log else ''}"
 
@@ -125,15 +125,15 @@ def headline(snapshot: Snapshot) -> str:
     return f"{snapshot.prefix}: {snapshot.runs_done}/{snapshot.runs_total} runs"
 
 
-def counted(snapshot: Snapshot) -> str:
+def format_counts(snapshot: Snapshot) -> str:
     """How many suites have each status."""
     counts = ", ".join(f"{number} {status}" for status, number in snapshot.counts.items() if number)
     return f"{sum(snapshot.counts.values())} suites ({counts})"
 
 
-def time_left(snapshot: Snapshot) -> str:
+def format_time_left(snapshot: Snapshot) -> str:
     """When it will be done, or why that is not known."""
-    if snapshot.over:
+    if snapshot.is_over:
         return "nothing left to run"
     if snapshot.eta_s is None:
         return "ETA unknown until a run is finished"
@@ -142,7 +142,7 @@ def time_left(snapshot: Snapshot) -> str:
     return f"ETA {format_duration(snapshot.eta_s)} (from {snapshot.runs_measured} measured runs)"
 
 
-def run_line(running: Running) -> str:
+def format_run(running: RunningSuite) -> str:
     """What a running suite does."""
     if running.liveness is Liveness.DEAD:
         return "its ecrl is gone; resume takes it up again"
@@ -154,12 +154,12 @@ def run_line(running: Running) -> str:
     facts += [] if seen.loss is None else [f"loss {seen.loss:.4g}"]
     facts += [] if run.steps_per_s is None else [f"{run.steps_per_s:.3g} steps/s"]
     facts += [f"{seen.restarts} restart{'' if seen.restarts == 1 else 's'}"] if seen.restarts else []
-    if running.silent_s is not None and running.silent_s > _SILENT_S:
+    if running.silent_s is not None and running.silent_s > _SILENCE_WARNING_S:
         facts.append(f"silent for {format_duration(running.silent_s)}")
     return f"{run.variant} seed{run.seed} {', '.join(facts)}"
 
 
-def where(running: Running) -> str:
+def describe_devices(running: RunningSuite) -> str:
     """The leased devices as the manifest names them, else those that the run's processes were given."""
     if running.row.where:
         return running.row.where

@@ -38,14 +38,14 @@ class FailureKind:
         raise NotImplementedError
 
 
-class Surroundings:
+class AttemptContext:
     """What an injector must find out when it is needed. This one knows of nobody else and of no earlier attempt."""
 
-    def pids(self, ranks: str | list[int]) -> list[int]:
+    def get_pids(self, ranks: str | list[int]) -> list[int]:
         """The processes of these ranks ("all": of every rank) in this attempt, the caller's own left out."""
         return []
 
-    def first_step_ns(self) -> int | None:
+    def get_first_step_ns(self) -> int | None:
         """When the run's first step began, on the records' clock; None before it ended."""
         return None
 
@@ -64,7 +64,7 @@ class Injector:
         rank: int,
         already_fired: Iterable[int],
         announce: Callable[[PlannedFailure, int], None],
-        surroundings: Surroundings | None = None,
+        attempt_context: AttemptContext | None = None,
         clock: Callable[[], int] = now_ns,
         complete: Callable[[], None] = lambda: None,
     ) -> None:
@@ -75,7 +75,7 @@ class Injector:
         waiting = [failure for failure in plan if failure.index not in fired]
         self._armed = waiting[0] if waiting and waiting[0].rank == rank else None
         self._announce = announce
-        self._surroundings = surroundings or Surroundings()
+        self._attempt_context = attempt_context or AttemptContext()
         self._clock = clock
         self._complete = complete
         self._instant_ns: int | None = None
@@ -85,19 +85,19 @@ class Injector:
         failure = self._armed
         if failure is None or failure.phase != "step":
             return
-        if failure.at == step if failure.after_s is None else self._past(failure.after_s):
+        if failure.at == step if failure.after_s is None else self._is_past(failure.after_s):
             self._complete()
             self._strike(failure, step)
 
-    def reached(self, phase: str, step: int) -> None:
+    def on_phase(self, phase: str, step: int) -> None:
         """Strike if the armed failure is this rank's and planned for this phase (of the checkpoint of `step`)."""
         failure = self._armed
         if failure is not None and failure.phase == phase and (phase in RESTART_PHASES or failure.at == step):
             self._strike(failure, step)
 
-    def _past(self, after_s: float) -> bool:
+    def _is_past(self, after_s: float) -> bool:
         if self._instant_ns is None:
-            begun = self._surroundings.first_step_ns()
+            begun = self._attempt_context.get_first_step_ns()
             if begun is None:
                 return False
             self._instant_ns = begun + round(after_s * 1_000_000_000)
@@ -106,6 +106,6 @@ class Injector:
     def _strike(self, failure: PlannedFailure, step: int) -> None:
         self._armed = None
         kind: FailureKind = plugins.load("failure kind", failure.kind)
-        peers = self._surroundings.pids(failure.ranks) if failure.ranks is not None else []
+        peers = self._attempt_context.get_pids(failure.ranks) if failure.ranks is not None else []
         self._announce(failure, step)
         kind.strike(peers)

@@ -2,18 +2,18 @@
 
 import json
 
-from ecrl.failures.plan import Surroundings
+from ecrl.failures.plan import AttemptContext
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_events
 
 
-class RecordedSurroundings(Surroundings):
+class RecordedAttemptContext(AttemptContext):
     """As the events files of `paths` tell it to `rank` in `attempt`."""
 
     def __init__(self, paths: RunPaths, attempt: int, rank: int) -> None:
         self._paths, self._attempt, self._rank = paths, attempt, rank
 
-    def pids(self, ranks: str | list[int]) -> list[int]:
+    def get_pids(self, ranks: str | list[int]) -> list[int]:
         """Read from the first line of each other rank's file, its `start` event."""
         pids = []
         for (attempt, rank), path in self._paths.all_events().items():
@@ -22,7 +22,7 @@ class RecordedSurroundings(Surroundings):
                     pids.append(int(json.loads(file.readline())["pid"]))
         return pids
 
-    def first_step_ns(self) -> int | None:
+    def get_first_step_ns(self) -> int | None:
         """The earliest over the ranks that recorded a step in attempt 0."""
         warnings: list[str] = []  # attempt 0 may have ended inside a write
         files = [path for (attempt, _), path in self._paths.all_events().items() if attempt == 0]

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_WORTH = 20_000  # files that take about as long to ask for as a process takes to start, some times over
-_MOST = 4  # processes; what the file system has to say is the limit soon
+_MISSING_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_FILES_PER_PROCESS = 20_000  # files that take about as long to ask for as a process takes to start, some times over
+_MAX_PROCESSES = 4  # processes; what the file system has to say is the limit soon
 
 
-def lacking(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[str]:
+def find_missing_results(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[str]:
     """Those suites of which a result is gone: no such file, an empty one, or no file. Order is kept.
 
     Args:
@@ -24,22 +24,22 @@ def lacking(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list
         suites: their ids.
         results: where each of them has its results, from its own folder.
     """
-    processes = min(_MOST, len(os.sched_getaffinity(0)), len(suites) * len(results) // _WORTH)
+    processes = min(_MAX_PROCESSES, len(os.sched_getaffinity(0)), len(suites) * len(results) // _FILES_PER_PROCESS)
     if processes < 2:
-        return _asked(folder, suites, results)
+        return _find_missing_here(folder, suites, results)
     size = -(-len(suites) // processes)
     own, *others = (suites[begin : begin + size] for begin in range(0, len(suites), size))
     with ExitStack() as stack:
-        helpers = [stack.enter_context(_helper(folder, part, results)) for part in others]
-        gone = _asked(folder, own, results)
+        helpers = [stack.enter_context(_start_helper(folder, part, results)) for part in others]
+        gone = _find_missing_here(folder, own, results)
         for part, helper in zip(others, helpers, strict=True):
             answer, _ = helper.communicate()
             # one that was killed has said nothing about its part
-            gone += answer.split() if helper.returncode == 0 else _asked(folder, part, results)
+            gone += answer.split() if helper.returncode == 0 else _find_missing_here(folder, part, results)
     return gone
 
 
-def _helper(folder: Path, suites: Sequence[str], results: Sequence[str]) -> "subprocess.Popen[str]":
+def _start_helper(folder: Path, suites: Sequence[str], results: Sequence[str]) -> "subprocess.Popen[str]":
     with os.fdopen(os.memfd_create("suites"), "w+") as names:  # not a pipe: nobody waits until the helper has started
         names.write("\n".join(suites))
         names.seek(0)
@@ -49,7 +49,7 @@ def _helper(folder: Path, suites: Sequence[str], results: Sequence[str]) -> "sub
         )  # fmt: skip
 
 
-def _asked(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[str]:
+def _find_missing_here(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[str]:
     """Asked here, by names as short as can be: the kernel walks every part of a path."""
     try:
         suites_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -66,7 +66,7 @@ def _asked(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[
                         gone.append(suite_id)
                         break
             except OSError as error:
-                if error.errno in _GONE:  # another error does not say that it is gone
+                if error.errno in _MISSING_ERRNOS:  # another error does not say that it is gone
                     gone.append(suite_id)
     finally:
         os.close(suites_fd)
@@ -74,4 +74,4 @@ def _asked(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[
 
 
 if __name__ == "__main__":
-    print("\n".join(_asked(Path(sys.argv[1]), sys.stdin.read().split(), sys.argv[2:])))
+    print("\n".join(_find_missing_here(Path(sys.argv[1]), sys.stdin.read().split(), sys.argv[2:])))

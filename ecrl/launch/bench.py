@@ -57,10 +57,10 @@ class Bench:
         self.plan.write(self.folder)
         try:
             progress = _Progress(paths, self.plan, say)
-            code = self._supervised(paths, progress, stop)
-            stop.check("The bench has no result; type the same command again with a new --out.")
+            code = self._supervise(paths, progress, stop)
+            stop.raise_if_requested("The bench has no result; type the same command again with a new --out.")
             if code != 0:
-                raise BenchFailedError(_explained(code, progress.faults, paths))
+                raise BenchFailedError(_explain(code, progress.faults, paths))
         finally:
             shutil.rmtree(self.folder / "engines", ignore_errors=True)
 
@@ -71,20 +71,20 @@ class Bench:
         if self.folder.exists() and any(self.folder.iterdir()):
             raise EcrlError(f"--out: {self.folder} is not empty. Name a new folder, or remove it.")
 
-    def _supervised(self, paths: RunPaths, progress: "_Progress", stop: StopRequest) -> int:
+    def _supervise(self, paths: RunPaths, progress: "_Progress", stop: StopRequest) -> int:
         with paths.torchrun_log.open("wb") as log:
             process = BenchTorchrun().start(self.spec, paths, self.folder, log)
         try:
             with closing(ExitWait(process)) as exit_wait:
                 while (code := exit_wait.wait(_POLL_S)) is None and not stop:
-                    progress.look()
+                    progress.poll()
             if code is None:
-                code = end_run(process, paths.folder, hurry=lambda: stop.now)
+                code = end_run(process, paths.folder, stop_now=lambda: stop.now)
             end_leftovers(paths.folder)
-            progress.look()
+            progress.poll()
         finally:
             if process.poll() is None:  # an error of ours must not leave workers behind
-                end_run(process, paths.folder, hurry=lambda: True)
+                end_run(process, paths.folder, stop_now=lambda: True)
             progress.close()
         return code
 
@@ -97,7 +97,7 @@ class _Progress:
         self._tail, self._say, self._rounds = EventTail(paths), say, len(plan.order) - 1
         self._total, self._done = sum(map(len, plan.order)), 0
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Take in what is new."""
         for _attempt, rank, event in self._tail.read():
             if event["e"] in ("refused", "error"):
@@ -112,7 +112,7 @@ class _Progress:
         self._tail.close()
 
 
-def _explained(code: int, faults: list[Event], paths: RunPaths) -> str:
+def _explain(code: int, faults: list[Event], paths: RunPaths) -> str:
     first = min(faults, key=lambda e: int(e["t"]), default=None)
     if first is None:
         return f"torchrun ended with exit code {code}. Its log: {paths.torchrun_log}"

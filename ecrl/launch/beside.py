@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from ecrl.launch import nvidia
-from ecrl.launch.liveness import CAMPAIGN_MARKER, is_ending, marked
+from ecrl.launch.liveness import CAMPAIGN_MARKER, find_marked_pids, is_ending
 
 SAMPLE_S = 10.0  # between two looks at the GPUs: a look takes the driver tens of milliseconds
 _PATIENCE_S = 30.0  # for the first look; a driver that takes longer is hung
@@ -16,8 +16,8 @@ _GIT_TIMEOUT_S = 10.0
 _CHECKOUT = Path(__file__).parents[2]
 
 
-class Beside:
-    """Looks at the machine from now until it is left or `facts` is asked for.
+class MachineMonitor:
+    """Looks at the machine from now until it is left or `get_facts` is asked for.
 
     gpus: numbers or UUIDs of the run's GPUs, empty for all, None where it uses none. campaign: whose marker the run's
     own processes carry.
@@ -40,30 +40,30 @@ class Beside:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
 
-    def facts(self) -> dict[str, object]:
+    def get_facts(self) -> dict[str, object]:
         """End the watch; the facts: `git` of the code that ran, and with GPUs `driver`, `gpu_uuids` and
         `pressure_during` {clock_event_reasons, gpu_foreign_processes}. What could not be found out is absent."""
         self._stop.set()
         if not self._looked.wait(_PATIENCE_S):
-            nvidia.give_up()
+            nvidia.stop_querying()
         found = dict(self._facts)
         return found | {"pressure_during": dict(self._told)} if self._told else found
 
     def _watch(self) -> None:
         try:
-            if (state := git_state()) is not None:
+            if (state := read_git_state()) is not None:
                 self._facts = {"git": state}
             if self._gpus is not None:
-                self._look(self._gpus, first=True)
+                self._take_sample(self._gpus, first=True)
         finally:
             self._looked.set()
         while self._gpus is not None and not self._stop.wait(self._sample_s):
-            self._look(self._gpus, first=False)
+            self._take_sample(self._gpus, first=False)
 
-    def _look(self, gpus: Sequence[str], *, first: bool) -> None:
-        self._own.update(marked(CAMPAIGN_MARKER, self._campaign))
-        seen = nvidia.sample(gpus)
-        self._own.update(marked(CAMPAIGN_MARKER, self._campaign))
+    def _take_sample(self, gpus: Sequence[str], *, first: bool) -> None:
+        self._own.update(find_marked_pids(CAMPAIGN_MARKER, self._campaign))
+        seen = nvidia.take_sample(gpus)
+        self._own.update(find_marked_pids(CAMPAIGN_MARKER, self._campaign))
         if seen is None:
             return
         self._facts = {**self._facts, "driver": seen.driver, "gpu_uuids": list(seen.uuids)}
@@ -73,12 +73,12 @@ class Beside:
             told["clock_event_reasons"] = sorted(self._reasons)
         if seen.pids is not None:
             there = frozenset(pid for pid in seen.pids if not is_ending(pid))  # whose it was can no longer be told
-            self._foreign |= foreign(there, self._own, first=first)
+            self._foreign |= find_foreign_pids(there, self._own, first=first)
             told["gpu_foreign_processes"] = len(self._foreign)
         self._told = told
 
 
-def foreign(
+def find_foreign_pids(
     pids: frozenset[int], own: Collection[int], *, first: bool, visible: Callable[[int], bool] | None = None
 ) -> set[int]:
     """Those of `pids` that are not the run's own. first: the run has not reached its GPUs yet, so that whoever
@@ -88,7 +88,7 @@ def foreign(
     return {pid for pid in pids if pid not in own and (first or seen(pid))}
 
 
-def git_state(root: Path = _CHECKOUT) -> str | None:
+def read_git_state(root: Path = _CHECKOUT) -> str | None:
     """The commit that ecrl's code is of, '-dirty' with uncommitted changes; None outside a git checkout."""
     if not (root / ".git").exists():  # installed as a package; a repository further up is somebody else's
         return None

@@ -15,13 +15,13 @@ from ecrl.spec.run import RunSpec
 from ecrl.spec.suite import (
     REFERENCE,
     REPEAT,
-    Hand,
+    BlockOrders,
     Suite,
     Suites,
-    expand,
-    extended_orders,
-    run_specs,
-    with_repeat,
+    build_run_specs,
+    expand_matrix,
+    extend_block_orders,
+    insert_repeat,
 )
 
 
@@ -55,57 +55,57 @@ class Campaign:
     @cached_property
     def suites(self) -> Suites:
         """Every suite, in matrix order, each made when it is asked for."""
-        return expand(self.matrix)
+        return expand_matrix(self.matrix)
 
-    def suite(self, suite_id: str, place: int = 0) -> Suite:
-        """The suite of this id. place: where it stands in the matrix, as far as the caller knows.
+    def suite(self, suite_id: str, index: int = 0) -> Suite:
+        """The suite of this id. index: where it stands in the matrix, as far as the caller knows.
 
         Raises:
             KeyError: the matrix has no such suite.
         """
-        if place < len(self.suites) and (suite := self.suites[place]).suite_id == suite_id:
+        if index < len(self.suites) and (suite := self.suites[index]).suite_id == suite_id:
             return suite
-        return self.suites[self._places[suite_id]]
+        return self.suites[self._indices[suite_id]]
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {suite.suite_id: place for place, suite in enumerate(self.suites)}
+    def _indices(self) -> dict[str, int]:
+        return {suite.suite_id: index for index, suite in enumerate(self.suites)}
 
     @cached_property
     def orders(self) -> dict[tuple[str, int], tuple[str, ...]]:
         """In which order each block runs its variants: drawn from the frozen experiment alone, and kept by what
         extends it."""
-        generations = [(expand(matrix), content_hash(matrix.experiment)) for matrix in self.older]
-        return extended_orders([*generations, (self.suites, self.experiment_hash)])
+        generations = [(expand_matrix(matrix), content_hash(matrix.experiment)) for matrix in self.older]
+        return extend_block_orders([*generations, (self.suites, self.experiment_hash)])
 
     @cached_property
-    def _hand(self) -> Hand:
-        return Hand(self.experiment_hash, tuple(self.matrix.matrix.variants))
+    def _block_orders(self) -> BlockOrders:
+        return BlockOrders(self.experiment_hash, tuple(self.matrix.matrix.variants))
 
     def _order(self, suite: Suite, seed: int) -> tuple[str, ...]:
         """As `orders` has it; of a matrix that extends none, without looking at every suite."""
         if self.older:
             return self.orders[suite.suite_id, seed]
-        return self._hand.order(self.suites.place(suite) * len(suite.seeds) + suite.seeds.index(seed))
+        return self._block_orders.get_order(self.suites.index_of(suite) * len(suite.seeds) + suite.seeds.index(seed))
 
     def order(self, suite: Suite, seed: int) -> tuple[str, ...]:
         """In which order a block runs; the first block of a suite has the A/A repeat, if there is one."""
         order = self._order(suite, seed)
-        if self._repeats(suite) and seed == suite.seeds[0]:
-            return with_repeat(order, suite.suite_id, self._first_hash)
+        if self._has_repeat(suite) and seed == suite.seeds[0]:
+            return insert_repeat(order, suite.suite_id, self._first_hash)
         return order
 
     @cached_property
     def _first_hash(self) -> str:
         return content_hash((self.older or (self.matrix,))[0].experiment)
 
-    def _repeats(self, suite: Suite) -> bool:
+    def _has_repeat(self, suite: Suite) -> bool:
         return self.matrix.run.aa and REFERENCE in suite.variants
 
     def run_names(self, suite: Suite) -> Iterator[tuple[str, int]]:
         """(folder's name, seed) of every run of a suite, in no particular order."""
         yield from itertools.product(suite.variants, suite.seeds)
-        if self._repeats(suite):
+        if self._has_repeat(suite):
             yield REPEAT, suite.seeds[0]
 
     @cached_property
@@ -116,7 +116,7 @@ class Campaign:
         """The runs of a suite in the order they run: block after block."""
         root = dataclasses.replace(self.paths, results=self.paths.results.resolve())
         for seed in suite.seeds:
-            specs = run_specs(
+            specs = build_run_specs(
                 suite,
                 seed,
                 order := self.order(suite, seed),
@@ -142,14 +142,14 @@ class Campaign:
             steps=suite.train.steps,
             seeds=suite.seeds,
             variants=suite.variants,
-            runs_total=len(suite.seeds) * len(suite.variants) + self._repeats(suite),
+            runs_total=len(suite.seeds) * len(suite.variants) + self._has_repeat(suite),
         )
 
     def rows(self) -> Iterator[Row]:
         """A manifest row for every suite, all `pending`."""
         return map(self.row, self.suites)
 
-    def on_device(self, device: str) -> "Campaign":
+    def copy_with_device(self, device: str) -> "Campaign":
         """The same campaign with its device decided, before it is frozen: `resume` must not decide anew."""
         run = self.matrix.run.model_copy(update={"device": device})
         return dataclasses.replace(self, matrix=self.matrix.model_copy(update={"run": run}))

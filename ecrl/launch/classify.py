@@ -43,7 +43,7 @@ class Failure:
     evidence: str = ""
 
 
-def classified(reason: str, logs: list[Path], *, timed_out: bool = False, oom_kills: int = 0) -> Failure:
+def classify_failure(reason: str, logs: list[Path], *, timed_out: bool = False, oom_kills: int = 0) -> Failure:
     """The kind of a failure. oom_kills: processes that the kernel ended for want of memory while the run went on."""
     if timed_out:
         return Failure(TIMEOUT)
@@ -60,32 +60,32 @@ def classified(reason: str, logs: list[Path], *, timed_out: bool = False, oom_ki
     return Failure(BUG)
 
 
-def signature(kind: str, reason: str) -> str:
+def build_signature(kind: str, reason: str) -> str:
     """What failures that are alike have in common: the kind and the reason, without numbers and places."""
     without_place = re.sub(r"\((?:rank \d+, )?(?:after step \d+|before its first step)\)", "", reason)
     return f"{kind}: {re.sub(r'0x[0-9a-fA-F]+|[0-9]+', '#', without_place).strip()}"
 
 
 @dataclass
-class Alike:
+class RepeatedFailures:
     """Counts failures alike, in a row, on one set of devices."""
 
     limit: int  # 0: never too many
     signature: str = ""
     number: int = 0
 
-    def failed(self, sign: str) -> bool:
+    def add_failure(self, sign: str) -> bool:
         """Take a failure in. True: it was one too many."""
         self.number = self.number + 1 if sign == self.signature else 1
         self.signature = sign
         return bool(self.limit) and self.number >= self.limit
 
-    def completed(self) -> None:
+    def reset(self) -> None:
         """A run has completed: whatever it was, the devices work."""
         self.signature, self.number = "", 0
 
 
-def oom_kills() -> int:
+def read_oom_kills() -> int:
     """Processes that the kernel has ended for want of memory in this control group so far; 0 where it does not say."""
     try:
         own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]

@@ -36,7 +36,7 @@ class Leftover:
         return {"kind": self.kind, "path": str(self.path), "bytes": self.num_bytes}
 
 
-def leftovers(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
+def find_leftovers(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
     """Everything of these kinds, in folder order. Touches nothing.
 
     Raises:
@@ -54,9 +54,9 @@ def clean(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
     Raises:
         PrefixHeldError: an ecrl works on the campaign.
     """
-    leftovers(paths, ())  # a prefix that is not there must not be made by taking its lease
+    find_leftovers(paths, ())  # a prefix that is not there must not be made by taking its lease
     with prefix_lease(paths):
-        found = leftovers(paths, kinds)
+        found = find_leftovers(paths, kinds)
         for each in found:
             if each.path.is_dir() and not each.path.is_symlink():
                 shutil.rmtree(each.path)

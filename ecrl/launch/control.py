@@ -11,19 +11,19 @@ from ecrl.launch import doctor
 from ecrl.launch import probe as probes
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.devices import device_sets
-from ecrl.launch.disk import storage
-from ecrl.launch.estimate import Estimate, Preview, estimated, previewed
-from ecrl.launch.frozen import found, freeze
-from ecrl.launch.handover import as_begun, next_command, resume_command, stopped
+from ecrl.launch.disk import explain_storage_errors
+from ecrl.launch.estimate import Estimate, Preview, build_preview, compute_estimate
+from ecrl.launch.frozen import freeze, load_frozen
+from ecrl.launch.handover import build_resume_policy, make_stopped_error, next_command, resume_command
 from ecrl.launch.leases import prefix_lease
 from ecrl.launch.probe import Probe
 from ecrl.launch.progress import Observer
-from ecrl.launch.reconcile import reconciled
-from ecrl.launch.request import Request, requested
-from ecrl.launch.rerun import begin_again
-from ecrl.launch.schedule import Schedule
+from ecrl.launch.reconcile import reconcile_rows
+from ecrl.launch.request import Request, resolve_request
+from ecrl.launch.rerun import reset_suites
+from ecrl.launch.schedule import Scheduler
 from ecrl.launch.signals import StopRequest
-from ecrl.launch.takeover import Policy, opened, planned, to_do
+from ecrl.launch.takeover import Policy, list_todo, load_manifest, open_manifest
 from ecrl.launch.torchrun import Launcher
 from ecrl.launch.warm import WarmTorchrun
 from ecrl.records import manifest
@@ -50,30 +50,30 @@ class Control:
     observer: Observer
     stop: StopRequest
     confirm: Callable[[Estimate], None] = lambda _estimate: None
-    ask: Callable[[Matrix, StopRequest], Probe] = probes.ask
+    ask: Callable[[Matrix, StopRequest], Probe] = probes.run_probe
     launcher: Callable[[Matrix], Launcher] = _torchrun
-    examine: Callable[[Path, doctor.Needs], list[doctor.Finding]] = doctor.in_short
+    examine: Callable[[Path, doctor.Requirements], list[doctor.Finding]] = doctor.quick_checks
 
     def preview(self, request: Request, policy: Policy = _RUN) -> Preview:
         """What `run` would do. Writes nothing."""
-        campaign = requested(request)
+        campaign = resolve_request(request)
         rows = _rows(campaign)
         policy.selection.check(rows)
-        probe = self._probed(campaign) if to_do(rows, policy) else None
+        probe = self._probe(campaign) if list_todo(rows, policy) else None
         if probe is not None:
-            campaign = campaign.on_device(probe.device(campaign.matrix.run.device))
-        return previewed(campaign, rows, policy, probe)
+            campaign = campaign.copy_with_device(probe.device(campaign.matrix.run.device))
+        return build_preview(campaign, rows, policy, probe)
 
     def plan(self, request: Request) -> Rows:
         """Freeze the matrix and write the manifest: every suite `pending`, but for those of which everything is
         done. Starts nothing; idempotent. Returns the rows of the manifest."""
-        campaign = requested(request)
-        with storage(request.paths):
+        campaign = resolve_request(request)
+        with explain_storage_errors(request.paths):
             if not campaign.frozen:
-                campaign, _ = self._checked(campaign)
+                campaign, _ = self._check_machine_and_disk(campaign)
             with prefix_lease(request.paths):
                 _freeze(campaign, request)
-                written = planned(campaign, self.observer)
+                written = load_manifest(campaign, self.observer)
                 written.compact()
                 written.close()
                 return written.rows
@@ -85,46 +85,46 @@ class Control:
             StoppedError: a signal came; everything was handed over.
             EcrlError: it cannot start, or the results folder can no longer be written.
         """
-        campaign, probe = requested(request), None
+        campaign, probe = resolve_request(request), None
         if policy.selection:
             policy.selection.check(_rows(campaign))
-        with storage(request.paths):
+        with explain_storage_errors(request.paths):
             if not campaign.frozen or campaign.extends:
-                campaign, probe = self._checked(campaign)
+                campaign, probe = self._check_machine_and_disk(campaign)
             with prefix_lease(request.paths):
                 _freeze(campaign, request)
-                return self._carry_on(campaign, policy, probe)
+                return self._run_todo(campaign, policy, probe)
 
     def resume(self, paths: CampaignPaths, policy: Policy) -> int:
         """Continue what is not done; returns the exit code. Raises as `run` does."""
-        campaign = found(paths)
-        with storage(paths, lambda: resume_command(paths, policy)), prefix_lease(paths):
-            return self._carry_on(campaign, policy, None)
+        campaign = load_frozen(paths)
+        with explain_storage_errors(paths, lambda: resume_command(paths, policy)), prefix_lease(paths):
+            return self._run_todo(campaign, policy, None)
 
-    def _checked(self, campaign: Campaign) -> tuple[Campaign, Probe]:
+    def _check_machine_and_disk(self, campaign: Campaign) -> tuple[Campaign, Probe]:
         """Check machine and disk before anything is written; decide the device."""
-        probe = self._probed(campaign)
-        campaign = campaign.on_device(probe.device(campaign.matrix.run.device))
-        self._examined(campaign, probe)
-        estimate = estimated(campaign, probe)
+        probe = self._probe(campaign)
+        campaign = campaign.copy_with_device(probe.device(campaign.matrix.run.device))
+        self._run_quick_checks(campaign, probe)
+        estimate = compute_estimate(campaign, probe)
         _check_disk(estimate, campaign)
         self.confirm(estimate)
-        self.stop.check(_NOTHING_STARTED)
+        self.stop.raise_if_requested(_NOTHING_STARTED)
         return campaign, probe
 
-    def _carry_on(self, campaign: Campaign, policy: Policy, probe: Probe | None) -> int:
-        opened_manifest, paths = opened(campaign, policy, self.observer), campaign.paths
-        todo = to_do(opened_manifest.rows, policy)
+    def _run_todo(self, campaign: Campaign, policy: Policy, probe: Probe | None) -> int:
+        opened_manifest, paths = open_manifest(campaign, policy, self.observer), campaign.paths
+        todo = list_todo(opened_manifest.rows, policy)
         if todo and probe is None:
-            probe = self._probed(campaign)
-            self._examined(campaign, probe)
+            probe = self._probe(campaign)
+            self._run_quick_checks(campaign, probe)
         if todo:
-            self.stop.check(_NOTHING_STARTED)
+            self.stop.raise_if_requested(_NOTHING_STARTED)
         elif policy.selection:
             policy.selection.check(opened_manifest.rows)  # of another state than before they were judged
-        begun = as_begun(policy, opened_manifest.rows, todo)
+        begun = build_resume_policy(policy, opened_manifest.rows, todo)
         if policy.selection.rerun:
-            begin_again(campaign, opened_manifest, todo)
+            reset_suites(campaign, opened_manifest, todo)
         facts = {} if probe is None else probe.facts
         sets = device_sets(campaign.matrix, 0 if probe is None else len(probe.gpus))
         if (jobs := campaign.matrix.run.jobs) > len(sets) and probe is not None:
@@ -132,25 +132,25 @@ class Control:
             self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {made} for runs this wide")
         launcher = self.launcher(campaign.matrix)
         chosen = dataclasses.replace(begun, retry_failed=policy.retry_failed)
-        schedule = Schedule(campaign, opened_manifest, chosen, facts, launcher, self.observer, self.stop, sets)
-        with storage(paths, lambda: next_command(paths, begun, schedule.left)):
+        schedule = Scheduler(campaign, opened_manifest, chosen, facts, launcher, self.observer, self.stop, sets)
+        with explain_storage_errors(paths, lambda: next_command(paths, begun, schedule.left)):
             schedule.run()
         if self.stop and schedule.left:
-            raise stopped(self.stop, next_command(paths, begun, schedule.left))
+            raise make_stopped_error(self.stop, next_command(paths, begun, schedule.left))
         return schedule.exit_code
 
-    def _examined(self, campaign: Campaign, probe: Probe) -> None:
+    def _run_quick_checks(self, campaign: Campaign, probe: Probe) -> None:
         """The doctor's visit, in short: warnings are noted, an unfit machine is told before anything starts."""
-        found = self.examine(campaign.paths.results, doctor.needs(campaign, probe))
+        found = self.examine(campaign.paths.results, doctor.compute_requirements(campaign, probe))
         for finding in found:
             if finding.state == doctor.WARN:
                 self.observer.note(f"warning: {finding.check}: {finding.found}. {finding.advice}")
-        doctor.check(found)
+        doctor.raise_if_unfit(found)
 
-    def _probed(self, campaign: Campaign) -> Probe:
+    def _probe(self, campaign: Campaign) -> Probe:
         plugins.require("engine", campaign.matrix.matrix.variants, "variant")
         self.observer.note("checking data, models and device...")
-        self.stop.check(_NOTHING_STARTED)
+        self.stop.raise_if_requested(_NOTHING_STARTED)
         probe = self.ask(campaign.matrix, self.stop)
         probe.check(campaign.matrix)
         return probe
@@ -163,15 +163,15 @@ def _rows(campaign: Campaign) -> Mapping[str, Row]:
     """Its rows as the manifest has them, or as a new one would."""
     there = campaign.paths.manifest
     if campaign.frozen and there.exists():
-        return reconciled(campaign, manifest.read(campaign.paths).rows, there)
+        return reconcile_rows(campaign, manifest.read(campaign.paths).rows, there)
     return {row.suite_id: row for row in campaign.rows()}
 
 
 def _freeze(campaign: Campaign, request: Request) -> None:
     """Write the frozen matrix, unless it is there with the same content. Call it under the lease."""
     if request.paths.matrix.is_file():
-        requested(request)  # another ecrl may have frozen it while this one probed: compare again
-        if found(request.paths).matrix == campaign.matrix:
+        resolve_request(request)  # another ecrl may have frozen it while this one probed: compare again
+        if load_frozen(request.paths).matrix == campaign.matrix:
             return
     freeze(campaign)  # new, or the same experiment with other [run] options
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ecrl.errors import EcrlError
 from ecrl.launch.leases import Holder, holder, is_held
-from ecrl.launch.liveness import Liveness, judged
+from ecrl.launch.liveness import Liveness, check_owner
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.tail import FileTail
 from ecrl.records import manifest
@@ -29,10 +29,10 @@ from ecrl.records.paths import CampaignPaths
 from ecrl.units import format_bytes
 
 _POLL_S = 0.05
-_LITTLE_BYTES = 1 << 20  # less free than this, and nothing can be written soon
+_MIN_FREE_BYTES = 1 << 20  # less free than this, and nothing can be written soon
 _FOLLOW_S = 0.2
-STANDING_S = 10.0
-_INTRODUCTION_S = 2.0  # who takes the lock says at once who it is
+STATUS_EVERY_S = 10.0
+_START_TIMEOUT_S = 2.0  # who takes the lock says at once who it is
 
 
 class DetachError(EcrlError):
@@ -44,14 +44,14 @@ class DetachError(EcrlError):
 
 
 @dataclass(frozen=True)
-class Detached:
+class DetachedProcess:
     """A campaign that goes on by itself. pid: its ecrl's; log: what it would have said to a terminal."""
 
     pid: int
     log: Path
 
 
-def started(paths: CampaignPaths, arguments: Sequence[str], stop: StopRequest | None = None) -> Detached:
+def start_detached(paths: CampaignPaths, arguments: Sequence[str], stop: StopRequest | None = None) -> DetachedProcess:
     """Start `ecrl ARGUMENTS` (`matrix run --prefix ... --yes`, without --detach) in a session of its own, and wait
     until it holds the prefix or has ended: what keeps it from starting is told here, not in a log.
 
@@ -59,11 +59,13 @@ def started(paths: CampaignPaths, arguments: Sequence[str], stop: StopRequest | 
         DetachError: it ended first, with anything but 0; the message is what it said.
         StoppedError: a signal came while it was starting; it was ended.
     """
-    return started_command(paths, [sys.executable, "-m", "ecrl", *arguments], stop)
+    return start_detached_command(paths, [sys.executable, "-m", "ecrl", *arguments], stop)
 
 
-def started_command(paths: CampaignPaths, command: Sequence[str], stop: StopRequest | None = None) -> Detached:
-    """`started` for any command line that works on the prefix."""
+def start_detached_command(
+    paths: CampaignPaths, command: Sequence[str], stop: StopRequest | None = None
+) -> DetachedProcess:
+    """`start_detached` for any command line that works on the prefix."""
     made = not paths.root.exists()
     paths.root.mkdir(parents=True, exist_ok=True)
     log = paths.log
@@ -80,19 +82,19 @@ def started_command(paths: CampaignPaths, command: Sequence[str], stop: StopRequ
         told = holder(paths)
         if told is not None and told.owner.pid == process.pid:
             process.returncode = 0  # its end is nobody's to wait for here: no warning about a child left behind
-            return Detached(process.pid, log)
+            return DetachedProcess(process.pid, log)
         if stop:
             process.send_signal(signal.SIGTERM)
             process.wait()
             _clear(paths, made)
-            stop.check("The campaign was not started.")
+            stop.raise_if_requested("The campaign was not started.")
         time.sleep(_POLL_S)
     said = log.read_bytes()[begin:].decode(errors="replace").strip()
     if process.returncode == 0:
-        return Detached(process.pid, log)  # there was nothing left to do
+        return DetachedProcess(process.pid, log)  # there was nothing left to do
     _clear(paths, made)
     last = "\n".join(said.splitlines()[-3:]).removeprefix("ecrl: ")
-    raise DetachError(last or _silent(paths, process.returncode), process.returncode)
+    raise DetachError(last or _explain_silence(paths, process.returncode), process.returncode)
 
 
 def _clear(paths: CampaignPaths, made: bool) -> None:
@@ -103,10 +105,10 @@ def _clear(paths: CampaignPaths, made: bool) -> None:
             paths.root.rmdir()
 
 
-def _silent(paths: CampaignPaths, exit_code: int) -> str:
+def _explain_silence(paths: CampaignPaths, exit_code: int) -> str:
     """What to say for one that has left no word: a full disk has no room for its log."""
     folder = paths.root if paths.root.exists() else paths.results
-    if (free := shutil.disk_usage(folder).free) >= _LITTLE_BYTES:
+    if (free := shutil.disk_usage(folder).free) >= _MIN_FREE_BYTES:
         return f"ecrl ended with exit code {exit_code} and said nothing."
     return (
         f"{folder}: {format_bytes(free)} free, no room even for the log of the ecrl that was started"
@@ -125,13 +127,13 @@ def follow(
 ) -> Holder | None:
     """Show what the prefix's ecrl says until it ends (None) or this process is asked to stop (who goes on).
 
-    standing: lines that tell where it stands, shown at first and every `STANDING_S` seconds: it says nothing itself
+    standing: lines that tell where it stands, shown at first and every `STATUS_EVERY_S` seconds: it says nothing itself
     while a run goes on.
 
     Raises:
         EcrlError: nobody works on the prefix, or whoever does has a terminal of its own to talk to.
     """
-    told = _held(paths, "attach")
+    told = _get_holder(paths, "attach")
     if not told.logs:
         raise EcrlError(
             f"campaign {paths.prefix} is run by pid {told.owner.pid} from a terminal; it keeps no log to attach to.\n"
@@ -150,7 +152,7 @@ def follow(
             if stop:
                 return told
             if time.monotonic() >= due:
-                due = time.monotonic() + STANDING_S
+                due = time.monotonic() + STATUS_EVERY_S
                 for text in standing():
                     say(text)
             time.sleep(_FOLLOW_S)
@@ -172,9 +174,9 @@ def stop_holder(
     Raises:
         EcrlError: nobody works on the prefix, it is on another host, or it has not let go in time.
     """
-    told = _held(paths, "stop")
+    told = _get_holder(paths, "stop")
     pid = told.owner.pid
-    if judged(told.owner) is not Liveness.ALIVE:
+    if check_owner(told.owner) is not Liveness.ALIVE:
         raise EcrlError(
             f"campaign {paths.prefix} is run by pid {pid} on host {told.owner.host}, which is not seen from here.\n"
             f"On that host type: ecrl matrix stop {paths.options}"
@@ -184,7 +186,9 @@ def stop_holder(
     except ProcessLookupError:
         return told
     try:
-        if judged(told.owner) is Liveness.ALIVE:  # the descriptor is that process's, not a later owner's of its pid
+        if (
+            check_owner(told.owner) is Liveness.ALIVE
+        ):  # the descriptor is that process's, not a later owner's of its pid
             signal.pidfd_send_signal(handle, signal.SIGTERM)
             if now:  # another signal: of two pending SIGTERMs the kernel keeps one
                 signal.pidfd_send_signal(handle, signal.SIGINT)
@@ -204,13 +208,15 @@ def stop_holder(
     return told
 
 
-def _held(paths: CampaignPaths, command: str) -> Holder:
-    deadline = time.monotonic() + _INTRODUCTION_S
+def _get_holder(paths: CampaignPaths, command: str) -> Holder:
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while (told := holder(paths)) is None:
         if not is_held(paths):
             if not (paths.matrix.is_file() or paths.manifest.is_file()):
-                raise EcrlError(manifest.no_such_prefix(paths))
-            raise EcrlError(f"nobody works on campaign {paths.prefix}: there is nothing to {command}.\n{_next(paths)}")
+                raise EcrlError(manifest.no_such_prefix_message(paths))
+            raise EcrlError(
+                f"nobody works on campaign {paths.prefix}: there is nothing to {command}.\n{_next_command(paths)}"
+            )
         if time.monotonic() > deadline:
             raise EcrlError(
                 f"campaign {paths.prefix} is held by a process that does not say who it is; its lock is {paths.lock}.\n"
@@ -220,7 +226,7 @@ def _held(paths: CampaignPaths, command: str) -> Holder:
     return told
 
 
-def _next(paths: CampaignPaths) -> str:
+def _next_command(paths: CampaignPaths) -> str:
     """The command to type where nobody works."""
     if paths.manifest.exists():
         counts = manifest.read(paths).counts

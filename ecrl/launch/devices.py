@@ -19,7 +19,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ecrl.errors import EcrlError
-from ecrl.launch.liveness import Liveness, environments, exiting, judged, start_ticks, this_process
+from ecrl.launch.liveness import (
+    Liveness,
+    check_owner,
+    get_current_owner,
+    get_start_ticks,
+    iterate_environments,
+    list_exiting_pids,
+)
 from ecrl.records.manifest import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix
@@ -127,12 +134,12 @@ def lease_folder() -> Path:
     return folder
 
 
-def leased(devices: DeviceSet, paths: CampaignPaths | None = None) -> Lease | None:
+def try_lease(devices: DeviceSet, paths: CampaignPaths | None = None) -> Lease | None:
     """A lease of the set if every device is free now, else None and nothing is held. paths: for which campaign."""
     lease = Lease(devices, lease_folder())
     try:
         for name in sorted(devices.locks):  # in one order everywhere: of two that want the same, one gets it
-            fd = _opened(lease.folder / f"{name}.lock")
+            fd = _open_lock(lease.folder / f"{name}.lock")
             lease.fds += (fd,)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -141,18 +148,18 @@ def leased(devices: DeviceSet, paths: CampaignPaths | None = None) -> Lease | No
     except BaseException:
         lease.release()
         raise
-    if _carried(lease):
+    if _is_in_use(lease):
         lease.release()
         return None
-    told = {"owner": asdict(this_process()), "since": utc_now()}
+    told = {"owner": asdict(get_current_owner()), "since": utc_now()}
     if paths is not None:
         told |= {"prefix": paths.prefix, "options": replace(paths, results=paths.results.resolve()).options}
     for fd in lease.fds:
-        _tell(fd, json.dumps(told).encode())
+        _write_holder(fd, json.dumps(told).encode())
     return lease
 
 
-def holders(devices: DeviceSet) -> str:
+def describe_holders(devices: DeviceSet) -> str:
     """Who holds devices of this set, as the lock files say, e.g. `pid 42 (prefix exp4)`; of an ecrl that is gone,
     what ends the workers that it left on them."""
     found = []
@@ -161,7 +168,7 @@ def holders(devices: DeviceSet) -> str:
             told = json.loads((lease_folder() / f"{name}.lock").read_text())
             owner = Owner(**told["owner"])
             who = f"pid {owner.pid} (prefix {told['prefix']})"
-            if judged(owner) is Liveness.DEAD:
+            if check_owner(owner) is Liveness.DEAD:
                 who = f"workers that {who} left when it died; to end them: ecrl matrix resume {told['options']}"
             found.append(who)
         except (OSError, ValueError, KeyError, TypeError):
@@ -169,7 +176,7 @@ def holders(devices: DeviceSet) -> str:
     return ", ".join(dict.fromkeys(found)) or "a process that does not say who it is"
 
 
-def _opened(path: Path) -> int:
+def _open_lock(path: Path) -> int:
     """The lock file's descriptor. Opened without O_CREAT if it is there: with it, the kernel refuses another
     user's file in a sticky folder."""
     for _ in range(3):
@@ -189,24 +196,24 @@ def _opened(path: Path) -> int:
     raise EcrlError(f"{path}: cannot be opened. Remove it, or name another folder with {FOLDER_VARIABLE}=DIR")
 
 
-def _tell(fd: int, text: bytes) -> None:
+def _write_holder(fd: int, text: bytes) -> None:
     if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
         os.ftruncate(fd, 0)
         with contextlib.suppress(OSError):  # a full disk: the lock alone counts
             os.pwrite(fd, text, 0)
 
 
-def _carried(lease: Lease) -> bool:
+def _is_in_use(lease: Lease) -> bool:
     """Whether a living process of this user was started on one of the devices: its launcher may be gone."""
     folder, _, _ = lease.environment[LEASE_MARKER].partition(":")
     wanted = set(lease.devices.locks)
-    for _, value in environments(LEASE_MARKER):
+    for _, value in iterate_environments(LEASE_MARKER):
         its_folder, _, names = value.partition(":")
         if its_folder == folder and wanted & set(names.split(",")):
             return True
     # What was ending while we looked shows no marker: it has gone before the devices are anybody's.
     deadline = time.monotonic() + _EXIT_S
-    for pid in exiting():
-        while start_ticks(pid) is not None and time.monotonic() < deadline:
+    for pid in list_exiting_pids():
+        while get_start_ticks(pid) is not None and time.monotonic() < deadline:
             time.sleep(0.005)
     return False

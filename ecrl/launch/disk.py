@@ -22,7 +22,7 @@ _STORAGE_ERRORS = {
 
 
 @contextmanager
-def storage(paths: CampaignPaths, next_command: Callable[[], str] | None = None) -> Iterator[None]:
+def explain_storage_errors(paths: CampaignPaths, next_command: Callable[[], str] | None = None) -> Iterator[None]:
     """Turn what a disk does to its users (full, not writable), or a user to the disk (a run's folder removed while it
     goes on), into an error with the next command, asked for when it is needed; None: the same one again.
 

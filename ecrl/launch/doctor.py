@@ -36,7 +36,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Needs:
+class Requirements:
     """What a matrix asks of a machine. nproc, threads: of all runs that go on side by side; slots: snapshots in memory
     at once; checkpoint_bytes: the largest; disk_bytes: what stays on disk, with one run going on."""
 
@@ -49,10 +49,10 @@ class Needs:
     disk_bytes: int
 
 
-def needs(campaign: "Campaign", probe: "Probe", disk_bytes: int = 0) -> Needs:
+def compute_requirements(campaign: "Campaign", probe: "Probe", disk_bytes: int = 0) -> Requirements:
     """What a campaign needs, from its matrix and the probe's sizes: of as many runs as go on side by side."""
     train, run = campaign.matrix.train_settings, campaign.matrix.run
-    return Needs(
+    return Requirements(
         device=probe.device(run.device),
         gpus=tuple(run.gpus),
         nproc=train.nproc * run.jobs,
@@ -63,25 +63,25 @@ def needs(campaign: "Campaign", probe: "Probe", disk_bytes: int = 0) -> Needs:
     )
 
 
-def visit(results: Path, wanted: Needs | None) -> Iterator[Finding]:
+def run_checks(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
     """Everything, the child that loads PyTorch last: a few seconds."""
     from ecrl.launch import doctor_disk, doctor_gpu, doctor_host
 
-    yield from doctor_host.findings(wanted)
-    yield from doctor_disk.findings(results, wanted)
-    yield from doctor_gpu.findings(wanted)
+    yield from doctor_host.check_host(wanted)
+    yield from doctor_disk.check_disk(results, wanted)
+    yield from doctor_gpu.check_gpus(wanted)
 
 
-def in_short(results: Path, wanted: Needs | None) -> list[Finding]:
+def quick_checks(results: Path, wanted: Requirements | None) -> list[Finding]:
     """What takes a few milliseconds and is worth a word before a start: no child, nothing that is well. A full or
     read-only disk is left to whoever writes there first, who knows what was to be written."""
     from ecrl.launch import doctor_disk, doctor_host
 
-    found = [*doctor_host.findings(wanted), *doctor_disk.behaviour(results)]
+    found = [*doctor_host.check_host(wanted), *doctor_disk.check_behaviour(results)]
     return [finding for finding in found if finding.state != OK and finding.check != doctor_disk.FOLDER]
 
 
-def check(found: list[Finding]) -> None:
+def raise_if_unfit(found: list[Finding]) -> None:
     """Raise if one of the findings is `unfit`.
 
     Raises:

@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Needs
+from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Requirements
 from ecrl.records import machine
 from ecrl.storage.atomic import fsync_dir
 from ecrl.units import format_bytes
 
 FOLDER = "results folder"  # the finding that nothing can be written there
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _NETWORK = ("nfs", "cifs", "smb", "fuse", "9p", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs")
 _SLOW_FSYNC_S = 0.05
 _FSYNCS = 5
@@ -26,17 +26,17 @@ _MIN_FILES = 10_000
 _SKEW_S = 2.0
 
 
-def findings(results: Path, wanted: Needs | None) -> Iterator[Finding]:
+def check_disk(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
     """Everything about the folder that holds, or will hold, the results. Leaves nothing behind."""
-    folder = _existing(results.absolute())
+    folder = _find_existing(results.absolute())
     yield _room(folder, wanted)
     yield _files(folder)
-    yield from behaviour(results)
+    yield from check_behaviour(results)
 
 
-def behaviour(results: Path) -> Iterator[Finding]:
+def check_behaviour(results: Path) -> Iterator[Finding]:
     """Whether the folder's file system does what ecrl relies on, tried out."""
-    folder = _existing(results.absolute())
+    folder = _find_existing(results.absolute())
     kind = machine.file_system(folder)
     yield _file_system(folder, kind)
     try:
@@ -48,7 +48,7 @@ def behaviour(results: Path) -> Iterator[Finding]:
         yield Finding(FOLDER, UNFIT, f"{folder}: {reason}", "Name a folder that can be written: --results DIR")
 
 
-def _existing(folder: Path) -> Path:
+def _find_existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
@@ -67,7 +67,7 @@ def _file_system(folder: Path, kind: str) -> Finding:
     return Finding("file system", OK, said)
 
 
-def _room(folder: Path, wanted: Needs | None) -> Finding:
+def _room(folder: Path, wanted: Requirements | None) -> Finding:
     free = shutil.disk_usage(folder).free
     said = f"{format_bytes(free)} free"
     if wanted is not None:
@@ -103,7 +103,7 @@ def _lock(scratch: Path, kind: str) -> Finding:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return Finding("locks", UNFIT, f"{kind} gave one lock to two takers", advice)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in _DISK_FULL_ERRNOS:
             raise
         return Finding("locks", UNFIT, f"flock on {kind}: {error.strerror}", advice)
     finally:
@@ -128,7 +128,7 @@ def _flush(scratch: Path, kind: str) -> Iterator[Finding]:
             path.replace(scratch / "replaced")
             fsync_dir(scratch)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in _DISK_FULL_ERRNOS:
             raise
         advice = "Checkpoints could be lost in a power cut: name another folder with --results."
         yield Finding("fsync", UNFIT, f"fsync on {kind}: {error.strerror}", advice)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.launch import nvidia
-from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Needs
+from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Requirements
 from ecrl.units import format_bytes
 
 EXAMINE_COMMAND = (sys.executable, "-m", "ecrl.worker.examine")
@@ -19,15 +19,15 @@ _MIB = 1 << 20
 _QUERY = ("index", "uuid", "name", "driver_version", "memory.total", "memory.used", "utilization.gpu", "compute_mode")
 
 
-def findings(wanted: Needs | None, command: Sequence[str] = EXAMINE_COMMAND) -> Iterator[Finding]:
+def check_gpus(wanted: Requirements | None, command: Sequence[str] = EXAMINE_COMMAND) -> Iterator[Finding]:
     """GPUs as the driver shows them, then what PyTorch makes of this machine."""
     cuda = wanted is not None and wanted.device == "cuda"
     cards = yield from _cards(wanted, cuda)
-    told, problem = _examined(command)
+    told, problem = _run_examine(command)
     if told is None:
         yield Finding("torch", UNFIT, problem, "Type: pip install torch torchvision")
         return
-    yield Finding("torch", OK, f"{told['torch']}, built for {_built_for(told)}")
+    yield Finding("torch", OK, f"{told['torch']}, built for {_describe_build(told)}")
     yield from _match(told, cards, cuda)
     yield _gloo(told)
     yield _nccl(told, cuda)
@@ -38,21 +38,21 @@ def findings(wanted: Needs | None, command: Sequence[str] = EXAMINE_COMMAND) -> 
         )
 
 
-def _cards(wanted: Needs | None, cuda: bool) -> Generator[Finding, None, list[dict[str, str]]]:
+def _cards(wanted: Requirements | None, cuda: bool) -> Generator[Finding, None, list[dict[str, str]]]:
     """A finding for every GPU; returns them as nvidia-smi lists them."""
     if shutil.which("nvidia-smi") is None:
         yield Finding("gpu", UNFIT if cuda else OK, "no nvidia-smi here", "Type --device cpu." if cuda else "")
         return []
-    text, problem = nvidia.ask([f"--query-gpu={','.join(_QUERY)}"])
+    text, problem = nvidia.query_smi([f"--query-gpu={','.join(_QUERY)}"])
     if problem:
         yield Finding("gpu", UNFIT if cuda else WARN, f"nvidia-smi: {problem}", "Is the driver loaded? See: dmesg")
         return []
-    rows = [row for row in nvidia.table(text, len(_QUERY)) if row[0].isdecimal()]
+    rows = [row for row in nvidia.parse_table(text, len(_QUERY)) if row[0].isdecimal()]
     cards = [dict(zip(_QUERY, row, strict=True)) for row in rows]
     if odd := [line for line in text.splitlines() if line.strip() and line.split(", ") not in rows]:
         said = f"nvidia-smi said {odd[0][:100]!r}, expected {', '.join(_QUERY)}"
         yield Finding("gpu", WARN if cards or not cuda else UNFIT, said, "Is the driver well? Type: nvidia-smi")
-    apps, _ = nvidia.ask(["--query-compute-apps=gpu_uuid,pid,process_name,used_memory"])
+    apps, _ = nvidia.query_smi(["--query-compute-apps=gpu_uuid,pid,process_name,used_memory"])
     users: dict[str, list[str]] = {}
     for uuid, pid, name, memory in (line.split(", ", 3) for line in apps.splitlines() if line.count(", ") >= 3):
         users.setdefault(uuid, []).append(f"pid {pid} {_owner(pid)}{Path(name).name} ({memory})")
@@ -61,7 +61,7 @@ def _cards(wanted: Needs | None, cuda: bool) -> Generator[Finding, None, list[di
     return cards
 
 
-def _card(card: dict[str, str], users: list[str], wanted: Needs | None) -> Finding:
+def _card(card: dict[str, str], users: list[str], wanted: Requirements | None) -> Finding:
     check = f"gpu {card['index']}"
     used, total = _bytes(card["memory.used"]), _bytes(card["memory.total"])
     of = (
@@ -105,7 +105,7 @@ def _owner(pid: str) -> str:
         return f"(uid {uid}) "
 
 
-def _examined(command: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
+def _run_examine(command: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
     """What the child that loads PyTorch told, or why it told nothing."""
     environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
     try:
@@ -121,7 +121,7 @@ def _examined(command: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
     return told, ""
 
 
-def _built_for(told: dict[str, Any]) -> str:
+def _describe_build(told: dict[str, Any]) -> str:
     return f"CUDA {told['cuda']}" if told["cuda"] else "the CPU alone"
 
 

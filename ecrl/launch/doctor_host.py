@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Needs
+from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Requirements
 from ecrl.records import machine
 from ecrl.units import format_bytes
 
@@ -17,7 +17,7 @@ _UNLIMITED = resource.RLIM_INFINITY
 _EPOCH = 1704067200  # 2024: a clock before this was never set
 
 
-def findings(wanted: Needs | None) -> Iterator[Finding]:
+def check_host(wanted: Requirements | None) -> Iterator[Finding]:
     """Everything about the host."""
     yield _memory(wanted)
     yield _shm(wanted)
@@ -26,7 +26,7 @@ def findings(wanted: Needs | None) -> Iterator[Finding]:
     yield from _clock()
 
 
-def _memory(wanted: Needs | None) -> Finding:
+def _memory(wanted: Requirements | None) -> Finding:
     available, limited = machine.usable_memory_bytes(), machine.memory_limit_bytes() is not None
     said = f"{format_bytes(available)} available" + (" (this container's limit counted)" if limited else "")
     if wanted is None:
@@ -46,7 +46,7 @@ def _memory(wanted: Needs | None) -> Finding:
     )
 
 
-def _shm(wanted: Needs | None) -> Finding:
+def _shm(wanted: Requirements | None) -> Finding:
     try:
         stat = os.statvfs("/dev/shm")
     except OSError:
@@ -60,7 +60,7 @@ def _shm(wanted: Needs | None) -> Finding:
     return Finding("shm", UNFIT if nccl and free < 16 << 20 else WARN, said, remedy)
 
 
-def _limits(wanted: Needs | None) -> Iterator[Finding]:
+def _limits(wanted: Requirements | None) -> Iterator[Finding]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     state = _state(files, unfit=256, warn=1024)
     yield Finding("open files", state, f"ulimit -n: {_number(files)}", "" if state == OK else "Type: ulimit -n 65536")
@@ -87,7 +87,7 @@ def _number(limit: int) -> str:
     return "unlimited" if limit == _UNLIMITED else str(limit)
 
 
-def _processors(wanted: Needs | None) -> Finding:
+def _processors(wanted: Requirements | None) -> Finding:
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     said = f"{cores} cores, load {load:.1f}"
     if wanted is not None and wanted.device == "cpu" and wanted.threads > cores:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.probe import Probe
-from ecrl.launch.remaining import kept
-from ecrl.launch.takeover import Policy, to_do
+from ecrl.launch.remaining import get_reusable_result
+from ecrl.launch.takeover import Policy, list_todo
 from ecrl.records.manifest import DONE, Row
 from ecrl.records.paths import RunPaths
 from ecrl.spec.run import RunSpec
@@ -97,7 +97,7 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class _Lot:
+class _SuiteGroup:
     """Suites that cost the same: one of them, how many there are, and how many runs of each variant one has to make."""
 
     suite: Suite
@@ -105,16 +105,16 @@ class _Lot:
     runs: Mapping[str, int]
 
 
-def previewed(campaign: Campaign, rows: Mapping[str, Row], policy: Policy, probe: Probe | None) -> Preview:
+def build_preview(campaign: Campaign, rows: Mapping[str, Row], policy: Policy, probe: Probe | None) -> Preview:
     """Exactly what would run. Without a probe no bytes are estimated."""
-    wanted, again = set(to_do(rows, policy)), policy.selection.again(rows)
+    wanted, again = set(list_todo(rows, policy)), policy.selection.select_reruns(rows)
 
     def state(suite_id: str, spec: RunSpec, paths: RunPaths) -> str:
         if suite_id in again:
             return _TO_RUN if suite_id in wanted else _NOT_CHOSEN
         if suite_id in wanted:
-            return _TO_RUN if kept(spec, paths, policy.retry_failed) is None else _DONE
-        there = rows[suite_id].status in DONE or kept(spec, paths, False) is not None
+            return _TO_RUN if get_reusable_result(spec, paths, policy.retry_failed) is None else _DONE
+        there = rows[suite_id].status in DONE or get_reusable_result(spec, paths, False) is not None
         return _DONE if there else _NOT_CHOSEN
 
     runs = {
@@ -122,20 +122,20 @@ def previewed(campaign: Campaign, rows: Mapping[str, Row], policy: Policy, probe
         for suite in campaign.suites
     }
     lots = (
-        _Lot(suite, 1, Counter(planned.spec.variant for planned in runs[suite.suite_id] if planned.todo))
+        _SuiteGroup(suite, 1, Counter(planned.spec.variant for planned in runs[suite.suite_id] if planned.todo))
         for suite in campaign.suites
     )
-    return Preview(campaign, list(rows.values()), runs, _estimated(campaign, lots, probe))
+    return Preview(campaign, list(rows.values()), runs, _compute_estimate(campaign, lots, probe))
 
 
-def estimated(campaign: Campaign, probe: Probe | None) -> Estimate:
+def compute_estimate(campaign: Campaign, probe: Probe | None) -> Estimate:
     """At most what would run: every suite counts whole. Looks at no run and makes few suites, so that it is quick."""
     each = dict.fromkeys(campaign.matrix.matrix.variants, len(campaign.matrix.matrix.seeds))
-    lots = (_Lot(suite, number, each) for suite, number in campaign.suites.alike())
-    return _estimated(campaign, lots, probe)
+    lots = (_SuiteGroup(suite, number, each) for suite, number in campaign.suites.group_equivalent())
+    return _compute_estimate(campaign, lots, probe)
 
 
-def _estimated(campaign: Campaign, lots: Iterable[_Lot], probe: Probe | None) -> Estimate:
+def _compute_estimate(campaign: Campaign, lots: Iterable[_SuiteGroup], probe: Probe | None) -> Estimate:
     keep = campaign.matrix.checkpoint_settings.keep
     runs = steps = replayed = checkpoints = written = kept_bytes = peak = 0
     for lot in lots:
@@ -146,7 +146,9 @@ def _estimated(campaign: Campaign, lots: Iterable[_Lot], probe: Probe | None) ->
         saving = making - lot.number * lot.runs.get(REFERENCE, 0)
         runs += making
         steps += suite.train.steps * making
-        replayed += saving * sum(_replayed(place, suite.checkpoint_every) for place in suite.failure_steps)
+        replayed += saving * sum(
+            _count_replayed_steps(failure_step, suite.checkpoint_every) for failure_step in suite.failure_steps
+        )
         checkpoints += saving * boundaries
         written += saving * boundaries * state_bytes
         kept_bytes += saving * min(keep, boundaries) * state_bytes
@@ -167,11 +169,11 @@ def _estimated(campaign: Campaign, lots: Iterable[_Lot], probe: Probe | None) ->
     )
 
 
-def _replayed(place: int | str, every: int) -> int:
-    """Steps that a failure at this place (`records.strikes.place`) takes back at least."""
-    if isinstance(place, int):
-        return place % every
-    return every if place.endswith(("@staging", "@persist", "@commit")) else 0
+def _count_replayed_steps(failure_step: int | str, every: int) -> int:
+    """Steps that a failure at this place (`records.strikes.format_failure_step`) takes back at least."""
+    if isinstance(failure_step, int):
+        return failure_step % every
+    return every if failure_step.endswith(("@staging", "@persist", "@commit")) else 0
 
 
 def _free_bytes(folder: Path) -> int:

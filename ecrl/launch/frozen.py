@@ -32,7 +32,7 @@ def freeze(campaign: Campaign) -> None:
     write_atomic(campaign.paths.matrix, campaign.matrix.to_toml(comments).encode())
 
 
-def found(paths: CampaignPaths) -> Campaign:
+def load_frozen(paths: CampaignPaths) -> Campaign:
     """The campaign that a prefix holds.
 
     Raises:
@@ -40,16 +40,16 @@ def found(paths: CampaignPaths) -> Campaign:
         RecordError: its frozen matrix was edited.
     """
     if not paths.matrix.is_file():
-        raise EcrlError(manifest.no_such_prefix(paths))
+        raise EcrlError(manifest.no_such_prefix_message(paths))
     matrix = matrix_files.load(paths.matrix, frozen=True)
-    said = header(paths)
+    said = read_header(paths)
     origin = "\n".join(f"{k}: {said[k]}" for k in _ORIGIN_KEYS if k in said)
-    campaign = Campaign(paths, matrix, origin, True, _older(paths, matrix))
+    campaign = Campaign(paths, matrix, origin, True, _load_older(paths, matrix))
     if campaign.experiment_hash != said.get("experiment"):
         raise RecordError(
             f"{paths.matrix}: its content does not match the experiment hash in its header; it was edited or damaged.\n"
-            f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run {unused(paths).options}"
-            f" {shlex.quote(str(paths.matrix))}"
+            f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run"
+            f" {next_prefix(paths).options} {shlex.quote(str(paths.matrix))}"
         )
     return campaign
 
@@ -58,7 +58,7 @@ def _older_path(paths: CampaignPaths, number: int) -> Path:
     return paths.table(f"matrix.{number}.toml")
 
 
-def _older(paths: CampaignPaths, newest: Matrix) -> tuple[Matrix, ...]:
+def _load_older(paths: CampaignPaths, newest: Matrix) -> tuple[Matrix, ...]:
     """The matrices that were extended; killed between keeping one and freezing the next, the last is no older one."""
     kept: list[Matrix] = []
     while (path := _older_path(paths, len(kept) + 1)).is_file():
@@ -66,13 +66,13 @@ def _older(paths: CampaignPaths, newest: Matrix) -> tuple[Matrix, ...]:
     return tuple(matrix for matrix in kept if matrix.experiment != newest.experiment)
 
 
-def header(paths: CampaignPaths) -> dict[str, str]:
+def read_header(paths: CampaignPaths) -> dict[str, str]:
     """What the comments of a frozen matrix say of it, by key."""
     comments = (line[2:] for line in paths.matrix.read_text().splitlines() if line.startswith("# "))
     return {m[1]: m[2] for m in (re.fullmatch(r"(\w+): (.*)", c) for c in comments) if m}
 
 
-def unused(paths: CampaignPaths) -> CampaignPaths:
+def next_prefix(paths: CampaignPaths) -> CampaignPaths:
     """The paths of a prefix that is not taken: exp4 -> exp4-2."""
     stem = re.sub(r"-\d+$", "", paths.prefix)
     number = 2

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from ecrl.errors import EcrlError
-from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER, marked, start_ticks
-from ecrl.launch.torchrun import EndsInside, Process
+from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER, find_marked_pids, get_start_ticks
+from ecrl.launch.torchrun import Process, StopsOwnChildren
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
 _POLL_S = 0.02
@@ -29,7 +29,9 @@ class ExitWait:
         self._process = process
         try:
             # a run inside a process that serves many ends before the process does
-            self._fd: int | None = process.exit_fd() if isinstance(process, EndsInside) else os.pidfd_open(process.pid)
+            self._fd: int | None = (
+                process.exit_fd() if isinstance(process, StopsOwnChildren) else os.pidfd_open(process.pid)
+            )
         except OSError:
             self._fd = None  # an older kernel
 
@@ -52,29 +54,29 @@ class ExitWait:
             self._fd = None
 
 
-def end_run(process: Process, folder: Path, *, hurry: Callable[[], bool]) -> int:
+def end_run(process: Process, folder: Path, *, stop_now: Callable[[], bool]) -> int:
     """End a run's launcher, its descendants and everything that carries the run's marker; returns the exit code.
 
-    hurry: asked all the while; True skips the rest of the grace period.
+    stop_now: asked all the while; True skips the rest of the grace period.
     """
-    members = _descendants(process.pid) + _processes(marked(RUN_MARKER, folder))
-    _end(members, lambda: _processes(marked(RUN_MARKER, folder)), hurry)
+    members = _descendants(process.pid) + _processes(find_marked_pids(RUN_MARKER, folder))
+    _end(members, lambda: _processes(find_marked_pids(RUN_MARKER, folder)), stop_now)
     return process.wait()
 
 
 def end_leftovers(folder: Path) -> int:
     """End what a launcher that has exited left behind of its run; returns how many there were."""
-    left = marked(RUN_MARKER, folder)
+    left = find_marked_pids(RUN_MARKER, folder)
     if left:
-        _end(_processes(left), lambda: _processes(marked(RUN_MARKER, folder)), lambda: False)
+        _end(_processes(left), lambda: _processes(find_marked_pids(RUN_MARKER, folder)), lambda: False)
     return len(left)
 
 
 def end_orphans(campaign: Path) -> int:
     """End every process that carries the campaign's marker: workers whose ecrl has died. Returns how many."""
-    pids = marked(CAMPAIGN_MARKER, campaign)
+    pids = find_marked_pids(CAMPAIGN_MARKER, campaign)
     if pids:
-        _end(_processes(pids), lambda: _processes(marked(CAMPAIGN_MARKER, campaign)), lambda: False)
+        _end(_processes(pids), lambda: _processes(find_marked_pids(CAMPAIGN_MARKER, campaign)), lambda: False)
     return len(pids)
 
 
@@ -94,12 +96,12 @@ def _processes(pids: list[int]) -> list[psutil.Process]:
     return found
 
 
-def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]], hurry: Callable[[], bool]) -> None:
+def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]], stop_now: Callable[[], bool]) -> None:
     """SIGTERM, wait up to GRACE_S, then SIGKILL until `rest` finds nobody."""
-    if not hurry():
+    if not stop_now():
         _signal(members, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_S
-    while any(map(_alive, members)) and time.monotonic() < deadline and not hurry():
+    while any(map(_alive, members)) and time.monotonic() < deadline and not stop_now():
         time.sleep(_POLL_S)
     deadline, left = time.monotonic() + _KILL_PATIENCE_S, set(members)
     # Who was born meanwhile is found by `rest`, once: a process that is ending shows no marker any more.
@@ -121,4 +123,4 @@ def _signal(members: Iterable[psutil.Process], signum: signal.Signals) -> None:
 
 
 def _alive(process: psutil.Process) -> bool:
-    return process.is_running() and start_ticks(process.pid) is not None
+    return process.is_running() and get_start_ticks(process.pid) is not None

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.errors import EcrlError, did_you_mean
-from ecrl.launch.live import Follower, LiveRun, live_run
-from ecrl.launch.liveness import Liveness, judged
-from ecrl.launch.selection import found
+from ecrl.launch.live import LiveFollower, LiveRun, find_live_run
+from ecrl.launch.liveness import Liveness, check_owner
+from ecrl.launch.selection import resolve_suite_name
 from ecrl.records import manifest
 from ecrl.records.manifest import RUNNING, Row
 from ecrl.records.paths import CampaignPaths, RunPaths
@@ -65,24 +65,24 @@ class SuiteView:
         return {"schema": SCHEMA, "prefix": self.paths.prefix, "suite": self.row.to_json(), "runs": runs}
 
 
-def inspected(
+def inspect_suite(
     results: Path, prefix: str | None, name: str, warn: Callable[[str], None] = lambda _text: None
 ) -> SuiteView:
-    """The suite that `name` means, its runs in the order they run. warn: as `located` has it.
+    """The suite that `name` means, its runs in the order they run. warn: as `locate_suite` has it.
 
     Raises:
         EcrlError: no suite, or several, are called like this.
     """
-    paths, row = located(results, prefix, name, warn)
-    live = live_run(row, paths) if row.status == RUNNING else None
-    runs = [_run(row, paths, *of, live) for of in _named(row, paths)]
+    paths, row = locate_suite(results, prefix, name, warn)
+    live = find_live_run(row, paths) if row.status == RUNNING else None
+    runs = [_run(row, paths, *of, live) for of in _list_runs(row, paths)]
     order = {seed: number for number, seed in enumerate(dict.fromkeys([*row.seeds, *(run.seed for run in runs)]))}
     unknown = len(row.variants)
     runs.sort(key=lambda run: (order[run.seed], unknown if run.position is None else run.position))
     return SuiteView(paths, row, runs)
 
 
-def located(
+def locate_suite(
     results: Path, prefix: str | None, name: str, warn: Callable[[str], None] = lambda _text: None
 ) -> tuple[CampaignPaths, Row]:
     """The campaign and the row of the suite that `name` means; without a prefix, of whatever campaign has it.
@@ -94,15 +94,15 @@ def located(
     if prefix is not None:
         paths = CampaignPaths(results, prefix)
         rows = manifest.read(paths).rows
-        return paths, rows[found(name, rows, paths.options)]
+        return paths, rows[resolve_suite_name(name, rows, paths.options)]
     there, known = [], list[str]()
-    for paths, view in manifest.readable(results, warn):
+    for paths, view in manifest.read_all(results, warn):
         known += view.rows
         if any(name.lower() in suite_id for suite_id in view.rows):
             there.append((paths, view.rows))
     if len(there) == 1:
         paths, rows = there[0]
-        return paths, rows[found(name, rows, paths.options)]
+        return paths, rows[resolve_suite_name(name, rows, paths.options)]
     if there:
         prefixes = ", ".join(paths.prefix for paths, _ in there)
         raise EcrlError(f"SUITE: {name!r} is in several campaigns: {prefixes}.\nName one with --prefix.")
@@ -113,7 +113,7 @@ def located(
     )
 
 
-def _named(row: Row, paths: CampaignPaths) -> list[tuple[str, int]]:
+def _list_runs(row: Row, paths: CampaignPaths) -> list[tuple[str, int]]:
     """(variant, seed) of every run, and of what else has a run's folder: the A/A repeat of the reference."""
     more = {path.parent for path in (paths.suites / row.suite_id).glob("*/seed*/run.json")}
     found = {(path.parent.name, int(path.name[4:])) for path in more if path.name[4:].isdigit()}
@@ -124,7 +124,7 @@ def _named(row: Row, paths: CampaignPaths) -> list[tuple[str, int]]:
 def _run(row: Row, paths: CampaignPaths, variant: str, seed: int, live: tuple[str, int, RunPaths] | None) -> RunView:
     run = paths.run(row.suite_id, variant, seed)
     aside = len(list(run.folder.parent.glob(f"{run.folder.name}.aside-*")))
-    spec = _spec(run)
+    spec = _read_spec(run)
     if spec is None:
         state = NO_SPEC if run.result.exists() else "pending"
         return RunView(variant, seed, state, run, None, None, None, aside)
@@ -132,16 +132,16 @@ def _run(row: Row, paths: CampaignPaths, variant: str, seed: int, live: tuple[st
     position = spec.get("block_position")
     if result is not None:
         return RunView(variant, seed, result["outcome"], run, position, result, None, aside)
-    if live is not None and live[2] == run and judged(row.owner) is not Liveness.DEAD:
-        follower = Follower(row.suite_id, variant, seed, row.steps, run)
+    if live is not None and live[2] == run and check_owner(row.owner) is not Liveness.DEAD:
+        follower = LiveFollower(row.suite_id, variant, seed, row.steps, run)
         try:
-            return RunView(variant, seed, "running", run, position, None, follower.look(), aside)
+            return RunView(variant, seed, "running", run, position, None, follower.poll(), aside)
         finally:
             follower.close()
     return RunView(variant, seed, "left", run, position, None, None, aside)
 
 
-def _spec(run: RunPaths) -> dict[str, Any] | None:
+def _read_spec(run: RunPaths) -> dict[str, Any] | None:
     """run.json as it lies there; None: not begun, gone, or damaged."""
     try:
         spec = json.loads(run.spec.read_text())

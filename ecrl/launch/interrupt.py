@@ -9,10 +9,10 @@ from ecrl.launch.signals import HANDLED, StoppedError, StopRequest
 
 
 @contextmanager
-def at_once(hint: str = "Nothing was started; type the same command again.") -> Iterator[StopRequest]:
+def exit_on_interrupt(hint: str = "Nothing was started; type the same command again.") -> Iterator[StopRequest]:
     """End the block with a `StoppedError` as soon as SIGINT, SIGTERM or SIGHUP comes, wherever it stands.
 
-    The request that is handed in stays empty; code shared with `handled` may go on checking it.
+    The request that is handed in stays empty; code shared with `handle_signals` may go on checking it.
     An ignored SIGHUP stays ignored: that is what nohup asks for.
     """
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ecrl.errors import EXIT_BUG, EXIT_OK, PrefixHeldError
-from ecrl.launch.liveness import Liveness, judged, this_process
+from ecrl.launch.liveness import Liveness, check_owner, get_current_owner
 from ecrl.records.manifest import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
 from ecrl.storage.atomic import write_atomic
 
-_LOOKING_S = 0.2  # `is_held` takes the lock for an instant: that is nobody working on the prefix
+_HOLDER_TIMEOUT_S = 0.2  # `is_held` takes the lock for an instant: that is nobody working on the prefix
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
         PrefixHeldError: another ecrl holds it; the message names that process.
     """
     paths.root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(paths.lock, timeout=_LOOKING_S)
+    lock = FileLock(paths.lock, timeout=_HOLDER_TIMEOUT_S)
     try:
         lock.acquire(poll_interval=0.02)
     except Timeout:
         raise PrefixHeldError(
-            f"prefix {paths.prefix!r} is held by another ecrl ({_described(paths)}).\n"
+            f"prefix {paths.prefix!r} is held by another ecrl ({_read_holder(paths)}).\n"
             f"Expected to be alone. Watch it with: ecrl matrix status {paths.options}"
         ) from None
     try:
-        told = dataclasses.asdict(this_process()) | {"since": utc_now(), "logs": _stderr_is(paths.log)}
+        told = dataclasses.asdict(get_current_owner()) | {"since": utc_now(), "logs": _stderr_is(paths.log)}
         try:
             write_atomic(_sidecar(paths), json.dumps(told).encode())
         except OSError as error:  # the lock is what counts, and `clean` is needed on a full disk most of all
@@ -103,7 +103,7 @@ def holder(paths: CampaignPaths) -> Holder | None:
         owner = Owner(**told)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if judged(owner) is Liveness.DEAD else Holder(owner, since, logs)  # left by one that was killed
+    return None if check_owner(owner) is Liveness.DEAD else Holder(owner, since, logs)  # left by one that was killed
 
 
 def _sidecar(paths: CampaignPaths) -> Path:
@@ -117,7 +117,7 @@ def _stderr_is(path: Path) -> bool:
         return False
 
 
-def _described(paths: CampaignPaths) -> str:
+def _read_holder(paths: CampaignPaths) -> str:
     """The holder as its sidecar file describes it; it may be about to write it."""
     told = holder(paths)
     if told is None:

@@ -39,7 +39,7 @@ class LiveRun:
         }  # fmt: skip
 
 
-class Follower:
+class LiveFollower:
     """Follows one run's records; each look reads what is new. Speed comes from the events' own stamps, so that the
     first look knows it and a slow reader does not distort it."""
 
@@ -54,7 +54,7 @@ class Follower:
         self._begun: int | None = None
         self._gpus = ""
 
-    def look(self) -> LiveRun:
+    def poll(self) -> LiveRun:
         """What is to be seen now.
 
         Raises:
@@ -64,16 +64,16 @@ class Follower:
             self._progress.note(attempt, rank, event)
             if isinstance(t := event.get("t"), int):
                 self._newest = max(t, self._newest or t)
-                self._pace(attempt, rank, event, t)
+                self._update_rate(attempt, rank, event, t)
         if self._begun is None:
-            self._begun, self._gpus = _spawned(self.paths)
+            self._begun, self._gpus = _read_spawn(self.paths)
         return LiveRun(*self._identity, self._progress, self._rate(), self._gpus, self._begun, self._newest)
 
     def close(self) -> None:
         """Close the files."""
         self._tail.close()
 
-    def _pace(self, attempt: int, rank: int, event: dict[str, Any], t: int) -> None:
+    def _update_rate(self, attempt: int, rank: int, event: dict[str, Any], t: int) -> None:
         if rank != 0 or attempt < self._attempt or event["e"] not in ("restored", "step"):
             return
         if attempt > self._attempt or event["e"] == "restored":
@@ -90,7 +90,7 @@ class Follower:
         return (s1 - s0) / ((t1 - t0) / 1e9)
 
 
-def live_run(row: Row, paths: CampaignPaths) -> tuple[str, int, RunPaths] | None:
+def find_live_run(row: Row, paths: CampaignPaths) -> tuple[str, int, RunPaths] | None:
     """The run of a running suite that goes on now: begun and without a result; the newest, if one was left behind."""
     if row.run:  # written down by the ecrl that makes it
         name, _, seeded = row.run.rpartition("/seed")
@@ -109,7 +109,7 @@ def live_run(row: Row, paths: CampaignPaths) -> tuple[str, int, RunPaths] | None
     return max(begun, key=lambda found: found[0])[1:] if begun else None
 
 
-def _spawned(paths: RunPaths) -> tuple[int | None, str]:
+def _read_spawn(paths: RunPaths) -> tuple[int | None, str]:
     """When the launcher was started, and which GPUs its processes were given, as far as this host can see."""
     try:
         with paths.launcher_events.open("rb") as events:

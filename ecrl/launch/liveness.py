@@ -21,7 +21,7 @@ RUN_MARKER = "ECRL_RUN"
 _PF_EXITING = 0x4  # of the flags in /proc/PID/stat
 
 # Hosts named like this stand for an owner that no record names.
-NOBODY = "unknown"
+UNKNOWN_HOST = "unknown"
 
 
 class Liveness(Enum):
@@ -51,7 +51,7 @@ def _process(pid: int) -> _Process | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        _refused_if_hidden(pid)
+        _raise_if_hidden(pid)
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()  # the name itself may hold anything
     state, flags, threads = fields[0], int(fields[6]), int(fields[17])
@@ -60,13 +60,13 @@ def _process(pid: int) -> _Process | None:
     return _Process(bool(flags & _PF_EXITING), gone, int(fields[19]))
 
 
-def _refused_if_hidden(pid: int) -> None:
+def _raise_if_hidden(pid: int) -> None:
     """Raise PermissionError for another user's process that /proc does not even list (hidepid=2)."""
     with contextlib.suppress(ProcessLookupError, OverflowError):  # no pid is as large as a damaged record's
         os.kill(pid, 0)
 
 
-def start_ticks(pid: int) -> int | None:
+def get_start_ticks(pid: int) -> int | None:
     """When the kernel started a process, in clock ticks since the boot; None: no such process, or nothing left of it.
 
     Raises:
@@ -76,15 +76,15 @@ def start_ticks(pid: int) -> int | None:
     return None if found is None or found.gone else found.start_ticks
 
 
-def this_process(folder: Path | None = None) -> Owner:
+def get_current_owner(folder: Path | None = None) -> Owner:
     """The owner that this process is; of what it does in `folder`, the owner that outlives a change of names."""
-    ticks = start_ticks(os.getpid())
+    ticks = get_start_ticks(os.getpid())
     assert ticks is not None, "/proc does not show this process"
     owner = Owner(socket.gethostname(), boot_id(), os.getpid(), ticks)
     return owner if folder is None else replace(owner, pid_ns=_pid_namespace(), folder=folder.stat().st_ino)
 
 
-def judged(owner: Owner | None) -> Liveness:
+def check_owner(owner: Owner | None) -> Liveness:
     """Whether the ecrl that a record names still lives, as far as this host can know."""
     if owner is None:
         return Liveness.UNKNOWN
@@ -95,7 +95,7 @@ def judged(owner: Owner | None) -> Liveness:
     if not same_boot or not (same_host or (owner.pid_ns and owner.pid_ns == _pid_namespace())):
         return Liveness.UNKNOWN
     try:
-        return Liveness.ALIVE if start_ticks(owner.pid) == owner.start_ticks else Liveness.DEAD
+        return Liveness.ALIVE if get_start_ticks(owner.pid) == owner.start_ticks else Liveness.DEAD
     except PermissionError:
         return Liveness.UNKNOWN
 
@@ -107,7 +107,7 @@ def _pid_namespace() -> int:
         return 0  # an older kernel: only the host's name tells
 
 
-def environments(variable: str) -> Iterator[tuple[int, str]]:
+def iterate_environments(variable: str) -> Iterator[tuple[int, str]]:
     """(pid, value) of the processes of this user that have the variable in their environment, this one excepted."""
     wanted = f"{variable}=".encode()
     for entry in os.listdir("/proc"):  # noqa: PTH208 (names are all that is needed, hundreds of times)
@@ -120,11 +120,11 @@ def environments(variable: str) -> Iterator[tuple[int, str]]:
         if wanted not in environment:
             continue
         found = next((part for part in environment.split(b"\0") if part.startswith(wanted)), None)
-        if found is not None and start_ticks(int(entry)) is not None:
+        if found is not None and get_start_ticks(int(entry)) is not None:
             yield int(entry), found[len(wanted) :].decode(errors="replace")
 
 
-def exiting() -> list[int]:
+def list_exiting_pids() -> list[int]:
     """Pids of this user's processes that are about to be gone. Their memory, and with it their environment, went
     first: no marker shows any more whose they are, and yet files and devices may still be open."""
     found = []
@@ -151,6 +151,6 @@ def is_ending(pid: int) -> bool:
     return process is not None and process.ending
 
 
-def marked(marker: str, value: Path) -> list[int]:
+def find_marked_pids(marker: str, value: Path) -> list[int]:
     """Pids of the processes of this user whose environment says `marker=value`, this process excepted."""
-    return [pid for pid, found in environments(marker) if found == str(value)]
+    return [pid for pid, found in iterate_environments(marker) if found == str(value)]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.errors import EcrlError, unknown_name
-from ecrl.launch.inspect import RunView, SuiteView, inspected
-from ecrl.launch.liveness import Liveness, judged
+from ecrl.launch.inspect import RunView, SuiteView, inspect_suite
+from ecrl.launch.liveness import Liveness, check_owner
 from ecrl.launch.tail import FileTail
 from ecrl.records.manifest import PENDING, RUNNING
 from ecrl.records.paths import RunPaths
@@ -35,10 +35,10 @@ class LogFile:
     def to_json(self, num_lines: int) -> dict[str, Any]:
         """One entry of `logs`, with the last lines."""
         told = {"path": str(self.path), "stream": self.stream, "attempt": self.attempt, "rank": self.rank}
-        return told | {"bytes": self.path.stat().st_size, "tail": last_lines(self.path, num_lines)}
+        return told | {"bytes": self.path.stat().st_size, "tail": read_last_lines(self.path, num_lines)}
 
 
-def log_files(run: RunPaths, rank: int | None = None) -> list[LogFile]:
+def find_log_files(run: RunPaths, rank: int | None = None) -> list[LogFile]:
     """The logs of a run: the launcher's, then by attempt, rank and stream; of one rank alone, if it is named."""
     found = [LogFile(run.torchrun_log, "launcher")] if rank is None and run.torchrun_log.is_file() else []
     of_ranks = []
@@ -49,7 +49,7 @@ def log_files(run: RunPaths, rank: int | None = None) -> list[LogFile]:
     return found + sorted(of_ranks, key=lambda log: (log.attempt, log.rank, log.stream))
 
 
-def last_lines(path: Path, number: int) -> list[str]:
+def read_last_lines(path: Path, number: int) -> list[str]:
     """The last lines of a file, read from its end."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -58,7 +58,7 @@ def last_lines(path: Path, number: int) -> list[str]:
     return lines[-number:] if number else []
 
 
-def chosen(suite: SuiteView, variant: str | None, seed: int | None) -> RunView:
+def choose_run(suite: SuiteView, variant: str | None, seed: int | None) -> RunView:
     """The run whose logs are wanted: the one named, else the one that runs, else one that failed, else the last begun.
 
     Raises:
@@ -79,10 +79,10 @@ def chosen(suite: SuiteView, variant: str | None, seed: int | None) -> RunView:
             f"SUITE: {suite.row.suite_id}: nothing of it has begun, so it has no logs.\n"
             f"Wait for them: ecrl logs -f {suite.paths.options} {suite.row.suite_id}"
         )
-    return max(begun, key=_begun_ns)
+    return max(begun, key=_start_ns)
 
 
-def _begun_ns(run: RunView) -> int:
+def _start_ns(run: RunView) -> int:
     """When a run was begun; where its run.json is gone, when it ended."""
     of = run.paths.spec if run.paths.spec.exists() else run.paths.result
     return of.stat().st_mtime_ns
@@ -107,26 +107,26 @@ class LogFollower:
         self._tails: dict[Path, FileTail] = {}
         self.over = ""  # why there is nothing more to come
 
-    def look(self) -> Iterator[Line]:
+    def poll(self) -> Iterator[Line]:
         """Lines that are new since the last look; sets `over` when these were the last."""
-        suite = inspected(*self._where)
+        suite = inspect_suite(*self._where)
         row = suite.row
         if row.status not in (PENDING, RUNNING):
             self.over = f"{row.suite_id}: {row.status}"
-        elif row.status == RUNNING and judged(row.owner) is Liveness.DEAD:
+        elif row.status == RUNNING and check_owner(row.owner) is Liveness.DEAD:
             self.over = f"{row.suite_id}: its ecrl is gone. Type: ecrl matrix resume {suite.paths.options}"
         going_on = [run for run in suite.runs if run.state == "running"]
         ended = [run for run in suite.runs if any(path.is_relative_to(run.paths.folder) for path in self._tails)]
         for run in [*ended, *(run for run in going_on if run not in ended)]:
-            for log in log_files(run.paths, self._rank):
-                yield from (Line(run, log, text) for text in self._new(log.path))
+            for log in find_log_files(run.paths, self._rank):
+                yield from (Line(run, log, text) for text in self._read_new_lines(log.path))
 
     def close(self) -> None:
         """Close every file."""
         for tail in self._tails.values():
             tail.close()
 
-    def _new(self, path: Path) -> list[str]:
+    def _read_new_lines(self, path: Path) -> list[str]:
         first = path not in self._tails
         if first:
             self._tails[path] = FileTail(path)

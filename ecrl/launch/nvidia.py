@@ -38,16 +38,16 @@ class Sample:
     pids: frozenset[int] | None
 
 
-def sample(gpus: Sequence[str]) -> Sample | None:
+def take_sample(gpus: Sequence[str]) -> Sample | None:
     """The cards with these numbers or UUIDs (empty: all), None where nvidia-smi does not answer for them."""
     chosen = ["-i", ",".join(gpus)] if gpus else []
     told, field = "", ""
     for field in (*_REASON_FIELDS, ""):  # the last without reasons: a driver that knows neither name
         columns = [*_FACTS, *([field] if field else [])]
-        told, problem = ask([*chosen, f"--query-gpu={','.join(columns)}"])
+        told, problem = query_smi([*chosen, f"--query-gpu={','.join(columns)}"])
         if not problem:
             break
-    cards = table(told, len(_FACTS) + bool(field))
+    cards = parse_table(told, len(_FACTS) + bool(field))
     if not cards:
         return None
     uuids = tuple(card[0] for card in cards)
@@ -67,19 +67,19 @@ def _reasons(masks: Sequence[str]) -> frozenset[str] | None:
 
 
 def _pids(uuids: Sequence[str]) -> frozenset[int] | None:
-    told, problem = ask(["--query-compute-apps=gpu_uuid,pid"])
+    told, problem = query_smi(["--query-compute-apps=gpu_uuid,pid"])
     if problem:
         return None
-    return frozenset(int(pid) for uuid, pid in table(told, 2) if uuid in uuids and pid.isdecimal())
+    return frozenset(int(pid) for uuid, pid in parse_table(told, 2) if uuid in uuids and pid.isdecimal())
 
 
-def table(told: str, columns: int) -> list[list[str]]:
+def parse_table(told: str, columns: int) -> list[list[str]]:
     """The rows of an answer; a line of another length says nothing that could be relied on."""
     rows = [line.split(", ") for line in told.splitlines()]
     return [row for row in rows if len(row) == columns]
 
 
-def ask(arguments: Sequence[str]) -> tuple[str, str]:
+def query_smi(arguments: Sequence[str]) -> tuple[str, str]:
     """nvidia-smi's answer (CSV without a header), or what went wrong. One that has not answered in time is not asked
     again by this process: a driver that hangs would cost every run as long."""
     if _hung.is_set():
@@ -91,12 +91,12 @@ def ask(arguments: Sequence[str]) -> tuple[str, str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         if isinstance(error, subprocess.TimeoutExpired):
-            give_up()
+            stop_querying()
         return "", " ".join(str(error).split())[:200]
     lines = (done.stdout + done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
     return (done.stdout, "") if done.returncode == 0 else ("", lines[0][:200])
 
 
-def give_up() -> None:
+def stop_querying() -> None:
     """Ask nvidia-smi no more: it hangs, perhaps so deep in its driver that it cannot even be ended."""
     _hung.set()

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.errors import EXIT_HELD, EcrlError
-from ecrl.launch.classify import classified
+from ecrl.launch.classify import classify_failure
 from ecrl.launch.tail import Event
 from ecrl.launch.torchrun import WorkerFailed
 from ecrl.records import gates
 from ecrl.records.paths import RunPaths
-from ecrl.records.reader import RunRecord, read_run, token_of
+from ecrl.records.reader import RunRecord, read_run, read_token
 from ecrl.records.schema import RESULT_SCHEMA, Result
 from ecrl.spec.run import RunSpec
 from ecrl.storage.atomic import write_atomic
 
 
 @dataclass
-class Findings:
+class RunEvidence:
     """What the supervisor saw while the run went on, as far as it bears on the outcome."""
 
     failures: list[tuple[int, int]] = field(default_factory=list)  # (attempt, t) of planned failures
@@ -41,7 +41,7 @@ class Findings:
             case "step":
                 self.last_step[attempt, rank] = event["s"]
 
-    def crash(self) -> tuple[int, int, Event] | None:
+    def find_crash(self) -> tuple[int, int, Event] | None:
         """The first error that no planned failure explains, else the first refusal.
 
         A rank that loses a peer to a planned failure ends with an error of its own: it comes after the failure,
@@ -52,7 +52,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Ending:
+class RunEnd:
     """How the launcher ended: its exit code, and why ecrl ended it, if it did (a timeout). oom_kills: processes that
     the kernel ended meanwhile for want of memory."""
 
@@ -67,17 +67,17 @@ class FencedError(EcrlError):
     exit_code = EXIT_HELD
 
 
-def judged(
-    spec: RunSpec, paths: RunPaths, findings: Findings, ending: Ending, started_at: str, finished_at: str
+def decide_result(
+    spec: RunSpec, paths: RunPaths, findings: RunEvidence, ending: RunEnd, started_at: str, finished_at: str
 ) -> Result:
     """Decide the outcome from the records."""
     record = read_run(paths)
-    decided = gates.gates(record, ending.exit_code)
+    decided = gates.compute_gates(record, ending.exit_code)
     reason, log = "", paths.torchrun_log
-    ended = gates.ended_attempt(record) is not None  # what a process does after its end says nothing about the run
+    ended = gates.find_ended_attempt(record) is not None  # what a process does after its end says nothing about the run
     if ending.reason:
         reason = ending.reason
-    elif not ended and (crash := findings.crash()) is not None:
+    elif not ended and (crash := findings.find_crash()) is not None:
         reason, log = _crash_reason(crash, findings, paths)
     elif not ended and ending.exit_code != 0:
         reason, log = _exit_reason(ending.exit_code, findings, record, paths)
@@ -91,9 +91,9 @@ def judged(
         "log": str(log.relative_to(paths.folder)),
         "exit_code": ending.exit_code,
         "wall_s": _wall_s(record),
-        "restarts": gates.restarts(record),
+        "restarts": gates.count_restarts(record),
         "failures_planned": len(spec.failures),
-        "failures_fired": len(gates.fired(record)),
+        "failures_fired": len(gates.list_fired(record)),
         "gates": decided,
         "started_at": started_at,
         "finished_at": finished_at,
@@ -102,12 +102,12 @@ def judged(
     }
     if reason:
         logs = [log] if log == paths.torchrun_log else [log, paths.torchrun_log]
-        kind = classified(reason, logs, timed_out=bool(ending.reason), oom_kills=ending.oom_kills)
+        kind = classify_failure(reason, logs, timed_out=bool(ending.reason), oom_kills=ending.oom_kills)
         result["failure"] = {"kind": kind.kind, "evidence": kind.evidence}
     return result
 
 
-def write(result: Result, machine: dict[str, Any], paths: RunPaths) -> Result:
+def write_result(result: Result, machine: dict[str, Any], paths: RunPaths) -> Result:
     """Write `result.json` with the machine's facts.
 
     Raises:
@@ -115,7 +115,7 @@ def write(result: Result, machine: dict[str, Any], paths: RunPaths) -> Result:
     """
     whole: Result = {**result, "machine": machine}
     data = json.dumps(whole, indent=1, allow_nan=False).encode()
-    token, newest = whole.get("token", 0), token_of(paths)
+    token, newest = whole.get("token", 0), read_token(paths)
     if token < newest:
         late = paths.folder / f"result.late-{token}.json"
         write_atomic(late, data)
@@ -141,23 +141,25 @@ def _set_late_aside(paths: RunPaths, token: int) -> None:
         paths.result.rename(paths.folder / f"result.late-{there}.json")
 
 
-def _crash_reason(crash: tuple[int, int, Event], findings: Findings, paths: RunPaths) -> tuple[str, Path]:
+def _crash_reason(crash: tuple[int, int, Event], findings: RunEvidence, paths: RunPaths) -> tuple[str, Path]:
     attempt, rank, event = crash
     if event["e"] == "refused":
         # The rank that died left no error: the launcher is the one that saw it go.
         failed = next(iter(findings.workers_failed[max(attempt - 1, 0) :]), None)
         if failed is None:
             return event["reason"], paths.torchrun_log
-        return _died(failed, attempt - 1, findings, paths)
+        return _death_reason(failed, attempt - 1, findings, paths)
     text = f"{event['type']}: {event['message']}".strip().rstrip(":")
-    return f"{_one_line(text)} (rank {rank}, {_where(findings, attempt, rank)})", _stderr_log(paths, attempt, rank)
+    return f"{_one_line(text)} (rank {rank}, {_describe_rank(findings, attempt, rank)})", _stderr_log(
+        paths, attempt, rank
+    )
 
 
-def _exit_reason(exit_code: int, findings: Findings, record: RunRecord, paths: RunPaths) -> tuple[str, Path]:
+def _exit_reason(exit_code: int, findings: RunEvidence, record: RunRecord, paths: RunPaths) -> tuple[str, Path]:
     if exit_code < 0:  # itself, not a rank; ranks that it reported before were restarted
         return f"torchrun was ended by {signal.Signals(-exit_code).name}", paths.torchrun_log
     if findings.workers_failed:
-        return _died(findings.workers_failed[-1], max(record.attempts, default=0), findings, paths)
+        return _death_reason(findings.workers_failed[-1], max(record.attempts, default=0), findings, paths)
     if record.events:
         return f"torchrun ended with exit code {exit_code}", paths.torchrun_log
     lines = [line for line in _text(paths.torchrun_log).splitlines() if line.strip()]
@@ -165,16 +167,16 @@ def _exit_reason(exit_code: int, findings: Findings, record: RunRecord, paths: R
     return f"no worker started, torchrun ended with exit code {exit_code}: {said}", paths.torchrun_log
 
 
-def _died(failed: WorkerFailed, attempt: int, findings: Findings, paths: RunPaths) -> tuple[str, Path]:
+def _death_reason(failed: WorkerFailed, attempt: int, findings: RunEvidence, paths: RunPaths) -> tuple[str, Path]:
     rank = failed.local_rank
     how = f"exit code {failed.exitcode}"
     if failed.exitcode < 0:
         how = signal.Signals(-failed.exitcode).name
-    where = _where(findings, attempt, rank)
+    where = _describe_rank(findings, attempt, rank)
     return f"rank {rank} died unplanned: {how} ({where})", _stderr_log(paths, attempt, rank)
 
 
-def _where(findings: Findings, attempt: int, rank: int) -> str:
+def _describe_rank(findings: RunEvidence, attempt: int, rank: int) -> str:
     step = findings.last_step.get((attempt, rank))
     return "before its first step" if step is None else f"after step {step}"
 

@@ -59,7 +59,7 @@ class Probe:
             )
 
 
-def ask(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_COMMAND) -> Probe:
+def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_COMMAND) -> Probe:
     """Run the probe (about three seconds, most of them PyTorch's import).
 
     Raises:
@@ -76,9 +76,9 @@ def ask(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_COMMAN
     environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
     if matrix.run.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, matrix.run.gpus))  # as the runs will have it
-    out, errors, code = _answered(command, json.dumps(request), environment, stop)
+    out, errors, code = _run_child(command, json.dumps(request), environment, stop)
     if code != 0:
-        raise EcrlError(_explained(errors, code))
+        raise EcrlError(_explain(errors, code))
     try:
         told = json.loads(out)
         rest = {k: v for k, v in told.items() if k not in ("datasets", "state_bytes")}
@@ -87,7 +87,7 @@ def ask(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_COMMAN
         raise RuntimeError(f"the probe answered {out[:500]!r}") from error
 
 
-def _answered(
+def _run_child(
     command: Sequence[str], request: str, environment: dict[str, str], stop: StopRequest
 ) -> tuple[str, str, int]:
     """stdout, stderr and exit code; in a session of its own so that Ctrl-C is ours to handle."""
@@ -103,14 +103,14 @@ def _answered(
                     return out, errors, process.returncode
                 except subprocess.TimeoutExpired:
                     to_send = None  # communicate remembers what is left of it
-                    stop.check("Nothing was started; type the same command again.")
+                    stop.raise_if_requested("Nothing was started; type the same command again.")
         finally:
             with contextlib.suppress(ProcessLookupError):  # it ended by itself, which is the rule
                 if process.returncode is None:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def _explained(errors: str, code: int) -> str:
+def _explain(errors: str, code: int) -> str:
     lines = [line for line in errors.splitlines() if line.strip()] or ["(it said nothing)"]
     if "ModuleNotFoundError: No module named 'torch" in errors or "ImportError" in lines[-1]:
         return (

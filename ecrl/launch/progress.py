@@ -52,7 +52,7 @@ class RunProgress:
             case "restored":
                 self.step, self.doing = event["step"], "training"
             case "step":
-                self._stepped(event)
+                self._note_step(event)
             case "loss":
                 self.loss = event["loss"]
             case "save":
@@ -60,7 +60,7 @@ class RunProgress:
             case "final" | "end" | "drain":
                 self.doing = "stopping"
 
-    def _stepped(self, event: dict[str, Any]) -> None:
+    def _note_step(self, event: dict[str, Any]) -> None:
         self.step = event["s"]
         self.doing = "replaying" if self.step <= self.furthest else "training"
         self.furthest = max(self.furthest, self.step)
@@ -123,7 +123,7 @@ class Observer(Protocol):
         """A suite has its new status."""
 
 
-class Silent:
+class SilentObserver:
     """An observer that says nothing."""
 
     def note(self, text: str) -> None: ...
@@ -150,7 +150,7 @@ class RunTimes:
         for key in self._keys(spec.dataset, spec.model, spec.variant):
             self._seconds.setdefault(key, []).append(wall_s)
 
-    def expected_s(self, dataset: str, model: str, variant: str) -> float | None:
+    def estimate_run_s(self, dataset: str, model: str, variant: str) -> float | None:
         """What a run of this kind will take, or None while nothing was measured."""
         for key in self._keys(dataset, model, variant):
             if seconds := self._seconds.get(key):

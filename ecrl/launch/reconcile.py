@@ -11,7 +11,7 @@ from ecrl.records.lazy import Rows
 from ecrl.records.manifest import Row
 
 
-def reconciled(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:
+def reconcile_rows(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:
     """The manifest's rows in matrix order, each checked against the suite it names; missing ones are `pending`, and
     so are completed and failed ones whose suite has more runs by now; what they have run counts as before.
 
@@ -23,23 +23,25 @@ def reconciled(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:
         if row.suite_id not in expected:
             hint = did_you_mean(row.suite_id, expected)
             what = f"a suite of {campaign.paths.matrix.name}.{hint}"
-            raise manifest.nonsense(path, number, "suite_id", row.suite_id, what)
+            raise manifest.make_cell_error(path, number, "suite_id", row.suite_id, what)
         should = expected[row.suite_id]
         for column in manifest.FIXED:
             is_now, wanted = getattr(row, column), getattr(should, column)
-            if is_now != wanted and not _may_have_grown(campaign, row, column):
-                raise manifest.nonsense(path, number, column, manifest.cell(is_now), repr(manifest.cell(wanted)))
+            if is_now != wanted and not _can_have_grown(campaign, row, column):
+                raise manifest.make_cell_error(
+                    path, number, column, manifest.format_cell(is_now), repr(manifest.format_cell(wanted))
+                )
         if row.runs_done > row.runs_total:
-            raise manifest.nonsense(path, number, "runs_done", str(row.runs_done), f"at most {row.runs_total}")
+            raise manifest.make_cell_error(path, number, "runs_done", str(row.runs_done), f"at most {row.runs_total}")
         state = {name: getattr(row, name) for name in manifest.STATE}
         state["runs_done"] = min(row.runs_done, should.runs_total)  # one fewer to do once `aa` is taken back
         if should.runs_total > row.runs_total and row.status in (*manifest.DONE, manifest.FAILED):
             state["status"] = manifest.PENDING
         expected[row.suite_id] = dataclasses.replace(should, **state)
-    return Rows.of(expected.values(), path)
+    return Rows.from_rows(expected.values(), path)
 
 
-def _may_have_grown(campaign: Campaign, row: Row, column: str) -> bool:
+def _can_have_grown(campaign: Campaign, row: Row, column: str) -> bool:
     """Whether a row may differ from the matrix: it was written before the matrix was extended, or `aa` changed."""
     if column == "runs_total":
         return row.runs_total in {len(row.seeds) * len(row.variants) + repeat for repeat in (0, 1)}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.progress import RunTimes, Totals
 from ecrl.launch.selection import ALL
-from ecrl.launch.takeover import Policy, to_do
+from ecrl.launch.takeover import Policy, list_todo
 from ecrl.records.manifest import Manifest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_result
@@ -17,17 +17,17 @@ from ecrl.records.schema import Result
 from ecrl.spec.run import RunSpec
 from ecrl.spec.suite import REFERENCE
 
-_PRIMED_SUITES = 50  # how many earlier suites are read to know how long runs take
-_LOOKED_AT = 3000  # how many runs of suites that have begun are looked at to know which are left
+_MAX_TIMED_SUITES = 50  # how many earlier suites are read to know how long runs take
+_MAX_COUNTED_RUNS = 3000  # how many runs of suites that have begun are looked at to know which are left
 
 
-def kept(spec: RunSpec, paths: RunPaths, retry_failed: bool) -> Result | None:
+def get_reusable_result(spec: RunSpec, paths: RunPaths, retry_failed: bool) -> Result | None:
     """The run's result that makes running it superfluous, or None."""
     result = read_result(paths, spec.hash)
     return None if result is None or (result["outcome"] == "failed" and retry_failed) else result
 
 
-class Remaining:
+class RemainingRuns:
     """Where the suites that are to be done stand. Lanes share it: call it under their lock."""
 
     def __init__(self, campaign: Campaign, manifest: Manifest, todo: Sequence[str], policy: Policy, lanes: int) -> None:
@@ -39,7 +39,7 @@ class Remaining:
         self._times = RunTimes()
         runs, suites = manifest.runs_total(), len(rows)
         if policy.selection:  # what was not chosen is neither done nor left
-            left_out = set(to_do(rows, dataclasses.replace(policy, selection=ALL))) - set(todo)
+            left_out = set(list_todo(rows, dataclasses.replace(policy, selection=ALL))) - set(todo)
             runs -= sum(rows[suite_id].runs_total for suite_id in left_out)
             suites -= len(left_out)
         done = runs - sum(rows[suite_id].runs_total for suite_id in todo)
@@ -52,45 +52,45 @@ class Remaining:
         begun = set(os.listdir(folder)) if self._todo and folder.is_dir() else set[str]()  # noqa: PTH208
         for suite_id in self._todo:
             row = self._manifest.rows[suite_id]
-            if suite_id in begun and len(self._seen) * row.runs_total < _LOOKED_AT:
-                self._look(suite_id)
+            if suite_id in begun and len(self._seen) * row.runs_total < _MAX_COUNTED_RUNS:
+                self._count_suite(suite_id)
                 continue
             for variant in row.variants:
                 self._left[row.dataset, row.model, variant] += len(row.seeds)
             self._left[row.dataset, row.model, REFERENCE] += row.runs_total - len(row.seeds) * len(row.variants)
-        for place, suite_id in enumerate(itertools.islice(self._manifest.rows, _PRIMED_SUITES if self._todo else 0)):
-            for spec, paths in self._campaign.runs(self._campaign.suite(suite_id, place)):
+        for index, suite_id in enumerate(itertools.islice(self._manifest.rows, _MAX_TIMED_SUITES if self._todo else 0)):
+            for spec, paths in self._campaign.runs(self._campaign.suite(suite_id, index)):
                 result = read_result(paths, spec.hash)
                 if result is not None and result["outcome"] == "completed":
                     self._times.add(spec, result["wall_s"])
 
-    def _look(self, suite_id: str) -> None:
+    def _count_suite(self, suite_id: str) -> None:
         self._seen.add(suite_id)
-        for spec, paths in self._campaign.runs(self._campaign.suite(suite_id, self._manifest.rows.place(suite_id))):
-            if kept(spec, paths, self._retry_failed) is None:
+        for spec, paths in self._campaign.runs(self._campaign.suite(suite_id, self._manifest.rows.index_of(suite_id))):
+            if get_reusable_result(spec, paths, self._retry_failed) is None:
                 self._left[_kind(spec)] += 1
             else:
                 self.totals.runs_done += 1
 
-    def was_there(self, spec: RunSpec) -> None:
+    def add_existing_run(self, spec: RunSpec) -> None:
         """A run has its result already."""
         if spec.suite_id not in self._seen:
             self._left[_kind(spec)] -= 1
             self.totals.runs_done += 1
 
-    def begins(self, spec: RunSpec) -> None:
+    def begin_run(self, spec: RunSpec) -> None:
         """A run is about to be made."""
         self._left[_kind(spec)] -= 1
 
-    def measured(self, spec: RunSpec, result: Result, *, settled: bool) -> None:
+    def finish_run(self, spec: RunSpec, result: Result, *, settled: bool) -> None:
         """A run was made. settled: it is not tried again."""
         self.totals.runs_done += settled
         self._times.add(spec, result["wall_s"])
 
-    def with_time_left(self, spec: RunSpec) -> Totals:
+    def get_totals(self, spec: RunSpec) -> Totals:
         """The totals as this run starts."""
-        self.totals.run_s = self._times.expected_s(*_kind(spec))
-        expected = [(number, self._times.expected_s(*kind)) for kind, number in self._left.items() if number > 0]
+        self.totals.run_s = self._times.estimate_run_s(*_kind(spec))
+        expected = [(number, self._times.estimate_run_s(*kind)) for kind, number in self._left.items() if number > 0]
         known = [number * each for number, each in expected if each is not None]
         self.totals.left_s = sum(known) / self._lanes if len(known) == len(expected) else None
         return self.totals

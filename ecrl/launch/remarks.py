@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 
-class Remarks:
+class RunWarnings:
     """Follows one run's events. A checkpoint that could not be kept is told by every rank, and is one."""
 
     def __init__(self) -> None:
         self._lost: set[tuple[int, int]] = set()  # (attempt, step)
 
-    def of(self, attempt: int, rank: int, event: dict[str, Any]) -> Iterator[str]:
+    def get_warnings(self, attempt: int, rank: int, event: dict[str, Any]) -> Iterator[str]:
         """What an event gives to say."""
         if event["e"] == "persist_failed":
             if not self._lost:
@@ -22,7 +22,7 @@ class Remarks:
             if event["step"] == 0:
                 yield "there is no checkpoint to restore: it begins again at step 0"
 
-    def at_the_end(self) -> Iterator[str]:
+    def get_final_warnings(self) -> Iterator[str]:
         """What is to be said once the run is over."""
         if len(self._lost) > 1:
             yield f"{len(self._lost)} checkpoints could not be kept"

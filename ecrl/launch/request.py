@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign import Campaign
-from ecrl.launch.frozen import found, header, unused
+from ecrl.launch.frozen import load_frozen, next_prefix, read_header
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec import matrix as matrix_files
-from ecrl.spec.extend import additions
+from ecrl.spec.extend import find_additions
 from ecrl.spec.matrix import Override
 
 _MAX_DIFFERENCES = 4
@@ -29,7 +29,7 @@ class Request:
     extend: bool = False
 
 
-def requested(request: Request) -> Campaign:
+def resolve_request(request: Request) -> Campaign:
     """Merge and validate what was asked for, and compare it with what the prefix holds already. Writes nothing.
 
     Raises:
@@ -39,31 +39,31 @@ def requested(request: Request) -> Campaign:
     paths, frozen_there = request.paths, request.paths.matrix.is_file()
     if request.source is None:
         if not frozen_there:
-            raise EcrlError(_no_matrix(paths))
+            raise EcrlError(_no_matrix_message(paths))
         _check_profile(request)
-    frozen = found(paths) if frozen_there else None
+    frozen = load_frozen(paths) if frozen_there else None
     source = request.source or paths.matrix
     matrix = matrix_files.load(
         source,
         profile=None if request.source is None else request.profile,
         overrides=request.overrides,
         frozen=request.source is None,
-        beside=None if frozen is None else frozen.matrix,
+        existing=None if frozen is None else frozen.matrix,
     )
     if matrix.run.data_root is not None:  # a relative folder means the one seen from here, now
         absolute = str(Path(matrix.run.data_root).expanduser().absolute())
         matrix = matrix.model_copy(update={"run": matrix.run.model_copy(update={"data_root": absolute})})
-    campaign = Campaign(paths, matrix, _origin(request), frozen_there)
+    campaign = Campaign(paths, matrix, _describe_origin(request), frozen_there)
     if frozen is not None:
         if matrix.run.device == "auto":  # decided when the prefix was frozen
-            campaign = campaign.on_device(frozen.matrix.run.device)
+            campaign = campaign.copy_with_device(frozen.matrix.run.device)
         campaign = dataclasses.replace(campaign, older=frozen.older)
-        if differences := matrix_files.differences(frozen.matrix, campaign.matrix):
-            added = additions(frozen.matrix, campaign.matrix)
+        if differences := matrix_files.find_differences(frozen.matrix, campaign.matrix):
+            added = find_additions(frozen.matrix, campaign.matrix)
             if added is None:
-                raise EcrlError(_other_experiment(paths, differences))
+                raise EcrlError(_other_experiment_message(paths, differences))
             if not request.extend:
-                raise EcrlError(_more(paths, frozen, campaign, added))
+                raise EcrlError(_extension_message(paths, frozen, campaign, added))
             return dataclasses.replace(campaign, older=(*frozen.older, frozen.matrix), extends=True)
         # A table's order makes no other experiment, but the places of suites and with them the orders of blocks.
         kept = campaign.matrix.model_copy(update={"failures": frozen.matrix.failures})
@@ -73,7 +73,7 @@ def requested(request: Request) -> Campaign:
     return campaign
 
 
-def _origin(request: Request) -> str:
+def _describe_origin(request: Request) -> str:
     lines = [f"source: {request.source}"]
     if request.profile is not None:
         lines.append(f"profile: {request.profile}")
@@ -89,17 +89,17 @@ def _text(value: object) -> str:
 
 def _check_profile(request: Request) -> None:
     """A profile is merged when a matrix is frozen; naming the same one again asks for nothing new."""
-    used = header(request.paths).get("profile")
+    used = read_header(request.paths).get("profile")
     if request.profile is not None and request.profile != used:
         made = f"was frozen with profile {used}" if used else "was frozen without a profile"
         raise EcrlError(
             f"--profile: found {request.profile!r}, but campaign {request.paths.prefix} {made}.\n"
-            f"To run another profile: ecrl matrix run {unused(request.paths).options}"
+            f"To run another profile: ecrl matrix run {next_prefix(request.paths).options}"
             f" --profile {shlex.quote(request.profile)} FILE"
         )
 
 
-def _no_matrix(paths: CampaignPaths) -> str:
+def _no_matrix_message(paths: CampaignPaths) -> str:
     shipped = sorted(map(str, Path("matrices").glob("*.toml")))
     choice = f"There are: {', '.join(shipped)}" if shipped else "There are no matrices/*.toml below this folder."
     example = shipped[0] if shipped else "MATRIX.toml"
@@ -109,18 +109,18 @@ def _no_matrix(paths: CampaignPaths) -> str:
     )
 
 
-def _other_experiment(paths: CampaignPaths, differences: list[str]) -> str:
+def _other_experiment_message(paths: CampaignPaths, differences: list[str]) -> str:
     shown = "; ".join(differences[:_MAX_DIFFERENCES])
     more = len(differences) - _MAX_DIFFERENCES
     return (
         f"--prefix: {paths.prefix!r} holds another experiment (frozen -> asked for): {shown}"
         f"{f'; and {more} more' if more > 0 else ''}.\n"
-        f"Expected the same one. Nothing was started. For this one type --prefix {unused(paths).prefix}; to go on with"
-        f" the frozen one: ecrl matrix resume {paths.options}"
+        f"Expected the same one. Nothing was started. For this one type --prefix {next_prefix(paths).prefix}; to go"
+        f" on with the frozen one: ecrl matrix resume {paths.options}"
     )
 
 
-def _more(paths: CampaignPaths, frozen: Campaign, asked: Campaign, added: list[str]) -> str:
+def _extension_message(paths: CampaignPaths, frozen: Campaign, asked: Campaign, added: list[str]) -> str:
     suites = len(asked.suites) - len(frozen.suites)
     more = f"{suites} more" if suites else "more runs of them"
     return (

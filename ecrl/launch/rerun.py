@@ -8,7 +8,7 @@ from ecrl.launch.supervise import set_aside
 from ecrl.records.manifest import PENDING, Manifest
 
 
-def begin_again(campaign: Campaign, opened: Manifest, suite_ids: Collection[str]) -> None:
+def reset_suites(campaign: Campaign, opened: Manifest, suite_ids: Collection[str]) -> None:
     """Make the rows of these suites `pending` on disk, then set their runs aside. Call it under the lease, when
     nothing is left that could keep them from running."""
     rows = opened.rows
@@ -21,5 +21,5 @@ def begin_again(campaign: Campaign, opened: Manifest, suite_ids: Collection[str]
         )  # fmt: skip
     opened.compact()
     for suite_id in suite_ids:
-        for _, paths in campaign.runs(campaign.suite(suite_id, rows.place(suite_id))):
+        for _, paths in campaign.runs(campaign.suite(suite_id, rows.index_of(suite_id))):
             set_aside(paths)

@@ -15,28 +15,28 @@ from typing import Any
 
 from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED, EcrlError
 from ecrl.launch.campaign import Campaign
-from ecrl.launch.classify import BUG, TIMEOUT, Alike, signature
-from ecrl.launch.devices import DeviceSet, Lease, holders, leased
+from ecrl.launch.classify import BUG, TIMEOUT, RepeatedFailures, build_signature
+from ecrl.launch.devices import DeviceSet, Lease, describe_holders, try_lease
 from ecrl.launch.handover import next_command
-from ecrl.launch.liveness import this_process
+from ecrl.launch.liveness import get_current_owner
 from ecrl.launch.progress import Observer
-from ecrl.launch.remaining import Remaining, kept
-from ecrl.launch.serial import OneAtATime
+from ecrl.launch.remaining import RemainingRuns, get_reusable_result
+from ecrl.launch.serial import LockedObserver
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor, set_aside
-from ecrl.launch.takeover import Policy, to_do
+from ecrl.launch.takeover import Policy, list_todo
 from ecrl.launch.torchrun import Launcher
 from ecrl.records import manifest
 from ecrl.records.manifest import COMPLETED, FAILED, INTERRUPTED, RUNNING, Manifest, Row
 from ecrl.records.paths import RunPaths
-from ecrl.records.reader import token_of
+from ecrl.records.reader import read_token
 from ecrl.records.schema import Result
 from ecrl.spec.run import RunSpec
 from ecrl.spec.suite import Suite
 
 _WAIT_S = 0.25  # between two looks whether devices have become free
 _JOIN_S = 0.2
-_NOBODYS: dict[str, Any] = {"owner": None, "run": "", "where": ""}
+_NO_OWNER: dict[str, Any] = {"owner": None, "run": "", "where": ""}
 
 
 class NoDevicesLeftError(EcrlError):
@@ -45,7 +45,7 @@ class NoDevicesLeftError(EcrlError):
     exit_code = EXIT_SOME_FAILED
 
 
-class Schedule:
+class Scheduler:
     """Runs what is to be done of a campaign whose manifest is open, on one lane or several: a lane holds a set of
     devices and runs one suite after another on it. What lanes share is changed under one lock."""
 
@@ -66,19 +66,19 @@ class Schedule:
         self._facts = facts
         self._launcher = launcher
         self._lock = threading.RLock()
-        self._observer = OneAtATime(observer, self._lock)
+        self._observer = LockedObserver(observer, self._lock)
         self._stop = stop
-        self._owner = this_process(campaign.paths.root)
-        self._todo = to_do(opened_manifest.rows, policy)
+        self._owner = get_current_owner(campaign.paths.root)
+        self._todo = list_todo(opened_manifest.rows, policy)
         self._waiting = deque(self._todo)
         self._settled: set[str] = set()
         self._moved: dict[str, int] = {}  # how many runs of a suite had their turn before it had to change devices
         self._lanes = max(min(campaign.matrix.run.jobs, len(sets), len(self._todo)), 1)
-        self._sets = {devices: Alike(campaign.matrix.run.stop_after_same) for devices in sets}
+        self._sets = {devices: RepeatedFailures(campaign.matrix.run.stop_after_same) for devices in sets}
         self._busy: set[DeviceSet] = set()
         self._retired: dict[DeviceSet, str] = {}
         self._errors: list[BaseException] = []
-        self._remaining = Remaining(campaign, opened_manifest, self._todo, policy, self._lanes)
+        self._remaining = RemainingRuns(campaign, opened_manifest, self._todo, policy, self._lanes)
 
     def run(self) -> None:
         """Run every suite that is to be done; returns early, suites marked `interrupted`, when asked to stop.
@@ -118,9 +118,9 @@ class Schedule:
     def _run_lanes(self) -> None:
         """One lane runs here; several run in threads, and signals are noted here meanwhile."""
         if self._lanes == 1:
-            self._lane()
+            self._run_lane()
             return
-        lanes = [threading.Thread(target=self._guarded_lane, name=f"lane-{n}") for n in range(self._lanes)]
+        lanes = [threading.Thread(target=self._run_lane_safely, name=f"lane-{n}") for n in range(self._lanes)]
         for lane in lanes:
             lane.start()
         for lane in lanes:
@@ -129,28 +129,28 @@ class Schedule:
         if self._errors:
             raise self._errors[0]
 
-    def _guarded_lane(self) -> None:
+    def _run_lane_safely(self) -> None:
         try:
-            self._lane()
+            self._run_lane()
         except BaseException as error:  # raised again where the campaign was started
             with self._lock:
                 self._errors.append(error)
-            self._stop.ask(signal.SIGTERM)  # the others hand over
+            self._stop.request(signal.SIGTERM)  # the others hand over
 
-    def _lane(self) -> None:
+    def _run_lane(self) -> None:
         """Take a set of devices and run suites on it, until there are no more suites or it is not to be used on."""
-        while (lease := self._leased()) is not None:
-            launcher = self._launcher.on(lease)
+        while (lease := self._acquire_lease()) is not None:
+            launcher = self._launcher.copy_with_lease(lease)
             try:
-                while lease.devices not in self._retired and (suite_id := self._next()) is not None:
-                    self._suite(self._campaign.suite(suite_id, self._place(suite_id)), launcher, lease.devices)
+                while lease.devices not in self._retired and (suite_id := self._pop_suite()) is not None:
+                    self._run_suite(self._campaign.suite(suite_id, self._index_of(suite_id)), launcher, lease.devices)
             finally:
                 launcher.close()
                 lease.release()
                 with self._lock:
                     self._busy.discard(lease.devices)
 
-    def _leased(self) -> Lease | None:
+    def _acquire_lease(self) -> Lease | None:
         """A lease of a set that no other lane has, waiting for one to get free. None: nothing is left to do with it."""
         told = False
         while not self._stop:
@@ -159,32 +159,32 @@ class Schedule:
                 if not self._waiting or not usable:
                     return None
                 for devices in (d for d in usable if d not in self._busy):
-                    if (lease := leased(devices, self._campaign.paths)) is not None:
+                    if (lease := try_lease(devices, self._campaign.paths)) is not None:
                         self._busy.add(devices)
                         return lease
                     if not told:
-                        self._observer.note(f"waiting for {devices}: taken by {holders(devices)}")
+                        self._observer.note(f"waiting for {devices}: taken by {describe_holders(devices)}")
                 told = True
             time.sleep(_WAIT_S)
         return None
 
-    def _next(self) -> str | None:
+    def _pop_suite(self) -> str | None:
         """The next suite to run, or None: no more, or asked to stop."""
         with self._lock:
             return None if self._stop or not self._waiting else self._waiting.popleft()
 
-    def _place(self, suite_id: str) -> int:
-        return self._manifest.rows.place(suite_id)
+    def _index_of(self, suite_id: str) -> int:
+        return self._manifest.rows.index_of(suite_id)
 
     def _count(self, devices: DeviceSet, spec: RunSpec, result: Result) -> None:
         """Take a run's outcome in: a set on which too many fail alike is not used any more."""
         with self._lock:
             alike = self._sets[devices]
             if result["outcome"] == "completed":
-                alike.completed()
+                alike.reset()
                 return
-            sign = signature(result.get("failure", {}).get("kind", BUG), result["reason"])
-            if alike.failed(sign) and devices not in self._retired:
+            sign = build_signature(result.get("failure", {}).get("kind", BUG), result["reason"])
+            if alike.add_failure(sign) and devices not in self._retired:
                 self._retired[devices] = f"{alike.number} runs in a row failed alike: {sign}"
                 self._observer.note(
                     f"warning: {devices} is not used any more: {alike.number} runs in a row failed alike ({sign}),"
@@ -197,7 +197,7 @@ class Schedule:
         with self._lock:
             return self._manifest.record(suite_id, **changes)
 
-    def _suite(self, suite: Suite, launcher: Launcher, devices: DeviceSet) -> None:
+    def _run_suite(self, suite: Suite, launcher: Launcher, devices: DeviceSet) -> None:
         suite_id, before = suite.suite_id, self._manifest.rows[suite.suite_id]
         row = self._record(
             suite_id,
@@ -216,7 +216,7 @@ class Schedule:
         block, leaves = None, False  # block: the last one that was worked on
         try:
             for spec, paths in self._campaign.runs(suite):
-                result = self._there(spec, paths, done)
+                result = self._find_result(spec, paths, done)
                 if result is None and devices in self._retired and spec.seed != block:
                     status = INTERRUPTED
                     messages.append(f"{devices} is not used any more: left before seed{spec.seed}")
@@ -227,22 +227,22 @@ class Schedule:
                     result = self._run(spec, paths, launcher, devices, done, wall_s)
                 if result is None:
                     status = INTERRUPTED
-                    messages.append(f"stopped in {spec.called} seed{spec.seed}")
+                    messages.append(f"stopped in {spec.folder_name} seed{spec.seed}")
                     break
                 done, wall_s = done + 1, wall_s + result["wall_s"]
                 if result["outcome"] == "failed":
                     status = FAILED
-                    messages.append(self._failure(spec, paths, result))
+                    messages.append(self._describe_failure(spec, paths, result))
         except BaseException:
             # Whatever goes wrong with ecrl itself, the workers are gone and the suite is not running any more.
-            self._record(suite_id, status=INTERRUPTED, message="ecrl stopped with an error", **_NOBODYS)
+            self._record(suite_id, status=INTERRUPTED, message="ecrl stopped with an error", **_NO_OWNER)
             raise
         finished_at = "" if status == INTERRUPTED else manifest.utc_now()
         message = messages[0] if messages else ""
         if len(messages) > 1:
             message = f"{len(messages)} runs failed; first: {message}" if status == FAILED else messages[-1]
         ended = {"runs_done": done, "wall_s": wall_s if done else None, "finished_at": finished_at}
-        row = self._record(suite_id, status=status, message=message, **ended, **_NOBODYS)
+        row = self._record(suite_id, status=status, message=message, **ended, **_NO_OWNER)
         with self._lock:
             if status != INTERRUPTED:
                 self._settled.add(suite_id)
@@ -253,14 +253,14 @@ class Schedule:
                 self._moved[suite_id] = done
                 self._waiting.appendleft(suite_id)  # for another set, or for resume
 
-    def _there(self, spec: RunSpec, paths: RunPaths, number: int) -> Result | None:
+    def _find_result(self, spec: RunSpec, paths: RunPaths, number: int) -> Result | None:
         """The result that a suite's run of this number has already. One that was made before the suite changed
         devices counts as it is."""
         again = number < self._moved.get(spec.suite_id, 0)
-        found = kept(spec, paths, self._policy.retry_failed and not again)
+        found = get_reusable_result(spec, paths, self._policy.retry_failed and not again)
         if found is not None and not again:
             with self._lock:
-                self._remaining.was_there(spec)
+                self._remaining.add_existing_run(spec)
         return found
 
     def _run(
@@ -268,7 +268,7 @@ class Schedule:
     ) -> Result | None:
         """A new result of the run, after as many retries as it takes and may take; None: asked to stop."""
         with self._lock:
-            self._remaining.begins(spec)
+            self._remaining.begin_run(spec)
         result: Result | None = None
         retries = self._campaign.matrix.run.retries
         for retry in range(1 + retries):
@@ -276,26 +276,26 @@ class Schedule:
                 return None
             if retry:
                 self._observer.note(f"retry {retry} of {retries}: {_name(spec)}")
-            spec = self._begun(spec, paths, done, wall_s)
+            spec = self._begin_run(spec, paths, done, wall_s)
             with self._lock:
-                totals = self._remaining.with_time_left(spec)
+                totals = self._remaining.get_totals(spec)
             self._observer.run_started(spec, totals)
             result = self._supervisor(launcher).run(spec, paths)
             if result is not None:
                 self._count(devices, spec, result)
                 settled = result["outcome"] == "completed" or retry == retries or devices in self._retired
                 with self._lock:
-                    self._remaining.measured(spec, result, settled=settled)
-            log = "" if result is None else str(_shown(paths.folder / result["log"]))
+                    self._remaining.finish_run(spec, result, settled=settled)
+            log = "" if result is None else str(_shorten_path(paths.folder / result["log"]))
             self._observer.run_finished(spec, result, log, self._remaining.totals)
             if result is None or result["outcome"] == "completed" or devices in self._retired:
                 break
         return result
 
-    def _begun(self, spec: RunSpec, paths: RunPaths, done: int, wall_s: float) -> RunSpec:
+    def _begin_run(self, spec: RunSpec, paths: RunPaths, done: int, wall_s: float) -> RunSpec:
         """The run with a token that is higher than that of every attempt before it, recorded; its folder is free."""
         with self._lock:
-            self._manifest.token = max(self._manifest.token, token_of(paths))
+            self._manifest.token = max(self._manifest.token, read_token(paths))
             token = self._manifest.next_token()
             run = f"{paths.folder.parent.name}/{paths.folder.name}"
             self._record(spec.suite_id, token=token, run=run, runs_done=done, wall_s=wall_s if done else None)
@@ -306,19 +306,21 @@ class Schedule:
         timeout_s = self._campaign.matrix.run.timeout_s
         return Supervisor(launcher, self._campaign.marker, self._observer, self._stop, self._facts, timeout_s)
 
-    def _failure(self, spec: RunSpec, paths: RunPaths, result: Result) -> str:
+    def _describe_failure(self, spec: RunSpec, paths: RunPaths, result: Result) -> str:
         """Reason and log path, short enough for a journal line; `result.json` has the whole reason."""
         log = (paths.folder / result["log"]).relative_to(self._campaign.marker)
         kind = result.get("failure", {}).get("kind", BUG)
-        reason = f"{spec.called} seed{spec.seed}: {'' if kind in (BUG, TIMEOUT) else f'[{kind}] '}{result['reason']}"
+        reason = (
+            f"{spec.folder_name} seed{spec.seed}: {'' if kind in (BUG, TIMEOUT) else f'[{kind}] '}{result['reason']}"
+        )
         room = max(220 - len(str(log)), 60)
         return f"{reason if len(reason) <= room else reason[: room - 1] + '…'}; log: {log}"
 
 
 def _name(spec: RunSpec) -> str:
-    return f"{spec.suite_id} {spec.called} seed{spec.seed}"
+    return f"{spec.suite_id} {spec.folder_name} seed{spec.seed}"
 
 
-def _shown(path: Path) -> Path:
+def _shorten_path(path: Path) -> Path:
     """The path as it is shortest to type from here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

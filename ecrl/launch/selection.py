@@ -21,7 +21,7 @@ _ORDERS: dict[str, Callable[[int, int], bool]] = {
 }  # fmt: skip
 _EXAMPLE = "expected e.g. 'dataset=cifar10,model~resnet,checkpoint_every<=50'"
 _SHOWN = 10
-_NEAR = 4
+_MAX_NEAR = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Term:
         """The manifest column it is about."""
         return KEYS[self.key]
 
-    def holds(self, row: Row) -> bool:
+    def matches(self, row: Row) -> bool:
         """Whether it is true of a suite."""
         value = getattr(row, self.column)
         if self.sign in _ORDERS:
@@ -57,10 +57,10 @@ class Term:
         there = set(STATUSES) if self.column == "status" else {str(getattr(row, self.column)) for row in rows}
         for value in self.value.split("|"):
             if value not in there:
-                raise EcrlError(f"--only: {_unknown(self.key, value, there, options)}")
+                raise EcrlError(f"--only: {_unknown_message(self.key, value, there, options)}")
 
 
-def _unknown(what: str, found: str, there: set[str], options: str) -> str:
+def _unknown_message(what: str, found: str, there: set[str], options: str) -> str:
     if len(there) <= _SHOWN:
         return unknown_name(what, found, there)
     near = did_you_mean(found, sorted(there))
@@ -71,7 +71,7 @@ def _status(options: str) -> str:
     return f"ecrl matrix status {options}".rstrip()
 
 
-def parse(text: str) -> tuple[Term, ...]:
+def parse_terms(text: str) -> tuple[Term, ...]:
     """The terms of an `--only`.
 
     Raises:
@@ -119,17 +119,17 @@ class Selection:
         return bool(self.terms or self.rerun or self.limit is not None)
 
     @classmethod
-    def of_suites(cls, suite_ids: Iterable[str]) -> "Selection":
+    def from_suite_ids(cls, suite_ids: Iterable[str]) -> "Selection":
         """These suites, whatever they are like."""
         return cls((Term("suite", "=", "|".join(suite_ids)),))
 
     @property
-    def by_state(self) -> bool:
+    def depends_on_state(self) -> bool:
         """Whether it chooses by what running a suite changes."""
         return bool(self.rerun) or any(term.column == "status" for term in self.terms)
 
     @property
-    def flags(self) -> list[str]:
+    def to_flags(self) -> list[str]:
         """The options that say the same on a command line."""
         only = [f"--only {shlex.quote(self._only)}"] if self.terms else []
         limit = [] if self.limit is None else [f"--limit {self.limit}"]
@@ -139,21 +139,21 @@ class Selection:
     def _only(self) -> str:
         return ",".join(map(str, self.terms))
 
-    def of(self, suite_ids: Iterable[str], rows: Mapping[str, Row]) -> list[str]:
+    def select(self, suite_ids: Iterable[str], rows: Mapping[str, Row]) -> list[str]:
         """The suites chosen from `suite_ids`, in order."""
         if self.rerun:
-            wanted = self.again(rows)
+            wanted = self.select_reruns(rows)
             suite_ids = [suite_id for suite_id in rows if suite_id in wanted]
         chosen = (
-            [one for one in suite_ids if all(term.holds(rows[one]) for term in self.terms)]
+            [one for one in suite_ids if all(term.matches(rows[one]) for term in self.terms)]
             if self.terms
             else [*suite_ids]
         )
         return chosen if self.limit is None else chosen[: self.limit]
 
-    def again(self, rows: Mapping[str, Row]) -> set[str]:
+    def select_reruns(self, rows: Mapping[str, Row]) -> set[str]:
         """The suites that `--rerun` names."""
-        return {found(name, rows, self.options, "--rerun") for name in self.rerun}
+        return {resolve_suite_name(name, rows, self.options, "--rerun") for name in self.rerun}
 
     def check(self, rows: Mapping[str, Row]) -> None:
         """Raise what makes it no selection of this campaign.
@@ -164,11 +164,11 @@ class Selection:
         """
         for term in self.terms:
             term.check(rows.values(), self.options)
-        if self.terms and not any(all(term.holds(row) for term in self.terms) for row in rows.values()):
+        if self.terms and not any(all(term.matches(row) for term in self.terms) for row in rows.values()):
             there = _status(self.options)
             raise EcrlError(f"--only: no suite of {len(rows)} fulfils {self._only!r}.\nSee what is there: {there}")
-        if self.rerun and not self.of((), rows):
-            named = ", ".join(sorted(self.again(rows)))
+        if self.rerun and not self.select((), rows):
+            named = ", ".join(sorted(self.select_reruns(rows)))
             raise EcrlError(
                 f"--rerun: nothing of {named} fulfils --only {self._only!r}; nothing was started or set aside.\n"
                 f"Leave --only out, or see what is there: {_status(self.options)}"
@@ -178,7 +178,7 @@ class Selection:
 ALL = Selection()
 
 
-def found(name: str, suite_ids: Iterable[str], options: str, flag: str = "SUITE") -> str:
+def resolve_suite_name(name: str, suite_ids: Iterable[str], options: str, flag: str = "SUITE") -> str:
     """The one suite that a user means: by its id, or by any part of it that only one has. options: name the campaign
     in the next command to type.
 
@@ -194,9 +194,9 @@ def found(name: str, suite_ids: Iterable[str], options: str, flag: str = "SUITE"
     if len(near) == 1:
         return near[0]
     if near:
-        more = f" and {len(near) - _NEAR} more" if len(near) > _NEAR else ""
+        more = f" and {len(near) - _MAX_NEAR} more" if len(near) > _MAX_NEAR else ""
         raise EcrlError(
-            f"{flag}: {name!r} is part of {len(near)} suite ids, expected one: {', '.join(near[:_NEAR])}{more}.\n"
+            f"{flag}: {name!r} is part of {len(near)} suite ids, expected one: {', '.join(near[:_MAX_NEAR])}{more}.\n"
             f"Type more of it, e.g. {'' if flag == 'SUITE' else f'{flag} '}{near[0]}"
         )
     if len(known) <= _SHOWN:

@@ -18,20 +18,20 @@ from ecrl import plugins
 from ecrl.errors import EXIT_BUG, EXIT_OK, EcrlError, unknown_name
 from ecrl.launch.group import ExitWait, end_run
 from ecrl.launch.liveness import RUN_MARKER
-from ecrl.launch.progress import Silent
+from ecrl.launch.progress import SilentObserver
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor
 from ecrl.launch.tail import FileTail
 from ecrl.launch.torchrun import Torchrun
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
-from ecrl.records.strikes import place
+from ecrl.records.strikes import format_failure_step
 from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 
 SCHEMA = 1
 COMMAND = (sys.executable, "-m", "ecrl.worker.selftest", "check")
 DEVICES = ("cpu", "cuda")
-FEWEST_STEPS = 3  # the first snapshot, one in between, and the last, which nothing follows
+MIN_STEPS = 3  # the first snapshot, one in between, and the last, which nothing follows
 STAND_IN = "FakeCUDA"
 
 # As ecrl.worker.selftest.verdict defines them. The worst one is the report's.
@@ -108,7 +108,7 @@ class Selftest:
         Raises:
             EcrlError: an unknown name, too few steps, no GPU; StoppedError: a signal came.
         """
-        self._refuse_nonsense()
+        self._validate()
         begun = time.monotonic()
         report = Report(self.device)
         folder = Path(tempfile.mkdtemp(prefix="ecrl-selftest-"))
@@ -121,16 +121,16 @@ class Selftest:
         report.wall_s = time.monotonic() - begun
         return report
 
-    def _refuse_nonsense(self) -> None:
+    def _validate(self) -> None:
         if self.device not in DEVICES:
             raise EcrlError(f"--device: {unknown_name('device', self.device, DEVICES)}")
         if self.model not in plugins.names("model"):
             raise EcrlError(f"--model: {unknown_name('model', self.model, plugins.names('model'))}")
-        if self.steps < FEWEST_STEPS:
-            raise EcrlError(f"--steps: found {self.steps}, expected at least {FEWEST_STEPS}.")
+        if self.steps < MIN_STEPS:
+            raise EcrlError(f"--steps: found {self.steps}, expected at least {MIN_STEPS}.")
 
     def _checks(self, report: Report, folder: Path, stop: StopRequest) -> Iterator[Check]:
-        for told in self._told(folder, stop):
+        for told in self._read_messages(folder, stop):
             match told.pop("e"):
                 case "machine":
                     report.machine = told
@@ -139,9 +139,9 @@ class Selftest:
                 case "check":
                     yield Check(**told)
         if self.kills:
-            yield killed(self.device, self.model, folder, stop)
+            yield check_killed_run(self.device, self.model, folder, stop)
 
-    def _told(self, folder: Path, stop: StopRequest) -> Iterator[dict[str, Any]]:
+    def _read_messages(self, folder: Path, stop: StopRequest) -> Iterator[dict[str, Any]]:
         """What the child says, as it says it; a death of its own is a check that went wrong."""
         out, errors = folder / "results.jsonl", folder / "stderr.log"
         environment = os.environ | {
@@ -163,19 +163,19 @@ class Selftest:
                 code = exit_wait.wait(_POLL_S)
                 for line in tail.lines():
                     yield json.loads(line)
-                stop.check("Nothing was left behind; type the same command again.")
+                stop.raise_if_requested("Nothing was left behind; type the same command again.")
                 if time.monotonic() - begun > _TIMEOUT_S:
                     raise EcrlError(f"the checks were not done after {_TIMEOUT_S:.0f} s and were ended.")
         finally:
             if process.poll() is None:
-                end_run(process, folder, hurry=lambda: True)
+                end_run(process, folder, stop_now=lambda: True)
             exit_wait.close()
             tail.close()
         if code != 0:
-            yield _death(code, errors.read_text(errors="replace"), time.monotonic() - begun)
+            yield _death_message(code, errors.read_text(errors="replace"), time.monotonic() - begun)
 
 
-def _death(code: int, errors: str, wall_s: float) -> dict[str, Any]:
+def _death_message(code: int, errors: str, wall_s: float) -> dict[str, Any]:
     if "No module named 'torch" in errors:
         raise EcrlError(
             f"{sys.executable} cannot import PyTorch. Expected torch and torchvision beside ecrl.\n"
@@ -187,7 +187,7 @@ def _death(code: int, errors: str, wall_s: float) -> dict[str, Any]:
     return {"e": "check", **dataclasses.asdict(check)}
 
 
-def killed(device: str, model: str, folder: Path, stop: StopRequest) -> Check:
+def check_killed_run(device: str, model: str, folder: Path, stop: StopRequest) -> Check:
     """Real torchrun: a run whose worker is killed while it writes a checkpoint, and again before it commits one,
     ends with the digest of the run that nobody touched.
 
@@ -197,21 +197,21 @@ def killed(device: str, model: str, folder: Path, stop: StopRequest) -> Check:
     begun = time.monotonic()
     specs = {variant: _spec(device, model, variant) for variant in ("reference", "overlapped")}
     paths = {variant: RunPaths(folder / variant) for variant in specs}
-    supervisor = Supervisor(Torchrun(), folder, Silent(), stop, timeout_s=_RUN_TIMEOUT_S)
+    supervisor = Supervisor(Torchrun(), folder, SilentObserver(), stop, timeout_s=_RUN_TIMEOUT_S)
     # Side by side, as nothing is timed here; but a GPU may be set to serve one process at a time.
     with ThreadPoolExecutor(1 if device == "cuda" else len(specs)) as pool:
         for run in [pool.submit(supervisor.run, specs[variant], paths[variant]) for variant in specs]:
             run.result()
-    stop.check("Nothing was left behind; type the same command again.")
-    verdict, evidence, details = judged(read_run(paths["reference"]), read_run(paths["overlapped"]))
+    stop.raise_if_requested("Nothing was left behind; type the same command again.")
+    verdict, evidence, details = compare_final_states(read_run(paths["reference"]), read_run(paths["overlapped"]))
     return Check(KILLED, verdict, evidence, round(time.monotonic() - begun, 3), details)
 
 
-def judged(reference: RunRecord, struck: RunRecord) -> tuple[str, str, dict[str, Any]]:
+def compare_final_states(reference: RunRecord, struck: RunRecord) -> tuple[str, str, dict[str, Any]]:
     """Compare the ends of two runs; a failure that struck elsewhere than planned shows nothing."""
     details: dict[str, Any] = {
-        "restored_steps": [e["step"] for _, _, e in struck.of_kind("restored")],
-        "failures": [place(e) for _, _, e in struck.of_kind("failure")],
+        "restored_steps": [e["step"] for _, _, e in struck.get_events("restored")],
+        "failures": [format_failure_step(e) for _, _, e in struck.get_events("failure")],
         "reference": _final(reference),
         "resumed": _final(struck),
     }
@@ -233,7 +233,7 @@ def judged(reference: RunRecord, struck: RunRecord) -> tuple[str, str, dict[str,
 
 
 def _final(record: RunRecord) -> dict[str, str]:
-    return {key: e[key] for _, _, e in record.of_kind("final") for key in ("digest", "rng_digest")}
+    return {key: e[key] for _, _, e in record.get_events("final") for key in ("digest", "rng_digest")}
 
 
 def _spec(device: str, model: str, variant: Literal["reference", "overlapped"]) -> RunSpec:

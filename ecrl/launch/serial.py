@@ -8,7 +8,7 @@ from ecrl.records.schema import Result
 from ecrl.spec.run import RunSpec
 
 
-class OneAtATime:
+class LockedObserver:
     """Passes every call on, under a lock that what is told about is changed under, too."""
 
     def __init__(self, observer: Observer, lock: threading.RLock) -> None:

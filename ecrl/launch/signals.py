@@ -28,21 +28,21 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signum is not None
 
-    def ask(self, signum: int) -> None:
+    def request(self, signum: int) -> None:
         """Record a signal. A repeated SIGHUP (a terminal sends several) is no second request."""
         if self.signum is None:
             self.signum = signum
         elif signum != signal.SIGHUP:
             self.now = True
 
-    def check(self, hint: str) -> None:
+    def raise_if_requested(self, hint: str) -> None:
         """Raise `StoppedError` if asked to stop; for the stretches in which nothing is running yet."""
         if self.signum is not None:
             raise StoppedError(self.signum, f"stopped by {signal.Signals(self.signum).name}. {hint}")
 
 
 @contextmanager
-def handled() -> Iterator[StopRequest]:
+def handle_signals() -> Iterator[StopRequest]:
     """Turn SIGINT, SIGTERM and SIGHUP into a `StopRequest` while the block runs.
 
     An ignored SIGHUP stays ignored: that is what nohup asks for, and workers have sessions of their own.
@@ -50,7 +50,7 @@ def handled() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def note(signum: int, _frame: FrameType | None) -> None:
-        request.ask(signum)
+        request.request(signum)
 
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     taken = [signum for signum in HANDLED if not (ignored and signum == signal.SIGHUP)]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.launch import outcome
-from ecrl.launch.beside import Beside
-from ecrl.launch.classify import DISK_FULL, oom_kills
+from ecrl.launch.beside import MachineMonitor
+from ecrl.launch.classify import DISK_FULL, read_oom_kills
 from ecrl.launch.group import ExitWait, end_leftovers, end_run
-from ecrl.launch.outcome import Ending, Findings
+from ecrl.launch.outcome import RunEnd, RunEvidence
 from ecrl.launch.progress import Observer, RunProgress
-from ecrl.launch.remarks import Remarks
+from ecrl.launch.remarks import RunWarnings
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.tail import EventTail, FileTail
 from ecrl.launch.torchrun import Launcher, Process
@@ -50,20 +50,22 @@ class Supervisor:
             OSError: the folder cannot be written, by ecrl or by the run; the workers are gone.
         """
         paths.logs.mkdir(parents=True)
-        started_at, pressure = utc_now(), machine.pressure(paths.folder)
+        started_at, pressure = utc_now(), machine.read_pressure(paths.folder)
         spec.write(paths.spec)
-        findings, killed_before = Findings(), oom_kills()
-        with Beside(self.campaign, self._gpus(spec)) as beside:
-            ending = self._supervised(spec, paths, findings)
+        findings, killed_before = RunEvidence(), read_oom_kills()
+        with MachineMonitor(self.campaign, self._gpus(spec)) as beside:
+            ending = self._supervise(spec, paths, findings)
         if ending is None:
             return None
-        ending = replace(ending, oom_kills=oom_kills() - killed_before)
-        result = outcome.judged(spec, paths, findings, ending, started_at, utc_now())
+        ending = replace(ending, oom_kills=read_oom_kills() - killed_before)
+        result = outcome.decide_result(spec, paths, findings, ending, started_at, utc_now())
         if result.get("failure", {}).get("kind") == DISK_FULL:  # says nothing about the run: it is no result
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.folder))
-        after = machine.pressure(paths.folder)
-        facts = machine.facts() | {"filesystem": machine.file_system(paths.folder)} | self.facts | beside.facts()
-        return outcome.write(result, facts | {"pressure_before": pressure, "pressure_after": after}, paths)
+        after = machine.read_pressure(paths.folder)
+        facts = (
+            machine.read_facts() | {"filesystem": machine.file_system(paths.folder)} | self.facts | beside.get_facts()
+        )
+        return outcome.write_result(result, facts | {"pressure_before": pressure, "pressure_after": after}, paths)
 
     def _gpus(self, spec: RunSpec) -> tuple[str, ...] | None:
         """The GPUs that the run may use, as CUDA_VISIBLE_DEVICES names them (empty: all); None on the CPU."""
@@ -71,7 +73,7 @@ class Supervisor:
             return None
         return () if self.launcher.lease is None else self.launcher.lease.devices.gpus
 
-    def _supervised(self, spec: RunSpec, paths: RunPaths, findings: Findings) -> Ending | None:
+    def _supervise(self, spec: RunSpec, paths: RunPaths, findings: RunEvidence) -> RunEnd | None:
         with contextlib.ExitStack() as cleared:
             recorder = Recorder(paths.launcher_events)
             cleared.callback(recorder.close)
@@ -86,33 +88,33 @@ class Supervisor:
             # From here on, an error of ours (a full disk, a bug) must not leave workers behind.
             cleared.callback(self._end_if_alive, process, paths)
             recorder.event("spawn", t=spawned, pid=process.pid, command=process.args)
-            watch = _Watch(self, spec, paths, findings, recorder)
+            watch = _RunMonitor(self, spec, paths, findings, recorder)
             cleared.callback(watch.close)
             exit_wait = ExitWait(process)
             cleared.callback(exit_wait.close)
             reason: str | None = None
             while (code := exit_wait.wait(_POLL_S)) is None and reason is None:
-                reason = watch.look()
+                reason = watch.poll()
             interrupted = code is None and bool(self.stop)  # a run that ended by itself keeps its result
             if code is None:
-                code = end_run(process, paths.folder, hurry=lambda: self.stop.now)
+                code = end_run(process, paths.folder, stop_now=lambda: self.stop.now)
             reaped = now_ns()
             end_leftovers(paths.folder)
-            watch.last_look()
+            watch.poll_last()
             recorder.event("exit", t=reaped, code=code)
-        return None if interrupted else Ending(code, reason or "")
+        return None if interrupted else RunEnd(code, reason or "")
 
     @staticmethod
     def _end_if_alive(process: Process, paths: RunPaths) -> None:
         if process.poll() is None:
-            end_run(process, paths.folder, hurry=lambda: True)
+            end_run(process, paths.folder, stop_now=lambda: True)
 
 
-class _Watch:
+class _RunMonitor:
     """Follows a run's records and torchrun's log, and decides when to end it."""
 
     def __init__(
-        self, supervisor: Supervisor, spec: RunSpec, paths: RunPaths, findings: Findings, recorder: Recorder
+        self, supervisor: Supervisor, spec: RunSpec, paths: RunPaths, findings: RunEvidence, recorder: Recorder
     ) -> None:
         self._supervisor = supervisor
         self._spec = spec
@@ -121,20 +123,20 @@ class _Watch:
         self._events = EventTail(paths)
         self._log = FileTail(paths.torchrun_log)
         self._progress = RunProgress(total=spec.train.steps)
-        self._remarks = Remarks()
+        self._remarks = RunWarnings()
         self._begun = time.monotonic()
 
-    def look(self) -> str | None:
+    def poll(self) -> str | None:
         """Take in what is new. A text: end the run ('' where the records or the signal say why)."""
-        self._take_in()
+        self._read_events()
         self._show()
         if self._supervisor.stop:
             return ""
-        if self._findings.crash() is not None:
+        if self._findings.find_crash() is not None:
             # The victim of a planned failure writes before it dies, the survivors' errors come after; but its
             # file may have been read before it wrote. Look again before calling an error a crash.
-            self._take_in()
-            if self._findings.crash() is not None:
+            self._read_events()
+            if self._findings.find_crash() is not None:
                 return ""
         timeout_s = self._supervisor.timeout_s
         if timeout_s is not None and time.monotonic() - self._begun > timeout_s:
@@ -143,11 +145,11 @@ class _Watch:
             )
         return None
 
-    def last_look(self) -> None:
+    def poll_last(self) -> None:
         """Take in what was written up to the end."""
-        self._take_in()
+        self._read_events()
         self._show()
-        self._say(self._remarks.at_the_end())
+        self._say(self._remarks.get_final_warnings())
 
     def close(self) -> None:
         """Close the files."""
@@ -163,13 +165,13 @@ class _Watch:
     def _show(self) -> None:
         self._supervisor.observer.run_progress(self._spec, self._progress)
 
-    def _take_in(self) -> None:
+    def _read_events(self) -> None:
         for attempt, rank, event in self._events.read():
             self._findings.note(attempt, rank, event)
             self._progress.note(attempt, rank, event)
-            self._say(self._remarks.of(attempt, rank, event))
+            self._say(self._remarks.get_warnings(attempt, rank, event))
         for line in self._log.lines():
-            failed = self._supervisor.launcher.failure(line.decode(errors="replace"))
+            failed = self._supervisor.launcher.parse_failure(line.decode(errors="replace"))
             if failed is not None:
                 self._findings.workers_failed.append(failed)
                 # The instant it was reported, on the records' clock; if the line has none, the instant it was seen.

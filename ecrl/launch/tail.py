@@ -62,7 +62,7 @@ class EventTail:
             last_step = max((i for i, line in enumerate(lines) if line.startswith(_STEP)), default=-1)
             for i, line in enumerate(lines):
                 if not line.startswith(_STEP) or i == last_step:
-                    yield attempt, rank, _parsed(line)
+                    yield attempt, rank, _parse(line)
 
     def close(self) -> None:
         """Close every file."""
@@ -70,7 +70,7 @@ class EventTail:
             tail.close()
 
 
-def _parsed(line: bytes) -> Event:
+def _parse(line: bytes) -> Event:
     """A line is one write, so a whole one is a whole event; a damaged one is for the reader to name."""
     try:
         event = json.loads(line)

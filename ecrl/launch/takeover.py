@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ecrl.errors import EcrlError, PrefixHeldError
-from ecrl.launch.audit import lacking
+from ecrl.launch.audit import find_missing_results
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.group import end_orphans
-from ecrl.launch.liveness import NOBODY, Liveness, judged
+from ecrl.launch.liveness import UNKNOWN_HOST, Liveness, check_owner
 from ecrl.launch.progress import Observer
-from ecrl.launch.reconcile import reconciled
+from ecrl.launch.reconcile import reconcile_rows
 from ecrl.launch.selection import ALL, Selection
 from ecrl.records.lazy import Rows
 from ecrl.records.manifest import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
@@ -28,7 +28,7 @@ class Policy:
     selection: Selection = ALL
 
 
-def planned(campaign: Campaign, observer: Observer) -> Manifest:
+def load_manifest(campaign: Campaign, observer: Observer) -> Manifest:
     """The campaign's manifest with a row for every suite of the matrix as it is now; whoever runs is left alone. Not
     written yet, unless it is new. Call it under the prefix's lease.
 
@@ -44,46 +44,46 @@ def planned(campaign: Campaign, observer: Observer) -> Manifest:
     if there.experiment != campaign.rows_hash:  # else these very rows were checked when written
         if gone := len(campaign.suites) - len(there.rows):
             observer.note(f"{gone} suites have no row in the manifest; what they have finished is kept")
-        there.rows = reconciled(campaign, there.rows, paths.manifest)
+        there.rows = reconcile_rows(campaign, there.rows, paths.manifest)
     there.experiment = campaign.rows_hash
     return there
 
 
-def opened(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
-    """The manifest as `planned` has it, ready to work on: stale rows judged, orphans ended, the journal folded in.
-    Call it under the prefix's lease.
+def open_manifest(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
+    """The manifest as `load_manifest` has it, ready to work on: stale rows judged, orphans ended, the journal folded
+    in. Call it under the prefix's lease.
 
     Raises:
         RecordError: the manifest was edited into nonsense.
         EcrlError: a running suite's owner may be alive, as far as this host can know; or the selection is none.
     """
-    opened_manifest = planned(campaign, observer)
+    opened_manifest = load_manifest(campaign, observer)
     rows = opened_manifest.rows
     policy.selection.check(rows)
-    for suite_id in _of_status(rows, RUNNING):
+    for suite_id in _ids_with_status(rows, RUNNING):
         _check_dead(rows[suite_id], campaign, policy)
     if ended := end_orphans(campaign.marker):
         observer.note(f"ended {ended} orphaned process{'' if ended == 1 else 'es'} of an ecrl that died")
-    for suite_id in _of_status(rows, RUNNING):
-        rows.put(_at_rest(rows[suite_id], INTERRUPTED))
-    for suite_id in _without_results(campaign, _of_status(rows, *DONE)):
+    for suite_id in _ids_with_status(rows, RUNNING):
+        rows.put(_clear_owner(rows[suite_id], INTERRUPTED))
+    for suite_id in _find_incomplete(campaign, _ids_with_status(rows, *DONE)):
         what = rows[suite_id].status
-        rows.put(_at_rest(rows[suite_id], PENDING))
+        rows.put(_clear_owner(rows[suite_id], PENDING))
         observer.note(f"warning: {suite_id}: {what}, but results of it are gone; what is missing runs again")
-    again = policy.selection.again(rows)
-    for suite_id in _of_status(rows, COMPLETED) if policy.mark_skipped else ():
+    again = policy.selection.select_reruns(rows)
+    for suite_id in _ids_with_status(rows, COMPLETED) if policy.mark_skipped else ():
         if suite_id not in again:
-            rows.put(_at_rest(rows[suite_id], SKIPPED))
+            rows.put(_clear_owner(rows[suite_id], SKIPPED))
     opened_manifest.compact()
     return opened_manifest
 
 
 def _check_dead(row: Row, campaign: Campaign, policy: Policy) -> None:
-    host = NOBODY if row.owner is None else row.owner.host
+    host = UNKNOWN_HOST if row.owner is None else row.owner.host
     copied = row.owner is not None and row.owner.folder not in (0, campaign.paths.root.stat().st_ino)
     if host in policy.assume_dead or copied:  # whoever is at work there is not at work in this copy
         return
-    match judged(row.owner):
+    match check_owner(row.owner):
         case Liveness.ALIVE:
             assert row.owner is not None
             raise PrefixHeldError(f"suite {row.suite_id} is being run by pid {row.owner.pid} on this host.")
@@ -95,25 +95,27 @@ def _check_dead(row: Row, campaign: Campaign, policy: Policy) -> None:
             )
 
 
-def _of_status(rows: Rows, *wanted: str) -> list[str]:
+def _ids_with_status(rows: Rows, *wanted: str) -> list[str]:
     return [suite_id for suite_id, status in rows.statuses().items() if status in wanted]
 
 
-def _at_rest(row: Row, status: str) -> Row:
+def _clear_owner(row: Row, status: str) -> Row:
     """The row as work begins: nothing is running."""
     return replace(row, status=status, owner=None, run="", where="")
 
 
-def _without_results(campaign: Campaign, finished: Sequence[str]) -> list[str]:
+def _find_incomplete(campaign: Campaign, finished: Sequence[str]) -> list[str]:
     """Those finished suites of which a result is gone; what results say was checked when they were written."""
     suite = campaign.suites[0]  # its seeds and variants are those of the matrix, and of every suite
     own = campaign.paths.suites / suite.suite_id
     results = [campaign.paths.run(suite.suite_id, *run).result for run in campaign.run_names(suite)]
-    return lacking(campaign.paths.suites, finished, [str(result.relative_to(own)) for result in results])
+    return find_missing_results(campaign.paths.suites, finished, [str(result.relative_to(own)) for result in results])
 
 
-def to_do(rows: Mapping[str, Row], policy: Policy) -> list[str]:
+def list_todo(rows: Mapping[str, Row], policy: Policy) -> list[str]:
     """Suites that will be run, in order."""
     left_alone = DONE if policy.retry_failed else (*DONE, FAILED)
     statuses = rows.statuses() if isinstance(rows, Rows) else {name: row.status for name, row in rows.items()}
-    return policy.selection.of([suite_id for suite_id, status in statuses.items() if status not in left_alone], rows)
+    return policy.selection.select(
+        [suite_id for suite_id, status in statuses.items() if status not in left_alone], rows
+    )

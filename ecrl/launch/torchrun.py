@@ -53,7 +53,7 @@ class Process(Protocol):
 
 
 @runtime_checkable
-class EndsInside(Protocol):
+class StopsOwnChildren(Protocol):
     """A run that ends while its process goes on."""
 
     def exit_fd(self) -> int:
@@ -65,7 +65,7 @@ class Launcher(ABC):
 
     lease: Lease | None = None
 
-    def on(self, lease: Lease) -> "Launcher":
+    def copy_with_lease(self, lease: Lease) -> "Launcher":
         """The same launcher for runs on these devices; close it before the lease is released."""
         other = copy.copy(self)
         other.lease = lease
@@ -112,7 +112,7 @@ class Launcher(ABC):
         """The whole environment of that command."""
 
     @abstractmethod
-    def failure(self, line: str) -> WorkerFailed | None:
+    def parse_failure(self, line: str) -> WorkerFailed | None:
         """The failed worker that a line of the launcher's log reports, if it does."""
 
 
@@ -136,16 +136,16 @@ class Torchrun(Launcher):
 
     def environment(self, spec: RunSpec, paths: RunPaths, campaign: Path) -> dict[str, str]:
         """The caller's environment, the variables that users of torchrun set, and the markers."""
-        return run_environment(os.environ, spec, paths, campaign, self.gpus)
+        return build_run_environment(os.environ, spec, paths, campaign, self.gpus)
 
-    def failure(self, line: str) -> WorkerFailed | None:
+    def parse_failure(self, line: str) -> WorkerFailed | None:
         """Parse `E1121 23:30:12.123000 <pid> ...] failed (exitcode: -9) local_rank: 0 (pid: 42) of binary: ...`."""
         if not (match := _FAILED.search(line)):
             return None
         return WorkerFailed(int(match["rank"]), int(match["code"]), _unix_ns(match["stamp"], datetime.now()))
 
 
-def run_environment(
+def build_run_environment(
     base: Mapping[str, str], spec: RunSpec, paths: RunPaths, campaign: Path, gpus: tuple[int, ...]
 ) -> dict[str, str]:
     """The environment of a run's processes, whatever starts them."""

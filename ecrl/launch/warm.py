@@ -26,7 +26,7 @@ from ecrl.spec.run import RunSpec
 
 _LONGEST_PATH = 4096
 _GRACE_S = 5.0  # between closing the socket and SIGTERM
-_LOOK_S = 0.1  # between two looks whether a new agent is still wanted
+_POLL_S = 0.1  # between two looks whether a new agent is still wanted
 _READY_S = 300.0  # a busy network file system may take a minute to import torch from
 
 
@@ -44,20 +44,20 @@ class WarmRun:
     def poll(self) -> int | None:
         """The run's exit code, or None while it goes on. An agent that died ends its run."""
         if self._code is None:
-            self._hear(0.0)
+            self._receive(0.0)
         return self._code
 
     def wait(self) -> int:
         """Wait for the run's end."""
         while self._code is None:
-            self._hear(None)
+            self._receive(None)
         return self._code
 
     def exit_fd(self) -> int:
         """A descriptor that is readable once the run has ended."""
         return os.dup(self._replies.fileno())
 
-    def _hear(self, timeout_s: float | None) -> None:
+    def _receive(self, timeout_s: float | None) -> None:
         self._replies.settimeout(timeout_s)
         try:
             data = self._replies.recv(4096)
@@ -96,7 +96,7 @@ class WarmTorchrun(Torchrun):
             "environment": {RUN_MARKER: str(paths.folder)},
             "torchrun": ["--start-method", "forkserver", *self.arguments(spec, paths)],
         }
-        agent, control = self._running(spec, paths, campaign, log)
+        agent, control = self._ensure_agent(spec, paths, campaign, log)
         with contextlib.suppress(ConnectionError):  # died since: its run hears of it, and ends
             control.settimeout(None)
             control.sendall(json.dumps(order).encode() + b"\n")
@@ -111,10 +111,10 @@ class WarmTorchrun(Torchrun):
         if self._agent is not None and self._agent.poll() is not None:
             self.close()
         before = self._agent
-        agent, control = self._running(spec, paths, campaign, log)
+        agent, control = self._ensure_agent(spec, paths, campaign, log)
         if agent is before:
             return False
-        control.settimeout(_LOOK_S)
+        control.settimeout(_POLL_S)
         deadline = time.monotonic() + _READY_S
         while not given_up() and time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
@@ -123,7 +123,7 @@ class WarmTorchrun(Torchrun):
                 break  # it is ready, or has died
         return True  # one that died or takes for ever is its first run's to tell
 
-    def _running(
+    def _ensure_agent(
         self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]
     ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
         """The agent, made anew where there is none or the run needs another environment."""
@@ -169,4 +169,4 @@ class WarmTorchrun(Torchrun):
                 agent.wait(_GRACE_S)
                 end_leftovers(marker)
             except subprocess.TimeoutExpired:
-                end_run(agent, marker, hurry=lambda: False)
+                end_run(agent, marker, stop_now=lambda: False)

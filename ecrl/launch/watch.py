@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.live import Follower, LiveRun, live_run
-from ecrl.launch.liveness import Liveness, judged
+from ecrl.launch.live import LiveFollower, LiveRun, find_live_run
+from ecrl.launch.liveness import Liveness, check_owner
 from ecrl.records import manifest
 from ecrl.records.clock import boot_id, now_ns
 from ecrl.records.manifest import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Row, View
@@ -19,7 +19,7 @@ _READ_SHARE = 0.1  # of the time at most goes into reading the manifest again, h
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningSuite:
     """A suite that is marked running. run: None between two runs. elapsed_s, silent_s: since its run began, since its
     newest record; None where the clock is another machine's."""
 
@@ -66,12 +66,12 @@ class Snapshot:
     runs_total: int
     runs_measured: int
     eta_s: float | None
-    running: list[Running]
+    running: list[RunningSuite]
     failures: list[Failure]
     warnings: list[str]
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing runs and nothing is left to run."""
         return not any(self.counts[status] for status in (PENDING, RUNNING, INTERRUPTED))
 
@@ -86,7 +86,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class _Read:
+class _ManifestState:
     """What the manifest says, summed up once for as many looks as it stays the same. left: the suites that are not
     done, by what their runs are expected to take."""
 
@@ -100,7 +100,7 @@ class _Read:
     left_s: float | None
 
     @classmethod
-    def of(cls, view: View, paths: CampaignPaths) -> "_Read":
+    def from_view(cls, view: View, paths: CampaignPaths) -> "_ManifestState":
         rows = list(view.rows.values())
         times = _Times(rows)
         return cls(
@@ -111,28 +111,28 @@ class _Read:
             runs_done=sum(row.runs_total if row.status in DONE else row.runs_done for row in rows),
             runs_total=sum(row.runs_total for row in rows),
             times=times,
-            left_s=times.left_s(rows),
+            left_s=times.estimate_left_s(rows),
         )
 
 
-class Watch:
+class CampaignWatch:
     """Looks at a campaign again and again, reading only what has changed."""
 
     def __init__(self, paths: CampaignPaths) -> None:
         self._paths = paths
-        self._read: _Read | None = None
+        self._read: _ManifestState | None = None
         self._seen: object = None
         self._read_again = 0.0
-        self._followers: dict[str, Follower] = {}
+        self._followers: dict[str, LiveFollower] = {}
 
-    def look(self) -> Snapshot:
+    def take_snapshot(self) -> Snapshot:
         """The campaign now.
 
         Raises:
             EcrlError: there is no such campaign, or its manifest does not read as one.
         """
         read = self._current()
-        running = [self._running(row) for row in read.running]
+        running = [self._describe_running(row) for row in read.running]
         for suite_id in self._followers.keys() - {each.row.suite_id for each in running}:
             self._followers.pop(suite_id).close()
         return Snapshot(
@@ -154,29 +154,29 @@ class Watch:
         for follower in self._followers.values():
             follower.close()
 
-    def _current(self) -> _Read:
+    def _current(self) -> _ManifestState:
         stamps = [_stamp(path) for path in (self._paths.manifest, self._paths.journal)]
         if self._read is None or (stamps != self._seen and time.monotonic() >= self._read_again):
             begun = time.monotonic()
-            self._read, self._seen = _Read.of(manifest.read(self._paths), self._paths), stamps
+            self._read, self._seen = _ManifestState.from_view(manifest.read(self._paths), self._paths), stamps
             self._read_again = time.monotonic() + (time.monotonic() - begun) / _READ_SHARE
         return self._read
 
-    def _running(self, row: Row) -> Running:
-        run = self._followed(row)
+    def _describe_running(self, row: Row) -> RunningSuite:
+        run = self._follow_run(row)
         here = row.owner is not None and row.owner.boot_id == boot_id()
         now = now_ns()
         begun, newest = (None, None) if run is None else (run.begun, run.t)
-        return Running(
+        return RunningSuite(
             row,
-            judged(row.owner),
+            check_owner(row.owner),
             run,
             elapsed_s=max(now - begun, 0) / 1e9 if here and begun is not None else None,
             silent_s=max(now - newest, 0) / 1e9 if here and newest is not None else None,
         )
 
-    def _followed(self, row: Row) -> LiveRun | None:
-        live = live_run(row, self._paths)
+    def _follow_run(self, row: Row) -> LiveRun | None:
+        live = find_live_run(row, self._paths)
         follower = self._followers.get(row.suite_id)
         if follower is not None and (live is None or follower.paths != live[2]):
             self._followers.pop(row.suite_id).close()
@@ -185,9 +185,9 @@ class Watch:
             return None
         if follower is None:
             variant, seed, paths = live
-            follower = self._followers[row.suite_id] = Follower(row.suite_id, variant, seed, row.steps, paths)
+            follower = self._followers[row.suite_id] = LiveFollower(row.suite_id, variant, seed, row.steps, paths)
         try:
-            return follower.look()
+            return follower.poll()
         except FileNotFoundError:  # it ended and was set aside while we looked
             self._followers.pop(row.suite_id).close()
             return None
@@ -214,7 +214,7 @@ class _Times:
         seconds, runs = self._sums.get((row.dataset, row.model)) or self._sums.get((), (0.0, 0))
         return seconds / runs if runs else None
 
-    def left_s(self, rows: Iterable[Row]) -> float | None:
+    def estimate_left_s(self, rows: Iterable[Row]) -> float | None:
         """Seconds of work in runs that are not done; None if nothing tells."""
         left = 0.0
         for row in rows:
@@ -225,7 +225,7 @@ class _Times:
         return left
 
 
-def _eta_s(read: _Read, running: list[Running]) -> float | None:
+def _eta_s(read: _ManifestState, running: list[RunningSuite]) -> float | None:
     """Seconds until nothing is left, with as many suites side by side as there are now."""
     if read.left_s is None:
         return None

@@ -10,35 +10,35 @@ from ecrl.records.reader import RunRecord
 from ecrl.records.schema import Gate
 
 
-def restarts(record: RunRecord) -> int:
+def count_restarts(record: RunRecord) -> int:
     """Times the worker group was started again."""
     return max(record.attempts, default=0)
 
 
-def ended_attempt(record: RunRecord) -> int | None:
+def find_ended_attempt(record: RunRecord) -> int | None:
     """The attempt in which every rank recorded its end, or None.
 
     Whatever a process does after that, and whatever exit code the launcher makes of it, the run is complete.
     """
     for attempt in sorted(record.attempts):
-        ended = {rank for a, rank, _ in record.of_kind("end") if a == attempt}
+        ended = {rank for a, rank, _ in record.get_events("end") if a == attempt}
         if len(ended) == record.spec["train"]["nproc"]:
             return attempt
     return None
 
 
-def fired(record: RunRecord) -> list[int]:
+def list_fired(record: RunRecord) -> list[int]:
     """Indices of the planned failures that struck, in order; one that struck twice stands there twice."""
-    return sorted(event["index"] for _, _, event in record.of_kind("failure"))
+    return sorted(event["index"] for _, _, event in record.get_events("failure"))
 
 
-def gates(record: RunRecord, exit_code: int | None) -> dict[str, Gate]:
+def compute_gates(record: RunRecord, exit_code: int | None) -> dict[str, Gate]:
     """The gates of one run. A gate that cannot be decided is `None`, which never counts as passed."""
     return {
-        "C1": _finished(record, exit_code),
-        "C2": _restored_exactly(record),
-        "C3": _ranks_agree(record),
-        "C5": _loss_finite(record),
+        "C1": _check_finished(record, exit_code),
+        "C2": _check_restored_exactly(record),
+        "C3": _check_ranks_agree(record),
+        "C5": _check_loss_finite(record),
     }
 
 
@@ -46,20 +46,20 @@ def _gate(passed: bool | None, evidence: str) -> Gate:
     return {"passed": passed, "evidence": evidence}
 
 
-def _finished(record: RunRecord, exit_code: int | None) -> Gate:
+def _check_finished(record: RunRecord, exit_code: int | None) -> Gate:
     """C1: target step reached, every rank at its end, each planned failure struck once and where it was meant to,
     restarts = failures. A failure planned for an instant after the end of the run is no fault.
 
     An exit code is a fault only where a rank did not record its end; else it is noted.
     """
     target = record.spec["train"]["steps"]
-    reached = max((e["s"] for _, _, e in record.of_kind("final")), default=0)
+    reached = max((e["s"] for _, _, e in record.get_events("final")), default=0)
     planned = [f["index"] for f in record.spec["failures"]]
-    struck, beyond = fired(record), strikes.beyond_the_end(record)
+    struck, beyond = list_fired(record), strikes.find_failures_after_end(record)
     due = [index for index in planned if index not in beyond]
-    num_ended = len({rank for _, rank, _ in record.of_kind("end")})
-    ended = ended_attempt(record)
-    num_restarts = restarts(record) if ended is None else ended
+    num_ended = len({rank for _, rank, _ in record.get_events("end")})
+    ended = find_ended_attempt(record)
+    num_restarts = count_restarts(record) if ended is None else ended
     faults = []
     if reached != target:
         faults.append(f"reached step {reached} of {target}")
@@ -69,23 +69,23 @@ def _finished(record: RunRecord, exit_code: int | None) -> Gate:
         faults.append(f"planned failures {due}, struck {struck}")
     if num_restarts != len(due):
         faults.append(f"{num_restarts} restarts for {len(due)} planned failures")
-    faults += strikes.faults(record)
+    faults += strikes.find_faults(record)
     if ended is None:
         faults.append(f"{num_ended} of {record.spec['train']['nproc']} ranks ended")
     notes = f", {len(beyond)} planned beyond the end of the run" if beyond else ""
-    if ended is not None and ended < restarts(record):
-        notes += f", started again {restarts(record) - ended} times after its end"
+    if ended is not None and ended < count_restarts(record):
+        notes += f", started again {count_restarts(record) - ended} times after its end"
     if exit_code:
         notes += f", exit code {exit_code} after every rank had recorded its end"
     return _gate(not faults, "; ".join(faults) or f"step {target}, {len(due)} failures, {num_restarts} restarts{notes}")
 
 
-def _restored_exactly(record: RunRecord) -> Gate:
+def _check_restored_exactly(record: RunRecord) -> Gate:
     """C2: after every restore of a checkpoint each rank's live state has the digest recorded at the snapshot.
 
     Cannot be decided for engines that record none.
     """
-    restores = [(a, r, e) for a, r, e in record.of_kind("restored") if e["step"] > 0]
+    restores = [(a, r, e) for a, r, e in record.get_events("restored") if e["step"] > 0]
     if not restores:
         return _gate(None, "no checkpoint was restored")
     wrong = [
@@ -99,9 +99,9 @@ def _restored_exactly(record: RunRecord) -> Gate:
     return _gate(not wrong, "; ".join(wrong) or f"{len(restores)} restores match their snapshots")
 
 
-def _ranks_agree(record: RunRecord) -> Gate:
+def _check_ranks_agree(record: RunRecord) -> Gate:
     """C3: parameters and optimizer state are bitwise equal on all ranks at the end."""
-    digests = {rank: e["params_digest"] for _, rank, e in record.of_kind("final")}
+    digests = {rank: e["params_digest"] for _, rank, e in record.get_events("final")}
     if len(digests) < record.spec["train"]["nproc"]:
         return _gate(None, f"only {len(digests)} ranks recorded their final state")
     return _gate(
@@ -109,9 +109,9 @@ def _ranks_agree(record: RunRecord) -> Gate:
     )
 
 
-def _loss_finite(record: RunRecord) -> Gate:
+def _check_loss_finite(record: RunRecord) -> Gate:
     """C5: the loss is finite at every step."""
-    losses = [e for kind in ("step", "loss") for _, _, e in record.of_kind(kind) if e["loss"] is not None]
+    losses = [e for kind in ("step", "loss") for _, _, e in record.get_events(kind) if e["loss"] is not None]
     if not losses:
         return _gate(None, "no loss was recorded")
     bad = [e["s"] for e in losses if not math.isfinite(e["loss"])]

@@ -56,7 +56,7 @@ class Journal:
         Raises:
             OSError: disk full or not writable; nothing of the line stays behind.
         """
-        fd = self._opened()
+        fd = self._open()
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             line = b"\n" + line  # a line that another process left torn must not take this one with it
@@ -74,7 +74,7 @@ class Journal:
             os.close(self._fd)
             self._fd = None
 
-    def _opened(self) -> int:
+    def _open(self) -> int:
         if self._fd is None:
             new = not self.path.exists()
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)

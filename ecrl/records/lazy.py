@@ -9,17 +9,17 @@ from ecrl.records.rows import (
     STATUSES,
     Row,
     check_header,
-    checked,
+    format_row,
     is_plain,
-    line,
-    nonsense,
-    parsed,
+    make_cell_error,
+    parse_plain_row,
+    parse_row,
     status_of,
     whole_lines,
 )
 
 _HEADER = ",".join(COLUMNS)
-_SAME = {status: status for status in STATUSES}  # one text for each status, not one a row
+_INTERNED_STATUS = {status: status for status in STATUSES}  # one text for each status, not one a row
 
 
 class Rows(Mapping[str, Row]):
@@ -34,12 +34,12 @@ class Rows(Mapping[str, Row]):
         self._statuses: dict[str, str] = {}  # empty until somebody asks
 
     @classmethod
-    def of(cls, rows: Iterable[Row], path: Path) -> "Rows":
+    def from_rows(cls, rows: Iterable[Row], path: Path) -> "Rows":
         """New rows."""
-        return cls({row.suite_id: row if row.owner or row.token else line(row) for row in rows}, path)
+        return cls({row.suite_id: row if row.owner or row.token else format_row(row) for row in rows}, path)
 
     @classmethod
-    def of_text(cls, text: str, path: Path, warnings: list[str], *, trusted: bool) -> "Rows":
+    def from_text(cls, text: str, path: Path, warnings: list[str], *, trusted: bool) -> "Rows":
         """The rows of a CSV. trusted: ecrl wrote it just so, and checked it then. A last line that was cut off is
         dropped and named in `warnings`.
 
@@ -58,16 +58,16 @@ class Rows(Mapping[str, Row]):
             return cls({one.partition(",")[0]: one for one in lines}, path, changed=False)
         kept: dict[str, str | Row] = {}
         for number, one in enumerate(lines, start=1):
-            row = one if is_plain(one) else parsed(one, number, path)
+            row = one if is_plain(one) else parse_row(one, number, path)
             suite_id = row.partition(",")[0] if isinstance(row, str) else row.suite_id
             if suite_id in kept:
-                raise nonsense(path, number, "suite_id", suite_id, "each suite once")
+                raise make_cell_error(path, number, "suite_id", suite_id, "each suite once")
             kept[suite_id] = row
         return cls(kept, path, changed=False)
 
     def __getitem__(self, suite_id: str) -> Row:
         kept = self._kept[suite_id]
-        return kept if isinstance(kept, Row) else checked(kept)
+        return kept if isinstance(kept, Row) else parse_plain_row(kept)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kept)
@@ -89,7 +89,7 @@ class Rows(Mapping[str, Row]):
     def __or__(self, other: Mapping[str, Row]) -> "Rows":
         return Rows(self._kept | dict(other), self._path)
 
-    def place(self, suite_id: str) -> int:
+    def index_of(self, suite_id: str) -> int:
         """Where a row stands, counted from 0."""
         if not self._places:
             self._places.update({name: place for place, name in enumerate(self._kept)})
@@ -99,7 +99,7 @@ class Rows(Mapping[str, Row]):
         """The status of every row, without making rows."""
         if not self._statuses:
             self._statuses = {
-                suite_id: _SAME[status_of(kept)] if isinstance(kept, str) else kept.status
+                suite_id: _INTERNED_STATUS[status_of(kept)] if isinstance(kept, str) else kept.status
                 for suite_id, kept in self._kept.items()
             }
         return self._statuses
@@ -107,7 +107,7 @@ class Rows(Mapping[str, Row]):
     def lines(self) -> Iterator[str]:
         """The CSV line of every row."""
         for kept in self._kept.values():
-            yield line(kept) if isinstance(kept, Row) else kept
+            yield format_row(kept) if isinstance(kept, Row) else kept
 
     def counts(self) -> dict[str, int]:
         """How many rows have each status; every status is there."""

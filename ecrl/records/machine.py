@@ -10,7 +10,7 @@ from ecrl import __version__
 from ecrl.records.clock import boot_id
 
 
-def facts() -> dict[str, object]:
+def read_facts() -> dict[str, object]:
     """Host, boot, processor, memory and software versions of this machine and process."""
     return {
         "host": socket.gethostname(),
@@ -25,7 +25,7 @@ def facts() -> dict[str, object]:
     }
 
 
-def pressure(folder: Path | None = None) -> dict[str, float]:
+def read_pressure(folder: Path | None = None) -> dict[str, float]:
     """What changes while runs go on: one-minute load, PSI averages (percent over 10 s), processor clock (mean MHz),
     processor time since the boot and how much of it the hypervisor gave to others (all cores together, seconds), free
     memory, time suspended since the boot, and the disk of `folder`. A fact that this kernel does not give is absent."""

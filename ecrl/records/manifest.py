@@ -36,16 +36,16 @@ from ecrl.records.rows import (
     STATUSES,
     Owner,
     Row,
-    cell,
-    nonsense,
-    remedy,
+    describe_remedy,
+    format_cell,
+    make_cell_error,
 )
 from ecrl.storage.atomic import write_atomic
 
 __all__ = [
     "COLUMNS", "COMPLETED", "DONE", "FAILED", "FIXED", "INTERRUPTED", "PENDING", "RUNNING", "SKIPPED", "STATE",
-    "STATUSES", "Manifest", "Owner", "Row", "View", "cell", "history", "no_such_prefix", "nonsense", "read",
-    "readable", "utc_now",
+    "STATUSES", "Manifest", "Owner", "Row", "View", "format_cell", "history", "make_cell_error",
+    "no_such_prefix_message", "read", "read_all", "utc_now",
 ]  # fmt: skip
 
 MAX_RECORD_BYTES = 500
@@ -92,12 +92,12 @@ def read(paths: CampaignPaths) -> View:
         if _identity(paths.manifest) == before:
             break
     described: dict[str, Any] = next((r for r in records if "snapshot" in r), {})
-    snapshot = _described(data)
+    snapshot = _checksum(data)
     trusted = described.get("snapshot") == list(snapshot)
     try:
-        rows = Rows.of_text(_decoded(data), paths.manifest, warnings, trusted=trusted)
+        rows = Rows.from_text(_decode(data), paths.manifest, warnings, trusted=trusted)
     except UnicodeDecodeError as error:
-        raise RecordError(f"{paths.manifest}: not UTF-8 text ({error}).\n{remedy(paths.manifest)}") from None
+        raise RecordError(f"{paths.manifest}: not UTF-8 text ({error}).\n{describe_remedy(paths.manifest)}") from None
     newest: dict[str, dict[str, Any]] = {}
     for record in records:
         if "snapshot" not in record:
@@ -106,12 +106,12 @@ def read(paths: CampaignPaths) -> View:
         if suite_id not in rows:
             warnings.append(f"{paths.journal.name}: a change of the unknown suite {suite_id or None} was dropped")
         else:
-            rows.put(_with_state(rows[suite_id], record))
+            rows.put(_apply_state(rows[suite_id], record))
     token = max((int(r.get("token", 0)) for r in records), default=0)
     return View(rows, warnings, token, described.get("experiment", "") if trusted else "", snapshot)
 
 
-def readable(results: Path, warn: Callable[[str], None]) -> Iterator[tuple[CampaignPaths, View]]:
+def read_all(results: Path, warn: Callable[[str], None]) -> Iterator[tuple[CampaignPaths, View]]:
     """Every campaign in the results folder; one whose manifest does not read is told and left out."""
     for paths in (CampaignPaths(results, prefix) for prefix in all_prefixes(results)):
         try:
@@ -153,7 +153,7 @@ class Manifest:
     @classmethod
     def create(cls, paths: CampaignPaths, rows: Iterable[Row], experiment: str = "") -> "Manifest":
         """A new manifest on disk, with an empty journal."""
-        manifest = cls(paths, Rows.of(rows, paths.manifest), [])
+        manifest = cls(paths, Rows.from_rows(rows, paths.manifest), [])
         manifest.experiment = experiment
         manifest.compact()
         return manifest
@@ -184,7 +184,7 @@ class Manifest:
     def record(self, suite_id: str, **changes: Any) -> Row:
         """Change a suite's state: one durable journal line, then the row in memory. Returns the new row."""
         row = replace(self.rows[suite_id], **changes)
-        size = self._journal.append(_framed(row))
+        size = self._journal.append(_frame_row(row))
         self.rows.put(row)
         if size > max(_LONG_JOURNAL_BYTES, self._snapshot[1] // 4):
             self.compact()
@@ -194,21 +194,21 @@ class Manifest:
         """Fold the journal into the CSV, unless both say already what they would say then. Killed between any two of
         the replacements, the journal is replayed once more over a CSV that holds it already, which changes nothing."""
         self.close()
-        if not self.rows.changed and self._journal_bytes() == self._folded():
+        if not self.rows.changed and self._journal_bytes() == self._build_compact_journal():
             return
         self._keep_history()
         data = "\n".join([",".join(COLUMNS), *self.rows.lines(), ""]).encode()
         write_atomic(self.paths.manifest, data)
-        self._snapshot = _described(data)
+        self._snapshot = _checksum(data)
         self.rows.changed = False
-        write_atomic(self.paths.journal, self._folded())
+        write_atomic(self.paths.journal, self._build_compact_journal())
 
-    def _folded(self) -> bytes:
+    def _build_compact_journal(self) -> bytes:
         """The journal beside a CSV that holds everything: what the CSV is, and the lines of running suites, which have
         no column for their owner."""
         described = {"snapshot": self._snapshot, "experiment": self.experiment, "token": self.token}
         running = [self.rows[suite_id] for suite_id, status in self.rows.statuses().items() if status == RUNNING]
-        return frame(described) + b"".join(_framed(row) for row in running if row.owner)
+        return frame(described) + b"".join(_frame_row(row) for row in running if row.owner)
 
     def _journal_bytes(self) -> bytes:
         try:
@@ -231,7 +231,7 @@ class Manifest:
         self._journal.close()
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     """The CSV's text; a last character that was cut off is left out."""
     try:
         return data.decode()
@@ -241,11 +241,11 @@ def _decoded(data: bytes) -> str:
         return data[: error.start].decode()
 
 
-def _described(data: bytes) -> tuple[int, int]:
+def _checksum(data: bytes) -> tuple[int, int]:
     return zlib.crc32(data), len(data)
 
 
-def _framed(row: Row) -> bytes:
+def _frame_row(row: Row) -> bytes:
     state = {name: value for name in STATE if (value := getattr(row, name)) not in ("", None, 0)}
     if row.owner is not None:
         state["owner"] = dataclasses.asdict(row.owner)
@@ -259,7 +259,7 @@ def _framed(row: Row) -> bytes:
     return line
 
 
-def _with_state(row: Row, record: Mapping[str, Any]) -> Row:
+def _apply_state(row: Row, record: Mapping[str, Any]) -> Row:
     owner = record.get("owner")
     return replace(
         row,
@@ -277,7 +277,7 @@ def _with_state(row: Row, record: Mapping[str, Any]) -> Row:
     )
 
 
-def no_such_prefix(paths: CampaignPaths) -> str:
+def no_such_prefix_message(paths: CampaignPaths) -> str:
     """What to say about a prefix that is not there."""
     prefixes = all_prefixes(paths.results)
     near = did_you_mean(paths.prefix, prefixes)
@@ -293,7 +293,7 @@ def _manifest_bytes(paths: CampaignPaths) -> bytes:
         return paths.manifest.read_bytes()
     except FileNotFoundError:
         if not paths.matrix.is_file():
-            raise EcrlError(no_such_prefix(paths)) from None
+            raise EcrlError(no_such_prefix_message(paths)) from None
         raise RecordError(
             f"{paths.manifest}: not found. If no ecrl is about to write it, type `ecrl matrix resume {paths.options}`:"
             " it is made again from the frozen matrix and the results."

@@ -69,7 +69,7 @@ class CampaignPaths:
         if not _PREFIX.fullmatch(self.prefix):
             raise EcrlError(
                 f"--prefix: found {self.prefix!r}, expected letters, digits, '.', '_' and '-' (at most 100, no slash);"
-                f" the prefix names a folder in {self.results}/. Try --prefix {_suggested(self.prefix)}"
+                f" the prefix names a folder in {self.results}/. Try --prefix {_suggest(self.prefix)}"
             )
 
     @property
@@ -119,7 +119,7 @@ class CampaignPaths:
         return RunPaths(self.suites / suite_id / variant / f"seed{seed}")
 
 
-def _suggested(prefix: str) -> str:
+def _suggest(prefix: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", prefix).strip("-._")[:100] or "exp1"
 
 

@@ -61,15 +61,15 @@ def read_result(paths: RunPaths, run_hash: str) -> Result | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return result if valid and not _late(paths, result) else None
+    return result if valid and not _is_late(paths, result) else None
 
 
-def _late(paths: RunPaths, result: Result) -> bool:
+def _is_late(paths: RunPaths, result: Result) -> bool:
     """Whether the result is that of an older attempt, which came back after a newer one had begun and said so."""
-    return bool(result.get("token")) and paths.spec.exists() and result["token"] != token_of(paths)
+    return bool(result.get("token")) and paths.spec.exists() and result["token"] != read_token(paths)
 
 
-def token_of(paths: RunPaths) -> int:
+def read_token(paths: RunPaths) -> int:
     """The token of the attempt that a run's folder belongs to; 0: none was given, or nothing says."""
     try:
         return int(json.loads(paths.spec.read_text())["token"])
@@ -94,7 +94,7 @@ class RunRecord:
         """The attempts that left events, in order."""
         return sorted({attempt for attempt, _ in self.events})
 
-    def of_kind(self, kind: str) -> list[tuple[int, int, Event]]:
+    def get_events(self, kind: str) -> list[tuple[int, int, Event]]:
         """Every event of a kind as (attempt, rank, event), by attempt, rank and file order."""
         if not self._by_kind:
             for (attempt, rank), events in sorted(self.events.items()):

@@ -86,12 +86,14 @@ class Row:
         return {k: list(v) if isinstance(v, tuple) else v if v != "" else None for k, v in values.items()}
 
 
-_PLACE_TEXT = r"[0-9]+(?:@[a-z]+)?|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?s"  # records/strikes.py: place
-_PLACE = re.compile(_PLACE_TEXT)
+_FAILURE_STEP_TEXT = (
+    r"[0-9]+(?:@[a-z]+)?|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?s"  # records/strikes.py: format_failure_step
+)
+_FAILURE_STEP = re.compile(_FAILURE_STEP_TEXT)
 _COUNTS = frozenset({"checkpoint_every", "max_inflight", "nproc", "steps", "attempts", "runs_done", "runs_total"})
 # A line as ecrl writes it. What does not match may still be a row that an editor has written in another way.
 _PLAIN = re.compile(
-    rf'[^,"\r\n]+(?:,[^,"\r\n]*){{3}},(?:{_PLACE_TEXT})(?:;(?:{_PLACE_TEXT}))*(?:,[0-9]+){{4}}'
+    rf'[^,"\r\n]+(?:,[^,"\r\n]*){{3}},(?:{_FAILURE_STEP_TEXT})(?:;(?:{_FAILURE_STEP_TEXT}))*(?:,[0-9]+){{4}}'
     rf',[0-9]+(?:;[0-9]+)*,[^,"\r\n]*,(?:{"|".join(STATUSES)})(?:,[0-9]+){{3}}(?:,[^,"\r\n]*){{2}},(?:[0-9]+\.[0-9]+)?,'
     r'(?:[^,"\r\n]*|"(?:[^"]|"")*")'
 )
@@ -102,7 +104,7 @@ def is_plain(line: str) -> bool:
     return _PLAIN.fullmatch(line) is not None
 
 
-def line(row: Row) -> str:
+def format_row(row: Row) -> str:
     """The CSV line of a row, without its newline."""
     cells = [_CELLS[type(value)](value) for value in _column_values(row)]
     text = ",".join(cells)
@@ -113,43 +115,43 @@ def line(row: Row) -> str:
     return out.getvalue()
 
 
-def cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """A value as the CSV writes it: joined with ';', empty for None."""
     return _CELLS[type(value)](value)
 
 
 @lru_cache(maxsize=4096)
-def _joined(values: tuple[int | str, ...]) -> str:
+def _join(values: tuple[int | str, ...]) -> str:
     return ";".join(map(str, values))
 
 
 _CELLS: dict[type, Callable[[Any], str]] = {
-    str: str, int: str, float: "{:.3f}".format, tuple: _joined, type(None): lambda _: "",
+    str: str, int: str, float: "{:.3f}".format, tuple: _join, type(None): lambda _: "",
 }  # fmt: skip
 
 
-def parsed(text: str, number: int, path: Path) -> Row:
+def parse_row(text: str, number: int, path: Path) -> Row:
     """The row of a line. number: its place below the header, counted from 1.
 
     Raises:
         RecordError: it is not one; file, row and column are named.
     """
     if is_plain(text):
-        return checked(text)
+        return parse_plain_row(text)
     cells = _cells(text)
     if len(cells) != len(COLUMNS):
         found = f"found {len(cells)} columns, expected {len(COLUMNS)}"
-        raise RecordError(f"{path}: row {number} ({cells[0]}): {found}.\n{remedy(path)}")
+        raise RecordError(f"{path}: row {number} ({cells[0]}): {found}.\n{describe_remedy(path)}")
     values: dict[str, Any] = {}
     for name, found in zip(COLUMNS, cells, strict=True):
         try:
             values[name] = _value(name, found)
         except ValueError as error:
-            raise nonsense(path, number, name, found, str(error)) from None
+            raise make_cell_error(path, number, name, found, str(error)) from None
     return Row(**values)
 
 
-def checked(text: str) -> Row:
+def parse_plain_row(text: str) -> Row:
     """The row of a line as ecrl writes it: `is_plain`, or known to be of ecrl's making."""
     c = text.split(",") if '"' not in text else _cells(text)
     return Row(
@@ -157,7 +159,7 @@ def checked(text: str) -> Row:
         dataset=c[1],
         model=c[2],
         failure_label=c[3],
-        failure_steps=_places(c[4]),
+        failure_steps=_parse_places(c[4]),
         checkpoint_every=int(c[5]),
         max_inflight=int(c[6]),
         nproc=int(c[7]),
@@ -197,7 +199,7 @@ def _value(name: str, text: str) -> Any:
             raise ValueError("a whole number")
         return int(text)
     if name == "failure_steps":
-        return _places(text)
+        return _parse_places(text)
     if name == "seeds":
         return _seeds(text)
     if name == "variants":
@@ -215,8 +217,8 @@ def _value(name: str, text: str) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _places(text: str) -> tuple[int | str, ...]:
-    return tuple(_planned_place(part) for part in text.split(";"))
+def _parse_places(text: str) -> tuple[int | str, ...]:
+    return tuple(_parse_place(part) for part in text.split(";"))
 
 
 @lru_cache(maxsize=4096)
@@ -232,8 +234,8 @@ def _variants(text: str) -> tuple[str, ...]:
     return tuple(text.split(";"))
 
 
-def _planned_place(text: str) -> int | str:
-    if not _PLACE.fullmatch(text):
+def _parse_place(text: str) -> int | str:
+    if not _FAILURE_STEP.fullmatch(text):
         raise ValueError("steps, phases (900@persist) or seconds (412.5s) joined with ';'")
     return int(text) if text.isdigit() else text
 
@@ -251,19 +253,21 @@ def check_header(text: str, path: Path) -> None:
         found = header[number] if number < len(header) else "nothing"
         if found != expected:
             where = f"row 0 (the header), column {number + 1}"
-            raise RecordError(f"{path}: {where}: found {found!r}, expected {expected!r}.\n{remedy(path)}")
+            raise RecordError(f"{path}: {where}: found {found!r}, expected {expected!r}.\n{describe_remedy(path)}")
     raise RecordError(
-        f"{path}: row 0 (the header): found {len(header)} columns, expected {len(COLUMNS)}.\n{remedy(path)}"
+        f"{path}: row 0 (the header): found {len(header)} columns, expected {len(COLUMNS)}.\n{describe_remedy(path)}"
     )
 
 
-def nonsense(path: Path, number: int, column: str, found: str, expected: str) -> RecordError:
+def make_cell_error(path: Path, number: int, column: str, found: str, expected: str) -> RecordError:
     """The error for a cell that says what cannot be. Rows are counted from 1, below the header."""
     sentence = expected if expected.endswith("?") else f"{expected.rstrip('.')}."
-    return RecordError(f"{path}: row {number}, column {column}: found {found!r}, expected {sentence}\n{remedy(path)}")
+    return RecordError(
+        f"{path}: row {number}, column {column}: found {found!r}, expected {sentence}\n{describe_remedy(path)}"
+    )
 
 
-def remedy(path: Path) -> str:
+def describe_remedy(path: Path) -> str:
     """What to do about a manifest that does not read as one."""
     options = CampaignPaths(path.parent.parent, path.parent.name).options
     return f"Correct that cell, or remove the file and type `ecrl matrix resume {options}`: results are kept."

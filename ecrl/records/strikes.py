@@ -31,7 +31,7 @@ def phase_of(planned: Planned) -> str:
     return str(planned.get("phase", "step"))
 
 
-def place(planned: Planned) -> int | str:
+def format_failure_step(planned: Planned) -> int | str:
     """Where a failure is planned, as tables show it: 400, '900@persist', '412.5s'."""
     if (after_s := planned.get("after_s")) is not None:
         return f"{after_s:g}s"
@@ -39,9 +39,9 @@ def place(planned: Planned) -> int | str:
     return at if phase_of(planned) == "step" else f"{at}@{phase_of(planned)}"
 
 
-def beyond_the_end(record: RunRecord) -> list[int]:
+def find_failures_after_end(record: RunRecord) -> list[int]:
     """Indices of failures planned at an instant that a finished run did not live to see: no fault."""
-    struck = {event["index"] for _, _, event in record.of_kind("failure")}
+    struck = {event["index"] for _, _, event in record.get_events("failure")}
     if all(planned.get("after_s") is None for planned in record.spec["failures"]):
         return []
     begun = _first_steps_ns(record)
@@ -49,31 +49,31 @@ def beyond_the_end(record: RunRecord) -> list[int]:
     for planned in record.spec["failures"]:
         if planned["index"] in struck or planned.get("after_s") is None or not begun:
             continue
-        ends = [e["t"] for _, rank, e in record.of_kind("step") if rank == planned["rank"]]
+        ends = [e["t"] for _, rank, e in record.get_events("step") if rank == planned["rank"]]
         # `max`: the victim may have counted from its own first step, a moment after another rank's
         if max(ends, default=0) < max(begun) + _ns(planned["after_s"]):
             beyond.append(planned["index"])
     return beyond
 
 
-def faults(record: RunRecord) -> list[str]:
+def find_faults(record: RunRecord) -> list[str]:
     """One sentence for every failure that struck elsewhere than planned; what never struck is not told here."""
     plan = {planned["index"]: planned for planned in record.spec["failures"]}
     found = []
     attempts: dict[int, int] = {}
-    for attempt, rank, event in record.of_kind("failure"):
+    for attempt, rank, event in record.get_events("failure"):
         attempts[event["index"]] = attempt
         if (planned := plan.get(event["index"])) is None:
             continue  # told by the count
-        fault = _misplaced(record, planned, attempt, rank, event)
+        fault = _find_misplacement(record, planned, attempt, rank, event)
         if fault is None and phase_of(planned) in RESTART_PHASES and attempts.get(event["index"] - 1) != attempt - 1:
             fault = "not in the attempt after the failure before it"
         if fault is not None:
-            found.append(f"failure {event['index']} ({place(planned)}, rank {planned['rank']}): {fault}")
+            found.append(f"failure {event['index']} ({format_failure_step(planned)}, rank {planned['rank']}): {fault}")
     return found
 
 
-def _misplaced(record: RunRecord, planned: Planned, attempt: int, rank: int, event: Event) -> str | None:
+def _find_misplacement(record: RunRecord, planned: Planned, attempt: int, rank: int, event: Event) -> str | None:
     if rank != planned["rank"]:
         return f"struck rank {rank}"
     phase = phase_of(planned)
@@ -84,22 +84,22 @@ def _misplaced(record: RunRecord, planned: Planned, attempt: int, rank: int, eve
     own = record.events[attempt, rank]
     before = own[: own.index(event)]
     if planned.get("after_s") is not None:
-        fault = _wrong_instant(record, planned, before)
+        fault = _check_instant(record, planned, before)
     elif phase == "step":
-        fault = _not_after_step(before, planned["at"])
+        fault = _check_after_step(before, planned["at"])
     elif phase in CHECKPOINT_PHASES:
-        fault = _not_in_checkpoint(record, attempt, before, event, phase)
+        fault = _check_in_checkpoint(record, attempt, before, event, phase)
     else:
-        fault = _not_in_restart(before, phase)
-    return fault or _survivors(record, attempt, event, planned.get("ranks", []))
+        fault = _check_in_restart(before, phase)
+    return fault or _check_survivors(record, attempt, event, planned.get("ranks", []))
 
 
-def _not_after_step(before: Sequence[Event], at: int) -> str | None:
+def _check_after_step(before: Sequence[Event], at: int) -> str | None:
     last = next((e.get("s") for e in reversed(before) if e["e"] == "step"), None)
     return None if last == at else f"the victim's last step was {last}"
 
 
-def _wrong_instant(record: RunRecord, planned: Planned, before: Sequence[Event]) -> str | None:
+def _check_instant(record: RunRecord, planned: Planned, before: Sequence[Event]) -> str | None:
     ends = [e["t"] for e in before if e["e"] == "step"]
     begun, after = _first_steps_ns(record), _ns(planned["after_s"])
     if not ends or not begun or ends[-1] < min(begun) + after:
@@ -109,7 +109,7 @@ def _wrong_instant(record: RunRecord, planned: Planned, before: Sequence[Event])
     return None
 
 
-def _not_in_checkpoint(
+def _check_in_checkpoint(
     record: RunRecord, attempt: int, before: Sequence[Event], event: Event, phase: str
 ) -> str | None:
     at = event["at"]
@@ -121,7 +121,7 @@ def _not_in_checkpoint(
     if early := sorted(seen & over.get(phase, set())):
         return f"checkpoint {at} was {early[-1]} already"
     if phase == "commit":
-        found = record.of_kind("persisted")
+        found = record.get_events("persisted")
         ranks = {r for a, r, e in found if a == attempt and e.get("s") == at and e["t"] <= event["t"]}
         # an engine whose library persists and commits in one call records neither before it returns
         if 0 < len(ranks) < record.spec["train"]["nproc"]:
@@ -135,7 +135,7 @@ def _not_in_checkpoint(
     return None
 
 
-def _not_in_restart(before: Sequence[Event], phase: str) -> str | None:
+def _check_in_restart(before: Sequence[Event], phase: str) -> str | None:
     seen = {e["e"] for e in before}
     if phase == "init":
         return "the victim was ready already" if "ready" in seen else None
@@ -144,7 +144,7 @@ def _not_in_restart(before: Sequence[Event], phase: str) -> str | None:
     return "the victim had restored already" if "restored" in seen else None
 
 
-def _survivors(record: RunRecord, attempt: int, event: Event, meant: str | list[int]) -> str | None:
+def _check_survivors(record: RunRecord, attempt: int, event: Event, meant: str | list[int]) -> str | None:
     late = [
         rank
         for (a, rank), events in record.events.items()

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure as Canvas
 from ecrl.analysis.advise import Advice
 from ecrl.analysis.interval import FLAT_LOSS
 from ecrl.report.plot_style import INK, STYLE, VARIANT_COLORS, svg
-from ecrl.report.wording import UNKNOWN, count, fixed, number, share
+from ecrl.report.wording import UNKNOWN, count, format_fixed, number, share
 from ecrl.units import format_duration
 
 MAX_PANELS = 8
 SCHEMA = 1
 
 
-def by_workload(advice: Sequence[Advice]) -> list[tuple[str, list[Advice]]]:
+def group_by_workload(advice: Sequence[Advice]) -> list[tuple[str, list[Advice]]]:
     """Advice grouped by workload, in order."""
     return [(place.name, list(own)) for place, own in itertools.groupby(advice, key=lambda a: a.costs.workload)]
 
@@ -27,7 +27,7 @@ def tables(advice: Sequence[Advice]) -> list[tuple[str, list[str], list[list[str
     """(title, header, rows) of each workload: a line per quantity, a column per engine, the best engine first."""
     return [
         (name, ["", *(one.costs.engine for one in own)], [list(row) for row in zip(*_lines(own), strict=True)])
-        for name, own in by_workload(advice)
+        for name, own in group_by_workload(advice)
     ]
 
 
@@ -38,10 +38,10 @@ def _lines(own: Sequence[Advice]) -> list[list[str]]:
         "restart R", "Young", "Daly", "Saxena et al.", "floor", "checkpoint every", "as good as that",
         "expected ETTR", "expected goodput", "measured at",
     ]  # fmt: skip
-    return [titles, *([*_measured(one), *_advised(one)] for one in own)]
+    return [titles, *([*_format_measured(one), *_format_advised(one)] for one in own)]
 
 
-def _measured(one: Advice) -> list[str]:
+def _format_measured(one: Advice) -> list[str]:
     c = one.costs
     slower = UNKNOWN if c.interference_s is None else _seconds(c.interference_s)
     return [
@@ -50,7 +50,7 @@ def _measured(one: Advice) -> list[str]:
     ]  # fmt: skip
 
 
-def _advised(one: Advice) -> list[str]:
+def _format_advised(one: Advice) -> list[str]:
     optima = [f"{format_duration(tau)} = {number(tau / one.costs.step_s, 3)} steps" for tau in _optima(one)]
     return [
         *optima,
@@ -68,7 +68,7 @@ def _optima(one: Advice) -> tuple[float, float, float]:
 
 
 def _seconds(value: float) -> str:
-    return f"{fixed(value * 1000, 1)} ms" if abs(value) < 1 else f"{fixed(value)} s"
+    return f"{format_fixed(value * 1000, 1)} ms" if abs(value) < 1 else f"{format_fixed(value)} s"
 
 
 def sentences(advice: Sequence[Advice]) -> list[str]:
@@ -78,7 +78,7 @@ def sentences(advice: Sequence[Advice]) -> list[str]:
         f"MTBF of the job: {format_duration(first.mtbf_s)}. Costs are those measured here; on another machine, or with"
         " more ranks, they differ."
     ]
-    for name, own in by_workload(advice):
+    for name, own in group_by_workload(advice):
         best = own[0]
         loss = f"checkpoints and the work lost between them take about {share(best.overhead)}"
         found.append(
@@ -136,7 +136,7 @@ def _entry(one: Advice) -> dict[str, Any]:
 def plot(advice: Sequence[Advice]) -> bytes:
     """SVG: expected ETTR against the interval, a panel per workload; dot: advised; thick: as good as that; dotted:
     below the floor."""
-    groups = by_workload(advice)[:MAX_PANELS]
+    groups = group_by_workload(advice)[:MAX_PANELS]
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     names = list(dict.fromkeys(one.costs.engine for _, own in groups for one in own))

@@ -4,7 +4,7 @@ import itertools
 
 from ecrl.analysis.compare import Kind
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.tables import SUMMARY_COLUMNS, detailed_rows, summary_rows
+from ecrl.analysis.tables import SUMMARY_COLUMNS, build_detailed_rows, build_summary_rows
 from ecrl.records.schema import DETAILED_COLUMNS, LEDGER_BUCKETS
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
 from ecrl.report.sections import claims, integrity, ledger, threats
@@ -29,7 +29,7 @@ def sections() -> list[Section]:
         Section(2, "Ledger per run (s)", _ledger),
         Section(3, "Gates", _gates),
         Section(4, "Summary per suite and variant", _summary),
-        Section(5, "Blocking against overlapped", _detailed),
+        Section(5, "Blocking against overlapped", _detail_table),
         Section(6, "Comparisons of every pair of variants", _comparisons),
         Section(7, claims.PLUGIN.title, claims.PLUGIN.blocks),
         Section(8, threats.PLUGIN.title, threats.PLUGIN.blocks),
@@ -47,7 +47,7 @@ def _name(row: dict[str, object]) -> tuple[str, str, str]:
     return str(row["suite_id"]), str(row["variant"]), UNKNOWN if row["seed"] is None else str(row["seed"])
 
 
-def _per_run(evidence: Evidence, columns: tuple[str, ...]) -> list[Block]:
+def _run_table(evidence: Evidence, columns: tuple[str, ...]) -> list[Block]:
     rows = tuple((*_name(row), *(_cell(row[c]) for c in columns)) for row in evidence.rows[:_MOST_RUNS])
     headers = ("suite", "variant", "seed", *(c.removesuffix("_s") if c.endswith("_s") else c for c in columns))
     table: list[Block] = [Table(headers, rows, frozenset({"suite", "variant", "outcome"}))]
@@ -56,13 +56,13 @@ def _per_run(evidence: Evidence, columns: tuple[str, ...]) -> list[Block]:
 
 
 def _runs(evidence: Evidence, _figures: Figures) -> list[Block]:
-    return _per_run(evidence, ("outcome", *_RUN))
+    return _run_table(evidence, ("outcome", *_RUN))
 
 
 def _ledger(evidence: Evidence, _figures: Figures) -> list[Block]:
     if all(row["compute_s"] is None for row in evidence.rows):
         return [Paragraph("No ledger is recorded.")]
-    table = _per_run(evidence, (*(f"{bucket}_s" for bucket in LEDGER_BUCKETS), "residual_s", "wall_s"))
+    table = _run_table(evidence, (*(f"{bucket}_s" for bucket in LEDGER_BUCKETS), "residual_s", "wall_s"))
     return [*table, *ledger.restart_blocks(evidence, {})]
 
 
@@ -79,15 +79,15 @@ def _gates(evidence: Evidence, _figures: Figures) -> list[Block]:
 
 def _summary(evidence: Evidence, _figures: Figures) -> list[Block]:
     columns = SUMMARY_COLUMNS[SUMMARY_COLUMNS.index("launcher") : SUMMARY_COLUMNS.index("lost_in_flight_steps") + 1]
-    rows = summary_rows(evidence.rows)
+    rows = build_summary_rows(evidence.rows)
     body = tuple((str(row["suite_id"]), *(_cell(row[c]) for c in columns)) for row in rows[:_MOST_RUNS])
     return [Table(("suite", *columns), body, frozenset({"suite", "launcher", "variant"}))]
 
 
-def _detailed(evidence: Evidence, _figures: Figures) -> list[Block]:
+def _detail_table(evidence: Evidence, _figures: Figures) -> list[Block]:
     if not {"blocking", "overlapped"} <= set(evidence.variants):
         return [Paragraph("The variants `blocking` and `overlapped` are not both there.")]
-    rows = detailed_rows(evidence.rows, evidence.dropped)
+    rows = build_detailed_rows(evidence.rows, evidence.dropped)
     for row in rows:
         row["ovl_minus_blk_loss_diff"] = evidence.loss_differences.get(row["suite_id"])
     body = tuple(tuple(_cell(row.get(column)) for column in DETAILED_COLUMNS) for row in rows)

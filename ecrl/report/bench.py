@@ -12,7 +12,7 @@ _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "ecrl", "font.size": 9.0,
 Table = tuple[str, list[str], list[list[str]]]
 
 
-def heading(document: dict[str, Any]) -> list[str]:
+def summary_lines(document: dict[str, Any]) -> list[str]:
     """What was measured, on what: a few short lines."""
     ranks = f"{document['nproc']} rank{'' if document['nproc'] == 1 else 's'}"
     copy, step = document["copy_floor_s"]["median"] * _MS, document["step_s"]["median"] * _MS

@@ -27,7 +27,7 @@ def _block(block: Block) -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [tuple(_escaped(cell) for cell in row) for row in (table.headers, *table.rows)]
+    rows = [tuple(_escape(cell) for cell in row) for row in (table.headers, *table.rows)]
     widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(table.headers))]
     words = [header in table.left for header in table.headers]
     ruler = ["-" * width if word else "-" * (width - 1) + ":" for width, word in zip(widths, words, strict=True)]
@@ -38,5 +38,5 @@ def _table(table: Table) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [padded[0], ruler, *padded[1:]])
 
 
-def _escaped(cell: str) -> str:
+def _escape(cell: str) -> str:
     return cell.replace("|", "\\|").replace("\n", " ")

@@ -9,7 +9,7 @@ from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.restarts import PHASES, medians
 from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
-from ecrl.report.plot_style import COLORS, laid_out
+from ecrl.report.plot_style import COLORS, make_canvas
 
 MAX_LEGEND_COLUMNS = 7
 PHASE_COLORS = dict(
@@ -27,7 +27,7 @@ def draw_ledger(evidence: Evidence) -> Canvas | None:
         bucket: [mean([row[f"{bucket}_s"] for row in own]) or 0.0 for own in groups.values()]
         for bucket in (*LEDGER_BUCKETS, "residual")
     }
-    return _stacked(list(groups), parts, COLORS, "mean seconds per run")
+    return _draw_stacked(list(groups), parts, COLORS, "mean seconds per run")
 
 
 def draw_restarts(evidence: Evidence) -> Canvas | None:
@@ -38,14 +38,14 @@ def draw_restarts(evidence: Evidence) -> Canvas | None:
     launchers = {launcher for _, launcher in found}
     names = [f"{variant}, {launcher}" if len(launchers) > 1 else variant for variant, launcher in found]
     parts = {phase: [own.seconds[phase] or 0.0 for own in found.values()] for phase in PHASES}
-    return _stacked(names, parts, PHASE_COLORS, "seconds from the kill to the first step (medians of the phases)")
+    return _draw_stacked(names, parts, PHASE_COLORS, "seconds from the kill to the first step (medians of the phases)")
 
 
-def _stacked(
+def _draw_stacked(
     names: Sequence[str], parts: Mapping[str, Sequence[float]], colors: Mapping[str, str], unit: str
 ) -> Canvas:
     """Horizontal bars made of parts; a part that is nowhere is in no legend."""
-    canvas, axes = laid_out(7.2, 1.5 + 0.45 * len(names))
+    canvas, axes = make_canvas(7.2, 1.5 + 0.45 * len(names))
     left = [0.0] * len(names)
     drawn = [part for part, widths in parts.items() if any(widths)]
     for part in drawn:

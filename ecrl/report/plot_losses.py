@@ -38,7 +38,7 @@ def draw_losses(evidence: Evidence) -> Canvas | None:
         suite_id, runs = shown[place]
         for run in runs:
             index = evidence.variants.index(run.row["variant"])
-            points = _thinned([(step, loss) for step, loss in enumerate(run.curve, start=1) if loss is not None])
+            points = _thin([(step, loss) for step, loss in enumerate(run.curve, start=1) if loss is not None])
             style = ("-", "--", ":", "-.")[index % 4]
             color = VARIANT_COLORS[index % len(VARIANT_COLORS)]
             axes.plot(
@@ -58,7 +58,7 @@ def draw_losses(evidence: Evidence) -> Canvas | None:
     return canvas
 
 
-def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def _thin(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
     """At most MAX_CURVE_POINTS evenly spaced points and the last one: what a panel can show."""
     stride = -(-len(points) // MAX_CURVE_POINTS)
     return points if stride <= 1 else [*points[:-1:stride], points[-1]]

@@ -64,7 +64,7 @@ def svg(canvas: Canvas) -> bytes:
     return out.getvalue()
 
 
-def laid_out(width: float, height: float) -> tuple[Canvas, Axes]:
+def make_canvas(width: float, height: float) -> tuple[Canvas, Axes]:
     """A canvas (inches) with one axes, placed by matplotlib so that nothing is cut off."""
     canvas = Canvas(figsize=(width, height), layout="constrained")
     return canvas, canvas.subplots()

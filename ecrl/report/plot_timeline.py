@@ -60,7 +60,7 @@ def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) 
 def _rank(axes: Axes, line: Timeline, rank: int, y: float, longest: int, colors: Mapping[str, str]) -> set[str]:
     own = sorted((span for span in line.spans if span.rank == rank and span.t0 < span.t1), key=lambda span: span.t0)
     used = _bars(axes, own, line.t0, y, _RANK_HEIGHT, longest, colors)
-    writes = _merged([span for span in line.persists if span.rank == rank], longest * _PIXEL_SHARE)
+    writes = _merge_spans([span for span in line.persists if span.rank == rank], longest * _PIXEL_SHARE)
     pixel = longest * _PIXEL_SHARE
     extents = [((s.t0 - line.t0) / NS_PER_S, max(s.t1 - s.t0, pixel) / NS_PER_S) for s in writes]
     if extents:
@@ -73,7 +73,7 @@ def _bars(
 ) -> set[str]:
     by_bucket: dict[str, list[tuple[float, float]]] = {}
     pixel = longest * _PIXEL_SHARE
-    for span in _merged(spans, pixel):
+    for span in _merge_spans(spans, pixel):
         # a stall of a few ms in minutes would vanish, or show here and not there, as the pixels fall
         width = max(span.t1 - span.t0, pixel)
         by_bucket.setdefault(STATES[span.state], []).append(((span.t0 - t0) / NS_PER_S, width / NS_PER_S))
@@ -95,7 +95,7 @@ def _blocks(axes: Axes, extents: list[tuple[float, float]], bottom: float, heigh
     axes.add_artist(shapes)
 
 
-def _merged(spans: Iterable[Span], pixel: float) -> list[Span]:
+def _merge_spans(spans: Iterable[Span], pixel: float) -> list[Span]:
     """Spans of one state that lie less than a pixel apart as one span, whatever lies between them."""
     open_: dict[str, Span] = {}
     found: list[Span] = []

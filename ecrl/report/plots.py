@@ -12,7 +12,7 @@ from ecrl.report.blocks import Figure
 from ecrl.report.names import suite_names
 from ecrl.report.plot_bars import draw_ledger, draw_restarts
 from ecrl.report.plot_losses import MAX_CURVE_POINTS, draw_losses
-from ecrl.report.plot_style import COLORS, INK, STYLE, laid_out, svg
+from ecrl.report.plot_style import COLORS, INK, STYLE, make_canvas, svg
 from ecrl.report.plot_style import pdf as as_pdf
 from ecrl.report.plot_timeline import draw_timeline
 
@@ -67,7 +67,7 @@ def _ratios(evidence: Evidence) -> Canvas | None:
     ordered = sorted(c.suites.items(), key=lambda item: (item[1].center, item[0]))[-MAX_SUITES_IN_A_PLOT:]
     names = suite_names(evidence.suites)
     lines = [("mean", c.overall), *((names[suite_id], one) for suite_id, one in ordered)]
-    canvas, axes = laid_out(7.2, 1.1 + 0.28 * len(lines))
+    canvas, axes = make_canvas(7.2, 1.1 + 0.28 * len(lines))
     centers = [one.center for _, one in lines]
     spread = max(max(centers) - min([*centers, 1.0]), 0.01)
     bounds = [b for _, one in lines for b in (one.low, one.high) if b is not None and abs(b - 1) < 6 * spread]
@@ -103,7 +103,7 @@ def _stall_gain(evidence: Evidence) -> Canvas | None:
     points = [(-pair.d, wall[pair.suite_id, pair.seed]) for pair in stall if (pair.suite_id, pair.seed) in wall]
     if not points:
         return None
-    canvas, axes = laid_out(5.2, 3.8)
+    canvas, axes = make_canvas(5.2, 3.8)
     axes.scatter([x for x, _ in points], [y for _, y in points], color="#0072B2", s=26, zorder=3)
     axes.axhline(0.0, color=INK, linewidth=0.8)
     axes.axline((0.0, 0.0), slope=1.0, color=INK, linewidth=0.8, linestyle="--", label="all saved stall shows")

@@ -15,7 +15,7 @@ from ecrl.report.blocks import Block, Figure, Section
 from ecrl.report.markdown import markdown
 from ecrl.report.page import Card, page
 from ecrl.report.plots import draw
-from ecrl.report.wording import fixed, number
+from ecrl.report.wording import format_fixed, number
 from ecrl.storage.atomic import write_atomic
 
 FORMATS = ("md", "html", "csv", "tex")
@@ -65,10 +65,10 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
                 written.append(_write(folder, f"{name}_analysis.md", _document(f"{name}: analysis", numbers)))
                 written.append(_write(folder, f"{name}_report.md", _document(_title(evidence), parts)))
             if "html" in wanted:
-                text = page(_title(evidence), _generated(), _cards(evidence), parts)
+                text = page(_title(evidence), _generation_time(), _cards(evidence), parts)
                 written.append(_write(folder, f"{evidence.prefix}_report.html", text))
             if "tex" in wanted:
-                text = tex.document(_title(evidence), _generated(), parts)
+                text = tex.document(_title(evidence), _generation_time(), parts)
                 written.append(_write(folder, f"{evidence.prefix}_tables.tex", text))
     except OSError as error:
         raise EcrlError(
@@ -79,9 +79,9 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
 
 def _tables(evidence: Evidence) -> dict[str, str]:
     """The tables by file name. A detailed table from elsewhere is not written over with itself."""
-    found = {"runs.csv": tables.runs_csv(evidence.rows), "summary.csv": tables.summary_csv(evidence.rows)}
+    found = {"runs.csv": tables.build_runs_csv(evidence.rows), "summary.csv": tables.build_summary_csv(evidence.rows)}
     if evidence.source == "campaign":
-        found["detailed_table.csv"] = tables.detailed_csv(evidence.rows, evidence.dropped)
+        found["detailed_table.csv"] = tables.build_detailed_csv(evidence.rows, evidence.dropped)
     return {f"{evidence.prefix}_{name}": text for name, text in found.items()}
 
 
@@ -116,10 +116,10 @@ def _title(evidence: Evidence) -> str:
 
 def _document(title: str, parts: Sequence[tuple[str, Sequence[Block]]]) -> str:
     bodies = [f"## {number_}. {name}\n\n{markdown(blocks)}" for number_, (name, blocks) in enumerate(parts, start=1)]
-    return "\n\n".join([f"# {title}", *bodies, f"*{_generated()}*"]) + "\n"
+    return "\n\n".join([f"# {title}", *bodies, f"*{_generation_time()}*"]) + "\n"
 
 
-def _generated() -> str:
+def _generation_time() -> str:
     """When; SOURCE_DATE_EPOCH (reproducible-builds.org) stands in for now."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
@@ -139,7 +139,7 @@ def _cards(evidence: Evidence) -> list[Card]:
             cards.append(Card(number(c.overall.center), f"goodput {c.a} / {c.b}{bounds}"))
         stall = evidence.compare(*evidence.headline, metric="stall_s", kind="difference").overall
         if stall is not None:
-            cards.append(Card(f"{fixed(-stall.center)} s", f"stall saved per run by {c.a}"))
+            cards.append(Card(f"{format_fixed(-stall.center)} s", f"stall saved per run by {c.a}"))
     verdicts = [judged.verdict for judged in evidence.claims]
     cards += [Card(str(verdicts.count(verdict)), f"claims {verdict}") for verdict in sorted(set(verdicts))]
     blocking = len(evidence.threats.veto_codes)

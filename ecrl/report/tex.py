@@ -26,14 +26,14 @@ _EM_A_CHARACTER = 0.5
 _NOT_FOR_A_PAPER = frozenset({"Artifact index"})
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Text as LaTeX prints it; **bold** and `code` become \\textbf and \\texttt."""
     plain = "".join(_ESCAPES.get(character, character) for character in text)
-    plain = re.sub(r"`([^`]+)`", lambda code: rf"\texttt{{{_breakable(code[1])}}}", plain)
+    plain = re.sub(r"`([^`]+)`", lambda code: rf"\texttt{{{_make_breakable(code[1])}}}", plain)
     return re.sub(r"\*\*([^*]+)\*\*", r"\\textbf{\1}", plain)
 
 
-def _breakable(code: str) -> str:
+def _make_breakable(code: str) -> str:
     """Typewriter text that may be broken behind its hyphens, slashes and underscores, which LaTeX does not do."""
     return re.sub(r"(-|/|\\_)", r"\1\\allowbreak{}", code)
 
@@ -66,12 +66,12 @@ def _table(table: Table, caption: str, label: str) -> list[str]:
     widths = [max(map(len, cells)) + 2 for cells in zip(table.headers, *table.rows, strict=True)]
     environment = "table*" if sum(widths) > _WIDE_CHARACTERS else "table"
     columns = _columns(table, widths)
-    rows = [" & ".join(escaped(cell) for cell in row) + r" \\" for row in (table.headers, *table.rows)]
+    rows = [" & ".join(escape(cell) for cell in row) + r" \\" for row in (table.headers, *table.rows)]
     return [
         rf"\begin{{{environment}}}",
         r"\centering",
         r"\footnotesize",
-        rf"\caption{{{escaped(caption)}}}",
+        rf"\caption{{{escape(caption)}}}",
         rf"\label{{{label}}}",
         rf"\ecrlfit{{\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -107,7 +107,7 @@ def _figure(figure: Figure, label: str) -> list[str]:
         r"\begin{figure}",
         r"\centering",
         rf"\ecrlfit{{\includegraphics{{{figure.path.removesuffix('.svg')}.pdf}}}}",
-        rf"\caption{{{escaped(figure.caption)}}}",
+        rf"\caption{{{escape(figure.caption)}}}",
         rf"\label{{{label}}}",
         r"\end{figure}",
     ]

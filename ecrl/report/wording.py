@@ -21,7 +21,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if value else "0"
 
 
-def fixed(value: float | None, decimals: int = 2) -> str:
+def format_fixed(value: float | None, decimals: int = 2) -> str:
     """A fixed number of decimals, for columns that are read downwards."""
     return UNKNOWN if value is None else f"{value:,.{decimals}f}"
 
@@ -94,7 +94,7 @@ def basis(comparison: Comparison) -> str:
     return f"{count(len(comparison.pairs), 'pair')} in {count(comparison.n_suites, 'suite')}"
 
 
-def listed(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """'a', 'a and b', 'a, b and c'."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last

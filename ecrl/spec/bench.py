@@ -11,10 +11,10 @@ from ecrl.storage.atomic import write_atomic
 BENCH_SCHEMA = 1
 BENCH_FILE = "bench.json"
 REFERENCE = "reference"
-LEAST_ROUNDS = 5  # medians of fewer say little
+MIN_ROUNDS = 5  # medians of fewer say little
 
 
-def balanced_rows(variants: tuple[str, ...]) -> list[tuple[str, ...]]:
+def build_balanced_rows(variants: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Orders in which each variant stands once in every place, and once (an odd number: twice) right after every
     other one (Williams, Aust. J. Sci. Res. A 2, 1949): neither drift nor what the neighbour left behind favours one."""
     n = len(variants)
@@ -23,10 +23,10 @@ def balanced_rows(variants: tuple[str, ...]) -> list[tuple[str, ...]]:
     return rows if n % 2 == 0 else [*rows, *(row[::-1] for row in rows)]
 
 
-def balanced_rounds(variants: tuple[str, ...]) -> int:
+def count_balanced_rounds(variants: tuple[str, ...]) -> int:
     """The smallest number of rounds, at least five, in which the order is balanced."""
-    rows = len(balanced_rows(variants))
-    return rows * -(-LEAST_ROUNDS // rows)
+    rows = len(build_balanced_rows(variants))
+    return rows * -(-MIN_ROUNDS // rows)
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class BenchPlan:
     schema: int = BENCH_SCHEMA
 
     @classmethod
-    def balanced(cls, engines: tuple[str, ...], rounds: int | None, saves: int) -> "BenchPlan":
+    def make_balanced(cls, engines: tuple[str, ...], rounds: int | None, saves: int) -> "BenchPlan":
         """A warm-up round and `rounds` more (None: as many as balance the order)."""
         variants = (REFERENCE, *engines)
-        rows = balanced_rows(variants)
-        wanted = balanced_rounds(variants) if rounds is None else rounds
+        rows = build_balanced_rows(variants)
+        wanted = count_balanced_rounds(variants) if rounds is None else rounds
         return cls(variants, (variants, *(rows[i % len(rows)] for i in range(wanted))), saves)
 
     @property
     def is_balanced(self) -> bool:
         """Whether the measured rounds are whole blocks of the balanced order."""
-        return (len(self.order) - 1) % len(balanced_rows(self.variants)) == 0
+        return (len(self.order) - 1) % len(build_balanced_rows(self.variants)) == 0
 
     def segments(self, checkpoint_every: int) -> list[Segment]:
         """The segments in order. Each starts one step before a boundary, so that its last checkpoint, too, is

@@ -9,12 +9,12 @@ from ecrl.spec.matrix import Matrix
 _AXES = ("datasets", "models", "checkpoint_every", "max_inflight", "seeds", "variants")
 
 
-def additions(old: Matrix, new: Matrix) -> list[str] | None:
+def find_additions(old: Matrix, new: Matrix) -> list[str] | None:
     """What `new` adds to `old`, one text an axis; None: it is no extension, something was removed or changed."""
     before, after = old.experiment, new.experiment
     old_axes, new_axes = before.pop("matrix"), after.pop("matrix")
     old_failures, new_failures = before.pop("failures"), after.pop("failures")
-    if before != after or _apart_from(old_axes, _AXES) != _apart_from(new_axes, _AXES):
+    if before != after or _drop_keys(old_axes, _AXES) != _drop_keys(new_axes, _AXES):
         return None
     if any(new_failures.get(label) != entries for label, entries in old_failures.items()):
         return None
@@ -26,5 +26,5 @@ def additions(old: Matrix, new: Matrix) -> list[str] | None:
     return told or None
 
 
-def _apart_from(table: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+def _drop_keys(table: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key not in keys}

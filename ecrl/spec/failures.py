@@ -75,12 +75,12 @@ class FailureEntry(BaseModel):
         return read_older_files(cls, raw, info)
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> "FailureEntry":
-        if faults := [*self._when_faults(), *self._who_faults()]:
+    def _check_one_form(self) -> "FailureEntry":
+        if faults := [*self._find_time_faults(), *self._find_rank_faults()]:
             raise ValueError("; ".join(faults))
         return self
 
-    def _when_faults(self) -> list[str]:
+    def _find_time_faults(self) -> list[str]:
         given = [name for name in ("at", "interval", "mtbf_s") if getattr(self, name) is not None]
         drawn = self.interval is not None or self.mtbf_s is not None
         faults = []
@@ -103,7 +103,7 @@ class FailureEntry(BaseModel):
             faults.append("found count without mtbf_s, expected one entry for each failure")
         return faults
 
-    def _who_faults(self) -> list[str]:
+    def _find_rank_faults(self) -> list[str]:
         faults = []
         if self.rank is not None and self.ranks is not None:
             faults.append("found rank and ranks, expected one of them")
@@ -115,15 +115,15 @@ class FailureEntry(BaseModel):
             )
         return faults
 
-    def step(self, every: int) -> int:
+    def get_step(self, every: int) -> int:
         """The step of a failure that has one; for a checkpoint's phases the step of that checkpoint."""
         if self.interval is not None:
             assert self.seed is not None
-            return drawn_step(self.interval, every, self.seed)
+            return draw_step(self.interval, every, self.seed)
         assert self.at is not None
         return -(-self.at // every) * every if self.phase in CHECKPOINT_PHASES else self.at
 
-    def victim(self, index: int, nproc: int) -> dict[str, Any]:
+    def build_victim(self, index: int, nproc: int) -> dict[str, Any]:
         """`rank` (where several are struck: the one that strikes for all) and then `ranks`."""
         if self.ranks == "all":
             return {"rank": 0, "ranks": self.ranks}
@@ -139,7 +139,7 @@ def step_as_entry(value: Any) -> Any:
     return {"at": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def drawn_step(interval: int, every: int, seed: int) -> int:
+def draw_step(interval: int, every: int, seed: int) -> int:
     """m*k + U{1..k-1} (metrics.md section 2), m = interval, k = every > 1.
 
     The share of the interval is drawn from (seed, interval) alone, so that suites which differ in
@@ -149,14 +149,14 @@ def drawn_step(interval: int, every: int, seed: int) -> int:
     return interval * every + 1 + int(share * (every - 1))
 
 
-def drawn_instants_s(mtbf_s: float, seed: int, count: int) -> list[float]:
+def draw_instants_s(mtbf_s: float, seed: int, count: int) -> list[float]:
     """Seconds since the run's first step began: sums of `count` exponential gaps of mean mtbf_s, to the millisecond."""
     rng = random.Random(f"mtbf/{seed}")
     gaps = (rng.expovariate(1 / mtbf_s) for _ in range(count))
     return [round(instant, 3) for instant in itertools.accumulate(gaps)]
 
 
-def plan(entries: Sequence[FailureEntry], nproc: int, every: int) -> tuple[dict[str, Any], ...]:
+def build_plan(entries: Sequence[FailureEntry], nproc: int, every: int) -> tuple[dict[str, Any], ...]:
     """The failures of a schedule as `run.json` holds them, with nothing left to decide (records/strikes.py)."""
     planned: list[dict[str, Any]] = []
     for entry in entries:
@@ -164,19 +164,19 @@ def plan(entries: Sequence[FailureEntry], nproc: int, every: int) -> tuple[dict[
         when: list[dict[str, Any]]
         if entry.mtbf_s is not None:
             assert entry.seed is not None
-            instants = drawn_instants_s(entry.mtbf_s, entry.seed, entry.count or DEFAULT_COUNT)
+            instants = draw_instants_s(entry.mtbf_s, entry.seed, entry.count or DEFAULT_COUNT)
             when = [{"after_s": after_s} for after_s in instants]
         elif entry.phase in RESTART_PHASES:
             when = [{"at": planned[-1]["at"]}]
         else:
-            when = [{"at": entry.step(every)}]
+            when = [{"at": entry.get_step(every)}]
         phase = {} if entry.phase == "step" else {"phase": entry.phase}
         for place, found in enumerate(when, start=index):
-            planned.append({"index": place, **found, **phase, "kind": entry.kind} | entry.victim(place, nproc))
+            planned.append({"index": place, **found, **phase, "kind": entry.kind} | entry.build_victim(place, nproc))
     return tuple(planned)
 
 
-def problems(
+def find_problems(
     entries: Sequence[FailureEntry], intervals: Sequence[int], *, steps: int | None, nproc: int | None, keep: int
 ) -> list[str]:
     """What makes a schedule of valid entries one that cannot be run. None: not known, reported elsewhere."""
@@ -194,11 +194,11 @@ def problems(
         if nproc is not None and rank is not None and rank >= nproc
     ]
     for every in intervals:
-        found += _unreachable(entries, every, steps, keep)
+        found += _find_unreachable(entries, every, steps, keep)
     return list(dict.fromkeys(found))
 
 
-def _unreachable(entries: Sequence[FailureEntry], every: int, steps: int | None, keep: int) -> list[str]:
+def _find_unreachable(entries: Sequence[FailureEntry], every: int, steps: int | None, keep: int) -> list[str]:
     """Failures that a run with this checkpoint_every would never meet."""
     found = []
     newest, before, met = 0, 0, set[int]()  # newest: the latest step that the restart before may go on from
@@ -208,7 +208,7 @@ def _unreachable(entries: Sequence[FailureEntry], every: int, steps: int | None,
         if entry.interval is not None and every == 1:
             found.append(f"found interval = {entry.interval} with checkpoint_every = 1: nothing lies inside one step")
             continue
-        at, in_checkpoint = entry.step(every), entry.phase in CHECKPOINT_PHASES
+        at, in_checkpoint = entry.get_step(every), entry.phase in CHECKPOINT_PHASES
         if steps is not None and at > steps:
             of = f" (checkpoint_every = {every})" if in_checkpoint or entry.interval is not None else ""
             found.append(f"found a failure at step {at}{of}, past the last step ({steps})")

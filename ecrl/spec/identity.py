@@ -39,7 +39,7 @@ NEVER = _Never()
 def identity(value: Any) -> Any:
     """The part of `value` that identifies it, as plain JSON values: what every hash of ecrl is made from."""
     if _is_record(type(value)):
-        return {name: identity(field) for name, field in _identifying(value)}
+        return {name: identity(field) for name, field in _list_identity_fields(value)}
     if isinstance(value, Mapping):
         return {str(key): identity(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -101,7 +101,7 @@ def _has_later_fields(value: Any) -> bool:
     return _is_record(type(value)) and bool(later_fields(type(value)))
 
 
-def _identifying(value: Any) -> list[tuple[str, Any]]:
+def _list_identity_fields(value: Any) -> list[tuple[str, Any]]:
     """(name, value) of every field that is part of the identity."""
     found = []
     for name, mark in _marks(type(value)):

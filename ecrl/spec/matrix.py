@@ -50,7 +50,7 @@ class _Table(BaseModel):
         return read_older_files(cls, raw, info)
 
 
-def _known(family: str, extra: Sequence[str] = ()) -> AfterValidator:
+def _make_member_check(family: str, extra: Sequence[str] = ()) -> AfterValidator:
     def check(name: str) -> str:
         valid = [*extra, *plugins.names(family)]
         if name not in valid:
@@ -60,7 +60,7 @@ def _known(family: str, extra: Sequence[str] = ()) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _no_repeats(values: list[Any]) -> list[Any]:
+def _check_no_repeats(values: list[Any]) -> list[Any]:
     repeated = sorted({str(v) for v in values if values.count(v) > 1})
     if repeated:
         raise ValueError(f"{', '.join(repeated)} stands there more than once")
@@ -68,11 +68,11 @@ def _no_repeats(values: list[Any]) -> list[Any]:
 
 
 Count = Annotated[int, Field(ge=1)]
-DatasetName = Annotated[str, _known("dataset")]
-ModelName = Annotated[str, _known("model")]
-VariantName = Annotated[str, _known("engine", ["reference"])]
+DatasetName = Annotated[str, _make_member_check("dataset")]
+ModelName = Annotated[str, _make_member_check("model")]
+VariantName = Annotated[str, _make_member_check("engine", ["reference"])]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-_AXIS = (Field(min_length=1), AfterValidator(_no_repeats))
+_AXIS = (Field(min_length=1), AfterValidator(_check_no_repeats))
 
 
 class Axes(_Table):
@@ -119,7 +119,7 @@ class RunOptions(_Table):
     a difference here is no other experiment (except `device`)."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    gpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_no_repeats)] = []
+    gpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_check_no_repeats)] = []
     data_root: str | None = None
     retries: Annotated[int, Field(ge=0)] = 0
     timeout_s: Annotated[float, Field(gt=0)] | None = None
@@ -128,13 +128,13 @@ class RunOptions(_Table):
     stop_after_same: Annotated[int, Field(ge=0)] = 5  # failures alike in a row that end the use of a set; 0: never
 
 
-def _readable_expectation(text: str) -> str:
+def _check_expectation(text: str) -> str:
     if not EXPECT.fullmatch(text.strip()):
         raise ValueError(f"found {text!r}, expected e.g. 'ratio > 1.00', 'difference < 0.5', 'ratio within 0.02'")
     return text.strip()
 
 
-def _known_metric(name: str) -> str:
+def _check_metric(name: str) -> str:
     if name not in CLAIM_METRICS:
         raise ValueError(unknown_name("metric", name, CLAIM_METRICS))
     return name
@@ -149,8 +149,8 @@ class Claim(_Table):
 
     name: Annotated[str, Field(min_length=1)]
     compare: Annotated[list[VariantName], Field(min_length=2, max_length=2)]
-    metric: Annotated[str, AfterValidator(_known_metric)] = "goodput_steps_per_s"
-    expect: Annotated[str, AfterValidator(_readable_expectation)]
+    metric: Annotated[str, AfterValidator(_check_metric)] = "goodput_steps_per_s"
+    expect: Annotated[str, AfterValidator(_check_expectation)]
 
 
 class Matrix(_Table):
@@ -205,13 +205,13 @@ def load(
     profile: str | None = None,
     overrides: Sequence[Override] = (),
     frozen: bool = False,
-    beside: "Matrix | None" = None,
+    existing: "Matrix | None" = None,
 ) -> Matrix:
     """Read, merge (file < profile < overrides) and validate a matrix.
 
     frozen: the file is what `to_toml` wrote; its variants may have been narrowed by a flag since its claims
     were written, and the claims stay as they are. Fields that its version did not know are at their legacy values.
-    beside: the frozen matrix of the prefix that the file is asked for; fields that were added to ecrl since 0.1.0 and
+    existing: the frozen matrix of the prefix that the file is asked for; fields that were added to ecrl since 0.1.0 and
     that the file leaves out are taken from it.
 
     Raises:
@@ -239,22 +239,22 @@ def load(
         problems.append(f"{sources.name(('profiles',))}: profiles: expected tables, e.g. [profiles.small]")
     elif profile is not None:
         if profile in profiles:
-            raw = _merged(raw, profiles[profile])
+            raw = _merge(raw, profiles[profile])
         else:
             none = f"found {profile!r}, but the file has no [profiles.*]"
             problems.append(f"--profile: {unknown_name('profile', profile, profiles) if profiles else none}")
     for override in overrides:
         if override.loc == ("matrix", "failures"):  # picks schedules by name; it cannot invent one
-            raw["failures"] = _picked(raw.get("failures", {}), override, problems)
+            raw["failures"] = _pick_schedules(raw.get("failures", {}), override, problems)
             continue
-        raw = _merged(raw, {override.loc[0]: {override.loc[1]: override.value}})
+        raw = _merge(raw, {override.loc[0]: {override.loc[1]: override.value}})
         sources.overridden[override.loc] = override.source
-    if beside is not None:
-        raw = fill_from(beside, _with_entries(raw))
+    if existing is not None:
+        raw = fill_from(existing, _expand_steps(raw))
     context = {FROZEN: frozen}
-    problems += _shape_problems(raw, sources, context) + _schedule_problems(raw, sources)
+    problems += _find_shape_problems(raw, sources, context) + _find_schedule_problems(raw, sources)
     if not frozen and ("matrix", "variants") not in sources.overridden:
-        problems += _claim_problems(raw, sources)
+        problems += _find_claim_problems(raw, sources)
     if problems:
         again = f"Correct {'it' if len(problems) == 1 else 'them'} and run the same command again; nothing was started."
         raise InvalidMatrixError("\n".join([*problems, again]))
@@ -283,16 +283,16 @@ class _Sources:
         return f"{self.path}:{line}" if line else str(self.path)
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over` laid over `base`: tables are merged key by key, everything else is replaced."""
     result = dict(base)
     for key, value in over.items():
         both_tables = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = _merged(result[key], value) if both_tables else value
+        result[key] = _merge(result[key], value) if both_tables else value
     return result
 
 
-def _picked(schedules: Any, override: Override, problems: list[str]) -> Any:
+def _pick_schedules(schedules: Any, override: Override, problems: list[str]) -> Any:
     if not isinstance(schedules, Mapping):
         return schedules  # reported with the other shapes
     unknown = [label for label in override.value if label not in schedules]
@@ -300,24 +300,24 @@ def _picked(schedules: Any, override: Override, problems: list[str]) -> Any:
     return {label: schedules[label] for label in override.value if label in schedules} or schedules
 
 
-def _with_entries(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _expand_steps(raw: Mapping[str, Any]) -> dict[str, Any]:
     """`raw` with every bare step of a schedule as the entry that it stands for."""
     schedules = {
         label: [step_as_entry(entry) for entry in entries] if isinstance(entries, list) else entries
-        for label, entries in _table(raw, "failures").items()
+        for label, entries in _get_table(raw, "failures").items()
     }
     return {**raw, "failures": schedules} if schedules else dict(raw)
 
 
-def _shape_problems(raw: Mapping[str, Any], sources: _Sources, context: Mapping[str, bool]) -> list[str]:
+def _find_shape_problems(raw: Mapping[str, Any], sources: _Sources, context: Mapping[str, bool]) -> list[str]:
     try:
         Matrix.model_validate(raw, context=context)
     except ValidationError as error:
-        return [_explained(e, sources) for e in error.errors(include_url=False)]
+        return [_explain(e, sources) for e in error.errors(include_url=False)]
     return []
 
 
-def _explained(error: Any, sources: _Sources) -> str:
+def _explain(error: Any, sources: _Sources) -> str:
     loc: Loc = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
     key = ".".join(map(str, loc))
     where = f"{sources.name(loc)}: {key}"
@@ -347,19 +347,19 @@ def _valid_keys(loc: Loc) -> Iterable[str]:
     return list(tables[loc[0]].model_fields)
 
 
-def _schedule_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
+def _find_schedule_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
     """What only two tables together can show. Values of a wrong type are passed over: they are reported already."""
     problems = []
-    train, matrix = _table(raw, "train"), _table(raw, "matrix")
-    steps, nproc = _whole(train.get("steps")), _whole(train.get("nproc", 1))
-    keep = _whole(_table(raw, "checkpoint").get("keep")) or CheckpointSettings().keep
+    train, matrix = _get_table(raw, "train"), _get_table(raw, "matrix")
+    steps, nproc = _read_int(train.get("steps")), _read_int(train.get("nproc", 1))
+    keep = _read_int(_get_table(raw, "checkpoint").get("keep")) or CheckpointSettings().keep
     intervals = matrix.get("checkpoint_every")
     intervals = [e for e in intervals if isinstance(e, int) and e > 0] if isinstance(intervals, list) else []
-    for label, entries in _table(raw, "failures").items():
+    for label, entries in _get_table(raw, "failures").items():
         where = f"{sources.name(('failures', label))}: failures.{label}"
         if not _LABEL.fullmatch(label):
             problems.append(f"{where}: found label {label!r}, expected at most 40 letters, digits, '_', '-', '.'")
-        told = failures.problems(_valid_entries(entries), intervals, steps=steps, nproc=nproc, keep=keep)
+        told = failures.find_problems(_valid_entries(entries), intervals, steps=steps, nproc=nproc, keep=keep)
         problems += [f"{where}: {problem}" for problem in told]
     problems += [
         f"{sources.name(('matrix', 'checkpoint_every'))}: matrix.checkpoint_every: found {every}, past the last step"
@@ -378,13 +378,13 @@ def _valid_entries(entries: Any) -> list[FailureEntry]:
         return []
 
 
-def _whole(value: Any) -> int | None:
+def _read_int(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _claim_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
+def _find_claim_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
     """Claims about engines that exist, but that this matrix does not run (an unknown engine is reported already)."""
-    variants, claims = _table(raw, "matrix").get("variants"), raw.get("claims")
+    variants, claims = _get_table(raw, "matrix").get("variants"), raw.get("claims")
     if not isinstance(variants, list) or not isinstance(claims, list):
         return []
     return [
@@ -397,14 +397,14 @@ def _claim_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
     ]
 
 
-def _table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _get_table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = raw.get(key)
     return value if isinstance(value, Mapping) else {}
 
 
-def differences(old: Matrix, new: Matrix) -> list[str]:
+def find_differences(old: Matrix, new: Matrix) -> list[str]:
     """One line per value in which two experiments differ: 'key: old -> new'."""
-    flat_old, flat_new = _flat(old.experiment), _flat(new.experiment)
+    flat_old, flat_new = _flatten(old.experiment), _flatten(new.experiment)
     return [
         f"{key}: {flat_old.get(key, '(absent)')} -> {flat_new.get(key, '(absent)')}"
         for key in sorted({*flat_old, *flat_new})
@@ -412,10 +412,10 @@ def differences(old: Matrix, new: Matrix) -> list[str]:
     ]
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in content.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        result |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return result
 
 

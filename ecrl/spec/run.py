@@ -58,7 +58,7 @@ class CheckpointSettings:
 class RunSpec:
     """One run: suite x variant x seed, with everything a worker needs and nothing it must look up.
 
-    failures: the plan, decided before launch, as written by `ecrl.failures.plan` (empty for `reference`).
+    failures: the plan, decided before launch, as written by `ecrl.spec.failures.build_plan` (empty for `reference`).
     block_order / block_position: the variants of this (suite, seed) in the order they run, and this one's place.
     token: which attempt of ecrl's at this run it is; a later one has a higher one (0: none was given).
     """
@@ -92,7 +92,7 @@ class RunSpec:
         return content_hash(identity(self))
 
     @property
-    def called(self) -> str:
+    def folder_name(self) -> str:
         """The name of its folder: its variant, or that of the A/A repeat."""
         return self.block_order[self.block_position] if self.block_order else self.variant
 

@@ -29,8 +29,9 @@ def _settings(settings: TrainSettings | CheckpointSettings) -> str:
     return canonical_json(identity(settings))
 
 
-class Plan(tuple[dict[str, Any], ...]):
-    """Planned failures, as `ecrl.failures.plan` decided them for one schedule and interval; many suites share one."""
+class FailurePlan(tuple[dict[str, Any], ...]):
+    """Planned failures, as `ecrl.spec.failures.build_plan` decided them for one schedule and interval; many suites
+    share one."""
 
     @cached_property
     def text(self) -> str:
@@ -38,9 +39,9 @@ class Plan(tuple[dict[str, Any], ...]):
         return canonical_json(self)
 
     @cached_property
-    def places(self) -> tuple[int | str, ...]:
+    def failure_steps(self) -> tuple[int | str, ...]:
         """Where the failures are planned, in order: a step, or e.g. '900@persist', '412.5s'."""
-        return tuple(map(strikes.place, self))
+        return tuple(map(strikes.format_failure_step, self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Suite:
     dataset: str
     model: str
     failure_label: str
-    failures: Plan
+    failures: FailurePlan
     checkpoint_every: int
     max_inflight: int
     train: TrainSettings
@@ -80,8 +81,8 @@ class Suite:
 
     @property
     def failure_steps(self) -> tuple[int | str, ...]:
-        """Where the failures are planned; see `Plan.places`."""
-        return self.failures.places
+        """Where the failures are planned; see `FailurePlan.failure_steps`."""
+        return self.failures.failure_steps
 
 
 class Suites(Sequence[Suite]):
@@ -96,7 +97,7 @@ class Suites(Sequence[Suite]):
             axes.datasets, axes.models, labels, axes.checkpoint_every, axes.max_inflight, self._trains,
         )  # fmt: skip
         self._seeds, self._variants = tuple(axes.seeds), tuple(axes.variants)
-        self._plans: dict[tuple[str, int], Plan] = {}
+        self._plans: dict[tuple[str, int], FailurePlan] = {}
 
     def __len__(self) -> int:
         return math.prod(map(len, self._axes))
@@ -118,7 +119,7 @@ class Suites(Sequence[Suite]):
             cell.append(values[place])
         return self._suite(*reversed(cell))
 
-    def alike(self) -> Iterator[tuple[Suite, int]]:
+    def group_equivalent(self) -> Iterator[tuple[Suite, int]]:
         """One suite of every lot of suites that differ in max_inflight and launcher alone, the one with the most in
         flight, and how many there are of it."""
         datasets, models, labels, intervals, inflights, trains = self._axes
@@ -126,18 +127,18 @@ class Suites(Sequence[Suite]):
             suite = self._suite(dataset, model, label, every, max(inflights), trains[0])
             yield suite, len(inflights) * len(trains)
 
-    def place(self, suite: Suite) -> int:
+    def index_of(self, suite: Suite) -> int:
         """Where a suite of this matrix stands in it."""
         place = 0
         cell = (
             suite.dataset, suite.model, suite.failure_label, suite.checkpoint_every, suite.max_inflight, suite.train,
         )  # fmt: skip
-        for places, value in zip(self._places, cell, strict=True):
+        for places, value in zip(self._indices, cell, strict=True):
             place = place * len(places) + places[value]
         return place
 
     @cached_property
-    def _places(self) -> list[dict[Any, int]]:
+    def _indices(self) -> list[dict[Any, int]]:
         return [{value: place for place, value in enumerate(values)} for values in self._axes]
 
     def _suite(self, dataset: str, model: str, label: str, every: int, inflight: int, train: TrainSettings) -> Suite:
@@ -154,82 +155,82 @@ class Suites(Sequence[Suite]):
             variants=self._variants,
         )
 
-    def _plan(self, label: str, every: int) -> Plan:
+    def _plan(self, label: str, every: int) -> FailurePlan:
         if (label, every) not in self._plans:
-            planned = failures.plan(self._matrix.failures[label], self._trains[0].nproc, every)
-            self._plans[label, every] = Plan(planned)
+            planned = failures.build_plan(self._matrix.failures[label], self._trains[0].nproc, every)
+            self._plans[label, every] = FailurePlan(planned)
         return self._plans[label, every]
 
 
-def expand(matrix: Matrix) -> Suites:
+def expand_matrix(matrix: Matrix) -> Suites:
     """Every suite of the matrix, in file order, the last axis varying fastest."""
     return Suites(matrix)
 
 
-class Deck:
+class OrderShuffler:
     """Deals orders of variants from shuffled decks of all permutations, so that each order comes equally often and
     a drift of the machine cannot favour a variant; the shuffle depends on `seed_text` alone."""
 
     def __init__(self, seed_text: str) -> None:
         self._rng = random.Random(seed_text)
-        self._cards: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        self._decks: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
 
-    def deal(self, variants: tuple[str, ...]) -> tuple[str, ...]:
+    def next_order(self, variants: tuple[str, ...]) -> tuple[str, ...]:
         """The next order."""
         if len(variants) == 1:
             return variants
         if len(variants) > 6:  # 5,040 orders and more: a fair deck would never be used up
             return tuple(self._rng.sample(variants, len(variants)))
-        if not (cards := self._cards.get(variants)):
-            cards = self._cards[variants] = list(itertools.permutations(variants))
+        if not (cards := self._decks.get(variants)):
+            cards = self._decks[variants] = list(itertools.permutations(variants))
             self._rng.shuffle(cards)
         return cards.pop()
 
 
-class Hand:
+class BlockOrders:
     """The orders of blocks that all have the same variants, by the block's place; dealt as far as was asked for, by
     whatever thread."""
 
     def __init__(self, seed_text: str, variants: tuple[str, ...]) -> None:
-        self._deck = Deck(seed_text)
+        self._shuffler = OrderShuffler(seed_text)
         self._variants = variants
-        self._dealt: list[tuple[str, ...]] = []
+        self._orders: list[tuple[str, ...]] = []
         self._lock = threading.Lock()
 
-    def order(self, block: int) -> tuple[str, ...]:
+    def get_order(self, block: int) -> tuple[str, ...]:
         """The order of the block that has so many before it."""
         with self._lock:
-            while len(self._dealt) <= block:
-                self._dealt.append(self._deck.deal(self._variants))
-            return self._dealt[block]
+            while len(self._orders) <= block:
+                self._orders.append(self._shuffler.next_order(self._variants))
+            return self._orders[block]
 
 
-def block_orders(suites: Iterable[Suite], seed_text: str) -> dict[tuple[str, int], tuple[str, ...]]:
+def build_block_orders(suites: Iterable[Suite], seed_text: str) -> dict[tuple[str, int], tuple[str, ...]]:
     """For every block (suite_id, seed) the order in which its variants run."""
-    return extended_orders([(suites, seed_text)])
+    return extend_block_orders([(suites, seed_text)])
 
 
-def extended_orders(generations: Sequence[tuple[Iterable[Suite], str]]) -> dict[tuple[str, int], tuple[str, ...]]:
+def extend_block_orders(generations: Sequence[tuple[Iterable[Suite], str]]) -> dict[tuple[str, int], tuple[str, ...]]:
     """The orders of a campaign that was extended. generations: its matrices' suites, oldest first, each with its own
     seed text. What an older generation has dealt stays; variants that are new in a block run after the others."""
     orders: dict[tuple[str, int], tuple[str, ...]] = {}
     for suites, seed_text in generations:
-        deck = Deck(seed_text)
+        deck = OrderShuffler(seed_text)
         for suite in suites:
             for seed in suite.seeds:
                 dealt = orders.get((suite.suite_id, seed), ())
                 new = tuple(v for v in suite.variants if v not in dealt)
-                orders[suite.suite_id, seed] = dealt + deck.deal(new) if new else dealt
+                orders[suite.suite_id, seed] = dealt + deck.next_order(new) if new else dealt
     return orders
 
 
-def with_repeat(order: tuple[str, ...], suite_id: str, seed_text: str) -> tuple[str, ...]:
+def insert_repeat(order: tuple[str, ...], suite_id: str, seed_text: str) -> tuple[str, ...]:
     """The order with the A/A repeat of the reference put in anywhere; where, depends on the arguments alone."""
     place = random.Random(f"{seed_text}/{suite_id}/{REPEAT}").randrange(len(order) + 1)
     return (*order[:place], REPEAT, *order[place:])
 
 
-def run_specs(
+def build_run_specs(
     suite: Suite,
     seed: int,
     order: tuple[str, ...],

@@ -66,16 +66,16 @@ def step_folder(root: Path, step: int) -> Path:
     return root / f"step-{step:08d}"
 
 
-def all_steps(root: Path) -> list[int]:
+def list_steps(root: Path) -> list[int]:
     """Steps that have a folder, committed or not, oldest first."""
     if not root.is_dir():
         return []
     return sorted(int(m[1]) for path in root.iterdir() if (m := _STEP.fullmatch(path.name)) and path.is_dir())
 
 
-def committed_steps(root: Path) -> list[int]:
+def list_committed_steps(root: Path) -> list[int]:
     """Steps whose folder holds a COMMIT.json, oldest first. Nothing is verified."""
-    return [step for step in all_steps(root) if _exists(step_folder(root, step) / COMMIT_FILE)]
+    return [step for step in list_steps(root) if _exists(step_folder(root, step) / COMMIT_FILE)]
 
 
 def _exists(path: Path) -> bool:
@@ -121,22 +121,22 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
     try:
         text = (folder / COMMIT_FILE).read_bytes()
     except FileNotFoundError:
-        return _uncommitted(folder, step)
+        return _make_partial_verdict(folder, step)
     except OSError as error:
         _raise_own(error)
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: {error.strerror}")
-    verdict = _judged(folder, step, text, run, world_size)
-    if verdict.state != "valid" and _replaced(folder, text):
+    verdict = _decide_verdict(folder, step, text, run, world_size)
+    if verdict.state != "valid" and _is_replaced(folder, text):
         return Verdict(step, "removed", "removed or replaced while it was looked at")
     return verdict
 
 
-def _judged(folder: Path, step: int, text: bytes, run: str | None, world_size: int | None) -> Verdict:
+def _decide_verdict(folder: Path, step: int, text: bytes, run: str | None, world_size: int | None) -> Verdict:
     """The verdict on a folder whose COMMIT.json read as `text`."""
     content = _read(text)
     if content is None:
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: does not match its own digest")
-    if fault := _misfit(content):
+    if fault := _find_mismatch(content):
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: {fault}")
     if content["step"] != step:
         return Verdict(step, "corrupt", f"belongs to another step: found {content['step']}, expected {step}")
@@ -144,12 +144,12 @@ def _judged(folder: Path, step: int, text: bytes, run: str | None, world_size: i
         if expected is not None and found != expected:
             return Verdict(step, "mismatched", f"belongs to another {what}: found {found}, expected {expected}")
     for name, entry in content["files"].items():
-        if fault := _file_fault(folder / name, FileFacts(**entry)):
+        if fault := _find_file_fault(folder / name, FileFacts(**entry)):
             return Verdict(step, "corrupt", f"{name}: {fault}")
     return Verdict(step, "valid")
 
 
-def _replaced(folder: Path, text: bytes) -> bool:
+def _is_replaced(folder: Path, text: bytes) -> bool:
     """Whether the COMMIT.json that read as `text` is gone or another by now: whoever removes begins with it."""
     try:
         return (folder / COMMIT_FILE).read_bytes() != text
@@ -159,7 +159,7 @@ def _replaced(folder: Path, text: bytes) -> bool:
         return False
 
 
-def strays(root: Path, step: int) -> list[str]:
+def find_orphan_files(root: Path, step: int) -> list[str]:
     """What lies in the folder of a valid checkpoint and is no part of it: no digest covers it, and nothing reads it.
     Nothing, where the checkpoint was removed meanwhile."""
     folder = step_folder(root, step)
@@ -170,11 +170,11 @@ def strays(root: Path, step: int) -> list[str]:
         return []
 
 
-def _uncommitted(folder: Path, step: int) -> Verdict:
-    if (written := foreign.complete_as(folder)) is not None:
+def _make_partial_verdict(folder: Path, step: int) -> Verdict:
+    if (written := foreign.find_complete_format(folder)) is not None:
         reason = f"written by {written.engine}, which keeps no digests: cannot be verified"
         return Verdict(step, "unverifiable", reason)
-    if (begun := foreign.begun_as(folder)) is not None:
+    if (begun := foreign.find_partial_format(folder)) is not None:
         return Verdict(step, "partial", f"written by {begun.engine}, which did not end it: no {begun.complete}")
     if not _exists(folder):
         return Verdict(step, "removed", f"no {COMMIT_FILE}, and no folder any more")
@@ -195,7 +195,7 @@ def _read(text: bytes) -> dict[str, Any] | None:
     return content if whole else None
 
 
-def _misfit(content: Mapping[str, Any]) -> str | None:
+def _find_mismatch(content: Mapping[str, Any]) -> str | None:
     """Why a commit file, though it matches its digest, is none that `commit` wrote: a restore opens these files."""
     ranks, files = content["world_size"], content["files"]
     if type(ranks) is not int or ranks < 1:
@@ -211,13 +211,13 @@ def _misfit(content: Mapping[str, Any]) -> str | None:
     return f"names {found}, expected a shard and a rank file of each of {ranks} ranks"
 
 
-def _file_fault(path: Path, expected: FileFacts) -> str | None:
+def _find_file_fault(path: Path, expected: FileFacts) -> str | None:
     try:
         if path.stat().st_size != expected.bytes:  # before a byte is read
             return f"{path.stat().st_size} bytes, committed with {expected.bytes}"
         if file_facts(path) != expected:
             return "digest differs from the committed one"
-        return safetensors_header.fault(path) if path.suffix == safetensors_header.SUFFIX else None
+        return safetensors_header.find_fault(path) if path.suffix == safetensors_header.SUFFIX else None
     except FileNotFoundError:
         return "missing"
     except OSError as error:

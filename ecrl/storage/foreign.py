@@ -21,12 +21,12 @@ TORCH_CHECKPOINTING = Format("torch-checkpointing", "meta_0.json")
 FORMATS = (DCP, TORCHSNAPSHOT, TORCH_SAVE, TORCH_CHECKPOINTING)
 
 
-def complete_as(folder: Path) -> Format | None:
+def find_complete_format(folder: Path) -> Format | None:
     """The format as which a folder holds a complete checkpoint."""
     return next((f for f in FORMATS if (folder / f.complete).is_file()), None)
 
 
-def begun_as(folder: Path) -> Format | None:
+def find_partial_format(folder: Path) -> Format | None:
     """The format as which a checkpoint was begun in a folder; None where that is removed meanwhile."""
     try:
         return next((f for f in FORMATS if any(any(folder.glob(part)) for part in f.parts)), None)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".safetensors"
-_MOST_HEADER_BYTES = 100_000_000  # the format's own limit
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
          "F64": 64, "I64": 64, "U64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "C64": 64}  # fmt: skip
 
 
-def fault(path: Path) -> str | None:
+def find_fault(path: Path) -> str | None:
     """Why the header cannot be true; None if it can. Reads as many bytes as the file holds, never more.
 
     Raises:
@@ -27,15 +27,15 @@ def fault(path: Path) -> str | None:
             if size < 8:
                 return f"{size} bytes, too few for a safetensors header"
             length = int.from_bytes(file.read(8), "little")
-            if length > min(size - 8, _MOST_HEADER_BYTES):
+            if length > min(size - 8, _MAX_HEADER_BYTES):
                 return f"its header claims {length} bytes, the file has {size}"
             header = json.loads(file.read(length))
-        return _lie(header, size - 8 - length)
+        return _find_inconsistency(header, size - 8 - length)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "its header is no safetensors header"
 
 
-def _lie(header: dict[str, Any], payload_bytes: int) -> str | None:
+def _find_inconsistency(header: dict[str, Any], payload_bytes: int) -> str | None:
     tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
     reached = 0
     for name, entry in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):

@@ -11,14 +11,14 @@ import sys
 import traceback
 from pathlib import Path
 
-from ecrl.checkpoint.ahead import VerifiedAhead
+from ecrl.checkpoint.ahead import PrefetchedVerification
 from ecrl.records.clock import boot_id, real_minus_boot_ns
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_events
 from ecrl.records.recorder import Recorder
 from ecrl.spec.run import RunSpec
 from ecrl.worker.leave import leave
-from ecrl.worker.place import from_environment
+from ecrl.worker.place import read_rank_info
 
 # Not an exit code of Python, of a signal or of torchrun: this attempt follows a crash that nobody planned.
 EXIT_REFUSED = 86
@@ -27,21 +27,21 @@ EXIT_REFUSED = 86
 def main(folder: Path) -> int:
     """Record the start, refuse to follow an unplanned crash, then run."""
     paths = RunPaths(folder)
-    place = from_environment()
-    attempt = place.attempt
-    recorder = Recorder(paths.events(attempt, place.rank))
+    rank_info = read_rank_info()
+    attempt = rank_info.attempt
+    recorder = Recorder(paths.events(attempt, rank_info.rank))
     recorder.event(
         "start",
-        rank=place.rank,
+        rank=rank_info.rank,
         attempt=attempt,
-        world_size=place.world_size,
+        world_size=rank_info.world_size,
         pid=os.getpid(),
         host=socket.gethostname(),
         boot_id=boot_id(),
         real_minus_boot_ns=real_minus_boot_ns(),
         process_start=_process_start_ns(),
     )
-    fired = _fired_before(paths, attempt)
+    fired = _load_fired(paths, attempt)
     if len(fired) != attempt:
         reason = (
             f"attempt {attempt} follows {len(fired)} planned failures: a rank of attempt {attempt - 1} died unplanned"
@@ -52,10 +52,12 @@ def main(folder: Path) -> int:
     gc.disable()  # imports make hundreds of thousands of objects and no garbage: collecting costs a sixth of them
     try:
         spec = RunSpec.read(paths.spec)
-        verify = VerifiedAhead(paths.checkpoints, run=spec.hash, world_size=place.world_size, recorder=recorder)
+        verify = PrefetchedVerification(
+            paths.checkpoints, run=spec.hash, world_size=rank_info.world_size, recorder=recorder
+        )
         from ecrl.worker.run import run  # torch: 1.3 s and more, after the first record
 
-        run(spec, paths, place, recorder, fired, verify)
+        run(spec, paths, rank_info, recorder, fired, verify)
     except Exception as error:
         recorder.event(
             "error", type=type(error).__name__, message=str(error)[:2000], trace=traceback.format_exc()[-8000:]
@@ -67,7 +69,7 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _fired_before(paths: RunPaths, attempt: int) -> list[int]:
+def _load_fired(paths: RunPaths, attempt: int) -> list[int]:
     """Planned failures that struck in earlier attempts, on any rank."""
     warnings: list[str] = []  # a line torn by the very kill that it announces does not exist: it is one write
     files = [path for (a, _), path in paths.all_events().items() if a < attempt]

@@ -25,8 +25,8 @@ from ecrl.worker import bench_gauges
 from ecrl.worker.bench_gauges import CopyFloor, FsyncCounter
 from ecrl.worker.leave import leave
 from ecrl.worker.loop import train
-from ecrl.worker.place import Place, from_environment
-from ecrl.worker.run import Job, build, make_engine, seed_generators
+from ecrl.worker.place import RankInfo, read_rank_info
+from ecrl.worker.run import TrainingJob, build, make_engine, seed_generators
 from ecrl.workloads.batches import BatchSource
 from ecrl.workloads.sampler import StepSampler
 
@@ -52,16 +52,16 @@ class TaggedRecorder(Recorder):
 class Bench:
     """The variants' turns on one rank."""
 
-    def __init__(self, folder: Path, place: Place, recorder: Recorder) -> None:
-        self._folder, self._place, self._recorder = folder, place, recorder
+    def __init__(self, folder: Path, rank_info: RankInfo, recorder: Recorder) -> None:
+        self._folder, self._rank_info, self._recorder = folder, rank_info, recorder
         self._plan = BenchPlan.read(folder)
         spec = RunSpec.read(RunPaths(folder).spec)
         self._spec = dataclasses.replace(spec, device=usable_device(spec.device, spec.train.nproc))
         self._fsyncs = FsyncCounter()
-        self._job: Job = build(self._spec, place, recorder)
-        seed_generators(spec.seed, place.rank)
+        self._job: TrainingJob = build(self._spec, rank_info, recorder)
+        seed_generators(spec.seed, rank_info.rank)
         sampler = StepSampler(
-            len(self._job.data.images), spec.train.batch_size, place.rank, place.world_size, spec.seed
+            len(self._job.data.images), spec.train.batch_size, rank_info.rank, rank_info.world_size, spec.seed
         )
         self._batches = BatchSource(self._job.data, sampler, self._job.device, spec.train.augment, spec.seed)
         self._floor = CopyFloor(self._job.state.view(0), self._job.device)
@@ -73,29 +73,29 @@ class Bench:
             device=device_name(self._job.device),
             torch=torch.__version__,
             state_bytes=self._floor.bytes,
-            promises={name: self._promises(name) for name in self._plan.variants if name != REFERENCE},
+            promises={name: self._read_plugin_facts(name) for name in self._plan.variants if name != REFERENCE},
         )
         self._fsyncs.install()
         for segment in self._plan.segments(self._spec.checkpoint_every):
             self._turn(segment)
         dist.destroy_process_group()
 
-    def _promises(self, name: str) -> dict[str, Any]:
+    def _read_plugin_facts(self, name: str) -> dict[str, Any]:
         plugin: EnginePlugin = plugins.load("engine", name)
         return {key: getattr(plugin, key) for key in ("description", "durable", "verified", "exact", "limits")}
 
     def _turn(self, segment: Segment) -> None:
-        recorder = TaggedRecorder(RunPaths(self._folder).events(0, self._place.rank), segment.index)
-        bench_gauges.give_back_free_memory()
+        recorder = TaggedRecorder(RunPaths(self._folder).events(0, self._rank_info.rank), segment.index)
+        bench_gauges.release_free_memory()
         floor_ns = [self._floor.sample_ns() for _ in range(_FLOOR_SAMPLES)]
         self._warm_up(segment)
         before = bench_gauges.resident_bytes()
         engine = self._engine(segment, recorder)
         engine.prepare()
         engine.restore()
-        bench_gauges.give_back_free_memory()  # what loading took is no part of what saving takes
+        bench_gauges.release_free_memory()  # what loading took is no part of what saving takes
         peak_known = bench_gauges.reset_peak()
-        self._fsyncs.taken()
+        self._fsyncs.take_count()
         begun, trained = self._train(segment, engine, recorder)
         recorder.event(
             "segment",
@@ -103,7 +103,7 @@ class Bench:
             t_trained=trained,
             round=segment.round,
             variant=segment.variant,
-            fsyncs=self._fsyncs.taken(),
+            fsyncs=self._fsyncs.take_count(),
             rss_before_bytes=before,
             peak_bytes=bench_gauges.peak_bytes() if peak_known else None,
             floor_ns=floor_ns,
@@ -112,9 +112,9 @@ class Bench:
 
     def _engine(self, segment: Segment, recorder: Recorder) -> Engine:
         # Each turn is an attempt to the store: topics of agreement are used once in each.
-        place = dataclasses.replace(self._place, attempt=segment.index)
+        rank_info = dataclasses.replace(self._rank_info, attempt=segment.index)
         spec = dataclasses.replace(self._spec, variant=segment.variant)
-        return make_engine(spec, RunPaths(self._folder / "engines" / segment.variant), place, recorder, self._job)
+        return make_engine(spec, RunPaths(self._folder / "engines" / segment.variant), rank_info, recorder, self._job)
 
     def _warm_up(self, segment: Segment) -> None:
         """One step: the caches and the allocator have forgotten training by now."""
@@ -126,7 +126,7 @@ class Bench:
     def _train(self, segment: Segment, engine: Engine, recorder: Recorder) -> tuple[int, int]:
         """The timed part; returns its begin and the end of its last step, on all ranks as near as may be."""
         last = segment.begin + self._plan.saves * self._spec.checkpoint_every
-        self._settle()
+        self._synchronize()
         dist.barrier()
         begun = now_ns()
         return begun, self._steps(segment.begin, last, engine, recorder)
@@ -137,7 +137,7 @@ class Bench:
 
         def after_step(step: int) -> None:
             if step == last:
-                self._settle()
+                self._synchronize()
                 ended.append(now_ns())
 
         train(
@@ -152,7 +152,7 @@ class Bench:
         )
         return ended[0]
 
-    def _settle(self) -> None:
+    def _synchronize(self) -> None:
         if self._job.device.type != "cpu":
             torch.accelerator.synchronize(self._job.device)
 
@@ -181,10 +181,10 @@ def device_name(device: torch.device) -> str:
 
 def main() -> int:
     """Run this rank's part; what went wrong is recorded for the orchestrator."""
-    folder, place = Path(sys.argv[1]), from_environment()
-    recorder = Recorder(RunPaths(folder).events(0, place.rank))
+    folder, rank_info = Path(sys.argv[1]), read_rank_info()
+    recorder = Recorder(RunPaths(folder).events(0, rank_info.rank))
     try:
-        Bench(folder, place, recorder).run()
+        Bench(folder, rank_info, recorder).run()
     except RefusedError as refusal:
         recorder.event("refused", reason=str(refusal))
         return EXIT_REFUSED

@@ -30,13 +30,13 @@ class FsyncCounter:
         """Count from now on."""
         os.fsync = self
 
-    def taken(self) -> int:
+    def take_count(self) -> int:
         """Calls since the last time this was asked."""
         count, self._count = self._count, 0
         return count
 
 
-def give_back_free_memory() -> None:
+def release_free_memory() -> None:
     """Return what earlier segments left in the allocator to the kernel, so that each one starts alike."""
     gc.collect()
     libc = ctypes.CDLL(None)

@@ -38,9 +38,9 @@ def train(
             group["lr"] = learning_rate(step, settings)
         engine.before_update(step)
         optimizer.step()
-        engine.settle(step)
+        engine.synchronize_if_due(step)
         record_step(step, begun, loss, batch.ids_digest)
-        if engine.due(step):
+        if engine.is_due(step):
             engine.save(step)
         after_step(step)
     engine.drain()

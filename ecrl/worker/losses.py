@@ -22,11 +22,11 @@ class LossReader:
         if self._ring is None:
             return float(loss.detach())
         self._collect(wait=len(self._pending) == _RING)
-        place = step % _RING
-        self._ring[place].copy_(loss.detach(), non_blocking=True)
+        index = step % _RING
+        self._ring[index].copy_(loss.detach(), non_blocking=True)
         event = torch.Event(self._device)
         event.record()
-        self._pending.append((step, place, event))
+        self._pending.append((step, index, event))
         return None
 
     def flush(self) -> None:
@@ -36,8 +36,8 @@ class LossReader:
 
     def _collect(self, *, wait: bool) -> None:
         while self._pending and (wait or self._pending[0][2].query()):
-            step, place, event = self._pending.popleft()
+            step, index, event = self._pending.popleft()
             event.synchronize()
             assert self._ring is not None
-            self._record(step, float(self._ring[place]))
+            self._record(step, float(self._ring[index]))
             wait = False

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """One rank among the others. attempt: 0 at first, +1 at each restart of the group. store_host,
     store_port: where torchrun's key-value store listens."""
 
@@ -17,10 +17,10 @@ class Place:
     store_port: int
 
 
-def from_environment() -> Place:
+def read_rank_info() -> RankInfo:
     """The place that torchrun gave this process."""
     env = os.environ
-    return Place(
+    return RankInfo(
         rank=int(env["RANK"]),
         local_rank=int(env["LOCAL_RANK"]),
         world_size=int(env["WORLD_SIZE"]),

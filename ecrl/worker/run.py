@@ -15,14 +15,14 @@ from torch.nn.parallel import DistributedDataParallel
 from ecrl import plugins
 from ecrl.checkpoint.engine import Engine, EngineContext, NoCheckpoints
 from ecrl.failures.plan import Injector, PlannedFailure, read_plan
-from ecrl.failures.scene import RecordedSurroundings
+from ecrl.failures.scene import RecordedAttemptContext
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
 from ecrl.spec.run import RunSpec
 from ecrl.storage.commit import Verdict
 from ecrl.worker.loop import train
 from ecrl.worker.losses import LossReader
-from ecrl.worker.place import Place
+from ecrl.worker.place import RankInfo
 from ecrl.worker.ranks import new_agreement, start_group
 from ecrl.worker.state import TrainState, make_optimizer
 from ecrl.workloads.batches import BatchSource
@@ -31,7 +31,7 @@ from ecrl.workloads.sampler import StepSampler
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What is trained, on which device. `parallel` is the model in DDP; `state` sees the model and the optimizer."""
 
     data: ImageData
@@ -44,7 +44,7 @@ class Job:
 def run(
     spec: RunSpec,
     paths: RunPaths,
-    place: Place,
+    rank_info: RankInfo,
     recorder: Recorder,
     already_fired: list[int],
     verify: Callable[[int], Verdict],
@@ -57,7 +57,7 @@ def run(
     def announce(failure: PlannedFailure, step: int) -> None:
         recorder.event("failure", index=failure.index, at=step, kind=failure.kind, phase=failure.phase)
 
-    job = build(spec, place, recorder)
+    job = build(spec, rank_info, recorder)
     losses = LossReader(job.device, lambda step, value: recorder.event("loss", s=step, loss=value))
 
     def complete() -> None:
@@ -65,20 +65,20 @@ def run(
         if job.device.type != "cpu":
             torch.accelerator.synchronize(job.device)
 
-    surroundings = RecordedSurroundings(paths, place.attempt, place.rank)
+    attempt_context = RecordedAttemptContext(paths, rank_info.attempt, rank_info.rank)
     plan = read_plan(spec.failures)
-    injector = Injector(plan, place.rank, already_fired, announce, surroundings, complete=complete)
-    engine = make_engine(spec, paths, place, recorder, job, reached=injector.reached, verify=verify)
+    injector = Injector(plan, rank_info.rank, already_fired, announce, attempt_context, complete=complete)
+    engine = make_engine(spec, paths, rank_info, recorder, job, reached=injector.on_phase, verify=verify)
     engine.prepare()
-    seed_generators(spec.seed, place.rank)
-    injector.reached("init", 0)
+    seed_generators(spec.seed, rank_info.rank)
+    injector.on_phase("init", 0)
     recorder.event("ready")
     restored = engine.restore()
 
     def record_step(step: int, begun: int, loss: torch.Tensor, ids_digest: str) -> None:
         recorder.event("step", s=step, t0=begun, loss=losses.read(step, loss), ids=ids_digest)
 
-    sampler = StepSampler(len(job.data.images), spec.train.batch_size, place.rank, place.world_size, spec.seed)
+    sampler = StepSampler(len(job.data.images), spec.train.batch_size, rank_info.rank, rank_info.world_size, spec.seed)
     train(
         settings=spec.train,
         model=job.parallel,
@@ -95,9 +95,9 @@ def run(
     dist.destroy_process_group()
 
 
-def build(spec: RunSpec, place: Place, recorder: Recorder) -> Job:
+def build(spec: RunSpec, rank_info: RankInfo, recorder: Recorder) -> TrainingJob:
     """Make model, optimizer and data, and start the process group. `imported` is recorded in between."""
-    device = _device(spec, place)
+    device = _device(spec, rank_info)
     _make_deterministic(spec)
     data = _load_data(spec)
     model = _model(spec, data).to(device)
@@ -105,17 +105,19 @@ def build(spec: RunSpec, place: Place, recorder: Recorder) -> Job:
     recorder.event("imported")
     gc.freeze()  # what is there stays: no collection needs to look at it again
     gc.enable()
-    start_group(place, device.type)
+    start_group(rank_info, device.type)
     recorder.event("group")
-    return Job(data, device, optimizer, _parallel(model, spec, place, device), TrainState(model, optimizer, device))
+    return TrainingJob(
+        data, device, optimizer, _parallel(model, spec, rank_info, device), TrainState(model, optimizer, device)
+    )
 
 
-def _device(spec: RunSpec, place: Place) -> torch.device:
+def _device(spec: RunSpec, rank_info: RankInfo) -> torch.device:
     if spec.device == "cpu":
         torch.set_num_threads(spec.train.threads)
         return torch.device("cpu")
-    torch.cuda.set_device(place.local_rank)
-    return torch.device("cuda", place.local_rank)
+    torch.cuda.set_device(rank_info.local_rank)
+    return torch.device("cuda", rank_info.local_rank)
 
 
 def _make_deterministic(spec: RunSpec) -> None:
@@ -136,11 +138,13 @@ def _model(spec: RunSpec, data: ImageData) -> torch.nn.Module:
     return model
 
 
-def _parallel(model: torch.nn.Module, spec: RunSpec, place: Place, device: torch.device) -> DistributedDataParallel:
+def _parallel(
+    model: torch.nn.Module, spec: RunSpec, rank_info: RankInfo, device: torch.device
+) -> DistributedDataParallel:
     # DDP regroups its gradient buckets after the first iteration, and a restart repeats that iteration. The
     # order of summation follows the buckets; it does not matter for two ranks (a + b = b + a) and changes
     # bits for more. Where unused parameters are searched for, DDP never regroups.
-    keep_buckets = spec.train.deterministic and place.world_size > 2
+    keep_buckets = spec.train.deterministic and rank_info.world_size > 2
     return DistributedDataParallel(
         model,
         device_ids=None if device.type == "cpu" else [device.index],
@@ -152,9 +156,9 @@ def _parallel(model: torch.nn.Module, spec: RunSpec, place: Place, device: torch
 def make_engine(
     spec: RunSpec,
     paths: RunPaths,
-    place: Place,
+    rank_info: RankInfo,
     recorder: Recorder,
-    job: Job,
+    job: TrainingJob,
     **hooks: Any,
 ) -> Engine:
     """The engine that the spec's variant names; `NoCheckpoints` for `reference`. hooks: `reached` and
@@ -165,14 +169,14 @@ def make_engine(
         device=job.device,
         root=paths.checkpoints,
         run_hash=spec.hash,
-        rank=place.rank,
-        world_size=place.world_size,
-        attempt=place.attempt,
+        rank=rank_info.rank,
+        world_size=rank_info.world_size,
+        attempt=rank_info.attempt,
         checkpoint_every=spec.checkpoint_every,
         max_inflight=spec.max_inflight,
         keep=spec.checkpoint.keep,
         recorder=recorder,
-        agree=lambda: new_agreement(place, str(next(agreements)), spec.checkpoint.commit_timeout_s),
+        agree=lambda: new_agreement(rank_info, str(next(agreements)), spec.checkpoint.commit_timeout_s),
         **hooks,
     )
     if spec.variant == "reference":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ecrl.checkpoint.codec import StateView, state_digest
-from ecrl.checkpoint.engine import CheckpointedState
+from ecrl.checkpoint.engine import CheckpointableState
 from ecrl.spec.run import TrainSettings
 
 
@@ -31,7 +31,7 @@ def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.
     return adamw
 
 
-class TrainState(CheckpointedState):
+class TrainState(CheckpointableState):
     """Model, optimizer and every random generator of one rank.
 
     The learning rate is a function of the step (`schedule.py`) and the sampler's position is the step, so
@@ -68,7 +68,7 @@ class TrainState(CheckpointedState):
             generators["own/rng/cuda"] = torch.cuda.get_rng_state(self._device)
         return generators
 
-    def restored(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
+    def load_host_state(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
         version, internal, gauss = meta["python_rng"]
         random.setstate((version, tuple(internal), gauss))
         position, has_gauss, cached = host["own/rng/numpy_rest"].tolist()

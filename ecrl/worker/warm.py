@@ -23,7 +23,7 @@ from typing import Any
 
 def main() -> int:
     """Serve runs until the socket is closed at its other end."""
-    control = _taken_from_stdin()
+    control = _take_control_socket()
     multiprocessing.set_forkserver_preload(["ecrl.worker.warm_imports"])
     forkserver.ensure_running()  # it imports while this process does
     import torch._dynamo  # torch's log formatter would, in the middle of the first restart: 1.2 s
@@ -42,11 +42,11 @@ def main() -> int:
     with contextlib.suppress(ConnectionError):
         control.sendall(b'{"ready": true}\n')
     try:
-        for order in _orders(control):
+        for order in _read_orders(control):
             with open(order["log"], "ab") as log:  # noqa: PTH123 (a descriptor is all that is wanted)
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
-            code = _served(order)
+            code = _run_order(order)
             with contextlib.suppress(ConnectionError):  # nobody waits any more; the next read ends this
                 control.sendall(json.dumps({"code": code}).encode() + b"\n")
     except SignalException as signalled:
@@ -54,7 +54,7 @@ def main() -> int:
     return 0
 
 
-def _taken_from_stdin() -> socket.socket:
+def _take_control_socket() -> socket.socket:
     """The control socket, moved to where no child inherits it."""
     control = socket.socket(fileno=os.dup(0))  # os.dup makes it close on exec
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123
@@ -62,13 +62,13 @@ def _taken_from_stdin() -> socket.socket:
     return control
 
 
-def _orders(control: socket.socket) -> Iterator[dict[str, Any]]:
+def _read_orders(control: socket.socket) -> Iterator[dict[str, Any]]:
     with control.makefile("rb") as lines:
         for line in lines:
             yield json.loads(line)
 
 
-def _served(order: dict[str, Any]) -> int:
+def _run_order(order: dict[str, Any]) -> int:
     """Run one run to its end; returns what torchrun would exit with.
 
     Raises:

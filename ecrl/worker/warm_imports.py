@@ -16,6 +16,6 @@ from ecrl import plugins  # noqa: E402
 
 for _family in ("engine", "failure kind", "model", "dataset"):
     _names = plugins.names(_family)
-    for _name in set(_names) - plugins.missing(_family, _names).keys():
+    for _name in set(_names) - plugins.find_missing(_family, _names).keys():
         plugins.load(_family, _name)
 gc.freeze()  # forks share the pages of these objects as long as no collection writes to them

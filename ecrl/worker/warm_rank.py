@@ -12,7 +12,7 @@ def run_rank(folder: str, environment: dict[str, str]) -> None:
     """One rank, in a new fork of the server: as `python -m ecrl.worker FOLDER` with `environment` added."""
     for name, value in environment.items():
         os.environ[name] = value
-        _show(name, value)
+        _overwrite_environ(name, value)
     try:
         code = main(Path(folder))
     except Exception:
@@ -22,7 +22,7 @@ def run_rank(folder: str, environment: dict[str, str]) -> None:
         sys.exit(code)
 
 
-def _show(name: str, value: str) -> None:
+def _overwrite_environ(name: str, value: str) -> None:
     """Make /proc/self/environ say `name=value`.
 
     It shows the variables with which the process was last exec'ed, which for a fork are the server's, from
@@ -32,7 +32,7 @@ def _show(name: str, value: str) -> None:
     begin, end = int(stat[47]), int(stat[48])
     with open("/proc/self/mem", "r+b", buffering=0) as memory:  # noqa: PTH123
         block = os.pread(memory.fileno(), end - begin, begin)
-        for found in _variables(block):
+        for found in _find_variables(block):
             key, _, old = block[slice(*found)].partition(b"=")
             if key == name.encode():
                 new = value.encode()
@@ -43,7 +43,7 @@ def _show(name: str, value: str) -> None:
     raise RuntimeError(f"{name} is not in the environment of the fork server")
 
 
-def _variables(block: bytes) -> list[tuple[int, int]]:
+def _find_variables(block: bytes) -> list[tuple[int, int]]:
     """Where each `name=value` of an environment block begins and ends."""
     found, begin = [], 0
     for entry in block.split(b"\0"):

@@ -14,7 +14,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousStoreInfo
 BACKEND = "ecrl-alone"
 
 
-class Alone(RendezvousHandler):
+class SingleNodeRendezvous(RendezvousHandler):
     """One store for the whole run, on a port that the kernel picks, shared with the ranks as torchrun does."""
 
     def __init__(self, run_id: str) -> None:
@@ -49,4 +49,4 @@ class Alone(RendezvousHandler):
 
 def make(parameters: RendezvousParameters) -> Any:
     """What torchrun's registry of rendezvous backends calls."""
-    return Alone(parameters.run_id)
+    return SingleNodeRendezvous(parameters.run_id)

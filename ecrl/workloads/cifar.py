@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ecrl.workloads.dataset import CHECKSUMS_FILE, Dataset, md5_of
+from ecrl.workloads.dataset import CHECKSUMS_FILE, Dataset, compute_md5
 
 if TYPE_CHECKING:
     import torch
@@ -34,12 +34,12 @@ class CifarDataset(Dataset):
     folder_name: ClassVar[str]
     torchvision_class: ClassVar[str]
 
-    def _faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
+    def _find_faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
         place = folder / self.folder_name
         if not place.is_dir():
             return [f"no folder {self.folder_name} in it"]
         absent = [name for name in md5 if not (place / name).is_file()]
-        differing = [name for name in md5 if name not in absent and md5_of(place / name) != md5[name]]
+        differing = [name for name in md5 if name not in absent and compute_md5(place / name) != md5[name]]
         faults = [f"missing in {self.folder_name}: {', '.join(absent)}"] if absent else []
         if differing:
             faults.append(
@@ -59,12 +59,12 @@ class CifarDataset(Dataset):
             try:
                 stored = cifar_class(root=folder, train=True, download=False)
             except RuntimeError as error:  # torchvision found a file absent or with another md5; say which
-                raise self._missing(folder, self._faults(folder, md5) or [str(error)]) from error
+                raise self._make_missing_error(folder, self._find_faults(folder, md5) or [str(error)]) from error
             except _NO_BATCH as error:
                 fault = f"files have the expected md5 but are no CIFAR batches ({type(error).__name__}: {error})"
-                raise self._missing(folder, [fault]) from error
+                raise self._make_missing_error(folder, [fault]) from error
         if stored.data.dtype != np.uint8:
-            raise self._missing(folder, [f"pixels are {stored.data.dtype}, expected uint8"])
+            raise self._make_missing_error(folder, [f"pixels are {stored.data.dtype}, expected uint8"])
         # torchvision keeps a height-width-channel view of the planes on disk; this takes the view back
         planes = np.ascontiguousarray(stored.data.transpose(0, 3, 1, 2))
         return torch.from_numpy(planes), torch.tensor(stored.targets, dtype=torch.int64)

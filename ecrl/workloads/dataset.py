@@ -78,8 +78,8 @@ class Dataset(ABC):
             DataMissingError: naming the folder, every file missing or damaged, and how to get them.
         """
         folder = self._folder(root)
-        if faults := self._faults(folder, self._md5_table(folder, checksums)):
-            raise self._missing(folder, faults)
+        if faults := self._find_faults(folder, self._md5_table(folder, checksums)):
+            raise self._make_missing_error(folder, faults)
 
     def load(self, root: Path | None, checksums: Mapping[str, str] | None = None) -> ImageData:
         """Read the training split; arguments as for `check`. Every file is digested before it is decoded.
@@ -91,9 +91,9 @@ class Dataset(ABC):
         md5 = self._md5_table(folder, checksums)
         images, labels = self._read(folder, md5)
         if len(images) == 0 or len(images) != len(labels):
-            raise self._missing(folder, [f"{len(images)} images and {len(labels)} labels"])
+            raise self._make_missing_error(folder, [f"{len(images)} images and {len(labels)} labels"])
         if int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
-            raise self._missing(folder, [f"labels outside 0..{self.num_classes - 1}"])
+            raise self._make_missing_error(folder, [f"labels outside 0..{self.num_classes - 1}"])
         return ImageData(
             name=self.name,
             images=images,
@@ -106,14 +106,14 @@ class Dataset(ABC):
         )
 
     @abstractmethod
-    def _faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
+    def _find_faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
         """What is wrong with the files, a phrase each; [] when `_read` will succeed."""
 
     @abstractmethod
     def _read(self, folder: Path, md5: Mapping[str, str], /) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Images uint8 [N, 3, 32, 32] and labels int64 [N]; raises `_missing(...)` for files that fail."""
+        """Images uint8 [N, 3, 32, 32] and labels int64 [N]; raises `_make_missing_error(...)` for files that fail."""
 
-    def _missing(self, folder: Path | None, faults: Sequence[str]) -> DataMissingError:
+    def _make_missing_error(self, folder: Path | None, faults: Sequence[str]) -> DataMissingError:
         where = "" if folder is None else f", looked in {folder}"
         return DataMissingError(
             f"data set {self.name!r}{where}: {'; '.join(faults)}.\n{self.how_to_get}"
@@ -124,15 +124,15 @@ class Dataset(ABC):
         if not self.needs_root:
             return EMBEDDED
         if root is None:
-            raise self._missing(None, ["it needs a data root (--data-root DIR) and none was given"])
+            raise self._make_missing_error(None, ["it needs a data root (--data-root DIR) and none was given"])
         if not root.is_dir():
-            raise self._missing(root, ["no such folder"])
+            raise self._make_missing_error(root, ["no such folder"])
         return root
 
     def _md5_table(self, folder: Path, checksums: Mapping[str, str] | None) -> dict[str, str]:
         if not self.published_md5:
             return {}
-        declared = read_checksums(folder) if checksums is None else _valid_table(checksums, "the checksums given")
+        declared = read_checksums(folder) if checksums is None else _check_table(checksums, "the checksums given")
         # one table may describe several data sets, so names of others are no fault
         return {name: declared.get(name, md5) for name, md5 in self.published_md5.items()}
 
@@ -150,13 +150,13 @@ def read_checksums(root: Path) -> dict[str, str]:
         table = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # bad JSON or bad UTF-8
         raise DataMissingError(f"{path} is not JSON: {error}\n{_TABLE_EXPECTED}") from error
-    return _valid_table(table, str(path))
+    return _check_table(table, str(path))
 
 
 _TABLE_EXPECTED = 'Expected one object of file name -> md5, as {"data_batch_1": "<32 hex digits>"}, or no such file.'
 
 
-def _valid_table(table: object, where: str) -> dict[str, str]:
+def _check_table(table: object, where: str) -> dict[str, str]:
     # strict on purpose: torchvision takes an md5 of None as "do not check", and these files are unpickled
     if not isinstance(table, Mapping):
         raise DataMissingError(f"{where}: found {type(table).__name__}.\n{_TABLE_EXPECTED}")
@@ -166,7 +166,7 @@ def _valid_table(table: object, where: str) -> dict[str, str]:
     return {name: md5.lower() for name, md5 in table.items()}
 
 
-def md5_of(path: Path) -> str:
+def compute_md5(path: Path) -> str:
     """The md5 of a file's bytes, 32 lower-case hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

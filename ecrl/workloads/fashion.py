@@ -26,7 +26,7 @@ CONTENT_MD5 = {
 }
 
 
-def as_rgb_32(grey: "numpy.ndarray[Any, Any]") -> "torch.Tensor":
+def to_rgb_32(grey: "numpy.ndarray[Any, Any]") -> "torch.Tensor":
     """Grey uint8 [N, 28, 28] -> uint8 [N, 3, 32, 32]: two black pixels on each side, the channel three times.
 
     The shape is CIFAR's, so that models and tensor sizes are those of a CIFAR run; no colour is invented.

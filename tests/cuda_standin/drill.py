@@ -26,7 +26,7 @@ class Training(Protocol):
         """Queue the change of parameters and optimizer state; change host state at once."""
 
     def view(self, step: int) -> StateView:
-        """As `CheckpointedState.view`."""
+        """As `CheckpointableState.view`."""
 
     def expected(self, step: int) -> dict[str, torch.Tensor]:
         """All tensors of the view after `step`, in host memory."""
@@ -67,12 +67,12 @@ class Persister:
 
     def _persist(self, step: int, slot: Slot) -> None:
         self._stager.wait(slot)
-        slot.move(SlotState.PERSISTING)
+        slot.move_to(SlotState.PERSISTING)
         torn = differing(slot, self._expected(step))
         if torn:
             self.torn[step] = torn
         slot.payload.fill_(_STALE)
-        slot.move(SlotState.FREE)
+        slot.move_to(SlotState.FREE)
         self.free.put(slot)
 
 

@@ -31,7 +31,7 @@ class PersisterIgnoresCopy(StreamStager):
     """The persister reads the slot without waiting for the copy into it."""
 
     def wait(self, slot: Slot) -> None:
-        slot.move(SlotState.STAGED)
+        slot.move_to(SlotState.STAGED)
 
 
 class HostStateCopiedLate(StreamStager):

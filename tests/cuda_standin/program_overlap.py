@@ -32,8 +32,8 @@ def log_of_one_snapshot(standin: StandIn, stager: Stager) -> dict[str, Any]:
         stager.before_update()
         fenced = standin.mark()
         stager.wait(slot)
-        slot.move(SlotState.PERSISTING)
-        slot.move(SlotState.FREE)
+        slot.move_to(SlotState.PERSISTING)
+        slot.move_to(SlotState.FREE)
     return {
         "begin": standin.log(begun, staged),
         "fences": standin.log(staged, fenced),

@@ -13,7 +13,7 @@ from pathlib import Path
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord, read_run
 from ecrl.spec.matrix import load
-from ecrl.spec.suite import Suite, expand
+from ecrl.spec.suite import Suite, expand_matrix
 
 EVERY = 5
 STEPS = 24
@@ -45,7 +45,7 @@ class Campaign:
 
     def __init__(self, paths: CampaignPaths) -> None:
         self.paths = paths
-        self.suites: dict[str, Suite] = {s.failure_label: s for s in expand(load(paths.matrix))}
+        self.suites: dict[str, Suite] = {s.failure_label: s for s in expand_matrix(load(paths.matrix))}
 
     def record(self, label: str, variant: str) -> RunRecord:
         return read_run(self.paths.run(self.suites[label].suite_id, variant, 1337))
@@ -69,4 +69,4 @@ def finished(folder: Path, variants: tuple[str, ...], failures: str, launcher: s
 
 def final(record: RunRecord) -> dict[int, tuple[str, str]]:
     """Digests of each rank's state and random generators at the end."""
-    return {rank: (e["digest"], e["rng_digest"]) for _, rank, e in record.of_kind("final")}
+    return {rank: (e["digest"], e["rng_digest"]) for _, rank, e in record.get_events("final")}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ecrl.launch.devices import LEASE_MARKER
-from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER, environments, marked
+from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER, find_marked_pids, iterate_environments
 from ecrl.records import manifest
 from ecrl.records.paths import CampaignPaths
 
@@ -59,7 +59,7 @@ class Ecrl:
         return str(path)
 
     def workers(self) -> list[int]:
-        return marked(CAMPAIGN_MARKER, self.paths.root.resolve())
+        return find_marked_pids(CAMPAIGN_MARKER, self.paths.root.resolve())
 
     def results(self) -> dict[str, int]:
         found = self.paths.root.rglob("result.json")
@@ -70,7 +70,7 @@ class Ecrl:
 
     def live(self) -> dict[str, set[str]]:
         """The devices that the ranks of each suite were given, as their own environments say, now."""
-        folders, leases = dict(environments(RUN_MARKER)), dict(environments(LEASE_MARKER))
+        folders, leases = dict(iterate_environments(RUN_MARKER)), dict(iterate_environments(LEASE_MARKER))
         root, found = self.paths.root.resolve(), dict[str, set[str]]()
         for pid in folders.keys() & leases.keys():
             if Path(folders[pid]).is_relative_to(root):  # a warm agent's marker is no run's folder

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ecrl import plugins
-from ecrl.launch.progress import Silent
+from ecrl.launch.progress import SilentObserver
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor
 from ecrl.launch.torchrun import Torchrun
@@ -86,7 +86,7 @@ class Runs:
         if case not in self._records:
             paths = RunPaths(self._folder / "-".join(map(str, case)))
             wanted = spec(*case)
-            supervisor = Supervisor(Torchrun(), self._folder, Silent(), StopRequest(), timeout_s=300)
+            supervisor = Supervisor(Torchrun(), self._folder, SilentObserver(), StopRequest(), timeout_s=300)
             result = supervisor.run(wanted, paths)
             assert result is not None
             assert result["outcome"] == "completed", (result["reason"], paths.logs)
@@ -100,7 +100,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def final_state(record: RunRecord) -> dict[int, tuple[str, str, str]]:
-    return {rank: (e["digest"], e["params_digest"], e["rng_digest"]) for _, rank, e in record.of_kind("final")}
+    return {rank: (e["digest"], e["params_digest"], e["rng_digest"]) for _, rank, e in record.get_events("final")}
 
 
 def check(runs: Runs, case: Case) -> None:
@@ -110,7 +110,7 @@ def check(runs: Runs, case: Case) -> None:
     reference, record = runs.of(("reference", *rest)), runs.of(case)  # type: ignore[arg-type]
     assert len(final_state(reference)) == nproc
     assert final_state(record) == final_state(reference)
-    restored = [e for attempt, _, e in record.of_kind("restored") if attempt == 1]
+    restored = [e for attempt, _, e in record.get_events("restored") if attempt == 1]
     assert len(restored) == nproc
     steps = {e["step"] for e in restored}
     # 8 is the last boundary before the crash; what runs in the background may have lost it and be back at 4
@@ -118,7 +118,7 @@ def check(runs: Runs, case: Case) -> None:
     assert record.result is not None
     verified = plugins.load("engine", engine).verified
     assert record.result["gates"]["C2"]["passed"] is (True if verified else None)
-    assert not record.of_kind("persist_failed")
+    assert not record.get_events("persist_failed")
 
 
 def test_the_short_version_covers_every_engine_optimizer_and_number_of_ranks() -> None:

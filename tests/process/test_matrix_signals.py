@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.liveness import CAMPAIGN_MARKER, marked
+from ecrl.launch.liveness import CAMPAIGN_MARKER, find_marked_pids
 from ecrl.records import manifest
 from ecrl.records.paths import CampaignPaths
 from tests.unit.launch.stand_in import MATRIX
@@ -27,7 +27,7 @@ def paths(tmp_path: Path) -> Iterator[CampaignPaths]:
     (tmp_path / "matrix.toml").write_text(MATRIX)
     paths = CampaignPaths(tmp_path / "results", "exp")
     yield paths
-    for pid in marked(CAMPAIGN_MARKER, paths.root.resolve()):
+    for pid in find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()):
         os.kill(pid, signal.SIGKILL)
 
 
@@ -50,7 +50,7 @@ def results(paths: CampaignPaths) -> dict[str, int]:
 
 def hanging(paths: CampaignPaths) -> Callable[[], bool]:
     """Whether the run that hangs has left its steps and its helper lives."""
-    return lambda: len(marked(CAMPAIGN_MARKER, paths.root.resolve())) == 2
+    return lambda: len(find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve())) == 2
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -68,7 +68,7 @@ def test_a_signal_ends_the_workers_and_exits_with_its_code(paths: CampaignPaths,
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert errors.splitlines()[-1].startswith("ecrl matrix resume --prefix exp")
-    assert marked(CAMPAIGN_MARKER, paths.root.resolve()) == []
+    assert find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()) == []
     assert "interrupted" in {row.status for row in manifest.read(paths).rows.values()}
 
 
@@ -81,7 +81,7 @@ def test_a_hang_up_of_the_terminal_itself_still_hands_over(paths: CampaignPaths)
     assert process.wait(timeout=60) == 129
     assert process.stdout is not None
     process.stdout.close()
-    assert marked(CAMPAIGN_MARKER, paths.root.resolve()) == []
+    assert find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()) == []
     assert "interrupted" in {row.status for row in manifest.read(paths).rows.values()}
 
 
@@ -117,4 +117,4 @@ def test_killed_at_any_instant_nothing_is_lost_repeated_or_left_behind(paths: Ca
     assert {path: now.get(path) for path in seen} == seen
     assert len(now) == 6
     assert {row.status for row in manifest.read(paths).rows.values()} <= {"completed", "skipped_exists"}
-    assert marked(CAMPAIGN_MARKER, paths.root.resolve()) == []
+    assert find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()) == []

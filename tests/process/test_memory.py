@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.progress import Silent
+from ecrl.launch.progress import SilentObserver
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor
 from ecrl.launch.torchrun import Torchrun
@@ -22,12 +22,12 @@ def test_a_run_whose_slots_do_not_fit_fails_before_its_first_step_and_says_what_
         max_inflight=10_000_000, variant="overlapped", seed=1, device="cpu",
         train=TrainSettings(steps=4, batch_size=4, nproc=2), checkpoint=CheckpointSettings(), failures=(),
     )  # fmt: skip
-    result = Supervisor(Torchrun(), tmp_path, Silent(), StopRequest(), timeout_s=200).run(spec, paths)
+    result = Supervisor(Torchrun(), tmp_path, SilentObserver(), StopRequest(), timeout_s=200).run(spec, paths)
     assert result is not None
     assert result["outcome"] != "completed"
     assert "10000000 slots of" in result["reason"]
     assert "2 ranks need" in result["reason"]
     assert "is free; lower max_inflight" in result["reason"]
     record = read_run(paths)
-    assert not record.of_kind("step")
-    assert not record.of_kind("ready")
+    assert not record.get_events("step")
+    assert not record.get_events("ready")

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from ecrl import plugins
-from ecrl.analysis.lineage import lineage
-from ecrl.launch.progress import Silent
+from ecrl.analysis.lineage import build_step_history
+from ecrl.launch.progress import SilentObserver
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor
 from ecrl.launch.torchrun import Torchrun
 from ecrl.records import strikes
-from ecrl.records.gates import fired, restarts
+from ecrl.records.gates import count_restarts, list_fired
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
-from ecrl.spec.failures import FailureEntry, plan
+from ecrl.spec.failures import FailureEntry, build_plan
 from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 from tests.extras import need
 from tests.process.crashes import ENGINES, EVERY, Campaign, final, finished
@@ -59,14 +59,14 @@ def test_every_rank_ends_with_the_bits_of_the_uninterrupted_run(
 @pytest.mark.parametrize("label", LABELS)
 def test_each_failure_strikes_once_and_where_it_was_meant_to(campaign: Campaign, label: str, variant: str) -> None:
     record = campaign.record(label, variant)
-    assert strikes.faults(record) == []
-    beyond = strikes.beyond_the_end(record)
+    assert strikes.find_faults(record) == []
+    beyond = strikes.find_failures_after_end(record)
     due = [f for f in record.spec["failures"] if f["index"] not in beyond]
-    assert fired(record) == [f["index"] for f in due]
-    assert restarts(record) == len(due)
+    assert list_fired(record) == [f["index"] for f in due]
+    assert count_restarts(record) == len(due)
     assert beyond == ([1] if label == "random" else [])
     if label != "random":
-        told = [(a, rank, e["at"], e["phase"]) for a, rank, e in record.of_kind("failure")]
+        told = [(a, rank, e["at"], e["phase"]) for a, rank, e in record.get_events("failure")]
         assert told == [(f["index"], f["rank"], _struck_at(f), f.get("phase", "step")) for f in due]
     assert record.result is not None
     assert record.result["outcome"] == "completed"
@@ -83,7 +83,7 @@ def _struck_at(planned: dict[str, object]) -> object:
 
 
 def test_blocking_replays_exactly_what_each_phase_takes_back(campaign: Campaign) -> None:
-    hurt = lineage(campaign.record("hurt", "blocking")).rollbacks
+    hurt = build_step_history(campaign.record("hurt", "blocking")).rollbacks
     assert [(r.completed, r.restored) for r in hurt[:1]] == [(10, 5)]  # half-persisted: never committed
     assert [(r.completed, r.restored) for r in hurt[3:6]] == [(10, 5), (12, 10), (15, 10)]
     drawn = campaign.suites["hurt"].failures[7]["at"]
@@ -94,7 +94,7 @@ def test_blocking_replays_exactly_what_each_phase_takes_back(campaign: Campaign)
 
 @pytest.mark.parametrize("label", LABELS)
 def test_overlapped_replays_at_most_what_was_in_flight_more(campaign: Campaign, label: str) -> None:
-    for rollback in lineage(campaign.record(label, "overlapped")).rollbacks:
+    for rollback in build_step_history(campaign.record(label, "overlapped")).rollbacks:
         assert rollback.replayed_steps is not None
         # with two slots, two checkpoints may be in flight, and training goes on by up to one interval
         assert rollback.replayed_steps < 3 * EVERY + EVERY
@@ -103,7 +103,7 @@ def test_overlapped_replays_at_most_what_was_in_flight_more(campaign: Campaign, 
 def test_the_group_is_struck_at_once(campaign: Campaign) -> None:
     for variant in ENGINES:
         record = campaign.record("hurt", variant)
-        assert not [e for a, _, e in record.of_kind("error") if a == 4]  # nobody lived to miss the others
+        assert not [e for a, _, e in record.get_events("error") if a == 4]  # nobody lived to miss the others
 
 
 def test_a_half_removed_checkpoint_is_gone_after_the_restart(campaign: Campaign) -> None:
@@ -146,13 +146,14 @@ def everywhere(variant: str, nproc: int, optimizer: str) -> RunSpec:
         prefix="p", suite_id="s", dataset="fashion-mini", model="cnn", failure_label="everywhere",
         checkpoint_every=EVERY, max_inflight=2, variant=variant, seed=1, device="cpu",
         train=TrainSettings(steps=24, batch_size=8, nproc=nproc, optimizer=optimizer, lr=0.01),  # type: ignore[arg-type]
-        checkpoint=CheckpointSettings(), failures=() if variant == "reference" else plan(EVERYWHERE, nproc, EVERY),
+        checkpoint=CheckpointSettings(),
+        failures=() if variant == "reference" else build_plan(EVERYWHERE, nproc, EVERY),
     )  # fmt: skip
 
 
 def done(spec: RunSpec, folder: Path) -> RunRecord:
     paths = RunPaths(folder / spec.variant)
-    result = Supervisor(Torchrun(), folder, Silent(), StopRequest(), timeout_s=600).run(spec, paths)
+    result = Supervisor(Torchrun(), folder, SilentObserver(), StopRequest(), timeout_s=600).run(spec, paths)
     assert result is not None
     assert result["outcome"] == "completed", (spec.variant, result["reason"])
     return read_run(paths)
@@ -168,5 +169,5 @@ def test_every_engine_survives_a_failure_in_each_of_its_phases(
     need(engine)
     expected = final(done(everywhere("reference", nproc, optimizer), tmp_path))
     record = done(everywhere(engine, nproc, optimizer), tmp_path)
-    assert strikes.faults(record) == []
+    assert strikes.find_faults(record) == []
     assert final(record) == expected

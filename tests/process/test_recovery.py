@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from ecrl.records.gates import fired, restarts
-from ecrl.storage.commit import committed_steps, verify
+from ecrl.records.gates import count_restarts, list_fired
+from ecrl.storage.commit import list_committed_steps, verify
 from tests.process.crashes import ENGINES, Campaign, final
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
@@ -25,9 +25,9 @@ def test_each_planned_failure_strikes_once_on_its_rank(crashes: Campaign, varian
     record = crashes.record("crashes", variant)
     planned = [(f["index"], f["rank"], 0 if f.get("phase") == "init" else f["at"]) for f in record.spec["failures"]]
     assert [(rank, at) for _, rank, at in planned] == [(0, 3), (1, 9), (0, 7), (1, 0), (0, 17)]
-    assert [(e["index"], rank, e["at"]) for _, rank, e in record.of_kind("failure")] == planned
-    assert restarts(record) == len(planned)
-    assert fired(record) == [index for index, _, _ in planned]
+    assert [(e["index"], rank, e["at"]) for _, rank, e in record.get_events("failure")] == planned
+    assert count_restarts(record) == len(planned)
+    assert list_fired(record) == [index for index, _, _ in planned]
     assert record.result is not None
     assert record.result["outcome"] == "completed"
     assert record.result["gates"]["C1"]["passed"] is True
@@ -35,7 +35,7 @@ def test_each_planned_failure_strikes_once_on_its_rank(crashes: Campaign, varian
 
 
 def test_blocking_loses_exactly_the_steps_since_the_boundary(crashes: Campaign) -> None:
-    restored = crashes.record("crashes", "blocking").of_kind("restored")
+    restored = crashes.record("crashes", "blocking").get_events("restored")
     # attempt 4 is struck before it restores
     told = {attempt: e["step"] for attempt, rank, e in restored if rank == 0}
     assert told == {0: 0, 1: 0, 2: 5, 4: 5, 5: 15}
@@ -43,15 +43,15 @@ def test_blocking_loses_exactly_the_steps_since_the_boundary(crashes: Campaign) 
 
 def test_the_reference_has_neither_checkpoints_nor_failures(crashes: Campaign) -> None:
     record = crashes.record("crashes", "reference")
-    kinds = {kind for kind in ("save", "failure", "committed", "restored") if record.of_kind(kind)}
+    kinds = {kind for kind in ("save", "failure", "committed", "restored") if record.get_events(kind)}
     assert kinds == {"restored"}  # which says: step 0
-    assert restarts(record) == 0
+    assert count_restarts(record) == 0
 
 
 @pytest.mark.parametrize("variant", ENGINES)
 def test_the_newest_checkpoint_remains_and_verifies(crashes: Campaign, variant: str) -> None:
     paths = crashes.paths.run(crashes.suites["crashes"].suite_id, variant, 1337)
-    assert committed_steps(paths.checkpoints) == [20]
+    assert list_committed_steps(paths.checkpoints) == [20]
     assert verify(paths.checkpoints, 20).state == "valid"
 
 

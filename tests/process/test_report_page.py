@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ecrl.analysis.evidence import of_campaign
-from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.evidence import build_evidence
+from ecrl.analysis.load import load_campaign as load_campaign
 from ecrl.report.render import render
 from tests.unit.analysis.campaign_builder import campaign
 
@@ -91,7 +91,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     paths = campaign(folder / "results")
     result = next(paths.root.glob("suites/*/overlapped/seed1/result.json"))
     result.write_text(json.dumps(json.loads(result.read_text()) | {"outcome": "failed", "reason": "rank 1 died"}))
-    render(of_campaign(load_campaign(paths)), folder, ["html"])
+    render(build_evidence(load_campaign(paths)), folder, ["html"])
     return (folder / "exp_report.html").as_uri()
 
 

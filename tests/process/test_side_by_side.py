@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.devices import DeviceSet, leased
-from ecrl.launch.liveness import RUN_MARKER, environments
+from ecrl.launch.devices import DeviceSet, try_lease
+from ecrl.launch.liveness import RUN_MARKER, iterate_environments
 from ecrl.records import manifest
 from ecrl.records.paths import RunPaths
 from tests.process.program import PATIENCE_S, Ecrl, wait_for
@@ -53,7 +53,7 @@ def _two_cores() -> object:
 
 def freed() -> bool:
     """Whether both cores can be leased now."""
-    lease = leased(DeviceSet(tuple(f"cpu-{core}" for core in CORES)))
+    lease = try_lease(DeviceSet(tuple(f"cpu-{core}" for core in CORES)))
     if lease is not None:
         lease.release()
     return lease is not None
@@ -152,4 +152,4 @@ def test_cold_and_warm_suites_side_by_side_have_one_agent_a_set(ecrl: Ecrl) -> N
     assert {len(found) for (launcher, _), found in pids.items() if launcher == "warm"} == {1}
     assert ecrl.workers() == []
     assert freed()
-    assert not [pid for pid, marker in environments(RUN_MARKER) if str(ecrl.paths.root.resolve()) in marker]
+    assert not [pid for pid, marker in iterate_environments(RUN_MARKER) if str(ecrl.paths.root.resolve()) in marker]

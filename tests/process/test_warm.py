@@ -12,13 +12,13 @@ import pytest
 
 from ecrl.analysis.restarts import restarts
 from ecrl.analysis.timeline import timeline
-from ecrl.launch.devices import LEASE_MARKER, DeviceSet, Lease, holders, leased
-from ecrl.launch.liveness import RUN_MARKER, environments, marked, start_ticks
+from ecrl.launch.devices import LEASE_MARKER, DeviceSet, Lease, describe_holders, try_lease
+from ecrl.launch.liveness import RUN_MARKER, find_marked_pids, get_start_ticks, iterate_environments
 from ecrl.records import manifest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
 from ecrl.spec.matrix import load
-from ecrl.spec.suite import expand
+from ecrl.spec.suite import expand_matrix
 from tests.process.program import Ecrl, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
@@ -68,7 +68,7 @@ class Crashed:
         assert code == 0, errors
         self.left = ecrl.workers()
         self.paths: dict[tuple[str, str], RunPaths] = {}
-        for suite in expand(load(ecrl.paths.matrix)):
+        for suite in expand_matrix(load(ecrl.paths.matrix)):
             for variant in suite.variants:
                 self.paths[variant, suite.train.launcher] = ecrl.paths.run(suite.suite_id, variant, 1337)
         self.records: dict[tuple[str, str], RunRecord] = {key: read_run(p) for key, p in self.paths.items()}
@@ -102,7 +102,7 @@ def test_every_planned_crash_is_survived_reported_and_logged(
 
 def test_both_launchers_end_with_the_bits_of_the_uninterrupted_cold_run(crashed: Crashed) -> None:
     final = {
-        key: {rank: (e["digest"], e["rng_digest"]) for _, rank, e in record.of_kind("final")}
+        key: {rank: (e["digest"], e["rng_digest"]) for _, rank, e in record.get_events("final")}
         for key, record in crashed.records.items()
     }
     assert len(final["reference", "cold"]) == 2
@@ -123,9 +123,9 @@ def test_no_run_is_charged_with_the_start_of_the_agent(crashed: Crashed) -> None
 @pytest.mark.parametrize("launcher", ["cold", "warm"])
 def test_every_rank_begins_to_restore_before_the_process_group_is_up(crashed: Crashed, launcher: str) -> None:
     record = crashed.records["overlapped", launcher]
-    began = {(a, r): (e["t0"], e["s"], e["state"]) for a, r, e in record.of_kind("verified")}
-    grouped = {(a, r): e["t"] for a, r, e in record.of_kind("group")}
-    restored = {(a, r): e["step"] for a, r, e in record.of_kind("restored") if e["step"] > 0}
+    began = {(a, r): (e["t0"], e["s"], e["state"]) for a, r, e in record.get_events("verified")}
+    grouped = {(a, r): e["t"] for a, r, e in record.get_events("group")}
+    restored = {(a, r): e["step"] for a, r, e in record.get_events("restored") if e["step"] > 0}
     assert restored.keys() == began.keys() == {(1, 0), (1, 1), (2, 0), (2, 1)}
     for key, (t0, step, state) in began.items():
         assert t0 < grouped[key]
@@ -194,7 +194,7 @@ def warm_run(ecrl: Ecrl, steps: int) -> tuple["subprocess.Popen[str]", RunPaths,
 
 def test_kill_9_of_ecrl_leaves_marked_processes_and_resume_ends_the_agent_too(ecrl: Ecrl) -> None:
     process, paths, agent = warm_run(ecrl, steps=600)
-    wait_for(lambda: len(marked(RUN_MARKER, paths.folder.resolve())) == 2, "two ranks marked as this run's")
+    wait_for(lambda: len(find_marked_pids(RUN_MARKER, paths.folder.resolve())) == 2, "two ranks marked as this run's")
     process.kill()
     process.communicate()
     assert agent in ecrl.workers()
@@ -209,27 +209,27 @@ def test_kill_9_of_ecrl_leaves_marked_processes_and_resume_ends_the_agent_too(ec
 
 def test_kill_9_of_ecrl_frees_the_devices_only_when_agent_and_fork_server_are_gone(ecrl: Ecrl) -> None:
     process, paths, agent = warm_run(ecrl, steps=600)
-    wait_for(lambda: len(marked(RUN_MARKER, paths.folder.resolve())) == 2, "two ranks marked as this run's")
-    (taken,) = {value for pid, value in environments(LEASE_MARKER) if pid == agent}
+    wait_for(lambda: len(find_marked_pids(RUN_MARKER, paths.folder.resolve())) == 2, "two ranks marked as this run's")
+    (taken,) = {value for pid, value in iterate_environments(LEASE_MARKER) if pid == agent}
     devices = DeviceSet(tuple(taken.partition(":")[2].split(",")))
-    of_the_lease = {pid for pid, value in environments(LEASE_MARKER) if value == taken}
+    of_the_lease = {pid for pid, value in iterate_environments(LEASE_MARKER) if value == taken}
     assert agent in of_the_lease
     assert len(of_the_lease) >= 4, "agent, fork server and two ranks"
     process.kill()
     process.communicate()
-    assert leased(devices) is None
-    assert f"workers that pid {process.pid} (prefix exp) left when it died" in holders(devices)
+    assert try_lease(devices) is None
+    assert f"workers that pid {process.pid} (prefix exp) left when it died" in describe_holders(devices)
     lease: Lease | None = None
 
     def freed() -> bool:
         nonlocal lease
-        lease = leased(devices)
+        lease = try_lease(devices)
         return lease is not None
 
     wait_for(freed, "free devices, once the run that goes on without ecrl has ended and nobody asks for another")
     assert lease is not None
     lease.release()
-    assert [pid for pid in of_the_lease if start_ticks(pid) is not None] == []
+    assert [pid for pid in of_the_lease if get_start_ticks(pid) is not None] == []
     assert ecrl.workers() == []
 
 

@@ -46,7 +46,7 @@ def sweep(saves: int = 500, seed: int = 1) -> Verdict:
         requested = [[e["s"] for e in group.events(rank, "save")] for rank in range(WORLD_SIZE)]
         committed = [e["s"] for e in group.events(0, "committed")]
         failed = [[e["s"] for e in group.events(rank, "persist_failed")] for rank in range(WORLD_SIZE)]
-        on_disk = commit.committed_steps(group.folder / "checkpoints")
+        on_disk = commit.list_committed_steps(group.folder / "checkpoints")
     expected = sorted({step for step, _ in broken} | uncommitted)
     faults = [f"rank {rank} counted {len(own)} failures of {len(expected)}" for rank, own in enumerate(failed)
               if own != expected]  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ecrl.launch.progress import Silent
+from ecrl.launch.progress import SilentObserver
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor
 from ecrl.launch.torchrun import Torchrun
@@ -41,7 +41,7 @@ def sweep(runs: int) -> Verdict:
     """Run them; every ending other than completed with exit code 0 is a fault."""
     faults = []
     with tempfile.TemporaryDirectory(prefix="ecrl-endings-") as folder:
-        supervisor = Supervisor(Torchrun(), Path(folder), Silent(), StopRequest())
+        supervisor = Supervisor(Torchrun(), Path(folder), SilentObserver(), StopRequest())
         for seed in range(runs):
             result = supervisor.run(spec(seed), RunPaths(Path(folder) / f"seed{seed}"))
             assert result is not None, "nothing asked it to stop"

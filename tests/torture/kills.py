@@ -61,7 +61,7 @@ class Sweep:
     def run(self, life: Life) -> None:
         """Live, die, and look at what is left."""
         root = life.folder / "checkpoints"
-        expected = max((s for s in commit.committed_steps(root)), default=0)
+        expected = max((s for s in commit.list_committed_steps(root)), default=0)
         ranks = [self.processes.Process(target=live, args=(life, rank)) for rank in range(WORLD_SIZE)]
         for process in ranks:
             process.start()
@@ -90,7 +90,7 @@ class Sweep:
                 if event["step"] != expected or event["digest_live"] != event["digest_recorded"]:
                     self.faults.append(f"{how}: rank {rank} restored {event['step']}, expected {expected}")
         ever = max([expected, *(e["s"] for e in events[0] if e["e"] == "committed")])
-        steps = commit.committed_steps(root)
+        steps = commit.list_committed_steps(root)
         if max(steps, default=0) < ever:
             self.faults.append(f"{how}: checkpoint {ever} was committed, {steps} are there")
         for step in steps:

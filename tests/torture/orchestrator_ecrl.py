@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecrl.launch.devices import LEASE_MARKER
-from ecrl.launch.liveness import start_ticks
+from ecrl.launch.liveness import get_start_ticks
 from ecrl.records.paths import RunPaths
 from ecrl.spec.run import RunSpec
 from tests.unit.launch import stand_in, stand_in_worker
@@ -29,10 +29,10 @@ class Claiming(StandIn):
 def worker(folder: Path) -> int:
     """A run: its devices are claimed as long as it goes on; a claim of a living other is a violation."""
     claims = [Path(os.environ[CLAIMS]) / name for name in os.environ[LEASE_MARKER].partition(":")[2].split(",")]
-    me = f"{os.getpid()} {start_ticks(os.getpid())}"
+    me = f"{os.getpid()} {get_start_ticks(os.getpid())}"
     for claim in claims:
         other = claim.read_text() if claim.exists() else ""
-        if other and start_ticks(int(other.split()[0])) == int(other.split()[1]):
+        if other and get_start_ticks(int(other.split()[0])) == int(other.split()[1]):
             claim.with_suffix(".violated").write_text(f"{me} found {other}")
         claim.write_text(me)
     code = stand_in_worker.main("ok", folder)

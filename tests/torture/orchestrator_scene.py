@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecrl.launch.liveness import CAMPAIGN_MARKER, marked
+from ecrl.launch.liveness import CAMPAIGN_MARKER, find_marked_pids
 from ecrl.records import manifest
 from ecrl.records.paths import CampaignPaths
 from tests.torture.orchestrator_ecrl import CLAIMS
@@ -119,7 +119,7 @@ class Scene:
             assert len([p for p in self.results() if p.is_relative_to(paths.root)]) == self.suites
             tokens = [json.loads(p.read_text())["token"] for p in paths.root.rglob("run.json")]
             assert len(set(tokens)) == len(tokens), "two attempts had one token"
-            assert marked(CAMPAIGN_MARKER, paths.root.resolve()) == []
+            assert find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()) == []
 
 
 def kill_until(scene: Scene, kills: int, rng: random.Random, most_s: float) -> int:

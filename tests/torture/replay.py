@@ -10,14 +10,14 @@ from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
-from ecrl.analysis.lineage import Loss, lineage
-from ecrl.launch.progress import Silent
+from ecrl.analysis.lineage import Loss, build_step_history
+from ecrl.launch.progress import SilentObserver
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor
 from ecrl.launch.torchrun import Torchrun
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_run
-from ecrl.spec.failures import FailureEntry, plan
+from ecrl.spec.failures import FailureEntry, build_plan
 from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 from tests.torture.verdict import Verdict, told
 
@@ -29,16 +29,16 @@ def specified(variant: str, every: int, failures: int, seed: int) -> RunSpec:
         prefix="p", suite_id="replay", dataset="fashion-mini", model="cnn", failure_label="drawn",
         checkpoint_every=every, max_inflight=2, variant=variant, seed=1, device="cpu",
         train=TrainSettings(steps=every * (failures + 1), batch_size=8, nproc=2), checkpoint=CheckpointSettings(),
-        failures=plan(entries, 2, every),
+        failures=build_plan(entries, 2, every),
     )  # fmt: skip
 
 
 def measured(spec: RunSpec, folder: Path) -> tuple[list[Loss], str | None]:
     """What each failure took back, and the reason if the run did not complete."""
     paths = RunPaths(folder / spec.variant)
-    result = Supervisor(Torchrun(), folder, Silent(), StopRequest(), timeout_s=1800).run(spec, paths)
+    result = Supervisor(Torchrun(), folder, SilentObserver(), StopRequest(), timeout_s=1800).run(spec, paths)
     assert result is not None
-    return list(lineage(read_run(paths)).rollbacks), result["reason"] or None
+    return list(build_step_history(read_run(paths)).rollbacks), result["reason"] or None
 
 
 def sweep(failures: int = 12, every: int = 8, seed: int = 1) -> Verdict:

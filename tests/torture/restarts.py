@@ -14,7 +14,7 @@ from statistics import median
 
 from ecrl.analysis.restarts import PHASES, Restart, restarts
 from ecrl.analysis.timeline import timeline
-from ecrl.launch.progress import Silent
+from ecrl.launch.progress import SilentObserver
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor
 from ecrl.launch.warm import WarmTorchrun
@@ -54,7 +54,7 @@ class Measured:
         self.restarts += restarts(record, line)
         self.startups_s.append(line.ledger_s()["startup"])
         self.walls_s.append(line.wall_s)
-        self.digests |= {e["digest"] for _, rank, e in record.of_kind("final") if rank == 0}
+        self.digests |= {e["digest"] for _, rank, e in record.get_events("final") if rank == 0}
 
     @property
     def total_s(self) -> float:
@@ -76,7 +76,7 @@ def sweep(rounds: int = 3, models: Sequence[str] = ("cnn", "resnet18")) -> Verdi
     faults: list[str] = []
     loads = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as temporary, closing(WarmTorchrun()) as torchrun:
-        supervisor = Supervisor(torchrun, Path(temporary), Silent(), StopRequest(), timeout_s=600)
+        supervisor = Supervisor(torchrun, Path(temporary), SilentObserver(), StopRequest(), timeout_s=600)
         for number in range(rounds):
             for model, launcher in found:
                 paths = RunPaths(Path(temporary) / f"{model}-{launcher}-{number}")

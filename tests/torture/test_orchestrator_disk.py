@@ -10,8 +10,8 @@ import pytest
 
 from ecrl.errors import EcrlError
 from ecrl.launch import estimate
-from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, holders, leased
-from ecrl.launch.progress import Silent, Totals
+from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, describe_holders, try_lease
+from ecrl.launch.progress import SilentObserver, Totals
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
 from ecrl.records.manifest import Manifest
@@ -48,7 +48,7 @@ def emptied(disk: Path) -> None:
     (disk / "filler").unlink()
 
 
-class FillsAt(Silent):
+class FillsAt(SilentObserver):
     """Fills the disk right before the n-th run is started."""
 
     def __init__(self, disk: Path, number: int, left: int) -> None:
@@ -132,10 +132,10 @@ def test_leases_on_a_full_disk_hold_though_they_cannot_say_whose_they_are(
 ) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(disk / "leases"))
     filled(disk)
-    lease = leased(DEVICE)
+    lease = try_lease(DEVICE)
     assert lease is not None
-    assert leased(DEVICE) is None
-    assert holders(DEVICE) == "a process that does not say who it is"
+    assert try_lease(DEVICE) is None
+    assert describe_holders(DEVICE) == "a process that does not say who it is"
     lease.release()
     assert control(StandIn()).run(request(tmp_path / "results"), Policy()) == 0
 

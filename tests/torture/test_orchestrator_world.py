@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError, PrefixHeldError
-from ecrl.launch.frozen import found
-from ecrl.launch.liveness import this_process
-from ecrl.launch.progress import RunProgress, Silent
-from ecrl.launch.request import requested
-from ecrl.launch.takeover import Policy, opened, to_do
+from ecrl.launch.frozen import load_frozen
+from ecrl.launch.liveness import get_current_owner
+from ecrl.launch.progress import RunProgress, SilentObserver
+from ecrl.launch.request import resolve_request
+from ecrl.launch.takeover import Policy, list_todo, open_manifest
 from ecrl.records import manifest
 from ecrl.records.manifest import Manifest, Owner
 from ecrl.records.paths import CampaignPaths
@@ -25,7 +25,7 @@ from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 VARIED = MATRIX.replace("[failures]", 'variants = ["reference", "blocking"]\n[failures]')
 
 
-class Listening(Silent):
+class Listening(SilentObserver):
     """Keeps what was noted."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ def done(tmp_path: Path) -> CampaignPaths:
 
 def dead(paths: CampaignPaths) -> Owner:
     """An owner whose pid belongs to another process by now: this one."""
-    return dataclasses.replace(this_process(paths.root), start_ticks=1)
+    return dataclasses.replace(get_current_owner(paths.root), start_ticks=1)
 
 
 def interrupted(paths: CampaignPaths, owner: Owner) -> None:
@@ -78,7 +78,7 @@ def test_cut_at_every_byte_the_campaign_is_taken_up_and_nothing_finished_is_made
     path = getattr(done, name)
     files = {p: p.read_bytes() for p in (done.journal, done.manifest)}
     history = manifest.history_path(done)
-    whole, campaign = files[path], found(done)
+    whole, campaign = files[path], load_frozen(done)
     ends = {0, *(i + 1 for i, byte in enumerate(whole) if byte == ord("\n"))}
     for cut in range(len(whole)):
         for other, data in files.items():
@@ -86,10 +86,10 @@ def test_cut_at_every_byte_the_campaign_is_taken_up_and_nothing_finished_is_made
         history.unlink(missing_ok=True)
         path.write_bytes(whole[:cut])
         observer = Listening()
-        taken = opened(campaign, Policy(), observer)
+        taken = open_manifest(campaign, Policy(), observer)
         taken.close()
         assert set(taken.rows) == {suite.suite_id for suite in campaign.suites}
-        unfinished = to_do(taken.rows, Policy())
+        unfinished = list_todo(taken.rows, Policy())
         runs = [run for suite_id in unfinished for run in campaign.runs(campaign.suite(suite_id))]
         assert all(paths.result.exists() for _, paths in runs), "a finished run is kept, whatever its row says"
         said = [note for note in observer.notes if "dropped" in note or "cut off" in note or "have no row" in note]
@@ -124,7 +124,7 @@ def test_a_clock_stepped_back_while_runs_go_on(tmp_path: Path, monkeypatch: pyte
 def test_a_copy_is_a_campaign_of_its_own_even_while_the_original_is_at_work(
     done: CampaignPaths, tmp_path: Path
 ) -> None:
-    interrupted(done, this_process(done.root))  # alive, and at work in the original
+    interrupted(done, get_current_owner(done.root))  # alive, and at work in the original
     shutil.copytree(done.results, tmp_path / "elsewhere")
     before = {p: p.stat().st_mtime_ns for p in done.root.rglob("*")}
     resumed(CampaignPaths(tmp_path / "elsewhere", "exp"), 1)
@@ -184,4 +184,4 @@ def test_a_campaign_moved_elsewhere_goes_on(done: CampaignPaths, tmp_path: Path)
 
 def test_the_matrix_is_expanded_alike_by_whoever_looks(done: CampaignPaths) -> None:
     asked = request(done.results, text=VARIED)
-    assert requested(asked).orders == found(done).orders
+    assert resolve_request(asked).orders == load_frozen(done).orders

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ecrl.launch.progress import RunProgress, Silent
+from ecrl.launch.progress import RunProgress, SilentObserver
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor
 from ecrl.launch.torchrun import Torchrun
@@ -64,7 +64,7 @@ def spec(variant: str) -> RunSpec:
     )  # fmt: skip
 
 
-class Damages(Silent):
+class Damages(SilentObserver):
     """Flips one bit of a shard of the newest checkpoint as soon as the planned failure has struck."""
 
     def __init__(self, root: Path) -> None:
@@ -73,7 +73,7 @@ class Damages(Silent):
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
         if progress.failures and self.damaged is None:
-            self.damaged = commit.committed_steps(self.root)[-1]
+            self.damaged = commit.list_committed_steps(self.root)[-1]
             path = step_folder(self.root, self.damaged) / "shard-1.safetensors"
             data = bytearray(path.read_bytes())
             data[-5] ^= 1
@@ -84,7 +84,7 @@ class Damages(Silent):
 def reference(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     folder = tmp_path_factory.mktemp("reference")
     paths = RunPaths(folder / "run")
-    Supervisor(Torchrun(), folder, Silent(), StopRequest(), timeout_s=120).run(spec("reference"), paths)
+    Supervisor(Torchrun(), folder, SilentObserver(), StopRequest(), timeout_s=120).run(spec("reference"), paths)
     return read_run(paths)
 
 
@@ -100,7 +100,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_bits_of_the_refe
     assert result is not None
     assert result["outcome"] == "completed", result["reason"]
     record = read_run(paths)
-    restored = [e for attempt, _, e in record.of_kind("restored") if attempt == 1]
+    restored = [e for attempt, _, e in record.get_events("restored") if attempt == 1]
     assert damages.damaged in (8, 12)  # 12 may have been in flight
     assert {e["step"] for e in restored} == {damages.damaged - 4}
     assert [[p["step"] for p in e["passed_over"]] for e in restored] == [[damages.damaged]] * 2
@@ -108,7 +108,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_bits_of_the_refe
 
 
 def _final(record: RunRecord) -> dict[int, tuple[str, str]]:
-    found = {rank: (e["digest"], e["rng_digest"]) for _, rank, e in record.of_kind("final")}
+    found = {rank: (e["digest"], e["rng_digest"]) for _, rank, e in record.get_events("final")}
     assert len(found) == 2
     return found
 

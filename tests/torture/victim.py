@@ -17,7 +17,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from ecrl import plugins
 from ecrl.checkpoint import sharded
 from ecrl.checkpoint.agreement import Agreement
-from ecrl.checkpoint.engine import EngineContext, Restored
+from ecrl.checkpoint.engine import EngineContext, RestoreResult
 from ecrl.checkpoint.persist import write_rank
 from ecrl.records.clock import now_ns
 from ecrl.records.recorder import Recorder
@@ -119,7 +119,7 @@ def live(life: Life, rank: int) -> None:
     _mark_staging(marks, engine)
     engine.prepare()
     with marks.around("restore"):
-        restored: Restored = engine.restore()
+        restored: RestoreResult = engine.restore()
     if not holds(state.weights, restored.step) or not (
         restored.step == 0 or holds(state.buffers, 100 * rank + restored.step)
     ):

@@ -50,7 +50,7 @@ def test_what_is_read_from_a_file_is_what_its_module_says(engine: str) -> None:
 def test_asking_about_engines_imports_none() -> None:
     program = (
         "import sys; from ecrl import plugins\n"
-        "names = plugins.names('engine'); plugins.missing('engine', names)\n"
+        "names = plugins.names('engine'); plugins.find_missing('engine', names)\n"
         "[plugins.declared('engine', name) for name in names]\n"
         "print(*sys.modules)"
     )
@@ -61,7 +61,7 @@ def test_asking_about_engines_imports_none() -> None:
 
 @pytest.mark.usefixtures("without_peers")
 def test_an_engine_whose_extra_is_missing_is_refused_with_the_command_that_installs_it() -> None:
-    assert plugins.missing("engine", plugins.names("engine")) == dict.fromkeys(PEERS, "peers")
+    assert plugins.find_missing("engine", plugins.names("engine")) == dict.fromkeys(PEERS, "peers")
     with pytest.raises(MissingExtraError) as raised:
         plugins.require("engine", ["blocking", "torchsnapshot"], "variant")
     assert str(raised.value) == "variant torchsnapshot needs the extra `peers`: pip install 'ecrl[peers]'"
@@ -88,7 +88,7 @@ def test_a_bench_refuses_it_by_name_and_leaves_it_out_otherwise(tmp_path: Path) 
             catch_exceptions=False,
         )
     assert not (tmp_path / "b").exists()
-    chosen, notes = bench._installed()
+    chosen, notes = bench._find_engines()
     assert chosen == ("blocking", "overlapped", "torch-save", "dcp", "dcp-async")
     assert notes == [f"left out, not installed: {name} (pip install 'ecrl[peers]')" for name in PEERS]
 

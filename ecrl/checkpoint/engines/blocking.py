@@ -12,9 +12,9 @@ class Blocking(ShardedEngine):
         super()._prepare()
         self._agreement = self.context.agree()
 
-    def settle(self, step: int) -> None:
-        if self.due(step):
-            self._stager.settle()
+    def synchronize_if_due(self, step: int) -> None:
+        if self.is_due(step):
+            self._stager.synchronize()
 
     def _acquire(self, step: int) -> Ticket:
         return Ticket(step, self._slots[0])
@@ -25,7 +25,7 @@ class Blocking(ShardedEngine):
         self._stager.wait(ticket.slot)
 
     def _release(self, ticket: Ticket) -> None:
-        self._carry_out(ticket, self._agreement)
+        self._persist_and_commit(ticket, self._agreement)
 
     def _drain(self) -> None:
         self._stager.close()

@@ -14,13 +14,13 @@ class Dcp(DcpEngine):
         self.context.reached("staging", ticket)  # the live tensors are written, no copy is made
 
     def _release(self, ticket: int) -> None:
-        state, writer, planner = self._to_save(ticket), self._writer(ticket), self._planner(ticket)
+        state, writer, planner = self._build_saved_dict(ticket), self._writer(ticket), self._planner(ticket)
         try:
             save(state, storage_writer=writer, planner=planner, process_group=self._group)
         except CheckpointException as error:
-            self._failed(ticket, error)
+            self._handle_failure(ticket, error)
         else:
-            self._published(ticket)
+            self._record_commit(ticket)
 
 
 PLUGIN = EnginePlugin(

@@ -13,10 +13,10 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from ecrl.checkpoint.dcp_format import DcpEngine
 from ecrl.checkpoint.engine import EnginePlugin
-from ecrl.checkpoint.peer_background import OneInFlight
+from ecrl.checkpoint.peer_background import BackgroundEngine
 
 
-class DcpAsync(OneInFlight, DcpEngine):
+class DcpAsync(BackgroundEngine, DcpEngine):
     """`dcp.async_save` with the thread checkpointer."""
 
     def _stage(self, ticket: int) -> None:
@@ -24,7 +24,7 @@ class DcpAsync(OneInFlight, DcpEngine):
         self._idle.clear()
         stager = RecordingStager(lambda: self.context.recorder.event("staged", s=ticket))
         response = async_save(
-            self._to_save(ticket),
+            self._build_saved_dict(ticket),
             storage_writer=self._writer(ticket),
             planner=self._planner(ticket),
             async_stager=stager,
@@ -38,18 +38,18 @@ class DcpAsync(OneInFlight, DcpEngine):
 
     def _finish(self, step: int, stager: DefaultStager, done: "Future[Any]") -> None:
         """In the saving thread: what became of the save."""
-        with self._ending():
+        with self._capture_errors():
             stager.close()
             error = done.exception()
             if error is None:
-                self._published(step)
+                self._record_commit(step)
             elif isinstance(error, CheckpointException):
-                self._failed(step, error)
+                self._handle_failure(step, error)
             else:
                 raise error
 
     def _drain(self) -> None:
-        self._await_previous()
+        self._wait_for_previous()
         super()._drain()
 
 

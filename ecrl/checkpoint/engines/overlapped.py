@@ -56,7 +56,7 @@ class Overlapped(ShardedEngine):
             while (ticket := self._tickets.get()) is not None:
                 self._stager.wait(ticket.slot)
                 self.context.recorder.event("staged", s=ticket.step)
-                self._carry_out(ticket, agreement)
+                self._persist_and_commit(ticket, agreement)
                 self._free.put(ticket.slot)
         except BaseException as error:  # a bug of ours, no failed disk: it must end the run, not this thread
             self._bug = error

@@ -28,8 +28,8 @@ from torch_checkpointing.storage.filesystem import LocalFileSystemStorage, Local
 
 from ecrl.checkpoint.codec import ForeignCheckpointError, StateView
 from ecrl.checkpoint.engine import EngineContext, EnginePlugin
-from ecrl.checkpoint.peer import copy_in, first_line
-from ecrl.checkpoint.peer_background import OneInFlight
+from ecrl.checkpoint.peer import copy_into_live, first_line
+from ecrl.checkpoint.peer_background import BackgroundEngine
 from ecrl.records.clock import now_ns
 from ecrl.storage.commit import step_folder
 
@@ -42,7 +42,7 @@ _ITEMS = {
 }
 
 
-class TorchCheckpointing(OneInFlight):
+class TorchCheckpointing(BackgroundEngine):
     """`CheckpointManager` with its asynchronous defaults, used as its documents say."""
 
     def __init__(self, context: EngineContext) -> None:
@@ -72,12 +72,12 @@ class TorchCheckpointing(OneInFlight):
                 ),
                 process_config=CheckpointProcessConfig(subprocess_init_timeout_secs=patience_s),
             ),
-            subprocess_init_fn=_tell_ready,
+            subprocess_init_fn=_report_ready,
             subprocess_init_args=(writers,),
             # Its default opens files for direct I/O where the disk lets it, and then writes unaligned: every save
             # fails on disks that mind (EINVAL; it falls back only where opening fails).
-            storage_config=TellingStorageConfig(use_direct_io=False, told=writers),
-            pre_finalize_callback=_tell_written,
+            storage_config=ReportingStorageConfig(use_direct_io=False, told=writers),
+            pre_finalize_callback=_report_written,
         )
         self._manager = config.build()
         self._ready.clear()
@@ -118,14 +118,14 @@ class TorchCheckpointing(OneInFlight):
 
     def _finish(self, step: int, written: "Future[Any]") -> None:
         """In a thread: wait for the library's, then agree on what became of the save."""
-        with self._ending():
+        with self._capture_errors():
             with self._manager.lock():
                 self.context.recorder.event("staged", s=step)
             error = written.exception()
             fault = None if error is None else f"rank {self.context.rank}: {first_line(error)}"
             partial = step_folder(self.context.root, step)
             partial = partial.with_name(_PARTIAL + partial.name)
-            if not self._conclude(step, self._agreement, fault, partial):
+            if not self._finish_save(step, self._agreement, fault, partial):
                 self._close()
                 self._open()
 
@@ -143,12 +143,12 @@ class TorchCheckpointing(OneInFlight):
         writer.close()
 
     def _drain(self) -> None:
-        self._await_previous()
+        self._wait_for_previous()
 
-    def _leave(self) -> None:
+    def _stop_processes(self) -> None:
         self._close()
 
-    def _complete(self, folder: Path) -> bool:
+    def _is_complete(self, folder: Path) -> bool:
         return folder.is_dir()  # it got its name after every rank had written
 
     def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
@@ -157,42 +157,42 @@ class TorchCheckpointing(OneInFlight):
             loaded = self._manager.load(folder, {"own": None, "meta": None}, map_location="cpu", strict=True)
         except FileNotFoundError as error:
             raise ForeignCheckpointError(f"{folder}: nothing of rank {self.context.rank}") from error
-        copy_in(view.local | view.host, loaded["own"], folder)
+        copy_into_live(view.local | view.host, loaded["own"], folder)
         self.context.reached("restore", step)
         state = self._manager.load(folder, {"state": None}, map_location="cpu", strict=True)
-        copy_in(view.replicated, state["state"], folder)
+        copy_into_live(view.replicated, state["state"], folder)
         meta: dict[str, Any] = loaded["meta"]
         return meta
 
 
 @dataclass
-class TellingStorageConfig(LocalFileSystemStorageConfig):  # type: ignore[misc]  # the library is not checked
+class ReportingStorageConfig(LocalFileSystemStorageConfig):  # type: ignore[misc]  # the library is not checked
     """Storage of files with its defaults, whose writer tells the trainer what it does. told: the writer's end."""
 
     told: Connection | None = None
 
-    def create_storage(self) -> "TellingStorage":
+    def create_storage(self) -> "ReportingStorage":
         """In the writer and, to read, in the trainer."""
-        return TellingStorage(self)
+        return ReportingStorage(self)
 
 
-class TellingStorage(LocalFileSystemStorage):  # type: ignore[misc]  # the library is not checked
+class ReportingStorage(LocalFileSystemStorage):  # type: ignore[misc]  # the library is not checked
     """In the writer process: tells, and goes on when it was heard, since a failure may be meant to strike there."""
 
-    def __init__(self, config: TellingStorageConfig) -> None:
+    def __init__(self, config: ReportingStorageConfig) -> None:
         super().__init__(config)
         self._told = config.told
         self._written: list[Path] = []
 
-    def tell(self, what: str, count: int = 0) -> None:
+    def report(self, what: str, count: int = 0) -> None:
         """Tell the trainer and wait until it has heard."""
         assert self._told is not None
         self._told.send((what, count))
         self._told.recv()
 
-    def tell_written(self) -> None:
+    def report_written(self) -> None:
         """This rank's files are written."""
-        self.tell("persisted", sum(path.stat().st_size for path in self._written))
+        self.report("persisted", sum(path.stat().st_size for path in self._written))
         self._written.clear()
 
     def get_write_stream(self, path: Path, data: object) -> Any:
@@ -208,21 +208,21 @@ class TellingStorage(LocalFileSystemStorage):  # type: ignore[misc]  # the libra
     def _note(self, path: Path) -> None:
         self._written.append(path)
         if len(self._written) == 2:
-            self.tell("persist")
+            self.report("persist")
 
     def rename(self, src_path: Path, dst_path: Path, **how: Any) -> None:
         """As the library publishes, on rank 0, once every rank has written."""
-        self.tell("commit")
+        self.report("commit")
         super().rename(src_path, dst_path, **how)
 
 
-def _tell_ready(told: Connection) -> None:
+def _report_ready(told: Connection) -> None:
     told.send(("ready", 0))
     told.recv()
 
 
-def _tell_written(told: CallbackArgs) -> None:
-    told.storage.tell_written()
+def _report_written(told: CallbackArgs) -> None:
+    told.storage.report_written()
 
 
 PLUGIN = EnginePlugin(

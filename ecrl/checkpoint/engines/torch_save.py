@@ -13,14 +13,14 @@ import torch
 
 from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.engine import EnginePlugin
-from ecrl.checkpoint.peer import PeerEngine, copy_in, first_line
+from ecrl.checkpoint.peer import ExternalEngine, copy_into_live, first_line
 from ecrl.records.clock import now_ns
 from ecrl.storage.commit import step_folder
 
 _STATE_FILE = "state.pt"
 
 
-class TorchSave(PeerEngine):
+class TorchSave(ExternalEngine):
     """`torch.save` of the live tensors, inline, on the training thread."""
 
     def _prepare(self) -> None:
@@ -37,9 +37,9 @@ class TorchSave(PeerEngine):
             self.context.reached("commit", ticket)
             partial.rename(step_folder(self.context.root, ticket))
 
-        self._conclude(ticket, self._agreement, self._written(ticket, partial), partial, publish)
+        self._finish_save(ticket, self._agreement, self._write_files(ticket, partial), partial, publish)
 
-    def _written(self, step: int, partial: Path) -> str | None:
+    def _write_files(self, step: int, partial: Path) -> str | None:
         """Write this rank's files; the reason if that failed."""
         view, rank = self.context.state.view(step), self.context.rank
         begun = now_ns()
@@ -61,14 +61,14 @@ class TorchSave(PeerEngine):
     def _drain(self) -> None:
         pass  # nothing is ever in flight
 
-    def _complete(self, folder: Path) -> bool:
+    def _is_complete(self, folder: Path) -> bool:
         return folder.is_dir()  # it got its name after every rank had written
 
     def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
         own = _read(folder / _rank_file(self.context.rank))
-        copy_in(view.local | view.host, own["tensors"], folder)
+        copy_into_live(view.local | view.host, own["tensors"], folder)
         self.context.reached("restore", step)
-        copy_in(view.replicated, _read(folder / _STATE_FILE), folder)
+        copy_into_live(view.replicated, _read(folder / _STATE_FILE), folder)
         meta: dict[str, Any] = own["meta"]
         return meta
 

@@ -5,9 +5,9 @@
 Restored by the library's own `Snapshot.restore`. It bounds no number of snapshots in flight and removes none: one
 at a time and retention are ecrl's. Nothing is fsynced and nothing digested.
 
-Three defects of 0.1.0 are kept away from the state (`_copied`, `Part`), each found by a test: CPU tensors of a slab
-(128 MiB) and more are not copied before `async_take` returns, so that training writes into the snapshot; of an odd
-number of bfloat16 the last is lost; a tensor without elements ends the save.
+Three defects of 0.1.0 are kept away from the state (`_copy_unsafe_tensors`, `Part`), each found by a test: CPU tensors
+of a slab (128 MiB) and more are not copied before `async_take` returns, so that training writes into the snapshot; of
+an odd number of bfloat16 the last is lost; a tensor without elements ends the save.
 """
 
 import json
@@ -19,10 +19,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, kinds
+from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, get_tensor_specs
 from ecrl.checkpoint.engine import EngineContext, EnginePlugin
-from ecrl.checkpoint.peer import first_line, own_group
-from ecrl.checkpoint.peer_background import OneInFlight
+from ecrl.checkpoint.peer import first_line, make_own_group
+from ecrl.checkpoint.peer_background import BackgroundEngine
 from ecrl.records.clock import now_ns
 from ecrl.storage import foreign
 from ecrl.storage.commit import step_folder
@@ -40,29 +40,29 @@ with warnings.catch_warnings():  # it scripts three helpers when it is imported
 EXTRA = ("peers", "torchsnapshot")
 _COMPLETE = foreign.TORCHSNAPSHOT.complete  # written last, by rank 0, once every rank has written
 _REPLICATED, _OWN = "replicated", "own"
-_WATCH = "ecrl.watch"  # the storage option by which a `Watch` reaches the storage
+_MONITOR = "ecrl.watch"  # the storage option by which a `WriteMonitor` reaches the storage
 
 
-class TorchSnapshot(OneInFlight):
+class TorchSnapshot(BackgroundEngine):
     """`Snapshot.async_take` with its defaults; replicated state is marked so, and split over the ranks."""
 
     def _prepare(self) -> None:
         super()._prepare()
         self._agreement = self.context.agree()
-        self._group = own_group()
+        self._group = make_own_group()
 
     def _stage(self, ticket: int) -> None:
         self.context.reached("staging", ticket)
         self._idle.clear()
-        folder, watch = step_folder(self.context.root, ticket), Watch(ticket, self.context)
+        folder, watch = step_folder(self.context.root, ticket), WriteMonitor(ticket, self.context)
         fault, pending = None, None
         try:
             pending = Snapshot.async_take(
                 str(folder),
-                self._to_save(ticket),
+                self._build_saved_dict(ticket),
                 pg=self._group,
                 replicated=[f"{_REPLICATED}/**"],
-                storage_options={_WATCH: watch},
+                storage_options={_MONITOR: watch},
             )
         except OSError as error:
             # It writes while it still copies, and tells nobody of what fails there: the other ranks would wait in
@@ -80,9 +80,9 @@ class TorchSnapshot(OneInFlight):
     def _release(self, ticket: int) -> None:
         pass  # its thread is at work already
 
-    def _finish(self, step: int, pending: PendingSnapshot | None, watch: "Watch", fault: str | None) -> None:
+    def _finish(self, step: int, pending: PendingSnapshot | None, watch: "WriteMonitor", fault: str | None) -> None:
         """In a thread: wait for the library's own, then agree on what became of the save."""
-        with self._ending():
+        with self._capture_errors():
             if pending is not None:
                 try:
                     pending.wait()
@@ -90,19 +90,19 @@ class TorchSnapshot(OneInFlight):
                     fault = f"rank {self.context.rank}: {first_line(pending.exc_info[1])}"
                 else:
                     self.context.recorder.event("persisted", s=step, t0=watch.begun, t=watch.ended, bytes=watch.bytes)
-            self._conclude(step, self._agreement, fault, step_folder(self.context.root, step))
+            self._finish_save(step, self._agreement, fault, step_folder(self.context.root, step))
 
-    def _to_save(self, step: int) -> dict[str, "Part"]:
+    def _build_saved_dict(self, step: int) -> dict[str, "Part"]:
         view = self.context.state.view(step)
         meta = json.dumps(self._meta(view))  # one text: it would take a list apart into objects of their own
-        replicated, own = _copied(view.replicated), _copied(view.local | view.host)
+        replicated, own = _copy_unsafe_tensors(view.replicated), _copy_unsafe_tensors(view.local | view.host)
         return {_REPLICATED: Part(replicated), _OWN: Part(own, meta)}
 
     def _drain(self) -> None:
-        self._await_previous()
+        self._wait_for_previous()
         dist.destroy_process_group(self._group)
 
-    def _complete(self, folder: Path) -> bool:
+    def _is_complete(self, folder: Path) -> bool:
         return (folder / _COMPLETE).is_file()
 
     def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class TorchSnapshot(OneInFlight):
         return meta
 
 
-def _copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _copy_unsafe_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """With copies of those that the library means to copy and does not (it compares a text with an enum)."""
     slab_bytes = get_slab_size_threshold_bytes()
     return {n: t.clone() if t.device.type == "cpu" and t.nbytes >= slab_bytes else t for n, t in tensors.items()}
@@ -152,13 +152,13 @@ class Part:
         Raises:
             ForeignCheckpointError: it is of another model.
         """
-        check_same_model(self._tensors, kinds(self._read), folder)
+        check_same_model(self._tensors, get_tensor_specs(self._read), folder)
         for name, tensor in self._tensors.items():
             if self._read[name] is not tensor:
                 raise ForeignCheckpointError(f"{folder}: of another model, {name} was not read into the live tensor")
 
 
-class Watch:
+class WriteMonitor:
     """What the storage of one save tells: the phases it reaches, when this rank's part was written, its bytes."""
 
     def __init__(self, step: int, context: EngineContext) -> None:
@@ -166,12 +166,12 @@ class Watch:
         self.bytes = 0
         self._step, self._context = step, context
 
-    def before(self, name: str) -> None:
+    def begin_write(self, name: str) -> None:
         """A write begins."""
         if name == _COMPLETE:
             self._context.reached("commit", self._step)
 
-    def after(self, name: str, count: int) -> None:
+    def end_write(self, name: str, count: int) -> None:
         """A write of `count` bytes has ended."""
         if name == _COMPLETE:
             return
@@ -181,24 +181,24 @@ class Watch:
             self._context.reached("persist", self._step)
 
 
-class WatchedStorage(FSStoragePlugin):  # type: ignore[misc]  # the library has no types
-    """The library's own storage of files, which tells the `Watch` among its options what it does."""
+class MonitoredStorage(FSStoragePlugin):  # type: ignore[misc]  # the library has no types
+    """The library's own storage of files, which tells the `WriteMonitor` among its options what it does."""
 
     def __init__(self, root: str, storage_options: dict[str, Any] | None = None) -> None:
         super().__init__(root, storage_options)
-        self._watch: Watch | None = (storage_options or {}).get(_WATCH)
+        self._watch: WriteMonitor | None = (storage_options or {}).get(_MONITOR)
 
     async def write(self, write_io: WriteIO) -> None:
         """As the library writes, told before and after."""
         if self._watch is not None:
-            self._watch.before(write_io.path)
+            self._watch.begin_write(write_io.path)
         await super().write(write_io)
         if self._watch is not None:
-            self._watch.after(write_io.path, len(write_io.buf))
+            self._watch.end_write(write_io.path, len(write_io.buf))
 
 
 # A storage of one's own is chosen by an entry point of an installed package; this one only adds the telling.
-torchsnapshot.storage_plugin.FSStoragePlugin = WatchedStorage
+torchsnapshot.storage_plugin.FSStoragePlugin = MonitoredStorage
 
 PLUGIN = EnginePlugin(
     description="torchsnapshot's async_take: copy while training waits, write in a thread",

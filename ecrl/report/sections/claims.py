@@ -1,6 +1,6 @@
 """Claims: what was registered before the runs, and how it fared."""
 
-from ecrl.analysis.claims import EXPLORATORY, Judged
+from ecrl.analysis.claims import EXPLORATORY, ClaimResult
 from ecrl.analysis.compare import POWER, smallest_detectable
 from ecrl.analysis.evidence import Evidence
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
@@ -42,7 +42,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     return blocks
 
 
-def verdict_text(judged: Judged) -> str | None:
+def verdict_text(judged: ClaimResult) -> str | None:
     """Why a verdict is not CONFIRMED, and whether the interval and the test behind it disagree; None where neither is
     to be said."""
     c, threshold = judged.comparison, judged.threshold

@@ -8,7 +8,7 @@ from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.metrics import REFERENCE, residual_allowed_s
 from ecrl.analysis.rates import compare_recovery, recoveries
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.wording import UNKNOWN, count, fixed, listed, p_equals, share
+from ecrl.report.wording import UNKNOWN, count, format_fixed, join_names, p_equals, share
 
 GATES = {
     "c1": "C1 finished, failures = restarts = planned",
@@ -83,8 +83,8 @@ def _ledger(evidence: Evidence) -> list[Block]:
     gap_s = abs(worst["residual_s"])
     text = (
         f"The time ledger explains wall-clock within max(0.5 %, 50 ms) in {len(known) - len(over)} of"
-        f" {count(len(known), 'run')}; the largest unexplained share is {fixed(gap_s * 1000, 1)} ms of"
-        f" {fixed(worst['wall_s'])} s ({share(gap_s / worst['wall_s'])})."
+        f" {count(len(known), 'run')}; the largest unexplained share is {format_fixed(gap_s * 1000, 1)} ms of"
+        f" {format_fixed(worst['wall_s'])} s ({share(gap_s / worst['wall_s'])})."
     )
     return [Paragraph(text)]
 
@@ -152,7 +152,7 @@ def _reasons(evidence: Evidence) -> list[str]:
             found.append(f"`{run.name}` is {run.row['outcome']}: {reason}.{where}")
     if not evidence.runs:
         absent = [f"{row['suite_id']} {row['variant']}" for row in evidence.rows if row["outcome"] == "missing"]
-        found.append(f"No goodput in the table for {listed(absent)}." if absent else UNKNOWN)
+        found.append(f"No goodput in the table for {join_names(absent)}." if absent else UNKNOWN)
     return found
 
 

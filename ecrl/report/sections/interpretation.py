@@ -9,7 +9,17 @@ from ecrl.analysis.metrics import REFERENCE
 from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section
-from ecrl.report.wording import basis, count, disagreement, fixed, interval, listed, number, p_equals, percent
+from ecrl.report.wording import (
+    basis,
+    count,
+    disagreement,
+    format_fixed,
+    interval,
+    join_names,
+    number,
+    p_equals,
+    percent,
+)
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -19,7 +29,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     if evidence.headline is not None:
         sentences += effects(evidence.compare(*evidence.headline))
         sentences += [*stalls(evidence, *evidence.headline), *_largest_part(evidence, *evidence.headline)]
-    sentences += [*_cost(evidence), *_lost(evidence), *_exactness(evidence)]
+    sentences += [*_cost(evidence), *_describe_lost_work(evidence), *_exactness(evidence)]
     return [Bullets(tuple(sentences))] if sentences else [Paragraph("The numbers support no sentence.")]
 
 
@@ -54,11 +64,11 @@ def effects(c: Comparison) -> list[str]:
         text = (
             f"{head}; the 95 % interval {bounds} excludes 1 and so does the sign-flip test ({p}): a {noun} larger than"
         )
-        return [f"{text} its spread over {c.unit}.", *_everywhere(c)]
+        return [f"{text} its spread over {c.unit}.", *_describe_consistency(c)]
     return [f"{head}; the 95 % interval {bounds} includes 1 ({p}), so no difference is shown, in either direction."]
 
 
-def _everywhere(c: Comparison) -> list[str]:
+def _describe_consistency(c: Comparison) -> list[str]:
     """Whether the effect holds suite by suite; said only beyond the noise of the count itself."""
     k, n = c.suites_above, c.n_suites
     if n < MIN_PAIRS:
@@ -82,16 +92,16 @@ def stalls(evidence: Evidence, a: str, b: str) -> list[str]:
         return []
     if wall.overall is None:
         saved = -stall.overall.center
-        text = f"{a} stalls {fixed(abs(saved))} s {'less' if saved >= 0 else 'more'} per run than {b}"
+        text = f"{a} stalls {format_fixed(abs(saved))} s {'less' if saved >= 0 else 'more'} per run than {b}"
         return [f"{text}; without wall-clocks nothing shows how much of that is gained or paid elsewhere."]
     text = (
-        f"{a} stalls {_apart(stall.overall, 'more', 'less')} per run than {b}, and its wall-clock is"
-        f" {_apart(wall.overall, 'longer', 'shorter')}."
+        f"{a} stalls {_describe_difference(stall.overall, 'more', 'less')} per run than {b}, and its wall-clock is"
+        f" {_describe_difference(wall.overall, 'longer', 'shorter')}."
     )
-    return [text, *_elsewhere(evidence, a, b), *explained(stall, wall)]
+    return [text, *_other_differences(evidence, a, b), *explain_stall(stall, wall)]
 
 
-def _elsewhere(evidence: Evidence, a: str, b: str) -> list[str]:
+def _other_differences(evidence: Evidence, a: str, b: str) -> list[str]:
     """Where else the two differ, as far as an interval excludes 0."""
     parts = {"steps": "interference_s", "replay": "replay_s"}
     found = {noun: evidence.compare(a, b, metric, "difference").overall for noun, metric in parts.items()}
@@ -101,11 +111,11 @@ def _elsewhere(evidence: Evidence, a: str, b: str) -> list[str]:
     apart = [noun for noun, one in known.items() if _excludes_0(one)]
     sentences = []
     if apart:
-        took = " and ".join(f"{noun} took {_apart(known[noun], 'more', 'less')}" for noun in apart)
+        took = " and ".join(f"{noun} took {_describe_difference(known[noun], 'more', 'less')}" for noun in apart)
         sentences.append(f"Beside that, {took} per run in {a} than in {b}.")
     if rest := [noun for noun in known if noun not in apart]:
         bounds = ", ".join(f"{noun} {interval(known[noun].low, known[noun].high)} s" for noun in rest)
-        sentences.append(f"No difference is shown in what {listed(rest)} took ({a} - {b}: {bounds}).")
+        sentences.append(f"No difference is shown in what {join_names(rest)} took ({a} - {b}: {bounds}).")
     return sentences
 
 
@@ -113,13 +123,13 @@ def _excludes_0(one: Effect) -> bool:
     return one.low is not None and one.high is not None and (one.low > 0 or one.high < 0)
 
 
-def _apart(one: Effect, more: str, less: str) -> str:
+def _describe_difference(one: Effect, more: str, less: str) -> str:
     """'3.81 s less [-5, -2.6]': a difference in words that bear its sign, with the signed interval."""
     bounds = "" if one.low is None or one.high is None else f" {interval(one.low, one.high)}"
-    return f"{fixed(abs(one.center))} s {more if one.center > 0 else less}{bounds}"
+    return f"{format_fixed(abs(one.center))} s {more if one.center > 0 else less}{bounds}"
 
 
-def explained(stall: Comparison, wall: Comparison) -> list[str]:
+def explain_stall(stall: Comparison, wall: Comparison) -> list[str]:
     """Whether blocks that save more stall save more time, or less, or neither is shown."""
     walls = {(pair.suite_id, pair.seed): pair.d for pair in wall.pairs}
     both = [(pair.d, walls[pair.suite_id, pair.seed]) for pair in stall.pairs if (pair.suite_id, pair.seed) in walls]
@@ -143,7 +153,8 @@ def _largest_part(evidence: Evidence, a: str, b: str) -> list[str]:
     if not any(one.center for one in found.values()):
         return []
     bucket = max(found, key=lambda name: abs(found[name].center))
-    text = f"The ledgers of {a} and {b} differ most in {bucket}: {_apart(found[bucket], 'more', 'less')} per run in {a}"
+    difference = _describe_difference(found[bucket], "more", "less")
+    text = f"The ledgers of {a} and {b} differ most in {bucket}: {difference} per run in {a}"
     if not _excludes_0(found[bucket]):
         return [f"{text}, which its spread does not tell from 0."]
     outside = bucket in ("startup", "detect", "restart", "shutdown", "other")
@@ -164,7 +175,7 @@ def _cost(evidence: Evidence) -> list[str]:
     return found
 
 
-def _lost(evidence: Evidence) -> list[str]:
+def _describe_lost_work(evidence: Evidence) -> list[str]:
     found = []
     for variant in evidence.engines:
         own = [r for r in evidence.whole if r["variant"] == variant and r["failures_fired"]]

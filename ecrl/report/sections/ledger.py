@@ -7,7 +7,7 @@ from ecrl.analysis.tables import mean
 from ecrl.records.schema import LEDGER_BUCKETS
 from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.prediction import prediction_blocks
-from ecrl.report.wording import UNKNOWN, fixed, share
+from ecrl.report.wording import UNKNOWN, format_fixed, share
 
 MOST_SHARES = 4  # columns of seconds that a column of shares may stand beside: more fits neither page nor phone
 STEPS = ("interval", "in flight")  # what a failure costs in steps; the rest is seconds
@@ -27,11 +27,11 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         cells = []
         for arm, own in by_arm.items():
             value = mean([row[f"{bucket}_s"] for row in own])
-            cells.append(fixed(value, 3))
+            cells.append(format_fixed(value, 3))
             cells += [UNKNOWN if value is None else share(value / walls[arm])] if shares else []
         table.append((bucket, *cells))
     table.append(
-        ("wall", *(cell for wall_s in walls.values() for cell in (fixed(wall_s, 3), share(1.0))[: 1 + shares]))
+        ("wall", *(cell for wall_s in walls.values() for cell in (format_fixed(wall_s, 3), share(1.0))[: 1 + shares]))
     )
     headers = ("bucket", *(text for arm in by_arm for text in (f"{arm} (s)", f"{arm} (%)")[: 1 + shares]))
     text = (
@@ -72,7 +72,7 @@ def _failures(evidence: Evidence) -> list[Block]:
         (
             variant,
             str(len(own)),
-            *(fixed(mean([cost[column] for cost in own]), 1 if column in STEPS else 3) for column in columns),
+            *(format_fixed(mean([cost[column] for cost in own]), 1 if column in STEPS else 3) for column in columns),
         )
         for variant, own in costs.items()
     )
@@ -98,8 +98,8 @@ def restart_blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         (
             *kind,
             str(own.n),
-            *(fixed(own.seconds[phase], 3) for phase in PHASES),
-            fixed(own.total_s, 3),
+            *(format_fixed(own.seconds[phase], 3) for phase in PHASES),
+            format_fixed(own.total_s, 3),
         )
         for kind, own in found.items()
     )

@@ -8,7 +8,7 @@ from ecrl.analysis.association import suite_model
 from ecrl.analysis.compare import MIN_PAIRS, Comparison, Kind, compare
 from ecrl.analysis.evidence import GOODPUT, Evidence
 from ecrl.analysis.metrics import REFERENCE, Row
-from ecrl.analysis.tables import failure_text, geometric_mean, mean, summary_rows
+from ecrl.analysis.tables import build_summary_rows, failure_text, geometric_mean, mean
 from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.names import suite_names
 from ecrl.report.wording import (
@@ -16,9 +16,9 @@ from ecrl.report.wording import (
     basis,
     count,
     effect,
-    fixed,
+    format_fixed,
     interval,
-    listed,
+    join_names,
     number,
     p_equals,
     p_value,
@@ -46,7 +46,7 @@ _MEASURES: tuple[tuple[str, str, Kind], ...] = (
 def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     if not evidence.completed:
         return [Paragraph("No run completed, so there is no result.")]
-    blocks: list[Block] = [*_levels(evidence), *_against_reference(evidence)]
+    blocks: list[Block] = [*_levels(evidence), *_reference_comparison(evidence)]
     if evidence.headline is None:
         return [*blocks, Paragraph("One variant only: there is nothing to compare it with.")]
     a, b = evidence.headline
@@ -55,7 +55,7 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     if "ratios" in figures:
         blocks.append(figures["ratios"])
     if c.pairs:
-        blocks += [Subheading("Ranking of suites"), _ranking(evidence, c)]
+        blocks += [Subheading("Ranking of suites"), _rank_suites(evidence, c)]
         blocks += _breakdowns(evidence, c)
     blocks += _noise(evidence)
     blocks += _divergence(evidence)
@@ -71,7 +71,7 @@ def _levels(evidence: Evidence) -> list[Block]:
     rows = []
     for arm in evidence.arms:
         own = [row for row in evidence.whole if arm.holds(row)]
-        per_suite = summary_rows(own)
+        per_suite = build_summary_rows(own)
         relative = [row["rel_goodput"] for row in per_suite if row["rel_goodput"]]
         means = [mean([row[c] for row in per_suite]) for c in ("wall_s", "ettr", "stall_s", "interference_s")]
         lost = [mean([row[c] for row in per_suite]) for c in ("replayed_steps", "lost_in_flight_steps")]
@@ -80,11 +80,11 @@ def _levels(evidence: Evidence) -> list[Block]:
                 str(arm),
                 str(len(own)),
                 number(geometric_mean(relative)),
-                fixed(means[0]),
-                fixed(means[1], 3),
-                fixed(means[2], 3),
-                fixed(means[3], 3),
-                *(fixed(value, 1) for value in lost),
+                format_fixed(means[0]),
+                format_fixed(means[1], 3),
+                format_fixed(means[2], 3),
+                format_fixed(means[3], 3),
+                *(format_fixed(value, 1) for value in lost),
             )
         )
     headers = (
@@ -95,7 +95,7 @@ def _levels(evidence: Evidence) -> list[Block]:
     return [Paragraph(text), Table(headers, tuple(rows), frozenset({"variant"}))]
 
 
-def _against_reference(evidence: Evidence) -> list[Block]:
+def _reference_comparison(evidence: Evidence) -> list[Block]:
     if REFERENCE not in evidence.variants:
         return [Paragraph("No reference: the cost of checkpointing and failures themselves cannot be stated.")]
     if not evidence.engines:
@@ -150,7 +150,7 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
     return blocks
 
 
-def _ranking(evidence: Evidence, c: Comparison) -> Table:
+def _rank_suites(evidence: Evidence, c: Comparison) -> Table:
     """Suites by ratio, the largest first."""
     suites = evidence.suites
     ordered = sorted(c.suites.items(), key=lambda item: (-item[1].center, item[0]))
@@ -192,14 +192,20 @@ def _breakdowns(evidence: Evidence, c: Comparison) -> list[Block]:
         elif factor != "launcher":  # one launcher is the rule, and no factor of the design
             alone.append(f"{factor.removesuffix('_label')} ({next(iter(by_level))})")
     if alone:
-        blocks.append(Paragraph(f"Nothing to break down by {listed(alone)}: there is one each."))
+        blocks.append(Paragraph(f"Nothing to break down by {join_names(alone)}: there is one each."))
     return blocks
 
 
 def _breakdown(evidence: Evidence, c: Comparison, factor: str, by_level: Mapping[str, list[Row]]) -> list[Block]:
     found = {level: compare(rows, c.a, c.b, GOODPUT, "ratio", evidence.dropped) for level, rows in by_level.items()}
     table = tuple(
-        (level, effect(one.overall), percent(one.overall.center if one.overall else None), _above(one), basis(one))
+        (
+            level,
+            effect(one.overall),
+            percent(one.overall.center if one.overall else None),
+            _describe_suites_above(one),
+            basis(one),
+        )
         for level, one in found.items()
     )
     headers = (factor.removesuffix("_label"), "ratio [95 % CI]", "change", f"suites with {c.a} above", "basis")
@@ -210,7 +216,7 @@ def _breakdown(evidence: Evidence, c: Comparison, factor: str, by_level: Mapping
     return blocks
 
 
-def _above(c: Comparison) -> str:
+def _describe_suites_above(c: Comparison) -> str:
     return f"{c.suites_above} of {c.n_suites}"
 
 

@@ -4,7 +4,7 @@ from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.tables import failure_text
 from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
 from ecrl.report.names import suite_names
-from ecrl.report.wording import UNKNOWN, count, listed
+from ecrl.report.wording import UNKNOWN, count, join_names
 from ecrl.units import format_bytes
 
 _MACHINE = (
@@ -18,10 +18,10 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     if not suites:
         return [Paragraph("The matrix holds no suite.")]
     rows = evidence.rows
-    known = [f"seeds {listed(map(str, evidence.seeds))}"] if evidence.seeds else []
+    known = [f"seeds {join_names(map(str, evidence.seeds))}"] if evidence.seeds else []
     done = len(evidence.completed)
     text = (
-        f"Variants {listed(evidence.variants)} over {count(len(suites), 'suite')}"
+        f"Variants {join_names(evidence.variants)} over {count(len(suites), 'suite')}"
         f"{', ' + known[0] if known else ''}: {done:,} of {count(len(rows), 'run')} completed."
     )
     blocks: list[Block] = [Paragraph(text), Bullets(tuple(_facts(evidence)))]
@@ -65,7 +65,7 @@ def _facts(evidence: Evidence) -> list[str]:
     if evidence.source == "table":
         facts.append(f"Source: a detailed table with the columns {', '.join(f'`{c}`' for c in evidence.columns)}.")
     if len(evidence.folders) > 1:
-        facts.append(f"Pooled: the campaigns {listed(evidence.folders)}. Blocks that two of them hold count once.")
+        facts.append(f"Pooled: the campaigns {join_names(evidence.folders)}. Blocks that two of them hold count once.")
     if evidence.mixed:
         facts.append(f"**Mixed**: these campaigns differ, and were pooled all the same. {'; '.join(evidence.mixed)}.")
     if evidence.train:
@@ -75,7 +75,7 @@ def _facts(evidence: Evidence) -> list[str]:
     facts.append(f"Machine of the first run: {', '.join(machine)}." if machine else "The machine was not recorded.")
     devices = sorted({row["device"] for row in evidence.rows if row["device"]})
     if devices:
-        facts.append(f"Device: {listed(devices)}.")
+        facts.append(f"Device: {join_names(devices)}.")
     return facts
 
 
@@ -83,7 +83,7 @@ def _fact(name: str, value: object) -> str:
     """'memory 25.3 GB', 'gpus H100 and H100'."""
     if name.endswith("_bytes") and isinstance(value, int):
         return f"{name.removesuffix('_bytes')} {format_bytes(value)}"
-    return f"{name} {listed(map(str, value)) if isinstance(value, list) else value}"
+    return f"{name} {join_names(map(str, value)) if isinstance(value, list) else value}"
 
 
 PLUGIN = Section(10, "Scope and setup", _blocks)

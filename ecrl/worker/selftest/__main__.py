@@ -20,7 +20,7 @@ import torch
 
 from ecrl.records import machine
 from ecrl.worker.selftest import cpu, cuda, sanitizer
-from ecrl.worker.selftest.verdict import WRONG, Finding, Plan
+from ecrl.worker.selftest.verdict import WRONG, CheckResult, Plan
 
 STAND_IN = "FakeCUDA"
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -48,17 +48,17 @@ def _results() -> Iterator[IO[str]]:
 
 def _check(device: str, model: str, steps: int, folder: Path, out: IO[str]) -> None:
     if device == "cuda" and (reason := no_gpu()):
-        _tell(out, "refused", reason=reason)
+        _send(out, "refused", reason=reason)
         return
-    _tell(out, "machine", **describe(device))
+    _send(out, "machine", **describe(device))
     if device == "cuda":
-        cuda_lab = cuda.make_lab(model, steps, folder)
-        carry_out(cuda.plan(cuda_lab, model), out)
+        cuda_lab = cuda.make_setup(model, steps, folder)
+        run_plan(cuda.build_plan(cuda_lab, model), out)
     else:
-        carry_out(cpu.plan(cpu.make_lab(model, steps, folder)), out)
+        run_plan(cpu.build_plan(cpu.make_setup(model, steps, folder)), out)
 
 
-def carry_out(plan: Plan, out: IO[str]) -> None:
+def run_plan(plan: Plan, out: IO[str]) -> None:
     """Carry out every check, whatever the others come to."""
     for name, check in plan:
         begun = time.monotonic()
@@ -67,8 +67,8 @@ def carry_out(plan: Plan, out: IO[str]) -> None:
         except Exception as error:
             trace = traceback.format_exc()
             print(trace, file=sys.stderr)
-            finding = Finding(WRONG, f"the check failed: {type(error).__name__}: {error}", {"trace": trace[-8000:]})
-        _tell(
+            finding = CheckResult(WRONG, f"the check failed: {type(error).__name__}: {error}", {"trace": trace[-8000:]})
+        _send(
             out,
             "check",
             name=name,
@@ -94,7 +94,7 @@ def no_gpu() -> str | None:
 
 def describe(device: str) -> dict[str, Any]:
     """Device, driver and versions."""
-    facts: dict[str, Any] = machine.facts() | {"torch": torch.__version__, "cuda": torch.version.cuda}
+    facts: dict[str, Any] = machine.read_facts() | {"torch": torch.__version__, "cuda": torch.version.cuda}
     if device != "cuda":
         return facts | {"device_name": facts["cpu"], "driver": None}
     properties = torch.cuda.get_device_properties(0)
@@ -110,12 +110,14 @@ def describe(device: str) -> dict[str, Any]:
 def _print_complaints(model: str, out: IO[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="ecrl-sanitizer-") as folder:
         print(
-            json.dumps(sanitizer.complaints(cuda.make_lab(model, sanitizer.STEPS, Path(folder), delayed=False))),
+            json.dumps(
+                sanitizer.collect_complaints(cuda.make_setup(model, sanitizer.STEPS, Path(folder), delayed=False))
+            ),
             file=out,
         )
 
 
-def _tell(out: IO[str], kind: str, **fields: Any) -> None:
+def _send(out: IO[str], kind: str, **fields: Any) -> None:
     print(json.dumps({"e": kind, **fields}), file=out)
 
 

@@ -12,17 +12,17 @@ from ecrl.checkpoint.snapshot import Stager
 from ecrl.units import format_bytes
 from ecrl.worker.selftest import drill
 from ecrl.worker.selftest.drill import (
-    Drill,
     Outcome,
     Progress,
-    Subject,
+    StressPlan,
     TakesBusySlot,
-    Watched,
+    TrainingUnderTest,
     WatchedBlocking,
+    WatchedEngine,
     WatchedOverlapped,
 )
-from ecrl.worker.selftest.subject import Twin
-from ecrl.worker.selftest.verdict import INCONCLUSIVE, PASS, TORN, WRONG, Finding
+from ecrl.worker.selftest.subject import ReferenceTraining
+from ecrl.worker.selftest.verdict import INCONCLUSIVE, PASS, TORN, WRONG, CheckResult
 
 StagerMaker = Callable[[Progress], Stager]
 Delay = Callable[[], None]
@@ -35,69 +35,71 @@ class Mutant:
     name: str
     fence: str
     make_stager: StagerMaker
-    engine: type[Watched] = WatchedOverlapped
-    late_update: Delay = drill.nothing
+    engine: type[WatchedEngine] = WatchedOverlapped
+    late_update: Delay = drill.no_delay
 
 
 @dataclass(frozen=True)
-class Lab:
+class CheckSetup:
     """What the checks of one device are carried out on.
 
     subject(optimizer): a fresh run from the first step. twins: by optimizer. punctual: the production stager
     as it is; right: the same, late. delay: queued on a stream, makes it late. steps: of a drill with right code;
-    mutant_steps, disk_steps: of the others. handed_over_late: see `Drill`.
+    mutant_steps, disk_steps: of the others. handed_over_late: see `StressPlan`.
     """
 
     device: torch.device
     folder: Path
-    subject: Callable[[str], Subject]
-    twins: dict[str, Twin]
+    subject: Callable[[str], TrainingUnderTest]
+    twins: dict[str, ReferenceTraining]
     punctual: StagerMaker
     right: StagerMaker
     mutants: tuple[Mutant, ...]
     steps: int
-    delay: Delay = drill.nothing
+    delay: Delay = drill.no_delay
     mutant_steps: int = 4
     disk_steps: int = 3
     handed_over_late: bool = False
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def run(self, optimizer: str, planned: Drill) -> Outcome:
+    def run(self, optimizer: str, planned: StressPlan) -> Outcome:
         """Carry out a drill on a fresh subject."""
-        return drill.run(planned, self.subject(optimizer), self.twins[optimizer].leaves, self.new_folder())
+        return drill.run_stress(planned, self.subject(optimizer), self.twins[optimizer].leaves, self.new_folder())
 
     def new_folder(self) -> Path:
         """A folder that does not exist yet."""
         return self.folder / f"drill-{next(self._numbers)}"
 
 
-def right(
-    lab: Lab,
+def check_unmodified(
+    setup: CheckSetup,
     optimizer: str,
     *,
     make_stager: StagerMaker | None = None,
     must_hold: bool = False,
     **late: Any,
-) -> Finding:
+) -> CheckResult:
     """The production code, with the given delays: every snapshot is the state after its step.
 
     must_hold: training must have been seen waiting at a fence on the host, or the copy was never late.
     """
-    planned = Drill(make_stager or lab.right, WatchedOverlapped, lab.steps, **late)
-    if lab.handed_over_late:
+    planned = StressPlan(make_stager or setup.right, WatchedOverlapped, setup.steps, **late)
+    if setup.handed_over_late:
         planned = replace(planned, handed_over_late=True)
-    outcome = lab.run(optimizer, planned)
-    finding = _judged(outcome, lab.steps, lab.twins[optimizer])
+    outcome = setup.run(optimizer, planned)
+    finding = _judge(outcome, setup.steps, setup.twins[optimizer])
     if finding.verdict == PASS and must_hold and not outcome.held:
         return replace(finding, verdict=INCONCLUSIVE, evidence="no copy was late: training never waited at a fence")
     return finding
 
 
-def on_disk(lab: Lab, optimizer: str, engine: type[Watched]) -> Finding:
+def check_on_disk(setup: CheckSetup, optimizer: str, engine: type[WatchedEngine]) -> CheckResult:
     """Slots are full of poison before each snapshot; what is committed holds the state and no poison."""
-    make_stager = lab.punctual if issubclass(engine, WatchedBlocking) else lab.right  # nothing overlaps that could wait
-    outcome = lab.run(optimizer, Drill(make_stager, engine, lab.disk_steps, to_disk=True))
-    finding = _judged(outcome, lab.disk_steps, lab.twins[optimizer])
+    make_stager = (
+        setup.punctual if issubclass(engine, WatchedBlocking) else setup.right
+    )  # nothing overlaps that could wait
+    outcome = setup.run(optimizer, StressPlan(make_stager, engine, setup.disk_steps, to_disk=True))
+    finding = _judge(outcome, setup.disk_steps, setup.twins[optimizer])
     if finding.verdict == PASS and outcome.num_poisoned:
         return replace(finding, verdict=TORN, evidence=f"poison in {outcome.num_poisoned} of {outcome.compared} shards")
     if finding.verdict == PASS:
@@ -107,30 +109,32 @@ def on_disk(lab: Lab, optimizer: str, engine: type[Watched]) -> Finding:
     return finding
 
 
-def mutant(lab: Lab, optimizer: str, broken: Mutant) -> Finding:
+def check_mutant(setup: CheckSetup, optimizer: str, broken: Mutant) -> CheckResult:
     """The production code without one fence: if that is not seen torn, the check cannot see."""
-    late = lab.handed_over_late and broken.engine is not TakesBusySlot
-    planned = Drill(broken.make_stager, broken.engine, lab.mutant_steps, broken.late_update, handed_over_late=late)
-    outcome = lab.run(optimizer, planned)
-    details = _details(outcome, lab.twins[optimizer])
+    late = setup.handed_over_late and broken.engine is not TakesBusySlot
+    planned = StressPlan(
+        broken.make_stager, broken.engine, setup.mutant_steps, broken.late_update, handed_over_late=late
+    )
+    outcome = setup.run(optimizer, planned)
+    details = _details(outcome, setup.twins[optimizer])
     if outcome.torn:
         names = {n for torn in outcome.torn.values() for n in torn}
         poison = f", {outcome.num_poisoned} with poison in them" if outcome.num_poisoned else ""
         tensors = f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
         evidence = f"seen torn in {len(outcome.torn)} of {outcome.compared} snapshots ({tensors}){poison}"
-        return Finding(PASS, evidence, details)
+        return CheckResult(PASS, evidence, details)
     evidence = f"{outcome.compared} snapshots, none seen torn: this check cannot see that fence missing here"
-    return Finding(INCONCLUSIVE, evidence, details)
+    return CheckResult(INCONCLUSIVE, evidence, details)
 
 
-def _judged(outcome: Outcome, steps: int, twin: Twin) -> Finding:
+def _judge(outcome: Outcome, steps: int, twin: ReferenceTraining) -> CheckResult:
     details = _details(outcome, twin)
     if outcome.diverged:
         evidence = (
             f"training did not repeat itself: after step {steps} {len(outcome.diverged)} tensors differ from the"
             f" twin's, e.g. {outcome.diverged[0]}"
         )
-        return Finding(INCONCLUSIVE, evidence, details)
+        return CheckResult(INCONCLUSIVE, evidence, details)
     if outcome.torn:
         step, names = next(iter(sorted(outcome.torn.items())))
         poison = f"; poison in {outcome.num_poisoned}" if outcome.num_poisoned else ""
@@ -138,19 +142,19 @@ def _judged(outcome: Outcome, steps: int, twin: Twin) -> Finding:
             f"{len(outcome.torn)} of {outcome.compared} snapshots are not the state after their step;"
             f" step {step}: {len(names)} tensors, e.g. {names[0]}{poison}"
         )
-        return Finding(TORN, evidence, details)
+        return CheckResult(TORN, evidence, details)
     if outcome.faults:
-        return Finding(WRONG, outcome.faults[0], details)
+        return CheckResult(WRONG, outcome.faults[0], details)
     if outcome.compared != steps:
-        return Finding(INCONCLUSIVE, f"only {outcome.compared} of {steps} snapshots were compared", details)
+        return CheckResult(INCONCLUSIVE, f"only {outcome.compared} of {steps} snapshots were compared", details)
     if outcome.overdue:
-        return Finding(INCONCLUSIVE, f"{outcome.overdue} delays never met what they waited for", details)
+        return CheckResult(INCONCLUSIVE, f"{outcome.overdue} delays never met what they waited for", details)
     size, held = format_bytes(outcome.payload_bytes), f"; the fence held {outcome.held}" if outcome.held else ""
     evidence = f"{outcome.compared} of {steps} snapshots of {size} equal the blocking copies{held}"
-    return Finding(PASS, evidence, details)
+    return CheckResult(PASS, evidence, details)
 
 
-def _details(outcome: Outcome, twin: Twin) -> dict[str, Any]:
+def _details(outcome: Outcome, twin: ReferenceTraining) -> dict[str, Any]:
     return {
         "compared": outcome.compared,
         "torn": {str(step): len(names) for step, names in sorted(outcome.torn.items())},

@@ -7,9 +7,16 @@ import torch
 
 from ecrl.checkpoint.snapshot import StreamStager
 from ecrl.worker.selftest import checks, overlap, sanitizer, streams
-from ecrl.worker.selftest.checks import Delay, Lab, Mutant, StagerMaker
-from ecrl.worker.selftest.drill import Subject, TakesBusySlot, WatchedBlocking, WatchedOverlapped, nothing
-from ecrl.worker.selftest.subject import OPTIMIZERS, Optimizer, RealSubject, Twin, load_data, twin_of
+from ecrl.worker.selftest.checks import CheckSetup, Delay, Mutant, StagerMaker
+from ecrl.worker.selftest.drill import TakesBusySlot, TrainingUnderTest, WatchedBlocking, WatchedOverlapped, no_delay
+from ecrl.worker.selftest.subject import (
+    OPTIMIZERS,
+    Optimizer,
+    RealTraining,
+    ReferenceTraining,
+    load_data,
+    train_reference,
+)
 from ecrl.worker.selftest.verdict import Plan
 
 _BATCH_SIZE = 32
@@ -29,34 +36,45 @@ class GpuDelays:
         self._sleeper.sleep(self.seconds)
 
 
-def stagers(device: torch.device, delay: Delay) -> tuple[StagerMaker, tuple[Mutant, ...]]:
+def build_stagers(device: torch.device, delay: Delay) -> tuple[StagerMaker, tuple[Mutant, ...]]:
     """The late stager, and the mutants, each with the delay that must make it show."""
 
-    def late(stager: type[streams.LateStreamStager]) -> StagerMaker:
+    def make_late_stager(stager: type[streams.LateStreamStager]) -> StagerMaker:
         return lambda progress: stager(device, progress, delay)
 
-    def punctual(stager: type[streams.LateStreamStager]) -> StagerMaker:
+    def make_punctual_stager(stager: type[streams.LateStreamStager]) -> StagerMaker:
         return lambda progress: stager(device, progress)
 
     mutants = (
         Mutant(
             "copy_ignores_update",
             "the copy waiting for the update",
-            punctual(streams.CopyIgnoresUpdate),
+            make_punctual_stager(streams.CopyIgnoresUpdate),
             late_update=delay,
         ),
-        Mutant("forward_ignores_copy", "the forward waiting for the buffers", late(streams.ForwardIgnoresCopy)),
-        Mutant("update_ignores_copy", "the update waiting for the copy", late(streams.UpdateIgnoresCopy)),
-        Mutant("persister_ignores_copy", "the persister waiting for the copy", late(streams.PersisterIgnoresCopy)),
-        Mutant("host_state_copied_late", "host state copied at the call", punctual(streams.HostStateCopiedLate)),
         Mutant(
-            "busy_slot_taken", "snapshots waiting for a free slot", punctual(streams.LateStreamStager), TakesBusySlot
+            "forward_ignores_copy", "the forward waiting for the buffers", make_late_stager(streams.ForwardIgnoresCopy)
+        ),
+        Mutant("update_ignores_copy", "the update waiting for the copy", make_late_stager(streams.UpdateIgnoresCopy)),
+        Mutant(
+            "persister_ignores_copy",
+            "the persister waiting for the copy",
+            make_late_stager(streams.PersisterIgnoresCopy),
+        ),
+        Mutant(
+            "host_state_copied_late", "host state copied at the call", make_punctual_stager(streams.HostStateCopiedLate)
+        ),
+        Mutant(
+            "busy_slot_taken",
+            "snapshots waiting for a free slot",
+            make_punctual_stager(streams.LateStreamStager),
+            TakesBusySlot,
         ),
     )
-    return late(streams.LateStreamStager), mutants
+    return make_late_stager(streams.LateStreamStager), mutants
 
 
-def make_lab(model: str, steps: int, folder: Path, *, delayed: bool = True) -> Lab:
+def make_setup(model: str, steps: int, folder: Path, *, delayed: bool = True) -> CheckSetup:
     """Train the twins, and fit the delays to the speed of this GPU."""
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
@@ -64,17 +82,19 @@ def make_lab(model: str, steps: int, folder: Path, *, delayed: bool = True) -> L
     torch.backends.cudnn.benchmark = False
     data = load_data()
 
-    def subject(optimizer: str) -> Subject:
+    def make_training(optimizer: str) -> TrainingUnderTest:
         known: Optimizer = "sgd" if optimizer == "sgd" else "adamw"
-        return RealSubject(model, known, device, data, _BATCH_SIZE)
+        return RealTraining(model, known, device, data, _BATCH_SIZE)
 
-    twins: dict[str, Twin] = {optimizer: twin_of(subject(optimizer), steps) for optimizer in OPTIMIZERS}
-    delay = GpuDelays(device, max(twin.step_s for twin in twins.values())) if delayed else nothing
-    right, mutants = stagers(device, delay)
-    return Lab(
+    twins: dict[str, ReferenceTraining] = {
+        optimizer: train_reference(make_training(optimizer), steps) for optimizer in OPTIMIZERS
+    }
+    delay = GpuDelays(device, max(twin.step_s for twin in twins.values())) if delayed else no_delay
+    right, mutants = build_stagers(device, delay)
+    return CheckSetup(
         device,
         folder,
-        subject,
+        make_training,
         twins,
         punctual=lambda _: StreamStager(device),
         right=right,
@@ -84,33 +104,33 @@ def make_lab(model: str, steps: int, folder: Path, *, delayed: bool = True) -> L
     )
 
 
-def plan(lab: Lab, model: str) -> Plan:
+def build_plan(setup: CheckSetup, model: str) -> Plan:
     """The checks in order."""
     for optimizer in OPTIMIZERS:
-        yield from right_plan(lab, optimizer)
-    yield from mutants_plan(lab)
-    yield from disk_plan(lab)
-    yield "stream sanitizer", partial(sanitizer.check, sanitizer.command(model))
-    yield "overlap with kernels", partial(overlap.check, lambda: lab.subject("sgd"), lab.new_folder())
+        yield from build_unmodified_plan(setup, optimizer)
+    yield from build_mutants_plan(setup)
+    yield from build_disk_plan(setup)
+    yield "stream sanitizer", partial(sanitizer.check_sanitizer, sanitizer.command(model))
+    yield "overlap with kernels", partial(overlap.check_overlap, lambda: setup.subject("sgd"), setup.new_folder())
 
 
-def right_plan(lab: Lab, optimizer: str) -> Plan:
+def build_unmodified_plan(setup: CheckSetup, optimizer: str) -> Plan:
     """The production code at its own speed, and with each side late in turn."""
-    right = partial(checks.right, lab, optimizer)
-    yield f"right code, {optimizer}", partial(right, make_stager=lab.punctual)
+    right = partial(checks.check_unmodified, setup, optimizer)
+    yield f"right code, {optimizer}", partial(right, make_stager=setup.punctual)
     yield f"right code, copies late, {optimizer}", right
-    updates_late = partial(right, make_stager=lab.punctual, late_update=lab.delay)
+    updates_late = partial(right, make_stager=setup.punctual, late_update=setup.delay)
     yield f"right code, updates late, {optimizer}", updates_late
     yield f"right code, persister late, {optimizer}", partial(right, writer_every=1)
 
 
-def mutants_plan(lab: Lab) -> Plan:
+def build_mutants_plan(setup: CheckSetup) -> Plan:
     """One fence after the other left out; AdamW, because it keeps state in host memory too."""
-    for mutant in lab.mutants:
-        yield f"without {mutant.fence}", partial(checks.mutant, lab, "adamw", mutant)
+    for mutant in setup.mutants:
+        yield f"without {mutant.fence}", partial(checks.check_mutant, setup, "adamw", mutant)
 
 
-def disk_plan(lab: Lab) -> Plan:
+def build_disk_plan(setup: CheckSetup) -> Plan:
     """What both engines write."""
-    yield "poisoned slots, overlapped", partial(checks.on_disk, lab, "adamw", WatchedOverlapped)
-    yield "poisoned slots, blocking", partial(checks.on_disk, lab, "sgd", WatchedBlocking)
+    yield "poisoned slots, overlapped", partial(checks.check_on_disk, setup, "adamw", WatchedOverlapped)
+    yield "poisoned slots, blocking", partial(checks.check_on_disk, setup, "sgd", WatchedBlocking)

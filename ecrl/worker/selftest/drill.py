@@ -17,7 +17,7 @@ from torch._C._distributed_c10d import HashStore, PrefixStore
 
 from ecrl.checkpoint.agreement import Agreement
 from ecrl.checkpoint.codec import META_LEAF, leaf_digest, live_leaves, meta_digest
-from ecrl.checkpoint.engine import CheckpointedState, Engine, EngineContext
+from ecrl.checkpoint.engine import CheckpointableState, Engine, EngineContext
 from ecrl.checkpoint.engines.blocking import Blocking
 from ecrl.checkpoint.engines.overlapped import Overlapped
 from ecrl.checkpoint.sharded import ShardedEngine
@@ -31,11 +31,11 @@ Leaves = dict[str, str]  # name of a tensor (or of the JSON state) -> its digest
 # What every slot holds before it is reused. As floats -2.2e24, twice: no state has that.
 POISON = 0xE7
 _POISON_WORD = np.uint64(int.from_bytes(bytes([POISON] * 8), "little"))
-PATIENCE_S = 30.0  # how long something is held back for what must come at once
+WAIT_TIMEOUT_S = 30.0  # how long something is held back for what must come at once
 _RUN = "selftest"
 
 
-class Subject(Protocol):
+class TrainingUnderTest(Protocol):
     """A training run from its first step: real, or a stand-in for one."""
 
     @property
@@ -43,7 +43,7 @@ class Subject(Protocol):
         """Where its state lives."""
 
     @property
-    def state(self) -> CheckpointedState:
+    def state(self) -> CheckpointableState:
         """Its live state."""
 
     def train(self, engine: Engine, steps: int) -> None:
@@ -60,7 +60,7 @@ class Progress:
         self._over = False
         self.overdue = 0  # waits for what must come at once and did not
 
-    def reach(self, what: str, step: int) -> None:
+    def note_reached(self, what: str, step: int) -> None:
         with self._changed:
             self._reached[what] = step
             self._changed.notify_all()
@@ -68,7 +68,7 @@ class Progress:
     def wait_for(self, what: str, step: int, patience_s: float | None = None) -> bool:
         """Wait until `what` is reached for `step`, or training is over. patience_s: it may well not come."""
         with self._changed:
-            limit_s = patience_s or (PATIENCE_S if not self.overdue else 0.0)
+            limit_s = patience_s or (WAIT_TIMEOUT_S if not self.overdue else 0.0)
             came = self._changed.wait_for(lambda: self._over or self._reached.get(what, 0) >= step, limit_s)
             self.overdue += not came and patience_s is None
             return came and not self._over
@@ -95,12 +95,12 @@ class Outcome:
     diverged: list[str] = field(default_factory=list)
 
 
-def nothing() -> None:
+def no_delay() -> None:
     """No delay."""
 
 
 @dataclass(frozen=True)
-class Drill:
+class StressPlan:
     """How a drill goes.
 
     late_update: queues a delay on the compute stream before each update. writer_every: the persister lags
@@ -110,19 +110,19 @@ class Drill:
     """
 
     make_stager: Callable[[Progress], Stager]
-    engine: "type[Watched]"
+    engine: "type[WatchedEngine]"
     steps: int
-    late_update: Callable[[], None] = nothing
+    late_update: Callable[[], None] = no_delay
     writer_every: int = 0
     to_disk: bool = False
     handed_over_late: bool = False
 
 
-class Watched(ShardedEngine):
+class WatchedEngine(ShardedEngine):
     """To be mixed into an engine: poisons every slot before it is filled, tells how far training is, and compares
     what is persisted."""
 
-    def __init__(self, context: EngineContext, drill: Drill, expected: dict[int, Leaves]) -> None:
+    def __init__(self, context: EngineContext, drill: StressPlan, expected: dict[int, Leaves]) -> None:
         super().__init__(context)
         self._drill_plan, self._expected = drill, expected
         self.progress = Progress()
@@ -137,21 +137,21 @@ class Watched(ShardedEngine):
             slot.payload.fill_(POISON)
 
     def before_update(self, step: int) -> None:
-        self.progress.reach("forward", step)
+        self.progress.note_reached("forward", step)
         super().before_update(step)
         self._drill_plan.late_update()
 
     def _fence(self, name: str, step: int, fence: Any) -> None:
-        def counted() -> bool:
+        def fence_and_count() -> bool:
             waited: bool = fence()
             self.outcome.held += waited
             return waited
 
-        super()._fence(name, step, counted)
+        super()._fence(name, step, fence_and_count)
 
-    def settle(self, step: int) -> None:
-        self.progress.reach("update", step)
-        super().settle(step)
+    def synchronize_if_due(self, step: int) -> None:
+        self.progress.note_reached("update", step)
+        super().synchronize_if_due(step)
 
     def _drain(self) -> None:
         self.progress.end()
@@ -163,17 +163,17 @@ class Watched(ShardedEngine):
         self.progress.end()
         self._stager.close()
 
-    def _carry_out(self, ticket: Ticket, agreement: Agreement) -> None:
+    def _persist_and_commit(self, ticket: Ticket, agreement: Agreement) -> None:
         step, every = ticket.step, self._drill_plan.writer_every
         if every and step % every == 0:
             self.progress.wait_for("update", step + 1)
         if self._drill_plan.to_disk:
-            super()._carry_out(ticket, agreement)
+            super()._persist_and_commit(ticket, agreement)
             self._compare_files(step)
         else:
-            ticket.slot.move(SlotState.PERSISTING)
+            ticket.slot.move_to(SlotState.PERSISTING)
             self.compare_slot(step, ticket.slot)
-            ticket.slot.move(SlotState.FREE)
+            ticket.slot.move_to(SlotState.FREE)
         # Here, and not when the slot is taken: that is the training thread's time, and a delay that was queued
         # on the device would be over before the copy begins.
         ticket.slot.payload.fill_(POISON)
@@ -181,7 +181,7 @@ class Watched(ShardedEngine):
     def _compare_files(self, step: int) -> None:
         fault = commit.verify(self.context.root, step, run=_RUN, world_size=1).reason
         if fault is None:
-            self._compare(step, *_on_disk(commit.step_folder(self.context.root, step)))
+            self._compare(step, *_read_shard(commit.step_folder(self.context.root, step)))
         else:
             self.outcome.faults.append(f"checkpoint {step}: {fault}")
 
@@ -192,21 +192,21 @@ class Watched(ShardedEngine):
 
     def _compare(self, step: int, leaves: Leaves, payload: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> None:
         self.outcome.compared += 1
-        differing = difference(leaves, self._expected[step])
+        differing = find_difference(leaves, self._expected[step])
         if differing:
             self.outcome.torn[step] = differing
-        if (differing or self._drill_plan.to_disk) and poison_words(payload):
+        if (differing or self._drill_plan.to_disk) and count_poison_words(payload):
             self.outcome.num_poisoned += 1
 
 
-class WatchedBlocking(Watched, Blocking):
+class WatchedBlocking(WatchedEngine, Blocking):
     """`blocking`, watched."""
 
 
-class WatchedOverlapped(Watched, Overlapped):
+class WatchedOverlapped(WatchedEngine, Overlapped):
     """`overlapped`, watched."""
 
-    def __init__(self, context: EngineContext, drill: Drill, expected: dict[int, Leaves]) -> None:
+    def __init__(self, context: EngineContext, drill: StressPlan, expected: dict[int, Leaves]) -> None:
         super().__init__(context, drill, expected)
         self._behind: Ticket | None = None
         self._read: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -217,11 +217,11 @@ class WatchedOverlapped(Watched, Overlapped):
             return
         if self._behind is not None:
             super()._release(self._behind)
-            self._read.get(timeout=PATIENCE_S)
+            self._read.get(timeout=WAIT_TIMEOUT_S)
         self._behind = ticket
 
-    def _carry_out(self, ticket: Ticket, agreement: Agreement) -> None:
-        super()._carry_out(ticket, agreement)
+    def _persist_and_commit(self, ticket: Ticket, agreement: Agreement) -> None:
+        super()._persist_and_commit(ticket, agreement)
         self._read.put(None)
 
     def _drain(self) -> None:
@@ -232,7 +232,7 @@ class WatchedOverlapped(Watched, Overlapped):
     def abandon(self) -> None:
         self.progress.end()
         self._tickets.put(None)
-        self._persister.join(PATIENCE_S)
+        self._persister.join(WAIT_TIMEOUT_S)
         super().abandon()
 
 
@@ -244,16 +244,16 @@ class TakesBusySlot(WatchedOverlapped):
         slot = self._slots[0]
         slot.state = SlotState.FREE
         slot.payload.fill_(POISON)
-        self.progress.reach("acquired", step)
+        self.progress.note_reached("acquired", step)
         return Ticket(step, slot)
 
-    def _carry_out(self, ticket: Ticket, agreement: Agreement) -> None:
-        self.progress.reach("held", ticket.step)
+    def _persist_and_commit(self, ticket: Ticket, agreement: Agreement) -> None:
+        self.progress.note_reached("held", ticket.step)
         self.progress.wait_for("acquired", ticket.step + 1)
         self.compare_slot(ticket.step, ticket.slot)
 
 
-def run(drill: Drill, subject: Subject, expected: dict[int, Leaves], folder: Path) -> Outcome:
+def run_stress(drill: StressPlan, subject: TrainingUnderTest, expected: dict[int, Leaves], folder: Path) -> Outcome:
     """Carry out a drill in a new folder. expected: what a snapshot of each step must hold."""
     folder.mkdir(parents=True)
     recorder = Recorder(folder / "events-0-0.jsonl")
@@ -269,11 +269,13 @@ def run(drill: Drill, subject: Subject, expected: dict[int, Leaves], folder: Pat
     finally:
         recorder.close()
         shutil.rmtree(folder, ignore_errors=True)
-    engine.outcome.diverged = difference(live_leaves(subject.state.view(drill.steps)), expected[drill.steps])
+    engine.outcome.diverged = find_difference(live_leaves(subject.state.view(drill.steps)), expected[drill.steps])
     return engine.outcome
 
 
-def engine_context(subject: Subject, folder: Path, recorder: Recorder, checkpoint_every: int = 1) -> EngineContext:
+def engine_context(
+    subject: TrainingUnderTest, folder: Path, recorder: Recorder, checkpoint_every: int = 1
+) -> EngineContext:
     """What an engine of one rank in this process is given."""
     store, numbers = HashStore(), itertools.count()
     return EngineContext(
@@ -292,18 +294,18 @@ def engine_context(subject: Subject, folder: Path, recorder: Recorder, checkpoin
     )
 
 
-def difference(found: Leaves, expected: Leaves) -> list[str]:
+def find_difference(found: Leaves, expected: Leaves) -> list[str]:
     """Names whose digests differ, or that only one of the two has."""
     return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
-def poison_words(payload: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> int:
+def count_poison_words(payload: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> int:
     """Aligned 8-byte words that are nothing but poison."""
     whole = payload[: payload.size // 8 * 8]
     return int(np.count_nonzero(whole.view(np.uint64) == _POISON_WORD))
 
 
-def _on_disk(folder: Path) -> "tuple[Leaves, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]":
+def _read_shard(folder: Path) -> "tuple[Leaves, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]":
     """Digests of what a shard and its facts hold, read by the format's own reader, and the file's payload."""
     names = commit.ShardNames(0)
     with safe_open(str(folder / names.tensors), framework="pt") as shard:

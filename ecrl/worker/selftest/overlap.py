@@ -13,8 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 from ecrl.checkpoint.engine import Engine, NoCheckpoints
 from ecrl.checkpoint.engines.overlapped import Overlapped
 from ecrl.records.recorder import Recorder
-from ecrl.worker.selftest.drill import Subject, engine_context
-from ecrl.worker.selftest.verdict import INCONCLUSIVE, PASS, WARN, WRONG, Finding
+from ecrl.worker.selftest.drill import TrainingUnderTest, engine_context
+from ecrl.worker.selftest.verdict import INCONCLUSIVE, PASS, WARN, WRONG, CheckResult
 
 LOW_SHARE = 0.5
 _PROFILED_STEPS, _PROFILED_EVERY = 8, 2
@@ -41,8 +41,8 @@ def read_trace(events: list[dict[str, Any]]) -> Overlap:
     spans = [e for e in events if e.get("ph") == "X"]
     copies = [e for e in spans if e.get("cat") == "gpu_memcpy" and "DtoH" in e["name"]]
     kernels = [e for e in spans if e.get("cat") == "kernel"]
-    copied = _merged([(e["ts"], e["ts"] + e["dur"]) for e in copies])
-    computed = _merged([(e["ts"], e["ts"] + e["dur"]) for e in kernels])
+    copied = _merge_spans([(e["ts"], e["ts"] + e["dur"]) for e in copies])
+    computed = _merge_spans([(e["ts"], e["ts"] + e["dur"]) for e in kernels])
     copy_us = sum(end - begin for begin, end in copied)
     return Overlap(
         num_copies=len(copies),
@@ -55,7 +55,7 @@ def read_trace(events: list[dict[str, Any]]) -> Overlap:
     )
 
 
-def judged(overlap: Overlap, steps_per_s: float, steps_per_s_without: float) -> Finding:
+def judge_overlap(overlap: Overlap, steps_per_s: float, steps_per_s_without: float) -> CheckResult:
     """Copies into pageable memory or on the kernels' stream are wrong; a low share is the hardware's business."""
     details = {
         "copies": overlap.num_copies,
@@ -69,20 +69,20 @@ def judged(overlap: Overlap, steps_per_s: float, steps_per_s_without: float) -> 
         "steps_per_s_without_checkpoints": steps_per_s_without,
     }
     if overlap.share is None or not overlap.kernel_streams:
-        return Finding(INCONCLUSIVE, "the profile shows no copies to the host, or no kernels", details)
+        return CheckResult(INCONCLUSIVE, "the profile shows no copies to the host, or no kernels", details)
     if overlap.num_pageable:
         evidence = f"{overlap.num_pageable} of {overlap.num_copies} copies went to pageable memory: they block"
-        return Finding(WRONG, evidence, details)
+        return CheckResult(WRONG, evidence, details)
     if common := overlap.copy_streams & overlap.kernel_streams:
-        return Finding(WRONG, f"copies and kernels share stream {min(common)}: they cannot overlap", details)
+        return CheckResult(WRONG, f"copies and kernels share stream {min(common)}: they cannot overlap", details)
     evidence = (
         f"{overlap.share:.0%} of the time of {overlap.num_copies} copies to pinned memory lay under kernels;"
         f" {steps_per_s:.3g} steps/s, {steps_per_s_without:.3g} without checkpoints"
     )
-    return Finding(PASS if overlap.share >= LOW_SHARE else WARN, evidence, details)
+    return CheckResult(PASS if overlap.share >= LOW_SHARE else WARN, evidence, details)
 
 
-def check(subject: Callable[[], Subject], folder: Path) -> Finding:
+def check_overlap(subject: Callable[[], TrainingUnderTest], folder: Path) -> CheckResult:
     """Profile the `overlapped` engine as it is, and time it against no checkpoints at all."""
     folder.mkdir(parents=True)
     trace = folder / "trace.json"
@@ -94,10 +94,10 @@ def check(subject: Callable[[], Subject], folder: Path) -> Finding:
     overlap = read_trace(json.loads(trace.read_text())["traceEvents"])
     without_s = _train(subject(), NoCheckpoints, _TIMED_STEPS, _TIMED_EVERY, folder / "without")
     with_s = _train(subject(), Overlapped, _TIMED_STEPS, _TIMED_EVERY, folder / "with")
-    return judged(overlap, _TIMED_STEPS / with_s, _TIMED_STEPS / without_s)
+    return judge_overlap(overlap, _TIMED_STEPS / with_s, _TIMED_STEPS / without_s)
 
 
-def _train(subject: Subject, engine_type: type[Engine], steps: int, every: int, folder: Path) -> float:
+def _train(subject: TrainingUnderTest, engine_type: type[Engine], steps: int, every: int, folder: Path) -> float:
     """Train under an engine; seconds from the second step to the end of the last."""
     stamps: list[float] = []
 
@@ -126,7 +126,7 @@ def _now(device: torch.device) -> float:
     return time.monotonic()
 
 
-def _merged(spans: list[Span]) -> list[Span]:
+def _merge_spans(spans: list[Span]) -> list[Span]:
     merged: list[Span] = []
     for begin, end in sorted(spans):
         if merged and begin <= merged[-1][1]:

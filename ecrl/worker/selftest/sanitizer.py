@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from ecrl.worker.selftest import drill
-from ecrl.worker.selftest.checks import Lab, StagerMaker
-from ecrl.worker.selftest.drill import Drill, WatchedOverlapped
-from ecrl.worker.selftest.verdict import INCONCLUSIVE, PASS, TORN, Finding
+from ecrl.worker.selftest.checks import CheckSetup, StagerMaker
+from ecrl.worker.selftest.drill import StressPlan, WatchedOverlapped
+from ecrl.worker.selftest.verdict import INCONCLUSIVE, PASS, TORN, CheckResult
 
 SWITCH = "TORCH_CUDA_SANITIZER"
 STEPS = 3
@@ -21,53 +21,53 @@ ON_DEVICE = ("copy_ignores_update", "forward_ignores_copy", "update_ignores_copy
 _TIMEOUT_S = 240
 
 
-def complaints(lab: Lab) -> dict[str, str | None]:
+def collect_complaints(setup: CheckSetup) -> dict[str, str | None]:
     """In a process that has the sanitizer: what it says of the right code and of each mutant it can see."""
-    stagers: dict[str, StagerMaker] = {"right": lab.right}
-    stagers |= {mutant.name: mutant.make_stager for mutant in lab.mutants if mutant.name in ON_DEVICE}
-    return {name: _complaint(lab, make_stager) for name, make_stager in stagers.items()}
+    stagers: dict[str, StagerMaker] = {"right": setup.right}
+    stagers |= {mutant.name: mutant.make_stager for mutant in setup.mutants if mutant.name in ON_DEVICE}
+    return {name: _find_complaint(setup, make_stager) for name, make_stager in stagers.items()}
 
 
-def _complaint(lab: Lab, make_stager: StagerMaker) -> str | None:
+def _find_complaint(setup: CheckSetup, make_stager: StagerMaker) -> str | None:
     from torch.cuda._sanitizer import CUDASanitizerErrors
 
-    subject = lab.subject("sgd")
+    subject = setup.subject("sgd")
     torch.cuda.synchronize()
-    planned = Drill(make_stager, WatchedOverlapped, STEPS, handed_over_late=lab.handed_over_late)
+    planned = StressPlan(make_stager, WatchedOverlapped, STEPS, handed_over_late=setup.handed_over_late)
     try:
-        drill.run(planned, subject, lab.twins["sgd"].leaves, lab.new_folder())
+        drill.run_stress(planned, subject, setup.twins["sgd"].leaves, setup.new_folder())
     except CUDASanitizerErrors as errors:
         torch.cuda.synchronize()  # or what this one left unordered is held against the next
         return str(errors.errors[0])
     return None
 
 
-def check(command: Sequence[str]) -> Finding:
-    """Start `command`, which prints `complaints` as JSON, in a child with the sanitizer."""
+def check_sanitizer(command: Sequence[str]) -> CheckResult:
+    """Start `command`, which prints `collect_complaints` as JSON, in a child with the sanitizer."""
     environment = os.environ | {SWITCH: "1"}
     try:
         child = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return Finding(INCONCLUSIVE, f"the child with {SWITCH}=1 was not done after {_TIMEOUT_S} s")
+        return CheckResult(INCONCLUSIVE, f"the child with {SWITCH}=1 was not done after {_TIMEOUT_S} s")
     if child.returncode != 0:
         lines = child.stderr.strip().splitlines() or ["(it said nothing)"]
         evidence = f"the child with {SWITCH}=1 ended with exit code {child.returncode}: {lines[-1]}"
-        return Finding(INCONCLUSIVE, evidence, {"stderr": child.stderr[-4000:]})
-    return judged(json.loads(child.stdout.splitlines()[-1]))
+        return CheckResult(INCONCLUSIVE, evidence, {"stderr": child.stderr[-4000:]})
+    return judge_complaints(json.loads(child.stdout.splitlines()[-1]))
 
 
-def judged(said: dict[str, Any]) -> Finding:
+def judge_complaints(said: dict[str, Any]) -> CheckResult:
     """A complaint about the right code is a race; silence about a mutant shows nothing."""
     if said["right"] is not None:
-        return Finding(TORN, f"a race in the right code: {' '.join(said['right'].split())[:300]}", said)
+        return CheckResult(TORN, f"a race in the right code: {' '.join(said['right'].split())[:300]}", said)
     if silent := [name for name, words in said.items() if name != "right" and words is None]:
-        return Finding(INCONCLUSIVE, f"quiet, but also about {', '.join(silent)}", said)
+        return CheckResult(INCONCLUSIVE, f"quiet, but also about {', '.join(silent)}", said)
     evidence = f"quiet about {STEPS} steps of the right code; sees the fences of {', '.join(ON_DEVICE)} missing"
-    return Finding(PASS, evidence, said)
+    return CheckResult(PASS, evidence, said)
 
 
 def command(model: str) -> list[str]:
-    """What `check` starts."""
+    """What `check_sanitizer` starts."""
     return [sys.executable, "-m", "ecrl.worker.selftest", "sanitizer", model]

@@ -6,7 +6,7 @@ import torch
 
 from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.snapshot import Slot, SlotState, StreamStager
-from ecrl.worker.selftest.drill import Progress, nothing
+from ecrl.worker.selftest.drill import Progress, no_delay
 
 _CALIBRATION_CYCLES = 20_000_000  # some 10 ms
 _MATRIX = 2048
@@ -44,7 +44,7 @@ class Sleeper:
 class LateStreamStager(StreamStager):
     """Queues `delay` on the copy stream before the buffers, before all the rest, and in the middle of both."""
 
-    def __init__(self, device: torch.device, progress: Progress, delay: Callable[[], None] = nothing) -> None:
+    def __init__(self, device: torch.device, progress: Progress, delay: Callable[[], None] = no_delay) -> None:
         super().__init__(device)
         self.progress, self._delay = progress, delay
 
@@ -80,13 +80,13 @@ class PersisterIgnoresCopy(LateStreamStager):
     """The persister reads the slot without waiting for the copy into it."""
 
     def wait(self, slot: Slot) -> None:
-        slot.move(SlotState.STAGED)
+        slot.move_to(SlotState.STAGED)
 
 
 class HostStateCopiedLate(LateStreamStager):
     """Tensors in host memory are copied by the persister, after the next update, instead of at the call."""
 
-    def __init__(self, device: torch.device, progress: Progress, delay: Callable[[], None] = nothing) -> None:
+    def __init__(self, device: torch.device, progress: Progress, delay: Callable[[], None] = no_delay) -> None:
         super().__init__(device, progress, delay)
         self._late: dict[int, StateView] = {}
 

@@ -17,7 +17,7 @@ from ecrl.records.recorder import Recorder
 from ecrl.spec.run import TrainSettings
 from ecrl.worker.loop import train
 from ecrl.worker.run import seed_generators
-from ecrl.worker.selftest.drill import Leaves, Subject, engine_context
+from ecrl.worker.selftest.drill import Leaves, TrainingUnderTest, engine_context
 from ecrl.worker.state import TrainState, make_optimizer
 from ecrl.workloads.batches import BatchSource
 from ecrl.workloads.dataset import ImageData
@@ -31,7 +31,7 @@ _SEED = 1337
 _RATES: dict[Optimizer, float] = {"sgd": 0.01, "adamw": 0.001}
 
 
-class Drawing(torch.nn.Module):
+class RandomNumberModel(torch.nn.Module):
     """Draws from every random generator before each forward: a model without dropout would leave them alone,
     and a generator that never moves cannot be seen torn."""
 
@@ -49,7 +49,7 @@ class Drawing(torch.nn.Module):
         return logits
 
 
-class RealSubject:
+class RealTraining:
     """The production loop over a model of the registry and real images, from a fixed seed."""
 
     def __init__(
@@ -62,12 +62,12 @@ class RealSubject:
         torch.manual_seed(_SEED)
         built: torch.nn.Module = plugins.load("model", model).build(data.num_classes).to(device)
         self._optimizer = make_optimizer(built, self._settings)
-        self._model = Drawing(built, device)
+        self._model = RandomNumberModel(built, device)
         self.state = TrainState(built, self._optimizer, device)
         self._batches = BatchSource(data, StepSampler(len(data.images), batch_size, 0, 1, _SEED), device, True, _SEED)
 
     def train(self, engine: Engine, steps: int) -> None:
-        """See `Subject.train`."""
+        """See `TrainingUnderTest.train`."""
         seed_generators(_SEED, 0)
         train(
             settings=TrainSettings(
@@ -88,7 +88,7 @@ class RealSubject:
 
 
 @dataclass
-class Twin:
+class ReferenceTraining:
     """What the state is after each step, by copies that training waits for. update_s, step_s: the shortest
     update, and step without its copy."""
 
@@ -105,10 +105,10 @@ class Twin:
         return sum(all(self.leaves[a][name] != self.leaves[b][name] for a, b in pairs) for name in names)
 
 
-class _BlockingCopies(NoCheckpoints):
+class _CopiesEachStep(NoCheckpoints):
     """Digests the live state after each update, with the device standing still."""
 
-    twin: Twin
+    twin: ReferenceTraining
     _begun = _updating = 0.0
 
     def before_forward(self) -> None:
@@ -117,7 +117,7 @@ class _BlockingCopies(NoCheckpoints):
     def before_update(self, step: int) -> None:
         self._updating = self._now()
 
-    def settle(self, step: int) -> None:
+    def synchronize_if_due(self, step: int) -> None:
         ended = self._now()
         self.twin.update_s = min(self.twin.update_s, ended - self._updating)
         self.twin.step_s = min(self.twin.step_s, ended - self._begun)
@@ -129,11 +129,11 @@ class _BlockingCopies(NoCheckpoints):
         return time.monotonic()
 
 
-def twin_of(subject: Subject, steps: int) -> Twin:
+def train_reference(subject: TrainingUnderTest, steps: int) -> ReferenceTraining:
     """Train it, copying after every step."""
     recorder = Recorder(Path("/dev/null"))
-    engine = _BlockingCopies(engine_context(subject, Path("/dev/null"), recorder))
-    engine.twin = Twin()
+    engine = _CopiesEachStep(engine_context(subject, Path("/dev/null"), recorder))
+    engine.twin = ReferenceTraining()
     subject.train(engine, steps)
     recorder.close()
     return engine.twin

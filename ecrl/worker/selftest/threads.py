@@ -49,14 +49,14 @@ class LateThreadStager(ThreadStager):
         super().begin(slot, view)
 
     def _run(self) -> None:
-        with _InHalves(self._before, self._middle):
+        with _InHalves(self._delay_begin, self._delay_middle):
             super()._run()
 
-    def _before(self) -> None:
+    def _delay_begin(self) -> None:
         self.progress.wait_for("forward", self._newest + 1)
         time.sleep(_PAUSE_S)
 
-    def _middle(self) -> None:
+    def _delay_middle(self) -> None:
         self.progress.wait_for("update", self._newest + 1, self._patience_s)
 
 
@@ -88,7 +88,7 @@ class PersisterIgnoresCopy(LateThreadStager):
         copy: Any = self._copies.pop(id(slot))
         if not copy.done.is_set():
             copy.slot = _NoSlot()
-            slot.move(SlotState.STAGED)
+            slot.move_to(SlotState.STAGED)
 
 
 class GeneratorsReadLate(LateThreadStager):

@@ -12,7 +12,7 @@ INCONCLUSIVE = "inconclusive"  # nothing was shown; never a pass
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check came to. evidence: one sentence for people; details: numbers for programs."""
 
     verdict: str
@@ -21,4 +21,4 @@ class Finding:
 
 
 # The checks of a device in order: each one's name, and what carries it out.
-Plan = Iterator[tuple[str, Callable[[], Finding]]]
+Plan = Iterator[tuple[str, Callable[[], CheckResult]]]

@@ -33,7 +33,7 @@ _LEVEL = 9
 _UNIX = 3
 
 
-def first_of_each_class(labels: Array, per_class: int) -> Array:
+def pick_first_of_each_class(labels: Array, per_class: int) -> Array:
     """Indices of the first `per_class` items of every class, in file order.
 
     Raises:
@@ -68,8 +68,8 @@ def select(source: Path) -> dict[str, Array]:
     """
     arrays = {}
     for split, (images_name, labels_name) in _SOURCES.items():
-        images, labels = _published(source, images_name, (28, 28)), _published(source, labels_name, ())
-        chosen = first_of_each_class(labels, PER_CLASS[split])
+        images, labels = _load_published(source, images_name, (28, 28)), _load_published(source, labels_name, ())
+        chosen = pick_first_of_each_class(labels, PER_CLASS[split])
         arrays[f"{split}_images"], arrays[f"{split}_labels"] = images[chosen], labels[chosen]
     return arrays
 
@@ -113,7 +113,7 @@ def build(source: Path) -> dict[str, bytes]:
     return {IMAGES_FILE: npz, PROVENANCE_FILE: (json.dumps(record, indent=2) + "\n").encode()}
 
 
-def _published(source: Path, name: str, shape: tuple[int, ...]) -> Array:
+def _load_published(source: Path, name: str, shape: tuple[int, ...]) -> Array:
     content = idx.read_content(source / f"{name}.gz")
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != fashion.CONTENT_MD5[name]:
         raise ValueError(f"{source / name}.gz is not the published file")

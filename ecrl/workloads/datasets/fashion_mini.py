@@ -27,8 +27,8 @@ class FashionMini(Dataset):
     std = fashion.STD
     how_to_get = "This file is part of ecrl, so the installation is damaged: reinstall ecrl."
 
-    def _faults(self, folder: Path, _md5: Mapping[str, str], /) -> list[str]:
-        return self._verified(folder)[1]
+    def _find_faults(self, folder: Path, _md5: Mapping[str, str], /) -> list[str]:
+        return self._verify(folder)[1]
 
     def _read(self, folder: Path, _md5: Mapping[str, str], /) -> "tuple[torch.Tensor, torch.Tensor]":
         import io
@@ -36,15 +36,15 @@ class FashionMini(Dataset):
         import numpy as np
         import torch
 
-        content, faults = self._verified(folder)
+        content, faults = self._verify(folder)
         if faults:
-            raise self._missing(folder, faults)
+            raise self._make_missing_error(folder, faults)
         # decoded from the very bytes that were digested
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             labels = torch.from_numpy(arrays["train_labels"].astype(np.int64))
-            return fashion.as_rgb_32(arrays["train_images"]), labels
+            return fashion.to_rgb_32(arrays["train_images"]), labels
 
-    def _verified(self, folder: Path) -> tuple[bytes, list[str]]:
+    def _verify(self, folder: Path) -> tuple[bytes, list[str]]:
         files = {name: folder / name for name in (IMAGES_FILE, PROVENANCE_FILE)}
         if absent := [name for name, path in files.items() if not path.is_file()]:
             return b"", [f"missing: {', '.join(absent)}"]

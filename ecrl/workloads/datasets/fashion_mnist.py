@@ -35,20 +35,20 @@ class FashionMnist(Dataset):
         " python -c \"import torchvision; torchvision.datasets.FashionMNIST('DIR', download=True)\"."
     )
 
-    def _faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
-        return self._verified(folder, md5)[1]
+    def _find_faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
+        return self._verify(folder, md5)[1]
 
     def _read(self, folder: Path, md5: Mapping[str, str], /) -> "tuple[torch.Tensor, torch.Tensor]":
         import numpy as np
         import torch
 
-        arrays, faults = self._verified(folder, md5)
+        arrays, faults = self._verify(folder, md5)
         if faults:
-            raise self._missing(folder, faults)
+            raise self._make_missing_error(folder, faults)
         labels = torch.from_numpy(arrays[fashion.TRAIN_LABELS].astype(np.int64))
-        return fashion.as_rgb_32(arrays[fashion.TRAIN_IMAGES]), labels
+        return fashion.to_rgb_32(arrays[fashion.TRAIN_IMAGES]), labels
 
-    def _verified(self, root: Path, md5: Mapping[str, str]) -> "tuple[dict[str, Array], list[str]]":
+    def _verify(self, root: Path, md5: Mapping[str, str]) -> "tuple[dict[str, Array], list[str]]":
         found, absent = _locate(root)
         faults = [f"missing, plain or .gz, here and in FashionMNIST/raw: {', '.join(absent)}"] if absent else []
         arrays = {}

@@ -25,7 +25,7 @@ class Noise(Dataset):
     std = (0.28980, 0.28980, 0.28980)
     how_to_get = "It is drawn from a fixed seed and needs no files."
 
-    def _faults(self, _folder: Path, _md5: Mapping[str, str], /) -> list[str]:
+    def _find_faults(self, _folder: Path, _md5: Mapping[str, str], /) -> list[str]:
         return []
 
     def _read(self, _folder: Path, _md5: Mapping[str, str], /) -> "tuple[torch.Tensor, torch.Tensor]":

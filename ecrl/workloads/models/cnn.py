@@ -24,7 +24,9 @@ class CnnModule(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.features = nn.Sequential(_halving(3, 24), _halving(24, 48), _halving(48, 96))
+        self.features = nn.Sequential(
+            _make_halving_block(3, 24), _make_halving_block(24, 48), _make_halving_block(48, 96)
+        )
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(_DROPOUT),
@@ -40,7 +42,7 @@ class CnnModule(nn.Module):
         return logits
 
 
-def _halving(channels_in: int, channels_out: int) -> nn.Sequential:
+def _make_halving_block(channels_in: int, channels_out: int) -> nn.Sequential:
     # no bias: batch norm's own takes its place
     convolution = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))

@@ -11,7 +11,7 @@ from ecrl.records.reader import Event, RunRecord
 from ecrl.records.schema import RESULT_SCHEMA
 from ecrl.spec.matrix import load
 from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
-from ecrl.spec.suite import block_orders, expand, run_specs
+from ecrl.spec.suite import build_block_orders, build_run_specs, expand_matrix
 
 MS = 1_000_000
 Events = dict[tuple[int, int], list[Event]]
@@ -139,12 +139,12 @@ def campaign(
     paths.matrix.write_text(MATRIX.format(seeds=list(seeds), claims=claims, **quoted))
     matrix = load(paths.matrix)
     paths.matrix.write_text(matrix.to_toml("frozen"))
-    suites, now = expand(matrix), 0.0
-    orders = block_orders(suites, prefix)
+    suites, now = expand_matrix(matrix), 0.0
+    orders = build_block_orders(suites, prefix)
     for suite in suites:
         for seed in suite.seeds:
             order = orders[suite.suite_id, seed]
-            for run in run_specs(
+            for run in build_run_specs(
                 suite, seed, order, prefix=prefix, device=device, data_root=None, claims_hash=matrix.claims_hash
             ):
                 found = change(run, simulated(run, now))

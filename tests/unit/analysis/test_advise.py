@@ -6,9 +6,9 @@ import pytest
 from ecrl.analysis.advise import advise
 from ecrl.analysis.engine_costs import engine_costs
 from ecrl.analysis.interval import FLAT_LOSS
-from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.load import load_campaign as load_campaign
 from ecrl.analysis.metrics import RunAnalysis, analyse
-from ecrl.analysis.prediction import lost_s, predictions
+from ecrl.analysis.prediction import compute_lost_s, predictions
 from ecrl.errors import EcrlError
 from ecrl.records.reader import RunRecord
 from ecrl.spec.run import RunSpec
@@ -108,8 +108,8 @@ def test_a_campaign_that_measured_too_little_says_what_to_do(tmp_path: Path) -> 
 def test_lost_work_reaches_back_to_the_newest_checkpoint_that_was_durable(runs: tuple[RunAnalysis, ...]) -> None:
     quick = replace(engine_costs(runs)[0], step_s=1.0, persist_s=0.0)
     slow = replace(quick, persist_s=2.5)
-    assert [lost_s(at, 10, quick) for at in (20, 25, 29, 3)] == [0, 5, 9, 3]
-    assert [lost_s(at, 10, slow) for at in (20, 22, 23, 29, 1, None)] == [10, 12, 3, 9, 1, 7.5]
+    assert [compute_lost_s(at, 10, quick) for at in (20, 25, 29, 3)] == [0, 5, 9, 3]
+    assert [compute_lost_s(at, 10, slow) for at in (20, 22, 23, 29, 1, None)] == [10, 12, 3, 9, 1, 7.5]
 
 
 def test_a_prediction_from_exact_costs_is_the_measured_goodput(runs: tuple[RunAnalysis, ...]) -> None:

@@ -11,7 +11,7 @@ from ecrl.spec.bench import BenchPlan, Segment
 
 MS = 1_000_000
 ENGINES = ("overlapped", "dcp-async")
-PLAN = BenchPlan.balanced(ENGINES, rounds=None, saves=2)
+PLAN = BenchPlan.make_balanced(ENGINES, rounds=None, saves=2)
 SPEC = {
     "model": "resnet18",
     "dataset": "noise",

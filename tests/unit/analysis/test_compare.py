@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecrl.analysis.claims import judge
+from ecrl.analysis.claims import judge_claims
 from ecrl.analysis.compare import (
     clopper_pearson,
     compare,
@@ -148,7 +148,7 @@ GAIN = (1.03, 1.05, 1.04, 1.06, 1.02, 1.04, 1.05, 1.03)
 
 
 def verdict(expect: str, found: list[Row], *, metric: str = "goodput_steps_per_s", **options: Any) -> str:
-    [judged] = judge([claim(expect, metric)], found, {}, **{"registered": True, **options})
+    [judged] = judge_claims([claim(expect, metric)], found, {}, **{"registered": True, **options})
     return judged.verdict
 
 
@@ -169,7 +169,7 @@ def test_verdicts_follow_the_interval(expect: str, expected: str) -> None:
 
 
 def test_fewer_than_six_pairs_are_directional_only() -> None:
-    [judged] = judge([claim("ratio > 1.00")], pairs(*GAIN[:5]), {}, registered=True)
+    [judged] = judge_claims([claim("ratio > 1.00")], pairs(*GAIN[:5]), {}, registered=True)
     assert judged.verdict == "INCONCLUSIVE"
     assert judged.reasons == ("directional only, in the claimed direction: 5 pairs, 6 are needed",)
 
@@ -180,14 +180,14 @@ def test_a_blocking_threat_vetoes_confirmed_and_nothing_else() -> None:
 
 
 def test_claims_younger_than_the_first_run_are_exploratory_and_say_what_they_would_read() -> None:
-    [judged] = judge([claim("ratio > 1.00")], pairs(*GAIN), {}, registered=False)
+    [judged] = judge_claims([claim("ratio > 1.00")], pairs(*GAIN), {}, registered=False)
     assert (judged.verdict, judged.would_be) == ("EXPLORATORY", "CONFIRMED")
 
 
 def test_holm_counts_every_registered_claim() -> None:
     six = pairs(*GAIN[:6])
     assert verdict("ratio > 1.00", six) == "CONFIRMED"
-    both = judge([claim("ratio > 1.00"), claim("ratio > 1.04")], six, {}, registered=True)
+    both = judge_claims([claim("ratio > 1.00"), claim("ratio > 1.04")], six, {}, registered=True)
     assert [j.verdict for j in both] == ["INCONCLUSIVE", "INCONCLUSIVE"]
     assert both[0].p == pytest.approx(0.03125)
     assert both[0].p_adjusted == pytest.approx(0.0625)

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.analysis.foreign import of_table
-from ecrl.analysis.foreign_limits import on_boundaries
+from ecrl.analysis.foreign import load_table_evidence
+from ecrl.analysis.foreign_limits import has_only_boundary_failures
 from ecrl.analysis.foreign_manifest import read_manifest
 from ecrl.errors import EcrlError
 from ecrl.records.schema import DETAILED_COLUMNS
@@ -30,7 +30,7 @@ def with_cell(column: str, text: str) -> list[str]:
 
 
 def test_nine_columns_are_enough(tmp_path: Path) -> None:
-    found = of_table(table(tmp_path, ROWS))
+    found = load_table_evidence(table(tmp_path, ROWS))
     assert (found.prefix, found.source, found.variants) == ("old", "table", ("blocking", "overlapped"))
     c = found.compare("overlapped", "blocking")
     assert c.overall is not None
@@ -42,7 +42,7 @@ def test_nine_columns_are_enough(tmp_path: Path) -> None:
 
 
 def test_it_says_what_it_cannot_support(tmp_path: Path) -> None:
-    said = "\n".join(of_table(table(tmp_path, ROWS)).unsupported)
+    said = "\n".join(load_table_evidence(table(tmp_path, ROWS)).unsupported)
     for words in (
         "No claim can be CONFIRMED",
         "does not say how many seeds",
@@ -62,7 +62,7 @@ def test_a_manifest_tells_intervals_and_shows_that_replay_is_zero_by_constructio
     manifest.write_text(
         "\n".join(["dataset,model,failure_label,checkpoint_every,seeds,status,colour", *[f"{x},red" for x in lines]])
     )
-    found = of_table(table(tmp_path, ROWS), manifest)
+    found = load_table_evidence(table(tmp_path, ROWS), manifest)
     assert found.seeds == (1337,)
     assert any("replay is zero by construction" in text for text in found.unsupported)
     assert {"replay_untested", "single_interval"} <= {threat.code for threat in found.threats.found}
@@ -72,7 +72,7 @@ def test_a_manifest_tells_intervals_and_shows_that_replay_is_zero_by_constructio
 
 def test_optional_columns_are_used_where_they_are_there(tmp_path: Path) -> None:
     header = f"{HEADER},ref_goodput,blk_wall_s,ovl_wall_s,blk_correct,ovl_correct,n_seeds"
-    found = of_table(
+    found = load_table_evidence(
         table(tmp_path, [f"{row},6.0,320,310,true,{'no' if i else 'yes'},1" for i, row in enumerate(ROWS)], header)
     )
     assert found.variants == ("reference", "blocking", "overlapped")
@@ -82,7 +82,7 @@ def test_optional_columns_are_used_where_they_are_there(tmp_path: Path) -> None:
 
 
 def test_empty_cells_are_missing_and_never_zero(tmp_path: Path) -> None:
-    found = of_table(table(tmp_path, with_cell("ovl_goodput", "")))
+    found = load_table_evidence(table(tmp_path, with_cell("ovl_goodput", "")))
     c = found.compare("overlapped", "blocking")
     assert len(c.pairs) == 3
     assert c.missing == (("cifar10-resnet18-base", None, "goodput_steps_per_s of overlapped is not known"),)
@@ -101,7 +101,7 @@ def test_empty_cells_are_missing_and_never_zero(tmp_path: Path) -> None:
 def test_odd_cells_are_read_with_a_named_warning(
     tmp_path: Path, column: str, text: str, warning: str, value: float | None
 ) -> None:
-    found = of_table(table(tmp_path, with_cell(column, text)))
+    found = load_table_evidence(table(tmp_path, with_cell(column, text)))
     assert len(found.warnings) == 1
     assert warning in found.warnings[0]
     assert f"row 1, column {column}" in found.warnings[0]
@@ -128,7 +128,7 @@ def test_odd_cells_are_read_with_a_named_warning(
 )
 def test_bad_cells_are_named_by_row_and_column(tmp_path: Path, column: str, text: str, words: str) -> None:
     with pytest.raises(EcrlError) as error:
-        of_table(table(tmp_path, with_cell(column, text)))
+        load_table_evidence(table(tmp_path, with_cell(column, text)))
     assert words in str(error.value)
     assert str(error.value).count("\n") <= 2
 
@@ -148,13 +148,13 @@ def test_tables_of_another_shape_are_refused_with_the_reason(
     tmp_path: Path, header: str, rows: list[str], words: str
 ) -> None:
     with pytest.raises(EcrlError) as error:
-        of_table(table(tmp_path, rows, header))
+        load_table_evidence(table(tmp_path, rows, header))
     assert words in str(error.value)
     assert str(error.value).count("\n") <= 2
 
 
 def test_unknown_columns_are_left_out_by_name(tmp_path: Path) -> None:
-    found = of_table(table(tmp_path, [row + ",1" for row in ROWS], HEADER + ",blk_wall"))
+    found = load_table_evidence(table(tmp_path, [row + ",1" for row in ROWS], HEADER + ",blk_wall"))
     assert found.warnings == ("column 'blk_wall' is not known and was left out. Did you mean 'blk_wall_s'?",)
 
 
@@ -163,34 +163,34 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, content: bytes) ->
     path = tmp_path / "x.csv"
     path.write_bytes(content)
     with pytest.raises(EcrlError):
-        of_table(path)
+        load_table_evidence(path)
     with pytest.raises(EcrlError):
-        of_table(tmp_path / "absent.csv")
+        load_table_evidence(tmp_path / "absent.csv")
 
 
 def test_manifests_that_are_none_are_refused_and_odd_cells_named(tmp_path: Path) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text("dataset,model,failure\n")
     with pytest.raises(EcrlError, match="missing columns: failure_label"):
-        of_table(table(tmp_path, ROWS), manifest)
+        load_table_evidence(table(tmp_path, ROWS), manifest)
     manifest.write_text(
         "dataset,model,failure_label,checkpoint_every\ncifar10,resnet18,base,often\ncifar10,resnet18,base,50\n"
     )
-    said = "\n".join(of_table(table(tmp_path, ROWS), manifest).warnings)
+    said = "\n".join(load_table_evidence(table(tmp_path, ROWS), manifest).warnings)
     assert "row 1, column checkpoint_every: 'often' is not a whole number; left out" in said
     assert "row 2 repeats suite cifar10, resnet18, base" in said
     assert "row 2: the manifest has no suite cifar10, resnet18, late" in said
 
 
 def test_what_a_table_cannot_show_is_not_called_looked_for(tmp_path: Path) -> None:
-    report = of_table(table(tmp_path, ROWS)).threats
+    report = load_table_evidence(table(tmp_path, ROWS)).threats
     assert set(report.clear) <= {"nuisance_gt_effect"}
     assert {"one_seed", "correctness_failed", "replay_untested", "ledger_residual"} <= set(report.not_checked)
 
 
 @pytest.mark.parametrize("steps", ["400,1200", "400@persist,900", "412.5s"])
 def test_failures_are_read_as_ecrl_writes_them(tmp_path: Path, steps: str) -> None:
-    found = of_table(table(tmp_path, with_cell("failure", f'"base:{steps}"')))
+    found = load_table_evidence(table(tmp_path, with_cell("failure", f'"base:{steps}"')))
     assert found.suites["cifar10-resnet18-base"]["failure_steps"] == steps.replace(",", ";")
     assert found.warnings == ()
 
@@ -215,14 +215,14 @@ def test_any_failure_label_is_read_as_places_or_as_a_mere_label(
     text = table(tmp_path, with_cell("failure", f'"{label}"'))
     lines = text.read_text().splitlines()
     text.write_text("\n".join([lines[0] + ",checkpoint_every", lines[1] + ",50"]) + "\n")
-    found = of_table(text)
+    found = load_table_evidence(text)
     assert {row["failure_steps"] for row in found.rows if row["variant"] != "reference"} == {steps}
-    assert on_boundaries(found.rows) is boundary
+    assert has_only_boundary_failures(found.rows) is boundary
     assert bool(steps) != any("gives no steps" in warning for warning in found.warnings)
 
 
 def test_a_suite_without_a_goodput_is_named_and_not_merely_left_out(tmp_path: Path) -> None:
-    found = of_table(table(tmp_path, with_cell("ovl_goodput", "")))
+    found = load_table_evidence(table(tmp_path, with_cell("ovl_goodput", "")))
     assert "row 1: no ovl_goodput, so this suite is in no comparison" in found.warnings
 
 

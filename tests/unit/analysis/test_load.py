@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import tomli_w
 
-from ecrl.analysis.evidence import Evidence, of_campaign
-from ecrl.analysis.load import campaign as load_campaign
-from ecrl.analysis.tables import detailed_csv, runs_csv, summary_csv
+from ecrl.analysis.evidence import Evidence, build_evidence
+from ecrl.analysis.load import load_campaign as load_campaign
+from ecrl.analysis.tables import build_detailed_csv, build_runs_csv, build_summary_csv
 from ecrl.errors import EcrlError
 from ecrl.records.manifest import Manifest, Row
 from ecrl.records.paths import CampaignPaths
@@ -22,7 +22,7 @@ from tests.unit.analysis.campaign_builder import MS, campaign
 
 
 def evidence(paths: CampaignPaths) -> Evidence:
-    return of_campaign(load_campaign(paths))
+    return build_evidence(load_campaign(paths))
 
 
 def only(suite: str, variant: str, seed: int = 1) -> object:
@@ -78,7 +78,7 @@ def test_the_next_runs_name_the_suite_of_a_damaged_run_that_resume_takes_for_don
         (damaged / name).write_text("garbage")
     of_manifest = load_campaign(paths)
     unfinished = "ecrl matrix resume --prefix exp --retry-failed"
-    assert of_campaign(of_manifest).next_runs[0].command == unfinished  # there is no manifest: resume makes it again
+    assert build_evidence(of_manifest).next_runs[0].command == unfinished  # there is no manifest: resume makes it again
     done = [Row(**facts(suite), status="completed") for suite in of_manifest.suites]
     Manifest.create(paths, done).close()
     found = evidence(paths)
@@ -295,8 +295,8 @@ def test_tables_have_the_contracts_columns_and_the_same_bytes_each_time(tmp_path
     paths = campaign(tmp_path, change=only("cifar10", "blocking"))  # type: ignore[arg-type]
     first, again = load_campaign(paths), load_campaign(paths)
     rows = [run.row for run in first.runs]
-    runs, summary, detailed = runs_csv(rows), summary_csv(rows), detailed_csv(rows, first.dropped)
-    assert runs == runs_csv([run.row for run in again.runs])
+    runs, summary, detailed = build_runs_csv(rows), build_summary_csv(rows), build_detailed_csv(rows, first.dropped)
+    assert runs == build_runs_csv([run.row for run in again.runs])
     assert runs.splitlines()[0] == ",".join(RUN_COLUMNS)
     assert len(runs.splitlines()) == 19
     assert len(summary.splitlines()) == 7
@@ -309,7 +309,7 @@ def test_tables_have_the_contracts_columns_and_the_same_bytes_each_time(tmp_path
 def test_a_suite_without_a_whole_block_has_empty_cells(tmp_path: Path) -> None:
     paths = campaign(tmp_path, seeds=[1], change=only("cifar10", "overlapped"))  # type: ignore[arg-type]
     found = load_campaign(paths)
-    last = detailed_csv([run.row for run in found.runs], found.dropped).splitlines()[-1]
+    last = build_detailed_csv([run.row for run in found.runs], found.dropped).splitlines()[-1]
     assert last.startswith("cifar10,cnn,inside:6,,,,,,,")
 
 
@@ -342,7 +342,7 @@ def test_a_loss_that_is_not_finite_fails_c5_and_leaves_no_number_in_a_table(tmp_
     loaded = load_campaign(campaign(tmp_path, seeds=[1], change=change))
     rows = [run.row for run in loaded.runs]
     assert {row["c5"] for row in rows if row["variant"] == "blocking"} == {"fail"}
-    assert "nan" not in runs_csv(rows) + summary_csv(rows)
+    assert "nan" not in build_runs_csv(rows) + build_summary_csv(rows)
 
 
 def test_a_campaign_narrowed_by_a_flag_keeps_its_claims_and_can_be_reported(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from ecrl.analysis.lineage import lineage
+from ecrl.analysis.lineage import build_step_history
 from ecrl.analysis.metrics import RunAnalysis, analyse
-from ecrl.analysis.soundness import sound
+from ecrl.analysis.soundness import drop_invalid_events
 from ecrl.analysis.timeline import timeline
 from ecrl.records.reader import Event, RunRecord
 from tests.unit.analysis.campaign_builder import Events, at, final, record, restored, save, span, spec, start, step
@@ -223,7 +223,7 @@ def test_steps_that_survivors_queued_on_a_gpu_were_not_executed(device: str, exe
     queued = [start(0), restored(0, 1, 2), *own, step(4, 104, 105), save(4, 105, 105, 106, 107), step(5, 107, 108)]
     again = [start(200), restored(2, 201, 202), *(step(s, 200 + s, 201 + s) for s in (3, 4, 5))]
     run = spec(device=device, train={"nproc": 2})
-    found = lineage(record(run, {(0, 0): died, (0, 1): queued, (1, 0): again, (1, 1): again}, []))
+    found = build_step_history(record(run, {(0, 0): died, (0, 1): queued, (1, 0): again, (1, 1): again}, []))
     [rollback] = found.rollbacks
     assert found.executed_steps == executed
     assert found.replayed_steps == found.rolled_back_steps == executed - 5
@@ -251,7 +251,7 @@ def test_checkpoints_that_were_passed_over_or_stay_on_the_disk_are_told_once() -
         (0, 1): [start(0)],
         (1, 1): [start(10), restored(0, 11, 12) | {"passed_over": passed}, restored(0, 14, 15) | {"passed_over": odd}],
     }
-    assert sound(record(spec(), events, [])).warnings == [
+    assert drop_invalid_events(record(spec(), events, [])).warnings == [
         "events-1-1.jsonl: a 'restored' event was dropped: passed_over is no list of steps and reasons",
         "attempt 1: checkpoint 2 was passed over: shard-0.safetensors: missing",
         "attempt 1: there was no checkpoint to restore, and it began again at step 0",
@@ -262,7 +262,7 @@ def test_checkpoints_that_were_passed_over_or_stay_on_the_disk_are_told_once() -
 def test_checkpoints_that_could_not_be_kept_are_told_once_a_run_with_the_first_reason() -> None:
     failed = [at("persist_failed", 10 + s, s=s, reason=f"rank {s % 2}: full") for s in (4, 8, 12)]
     both = {(0, 0): [start(0), *failed], (0, 1): [start(0), *failed]}
-    assert sound(record(spec(), both, [])).warnings == [
+    assert drop_invalid_events(record(spec(), both, [])).warnings == [
         "attempt 0: checkpoint 4 could not be kept: rank 0: full; and 2 more"
     ]
 

@@ -9,9 +9,9 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
 from ecrl.analysis.compare import bca_interval, wilson
-from ecrl.analysis.evidence import Evidence, of_campaign
-from ecrl.analysis.load import AGAIN
-from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.evidence import Evidence, build_evidence
+from ecrl.analysis.load import REPEAT_VARIANT
+from ecrl.analysis.load import load_campaign as load_campaign
 from ecrl.analysis.metrics import Row, empty_row
 from ecrl.analysis.rates import compare_recovery, mcnemar_p
 from ecrl.records.paths import CampaignPaths
@@ -23,7 +23,7 @@ from tests.unit.analysis.campaign_builder import CLAIM, campaign
 def again(paths: CampaignPaths, later_ms: int) -> None:
     """Repeat every reference of seed 1, its launcher ending `later_ms` later."""
     for first in paths.root.glob("suites/*/reference/seed1"):
-        second = first.parent.parent / AGAIN / first.name
+        second = first.parent.parent / REPEAT_VARIANT / first.name
         shutil.copytree(first, second)
         events = second / "events-launcher.jsonl"
         lines = [json.loads(line) for line in events.read_text().splitlines()]
@@ -34,7 +34,7 @@ def again(paths: CampaignPaths, later_ms: int) -> None:
 def repeated(tmp_path: Path, later_ms: int) -> Evidence:
     paths = campaign(tmp_path)
     again(paths, later_ms)
-    return of_campaign(load_campaign(paths))
+    return build_evidence(load_campaign(paths))
 
 
 def codes(found: Evidence) -> dict[str, str]:
@@ -49,7 +49,7 @@ def test_a_second_reference_gives_the_noise_and_is_in_no_table(tmp_path: Path) -
     assert 12 / second - 12 / first == pytest.approx(0.010)
     assert found.noise.sd == pytest.approx(abs(found.noise.comparison.pairs[0].d))
     assert len(found.rows) == 18
-    assert not any(AGAIN in text for text in found.warnings)
+    assert not any(REPEAT_VARIANT in text for text in found.warnings)
     assert "aa_noise_ge_effect" in found.threats.clear
     assert [run.row["c6"] for run in found.again] == ["pass", "pass"]
 
@@ -62,7 +62,7 @@ def test_noise_as_large_as_the_claimed_effect_blocks_it(tmp_path: Path) -> None:
 
 
 def test_without_a_second_reference_the_noise_counts_as_not_checked(tmp_path: Path) -> None:
-    found = of_campaign(load_campaign(campaign(tmp_path, seeds=[1])))
+    found = build_evidence(load_campaign(campaign(tmp_path, seeds=[1])))
     assert found.noise is None
     assert found.threats.not_checked["aa_noise_ge_effect"].startswith("no reference was run twice (A/A)")
     assert "aa_noise_ge_effect" not in found.threats.clear
@@ -71,11 +71,11 @@ def test_without_a_second_reference_the_noise_counts_as_not_checked(tmp_path: Pa
 def test_a_second_reference_that_does_not_read_is_named(tmp_path: Path) -> None:
     paths = campaign(tmp_path, seeds=[1])
     again(paths, 0)
-    for spec in paths.root.glob(f"suites/*/{AGAIN}/seed1/run.json"):
+    for spec in paths.root.glob(f"suites/*/{REPEAT_VARIANT}/seed1/run.json"):
         spec.write_text("{")
-    found = of_campaign(load_campaign(paths))
+    found = build_evidence(load_campaign(paths))
     assert found.noise is None
-    assert sum(AGAIN in text for text in found.warnings) == 2
+    assert sum(REPEAT_VARIANT in text for text in found.warnings) == 2
 
 
 STALL = """[[claims]]
@@ -96,7 +96,7 @@ def test_a_claim_on_what_no_reference_has_is_not_held_against_noise(tmp_path: Pa
         again(paths, 10)
     codes_of = {"aa_noise_ge_effect", "sign_only_support"}
     for paths, cleared in ((both, codes_of), (alone, set())):
-        report = of_campaign(load_campaign(paths)).threats
+        report = build_evidence(load_campaign(paths)).threats
         for code in codes_of:
             assert report.not_checked[f"{code} (stalls less)"] == "A/A noise of stall_s is undefined"
         assert codes_of & set(report.clear) == cleared
@@ -107,7 +107,7 @@ def test_without_a_claimed_effect_noise_does_not_apply(tmp_path: Path) -> None:
     rate = CLAIM.replace("ratio > 1.00", "rate > 0.50").replace("[[claims]]", '[[claims]]\nmetric = "correct"')
     paths = campaign(tmp_path, claims=rate, seeds=[1])
     again(paths, 10)
-    report = of_campaign(load_campaign(paths)).threats
+    report = build_evidence(load_campaign(paths)).threats
     assert report.not_applicable["aa_noise_ge_effect"] == "no effect is claimed"
 
 
@@ -115,7 +115,7 @@ def test_a_reference_that_failed_is_alone_to_blame_for_what_it_leaves_undecided(
     paths = campaign(tmp_path)
     result = next(paths.root.glob("suites/*/reference/seed1/result.json"))
     result.write_text(json.dumps(json.loads(result.read_text()) | {"outcome": "failed", "exit_code": 1}))
-    found = of_campaign(load_campaign(paths))
+    found = build_evidence(load_campaign(paths))
     assert [row["correct"] for row in found.rows].count(None) == 2
     [threat] = [threat for threat in found.threats.found if threat.code == "missing_blocks"]
     assert threat.blocking
@@ -132,7 +132,7 @@ def with_facts(tmp_path: Path, before: dict[str, Any], after: dict[str, Any], de
         raw["machine"]["pressure_before"] = before
         raw["machine"]["pressure_after"] = after
         path.write_text(json.dumps(raw))
-    return of_campaign(load_campaign(paths))
+    return build_evidence(load_campaign(paths))
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,9 @@ def test_a_block_whose_variants_ran_in_different_sessions_is_not_interleaved(tmp
         }
         return replace(found, launcher=moved.pop((-1, -1)), events=moved)
 
-    found = of_campaign(load_campaign(campaign(tmp_path, seeds=[1], datasets=["fashion-mini"], change=later)))
+    found = build_evidence(load_campaign(campaign(tmp_path, seeds=[1], datasets=["fashion-mini"], change=later)))
     assert "different sessions (1)" in codes(found)["not_interleaved"]
-    whole = of_campaign(load_campaign(campaign(tmp_path / "whole", seeds=[1], datasets=["fashion-mini"])))
+    whole = build_evidence(load_campaign(campaign(tmp_path / "whole", seeds=[1], datasets=["fashion-mini"])))
     assert "not_interleaved" in whole.threats.clear
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from ecrl.analysis.before_after import before_after, matching
-from ecrl.analysis.evidence import of_campaign
-from ecrl.analysis.load import AGAIN, Campaign
-from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.before_after import compare_before_after, match_suites
+from ecrl.analysis.evidence import build_evidence
+from ecrl.analysis.load import REPEAT_VARIANT, LoadedCampaign
+from ecrl.analysis.load import load_campaign as load_campaign
 from ecrl.analysis.metrics import REFERENCE
 from ecrl.analysis.noise import noise
 from ecrl.analysis.pool import differences, pool
@@ -30,7 +30,9 @@ def quicker(run: RunSpec, found: RunRecord) -> RunRecord:
     return found
 
 
-def two(tmp_path: Path, change: Change = lambda _, found: found, **options: Any) -> tuple[Campaign, Campaign]:
+def two(
+    tmp_path: Path, change: Change = lambda _, found: found, **options: Any
+) -> tuple[LoadedCampaign, LoadedCampaign]:
     """Campaign a with seeds 1 to 3 and campaign b, changed, with seeds 3 to 5 unless told otherwise."""
     a = campaign(tmp_path, "a")
     b = campaign(tmp_path, "b", change=change, **{"seeds": (3, 4, 5), **options})
@@ -46,7 +48,7 @@ def test_campaigns_of_one_machine_and_matrix_pool_and_a_block_in_both_counts_onc
     assert len({run.key for run in found.runs}) == len(found.runs)
     assert {run.facts["campaign"] for run in found.runs if run.row["seed"] == 3} == {"a"}
     assert sum("a's is used" in text for text in found.warnings) == 2
-    evidence = of_campaign(found)
+    evidence = build_evidence(found)
     assert [judged.n_pairs for judged in evidence.claims] == [10]
     assert "pooled_campaigns" in {threat.code for threat in evidence.threats.found}
 
@@ -58,7 +60,7 @@ def test_what_differs_is_refused_by_name_and_allowed_only_in_words(tmp_path: Pat
     assert str(refused.value).count("\n") <= 2
     found = pool(campaigns, mix=True)
     assert found.mixed == ("torch: a has nothing recorded, b has 2.10",)
-    threats = {threat.code: threat for threat in of_campaign(found).threats.found}
+    threats = {threat.code: threat for threat in build_evidence(found).threats.found}
     assert "torch: a has nothing" in threats["pooled_campaigns"].evidence
 
 
@@ -85,14 +87,14 @@ def test_axes_may_differ_and_one_campaign_is_not_pooled_with_itself(tmp_path: Pa
 
 def test_claims_that_changed_between_campaigns_are_exploratory_when_mixed(tmp_path: Path) -> None:
     found = pool(two(tmp_path, claims=CLAIM.replace("1.00", "1.10")), mix=True)
-    assert {judged.verdict for judged in of_campaign(found).claims} == {"EXPLORATORY"}
+    assert {judged.verdict for judged in build_evidence(found).claims} == {"EXPLORATORY"}
 
 
 def test_next_runs_of_a_pool_name_campaigns_that_exist(tmp_path: Path) -> None:
     def without_blocking(run: RunSpec, found: RunRecord) -> RunRecord | None:
         return None if run.variant == "blocking" else found
 
-    found = of_campaign(pool(two(tmp_path, without_blocking)))
+    found = build_evidence(pool(two(tmp_path, without_blocking)))
     commands = [one.command for one in found.next_runs if one.command]
     assert "ecrl matrix resume --prefix b --retry-failed" in commands
     assert not any("a+b" in command for command in commands)
@@ -100,19 +102,19 @@ def test_next_runs_of_a_pool_name_campaigns_that_exist(tmp_path: Path) -> None:
 
 def test_before_and_after_are_paired_by_suite_and_seed(tmp_path: Path) -> None:
     a, b = two(tmp_path, quicker, seeds=(1, 2, 3))
-    found = before_after(a, b, "wall_s")["blocking"]
+    found = compare_before_after(a, b, "wall_s")["blocking"]
     assert (found.a, found.b, found.kind, len(found.pairs)) == ("b", "a", "ratio", 6)
     assert {round(pair.b - pair.a, 6) for pair in found.pairs} == {0.01, 0.02, 0.03}
     assert found.overall is not None
     assert found.overall.center < 1
-    difference = before_after(a, b, "stall_s")["blocking"]
+    difference = compare_before_after(a, b, "stall_s")["blocking"]
     assert difference.kind == "difference"
     assert difference.overall is not None
     assert difference.overall.center == pytest.approx(0)
 
 
 def test_a_seed_that_only_one_of_them_has_is_listed(tmp_path: Path) -> None:
-    found = before_after(*two(tmp_path), "goodput_steps_per_s")["overlapped"]
+    found = compare_before_after(*two(tmp_path), "goodput_steps_per_s")["overlapped"]
     assert [pair.seed for pair in found.pairs] == [3, 3]
     assert len(found.missing) == 8
 
@@ -125,25 +127,25 @@ def test_suites_whose_settings_changed_are_known_by_their_name(tmp_path: Path) -
         def __init__(self, suite_id: str) -> None:
             self.suite_id = suite_id
 
-    other = Campaign("b", b.matrix, tuple(map(Renamed, renamed)), (), {}, {}, ())  # type: ignore[arg-type]
-    assert matching(a, other) == renamed
+    other = LoadedCampaign("b", b.matrix, tuple(map(Renamed, renamed)), (), {}, {}, ())  # type: ignore[arg-type]
+    assert match_suites(a, other) == renamed
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     a, b = two(tmp_path, datasets=("cifar100",))
     with pytest.raises(EcrlError, match="no suite in common"):
-        before_after(a, b, "goodput_steps_per_s")
+        compare_before_after(a, b, "goodput_steps_per_s")
     with pytest.raises(EcrlError, match="unknown metric 'goodput'"):
-        before_after(a, a, "goodput")
+        compare_before_after(a, a, "goodput")
 
 
 def test_a_second_reference_is_compared_with_the_first_of_its_own_campaign_only(tmp_path: Path) -> None:
     a, b = two(tmp_path, quicker)
 
-    def again(found: Campaign) -> Campaign:
+    def again(found: LoadedCampaign) -> LoadedCampaign:
         """Every reference of the campaign twice, to the same microsecond."""
         first = [run for run in found.runs if run.row["variant"] == REFERENCE]
-        return replace(found, again=tuple(replace(run, row=run.row | {"variant": AGAIN}) for run in first))
+        return replace(found, again=tuple(replace(run, row=run.row | {"variant": REPEAT_VARIANT}) for run in first))
 
     found = noise(pool([a, again(b)]))
     assert found is not None

@@ -4,18 +4,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecrl.analysis.claims import Judged, judge
+from ecrl.analysis.claims import ClaimResult, judge_claims
 from ecrl.analysis.compare import tost_p
-from ecrl.analysis.evidence import GOODPUT, of_campaign
-from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.evidence import GOODPUT, build_evidence
+from ecrl.analysis.load import load_campaign as load_campaign
 from ecrl.analysis.metrics import Row, empty_row
-from ecrl.analysis.next_runs import Caller, mean_block_s, next_runs
-from ecrl.analysis.power import between_sd, decision_power, seeds_needed, suites_needed, within_sd
+from ecrl.analysis.next_runs import CommandLines, mean_block_s, next_runs
+from ecrl.analysis.power import compute_between_sd, compute_within_sd, decision_power, seeds_needed, suites_needed
 from ecrl.spec.matrix import Claim
 from tests.unit.analysis.campaign_builder import campaign
 
 
-def judged(expect: str, *suites: list[float]) -> Judged:
+def judged(expect: str, *suites: list[float]) -> ClaimResult:
     """A claim on log ratios, a list for each suite."""
     rows: list[Row] = [
         empty_row(suite_id=f"s{i}", seed=seed, variant=variant, goodput_steps_per_s=math.exp(d * share))
@@ -24,7 +24,7 @@ def judged(expect: str, *suites: list[float]) -> Judged:
         for variant, share in (("overlapped", 1), ("blocking", 0))
     ]
     claim = Claim(name=expect, compare=["overlapped", "blocking"], metric=GOODPUT, expect=expect)
-    [found] = judge([claim], rows, {}, registered=True)
+    [found] = judge_claims([claim], rows, {}, registered=True)
     return found
 
 
@@ -67,14 +67,14 @@ def test_equivalence_is_sized_by_both_one_sided_tests() -> None:
 def test_seeds_narrow_the_spread_within_suites_and_not_the_one_between() -> None:
     noisy = judged("ratio > 1.00", *(around(center, 0.03, 3) for center in (0.018, 0.02, 0.022, 0.02)))
     assert noisy.comparison is not None
-    assert within_sd(noisy.comparison) == pytest.approx(0.03)
-    assert between_sd(noisy.comparison) == 0
+    assert compute_within_sd(noisy.comparison) == pytest.approx(0.03)
+    assert compute_between_sd(noisy.comparison) == 0
     more = seeds_needed(noisy, 4)
     assert more is not None
     assert more > 3
     apart = judged("ratio > 1.00", *(around(center, 0.003, 4) for center in (0.0, 0.03, 0.06)))
     assert apart.comparison is not None
-    assert between_sd(apart.comparison) == pytest.approx(math.sqrt(0.03**2 - 0.003**2 / 4))
+    assert compute_between_sd(apart.comparison) == pytest.approx(math.sqrt(0.03**2 - 0.003**2 / 4))
     assert seeds_needed(apart, 3) is None
     suites = suites_needed(apart)
     assert suites is not None
@@ -85,7 +85,7 @@ def test_seeds_narrow_the_spread_within_suites_and_not_the_one_between() -> None
 def test_more_suites_are_advised_where_the_spread_between_them_dominates(tmp_path: Path) -> None:
     found = load_campaign(campaign(tmp_path, datasets=["fashion-mini", "cifar10", "cifar100"]))
     apart = judged("ratio > 1.00", *(around(center, 0.003, 3) for center in (0.0, 0.03, 0.06)))
-    [one] = [one for one in next_runs(found, [apart], Caller()) if "no number of seeds" in one.buys]
+    [one] = [one for one in next_runs(found, [apart], CommandLines()) if "no number of seeds" in one.buys]
     extra = (suites_needed(apart) or 0) - 3
     assert (
         f"over 3 suites no number of seeds gives one (SD between suites 0.0299 of the log ratio). Add {extra} suites"
@@ -99,7 +99,7 @@ def test_more_suites_are_advised_where_the_spread_between_them_dominates(tmp_pat
 
 def test_another_interval_is_timed_with_every_value_that_its_command_runs(tmp_path: Path) -> None:
     found = load_campaign(campaign(tmp_path, seeds=[1]))
-    [one] = [one for one in of_campaign(found).next_runs if "checkpoint interval" in one.buys]
+    [one] = [one for one in build_evidence(found).next_runs if "checkpoint interval" in one.buys]
     assert one.command is not None
     assert "--checkpoint-every 2,4,8" in one.command
     block_s = mean_block_s(found)

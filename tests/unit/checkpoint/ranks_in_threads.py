@@ -12,14 +12,14 @@ from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from ecrl import plugins
 from ecrl.checkpoint.agreement import Agreement
 from ecrl.checkpoint.codec import StateView
-from ecrl.checkpoint.engine import CheckpointedState, Engine, EngineContext
+from ecrl.checkpoint.engine import CheckpointableState, Engine, EngineContext
 from ecrl.records.reader import Event, read_events
 from ecrl.records.recorder import Recorder
 
 T = TypeVar("T")
 
 
-class ToyState(CheckpointedState):
+class ToyState(CheckpointableState):
     """Tensors of several types and sizes whose every element tells the step they belong to."""
 
     def __init__(self, rank: int, more_floats: int = 0) -> None:
@@ -57,7 +57,7 @@ class ToyState(CheckpointedState):
             meta={"step": step, "rank": self.rank},
         )
 
-    def restored(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
+    def load_host_state(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
         self.meta = meta
         self.generator.set_state(host["own/rng"])
 
@@ -116,7 +116,7 @@ class Group:
                 engine.before_forward()
                 engine.before_update(step)
                 state.train_to(step)
-                if engine.due(step):
+                if engine.is_due(step):
                     engine.save(step)
 
         self.each(one_rank)
@@ -126,7 +126,7 @@ class Group:
 
         def one_rank(rank: int) -> None:
             self.engines[rank]._drain()
-            self.engines[rank]._leave()
+            self.engines[rank]._stop_processes()
 
         self.each(one_rank)
 

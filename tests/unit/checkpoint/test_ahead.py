@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.checkpoint.ahead import VerifiedAhead
+from ecrl.checkpoint.ahead import PrefetchedVerification
 from ecrl.records.reader import read_events
 from ecrl.records.recorder import Recorder
 from ecrl.storage import commit
@@ -20,8 +20,8 @@ def checkpoint(root: Path, step: int) -> Path:
     return folder
 
 
-def ahead(root: Path, events: Path) -> VerifiedAhead:
-    return VerifiedAhead(root, run="run", world_size=1, recorder=Recorder(events))
+def ahead(root: Path, events: Path) -> PrefetchedVerification:
+    return PrefetchedVerification(root, run="run", world_size=1, recorder=Recorder(events))
 
 
 def test_only_the_newest_is_read_ahead_and_all_are_judged(tmp_path: Path) -> None:
@@ -60,6 +60,6 @@ def test_what_goes_wrong_in_the_background_reaches_whoever_asks(
 
 def test_a_record_that_cannot_be_written_is_told_and_not_waited_for(tmp_path: Path) -> None:
     checkpoint(tmp_path, 10)
-    verify = VerifiedAhead(tmp_path, run="run", world_size=1, recorder=Recorder(Path("/dev/full")))
+    verify = PrefetchedVerification(tmp_path, run="run", world_size=1, recorder=Recorder(Path("/dev/full")))
     with pytest.raises(OSError, match="No space left"):
         verify(10)

@@ -145,7 +145,7 @@ def test_checkpoints_of_another_run_or_world_size_are_refused_with_what_differs(
     with pytest.raises(ForeignCheckpointError, match=said):
         second.each(lambda rank: second.engines[rank].restore())
     assert float(second.states[0].weights["model/wide"].max()) == 0.0
-    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 20]  # whose they are, they stay
+    assert commit.list_committed_steps(tmp_path / "checkpoints") == [10, 20]  # whose they are, they stay
 
 
 # --- a disk that is full in the middle of a checkpoint ----------------------------------------------------

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from ecrl.checkpoint.codec import Layout, leaf_digest, raw_bytes, shares, state_digest
+from ecrl.checkpoint.codec import Layout, leaf_digest, partition_tensors, raw_bytes, state_digest
 from ecrl.checkpoint.persist import write_rank
 from ecrl.checkpoint.snapshot import Slot, SlotState, ThreadStager
 from ecrl.storage.commit import ShardNames, file_facts
@@ -18,11 +18,11 @@ from tests.unit.checkpoint.ranks_in_threads import ToyState
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=40), st.integers(1, 7))
 def test_every_tensor_is_written_by_one_rank_and_loads_are_balanced(sizes: list[int], world_size: int) -> None:
     tensors = {f"t{i}": torch.empty(size) for i, size in enumerate(sizes)}
-    dealt = shares(tensors, world_size)
+    dealt = partition_tensors(tensors, world_size)
     assert sorted(name for share in dealt for name in share) == sorted(tensors)
     loads = [sum(tensors[name].nbytes for name in share) for share in dealt]
     assert max(loads) - min(loads) <= max(t.nbytes for t in tensors.values())
-    assert shares(dict(reversed(list(tensors.items()))), world_size) == dealt
+    assert partition_tensors(dict(reversed(list(tensors.items()))), world_size) == dealt
 
 
 def test_a_shard_opens_with_the_safetensors_library(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_shard_opens_with_the_safetensors_library(tmp_path: Path) -> None:
     stager.begin(slot, view)
     stager.wait(slot)
     stager.close()
-    slot.move(SlotState.PERSISTING)
+    slot.move_to(SlotState.PERSISTING)
     facts = write_rank(tmp_path / "step-00000007", slot, run="r", step=7, rank=1, attempt=0)
     names = ShardNames(1)
     assert set(facts) == {names.tensors, names.facts}

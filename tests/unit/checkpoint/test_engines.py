@@ -19,7 +19,7 @@ ENGINES = ["blocking", "overlapped"]
 
 
 def committed(group: Group) -> list[int]:
-    return commit.committed_steps(group.folder / "checkpoints")
+    return commit.list_committed_steps(group.folder / "checkpoints")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -50,7 +50,7 @@ def test_retention_keeps_the_newest_committed_ones(tmp_path: Path, engine: str) 
     group.train(1, 70)
     group.settle()
     assert committed(group) == [50, 60, 70]
-    assert commit.all_steps(tmp_path / "checkpoints") == [50, 60, 70]
+    assert commit.list_steps(tmp_path / "checkpoints") == [50, 60, 70]
     assert [e["s"] for e in group.events(0, "removed")] == [10, 20, 30, 40]
 
 
@@ -115,7 +115,7 @@ def test_without_a_commit_training_begins_at_step_0_and_partial_folders_go(tmp_p
     (step_folder(tmp_path / "checkpoints", 10) / commit.COMMIT_FILE).unlink()
     second = Group(tmp_path, engine, attempt=1)
     assert [r.step for r in second.each(lambda rank: second.engines[rank].restore())] == [0, 0]
-    assert commit.all_steps(tmp_path / "checkpoints") == []
+    assert commit.list_steps(tmp_path / "checkpoints") == []
     second.settle()
 
 

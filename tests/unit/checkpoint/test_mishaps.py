@@ -47,7 +47,7 @@ def test_a_commit_that_is_not_durable_is_withdrawn_and_no_older_one_goes_for_it(
     group.train(1, 30)
     group.each(lambda rank: group.engines[rank].drain())
     assert [failed(group, rank) for rank in range(2)] == [[30], [30]]
-    assert commit.committed_steps(tmp_path / "checkpoints") == [20]
+    assert commit.list_committed_steps(tmp_path / "checkpoints") == [20]
     second = Group(tmp_path, engine, attempt=1)
     assert [r.step for r in second.each(lambda rank: second.engines[rank].restore())] == [20, 20]
     second.settle()
@@ -69,7 +69,9 @@ def test_a_checkpoint_that_is_given_up_gives_its_room_back_on_every_rank(
     group.train(1, 30)
     group.settle()
     assert [failed(group, rank) for rank in range(2)] == [[20], [20]]
-    assert commit.all_steps(tmp_path / "checkpoints") == commit.committed_steps(tmp_path / "checkpoints") == [10, 30]
+    assert (
+        commit.list_steps(tmp_path / "checkpoints") == commit.list_committed_steps(tmp_path / "checkpoints") == [10, 30]
+    )
 
 
 @pytest.mark.parametrize("late_at", ["the folder", "its first file"])
@@ -77,7 +79,7 @@ def test_the_folder_of_one_that_was_given_up_goes_with_the_last_rank_and_the_nex
     tmp_path: Path, late_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, given_up = threading.Event(), threading.Event()
-    hear, event = Agreement.hear_all, Recorder.event
+    hear, event = Agreement.gather_all, Recorder.event
 
     def impatient(agreement: Agreement, topic: str) -> list[Any]:
         if topic == "persisted/20":
@@ -104,7 +106,7 @@ def test_the_folder_of_one_that_was_given_up_goes_with_the_last_rank_and_the_nex
             given_up.set()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Agreement, "hear_all", impatient)
+        patch.setattr(Agreement, "gather_all", impatient)
         patch.setattr(sharded, "write_rank", late("the folder", persist.write_rank))
         patch.setattr(persist, "_write_durable", late("its first file", persist._write_durable))
         patch.setattr(Recorder, "event", telling)
@@ -112,12 +114,12 @@ def test_the_folder_of_one_that_was_given_up_goes_with_the_last_rank_and_the_nex
         first.train(1, 20)
         first.settle()
     assert [failed(first, rank) for rank in range(2)] == [[20], [20]]
-    assert commit.all_steps(tmp_path / "checkpoints") == [10]
+    assert commit.list_steps(tmp_path / "checkpoints") == [10]
     second = Group(tmp_path, "overlapped", attempt=1)
     assert [r.step for r in second.each(lambda rank: second.engines[rank].restore())] == [10, 10]
     second.train(11, 20)
     second.settle()
-    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 20]
+    assert commit.list_committed_steps(tmp_path / "checkpoints") == [10, 20]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -139,7 +141,7 @@ def test_a_checkpoint_that_cannot_be_removed_costs_nothing_but_its_room_until_it
     assert [e["s"] for e in group.events(0, "remove_failed")] == [10]
     assert [e["s"] for e in group.events(0, "removed")] == [10, 20]
     assert [failed(group, rank) for rank in range(2)] == [[], []]
-    assert commit.all_steps(tmp_path / "checkpoints") == [30, 40]
+    assert commit.list_steps(tmp_path / "checkpoints") == [30, 40]
 
 
 def damage(root: Path, step: int) -> None:
@@ -177,7 +179,7 @@ def test_a_state_overwritten_by_what_did_not_load_is_not_trained_on(tmp_path: Pa
     second = Group(tmp_path, "blocking", attempt=1, verify=believed)
     with pytest.raises(RestoreError, match="no checkpoint could be loaded"):
         second.each(lambda rank: second.engines[rank].restore())
-    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 20]  # the evidence stays
+    assert commit.list_committed_steps(tmp_path / "checkpoints") == [10, 20]  # the evidence stays
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
         state.weights[name] = tensor.clone()
     with pytest.raises(ForeignCheckpointError, match=f"of another model, {said}"):
         second.each(lambda rank: second.engines[rank].restore())
-    assert commit.committed_steps(tmp_path / "checkpoints") == [10, 20]
+    assert commit.list_committed_steps(tmp_path / "checkpoints") == [10, 20]
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
@@ -217,7 +219,7 @@ def test_a_process_out_of_descriptors_or_memory_condemns_no_checkpoint(
     second = Group(tmp_path, "blocking", world_size=1, attempt=1)
     with pytest.raises(OSError, match=os.strerror(code)):
         second.each(lambda rank: second.engines[rank].restore())
-    assert commit.committed_steps(tmp_path / "checkpoints") == [10]
+    assert commit.list_committed_steps(tmp_path / "checkpoints") == [10]
 
 
 def test_ranks_of_one_machine_are_refused_together_by_what_is_free_before_any_takes_its_slots(
@@ -253,7 +255,7 @@ def test_a_commit_without_memory_is_counted_and_leaves_nothing(
     group.settle()
     for rank in range(2):
         assert [(e["s"], e["reason"]) for e in group.events(rank, "persist_failed")] == [(20, "commit: out of memory")]
-    assert commit.all_steps(tmp_path / "checkpoints") == [10, 30]
+    assert commit.list_steps(tmp_path / "checkpoints") == [10, 30]
 
 
 def test_a_type_that_no_shard_can_hold_is_refused_before_the_first_step() -> None:

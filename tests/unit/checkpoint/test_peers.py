@@ -20,8 +20,8 @@ from torch._C._distributed_c10d import HashStore
 from ecrl import plugins
 from ecrl.checkpoint.codec import ForeignCheckpointError
 from ecrl.checkpoint.engine import EnginePlugin
-from ecrl.checkpoint.peer import PeerEngine
-from ecrl.storage.commit import all_steps, step_folder
+from ecrl.checkpoint.peer import ExternalEngine
+from ecrl.storage.commit import list_steps, step_folder
 from tests.extras import need
 from tests.unit.checkpoint.ranks_in_threads import Group
 
@@ -95,7 +95,7 @@ def test_every_requested_checkpoint_is_committed_and_only_the_newest_are_kept(tm
     assert [e["s"] for e in group.events(0, "persisted")] == asked
     assert [e["s"] for e in group.events(0, "committed")] == asked
     assert [e["s"] for e in group.events(0, "removed")] == [10, 20, 30, 40]
-    assert all_steps(tmp_path / "checkpoints") == [50, 60, 70]
+    assert list_steps(tmp_path / "checkpoints") == [50, 60, 70]
     assert all(e["bytes"] > 0 for e in group.events(0, "persisted"))
 
 
@@ -122,10 +122,10 @@ def test_what_dcp_left_half_written_is_no_checkpoint_and_goes(tmp_path: Path, en
     first.settle()
     (step_folder(tmp_path / "checkpoints", 20) / ".metadata").unlink()
     second = next_attempt(first, step=10)
-    assert all_steps(tmp_path / "checkpoints") == [10]
+    assert list_steps(tmp_path / "checkpoints") == [10]
     second.train(11, 20)
     second.settle()
-    assert all_steps(tmp_path / "checkpoints") == [10, 20]
+    assert list_steps(tmp_path / "checkpoints") == [10, 20]
 
 
 def test_what_torch_save_left_half_written_is_no_checkpoint_and_goes(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_torch_save_left_half_written_is_no_checkpoint_and_goes(tmp_path: P
     second = next_attempt(first, step=10)
     assert sorted(p.name for p in root.iterdir()) == ["step-00000010"]
     second.train(11, 20)
-    assert all_steps(root) == [10, 20]
+    assert list_steps(root) == [10, 20]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -180,7 +180,7 @@ def test_a_full_disk_costs_dcp_that_checkpoint_only(
     failures = group.events(0, "persist_failed")
     assert [e["s"] for e in failures] == [20]
     assert "No space left on device" in failures[0]["reason"]
-    assert all_steps(tmp_path / "checkpoints") == [10, 30]
+    assert list_steps(tmp_path / "checkpoints") == [10, 30]
 
 
 def test_a_full_disk_on_one_rank_costs_torch_save_that_checkpoint_on_all(
@@ -355,7 +355,7 @@ def test_a_bug_in_the_background_ends_training(tmp_path: Path, engine: str, monk
     def broken(*_: Any) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(PeerEngine, "_published", broken)
+    monkeypatch.setattr(ExternalEngine, "_record_commit", broken)
     group = Group(tmp_path, engine, world_size=1)
     group.train(1, 10)
     with pytest.raises(RuntimeError, match="background save ended") as raised:

@@ -28,14 +28,14 @@ def small_slot() -> Slot:
 def slot_in(state: SlotState) -> Slot:
     slot = small_slot()
     for passed in RING[1 : RING.index(state) + 1]:
-        slot.move(passed)
+        slot.move_to(passed)
     return slot
 
 
 def test_a_slot_goes_round_and_round() -> None:
     slot = small_slot()
     for state in [*RING[1:], *RING, RING[0]]:
-        slot.move(state)
+        slot.move_to(state)
     assert slot.state is SlotState.FREE
 
 
@@ -46,7 +46,7 @@ def test_a_slot_goes_round_and_round() -> None:
 def test_every_other_move_is_refused_and_changes_nothing(state: SlotState, to: SlotState) -> None:
     slot = slot_in(state)
     with pytest.raises(AssertionError, match=f"slot cannot go from {state.value} to {to.value}"):
-        slot.move(to)
+        slot.move_to(to)
     assert slot.state is state
 
 
@@ -104,8 +104,8 @@ def torn_snapshots(
         stager.wait(slot)
         if slot.meta != {"step": step} or any(bool((v != step).any()) for v in slot.views.values()):
             torn.append(step)
-        slot.move(SlotState.PERSISTING)
-        slot.move(SlotState.FREE)
+        slot.move_to(SlotState.PERSISTING)
+        slot.move_to(SlotState.FREE)
     stager.close()
     return torn
 
@@ -212,7 +212,8 @@ def test_a_busy_slot_takes_no_second_snapshot() -> None:
 ASKED = """
 import torch
 from ecrl.checkpoint import snapshot
-print(torch._C._accelerator_getAllocatorSettings(), snapshot._rounds_up(), torch._C._accelerator_getAllocatorSettings())
+settings = torch._C._accelerator_getAllocatorSettings
+print(settings(), snapshot._has_rounded_blocks(), settings())
 """
 
 

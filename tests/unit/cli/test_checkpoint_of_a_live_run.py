@@ -34,7 +34,7 @@ def test_what_goes_between_its_verdict_and_the_look_for_strays_is_no_crash(
 ) -> None:
     for step in (10, 20):
         write_checkpoint(tmp_path, step)
-    before(monkeypatch, "strays", lambda step: commit.remove(tmp_path, step) if step == 10 else None)
+    before(monkeypatch, "find_orphan_files", lambda step: commit.remove(tmp_path, step) if step == 10 else None)
     done = ecrl("verify", str(tmp_path))
     assert done.exit_code == 0
     assert done.stderr == "newest valid: step 20\n"

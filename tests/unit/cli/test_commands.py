@@ -212,10 +212,10 @@ def test_plan_says_how_to_start(launcher: StandIn) -> None:
 
 def test_a_running_suite_whose_ecrl_is_gone_is_said_to_be(launcher: StandIn) -> None:
     ecrl("plan", "--prefix", "x", "m.toml")
-    from ecrl.launch.liveness import this_process
+    from ecrl.launch.liveness import get_current_owner
 
     written = manifest.Manifest.open(CampaignPaths(Path("results"), "x"))
-    gone = dataclasses.replace(this_process(), start_ticks=1)
+    gone = dataclasses.replace(get_current_owner(), start_ticks=1)
     written.record(next(iter(written.rows)), status="running", owner=gone)
     written.close()
     assert "its ecrl is gone. Type: ecrl matrix resume --prefix x" in ecrl("status", "--prefix", "x").stdout

@@ -85,7 +85,7 @@ def test_exit_5_another_ecrl_holds_the_prefix() -> None:
 
 def test_exit_6_unfit_with_json_on_stdout() -> None:
     code = "import resource; resource.getrlimit = lambda _: (100, 100)\nimport ecrl.launch.doctor_gpu as g\n"
-    done = patched(code + "g.findings = lambda wanted: iter(())", "doctor", "--json")
+    done = patched(code + "g.check_gpus = lambda wanted: iter(())", "doctor", "--json")
     assert done.returncode == 6, done.stderr
     told = json.loads(done.stdout)
     assert (told["schema"], told["fit"]) == (1, False)
@@ -112,7 +112,7 @@ def test_ctrl_c_while_reporting_ends_with_130_and_a_word() -> None:
     code = (
         "import os, signal, time, ecrl.analysis.load as load\n"
         "def interrupted(_): os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
-        "load.campaign = interrupted"
+        "load.load_campaign = interrupted"
     )
     done = patched(code, "report", "--prefix", "exp")
     assert done.returncode == 130, done.stderr

@@ -10,12 +10,12 @@ from rich.live import Live
 from rich.text import Text
 
 from ecrl.cli import messages
-from ecrl.cli.messages import LastingStderr, plain_table
-from ecrl.cli.plain import PlainView, run_name
-from ecrl.cli.view import LiveView, eta, print_table
+from ecrl.cli.messages import ResilientStderr, plain_table
+from ecrl.cli.plain import ProgressLog, run_name
+from ecrl.cli.view import LiveView, format_eta, print_table
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.progress import Observer, RunProgress, Totals
-from ecrl.launch.request import requested
+from ecrl.launch.request import resolve_request
 from ecrl.launch.takeover import Policy
 from ecrl.records.schema import Result
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
@@ -23,7 +23,7 @@ from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 @pytest.fixture
 def campaign(tmp_path: Path) -> Campaign:
-    return requested(request(tmp_path / "results")).on_device("cpu")
+    return resolve_request(request(tmp_path / "results")).copy_with_device("cpu")
 
 
 def result(outcome: str) -> Result:
@@ -47,7 +47,7 @@ def watched(view: Observer, campaign: Campaign) -> None:
 
 
 def test_off_a_terminal_every_change_is_one_line(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
-    watched(PlainView(), campaign)
+    watched(ProgressLog(), campaign)
     out, errors = capsys.readouterr()
     assert out == ""
     assert "run 1/6" in errors
@@ -59,13 +59,13 @@ def test_off_a_terminal_every_change_is_one_line(campaign: Campaign, capsys: pyt
 
 
 def test_the_repeat_of_the_reference_has_a_name_of_its_own(tmp_path: Path) -> None:
-    campaign = requested(request(tmp_path / "results", text=MATRIX + "[run]\naa = true\n"))
+    campaign = resolve_request(request(tmp_path / "results", text=MATRIX + "[run]\naa = true\n"))
     names = [run_name(spec) for spec, _ in campaign.runs(campaign.suites[0])]
     assert sorted(names) == [f"{name} seed1337" for name in ("blocking", "overlapped", "reference", "reference-aa")]
 
 
 def test_an_interrupted_suite_is_told_by_its_place(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
-    row, view = next(campaign.rows()), PlainView()
+    row, view = next(campaign.rows()), ProgressLog()
     view.suite_finished(replace(row, status="interrupted"), Totals(suites=2))
     view.suite_finished(replace(row, status="completed"), Totals(suites=2, suites_done=1))
     said = capsys.readouterr().err.splitlines()
@@ -82,7 +82,7 @@ def test_on_a_terminal_all_there_is_to_know_fits_80_columns(campaign: Campaign) 
     view.run_started(spec, totals)
     view.run_progress(spec, RunProgress(6, "replaying", step=3, furthest=4, loss=1.5, restarts=1, saved=1))
     with console.capture() as captured:
-        console.print(view._drawing(totals))
+        console.print(view._draw(totals))
     shown = captured.get()
     for part in (
         "suite 1/2",
@@ -115,7 +115,7 @@ def two_suites_at_once(view: Observer, campaign: Campaign) -> list[str]:
 def test_side_by_side_every_line_names_its_suite_and_each_restart_is_told_once(
     campaign: Campaign, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    view = PlainView()
+    view = ProgressLog()
     one, two = two_suites_at_once(view, campaign)
     view.run_finished(next(campaign.runs(campaign.suites[1]))[0], None, "", Totals(suites=2, runs=6))
     lines = capsys.readouterr().err.splitlines()
@@ -131,7 +131,7 @@ def test_side_by_side_a_terminal_shows_every_run_that_goes_on(campaign: Campaign
     view = LiveView(Live(Text(""), console=console, auto_refresh=False))
     one, two = two_suites_at_once(view, campaign)
     with console.capture() as captured:
-        console.print(view._drawing(Totals(suites=2, runs=6)))
+        console.print(view._draw(Totals(suites=2, runs=6)))
     shown = captured.get()
     assert shown.count("step 3/6") == 2
     assert f"suite 1/2 {one}"[:60] in shown
@@ -141,10 +141,10 @@ def test_side_by_side_a_terminal_shows_every_run_that_goes_on(campaign: Campaign
 
 def test_an_eta_is_only_as_good_as_what_was_measured() -> None:
     progress = RunProgress(total=6)
-    assert eta(progress, Totals(1), 5.0) == "ETA unknown yet"
-    assert eta(progress, Totals(1, left_s=0.0), 5.0) == "ETA unknown yet"
-    assert eta(progress, Totals(1, run_s=15.0), 5.0) == "this run 10.0 s more"
-    assert eta(progress, Totals(1, left_s=100.0, run_s=15.0), 20.0) == "ETA 1 m 40 s"
+    assert format_eta(progress, Totals(1), 5.0) == "ETA unknown yet"
+    assert format_eta(progress, Totals(1, left_s=0.0), 5.0) == "ETA unknown yet"
+    assert format_eta(progress, Totals(1, run_s=15.0), 5.0) == "this run 10.0 s more"
+    assert format_eta(progress, Totals(1, left_s=100.0, run_s=15.0), 20.0) == "ETA 1 m 40 s"
 
 
 def test_a_reader_that_has_gone_costs_no_exception(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_a_reader_that_has_gone_costs_no_exception(monkeypatch: pytest.MonkeyPat
     silenced: list[int] = []
     monkeypatch.setattr("sys.stderr", Gone())
     monkeypatch.setattr(messages.os, "dup2", lambda _, fd: silenced.append(fd))  # type: ignore[attr-defined]
-    LastingStderr().write("nobody reads this")
+    ResilientStderr().write("nobody reads this")
     assert silenced == [2]
 
 

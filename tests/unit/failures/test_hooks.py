@@ -49,7 +49,7 @@ def test_each_phase_is_struck_inside_itself(tmp_path: Path, engine: str) -> None
     assert looks.found["commit", 30] == ["rank-0.json", shard.name]
     assert looks.found["retention", 30] == [COMMIT_FILE, "rank-0.json", shard.name]
     assert looks.found["old", 30] == ["rank-0.json", shard.name]  # withdrawn, its files still there
-    assert commit.all_steps(tmp_path / "checkpoints") == [20, 30]
+    assert commit.list_steps(tmp_path / "checkpoints") == [20, 30]
 
 
 def test_persist_is_struck_when_half_of_the_tensors_is_written(tmp_path: Path) -> None:
@@ -97,5 +97,5 @@ def test_giving_disk_back_at_the_end_is_no_retention(tmp_path: Path, engine: str
     group = Group(tmp_path, engine, 1, reached=looks.reached)
     group.train(1, 20)
     group.engines[0].drain()
-    assert commit.all_steps(tmp_path / "checkpoints") == [20]
+    assert commit.list_steps(tmp_path / "checkpoints") == [20]
     assert "retention" not in {phase for phase, _ in looks.seen}

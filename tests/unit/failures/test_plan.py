@@ -9,7 +9,7 @@ import pytest
 
 from ecrl import plugins
 from ecrl.failures.kinds.kill import Kill
-from ecrl.failures.plan import FailureKind, Injector, PlannedFailure, Surroundings, read_plan
+from ecrl.failures.plan import AttemptContext, FailureKind, Injector, PlannedFailure, read_plan
 
 PLAN = [
     {"index": 0, "at": 9, "kind": "kill", "rank": 0},
@@ -32,16 +32,16 @@ def struck(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
     return strikes
 
 
-class Told(Surroundings):
+class Told(AttemptContext):
     """What a test tells: the group's processes, and a first step that began at 1 s."""
 
     def __init__(self) -> None:
         self.asked = 0
 
-    def pids(self, ranks: str | list[int]) -> list[int]:
+    def get_pids(self, ranks: str | list[int]) -> list[int]:
         return [11, 12] if isinstance(ranks, str) else [10 + rank for rank in ranks if rank]
 
-    def first_step_ns(self) -> int | None:
+    def get_first_step_ns(self) -> int | None:
         self.asked += 1
         return 1_000_000_000
 
@@ -51,7 +51,7 @@ def lives(rank: int, already_fired: list[int], steps: range) -> list[PlannedFail
     injector = Injector(read_plan(PLAN), rank, already_fired, lambda failure, _: announced.append(failure))
     for step in steps:
         injector.after_step(step)
-        injector.reached("persist", step)
+        injector.on_phase("persist", step)
     return announced
 
 
@@ -103,11 +103,11 @@ def test_a_phase_strikes_only_in_itself_and_only_in_the_checkpoint_it_is_planned
     injector, steps = armed(at=10, phase="persist")
     for step in (5, 10, 15):
         injector.after_step(step)
-        injector.reached("staging", step)
-    injector.reached("persist", 5)
+        injector.on_phase("staging", step)
+    injector.on_phase("persist", 5)
     assert steps == []
-    injector.reached("persist", 10)
-    injector.reached("persist", 10)
+    injector.on_phase("persist", 10)
+    injector.on_phase("persist", 10)
     assert steps == [10]
 
 
@@ -115,7 +115,7 @@ def test_a_phase_strikes_only_in_itself_and_only_in_the_checkpoint_it_is_planned
 @pytest.mark.parametrize("phase", ["restore", "init"])
 def test_a_restart_is_struck_whatever_step_it_goes_on_from(phase: str) -> None:
     injector, steps = armed(at=10, phase=phase)
-    injector.reached(phase, 4)
+    injector.on_phase(phase, 4)
     assert steps == [4]
 
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ecrl.cli.plain import PlainView
+from ecrl.cli.plain import ProgressLog
 from ecrl.errors import EcrlError
 from ecrl.launch.control import Control
 from ecrl.launch.probe import Probe
-from ecrl.launch.progress import Observer, RunProgress, Silent
+from ecrl.launch.progress import Observer, RunProgress, SilentObserver
 from ecrl.launch.request import Request
-from ecrl.launch.signals import StopRequest, handled
+from ecrl.launch.signals import StopRequest, handle_signals
 from ecrl.launch.takeover import Policy
-from ecrl.launch.torchrun import Launcher, Process, Torchrun, WorkerFailed, run_environment
+from ecrl.launch.torchrun import Launcher, Process, Torchrun, WorkerFailed, build_run_environment
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.spec.matrix import Matrix
 from ecrl.spec.run import RunSpec
@@ -57,10 +57,10 @@ class StandIn(Launcher):
         return [sys.executable, str(WORKER), behaviour, str(paths.folder)]
 
     def environment(self, spec: RunSpec, paths: RunPaths, campaign: Path) -> dict[str, str]:
-        return run_environment(os.environ, spec, paths, campaign, ())
+        return build_run_environment(os.environ, spec, paths, campaign, ())
 
-    def failure(self, line: str) -> WorkerFailed | None:
-        return Torchrun().failure(line)
+    def parse_failure(self, line: str) -> WorkerFailed | None:
+        return Torchrun().parse_failure(line)
 
 
 def answer(matrix: Matrix, _stop: StopRequest | None = None) -> Probe:
@@ -80,11 +80,14 @@ def request(results: Path, prefix: str = "exp", text: str = MATRIX) -> Request:
 def control(launcher: Launcher, observer: Observer | None = None, stop: StopRequest | None = None) -> Control:
     """The way in, with both stand-ins put in place."""
     return Control(
-        observer or Silent(), StopRequest() if stop is None else stop, ask=answer, launcher=lambda _matrix: launcher
+        observer or SilentObserver(),
+        StopRequest() if stop is None else stop,
+        ask=answer,
+        launcher=lambda _matrix: launcher,
     )
 
 
-class StopsAt(Silent):
+class StopsAt(SilentObserver):
     """An observer that asks ecrl to stop as soon as a run of this variant shows progress."""
 
     def __init__(self, stop: StopRequest, variant: str, signum: int) -> None:
@@ -92,14 +95,14 @@ class StopsAt(Silent):
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
         if spec.variant == self.variant and progress.step >= 3:
-            self.stop.ask(self.signum)
+            self.stop.request(self.signum)
 
 
 def main(command: str, results: str, prefix: str, matrix: str, behaviours: str) -> int:
     paths, launcher = CampaignPaths(Path(results), prefix), StandIn(json.loads(behaviours))
     try:
-        with handled() as stop:
-            way_in = control(launcher, PlainView(), stop)
+        with handle_signals() as stop:
+            way_in = control(launcher, ProgressLog(), stop)
             if command == "run":
                 return way_in.run(Request(paths, Path(matrix)), Policy(retry_failed=True, mark_skipped=True))
             return way_in.resume(paths, Policy())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.launch import beside, nvidia
-from ecrl.launch.beside import Beside, foreign, git_state
+from ecrl.launch.beside import MachineMonitor, find_foreign_pids, read_git_state
 from ecrl.launch.liveness import CAMPAIGN_MARKER
 
 CARDS = {"0": "GPU-a, NVIDIA H100, 550.54.15, 0x0000000000000000", "1": "GPU-b, NVIDIA H100, 550.54.15, 0x{mask:016x}"}
@@ -76,11 +76,11 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 def test_a_sample_names_the_reasons_of_the_chosen_cards_alone(driver: Driver) -> None:
     driver.says(mask=0x4 | 0x40, apps=("GPU-a, 11", "GPU-b, 12"))
-    one = nvidia.sample(["1"])
+    one = nvidia.take_sample(["1"])
     assert one == nvidia.Sample(
         ("GPU-b",), ("NVIDIA H100",), "550.54.15", frozenset({"sw_power_cap", "hw_thermal_slowdown"}), frozenset({12})
     )
-    both = nvidia.sample([])
+    both = nvidia.take_sample([])
     assert both is not None
     assert both.uuids == ("GPU-a", "GPU-b")
     assert both.pids == frozenset({11, 12})
@@ -88,32 +88,32 @@ def test_a_sample_names_the_reasons_of_the_chosen_cards_alone(driver: Driver) ->
 
 def test_an_older_driver_is_asked_by_the_older_name(driver: Driver) -> None:
     driver.says(mask=0x1, refuses="clocks_event_reasons")
-    found = nvidia.sample(["1"])
+    found = nvidia.take_sample(["1"])
     assert found is not None
     assert found.reasons == frozenset({"gpu_idle"})
 
 
 def test_what_the_driver_does_not_tell_is_unknown_not_empty(driver: Driver) -> None:
     driver.says(refuses="reasons")
-    found = nvidia.sample([])
+    found = nvidia.take_sample([])
     assert found is not None
     assert found.reasons is None
     driver.says(refuses="compute-apps")
-    found = nvidia.sample([])
+    found = nvidia.take_sample([])
     assert found is not None
     assert found.pids is None
     driver.script.unlink()
-    assert nvidia.sample([]) is None
+    assert nvidia.take_sample([]) is None
 
 
 def test_what_the_driver_says_oddly_is_absent(driver: Driver) -> None:
     driver.odd(b"GPU-a, H\xff, 550, 0x4 (power cap)\nGPU-b, short\n\xfe\n")
-    found = nvidia.sample([])
+    found = nvidia.take_sample([])
     assert found == nvidia.Sample(("GPU-a",), ("H\ufffd",), "550", frozenset({"sw_power_cap"}), frozenset())
     driver.odd(b"GPU-a, H100, 550\nGPU-a\n")
-    assert nvidia.sample([]) is None
+    assert nvidia.take_sample([]) is None
     driver.odd(b"GPU-a, H100, 550, 0xnone\n")
-    found = nvidia.sample([])
+    found = nvidia.take_sample([])
     assert found is not None
     assert found.reasons is None
 
@@ -124,8 +124,8 @@ def test_a_driver_that_does_not_answer_is_asked_once(
     monkeypatch.setattr(nvidia, "_TIMEOUT_S", 2.0)
     driver.hangs()
     for _ in range(2):
-        with Beside(tmp_path, []) as watch:
-            assert watch.facts().keys() <= {"git"}
+        with MachineMonitor(tmp_path, []) as watch:
+            assert watch.get_facts().keys() <= {"git"}
     assert len(driver.asked()) == 1
 
 
@@ -133,22 +133,22 @@ def test_one_that_cannot_even_be_ended_is_waited_for_once(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver.hangs()
-    with Beside(tmp_path, []) as first:
+    with MachineMonitor(tmp_path, []) as first:
         while not driver.asked():
             pass
         with monkeypatch.context() as patch:
             patch.setattr(beside, "_PATIENCE_S", 0.1)
-            first.facts()
-    with Beside(tmp_path, []) as second:
-        assert second.facts().keys() <= {"git"}
+            first.get_facts()
+    with MachineMonitor(tmp_path, []) as second:
+        assert second.get_facts().keys() <= {"git"}
     (pid,) = driver.asked()
     os.kill(pid, signal.SIGKILL)
 
 
 def test_only_processes_that_are_not_the_runs_own_are_foreign() -> None:
     seen = frozenset({1, 2, 3})
-    assert foreign(seen, [2], first=True, visible=lambda _: False) == {1, 3}
-    assert foreign(seen, [2], first=False, visible=lambda pid: pid == 3) == {3}
+    assert find_foreign_pids(seen, [2], first=True, visible=lambda _: False) == {1, 3}
+    assert find_foreign_pids(seen, [2], first=False, visible=lambda pid: pid == 3) == {3}
 
 
 def test_a_watch_gathers_all_reasons_and_strangers_that_it_ever_saw(driver: Driver, tmp_path: Path) -> None:
@@ -158,12 +158,12 @@ def test_a_watch_gathers_all_reasons_and_strangers_that_it_ever_saw(driver: Driv
         driver.says(mask=0x4, apps=(f"GPU-b, {own.pid}", "GPU-a, 1"))
         looks = _Looks()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nvidia, "sample", looks.sample)
-            with Beside(campaign, ["1"], sample_s=0.001) as watch:
+            patch.setattr(nvidia, "take_sample", looks.sample)
+            with MachineMonitor(campaign, ["1"], sample_s=0.001) as watch:
                 looks.wait_for(1)
                 driver.says(mask=0x20, apps=("GPU-b, 1", f"GPU-b, {own.pid}"))
                 looks.wait_for(3)  # the second may have begun before the driver changed its mind
-                facts = watch.facts()
+                facts = watch.get_facts()
     finally:
         own.kill()
         own.wait()
@@ -181,14 +181,14 @@ def test_killed_ranks_of_the_run_are_no_strangers(driver: Driver, tmp_path: Path
         driver.says(apps=(f"GPU-b, {own[0].pid}", "GPU-a, 1"))
         looks = _Looks()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nvidia, "sample", looks.sample)
-            with Beside(campaign, ["1"], sample_s=0.001) as watch:
+            patch.setattr(nvidia, "take_sample", looks.sample)
+            with MachineMonitor(campaign, ["1"], sample_s=0.001) as watch:
                 looks.wait_for(1)
                 for process in own:  # nobody has asked how they ended: /proc still has their numbers
                     process.kill()
                 driver.says(apps=tuple(f"GPU-b, {process.pid}" for process in own))
                 looks.wait_for(3)
-                facts = watch.facts()
+                facts = watch.get_facts()
     finally:
         for process in own:
             process.kill()
@@ -202,7 +202,7 @@ class _Looks:
     def __init__(self) -> None:
         self._done = threading.Condition()
         self._count = 0
-        self._real = nvidia.sample
+        self._real = nvidia.take_sample
 
     def sample(self, gpus: list[str]) -> nvidia.Sample | None:
         found = self._real(gpus)
@@ -219,20 +219,20 @@ class _Looks:
 
 def test_without_gpus_no_driver_is_asked(driver: Driver, tmp_path: Path) -> None:
     driver.says(mask=0x4)
-    with Beside(tmp_path, None) as watch:
-        assert watch.facts().keys() <= {"git"}
+    with MachineMonitor(tmp_path, None) as watch:
+        assert watch.get_facts().keys() <= {"git"}
 
 
 def test_a_machine_without_a_driver_tells_nothing_and_breaks_nothing(tmp_path: Path, driver: Driver) -> None:
     assert not driver.script.exists()
-    with Beside(tmp_path, []) as watch:
-        assert watch.facts().keys() <= {"git"}
+    with MachineMonitor(tmp_path, []) as watch:
+        assert watch.get_facts().keys() <= {"git"}
 
 
 def test_the_codes_commit_is_told_with_its_uncommitted_changes(tmp_path: Path) -> None:
     code = tmp_path / "code.py"
     code.write_text("")
-    assert git_state(tmp_path) is None  # installed without its history
+    assert read_git_state(tmp_path) is None  # installed without its history
 
     def git(*words: str) -> str:
         who = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
@@ -241,6 +241,6 @@ def test_the_codes_commit_is_told_with_its_uncommitted_changes(tmp_path: Path) -
     git("init", "--quiet")
     git("add", ".")
     git("commit", "--quiet", "-m", "first")
-    assert git_state(tmp_path) == git("rev-parse", "--short=12", "HEAD")
+    assert read_git_state(tmp_path) == git("rev-parse", "--short=12", "HEAD")
     code.write_text("changed")
-    assert git_state(tmp_path) == git("rev-parse", "--short=12", "HEAD") + "-dirty"
+    assert read_git_state(tmp_path) == git("rev-parse", "--short=12", "HEAD") + "-dirty"

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError, RecordError
-from ecrl.launch.disk import storage
-from ecrl.launch.frozen import found, freeze
-from ecrl.launch.reconcile import reconciled
-from ecrl.launch.request import Request, requested
+from ecrl.launch.disk import explain_storage_errors
+from ecrl.launch.frozen import freeze, load_frozen
+from ecrl.launch.reconcile import reconcile_rows
+from ecrl.launch.request import Request, resolve_request
 from ecrl.records.manifest import Row
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Override
@@ -24,14 +24,14 @@ def asked(tmp_path: Path) -> Request:
 
 
 def frozen(asked: Request) -> Request:
-    freeze(requested(asked).on_device("cpu"))
+    freeze(resolve_request(asked).copy_with_device("cpu"))
     return asked
 
 
 def test_what_was_frozen_is_what_is_found(asked: Request) -> None:
-    before = requested(asked).on_device("cpu")
+    before = resolve_request(asked).copy_with_device("cpu")
     freeze(before)
-    after = found(asked.paths)
+    after = load_frozen(asked.paths)
     assert after.matrix == before.matrix
     assert after.experiment_hash == before.experiment_hash
     assert after.orders == before.orders
@@ -43,45 +43,45 @@ def test_a_blocks_order_is_known_without_looking_at_every_suite(asked: Request) 
         Override(("matrix", "seeds"), [5, 1, 9], "--seeds"),
         Override(("matrix", "launchers"), ["warm", "cold"], "x"),
     ]
-    campaign = requested(dataclasses.replace(asked, overrides=tuple(axes)))
+    campaign = resolve_request(dataclasses.replace(asked, overrides=tuple(axes)))
     blocks = {(suite.suite_id, seed): campaign.order(suite, seed) for suite in campaign.suites for seed in suite.seeds}
     assert blocks == campaign.orders
     last = campaign.suites[len(campaign.suites) - 1]  # asked for first, by somebody else
-    again = requested(dataclasses.replace(asked, overrides=tuple(axes)))
+    again = resolve_request(dataclasses.replace(asked, overrides=tuple(axes)))
     assert again.order(last, 9) == campaign.order(last, 9)
 
 
 def test_variants_narrowed_by_a_flag_stay_readable_beside_claims_about_others(asked: Request) -> None:
     override = Override(("matrix", "variants"), ["reference", "blocking"], "--variants")
     frozen(dataclasses.replace(asked, overrides=(override,)))
-    assert found(asked.paths).matrix.matrix.variants == ["reference", "blocking"]
+    assert load_frozen(asked.paths).matrix.matrix.variants == ["reference", "blocking"]
 
 
 def test_the_same_matrix_is_the_same_campaign_and_auto_is_what_was_decided(asked: Request) -> None:
-    assert requested(frozen(asked)).matrix.run.device == "cpu"
+    assert resolve_request(frozen(asked)).matrix.run.device == "cpu"
 
 
 def test_another_experiment_is_refused_with_the_difference_and_a_free_prefix(asked: Request) -> None:
     frozen(asked)
     other = dataclasses.replace(asked, overrides=(Override(("train", "steps"), 8, "x"),))
     with pytest.raises(EcrlError, match=r"train.steps: 6 -> 8(.|\n)*--prefix exp-2"):
-        requested(other)
+        resolve_request(other)
     (asked.paths.results / "exp-2").mkdir()
     with pytest.raises(EcrlError, match="--prefix exp-3"):
-        requested(other)
+        resolve_request(other)
 
 
 def test_other_run_options_are_the_same_experiment(asked: Request) -> None:
     frozen(asked)
     again = dataclasses.replace(asked, source=None, overrides=(Override(("run", "retries"), 2, "--retries"),))
-    assert requested(again).matrix.run.retries == 2
+    assert resolve_request(again).matrix.run.retries == 2
 
 
 def test_an_edited_frozen_matrix_is_refused(asked: Request) -> None:
     frozen(asked)
     asked.paths.matrix.write_text(asked.paths.matrix.read_text().replace("steps = 6", "steps = 7"))
     with pytest.raises(RecordError, match=r"exp_matrix.toml: .*edited or damaged(.|\n)*--prefix exp-2"):
-        found(asked.paths)
+        load_frozen(asked.paths)
 
 
 def test_no_matrix_and_nothing_frozen_lists_what_there_is(
@@ -92,19 +92,19 @@ def test_no_matrix_and_nothing_frozen_lists_what_there_is(
     monkeypatch.chdir(tmp_path)
     type_this = rf"Type: ecrl matrix run {asked.paths.options} matrices/demo.toml"
     with pytest.raises(EcrlError, match=rf"matrices/demo.toml\n{type_this}"):
-        requested(dataclasses.replace(asked, source=None))
+        resolve_request(dataclasses.replace(asked, source=None))
 
 
 def test_a_profile_other_than_the_frozen_one_needs_another_prefix(asked: Request) -> None:
     frozen(asked)
     with pytest.raises(EcrlError, match="was frozen without a profile"):
-        requested(dataclasses.replace(asked, source=None, profile="small"))
+        resolve_request(dataclasses.replace(asked, source=None, profile="small"))
 
 
 def test_an_unknown_prefix_names_the_nearest(asked: Request) -> None:
     frozen(asked)
     with pytest.raises(EcrlError, match=r"no campaign 'exq'.* Did you mean 'exp'\? There are: exp"):
-        found(CampaignPaths(asked.paths.results, "exq"))
+        load_frozen(CampaignPaths(asked.paths.results, "exq"))
 
 
 def test_a_relative_data_root_means_the_folder_seen_when_it_was_frozen(
@@ -112,7 +112,9 @@ def test_a_relative_data_root_means_the_folder_seen_when_it_was_frozen(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     override = Override(("run", "data_root"), "data", "--data-root")
-    assert requested(dataclasses.replace(asked, overrides=(override,))).matrix.run.data_root == str(tmp_path / "data")
+    assert resolve_request(dataclasses.replace(asked, overrides=(override,))).matrix.run.data_root == str(
+        tmp_path / "data"
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,12 +127,12 @@ def test_a_relative_data_root_means_the_folder_seen_when_it_was_frozen(
     ],
 )
 def test_a_row_that_contradicts_the_matrix_is_named(asked: Request, column: str, value: object, message: str) -> None:
-    campaign = requested(asked)
+    campaign = resolve_request(asked)
     rows: dict[str, Row] = {row.suite_id: row for row in campaign.rows()}
     first = next(iter(rows))
     rows[first] = dataclasses.replace(rows[first], **{column: value})  # type: ignore[arg-type]
     with pytest.raises(RecordError, match=message):
-        reconciled(campaign, rows, asked.paths.manifest)
+        reconcile_rows(campaign, rows, asked.paths.manifest)
 
 
 def test_a_results_folder_that_is_a_file_is_an_error_with_the_next_command(tmp_path: Path) -> None:
@@ -138,11 +140,11 @@ def test_a_results_folder_that_is_a_file_is_an_error_with_the_next_command(tmp_p
     (tmp_path / "results").write_text("not a folder")
     with (
         pytest.raises(EcrlError, match=r"results.*: not a folder(.|\n)*type the same command again"),
-        storage(paths),
+        explain_storage_errors(paths),
     ):
         paths.root.mkdir(parents=True, exist_ok=True)
 
 
 def test_errors_that_are_not_the_disks_stay_bugs(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), storage(CampaignPaths(tmp_path, "exp")):
+    with pytest.raises(FileNotFoundError), explain_storage_errors(CampaignPaths(tmp_path, "exp")):
         (tmp_path / "nothing").read_text()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.classify import Alike, classified, signature
+from ecrl.launch.classify import RepeatedFailures, build_signature, classify_failure
 
 
 @pytest.mark.parametrize(
@@ -25,34 +25,34 @@ from ecrl.launch.classify import Alike, classified, signature
 def test_a_failure_is_judged_by_what_its_logs_say(tmp_path: Path, kind: str, line: str) -> None:
     log = tmp_path / "log"
     log.write_text(f"one\n{line}\ntwo\n")
-    found = classified("rank 0 died unplanned", [tmp_path / "absent", log])
+    found = classify_failure("rank 0 died unplanned", [tmp_path / "absent", log])
     assert (found.kind, found.evidence) == (kind, "" if kind == "bug" else line)
-    assert classified(line, []).kind == kind
+    assert classify_failure(line, []).kind == kind
 
 
 def test_the_cause_outranks_what_follows_from_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("gloo: Connection closed by peer\nOSError: [Errno 28] No space left on device\n")
-    assert classified("died", [log]).kind == "disk full"
+    assert classify_failure("died", [log]).kind == "disk full"
 
 
 def test_a_kill_is_want_of_memory_only_where_the_kernel_says_so() -> None:
-    assert classified("rank 0 died unplanned: SIGKILL (after step 3)", []).kind == "bug"
-    assert classified("rank 0 died unplanned: SIGKILL (after step 3)", [], oom_kills=1).kind == "out of memory"
-    assert classified("not done after 3 s", [], timed_out=True).kind == "timeout"
+    assert classify_failure("rank 0 died unplanned: SIGKILL (after step 3)", []).kind == "bug"
+    assert classify_failure("rank 0 died unplanned: SIGKILL (after step 3)", [], oom_kills=1).kind == "out of memory"
+    assert classify_failure("not done after 3 s", [], timed_out=True).kind == "timeout"
 
 
 def test_alike_is_the_same_reason_wherever_it_struck() -> None:
-    one = signature("bug", "RuntimeError: boom 0x7f at 12 (rank 1, after step 3)")
-    assert one == signature("bug", "RuntimeError: boom 0x80 at 9 (rank 0, before its first step)")
-    assert one != signature("bug", "RuntimeError: bang (rank 1, after step 3)")
+    one = build_signature("bug", "RuntimeError: boom 0x7f at 12 (rank 1, after step 3)")
+    assert one == build_signature("bug", "RuntimeError: boom 0x80 at 9 (rank 0, before its first step)")
+    assert one != build_signature("bug", "RuntimeError: bang (rank 1, after step 3)")
 
 
 def test_too_many_alike_in_a_row_and_a_completed_run_begins_anew() -> None:
-    alike = Alike(2)
-    assert not alike.failed("a")
-    alike.completed()
-    assert not alike.failed("a")
-    assert not alike.failed("b")
-    assert alike.failed("b")
-    assert not any(Alike(0).failed("a") for _ in range(9))
+    alike = RepeatedFailures(2)
+    assert not alike.add_failure("a")
+    alike.reset()
+    assert not alike.add_failure("a")
+    assert not alike.add_failure("b")
+    assert alike.add_failure("b")
+    assert not any(RepeatedFailures(0).add_failure("a") for _ in range(9))

@@ -9,7 +9,7 @@ from ecrl.errors import EcrlError
 from ecrl.launch import estimate
 from ecrl.launch.estimate import Estimate
 from ecrl.launch.leases import prefix_lease
-from ecrl.launch.request import requested
+from ecrl.launch.request import resolve_request
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
 from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request
@@ -92,5 +92,5 @@ def test_what_a_campaign_costs_at_most_is_what_its_preview_sums_up(tmp_path: Pat
     asked = request(tmp_path / "results", text=MATRIX.replace("checkpoint_every = [2]", axes))
     summed = control(StandIn()).preview(asked).estimate
     assert summed.peak_bytes == 6000
-    again = estimate.estimated(requested(asked), answer(requested(asked).matrix))
+    again = estimate.compute_estimate(resolve_request(asked), answer(resolve_request(asked).matrix))
     assert dataclasses.replace(again, free_bytes=summed.free_bytes) == summed  # others use the disk, too

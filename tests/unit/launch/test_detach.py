@@ -16,9 +16,9 @@ from filelock import FileLock
 
 from ecrl.errors import EcrlError
 from ecrl.launch import detach
-from ecrl.launch.detach import DetachError, follow, started_command, stop_holder
+from ecrl.launch.detach import DetachError, follow, start_detached_command, stop_holder
 from ecrl.launch.leases import holder
-from ecrl.launch.liveness import this_process
+from ecrl.launch.liveness import get_current_owner
 from ecrl.launch.signals import StoppedError, StopRequest
 from ecrl.launch.takeover import Policy
 from ecrl.records.paths import CampaignPaths
@@ -28,9 +28,9 @@ from tests.unit.launch.stand_in import StandIn, control, request
 WORKS = """
 import pathlib, sys, time
 from ecrl.launch.leases import prefix_lease
-from ecrl.launch.signals import handled
+from ecrl.launch.signals import handle_signals
 from ecrl.records.paths import CampaignPaths
-with handled() as stop, prefix_lease(CampaignPaths(pathlib.Path(sys.argv[1]), "exp")):
+with handle_signals() as stop, prefix_lease(CampaignPaths(pathlib.Path(sys.argv[1]), "exp")):
     print("works", file=sys.stderr, flush=True)
     while not (stop.now if "stubborn" in sys.argv else stop):
         time.sleep(0.01)
@@ -54,7 +54,7 @@ def command(paths: CampaignPaths, *how: str) -> list[str]:
 @pytest.fixture
 def detached(paths: CampaignPaths) -> Iterator[int]:
     """The pid of one that works without a terminal."""
-    pid = started_command(paths, command(paths)).pid
+    pid = start_detached_command(paths, command(paths)).pid
     yield pid
     if holder(paths) is not None:
         stop_holder(paths, now=True)
@@ -114,9 +114,9 @@ def test_what_a_killed_one_has_left_is_nobody(deed: str, paths: CampaignPaths, s
 def test_a_pid_handed_out_again_is_left_in_peace(
     deed: str, paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detach, "_INTRODUCTION_S", 0.2)
+    monkeypatch.setattr(detach, "_START_TIMEOUT_S", 0.2)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
-        told = dataclasses.replace(this_process(), pid=innocent.pid, start_ticks=1)
+        told = dataclasses.replace(get_current_owner(), pid=innocent.pid, start_ticks=1)
         sidecar(paths).write_text(json.dumps({**dataclasses.asdict(told), "since": "x", "logs": True}))
         assert f"nothing to {deed}" in refused(deed, paths)
         with FileLock(paths.lock):  # by one that has not said yet who it is
@@ -175,12 +175,12 @@ def test_attached_one_sees_all_there_is_to_the_end(paths: CampaignPaths, detache
 def test_where_it_stands_is_told_at_once_and_from_time_to_time(
     paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detach, "STANDING_S", 0.0)
+    monkeypatch.setattr(detach, "STATUS_EVERY_S", 0.0)
     asked, lines, looks = StopRequest(), list[str](), iter("abc")
 
     def standing() -> list[str]:
         if (look := next(looks)) == "c":
-            asked.ask(2)
+            asked.request(2)
         return [look]
 
     assert follow(paths, lines.append, asked, standing=standing) is not None
@@ -189,7 +189,7 @@ def test_where_it_stands_is_told_at_once_and_from_time_to_time(
 
 def test_who_stops_looking_leaves_it_going(paths: CampaignPaths, detached: int) -> None:
     asked = StopRequest()
-    asked.ask(2)
+    asked.request(2)
     still = follow(paths, lambda _line: None, asked)
     assert still is not None
     assert still.owner.pid == detached
@@ -215,24 +215,24 @@ def test_what_keeps_a_detached_one_from_starting_is_told_here_and_leaves_nothing
     new = CampaignPaths(tmp_path / "results", "new")
     program = "import sys; print('ecrl: MATRIX.toml: found none.', file=sys.stderr); sys.exit(6)"
     with pytest.raises(DetachError) as told:
-        started_command(new, [sys.executable, "-c", program])
+        start_detached_command(new, [sys.executable, "-c", program])
     assert (str(told.value), told.value.exit_code) == ("MATRIX.toml: found none.", 6)
     assert not new.root.exists()
 
 
 def test_a_signal_while_it_starts_ends_it(paths: CampaignPaths) -> None:
     asked = StopRequest()
-    asked.ask(2)
+    asked.request(2)
     with pytest.raises(StoppedError, match="not started") as told:
-        started_command(paths, [sys.executable, "-c", "import time; time.sleep(60)"], asked)
+        start_detached_command(paths, [sys.executable, "-c", "import time; time.sleep(60)"], asked)
     assert told.value.exit_code == 130
 
 
 def test_a_signal_while_a_new_one_starts_leaves_nothing_behind(tmp_path: Path) -> None:
     new, asked = CampaignPaths(tmp_path / "results", "new"), StopRequest()
-    asked.ask(2)
+    asked.request(2)
     with pytest.raises(StoppedError, match="not started"):
-        started_command(new, [sys.executable, "-c", "import time; time.sleep(60)"], asked)
+        start_detached_command(new, [sys.executable, "-c", "import time; time.sleep(60)"], asked)
     assert not new.root.exists()
 
 
@@ -241,8 +241,8 @@ def test_one_that_says_nothing_because_the_disk_is_full_is_told_so(
 ) -> None:
     silent = [sys.executable, "-c", "raise SystemExit(2)"]
     with pytest.raises(DetachError, match=r"^ecrl ended with exit code 2 and said nothing"):
-        started_command(paths, silent)
+        start_detached_command(paths, silent)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=0))
     with pytest.raises(DetachError, match=rf"^{paths.root}: 0 B free(.|\n)*Free some space") as told:
-        started_command(paths, silent)
+        start_detached_command(paths, silent)
     assert told.value.exit_code == 2

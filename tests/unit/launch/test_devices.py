@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, Lease, device_sets, holders, leased
-from ecrl.launch.liveness import environments, start_ticks
+from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, Lease, describe_holders, device_sets, try_lease
+from ecrl.launch.liveness import get_start_ticks, iterate_environments
 from ecrl.records.paths import CampaignPaths
 from ecrl.spec.matrix import Matrix, load
 from tests.unit.launch.stand_in import MATRIX
@@ -26,7 +26,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def held() -> Iterator[Lease]:
-    lease = leased(ONE, CampaignPaths(Path("results"), "exp"))
+    lease = try_lease(ONE, CampaignPaths(Path("results"), "exp"))
     assert lease is not None
     yield lease
     lease.release()
@@ -39,7 +39,7 @@ def matrix(tmp_path: Path, run: str = "") -> Matrix:
 
 
 def freed(devices: DeviceSet) -> bool:
-    lease = leased(devices)
+    lease = try_lease(devices)
     if lease is not None:
         lease.release()
     return lease is not None
@@ -60,10 +60,10 @@ def test_a_run_wider_than_the_machine_takes_all_cores(tmp_path: Path, monkeypatc
 
 
 def test_a_device_has_one_holder_whatever_set_it_is_in(held: Lease) -> None:
-    assert leased(ONE) is None
-    assert leased(OTHER) is None
+    assert try_lease(ONE) is None
+    assert try_lease(OTHER) is None
     assert freed(DeviceSet(("fake-2",))), "what a set could not get whole is given back"
-    assert f"pid {os.getpid()} (prefix exp)" in holders(ONE)
+    assert f"pid {os.getpid()} (prefix exp)" in describe_holders(ONE)
     held.release()
     assert freed(OTHER)
 
@@ -71,7 +71,7 @@ def test_a_device_has_one_holder_whatever_set_it_is_in(held: Lease) -> None:
 def test_what_inherits_the_descriptors_holds_the_devices_on(held: Lease) -> None:
     with subprocess.Popen(SLEEP, pass_fds=held.fds) as child:
         held.release()
-        assert leased(ONE) is None
+        assert try_lease(ONE) is None
         child.kill()
         child.wait()
         assert freed(ONE)
@@ -79,10 +79,10 @@ def test_what_inherits_the_descriptors_holds_the_devices_on(held: Lease) -> None
 
 def test_a_worker_whose_launcher_is_gone_keeps_its_devices_by_its_marker(held: Lease) -> None:
     with subprocess.Popen(SLEEP, env={**os.environ, **held.environment}) as child:
-        while child.pid not in dict(environments("ECRL_LEASE")):
+        while child.pid not in dict(iterate_environments("ECRL_LEASE")):
             pass  # between fork and exec it has no environment of its own
         held.release()
-        assert leased(ONE) is None
+        assert try_lease(ONE) is None
         assert freed(DeviceSet(("fake-2",)))
         child.kill()
         child.wait()
@@ -98,9 +98,9 @@ def test_a_worker_that_is_ending_has_ended_before_its_devices_are_free(held: Lea
         child.stdout.readline()
         held.release()
         child.kill()
-        while (lease := leased(ONE)) is None:
+        while (lease := try_lease(ONE)) is None:
             pass
-        assert start_ticks(child.pid) is None
+        assert get_start_ticks(child.pid) is None
         lease.release()
 
 
@@ -111,7 +111,7 @@ def test_the_folder_and_its_locks_are_for_all_users(tmp_path: Path) -> None:
 
 
 def test_gpus_are_told_to_cuda_in_the_order_of_nvidia_smi() -> None:
-    lease = leased(DeviceSet(("gpu-x",), ("3",)))
+    lease = try_lease(DeviceSet(("gpu-x",), ("3",)))
     assert lease is not None
     assert lease.environment["CUDA_VISIBLE_DEVICES"] == "3"
     assert lease.environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch.frozen import found
-from ecrl.launch.liveness import this_process
-from ecrl.launch.request import requested
+from ecrl.launch.frozen import load_frozen
+from ecrl.launch.liveness import get_current_owner
+from ecrl.launch.request import resolve_request
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
 from ecrl.records.manifest import Manifest
@@ -35,7 +35,7 @@ def test_an_extended_matrix_shows_the_difference_and_starts_nothing(results: Pat
 
 def test_extended_only_what_is_new_runs_and_blocks_keep_their_order(results: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in results.rglob("result.json")}
-    orders = found(request(results).paths).orders
+    orders = load_frozen(request(results).paths).orders
     launcher = StandIn()
     asked = dataclasses.replace(request(results, text=MORE), extend=True)
     assert control(launcher).run(asked, AGAIN) == 0
@@ -45,7 +45,7 @@ def test_extended_only_what_is_new_runs_and_blocks_keep_their_order(results: Pat
     rows = manifest.read(asked.paths).rows
     assert {row.status for row in rows.values()} == {"completed"}
     assert {row.runs_done for row in rows.values()} == {6}
-    now = found(asked.paths)
+    now = load_frozen(asked.paths)
     assert {block: now.orders[block] for block in orders} == orders
     assert control(StandIn()).resume(asked.paths, Policy()) == 0
 
@@ -67,15 +67,15 @@ def test_a_failed_suite_that_grew_runs_what_is_new_and_keeps_what_failed(tmp_pat
 def test_what_takes_something_away_is_another_experiment(results: Path) -> None:
     less = dataclasses.replace(request(results, text=MATRIX.replace("late = [5]\n", "")), extend=True)
     with pytest.raises(EcrlError, match="holds another experiment"):
-        requested(less)
+        resolve_request(less)
 
 
 def test_killed_before_the_extended_matrix_is_frozen_the_old_one_goes_on(results: Path) -> None:
     asked = dataclasses.replace(request(results, text=MORE), extend=True)
     (asked.paths.root / "exp_matrix.1.toml").write_bytes(asked.paths.matrix.read_bytes())
-    assert found(asked.paths).older == ()
+    assert load_frozen(asked.paths).older == ()
     assert control(StandIn()).run(asked, AGAIN) == 0
-    assert len(found(asked.paths).older) == 1
+    assert len(load_frozen(asked.paths).older) == 1
 
 
 def test_the_reference_is_repeated_once_a_suite_in_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_planning_the_repeat_later_says_that_something_is_to_do(results: Path) -
     asked = request(results, text=MATRIX + "[run]\naa = true\n")
     written = Manifest.open(asked.paths)
     late = next(suite_id for suite_id in written.rows if "late" in suite_id)
-    elsewhere = dataclasses.replace(this_process(), host="elsewhere")
+    elsewhere = dataclasses.replace(get_current_owner(), host="elsewhere")
     written.record(late, status="running", owner=elsewhere)
     written.close()
     control(StandIn()).plan(asked)
@@ -125,8 +125,8 @@ def test_failures_listed_in_another_order_leave_every_block_its_order(tmp_path: 
     text = MATRIX.replace("[failures]", "seeds = [1, 2, 3, 4, 5, 6]\n[failures]")
     asked = request(tmp_path / "results", text=text)
     control(StandIn()).plan(asked)
-    frozen = found(asked.paths)
+    frozen = load_frozen(asked.paths)
     other = text.replace("early = [3]\nlate = [5]", "late = [5]\nearly = [3]")
-    again = requested(request(tmp_path / "results", text=other))
+    again = resolve_request(request(tmp_path / "results", text=other))
     assert again.orders == frozen.orders
     assert [suite.suite_id for suite in again.suites] == [suite.suite_id for suite in frozen.suites]

@@ -11,7 +11,7 @@ import pytest
 
 from ecrl.launch import group
 from ecrl.launch.group import ExitWait, end_leftovers, end_run
-from ecrl.launch.liveness import RUN_MARKER, marked
+from ecrl.launch.liveness import RUN_MARKER, find_marked_pids
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
 # A child in a session of its own, as torchrun's ranks are.
@@ -48,9 +48,9 @@ def started(processes: "list[subprocess.Popen[bytes]]", program: str, folder: Pa
 
 def test_a_run_ends_with_everything_it_started(processes: "list[subprocess.Popen[bytes]]", tmp_path: Path) -> None:
     process = started(processes, PARENT, tmp_path)
-    assert len(marked(RUN_MARKER, tmp_path)) == 2
-    assert end_run(process, tmp_path, hurry=lambda: False) == -15
-    assert marked(RUN_MARKER, tmp_path) == []
+    assert len(find_marked_pids(RUN_MARKER, tmp_path)) == 2
+    assert end_run(process, tmp_path, stop_now=lambda: False) == -15
+    assert find_marked_pids(RUN_MARKER, tmp_path) == []
 
 
 def test_what_a_dead_launcher_left_is_found_by_its_marker(
@@ -67,12 +67,12 @@ def test_whoever_ignores_sigterm_is_killed_after_the_grace_period(
     processes: "list[subprocess.Popen[bytes]]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group, "GRACE_S", 0.1)
-    assert end_run(started(processes, STUBBORN, tmp_path), tmp_path, hurry=lambda: False) == -9
+    assert end_run(started(processes, STUBBORN, tmp_path), tmp_path, stop_now=lambda: False) == -9
 
 
 def test_in_a_hurry_there_is_no_grace_period(processes: "list[subprocess.Popen[bytes]]", tmp_path: Path) -> None:
     process, begun = started(processes, STUBBORN, tmp_path), time.monotonic()
-    assert end_run(process, tmp_path, hurry=lambda: True) == -9
+    assert end_run(process, tmp_path, stop_now=lambda: True) == -9
     assert time.monotonic() - begun < group.GRACE_S
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from ecrl.errors import EcrlError
 from ecrl.launch.handover import next_command, resume_command
-from ecrl.launch.progress import Observer, Silent
-from ecrl.launch.selection import Selection, parse
+from ecrl.launch.progress import Observer, SilentObserver
+from ecrl.launch.selection import Selection, parse_terms
 from ecrl.launch.signals import StoppedError, StopRequest
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
@@ -48,13 +48,13 @@ def rest(paths: CampaignPaths, command: str) -> str:
 def resumed(paths: CampaignPaths, flags: str) -> list[str]:
     """The runs that a `resume` with these flags starts."""
     words, launcher = shlex.split(flags), StandIn()
-    only = parse(words[words.index("--only") + 1]) if "--only" in words else ()
+    only = parse_terms(words[words.index("--only") + 1]) if "--only" in words else ()
     control(launcher).resume(paths, Policy("--retry-failed" in words, selection=Selection(only)))
     return launcher.started
 
 
 def test_only_is_kept(paths: CampaignPaths) -> None:
-    flags = stopped(paths, Policy(selection=Selection(parse("failure=late"))), "late")
+    flags = stopped(paths, Policy(selection=Selection(parse_terms("failure=late"))), "late")
     assert flags == "--only failure=late"
     assert "late/blocking" in resumed(paths, flags)
     assert [row.status for row in rows(paths).values()] == ["pending", "completed"]
@@ -67,18 +67,18 @@ def test_of_a_limit_only_what_is_left_of_it_is_named(paths: CampaignPaths) -> No
 
 def test_more_suites_than_a_command_line_takes_are_named_by_what_they_have_in_common(paths: CampaignPaths) -> None:
     left = [f"suite-{number}" for number in range(5000)]
-    chosen = Policy(selection=Selection(parse("status=pending,model=cnn")))
+    chosen = Policy(selection=Selection(parse_terms("status=pending,model=cnn")))
     assert rest(paths, next_command(paths, chosen, left)) == "--only model=cnn"
     assert rest(paths, next_command(paths, chosen, left[:2])) == "--only 'suite=suite-0|suite-1'"
 
 
 def test_a_choice_by_state_is_named_suite_by_suite(paths: CampaignPaths) -> None:
-    flags = stopped(paths, Policy(selection=Selection(parse("status=pending"))), "late")
+    flags = stopped(paths, Policy(selection=Selection(parse_terms("status=pending"))), "late")
     assert flags == f"--only suite={rows(paths)['late'].suite_id}"
 
 
 def test_what_was_set_aside_runs_again_without_being_set_aside_again(paths: CampaignPaths) -> None:
-    control(StandIn()).resume(paths, Policy(selection=Selection(parse("failure=late"))))
+    control(StandIn()).resume(paths, Policy(selection=Selection(parse_terms("failure=late"))))
     flags = stopped(paths, Policy(selection=Selection(rerun=("late",))), "late")
     assert flags == f"--only suite={rows(paths)['late'].suite_id}"
     before = {path.name for path in paths.suites.rglob("*.aside-*")}
@@ -99,9 +99,9 @@ def test_asked_to_stop_between_two_suites_the_failed_one_that_was_not_begun_is_l
     control(StandIn({"blocking": "crash"})).resume(paths, Policy())
     stop = StopRequest()
 
-    class StopsAfter(Silent):
+    class StopsAfter(SilentObserver):
         def suite_finished(self, row: Row, totals: object) -> None:
-            stop.ask(signal.SIGTERM)
+            stop.request(signal.SIGTERM)
 
     with pytest.raises(StoppedError) as told:
         control(StandIn(), StopsAfter(), stop).resume(paths, Policy(retry_failed=True))
@@ -110,18 +110,18 @@ def test_asked_to_stop_between_two_suites_the_failed_one_that_was_not_begun_is_l
 
 
 def test_a_full_disk_is_told_with_what_is_left(paths: CampaignPaths) -> None:
-    class Full(Silent):
+    class Full(SilentObserver):
         def run_started(self, spec: object, totals: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", str(paths.suites / "x"))
 
     full: Observer = Full()
     with pytest.raises(EcrlError, match="no space left on the device") as told:
-        control(StandIn(), full).resume(paths, Policy(selection=Selection(parse("failure=late"))))
+        control(StandIn(), full).resume(paths, Policy(selection=Selection(parse_terms("failure=late"))))
     assert rest(paths, str(told.value).partition("then type: ")[2]) == "--only failure=late"
 
 
 def test_a_command_says_all_of_what_was_asked_for_in_words_that_a_shell_takes() -> None:
-    selection = Selection(parse("model~a b, failure=late"), 2, ("k 4",))
+    selection = Selection(parse_terms("model~a b, failure=late"), 2, ("k 4",))
     policy = Policy(retry_failed=True, assume_dead=("node 1",), selection=selection)
     assert shlex.split(resume_command(CampaignPaths(Path("R 5"), "x"), policy)) == [
         "ecrl", "matrix", "resume", "--prefix", "x", "--results", "R 5", "--only", "model~a b,failure=late",

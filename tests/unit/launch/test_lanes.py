@@ -10,10 +10,10 @@ import pytest
 
 from ecrl.errors import EcrlError
 from ecrl.launch.classify import BUG
-from ecrl.launch.devices import DeviceSet, leased
-from ecrl.launch.outcome import FencedError, write
-from ecrl.launch.progress import Silent
-from ecrl.launch.selection import Selection, parse
+from ecrl.launch.devices import DeviceSet, try_lease
+from ecrl.launch.outcome import FencedError, write_result
+from ecrl.launch.progress import SilentObserver
+from ecrl.launch.selection import Selection, parse_terms
 from ecrl.launch.signals import StoppedError, StopRequest
 from ecrl.launch.takeover import Policy
 from ecrl.launch.torchrun import Process
@@ -72,7 +72,7 @@ def test_an_error_of_ecrls_own_in_one_lane_ends_all_and_is_told(tmp_path: Path) 
 
 
 def test_a_set_on_which_runs_keep_failing_alike_is_not_used_any_more_and_that_is_said(tmp_path: Path) -> None:
-    class Listening(Silent):
+    class Listening(SilentObserver):
         def __init__(self) -> None:
             self.notes: list[str] = []
 
@@ -84,7 +84,7 @@ def test_a_set_on_which_runs_keep_failing_alike_is_not_used_any_more_and_that_is
     asked = request(tmp_path / "results", text=text)
     launcher = StandIn(dict.fromkeys(("reference", "blocking", "overlapped"), "silent"))
     with pytest.raises(EcrlError, match=r"no devices are left(.|\n)* --only dataset=noise --retry-failed$") as told:
-        control(launcher, observer).run(asked, Policy(selection=Selection(parse("dataset=noise"))))
+        control(launcher, observer).run(asked, Policy(selection=Selection(parse_terms("dataset=noise"))))
     assert told.value.exit_code == 4
     assert len([note for note in observer.notes if "is not used any more: 2 runs in a row failed alike" in note]) == 3
     left = [row for row in manifest.read(asked.paths).rows.values() if row.status == "pending"]
@@ -141,14 +141,14 @@ def test_a_signal_while_a_failed_suite_waits_for_devices_hands_over(
     monkeypatch.setenv("ECRL_FAKE_GPUS", "2")
     stop = StopRequest()
 
-    class Impatient(Silent):
+    class Impatient(SilentObserver):
         def note(self, text: str) -> None:
             if text.startswith("waiting for "):
-                stop.ask(signal.SIGINT)
+                stop.request(signal.SIGINT)
 
     asked = request(tmp_path / "results")
     assert control(StandIn({"early/blocking": "crash"})).run(asked, Policy()) == 4
-    lease = leased(DeviceSet(("fake-0", "fake-1")), asked.paths)
+    lease = try_lease(DeviceSet(("fake-0", "fake-1")), asked.paths)
     assert lease is not None
     with pytest.raises(StoppedError) as told:
         control(StandIn(), Impatient(), stop).resume(asked.paths, Policy(retry_failed=True))
@@ -175,12 +175,12 @@ def test_a_late_result_of_an_older_attempt_is_set_aside_and_never_taken(tmp_path
     assert read_result(paths, spec["run_hash"]) is None
     path.unlink()
     with pytest.raises(FencedError, match=rf"set aside(.|\n)*ecrl matrix status {asked.paths.options}$"):
-        write(result, {}, paths)
+        write_result(result, {}, paths)
     assert (paths.folder / f"result.late-{spec['token']}.json").exists()
     assert not path.exists()
     path.write_text(json.dumps(result))  # written between the other's look and its own result
     result["token"] = newer["token"]
-    write(result, {}, paths)
+    write_result(result, {}, paths)
     found = read_result(paths, spec["run_hash"])
     assert found is not None
     assert found["token"] == newer["token"]

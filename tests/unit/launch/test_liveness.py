@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from ecrl.launch.group import end_run
-from ecrl.launch.liveness import Liveness, environments, exiting, judged, start_ticks, this_process
+from ecrl.launch.liveness import (
+    Liveness,
+    check_owner,
+    get_current_owner,
+    get_start_ticks,
+    iterate_environments,
+    list_exiting_pids,
+)
 
 # As after a SIGKILL: the first thread has exited, and another one goes on, with all memory and files; here for good.
 HEADLESS = """
@@ -40,20 +47,20 @@ def headless() -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def test_a_process_is_gone_when_its_last_thread_is(headless: "subprocess.Popen[bytes]") -> None:
-    ticks = start_ticks(headless.pid)
+    ticks = get_start_ticks(headless.pid)
     assert ticks is not None
-    assert judged(replace(this_process(), pid=headless.pid, start_ticks=ticks)) is Liveness.ALIVE
-    assert headless.pid in exiting()
+    assert check_owner(replace(get_current_owner(), pid=headless.pid, start_ticks=ticks)) is Liveness.ALIVE
+    assert headless.pid in list_exiting_pids()
     headless.kill()
     os.waitid(os.P_PID, headless.pid, os.WEXITED | os.WNOWAIT)  # a zombie of one thread: nothing is left of it
-    assert start_ticks(headless.pid) is None
-    assert headless.pid not in exiting()
+    assert get_start_ticks(headless.pid) is None
+    assert headless.pid not in list_exiting_pids()
 
 
 def test_whose_first_thread_has_exited_is_ended_with_the_run(
     headless: "subprocess.Popen[bytes]", tmp_path: Path
 ) -> None:
-    assert end_run(headless, tmp_path, hurry=lambda: True) == -9
+    assert end_run(headless, tmp_path, stop_now=lambda: True) == -9
 
 
 @pytest.fixture
@@ -79,9 +86,9 @@ def hidden(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_what_may_not_be_read_is_passed_over_and_is_not_dead(hidden: int) -> None:
-    assert hidden not in exiting()
-    assert hidden not in dict(environments("PATH"))
-    assert judged(replace(this_process(), pid=hidden)) is Liveness.UNKNOWN
+    assert hidden not in list_exiting_pids()
+    assert hidden not in dict(iterate_environments("PATH"))
+    assert check_owner(replace(get_current_owner(), pid=hidden)) is Liveness.UNKNOWN
 
 
 def test_a_process_that_is_not_even_listed_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +96,7 @@ def test_a_process_that_is_not_even_listed_is_not_dead(monkeypatch: pytest.Monke
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "kill", refuse)  # hidepid=2: the kernel knows it, /proc does not show it
-    assert judged(replace(this_process(), pid=2**30)) is Liveness.UNKNOWN
+    assert check_owner(replace(get_current_owner(), pid=2**30)) is Liveness.UNKNOWN
     monkeypatch.undo()
-    assert judged(replace(this_process(), pid=2**30)) is Liveness.DEAD
-    assert judged(replace(this_process(), pid=2**40)) is Liveness.DEAD
+    assert check_owner(replace(get_current_owner(), pid=2**30)) is Liveness.DEAD
+    assert check_owner(replace(get_current_owner(), pid=2**40)) is Liveness.DEAD

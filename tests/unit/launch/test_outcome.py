@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from ecrl.launch.outcome import Findings
+from ecrl.launch.outcome import RunEvidence
 
 
-def findings(*events: tuple[int, int, dict[str, Any]]) -> Findings:
-    found = Findings()
+def findings(*events: tuple[int, int, dict[str, Any]]) -> RunEvidence:
+    found = RunEvidence()
     for attempt, rank, event in events:
         found.note(attempt, rank, event)
     return found
@@ -23,7 +23,7 @@ def error(t: int, message: str = "boom") -> dict[str, Any]:
 
 
 def test_a_survivors_error_after_a_planned_failure_is_collateral() -> None:
-    assert findings((0, 1, error(20)), (0, 0, failure(10))).crash() is None
+    assert findings((0, 1, error(20)), (0, 0, failure(10))).find_crash() is None
 
 
 @pytest.mark.parametrize(
@@ -35,16 +35,16 @@ def test_a_survivors_error_after_a_planned_failure_is_collateral() -> None:
     ],
 )
 def test_every_other_error_is_a_crash(what: str, events: list[tuple[int, int, dict[str, Any]]]) -> None:
-    crash = findings(*events).crash()
+    crash = findings(*events).find_crash()
     assert crash is not None, what
     assert crash[2]["e"] == "error"
 
 
 def test_the_first_of_several_errors_is_named_and_errors_come_before_refusals() -> None:
     refused = {"e": "refused", "t": 1, "reason": "attempt 1 follows a crash"}
-    crash = findings((1, 0, refused), (0, 1, error(9, "second")), (0, 0, error(7, "first"))).crash()
+    crash = findings((1, 0, refused), (0, 1, error(9, "second")), (0, 0, error(7, "first"))).find_crash()
     assert crash is not None
     assert crash[2]["message"] == "first"
-    only = findings((1, 0, refused)).crash()
+    only = findings((1, 0, refused)).find_crash()
     assert only is not None
     assert only[2]["e"] == "refused"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import DataMissingError, EcrlError
-from ecrl.launch.probe import Probe, ask
+from ecrl.launch.probe import Probe, run_probe
 from ecrl.launch.signals import StoppedError, StopRequest
 from ecrl.spec.matrix import Matrix, Override, load
 from tests.unit.launch.stand_in import MATRIX, answer
@@ -39,7 +39,7 @@ def command(program: str) -> list[str]:
 
 
 def test_the_probe_is_asked_about_this_matrix_with_the_gpus_of_its_runs(tmp_path: Path) -> None:
-    probe = ask(matrix(tmp_path, gpus=[1, 3]), StopRequest(), command(ECHO))
+    probe = run_probe(matrix(tmp_path, gpus=[1, 3]), StopRequest(), command(ECHO))
     assert probe.facts["asked"]["datasets"] == ["noise"]
     assert probe.facts["asked"]["models"] == ["cnn"]
     assert probe.facts["visible"] == "1,3"
@@ -47,24 +47,24 @@ def test_the_probe_is_asked_about_this_matrix_with_the_gpus_of_its_runs(tmp_path
 
 def test_without_torch_the_error_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(EcrlError, match=r"torchrun cannot start.*cannot import PyTorch(.|\n)*pip install torch"):
-        ask(matrix(tmp_path), StopRequest(), command("import torch_is_not_here"))
+        run_probe(matrix(tmp_path), StopRequest(), command("import torch_is_not_here"))
 
 
 def test_a_probe_that_fails_is_quoted(tmp_path: Path) -> None:
     with pytest.raises(EcrlError, match="exit code 1: ZeroDivisionError"):
-        ask(matrix(tmp_path), StopRequest(), command("1/0"))
+        run_probe(matrix(tmp_path), StopRequest(), command("1/0"))
 
 
 def test_a_probe_that_answers_nonsense_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="hello"):
-        ask(matrix(tmp_path), StopRequest(), command("print('hello')"))
+        run_probe(matrix(tmp_path), StopRequest(), command("print('hello')"))
 
 
 def test_a_signal_while_the_probe_works_ends_it(tmp_path: Path) -> None:
     stop = StopRequest()
-    stop.ask(signal.SIGINT)
+    stop.request(signal.SIGINT)
     with pytest.raises(StoppedError, match="Nothing was started") as stopped:
-        ask(matrix(tmp_path), stop, command("import time; time.sleep(60)"))
+        run_probe(matrix(tmp_path), stop, command("import time; time.sleep(60)"))
     assert stopped.value.exit_code == 130
 
 
@@ -97,7 +97,7 @@ def test_auto_is_cuda_where_there_are_gpus(tmp_path: Path) -> None:
 
 
 def test_the_request_is_json(tmp_path: Path) -> None:
-    assert json.dumps(ask(matrix(tmp_path), StopRequest(), command(ECHO)).facts["asked"]["data_root"]) == "null"
+    assert json.dumps(run_probe(matrix(tmp_path), StopRequest(), command(ECHO)).facts["asked"]["data_root"]) == "null"
 
 
 @pytest.mark.timeout(300)  # it loads torch

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.progress import RunProgress, RunTimes, Silent, Totals
-from ecrl.launch.request import requested
+from ecrl.launch.progress import RunProgress, RunTimes, SilentObserver, Totals
+from ecrl.launch.request import resolve_request
 from ecrl.launch.takeover import Policy
 from ecrl.spec.run import RunSpec
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
@@ -53,18 +53,18 @@ def test_events_of_other_ranks_count_failures_but_do_not_say_what_rank_0_does() 
 
 
 def test_expected_times_come_from_the_most_similar_runs_measured(tmp_path: Path) -> None:
-    campaign = requested(request(tmp_path / "results"))
+    campaign = resolve_request(request(tmp_path / "results"))
     specs = {spec.variant: spec for spec, _ in campaign.runs(campaign.suites[0])}
     times = RunTimes()
-    assert times.expected_s("noise", "cnn", "blocking") is None
+    assert times.estimate_run_s("noise", "cnn", "blocking") is None
     times.add(specs["reference"], 10.0)
-    assert times.expected_s("noise", "cnn", "blocking") == 10.0
+    assert times.estimate_run_s("noise", "cnn", "blocking") == 10.0
     times.add(specs["blocking"], 20.0)
-    assert times.expected_s("noise", "cnn", "blocking") == 20.0
-    assert times.expected_s("cifar10", "cnn", "reference") == 10.0
+    assert times.estimate_run_s("noise", "cnn", "blocking") == 20.0
+    assert times.estimate_run_s("cifar10", "cnn", "reference") == 10.0
 
 
-class Starts(Silent):
+class Starts(SilentObserver):
     """Notes which runs start, how many are done by then, and for how many after it time is reckoned."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Starts(Silent):
 
     def run_started(self, spec: RunSpec, totals: Totals) -> None:
         left = None if totals.left_s is None or not totals.run_s else totals.left_s / totals.run_s
-        self.seen.append((spec.called, totals.runs_done, left))
+        self.seen.append((spec.folder_name, totals.runs_done, left))
 
 
 def test_time_left_is_reckoned_for_the_runs_that_will_be_made_alone(tmp_path: Path) -> None:

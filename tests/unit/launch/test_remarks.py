@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from ecrl.launch.remarks import Remarks
+from ecrl.launch.remarks import RunWarnings
 
 FULL = {"e": "persist_failed", "reason": "rank 1: No space left on device"}
 
 
 def said(*events: tuple[int, int, dict[str, Any]]) -> list[str]:
-    remarks = Remarks()
-    return [text for event in events for text in remarks.of(*event)] + list(remarks.at_the_end())
+    remarks = RunWarnings()
+    return [text for event in events for text in remarks.get_warnings(*event)] + list(remarks.get_final_warnings())
 
 
 def test_the_first_checkpoint_that_is_lost_is_told_once_and_all_are_counted() -> None:

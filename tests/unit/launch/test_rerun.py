@@ -10,7 +10,7 @@ import pytest
 from ecrl.errors import EcrlError
 from ecrl.launch.control import Control
 from ecrl.launch.probe import Probe
-from ecrl.launch.selection import Selection, parse
+from ecrl.launch.selection import Selection, parse_terms
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.takeover import Policy
 from ecrl.records import manifest
@@ -27,7 +27,7 @@ def paths(tmp_path: Path) -> CampaignPaths:
 
 
 def rerun(*names: str, only: str = "status=completed", limit: int | None = None) -> Policy:
-    return Policy(selection=Selection(parse(only), limit, rerun=names))
+    return Policy(selection=Selection(parse_terms(only), limit, rerun=names))
 
 
 def set_aside(paths: CampaignPaths) -> set[str]:
@@ -73,7 +73,7 @@ def _no_data(_matrix: Matrix, _stop: StopRequest) -> Probe:
 
 
 def _stopped(matrix: Matrix, stop: StopRequest) -> Probe:
-    stop.ask(signal.SIGINT)
+    stop.request(signal.SIGINT)
     return answer(matrix)
 
 

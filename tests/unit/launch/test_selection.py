@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch.selection import Selection, found, parse
+from ecrl.launch.selection import Selection, parse_terms, resolve_suite_name
 from ecrl.records.manifest import Row
 
 
@@ -29,9 +29,9 @@ ROWS: Mapping[str, Row] = {
 
 
 def chosen(only: str, **more: object) -> list[str]:
-    selection = Selection(parse(only), **more)  # type: ignore[arg-type]
+    selection = Selection(parse_terms(only), **more)  # type: ignore[arg-type]
     selection.check(ROWS)
-    return [suite_id[-4:] for suite_id in selection.of(ROWS, ROWS)]
+    return [suite_id[-4:] for suite_id in selection.select(ROWS, ROWS)]
 
 
 @pytest.mark.parametrize(
@@ -86,21 +86,21 @@ def test_a_limit_takes_the_first_of_what_is_chosen() -> None:
 def test_rerun_takes_its_suites_alone_though_they_are_done() -> None:
     selection = Selection(rerun=("2222", "noise-cnn-k50-3333"))
     selection.check(ROWS)
-    assert selection.of(["noise-cnn-k100-4444"], ROWS) == ["cifar10-resnet50-k100-2222", "noise-cnn-k50-3333"]
+    assert selection.select(["noise-cnn-k100-4444"], ROWS) == ["cifar10-resnet50-k100-2222", "noise-cnn-k50-3333"]
 
 
 def test_a_suite_is_found_by_any_part_that_it_alone_has() -> None:
-    assert found("3333", ROWS, "--prefix x") == "noise-cnn-k50-3333"
+    assert resolve_suite_name("3333", ROWS, "--prefix x") == "noise-cnn-k50-3333"
     with pytest.raises(
         EcrlError, match="'noise' is part of 2 suite ids, expected one: noise-cnn-k50-3333, noise"
     ) as one:
-        found("noise", ROWS, "--prefix x", "--rerun")
+        resolve_suite_name("noise", ROWS, "--prefix x", "--rerun")
     assert str(one.value).splitlines()[-1] == "Type more of it, e.g. --rerun noise-cnn-k50-3333"
     with pytest.raises(EcrlError, match=r"--rerun: unknown suite 'nois-cnn-k50-3333'. Did you mean 'noise-cnn-k50-33"):
-        found("nois-cnn-k50-3333", ROWS, "--prefix x", "--rerun")
+        resolve_suite_name("nois-cnn-k50-3333", ROWS, "--prefix x", "--rerun")
 
 
 def test_no_name_is_no_part_of_the_only_suite() -> None:
     (one, *_) = ROWS
     with pytest.raises(EcrlError, match="--rerun: found '', expected a suite id or a part of one"):
-        found("", {one: ROWS[one]}, "--prefix x", "--rerun")
+        resolve_suite_name("", {one: ROWS[one]}, "--prefix x", "--rerun")

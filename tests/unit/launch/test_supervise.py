@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ecrl.launch.liveness import CAMPAIGN_MARKER, marked
-from ecrl.launch.progress import RunProgress, Silent
-from ecrl.launch.request import requested
+from ecrl.launch.liveness import CAMPAIGN_MARKER, find_marked_pids
+from ecrl.launch.progress import RunProgress, SilentObserver
+from ecrl.launch.request import resolve_request
 from ecrl.launch.signals import StopRequest
 from ecrl.launch.supervise import Supervisor, set_aside
 from ecrl.records.paths import RunPaths
@@ -17,7 +17,7 @@ from ecrl.spec.run import RunSpec
 from tests.unit.launch.stand_in import StandIn, answer, request
 
 
-class Recording(Silent):
+class Recording(SilentObserver):
     """Keeps what a run was seen doing."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ def campaign_root(tmp_path: Path) -> Path:
 
 
 def supervised(root: Path, behaviour: str, timeout_s: float | None = None) -> tuple[RunPaths, Result, Recording]:
-    campaign = requested(request(root.parent)).on_device("cpu")
+    campaign = resolve_request(request(root.parent)).copy_with_device("cpu")
     spec, paths = next((s, p) for s, p in campaign.runs(campaign.suites[0]) if s.variant == "blocking")
     watching = Recording()
     supervisor = Supervisor(
@@ -90,7 +90,7 @@ def test_collateral_errors_do_not_fail_a_run(campaign_root: Path) -> None:
 def test_nothing_of_an_ended_run_survives_in_whatever_session(campaign_root: Path) -> None:
     _, result, _ = supervised(campaign_root, "hang", timeout_s=1.0)
     assert "not done after 1 s" in result["reason"]
-    assert marked(CAMPAIGN_MARKER, campaign_root.resolve()) == []
+    assert find_marked_pids(CAMPAIGN_MARKER, campaign_root.resolve()) == []
 
 
 def test_leftovers_are_set_aside_without_their_checkpoints_and_never_deleted(tmp_path: Path) -> None:

@@ -13,10 +13,17 @@ import pytest
 from ecrl.errors import EcrlError, PrefixHeldError
 from ecrl.launch.campaign import Campaign
 from ecrl.launch.frozen import freeze
-from ecrl.launch.liveness import CAMPAIGN_MARKER, Liveness, judged, marked, start_ticks, this_process
-from ecrl.launch.progress import Silent
-from ecrl.launch.request import requested
-from ecrl.launch.takeover import Policy, opened, to_do
+from ecrl.launch.liveness import (
+    CAMPAIGN_MARKER,
+    Liveness,
+    check_owner,
+    find_marked_pids,
+    get_current_owner,
+    get_start_ticks,
+)
+from ecrl.launch.progress import SilentObserver
+from ecrl.launch.request import resolve_request
+from ecrl.launch.takeover import Policy, list_todo, open_manifest
 from ecrl.records import manifest
 from ecrl.records.manifest import Manifest, Owner
 from tests.unit.launch.stand_in import StandIn, control, request
@@ -24,7 +31,7 @@ from tests.unit.launch.stand_in import StandIn, control, request
 
 @pytest.fixture
 def campaign(tmp_path: Path) -> Campaign:
-    campaign = requested(request(tmp_path / "results")).on_device("cpu")
+    campaign = resolve_request(request(tmp_path / "results")).copy_with_device("cpu")
     freeze(campaign)
     return campaign
 
@@ -40,58 +47,61 @@ def running(campaign: Campaign, owner: Owner) -> str:
 def dead() -> Owner:
     """An owner of this host and boot whose process has ended."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        ticks = start_ticks(process.pid)
+        ticks = get_start_ticks(process.pid)
         assert ticks is not None
-    return replace(this_process(), pid=process.pid, start_ticks=ticks)
+    return replace(get_current_owner(), pid=process.pid, start_ticks=ticks)
 
 
 def test_this_process_is_alive_and_an_ended_one_is_dead() -> None:
-    assert judged(this_process()) is Liveness.ALIVE
-    assert judged(dead()) is Liveness.DEAD
+    assert check_owner(get_current_owner()) is Liveness.ALIVE
+    assert check_owner(dead()) is Liveness.DEAD
 
 
 def test_a_pid_handed_out_again_is_not_its_former_owner() -> None:
-    assert judged(replace(this_process(), start_ticks=1)) is Liveness.DEAD
+    assert check_owner(replace(get_current_owner(), start_ticks=1)) is Liveness.DEAD
 
 
 def test_another_boot_of_this_host_is_dead_and_another_host_is_unknown() -> None:
-    assert judged(replace(this_process(), boot_id="former")) is Liveness.DEAD
-    assert judged(replace(this_process(), host="elsewhere")) is Liveness.UNKNOWN
-    assert judged(None) is Liveness.UNKNOWN
+    assert check_owner(replace(get_current_owner(), boot_id="former")) is Liveness.DEAD
+    assert check_owner(replace(get_current_owner(), host="elsewhere")) is Liveness.UNKNOWN
+    assert check_owner(None) is Liveness.UNKNOWN
 
 
 def test_a_dead_owners_suite_is_taken_over(campaign: Campaign) -> None:
     suite_id = running(campaign, dead())
-    taken = opened(campaign, Policy(), Silent())
+    taken = open_manifest(campaign, Policy(), SilentObserver())
     assert (taken.rows[suite_id].status, taken.rows[suite_id].owner) == ("interrupted", None)
-    assert suite_id in to_do(taken.rows, Policy())
+    assert suite_id in list_todo(taken.rows, Policy())
 
 
 def test_a_living_owners_suite_is_held(campaign: Campaign) -> None:
-    running(campaign, this_process())
+    running(campaign, get_current_owner())
     with pytest.raises(PrefixHeldError, match=f"pid {os.getpid()}"):
-        opened(campaign, Policy(), Silent())
+        open_manifest(campaign, Policy(), SilentObserver())
 
 
 def test_an_owner_elsewhere_is_refused_until_the_user_says_it_is_dead(campaign: Campaign) -> None:
-    suite_id = running(campaign, replace(this_process(), host="elsewhere"))
+    suite_id = running(campaign, replace(get_current_owner(), host="elsewhere"))
     with pytest.raises(EcrlError, match=r"host elsewhere(.|\n)*--assume-dead elsewhere"):
-        opened(campaign, Policy(), Silent())
+        open_manifest(campaign, Policy(), SilentObserver())
     assert manifest.read(campaign.paths).rows[suite_id].owner is not None  # refusing has forgotten nothing
-    assert opened(campaign, Policy(assume_dead=("elsewhere",)), Silent()).rows[suite_id].status == "interrupted"
+    assert (
+        open_manifest(campaign, Policy(assume_dead=("elsewhere",)), SilentObserver()).rows[suite_id].status
+        == "interrupted"
+    )
 
 
 def test_orphans_are_found_by_their_marker_and_ended_whatever_session_they_are_in(campaign: Campaign) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     environment = {**os.environ, CAMPAIGN_MARKER: str(campaign.marker)}
     with subprocess.Popen(command, env=environment, start_new_session=True) as orphan:
-        while marked(CAMPAIGN_MARKER, campaign.marker) != [orphan.pid]:
+        while find_marked_pids(CAMPAIGN_MARKER, campaign.marker) != [orphan.pid]:
             pass  # between fork and exec it has no environment of its own
-        opened(campaign, Policy(), Silent())
+        open_manifest(campaign, Policy(), SilentObserver())
         assert orphan.wait(timeout=10) != 0
 
 
-class Notes(Silent):
+class Notes(SilentObserver):
     def __init__(self) -> None:
         self.told: list[str] = []
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.torchrun import Torchrun, _unix_ns, run_environment
+from ecrl.launch.torchrun import Torchrun, _unix_ns, build_run_environment
 from ecrl.records.paths import RunPaths
 from ecrl.spec.matrix import load
 from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import expand, run_specs
+from ecrl.spec.suite import build_run_specs, expand_matrix
 from tests.unit.launch.stand_in import MATRIX
 
 LINE = (
@@ -25,7 +25,9 @@ def spec(tmp_path: Path) -> RunSpec:
     path = tmp_path / "m.toml"
     path.write_text(MATRIX)
     order = ("blocking", "reference", "overlapped")
-    return run_specs(expand(load(path))[0], 1337, order, prefix="p", device="cpu", data_root=None, claims_hash="c")[0]
+    return build_run_specs(
+        expand_matrix(load(path))[0], 1337, order, prefix="p", device="cpu", data_root=None, claims_hash="c"
+    )[0]
 
 
 def test_the_command_allows_one_restart_for_every_planned_failure(spec: RunSpec) -> None:
@@ -38,24 +40,26 @@ def test_the_command_allows_one_restart_for_every_planned_failure(spec: RunSpec)
 
 def test_the_environment_keeps_the_callers_and_adds_what_a_run_needs(spec: RunSpec) -> None:
     base = {"PYTHONPATH": "/mine", "OMP_NUM_THREADS": "8", "HOME": "/home"}
-    environment = run_environment(base, spec, RunPaths(Path("/r/run")), Path("/r"), (2, 3))
+    environment = build_run_environment(base, spec, RunPaths(Path("/r/run")), Path("/r"), (2, 3))
     assert environment["PYTHONPATH"] == "/mine"
     assert environment["OMP_NUM_THREADS"] == "1"
     assert environment["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert environment["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert (environment["ECRL_CAMPAIGN"], environment["ECRL_RUN"]) == ("/r", "/r/run")
-    assert "CUDA_VISIBLE_DEVICES" not in run_environment(base, spec, RunPaths(Path("/r/run")), Path("/r"), ())
+    assert "CUDA_VISIBLE_DEVICES" not in build_run_environment(base, spec, RunPaths(Path("/r/run")), Path("/r"), ())
 
 
 def test_a_reported_failure_gives_rank_exit_code_and_instant() -> None:
     now = time.time()
     stamp = time.strftime("%m%d %H:%M:%S", time.localtime(now)) + ".250000"
-    failed = Torchrun().failure(LINE.format(stamp=stamp))
+    failed = Torchrun().parse_failure(LINE.format(stamp=stamp))
     assert failed is not None
     assert (failed.local_rank, failed.exitcode) == (1, -9)
     assert failed.unix_ns is not None
     assert failed.unix_ns / 1e9 == pytest.approx(int(now) + 0.25, abs=1e-3)
-    assert Torchrun().failure("W1121 23:45:46.068000 4809 api.py:1028] Sending process 4814 closing signal") is None
+    assert (
+        Torchrun().parse_failure("W1121 23:45:46.068000 4809 api.py:1028] Sending process 4814 closing signal") is None
+    )
 
 
 def test_a_stamp_has_no_year_and_takes_the_nearest() -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, leased
+from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, try_lease
 from ecrl.launch.group import ExitWait
-from ecrl.launch.liveness import start_ticks
+from ecrl.launch.liveness import get_start_ticks
 from ecrl.launch.torchrun import Process
 from ecrl.launch.warm import WarmTorchrun
 from ecrl.records.paths import RunPaths
 from ecrl.spec.matrix import load
 from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import expand, run_specs
+from ecrl.spec.suite import build_run_specs, expand_matrix
 from tests.unit.launch.stand_in import MATRIX
 
 # Answers every order with the number of orders so far, and does what the run's folder is called.
@@ -55,8 +55,8 @@ def launcher() -> Iterator[WithoutTorch]:
 def spec(tmp_path: Path, launcher: str = "warm", threads: int = 1) -> RunSpec:
     path = tmp_path / "m.toml"
     path.write_text(f'{MATRIX}\nlauncher = "{launcher}"\nthreads = {threads}\n')
-    suite = expand(load(path))[0]
-    return run_specs(suite, 1, ("blocking",), prefix="p", device="cpu", data_root=None, claims_hash="c")[0]
+    suite = expand_matrix(load(path))[0]
+    return build_run_specs(suite, 1, ("blocking",), prefix="p", device="cpu", data_root=None, claims_hash="c")[0]
 
 
 def prepare(launcher: WithoutTorch, spec: RunSpec, folder: Path, given_up: Callable[[], bool] = lambda: False) -> bool:
@@ -154,8 +154,8 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from tests.unit.launch import test_warm
-from ecrl.launch.devices import DeviceSet, leased
-launcher = test_warm.WithoutTorch().on(leased(DeviceSet(("fake-0",))))
+from ecrl.launch.devices import DeviceSet, try_lease
+launcher = test_warm.WithoutTorch().copy_with_lease(try_lease(DeviceSet(("fake-0",))))
 run = test_warm.begin(launcher, test_warm.spec(Path(sys.argv[1])), Path(sys.argv[1]) / "a")
 run.wait()
 print(run.pid, flush=True)
@@ -172,17 +172,17 @@ def test_an_idle_agent_keeps_the_devices_of_a_killed_ecrl_until_it_has_ended_and
     with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, cwd=root) as ecrl:
         assert ecrl.stdout is not None
         agent = int(ecrl.stdout.readline())
-        assert leased(device) is None
+        assert try_lease(device) is None
         os.kill(agent, signal.SIGSTOP)  # it cannot end now
         ecrl.kill()
-    assert leased(device) is None
+    assert try_lease(device) is None
     os.kill(agent, signal.SIGCONT)
     deadline = time.monotonic() + 30
-    while (lease := leased(device)) is None:
+    while (lease := try_lease(device)) is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     lease.release()
-    assert start_ticks(agent) is None
+    assert get_start_ticks(agent) is None
 
 
 def test_closing_ends_the_agent_and_closing_again_is_nothing(launcher: WithoutTorch, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_cold_run_has_a_process_of_its_own(tmp_path: Path) -> None:
 def test_launchers_as_an_axis_make_suites_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     path.write_text(MATRIX.replace("checkpoint_every", 'launchers = ["cold", "warm"]\ncheckpoint_every'))
-    suites = expand(load(path))
+    suites = expand_matrix(load(path))
     assert [suite.train.launcher for suite in suites] == ["cold", "warm"] * 2
     assert len({suite.suite_id for suite in suites}) == 4
     assert all("-warm-" in suite.suite_id for suite in suites if suite.train.launcher == "warm")

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError, PrefixHeldError
-from ecrl.launch.clean import KINDS, clean, leftovers
-from ecrl.launch.inspect import inspected
+from ecrl.launch.clean import KINDS, clean, find_leftovers
+from ecrl.launch.inspect import inspect_suite
 from ecrl.launch.leases import prefix_lease
-from ecrl.launch.liveness import Liveness, this_process
-from ecrl.launch.logs import LogFollower, chosen, last_lines, log_files
+from ecrl.launch.liveness import Liveness, get_current_owner
+from ecrl.launch.logs import LogFollower, choose_run, find_log_files, read_last_lines
 from ecrl.launch.selection import Selection
 from ecrl.launch.takeover import Policy
-from ecrl.launch.watch import Watch
+from ecrl.launch.watch import CampaignWatch
 from ecrl.records.clock import now_ns
 from ecrl.records.manifest import RUNNING, Manifest
 from ecrl.records.paths import CampaignPaths, RunPaths
@@ -34,7 +34,7 @@ def under_way(paths: CampaignPaths, *, alive: bool = True) -> RunPaths:
     """Mark the first suite running and begin its first run, as an ecrl would."""
     written = Manifest.open(paths)
     suite_id = next(iter(written.rows))
-    owner = this_process() if alive else dataclasses.replace(this_process(), start_ticks=1)
+    owner = get_current_owner() if alive else dataclasses.replace(get_current_owner(), start_ticks=1)
     written.record(suite_id, status=RUNNING, attempts=1, owner=owner)
     written.close()
     run = paths.run(suite_id, "blocking", 1337)
@@ -59,8 +59,8 @@ def train(run: RunPaths, steps: int, *, attempt: int = 0, since: int = 0) -> Non
 def test_a_running_suite_shows_step_loss_speed_and_phase_at_the_first_look(paths: CampaignPaths) -> None:
     run = under_way(paths)
     train(run, 4)
-    watch = Watch(paths)
-    snapshot = watch.look()
+    watch = CampaignWatch(paths)
+    snapshot = watch.take_snapshot()
     watch.close()
     (running,) = snapshot.running
     assert running.liveness is Liveness.ALIVE
@@ -81,10 +81,10 @@ def test_a_running_suite_shows_step_loss_speed_and_phase_at_the_first_look(paths
 def test_looking_again_reads_on_and_sees_a_restart(paths: CampaignPaths) -> None:
     run = under_way(paths)
     train(run, 4)
-    watch = Watch(paths)
-    watch.look()
+    watch = CampaignWatch(paths)
+    watch.take_snapshot()
     train(run, 3, attempt=1, since=2)
-    (running,) = watch.look().running
+    (running,) = watch.take_snapshot().running
     watch.close()
     assert running.run is not None
     seen = running.run.progress
@@ -94,29 +94,29 @@ def test_looking_again_reads_on_and_sees_a_restart(paths: CampaignPaths) -> None
 def test_between_two_runs_there_is_nothing_live(paths: CampaignPaths) -> None:
     run = under_way(paths)
     run.result.write_text("{}")
-    watch = Watch(paths)
-    (running,) = watch.look().running
+    watch = CampaignWatch(paths)
+    (running,) = watch.take_snapshot().running
     watch.close()
     assert running.run is None
 
 
 def test_a_suite_whose_ecrl_is_gone_is_said_to_be(paths: CampaignPaths) -> None:
     under_way(paths, alive=False)
-    watch = Watch(paths)
-    assert watch.look().running[0].liveness is Liveness.DEAD
+    watch = CampaignWatch(paths)
+    assert watch.take_snapshot().running[0].liveness is Liveness.DEAD
     watch.close()
 
 
 def test_time_left_comes_from_measured_runs_and_failures_name_their_log(tmp_path: Path) -> None:
     asked = request(tmp_path / "results")
     control(StandIn({"early/blocking": "crash"})).run(asked, Policy(selection=Selection(limit=1)))
-    watch = Watch(asked.paths)
-    snapshot = watch.look()
+    watch = CampaignWatch(asked.paths)
+    snapshot = watch.take_snapshot()
     watch.close()
     row = next(iter(Manifest.open(asked.paths).rows.values()))
     assert snapshot.runs_measured == 3
     assert snapshot.eta_s == pytest.approx(row.wall_s)  # the other suite has as many runs to make
-    assert not snapshot.over
+    assert not snapshot.is_over
     (failure,) = snapshot.failures
     assert "RuntimeError: boom" in failure.reason
     assert Path(failure.log).is_file()
@@ -124,7 +124,7 @@ def test_time_left_comes_from_measured_runs_and_failures_name_their_log(tmp_path
 
 def test_an_unknown_prefix_is_said_with_the_nearest(paths: CampaignPaths) -> None:
     with pytest.raises(EcrlError, match="Did you mean 'exp'"):
-        Watch(CampaignPaths(paths.results, "exq")).look()
+        CampaignWatch(CampaignPaths(paths.results, "exq")).take_snapshot()
 
 
 # -- show ------------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_an_unknown_prefix_is_said_with_the_nearest(paths: CampaignPaths) -> Non
 def test_show_lists_every_run_in_the_order_it_has_with_its_result(tmp_path: Path) -> None:
     asked, launcher = request(tmp_path / "results"), StandIn({"late/blocking": "crash"})
     control(launcher).run(asked, Policy())
-    suite = inspected(asked.paths.results, None, "late")
+    suite = inspect_suite(asked.paths.results, None, "late")
     assert [f"late/{run.variant}" for run in suite.runs] == launcher.started[-3:]
     assert sorted(run.state for run in suite.runs) == ["completed", "completed", "failed"]
     told = json.loads(json.dumps(suite.to_json()))
@@ -145,10 +145,10 @@ def test_a_suite_of_several_campaigns_needs_a_prefix(tmp_path: Path) -> None:
     for prefix in ("one", "two"):
         control(StandIn()).plan(request(tmp_path / "results", prefix))
     with pytest.raises(EcrlError, match="in several campaigns: one, two"):
-        inspected(tmp_path / "results", None, "late")
-    assert inspected(tmp_path / "results", "two", "late").paths.prefix == "two"
+        inspect_suite(tmp_path / "results", None, "late")
+    assert inspect_suite(tmp_path / "results", "two", "late").paths.prefix == "two"
     with pytest.raises(EcrlError, match="has a suite 'lat3'"):
-        inspected(tmp_path / "results", None, "lat3")
+        inspect_suite(tmp_path / "results", None, "lat3")
 
 
 # -- rerun -------------------------------------------------------------------------------------------------------------
@@ -160,8 +160,8 @@ def test_rerun_keeps_what_was_there_set_aside_and_runs_nothing_else(tmp_path: Pa
     before = len(launcher.started)
     assert control(launcher).resume(asked.paths, Policy(selection=Selection(rerun=("late",)))) == 0
     assert {name.partition("/")[0] for name in launcher.started[before:]} == {"late"}
-    assert [run.aside for run in inspected(asked.paths.results, None, "late").runs] == [1, 1, 1]
-    assert [run.aside for run in inspected(asked.paths.results, None, "early").runs] == [0, 0, 0]
+    assert [run.aside for run in inspect_suite(asked.paths.results, None, "late").runs] == [1, 1, 1]
+    assert [run.aside for run in inspect_suite(asked.paths.results, None, "early").runs] == [0, 0, 0]
 
 
 # -- logs --------------------------------------------------------------------------------------------------------------
@@ -179,32 +179,32 @@ def test_logs_are_the_launchers_and_every_ranks(paths: CampaignPaths) -> None:
     run.torchrun_log.write_text("from the launcher\n")
     rank_log(run, 1, 0, "a\nb\nc\n")
     rank_log(run, 0, 1, "x\n")
-    assert [log.label for log in log_files(run)] == ["launcher", "rank1.0 stderr", "rank0.1 stderr"]
-    assert [log.label for log in log_files(run, rank=0)] == ["rank0.1 stderr"]
-    assert last_lines(log_files(run)[2].path, 2) == ["b", "c"]
-    suite = inspected(paths.results, None, "early")
-    assert chosen(suite, None, None).variant == "blocking"
+    assert [log.label for log in find_log_files(run)] == ["launcher", "rank1.0 stderr", "rank0.1 stderr"]
+    assert [log.label for log in find_log_files(run, rank=0)] == ["rank0.1 stderr"]
+    assert read_last_lines(find_log_files(run)[2].path, 2) == ["b", "c"]
+    suite = inspect_suite(paths.results, None, "early")
+    assert choose_run(suite, None, None).variant == "blocking"
     with pytest.raises(EcrlError, match=r"unknown variant 'blockng'\. Did you mean 'blocking'"):
-        chosen(suite, "blockng", None)
+        choose_run(suite, "blockng", None)
     with pytest.raises(EcrlError, match="nothing of it has begun"):
-        chosen(suite, "overlapped", None)
+        choose_run(suite, "overlapped", None)
 
 
 def test_following_shows_what_is_new_and_ends_with_the_suite(paths: CampaignPaths) -> None:
     run = under_way(paths)
     run.torchrun_log.write_text("one\ntwo\n")
     follower = LogFollower(paths.results, paths.prefix, run.folder.parent.parent.name, None, 1)
-    assert [line.text for line in follower.look()] == ["two"]
+    assert [line.text for line in follower.poll()] == ["two"]
     with run.torchrun_log.open("a") as log:
         log.write("three\nfou")
-    assert [line.text for line in follower.look()] == ["three"]
+    assert [line.text for line in follower.poll()] == ["three"]
     assert not follower.over
     written = Manifest.open(paths)
     written.record(run.folder.parent.parent.name, status="completed", owner=None)
     written.close()
     with run.torchrun_log.open("a") as log:
         log.write("r\n")
-    assert [line.text for line in follower.look()] == ["four"]
+    assert [line.text for line in follower.poll()] == ["four"]
     assert follower.over.endswith("completed")
     follower.close()
 
@@ -221,7 +221,7 @@ def test_clean_removes_only_what_it_was_told_to_and_never_while_somebody_works(t
     done = next(paths.root.glob("suites/*early*/blocking/seed1337"))
     (done / "checkpoints").mkdir()
     (done / "checkpoints" / "file").write_text("x" * 10)
-    found = leftovers(paths, KINDS)
+    found = find_leftovers(paths, KINDS)
     assert sorted(each.kind for each in found) == ["checkpoints", "set-aside", "temporary"]
     with prefix_lease(paths), pytest.raises(PrefixHeldError):
         clean(paths, KINDS)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ecrl.records.gates import ended_attempt, fired, gates, restarts
+from ecrl.records.gates import compute_gates, count_restarts, find_ended_attempt, list_fired
 from ecrl.records.reader import RunRecord
 
 SPEC = {"train": {"steps": 4, "nproc": 2}, "failures": [{"index": 0, "at": 3, "kind": "kill", "rank": 1}]}
@@ -28,10 +28,10 @@ def good() -> RunRecord:
 
 def test_a_good_run_passes_every_gate() -> None:
     record = good()
-    assert {name: gate["passed"] for name, gate in gates(record, 0).items()} == dict.fromkeys(
+    assert {name: gate["passed"] for name, gate in compute_gates(record, 0).items()} == dict.fromkeys(
         ("C1", "C2", "C3", "C5"), True
     )
-    assert (restarts(record), fired(record)) == (1, [0])
+    assert (count_restarts(record), list_fired(record)) == (1, [0])
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_good_run_passes_every_gate() -> None:
 def test_each_gate_fails_for_its_own_reason(gate: str, spoil: Any) -> None:
     record = good()
     spoil(record)
-    decided = gates(record, 0)
+    decided = compute_gates(record, 0)
     assert decided[gate]["passed"] is False
     assert decided[gate]["evidence"]
 
@@ -59,23 +59,23 @@ def test_each_gate_fails_for_its_own_reason(gate: str, spoil: Any) -> None:
 def test_an_exit_code_fails_c1_where_a_rank_recorded_no_end(exit_code: int | None) -> None:
     record = good()
     record.events[1, 1].pop()
-    assert gates(record, exit_code)["C1"]["passed"] is False
-    assert f"exit code {exit_code}" in gates(record, exit_code)["C1"]["evidence"]
+    assert compute_gates(record, exit_code)["C1"]["passed"] is False
+    assert f"exit code {exit_code}" in compute_gates(record, exit_code)["C1"]["evidence"]
 
 
 def test_what_a_process_does_after_every_rank_has_recorded_its_end_is_noted_and_no_fault() -> None:
     record = good()
     record.events[2, 0] = [{"e": "refused", "t": 20, "reason": "attempt 2 follows 1 planned failures"}]
-    decided = gates(record, 1)["C1"]
+    decided = compute_gates(record, 1)["C1"]
     assert decided["passed"] is True
     assert "exit code 1 after every rank had recorded its end" in decided["evidence"]
     assert "started again 1 times after its end" in decided["evidence"]
-    assert ended_attempt(record) == 1
+    assert find_ended_attempt(record) == 1
     other = good()
     other.events[2, 0] = [other.events[1, 0].pop()]
-    assert ended_attempt(other) is None, "ends in two attempts make no ended attempt"
+    assert find_ended_attempt(other) is None, "ends in two attempts make no ended attempt"
 
 
 def test_what_cannot_be_decided_is_none_and_never_a_pass() -> None:
-    empty = gates(RunRecord(SPEC, None, {}, []), 0)
+    empty = compute_gates(RunRecord(SPEC, None, {}, []), 0)
     assert [empty[name]["passed"] for name in ("C1", "C2", "C3", "C5")] == [False, None, None, None]

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ecrl.records.gates import gates
+from ecrl.records.gates import compute_gates
 from ecrl.records.reader import Event, RunRecord
-from ecrl.records.strikes import beyond_the_end, faults, place
+from ecrl.records.strikes import find_failures_after_end, find_faults, format_failure_step
 
 NPROC = 2
 
@@ -78,8 +78,8 @@ GOOD: dict[str, tuple[dict[str, Any], list[Event]]] = {
 def test_what_struck_where_it_was_meant_to_has_no_fault_and_passes_c1(name: str) -> None:
     planned, struck = GOOD[name]
     found = record(planned, struck)
-    assert faults(found) == []
-    assert gates(found, 0)["C1"] == {"passed": True, "evidence": "step 12, 1 failures, 1 restarts"}
+    assert find_faults(found) == []
+    assert compute_gates(found, 0)["C1"] == {"passed": True, "evidence": "step 12, 1 failures, 1 restarts"}
 
 
 @pytest.mark.parametrize(
@@ -105,21 +105,21 @@ def test_each_neighbour_that_does_not_fit_is_told(name: str, spoil: Callable[[li
     other = [dict(event) for event in good[:-1]]
     spoil(struck)
     found = record(planned, struck, other=other)
-    assert [text.partition(": ")[2] for text in faults(found)] == [fault]
-    assert gates(found, 0)["C1"]["passed"] is False
+    assert [text.partition(": ")[2] for text in find_faults(found)] == [fault]
+    assert compute_gates(found, 0)["C1"]["passed"] is False
 
 
 def test_another_rank_is_a_fault() -> None:
     planned, struck = GOOD["step"]
     found = record(planned, struck)
     found.spec["failures"][0]["rank"] = 1
-    assert faults(found) == ["failure 0 (8, rank 1): struck rank 0"]
+    assert find_faults(found) == ["failure 0 (8, rank 1): struck rank 0"]
 
 
 def test_a_rank_that_outlives_its_group_is_a_fault() -> None:
     planned, struck = GOOD["group"]
     other = [*struck[:-1], at("error", 95 + 2_000_000_000, type="RuntimeError")]
-    assert faults(record(planned, struck, other=other)) == ["failure 0 (8, rank 0): rank 1 lived on"]
+    assert find_faults(record(planned, struck, other=other)) == ["failure 0 (8, rank 0): rank 1 lived on"]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_restarts_are_struck_in_the_attempt_that_follows(
     ]
     again = [at(kind, 200, step=4) for kind in before] + [failure(210, index=1, phase=phase, at=4)]
     events = {(0, 0): GOOD["step"][1], (attempt, 0): again}
-    found = faults(RunRecord({"train": {"nproc": 1}, "failures": plan}, None, events, []))
+    found = find_faults(RunRecord({"train": {"nproc": 1}, "failures": plan}, None, events, []))
     assert [text.partition(": ")[2] for text in found] == ([] if fault is None else [fault])
 
 
@@ -156,8 +156,8 @@ def lived_on(after_s: float) -> RunRecord:
 
 def test_an_instant_after_the_end_is_no_fault_and_the_gate_says_so() -> None:
     found = lived_on(121e-9)
-    assert beyond_the_end(found) == [0]
-    assert gates(found, 0)["C1"] == {
+    assert find_failures_after_end(found) == [0]
+    assert compute_gates(found, 0)["C1"] == {
         "passed": True,
         "evidence": "step 12, 0 failures, 0 restarts, 1 planned beyond the end of the run",
     }
@@ -165,15 +165,15 @@ def test_an_instant_after_the_end_is_no_fault_and_the_gate_says_so() -> None:
 
 def test_an_instant_that_the_run_saw_and_that_did_not_strike_is_a_fault() -> None:
     found = lived_on(119e-9)
-    assert beyond_the_end(found) == []
-    assert gates(found, 0)["C1"]["evidence"].startswith("planned failures [0], struck []")
+    assert find_failures_after_end(found) == []
+    assert compute_gates(found, 0)["C1"]["evidence"].startswith("planned failures [0], struck []")
 
 
 def test_a_step_that_did_not_strike_is_never_beyond_the_end() -> None:
     found = lived_on(1e9)
     found.spec["failures"].insert(0, {"index": 7, "at": 12, "kind": "kill", "rank": 0})
-    assert beyond_the_end(found) == [0]
-    assert gates(found, 0)["C1"]["passed"] is False
+    assert find_failures_after_end(found) == [0]
+    assert compute_gates(found, 0)["C1"]["passed"] is False
 
 
 @pytest.mark.parametrize(
@@ -181,4 +181,4 @@ def test_a_step_that_did_not_strike_is_never_beyond_the_end() -> None:
     [({"at": 400}, 400), ({"at": 900, "phase": "persist"}, "900@persist"), ({"after_s": 412.5}, "412.5s")],
 )
 def test_a_place_is_shown_in_one_word(planned: dict[str, Any], shown: int | str) -> None:
-    assert place(planned) == shown
+    assert format_failure_step(planned) == shown

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from ecrl import plugins
 from ecrl.analysis.engine_costs import engine_costs
-from ecrl.analysis.evidence import Evidence, of_campaign
-from ecrl.analysis.foreign import of_table
-from ecrl.analysis.load import campaign as load_campaign
-from ecrl.analysis.tables import detailed_csv, runs_csv, summary_csv
+from ecrl.analysis.evidence import Evidence, build_evidence
+from ecrl.analysis.foreign import load_table_evidence
+from ecrl.analysis.load import load_campaign as load_campaign
+from ecrl.analysis.tables import build_detailed_csv, build_runs_csv, build_summary_csv
 from ecrl.cli.report import register
 from ecrl.errors import EcrlError
 from ecrl.records.paths import CampaignPaths
@@ -27,8 +27,8 @@ from ecrl.report.blocks import Table
 from ecrl.report.markdown import markdown
 from ecrl.report.names import suite_names
 from ecrl.report.render import formats, render, sections
-from ecrl.report.tex import escaped
-from ecrl.report.wording import fixed, interval, number, p_value, percent
+from ecrl.report.tex import escape
+from ecrl.report.wording import format_fixed, interval, number, p_value, percent
 from ecrl.spec.run import RunSpec
 from tests.unit.analysis.campaign_builder import Change, campaign
 from tests.unit.analysis.test_foreign import ROWS, table
@@ -46,7 +46,7 @@ def _fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evidence(paths: CampaignPaths) -> Evidence:
-    return of_campaign(load_campaign(paths))
+    return build_evidence(load_campaign(paths))
 
 
 def report_of(found: Evidence, folder: Path) -> str:
@@ -69,7 +69,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """Somebody else's table of four suites."""
-    return of_table(table(tmp_path_factory.mktemp("table"), ROWS))
+    return load_table_evidence(table(tmp_path_factory.mktemp("table"), ROWS))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,11 @@ def test_launchers_stand_in_lines_and_columns_of_their_own(tmp_path: Path, whole
     assert "| launcher |" in ranking
     assert ">blocking, warm<" in (tmp_path / "plots" / "restarts.svg").read_text()
     assert ">blocking, warm<" in (tmp_path / "plots" / "ledger.svg").read_text()
-    for lines in (runs_csv(found.rows), summary_csv(found.rows), detailed_csv(found.rows, found.dropped)):
+    for lines in (
+        build_runs_csv(found.rows),
+        build_summary_csv(found.rows),
+        build_detailed_csv(found.rows, found.dropped),
+    ):
         values = {row["launcher"] for row in csv.DictReader(lines.splitlines())}
         assert values == {"cold", "warm"}
     # one launcher is the rule: it is named once, in the table of suites
@@ -305,7 +309,7 @@ def test_the_page_is_one_file_that_fetches_nothing(whole: Evidence, tmp_path: Pa
 
 def test_text_from_records_cannot_become_markup(tmp_path: Path) -> None:
     rows = [row.replace("cifar100", "<script>alert(1)</script>") for row in ROWS]
-    render(of_table(table(tmp_path, rows)), tmp_path / "out")
+    render(load_table_evidence(table(tmp_path, rows)), tmp_path / "out")
     assert "<script>alert" not in (tmp_path / "out" / "old_report.html").read_text()
 
 
@@ -318,7 +322,7 @@ def test_numbers_are_written_for_people() -> None:
     assert [number(v) for v in (None, 3, 1234567.8, 0.012342, 0.0, float("inf"))] == [
         "–", "3", "1,234,568", "0.01234", "0", "∞",
     ]  # fmt: skip
-    assert (percent(1.0365), fixed(1234.567), p_value(1e-9), interval(None, 2)) == (
+    assert (percent(1.0365), format_fixed(1234.567), p_value(1e-9), interval(None, 2)) == (
         "+3.65 %",
         "1,234.57",
         "< 0.0001",
@@ -478,7 +482,7 @@ def test_tex_holds_every_table_and_a_pdf_for_every_figure(whole: Evidence, tmp_p
 
 
 def test_tex_escapes_what_latex_would_read() -> None:
-    assert escaped("a_b & 5 % **x** `y_z` {[1]} – ~") == (
+    assert escape("a_b & 5 % **x** `y_z` {[1]} – ~") == (
         r"a\_b \& 5 \% \textbf{x} \texttt{y\_\allowbreak{}z} \{{[}1]\} -- \textasciitilde{}"
     )
 

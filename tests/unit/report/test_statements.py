@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from matplotlib.patches import Rectangle
 
-from ecrl.analysis.claims import judge
+from ecrl.analysis.claims import judge_claims
 from ecrl.analysis.compare import Comparison, Kind, clopper_pearson, compare
-from ecrl.analysis.evidence import GOODPUT, Evidence, of_campaign
-from ecrl.analysis.load import campaign as load_campaign
+from ecrl.analysis.evidence import GOODPUT, Evidence, build_evidence
+from ecrl.analysis.load import load_campaign as load_campaign
 from ecrl.analysis.metrics import Row, empty_row
 from ecrl.records.paths import CampaignPaths
 from ecrl.report.blocks import Table
@@ -25,7 +25,7 @@ from tests.unit.analysis.campaign_builder import campaign
 
 
 def evidence(paths: CampaignPaths) -> Evidence:
-    return of_campaign(load_campaign(paths))
+    return build_evidence(load_campaign(paths))
 
 
 def altered(paths: CampaignPaths, pattern: str, **changes: Any) -> CampaignPaths:
@@ -130,7 +130,7 @@ def measured(metric: str, values: dict[str, list[float]], kind: Kind = "differen
 def test_saved_stall_goes_with_more_or_less_wall_clock_or_with_neither(walls: list[float], words: str) -> None:
     stall = measured("stall_s", {"overlapped": [9.0, 8, 7, 6, 5, 4, 3, 2], "blocking": [10.0] * 8})
     wall = measured("wall_s", {"overlapped": walls, "blocking": [100.0] * 8})
-    [text] = interpretation.explained(stall, wall)
+    [text] = interpretation.explain_stall(stall, wall)
     assert text.startswith(words)
     assert "= <" not in text
 
@@ -212,10 +212,10 @@ def test_prose_says_where_interval_and_test_disagree() -> None:
 
 def test_a_verdict_stands_beside_the_p_that_it_does_not_agree_with() -> None:
     claim = Claim(name="pays", compare=["overlapped", "blocking"], metric=GOODPUT, expect="ratio > 1.00")
-    [judged] = judge([claim], goodput_rows(*ONLY_TEST), {}, registered=True)
+    [judged] = judge_claims([claim], goodput_rows(*ONLY_TEST), {}, registered=True)
     assert judged.verdict == "INCONCLUSIVE"
     text = claims.verdict_text(judged)
     assert text is not None
     assert text.endswith("includes 1, the sign-flip test excludes it (p = 0.000488, unadjusted).")
-    [agreed] = judge([claim], goodput_rows([1.05, 1.06, 1.04, 1.05, 1.05, 1.06]), {}, registered=True)
+    [agreed] = judge_claims([claim], goodput_rows([1.05, 1.06, 1.04, 1.05, 1.05, 1.06]), {}, registered=True)
     assert (agreed.verdict, claims.verdict_text(agreed)) == ("CONFIRMED", None)

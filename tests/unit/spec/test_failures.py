@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from ecrl.spec.failures import FailureEntry, drawn_instants_s, drawn_step, plan
+from ecrl.spec.failures import FailureEntry, build_plan, draw_instants_s, draw_step
 from ecrl.spec.matrix import Override, load
-from ecrl.spec.suite import expand
+from ecrl.spec.suite import expand_matrix
 from tests.unit.spec.test_matrix import GOOD, problems
 
 
 def planned(*entries: dict[str, Any], nproc: int = 2, every: int = 5) -> tuple[dict[str, Any], ...]:
-    return plan([FailureEntry(**entry) for entry in entries], nproc, every)
+    return build_plan([FailureEntry(**entry) for entry in entries], nproc, every)
 
 
 def written(tmp_path: Path, schedule: str) -> Path:
@@ -42,7 +42,7 @@ def test_a_plain_failure_is_written_as_ever() -> None:
 
 
 def test_a_step_is_drawn_evenly_inside_its_interval_and_never_on_a_boundary() -> None:
-    drawn = Counter(drawn_step(8, 5, seed) - 40 for seed in range(4000))
+    drawn = Counter(draw_step(8, 5, seed) - 40 for seed in range(4000))
     assert set(drawn) == {1, 2, 3, 4}
     assert min(drawn.values()) > 850
     assert fmean(drawn.elements()) == pytest.approx(2.5, abs=0.06)  # k/2 of metrics.md section 2
@@ -50,15 +50,15 @@ def test_a_step_is_drawn_evenly_inside_its_interval_and_never_on_a_boundary() ->
 
 def test_a_drawn_step_lies_at_the_same_share_of_every_interval() -> None:
     for seed in range(50):
-        coarse, fine = drawn_step(3, 11, seed) - 33, drawn_step(3, 101, seed) - 303
+        coarse, fine = draw_step(3, 11, seed) - 33, draw_step(3, 101, seed) - 303
         assert (fine - 1) // 10 == coarse - 1
 
 
 def test_instants_are_sums_of_exponential_gaps_of_that_mean() -> None:
-    instants = drawn_instants_s(600, 7, 3000)
-    assert instants == sorted(instants) == drawn_instants_s(600, 7, 3000)
+    instants = draw_instants_s(600, 7, 3000)
+    assert instants == sorted(instants) == draw_instants_s(600, 7, 3000)
     assert instants[-1] / 3000 == pytest.approx(600, rel=0.05)
-    assert drawn_instants_s(600, 7, 2) == instants[:2]
+    assert draw_instants_s(600, 7, 2) == instants[:2]
     failures = planned({"mtbf_s": 600, "seed": 7})
     assert [f["after_s"] for f in failures] == instants[:3]
     assert [(f["index"], f["rank"]) for f in failures] == [(0, 0), (1, 1), (2, 0)]
@@ -66,11 +66,11 @@ def test_instants_are_sums_of_exponential_gaps_of_that_mean() -> None:
 
 def test_all_variants_and_seeds_of_a_suite_share_the_draw_and_the_manifest_shows_it(tmp_path: Path) -> None:
     path = written(tmp_path, '[{ interval = 8, seed = 3 }, { at = 900, phase = "persist" }, { phase = "restore" }]')
-    suite = expand(load(path))[0]
-    assert suite.failures[0]["at"] == drawn_step(8, 50, 3)
-    assert suite.failure_steps == (drawn_step(8, 50, 3), "900@persist", "900@restore")
-    random = expand(load(written(tmp_path, "[{ mtbf_s = 600, seed = 7 }]")))[0]
-    assert random.failure_steps == tuple(f"{s:g}s" for s in drawn_instants_s(600, 7, 3))
+    suite = expand_matrix(load(path))[0]
+    assert suite.failures[0]["at"] == draw_step(8, 50, 3)
+    assert suite.failure_steps == (draw_step(8, 50, 3), "900@persist", "900@restore")
+    random = expand_matrix(load(written(tmp_path, "[{ mtbf_s = 600, seed = 7 }]")))[0]
+    assert random.failure_steps == tuple(f"{s:g}s" for s in draw_instants_s(600, 7, 3))
 
 
 def test_the_frozen_file_says_the_same(tmp_path: Path) -> None:

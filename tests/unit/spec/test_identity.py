@@ -51,7 +51,7 @@ def test_runs_and_block_orders_are_those_of_version_0_1_0(name: str) -> None:
     runs, orders = dict[str, str](), dict[str, list[str]]()
     for suite in today.suites:
         for spec, _ in today.runs(suite):
-            runs[f"{suite.suite_id}/{spec.called}/{spec.seed}"] = spec.hash
+            runs[f"{suite.suite_id}/{spec.folder_name}/{spec.seed}"] = spec.hash
             orders[f"{suite.suite_id}/{spec.seed}"] = list(spec.block_order)
     assert {key: runs[key] for key in golden["runs"]} == golden["runs"]
     assert {key: orders[key] for key in golden["orders"]} == golden["orders"]

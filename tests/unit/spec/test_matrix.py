@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import InvalidMatrixError
-from ecrl.spec.matrix import Matrix, Override, differences, load
+from ecrl.spec.matrix import Matrix, Override, find_differences, load
 
 GOOD = """\
 [matrix]
@@ -147,6 +147,6 @@ def test_the_experiment_is_everything_but_how_patiently_it_is_run(path: Path) ->
         return load(path, overrides=[Override(("run", key), value, key)])
 
     assert changed("retries", 2).experiment == load(path).experiment
-    assert differences(load(path), changed("device", "cpu")) == ["device: auto -> cpu"]
+    assert find_differences(load(path), changed("device", "cpu")) == ["device: auto -> cpu"]
     longer = load(path, overrides=[Override(("train", "steps"), 1601, "x")])
-    assert differences(load(path), longer) == ["train.steps: 1600 -> 1601"]
+    assert find_differences(load(path), longer) == ["train.steps: 1600 -> 1601"]

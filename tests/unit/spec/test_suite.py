@@ -13,19 +13,19 @@ from ecrl.errors import RecordError
 from ecrl.spec.identity import canonical_json, content_hash, identity, slug
 from ecrl.spec.matrix import Override, load
 from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import Suite, Suites, block_orders, expand, extended_orders, run_specs
+from ecrl.spec.suite import Suite, Suites, build_block_orders, build_run_specs, expand_matrix, extend_block_orders
 from tests.unit.spec.test_matrix import GOOD
 
 
 def suites(tmp_path: Path, *overrides: Override) -> Suites:
     path = tmp_path / "m.toml"
     path.write_text(GOOD)
-    return expand(load(path, overrides=overrides))
+    return expand_matrix(load(path, overrides=overrides))
 
 
 def runs(suite: Suite, **changes: str) -> list[RunSpec]:
     told = {"prefix": "p", "device": "cpu", "data_root": None, "claims_hash": "c"} | changes
-    return run_specs(suite, 1337, suite.variants, **told)  # type: ignore[arg-type]
+    return build_run_specs(suite, 1337, suite.variants, **told)  # type: ignore[arg-type]
 
 
 def test_a_suite_is_named_by_what_it_is_and_not_by_where_it_stands(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_the_place_of_a_suite_is_where_it_is_met(tmp_path: Path) -> None:
         Override(("matrix", "launchers"), ["warm", "cold"], "x"),
         Override(("matrix", "max_inflight"), [3, 1, 2], "x"),
     )
-    assert [every.place(suite) for suite in every] == list(range(len(every)))
+    assert [every.index_of(suite) for suite in every] == list(range(len(every)))
     assert list(every) == [every[place] for place in range(len(every))] == every[:]
 
 
@@ -64,9 +64,9 @@ def test_the_reference_has_neither_failures_nor_checkpoints(tmp_path: Path) -> N
 
 def test_each_order_comes_equally_often_and_depends_on_the_seed_text_alone(tmp_path: Path) -> None:
     every = suites(tmp_path, Override(("matrix", "seeds"), list(range(1, 10)), "x"))  # 36 blocks, 6 orders
-    orders = block_orders(every, "a")
+    orders = build_block_orders(every, "a")
     assert set(Counter(orders.values()).values()) == {6}
-    assert orders == block_orders(every, "a") != block_orders(every, "b")
+    assert orders == build_block_orders(every, "a") != build_block_orders(every, "b")
 
 
 def test_a_runs_hash_is_of_what_decides_its_outcome(tmp_path: Path) -> None:
@@ -119,15 +119,15 @@ def test_a_million_cells_cost_nothing_until_they_are_looked_at(tmp_path: Path) -
     path.write_text(GOOD)
     matrix = load(path)
     axes = matrix.matrix.model_copy(update={"checkpoint_every": [*range(1, 1001)], "max_inflight": [*range(1, 1001)]})
-    lazy = expand(matrix.model_copy(update={"matrix": axes}))
+    lazy = expand_matrix(matrix.model_copy(update={"matrix": axes}))
     assert len(lazy) >= 1_000_000
     assert lazy[len(lazy) - 1].checkpoint_every == 1000
 
 
 def test_an_extension_keeps_the_orders_that_were_dealt_and_appends_new_variants(tmp_path: Path) -> None:
     every = suites(tmp_path)
-    before = block_orders(every, "a")
+    before = build_block_orders(every, "a")
     grown = [dataclasses.replace(suite, variants=(*suite.variants, "other")) for suite in every]
-    after = extended_orders([(every, "a"), (grown, "b")])
+    after = extend_block_orders([(every, "a"), (grown, "b")])
     assert {block: order[:-1] for block, order in after.items()} == before
     assert {order[-1] for order in after.values()} == {"other"}

@@ -30,14 +30,14 @@ def write_checkpoint(root: Path, step: int, *, run: str = "run", world_size: int
 def test_a_committed_folder_verifies(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 400)
     assert commit.verify(tmp_path, 400, run="run", world_size=2) == Verdict(400, "valid")
-    assert commit.committed_steps(tmp_path) == [400]
+    assert commit.list_committed_steps(tmp_path) == [400]
 
 
 def test_a_folder_without_commit_file_is_partial_and_not_offered(tmp_path: Path) -> None:
     (write_checkpoint(tmp_path, 400) / commit.COMMIT_FILE).unlink()
     assert commit.verify(tmp_path, 400).state == "partial"
-    assert commit.committed_steps(tmp_path) == []
-    assert commit.all_steps(tmp_path) == [400]
+    assert commit.list_committed_steps(tmp_path) == []
+    assert commit.list_steps(tmp_path) == [400]
 
 
 @pytest.mark.parametrize("name", ["shard-1.safetensors", "rank-0.json", commit.COMMIT_FILE])
@@ -72,7 +72,7 @@ def test_what_the_commit_does_not_name_is_told_and_condemns_nothing(tmp_path: Pa
     folder = write_checkpoint(tmp_path, 400)
     (folder / "shard-7.safetensors").write_bytes(b"of nobody")
     assert commit.verify(tmp_path, 400) == Verdict(400, "valid")
-    assert commit.strays(tmp_path, 400) == ["shard-7.safetensors"]
+    assert commit.find_orphan_files(tmp_path, 400) == ["shard-7.safetensors"]
     done = CliRunner().invoke(app, ["checkpoint", "verify", str(tmp_path)], catch_exceptions=False)
     assert done.stdout == "step      400  valid         also there, and no part of it: shard-7.safetensors\n"
 
@@ -132,7 +132,7 @@ def test_what_is_removed_or_replaced_while_it_is_read_is_not_called_corrupt(
 
 def test_a_folder_removed_before_anything_of_it_is_read_is_removed_and_has_no_strays(tmp_path: Path) -> None:
     assert commit.verify(tmp_path, 400) == Verdict(400, "removed", "no COMMIT.json, and no folder any more")
-    assert commit.strays(tmp_path, 400) == []
+    assert commit.find_orphan_files(tmp_path, 400) == []
 
 
 def test_another_run_or_world_size_is_refused_with_what_differs(tmp_path: Path) -> None:
@@ -158,14 +158,14 @@ def test_removal_takes_the_commit_file_first(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         commit.remove(tmp_path, 400)
     assert seen == [{p.name for p in folder.iterdir()}]
-    assert commit.committed_steps(tmp_path) == []
+    assert commit.list_committed_steps(tmp_path) == []
 
 
 def test_folders_of_other_names_are_no_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "rejected-00000400-attempt1").mkdir()
     (tmp_path / "step-4").mkdir()
-    assert commit.all_steps(tmp_path) == []
-    assert commit.all_steps(tmp_path / "absent") == []
+    assert commit.list_steps(tmp_path) == []
+    assert commit.list_steps(tmp_path / "absent") == []
 
 
 def test_facts_are_those_of_the_bytes(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_complete_checkpoint_of_another_engine_cannot_be_verified(
     verdict = commit.verify(tmp_path, 10)
     assert verdict.state == "unverifiable"
     assert verdict.reason == f"written by {engine}, which keeps no digests: cannot be verified"
-    assert commit.committed_steps(tmp_path) == []
+    assert commit.list_committed_steps(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_one_removed_while_it_is_looked_at_was_begun_by_nobody(tmp_path: Path, m
         return whole(path, pattern)
 
     monkeypatch.setattr(Path, "glob", removing)
-    assert foreign.begun_as(folder) is None
+    assert foreign.find_partial_format(folder) is None
 
 
 def test_ours_without_a_commit_file_is_nobody_elses(tmp_path: Path) -> None:
     folder = written(tmp_path, "shard-0.safetensors", "rank-0.json")
-    assert foreign.complete_as(folder) is None
-    assert foreign.begun_as(folder) is None
+    assert foreign.find_complete_format(folder) is None
+    assert foreign.find_partial_format(folder) is None

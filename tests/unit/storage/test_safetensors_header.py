@@ -26,7 +26,7 @@ def test_what_ecrl_writes_is_true(tmp_path: Path) -> None:
     state = ToyState(0)
     layout = Layout(state.weights | state.buffers)
     (tmp_path / "shard").write_bytes(layout.header() + bytes(layout.payload_bytes))
-    assert safetensors_header.fault(tmp_path / "shard") is None
+    assert safetensors_header.find_fault(tmp_path / "shard") is None
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def test_what_ecrl_writes_is_true(tmp_path: Path) -> None:
 def test_a_lie_is_found(tmp_path: Path, header: Any, payload: int, length: int | None, said: str) -> None:
     path = shard(tmp_path / "shard", header, bytes(payload), length)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert said in str(safetensors_header.fault(path))
+    assert said in str(safetensors_header.find_fault(path))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB: nothing of what it claims
 
 
 @pytest.mark.parametrize("size", [0, 7])
 def test_a_file_too_short_for_a_length_is_told(tmp_path: Path, size: int) -> None:
     (tmp_path / "shard").write_bytes(bytes(size))
-    assert "too few" in str(safetensors_header.fault(tmp_path / "shard"))
+    assert "too few" in str(safetensors_header.find_fault(tmp_path / "shard"))
 
 
 def test_one_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        safetensors_header.fault(tmp_path / "absent")
+        safetensors_header.find_fault(tmp_path / "absent")

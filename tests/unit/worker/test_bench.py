@@ -22,7 +22,7 @@ def test_fsyncs_are_counted_and_still_done(tmp_path: Path, monkeypatch: pytest.M
         os.fsync(file.fileno())
         os.fsync(file.fileno())
         assert done == [file.fileno()] * 2
-    assert [counter.taken(), counter.taken()] == [2, 0]
+    assert [counter.take_count(), counter.take_count()] == [2, 0]
 
 
 def test_the_peak_of_memory_starts_anew() -> None:
@@ -31,7 +31,7 @@ def test_the_peak_of_memory_starts_anew() -> None:
     block = torch.ones(64 << 20, dtype=torch.uint8)
     assert bench_gauges.peak_bytes() - before >= 0.9 * block.nbytes
     del block
-    bench_gauges.give_back_free_memory()
+    bench_gauges.release_free_memory()
     assert bench_gauges.reset_peak()
     assert bench_gauges.peak_bytes() - before < 32 << 20
 

@@ -14,31 +14,31 @@ import torch
 from ecrl.checkpoint import persist
 from ecrl.checkpoint.snapshot import Slot, Stager, ThreadStager
 from ecrl.worker.selftest import checks, cpu, drill, threads
-from ecrl.worker.selftest.__main__ import carry_out
-from ecrl.worker.selftest.checks import Lab, Mutant
+from ecrl.worker.selftest.__main__ import run_plan
+from ecrl.worker.selftest.checks import CheckSetup, Mutant
 from ecrl.worker.selftest.drill import POISON, Progress, WatchedBlocking, WatchedOverlapped
-from ecrl.worker.selftest.verdict import Finding, Plan
+from ecrl.worker.selftest.verdict import CheckResult, Plan
 
 STEPS = 5
 PATIENCE_S = 0.05
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckSetup]:
     threads_before, strict_before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield cpu.make_lab("cnn", STEPS, tmp_path_factory.mktemp("selftest") / "work")
+    yield cpu.make_setup("cnn", STEPS, tmp_path_factory.mktemp("selftest") / "work")
     torch.set_num_threads(threads_before)
     torch.use_deterministic_algorithms(strict_before)
 
 
-def test_every_check_passes(lab: Lab) -> None:
-    findings = {name: check() for name, check in cpu.plan(lab)}
+def test_every_check_passes(setup: CheckSetup) -> None:
+    findings = {name: check() for name, check in cpu.build_plan(setup)}
     assert {name: f.evidence for name, f in findings.items() if f.verdict != "pass"} == {}
     assert len(findings) == 9
 
 
-def test_no_copy_is_early_and_every_snapshot_is_compared(lab: Lab) -> None:
-    finding = checks.right(lab, "adamw", must_hold=True)
+def test_no_copy_is_early_and_every_snapshot_is_compared(setup: CheckSetup) -> None:
+    finding = checks.check_unmodified(setup, "adamw", must_hold=True)
     assert finding.verdict == "pass"
     assert finding.details["compared"] == STEPS
     assert finding.details["fence_waits"] == STEPS - 1  # nothing follows the last snapshot
@@ -53,46 +53,46 @@ def test_no_copy_is_early_and_every_snapshot_is_compared(lab: Lab) -> None:
         (threads.PersisterIgnoresCopy, "model/"),
     ],
 )
-def test_a_broken_stager_is_torn(lab: Lab, stager: type[threads.LateThreadStager], torn: str) -> None:
-    finding = checks.right(lab, "adamw", make_stager=lambda progress: stager(progress, PATIENCE_S))
+def test_a_broken_stager_is_torn(setup: CheckSetup, stager: type[threads.LateThreadStager], torn: str) -> None:
+    finding = checks.check_unmodified(setup, "adamw", make_stager=lambda progress: stager(progress, PATIENCE_S))
     assert finding.verdict == "torn"
     assert "snapshots are not the state after their step" in finding.evidence
     assert any(name.startswith(torn) for name in finding.details["torn_tensors"])
 
 
-def test_a_fence_that_is_lost_in_production_is_torn(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fence_that_is_lost_in_production_is_torn(setup: CheckSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ThreadStager, "before_update", lambda _: False)
-    assert checks.right(lab, "sgd").verdict == "torn"
+    assert checks.check_unmodified(setup, "sgd").verdict == "torn"
 
 
-def test_a_copy_that_was_never_late_shows_nothing(lab: Lab) -> None:
+def test_a_copy_that_was_never_late_shows_nothing(setup: CheckSetup) -> None:
     class AlwaysOver(ThreadStager):
         def before_update(self) -> bool:
             super().before_update()
             return False
 
-    finding = checks.right(lab, "sgd", make_stager=lambda _: AlwaysOver(), must_hold=True)
+    finding = checks.check_unmodified(setup, "sgd", make_stager=lambda _: AlwaysOver(), must_hold=True)
     assert (finding.verdict, finding.evidence) == (
         "inconclusive",
         "no copy was late: training never waited at a fence",
     )
 
 
-def test_a_mutant_that_is_not_seen_is_inconclusive(lab: Lab) -> None:
-    finding = checks.mutant(lab, "adamw", Mutant("none", "nothing at all", lab.right))
+def test_a_mutant_that_is_not_seen_is_inconclusive(setup: CheckSetup) -> None:
+    finding = checks.check_mutant(setup, "adamw", Mutant("none", "nothing at all", setup.right))
     assert finding.verdict == "inconclusive"
     assert "cannot see that fence missing here" in finding.evidence
 
 
-def test_training_that_does_not_repeat_is_no_tear(lab: Lab) -> None:
-    other = replace(lab, subject=lambda _: lab.subject("adamw"))
-    finding = checks.right(other, "sgd")
+def test_training_that_does_not_repeat_is_no_tear(setup: CheckSetup) -> None:
+    other = replace(setup, subject=lambda _: setup.subject("adamw"))
+    finding = checks.check_unmodified(other, "sgd")
     assert finding.verdict == "inconclusive"
     assert "training did not repeat itself" in finding.evidence
 
 
-def test_every_tensor_of_the_subject_changes_at_every_step_save_numpys_key(lab: Lab) -> None:
-    leaves = lab.twins["adamw"].leaves
+def test_every_tensor_of_the_subject_changes_at_every_step_save_numpys_key(setup: CheckSetup) -> None:
+    leaves = setup.twins["adamw"].leaves
     still = {
         name for a, b in itertools.pairwise(sorted(leaves)) for name in leaves[a] if leaves[a][name] == leaves[b][name]
     }
@@ -100,7 +100,9 @@ def test_every_tensor_of_the_subject_changes_at_every_step_save_numpys_key(lab: 
 
 
 @pytest.mark.parametrize("engine", [WatchedOverlapped, WatchedBlocking])
-def test_poison_in_a_shard_is_torn(lab: Lab, engine: type[drill.Watched], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poison_in_a_shard_is_torn(
+    setup: CheckSetup, engine: type[drill.WatchedEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_rank = persist.write_rank
 
     def poisoned(folder: Path, slot: Slot, **rest: object) -> object:
@@ -108,17 +110,17 @@ def test_poison_in_a_shard_is_torn(lab: Lab, engine: type[drill.Watched], monkey
         return write_rank(folder, slot, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr("ecrl.checkpoint.sharded.write_rank", poisoned)
-    finding = checks.on_disk(lab, "sgd", engine)
+    finding = checks.check_on_disk(setup, "sgd", engine)
     assert finding.verdict == "torn"
-    assert finding.details["poisoned"] == lab.disk_steps
+    assert finding.details["poisoned"] == setup.disk_steps
 
 
-def test_a_checkpoint_that_is_not_committed_is_wrong(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_is_not_committed_is_wrong(setup: CheckSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ecrl.checkpoint.sharded.write_rank", full)
-    finding = checks.on_disk(lab, "sgd", WatchedOverlapped)
+    finding = checks.check_on_disk(setup, "sgd", WatchedOverlapped)
     assert finding.verdict == "wrong"
     assert "no COMMIT.json" in finding.evidence
 
@@ -126,26 +128,26 @@ def test_a_checkpoint_that_is_not_committed_is_wrong(lab: Lab, monkeypatch: pyte
 def test_poison_is_told_from_numbers_near_it() -> None:
     payload = np.zeros(64, dtype=np.uint8)
     payload[5:20] = POISON  # one whole word, and parts of two
-    assert drill.poison_words(payload) == 1
+    assert drill.count_poison_words(payload) == 1
 
 
 def told_by(plan: Plan) -> list[dict[str, str]]:
     out = StringIO()
-    carry_out(plan, out)
+    run_plan(plan, out)
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
 def test_a_check_that_fails_is_told_and_the_others_go_on(capfd: pytest.CaptureFixture[str]) -> None:
-    def fails() -> Finding:
+    def fails() -> CheckResult:
         raise ZeroDivisionError("no")
 
-    told = told_by(iter([("first", fails), ("second", lambda: Finding("pass", "it did"))]))
+    told = told_by(iter([("first", fails), ("second", lambda: CheckResult("pass", "it did"))]))
     assert [(check["name"], check["verdict"]) for check in told] == [("first", "wrong"), ("second", "pass")]
     assert told[0]["evidence"] == "the check failed: ZeroDivisionError: no"
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_an_error_in_training_leaves_no_thread_behind(lab: Lab) -> None:
+def test_an_error_in_training_leaves_no_thread_behind(setup: CheckSetup) -> None:
     import threading
 
     class Fails(ThreadStager):
@@ -157,7 +159,7 @@ def test_an_error_in_training_leaves_no_thread_behind(lab: Lab) -> None:
 
     before = threading.active_count()
     with pytest.raises(MemoryError):
-        checks.right(lab, "sgd", make_stager=maker)
+        checks.check_unmodified(setup, "sgd", make_stager=maker)
     assert eventually(lambda: threading.active_count() <= before)
 
 

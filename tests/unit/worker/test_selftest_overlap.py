@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ecrl.worker.selftest import cpu, overlap
-from ecrl.worker.selftest.overlap import judged, read_trace
+from ecrl.worker.selftest.overlap import judge_overlap, read_trace
 
 MODEL_STREAM, COPY_STREAM = 7, 20
 
@@ -36,30 +36,30 @@ def test_the_share_counts_time_under_any_kernel_once() -> None:
 
 
 def test_copies_under_kernels_on_a_stream_of_their_own_pass() -> None:
-    finding = judged(read_trace([kernel(0, 100), copy(10, 30)]), 9.0, 10.0)
+    finding = judge_overlap(read_trace([kernel(0, 100), copy(10, 30)]), 9.0, 10.0)
     assert finding.verdict == "pass"
     assert finding.evidence.startswith("100% of the time of 1 copies to pinned memory lay under kernels; 9 steps/s")
 
 
 def test_a_low_share_is_a_warning() -> None:
-    assert judged(read_trace([kernel(0, 12), copy(10, 30)]), 9.0, 10.0).verdict == "warn"
+    assert judge_overlap(read_trace([kernel(0, 12), copy(10, 30)]), 9.0, 10.0).verdict == "warn"
 
 
 def test_a_pageable_copy_is_wrong() -> None:
-    finding = judged(read_trace([kernel(0, 100), copy(10, 30), copy(31, 32, to="Pageable")]), 9.0, 10.0)
+    finding = judge_overlap(read_trace([kernel(0, 100), copy(10, 30), copy(31, 32, to="Pageable")]), 9.0, 10.0)
     assert finding.verdict == "wrong"
     assert "1 of 2 copies went to pageable memory" in finding.evidence
 
 
 def test_copies_on_the_stream_of_the_kernels_are_wrong() -> None:
-    finding = judged(read_trace([kernel(0, 10), copy(10, 30, stream=MODEL_STREAM)]), 9.0, 10.0)
+    finding = judge_overlap(read_trace([kernel(0, 10), copy(10, 30, stream=MODEL_STREAM)]), 9.0, 10.0)
     assert finding.verdict == "wrong"
     assert "share stream 7" in finding.evidence
 
 
 @pytest.mark.parametrize("events", [[], [LABEL, UPLOAD], [kernel(0, 1)], [copy(0, 1)]])
 def test_a_profile_without_copies_or_kernels_shows_nothing(events: list[dict[str, Any]]) -> None:
-    assert judged(read_trace(events), 9.0, 10.0).verdict == "inconclusive"
+    assert judge_overlap(read_trace(events), 9.0, 10.0).verdict == "inconclusive"
 
 
 def test_the_whole_check_runs_and_shows_nothing_where_there_is_no_gpu(
@@ -69,8 +69,8 @@ def test_the_whole_check_runs_and_shows_nothing_where_there_is_no_gpu(
     monkeypatch.setattr(overlap, "_TIMED_STEPS", 4)
     monkeypatch.setattr(overlap, "_TIMED_EVERY", 2)
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    lab = cpu.make_lab("cnn", 3, tmp_path)
-    finding = overlap.check(lambda: lab.subject("sgd"), lab.new_folder())
+    setup = cpu.make_setup("cnn", 3, tmp_path)
+    finding = overlap.check_overlap(lambda: setup.subject("sgd"), setup.new_folder())
     torch.set_num_threads(before[0])
     torch.use_deterministic_algorithms(before[1])
     assert finding.verdict == "inconclusive"

@@ -98,7 +98,7 @@ def test_a_signal_ends_the_child_and_leaves_nothing(tmp_path: Path, monkeypatch:
 
     def show(shown: Check) -> None:
         pids.append(int(shown.evidence))
-        threading.Timer(0.05, stop.ask, [signal.SIGTERM]).start()
+        threading.Timer(0.05, stop.request, [signal.SIGTERM]).start()
 
     program = (
         f"import json, os, time; print(json.dumps({PASSES!r} | {{'evidence': str(os.getpid())}}), flush=True)\n"
@@ -135,9 +135,9 @@ def record(**final: str) -> Any:
 
 
 def test_equal_ends_pass_and_others_are_wrong() -> None:
-    assert selftest.judged(record(), record())[0] == "pass"
+    assert selftest.compare_final_states(record(), record())[0] == "pass"
     for final in ({"digest": "x"}, {"rng_digest": "x"}):
-        verdict, evidence, _ = selftest.judged(record(), record(**final))
+        verdict, evidence, _ = selftest.compare_final_states(record(), record(**final))
         assert verdict == "wrong"
         assert "ended in another state than the uninterrupted one" in evidence
 
@@ -145,13 +145,16 @@ def test_equal_ends_pass_and_others_are_wrong() -> None:
 def test_a_restore_that_differs_from_its_snapshot_is_wrong() -> None:
     struck = record()
     struck.result["gates"]["C2"] = {"passed": False, "evidence": "attempt 1 rank 0 step 4"}
-    assert selftest.judged(record(), struck)[:2] == ("wrong", "restored state: attempt 1 rank 0 step 4")
+    assert selftest.compare_final_states(record(), struck)[:2] == ("wrong", "restored state: attempt 1 rank 0 step 4")
 
 
 def test_a_run_that_failed_is_wrong_with_its_reason() -> None:
     struck = record()
     struck.result |= {"outcome": "failed", "reason": "not what was planned"}
-    assert selftest.judged(record(), struck)[:2] == ("wrong", "the run overlapped failed: not what was planned")
+    assert selftest.compare_final_states(record(), struck)[:2] == (
+        "wrong",
+        "the run overlapped failed: not what was planned",
+    )
 
 
 # --- what is shown ------------------------------------------------------------------------------------------

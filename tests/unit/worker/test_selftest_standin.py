@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from ecrl.checkpoint.codec import META_LEAF, StateView, leaf_digest, meta_digest
-from ecrl.checkpoint.engine import CheckpointedState, Engine
+from ecrl.checkpoint.engine import CheckpointableState, Engine
 from ecrl.checkpoint.snapshot import StreamStager
 from ecrl.worker.selftest import cuda, sanitizer
 from ecrl.worker.selftest.__main__ import describe, no_gpu
-from ecrl.worker.selftest.checks import Lab
-from ecrl.worker.selftest.drill import nothing
-from ecrl.worker.selftest.subject import OPTIMIZERS, Twin
+from ecrl.worker.selftest.checks import CheckSetup
+from ecrl.worker.selftest.drill import no_delay
+from ecrl.worker.selftest.subject import OPTIMIZERS, ReferenceTraining
 from ecrl.worker.selftest.verdict import Plan
 from tests.cuda_standin.build import build_or_skip, cache_of
 from tests.cuda_standin.library import StandIn
@@ -49,14 +49,14 @@ SEEN = {
 # --- the program --------------------------------------------------------------------------------------------
 
 
-class ToyState(CheckpointedState):
+class ToyState(CheckpointableState):
     def __init__(self, toy: ToyTraining) -> None:
         self._toy = toy
 
     def view(self, step: int) -> StateView:
         return self._toy.view(step)
 
-    def restored(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
+    def load_host_state(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
         raise AssertionError("nothing is restored here")
 
 
@@ -76,14 +76,14 @@ class ToySubject:
             self._toy.forward(step)
             engine.before_update(step)
             self._toy.update(step)
-            engine.settle(step)
-            if engine.due(step):
+            engine.synchronize_if_due(step)
+            if engine.is_due(step):
                 engine.save(step)
         engine.drain()
 
-    def twin(self) -> Twin:
+    def twin(self) -> ReferenceTraining:
         tables = {step: self._toy.expected(step) for step in range(1, STEPS + 1)}
-        return Twin(
+        return ReferenceTraining(
             {
                 step: {name: leaf_digest(t) for name, t in tensors.items()} | {META_LEAF: meta_digest({"step": step})}
                 for step, tensors in tables.items()
@@ -91,10 +91,10 @@ class ToySubject:
         )
 
 
-def lab_on(standin: StandIn, policy: str, folder: Path) -> Lab:
+def setup_on(standin: StandIn, policy: str, folder: Path) -> CheckSetup:
     device = torch.device("cuda", 0)
-    right, mutants = cuda.stagers(device, nothing)
-    return Lab(
+    right, mutants = cuda.build_stagers(device, no_delay)
+    return CheckSetup(
         device,
         folder,
         lambda _: ToySubject(standin, policy),
@@ -119,17 +119,17 @@ def main(mode: str) -> None:
     standin = StandIn()
     with tempfile.TemporaryDirectory() as folder:
         if mode == "sanitizer":
-            print(json.dumps(sanitizer.complaints(lab_on(standin, "eager", Path(folder)))))
+            print(json.dumps(sanitizer.collect_complaints(setup_on(standin, "eager", Path(folder)))))
             return
         told: dict[str, Any] = {"no_gpu": no_gpu(), "machine": describe("cuda")}
         for policy in POLICIES:
-            lab = lab_on(standin, policy, Path(folder) / policy)
+            setup = setup_on(standin, policy, Path(folder) / policy)
             told[policy] = {
-                "right": findings(cuda.right_plan(lab, "sgd")),
-                "mutants": findings(cuda.mutants_plan(lab)),
-                "disk": findings(cuda.disk_plan(lab)),
+                "right": findings(cuda.build_unmodified_plan(setup, "sgd")),
+                "mutants": findings(cuda.build_mutants_plan(setup)),
+                "disk": findings(cuda.build_disk_plan(setup)),
             }
-        finding = sanitizer.check([sys.executable, "-m", MODULE, "sanitizer"])
+        finding = sanitizer.check_sanitizer([sys.executable, "-m", MODULE, "sanitizer"])
         told["sanitizer"] = (finding.verdict, finding.evidence, finding.details)
     print(json.dumps(told))
 

@@ -59,7 +59,7 @@ def test_loading_the_view_back_gives_the_same_future(name: str) -> None:
     again = state.view(1)
     for n, t in (again.replicated | again.local | again.host).items():
         t.copy_(saved[n])
-    state.restored(view.meta, again.host)
+    state.load_host_state(view.meta, again.host)
     assert live_leaves(state.view(1)) == leaves
     assert future() == expected
 

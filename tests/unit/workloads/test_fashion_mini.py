@@ -83,10 +83,10 @@ def test_what_the_writer_wrote_numpy_reads(tmp_path: Path) -> None:
 
 def test_the_first_of_each_class_are_chosen_in_file_order() -> None:
     labels = np.array([*range(10), 3, *range(10), *range(10)], np.uint8)
-    chosen = generator.first_of_each_class(labels, 2)
+    chosen = generator.pick_first_of_each_class(labels, 2)
     assert chosen.tolist() == [n for n in range(21) if n != 14]
     with pytest.raises(ValueError, match=r"classes \[0, 1, 2, 4"):
-        generator.first_of_each_class(labels, 4)
+        generator.pick_first_of_each_class(labels, 4)
 
 
 def test_the_generator_refuses_other_source_files(tmp_path: Path) -> None:
