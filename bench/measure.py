@@ -46,9 +46,9 @@ def write_matrix(folder: Path, number: int) -> Path:
 
 def plan(folder: Path, number: int) -> dict[str, float]:
     """Read and check the matrix, freeze it, write the manifest."""
-    from ecrl.launch.frozen import freeze
-    from ecrl.launch.request import Request, resolve_request
-    from ecrl.records.manifest import Manifest
+    from ecrl.launch.campaign.request import Request, resolve_request
+    from ecrl.launch.campaign.store import freeze
+    from ecrl.records.manifest.store import Manifest
     from ecrl.records.paths import CampaignPaths
 
     campaign = resolve_request(Request(CampaignPaths(folder / "results", "exp"), write_matrix(folder, number)))
@@ -71,8 +71,8 @@ def finish_last(folder: Path, number: int) -> dict[str, float]:
 
 
 def _complete(folder: Path, which: Callable[[int], bool]) -> None:
-    from ecrl.launch.frozen import load_frozen
-    from ecrl.records.manifest import COMPLETED, Manifest
+    from ecrl.launch.campaign.store import load_frozen
+    from ecrl.records.manifest.store import COMPLETED, Manifest
     from ecrl.records.paths import CampaignPaths
 
     campaign = load_frozen(CampaignPaths(folder / "results", "exp"))
@@ -91,7 +91,7 @@ def _complete(folder: Path, which: Callable[[int], bool]) -> None:
 
 def counts(folder: Path, number: int) -> dict[str, float]:
     """What `status` needs: the manifest and its journal read and counted."""
-    from ecrl.records import manifest
+    from ecrl.records.manifest import store as manifest
     from ecrl.records.paths import CampaignPaths
 
     assert sum(manifest.read(CampaignPaths(folder / "results", "exp")).counts.values()) == number
@@ -100,9 +100,9 @@ def counts(folder: Path, number: int) -> dict[str, float]:
 
 def decide(folder: Path, number: int) -> dict[str, float]:
     """`resume` up to the first run: what is to be done, every finished result looked for, the run's spec made."""
-    from ecrl.launch.frozen import load_frozen
-    from ecrl.launch.progress import SilentObserver
-    from ecrl.launch.takeover import Policy, list_todo, open_manifest
+    from ecrl.launch.campaign.store import load_frozen
+    from ecrl.launch.campaign.takeover import Policy, list_todo, open_manifest
+    from ecrl.launch.runs.progress import SilentObserver
     from ecrl.records.paths import CampaignPaths
 
     campaign = load_frozen(CampaignPaths(folder / "results", "exp"))
@@ -118,7 +118,7 @@ def decide(folder: Path, number: int) -> dict[str, float]:
 
 def change(folder: Path, number: int) -> dict[str, float]:
     """A state change among so many suites, beyond what writing and flushing as many bytes takes on this disk."""
-    from ecrl.records.manifest import Manifest
+    from ecrl.records.manifest.store import Manifest
     from ecrl.records.paths import CampaignPaths
 
     opened = Manifest.open(CampaignPaths(folder / "results", "exp"))
@@ -139,7 +139,7 @@ def change(folder: Path, number: int) -> dict[str, float]:
 
 def count(folder: Path, number: int) -> dict[str, float]:
     """A matrix of so many cells counted, and its first ten ids."""
-    from ecrl.launch.request import Request, resolve_request
+    from ecrl.launch.campaign.request import Request, resolve_request
     from ecrl.records.paths import CampaignPaths
 
     campaign = resolve_request(Request(CampaignPaths(folder / "elsewhere", "exp"), write_matrix(folder, number)))
@@ -151,11 +151,11 @@ def count(folder: Path, number: int) -> dict[str, float]:
 def overhead(folder: Path, number: int) -> dict[str, float]:
     """ecrl's own time for each of so many runs: from the campaign's begin to its end, less the children's."""
     from bench.stand_in import answer, launcher
-    from ecrl.launch.control import Control
-    from ecrl.launch.progress import SilentObserver
-    from ecrl.launch.request import Request
-    from ecrl.launch.signals import StopRequest
-    from ecrl.launch.takeover import Policy
+    from ecrl.launch.campaign.control import Control
+    from ecrl.launch.campaign.request import Request
+    from ecrl.launch.campaign.takeover import Policy
+    from ecrl.launch.runs.progress import SilentObserver
+    from ecrl.launch.system.signals import StopRequest
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(folder / f"overhead-{os.getpid()}", "exp")

@@ -4,12 +4,12 @@ import os
 import sys
 from pathlib import Path
 
-from ecrl.launch.probe import Probe
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.torchrun import Launcher, Torchrun, WorkerFailed, build_run_environment
+from ecrl.config.matrix import Matrix
+from ecrl.config.run import RunSpec
+from ecrl.launch.launchers.torchrun import Launcher, Torchrun, WorkerFailed, build_run_environment
+from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.paths import RunPaths
-from ecrl.spec.matrix import Matrix
-from ecrl.spec.run import RunSpec
 
 # The records of a whole run of one rank, written by a shell: no interpreter is started.
 _WORKER = """

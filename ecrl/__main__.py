@@ -9,11 +9,11 @@ def main() -> None:
     """Run the command line. Errors of the user are one message on stderr; everything else is a traceback."""
     try:
         from ecrl.cli.app import app
-        from ecrl.cli.manners import run
+        from ecrl.cli.typer_support.usage_errors import run
 
         run(app)
     except EcrlError as error:
-        from ecrl.cli.messages import print_message
+        from ecrl.cli.ui.messages import print_message
 
         print_message(f"ecrl: {error}")
         sys.exit(error.exit_code)

@@ -3,7 +3,7 @@
 import os
 import tempfile
 
-from ecrl.launch.devices import FOLDER_VARIABLE
+from ecrl.launch.system.device_leases import FOLDER_VARIABLE
 
 # Leases of this session alone: tests neither wait for what else runs on this machine, nor hold it up.
 os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="ecrl-leases-")

@@ -1,0 +1,1 @@
+"""Metrics, comparisons and claims, computed from what runs recorded."""

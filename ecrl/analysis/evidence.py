@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ecrl.analysis.claims import ClaimResult, judge_claims
-from ecrl.analysis.compare import BlockKey, Comparison, Kind, compare
-from ecrl.analysis.load import LoadedCampaign
-from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
+from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.claims.claims import ClaimResult, judge_claims
+from ecrl.analysis.claims.noise import Noise, noise
 from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
-from ecrl.analysis.noise import Noise, noise
-from ecrl.analysis.threat import format_count
-from ecrl.analysis.threats import ThreatReport, detect_threats
+from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
+from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
+from ecrl.analysis.threats.base import format_count
+from ecrl.analysis.threats.detect import ThreatReport, detect_threats
 
 BLOCKING, OVERLAPPED = "blocking", "overlapped"
 GOODPUT = "goodput_steps_per_s"

@@ -4,12 +4,12 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ecrl.analysis.claims import CONFIRMED, REFUTED, ClaimResult
-from ecrl.analysis.load import LoadedCampaign
-from ecrl.analysis.metrics import REFERENCE
-from ecrl.analysis.power import MAX_SEEDS, compute_between_sd, seeds_needed, suites_needed
-from ecrl.analysis.threat import format_count
-from ecrl.records.manifest import DONE
+from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.claims.claims import CONFIRMED, REFUTED, ClaimResult
+from ecrl.analysis.claims.power import MAX_SEEDS, compute_between_sd, seeds_needed, suites_needed
+from ecrl.analysis.run.metrics import REFERENCE
+from ecrl.analysis.threats.base import format_count
+from ecrl.records.manifest.store import DONE
 
 SECONDS_PER_HOUR = 3600
 _MOST_SUITES = 20  # that one command names

@@ -1,0 +1,1 @@
+"""Checkpoint engines and what they share."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ecrl.checkpoint.agreement import Agreement
-from ecrl.checkpoint.codec import StateView
+from ecrl.checkpoint.state_view import StateView
 from ecrl.records.clock import now_ns
 from ecrl.records.recorder import Recorder
 from ecrl.storage.commit import Verdict

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from ecrl import __version__
-from ecrl.cli import advise, bench, checkpoint, compare, doctor, logs, matrix, report, selftest
-from ecrl.cli.manners import EcrlGroup, EcrlTyper
+from ecrl.cli.commands import advise, bench, checkpoint, compare, doctor, logs, matrix, report, selftest
+from ecrl.cli.typer_support.usage_errors import EcrlGroup, EcrlTyper
 
 app = EcrlTyper(
     name="ecrl",

@@ -1,0 +1,1 @@
+"""What is asked for: matrix files, suites and runs."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ecrl.spec.matrix import Matrix
+from ecrl.config.matrix import Matrix
 
 # Axes that may grow: every value that was there stays there.
 _AXES = ("datasets", "models", "checkpoint_every", "max_inflight", "seeds", "variants")

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from ecrl import plugins
+from ecrl.config.hashing import fill_legacy
 from ecrl.errors import unknown_name
-from ecrl.records.strikes import CHECKPOINT_PHASES, PHASES, RESTART_PHASES
-from ecrl.spec.identity import fill_legacy
+from ecrl.records.failure_checks import CHECKPOINT_PHASES, PHASES, RESTART_PHASES
 
 DEFAULT_COUNT = 3  # failures drawn for an mtbf_s that does not say how many
 _RANK_0_ALONE = ("commit", "retention")
@@ -157,7 +157,7 @@ def draw_instants_s(mtbf_s: float, seed: int, count: int) -> list[float]:
 
 
 def build_plan(entries: Sequence[FailureEntry], nproc: int, every: int) -> tuple[dict[str, Any], ...]:
-    """The failures of a schedule as `run.json` holds them, with nothing left to decide (records/strikes.py)."""
+    """The failures of a schedule as `run.json` holds them, with nothing left to decide (records/failure_checks.py)."""
     planned: list[dict[str, Any]] = []
     for entry in entries:
         index = len(planned)

@@ -24,13 +24,13 @@ from pydantic import (
 )
 
 from ecrl import plugins
+from ecrl.config import failure_schedule as failures
+from ecrl.config.failure_schedule import FROZEN, FailureEntry, read_older_files, step_as_entry
+from ecrl.config.hashing import NEVER, content_hash, fill_from, identity
+from ecrl.config.run import CheckpointSettings, TrainSettings
+from ecrl.config.toml_lines import Locator
 from ecrl.errors import InvalidMatrixError, did_you_mean, unknown_name
 from ecrl.records.schema import CLAIM_METRICS
-from ecrl.spec import failures
-from ecrl.spec.failures import FROZEN, FailureEntry, read_older_files, step_as_entry
-from ecrl.spec.identity import NEVER, content_hash, fill_from, identity
-from ecrl.spec.locate import Locator
-from ecrl.spec.run import CheckpointSettings, TrainSettings
 
 Loc: TypeAlias = tuple[str | int, ...]
 

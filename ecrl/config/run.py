@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from ecrl.config.hashing import NEVER, content_hash, fill_legacy, identity
 from ecrl.errors import RecordError
-from ecrl.spec.identity import NEVER, content_hash, fill_legacy, identity
 from ecrl.storage.atomic import write_atomic
 
 RUN_SCHEMA = 1
@@ -58,7 +58,8 @@ class CheckpointSettings:
 class RunSpec:
     """One run: suite x variant x seed, with everything a worker needs and nothing it must look up.
 
-    failures: the plan, decided before launch, as written by `ecrl.spec.failures.build_plan` (empty for `reference`).
+    failures: the plan, decided before launch, as written by `ecrl.config.failure_schedule.build_plan` (empty for
+    `reference`).
     block_order / block_position: the variants of this (suite, seed) in the order they run, and this one's place.
     token: which attempt of ecrl's at this run it is; a later one has a higher one (0: none was given).
     """

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, overload
 
-from ecrl.records import strikes
-from ecrl.spec import failures
-from ecrl.spec.identity import NEVER, canonical_json, identity, slug
-from ecrl.spec.matrix import Matrix
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config import failure_schedule as failures
+from ecrl.config.hashing import NEVER, canonical_json, identity, slug
+from ecrl.config.matrix import Matrix
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.records import failure_checks
 
 REFERENCE = "reference"
 REPEAT = "reference-aa"  # the A/A repeat: its place in a block's order, and the folder of its run
@@ -30,7 +30,8 @@ def _settings(settings: TrainSettings | CheckpointSettings) -> str:
 
 
 class FailurePlan(tuple[dict[str, Any], ...]):
-    """Planned failures, as `ecrl.spec.failures.build_plan` decided them for one schedule and interval; many suites
+    """Planned failures, as `ecrl.config.failure_schedule.build_plan` decided them for one schedule and interval; many
+    suites
     share one."""
 
     @cached_property
@@ -41,7 +42,7 @@ class FailurePlan(tuple[dict[str, Any], ...]):
     @cached_property
     def failure_steps(self) -> tuple[int | str, ...]:
         """Where the failures are planned, in order: a step, or e.g. '900@persist', '412.5s'."""
-        return tuple(map(strikes.format_failure_step, self))
+        return tuple(map(failure_checks.format_failure_step, self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from ecrl.enginebench.plan import MIN_ROUNDS, REFERENCE, BenchPlan
 from ecrl.errors import RecordError
 from ecrl.records.reader import Event
-from ecrl.spec.bench import MIN_ROUNDS, REFERENCE, BenchPlan
 from ecrl.units import format_bytes
 
 BENCH_DOCUMENT_SCHEMA = 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ecrl.checkpoint.codec import StateView
+from ecrl.checkpoint.state_view import StateView
 from ecrl.records.clock import now_ns
 
 _STATUS = Path("/proc/self/status")

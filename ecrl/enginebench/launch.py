@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecrl import plugins
+from ecrl.config.run import RunSpec
+from ecrl.enginebench.plan import BenchPlan
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError, unknown_name
-from ecrl.launch.group import ExitWait, end_leftovers, end_run
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.tail import Event, EventTail
-from ecrl.launch.torchrun import Torchrun
+from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.runs.file_tail import Event, EventTail
+from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run
+from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
-from ecrl.spec.bench import BenchPlan
-from ecrl.spec.run import RunSpec
 
 _POLL_S = 0.2
 
@@ -32,7 +32,7 @@ class BenchTorchrun(Torchrun):
         """torchrun's arguments."""
         return [
             *("--standalone", "--nproc-per-node", str(spec.train.nproc), "--max-restarts", "0"),
-            *("--redirects", "3", "--log-dir", str(paths.logs), "-m", "ecrl.worker.bench", str(paths.folder)),
+            *("--redirects", "3", "--log-dir", str(paths.logs), "-m", "ecrl.enginebench.worker", str(paths.folder)),
         ]
 
 

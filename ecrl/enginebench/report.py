@@ -104,7 +104,7 @@ def plot(document: dict[str, Any]) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from ecrl.report.plot_style import COLORS, svg
+    from ecrl.report.plots.style import COLORS, svg
 
     engines = sorted(document["engines"], key=lambda e: e["stall_s"]["median"], reverse=True)
     if not engines:

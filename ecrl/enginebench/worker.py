@@ -1,4 +1,4 @@
-"""One rank of a bench of checkpoint engines, inside torchrun: `python -m ecrl.worker.bench FOLDER`.
+"""One rank of a bench of checkpoint engines, inside torchrun: `python -m ecrl.enginebench.worker FOLDER`.
 
 The variants take turns in one process, on the same model and optimizer. Each turn (segment) is a job in small:
 a new engine prepares, restores its newest checkpoint, trains through the production loop and drains. Raw facts
@@ -16,18 +16,18 @@ import torch.distributed as dist
 
 from ecrl import plugins
 from ecrl.checkpoint.engine import Engine, EnginePlugin
+from ecrl.config.run import RunSpec
+from ecrl.enginebench import gauges
+from ecrl.enginebench.gauges import CopyFloor, FsyncCounter
+from ecrl.enginebench.plan import REFERENCE, BenchPlan, Segment
 from ecrl.records.clock import now_ns
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
-from ecrl.spec.bench import REFERENCE, BenchPlan, Segment
-from ecrl.spec.run import RunSpec
-from ecrl.worker import bench_gauges
-from ecrl.worker.bench_gauges import CopyFloor, FsyncCounter
 from ecrl.worker.leave import leave
 from ecrl.worker.loop import train
-from ecrl.worker.place import RankInfo, read_rank_info
+from ecrl.worker.rank_info import RankInfo, read_rank_info
 from ecrl.worker.run import TrainingJob, build, make_engine, seed_generators
-from ecrl.workloads.batches import BatchSource
+from ecrl.workloads.images.batches import BatchSource
 from ecrl.workloads.sampler import StepSampler
 
 EXIT_REFUSED = 86
@@ -86,15 +86,15 @@ class Bench:
 
     def _turn(self, segment: Segment) -> None:
         recorder = TaggedRecorder(RunPaths(self._folder).events(0, self._rank_info.rank), segment.index)
-        bench_gauges.release_free_memory()
+        gauges.release_free_memory()
         floor_ns = [self._floor.sample_ns() for _ in range(_FLOOR_SAMPLES)]
         self._warm_up(segment)
-        before = bench_gauges.resident_bytes()
+        before = gauges.resident_bytes()
         engine = self._engine(segment, recorder)
         engine.prepare()
         engine.restore()
-        bench_gauges.release_free_memory()  # what loading took is no part of what saving takes
-        peak_known = bench_gauges.reset_peak()
+        gauges.release_free_memory()  # what loading took is no part of what saving takes
+        peak_known = gauges.reset_peak()
         self._fsyncs.take_count()
         begun, trained = self._train(segment, engine, recorder)
         recorder.event(
@@ -105,7 +105,7 @@ class Bench:
             variant=segment.variant,
             fsyncs=self._fsyncs.take_count(),
             rss_before_bytes=before,
-            peak_bytes=bench_gauges.peak_bytes() if peak_known else None,
+            peak_bytes=gauges.peak_bytes() if peak_known else None,
             floor_ns=floor_ns,
         )
         recorder.close()

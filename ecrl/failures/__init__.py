@@ -1,0 +1,1 @@
+"""Planned failures: when they strike and how."""

@@ -2,7 +2,7 @@
 
 import json
 
-from ecrl.failures.plan import AttemptContext
+from ecrl.failures.injector import AttemptContext
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_events
 

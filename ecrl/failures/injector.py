@@ -6,12 +6,12 @@ from typing import Any
 
 from ecrl import plugins
 from ecrl.records.clock import now_ns
-from ecrl.records.strikes import RESTART_PHASES
+from ecrl.records.failure_checks import RESTART_PHASES
 
 
 @dataclass(frozen=True)
 class PlannedFailure:
-    """`kind` strikes `rank` where phase and at (or after_s) say: records/strikes.py defines them.
+    """`kind` strikes `rank` where phase and at (or after_s) say: records/failure_checks.py defines them.
 
     index: the failure's place in its run's plan. A failure is armed once all before it have struck, so a
     later one with a smaller step strikes while that step is replayed. ranks: "all" or several, for which

@@ -5,7 +5,7 @@ Pure functions of a `RunRecord`; the launcher stores their outcome in `result.js
 
 import math
 
-from ecrl.records import strikes
+from ecrl.records import failure_checks
 from ecrl.records.reader import RunRecord
 from ecrl.records.schema import Gate
 
@@ -55,7 +55,7 @@ def _check_finished(record: RunRecord, exit_code: int | None) -> Gate:
     target = record.spec["train"]["steps"]
     reached = max((e["s"] for _, _, e in record.get_events("final")), default=0)
     planned = [f["index"] for f in record.spec["failures"]]
-    struck, beyond = list_fired(record), strikes.find_failures_after_end(record)
+    struck, beyond = list_fired(record), failure_checks.find_failures_after_end(record)
     due = [index for index in planned if index not in beyond]
     num_ended = len({rank for _, rank, _ in record.get_events("end")})
     ended = find_ended_attempt(record)
@@ -69,7 +69,7 @@ def _check_finished(record: RunRecord, exit_code: int | None) -> Gate:
         faults.append(f"planned failures {due}, struck {struck}")
     if num_restarts != len(due):
         faults.append(f"{num_restarts} restarts for {len(due)} planned failures")
-    faults += strikes.find_faults(record)
+    faults += failure_checks.find_faults(record)
     if ended is None:
         faults.append(f"{num_ended} of {record.spec['train']['nproc']} ranks ended")
     notes = f", {len(beyond)} planned beyond the end of the run" if beyond else ""

@@ -1,4 +1,4 @@
-"""The child that `ecrl selftest` starts: `python -m ecrl.worker.selftest check DEVICE MODEL STEPS FOLDER`.
+"""The child that `ecrl selftest` starts: `python -m ecrl.selftest check DEVICE MODEL STEPS FOLDER`.
 
 One JSON object a line on stdout: {"e": "machine", ...}, then {"e": "check", "name", "verdict", "evidence",
 "wall_s", "details"} for each check as it ends, or {"e": "refused", "reason"} where there is nothing to check.
@@ -19,8 +19,8 @@ from typing import IO, Any
 import torch
 
 from ecrl.records import machine
-from ecrl.worker.selftest import cpu, cuda, sanitizer
-from ecrl.worker.selftest.verdict import WRONG, CheckResult, Plan
+from ecrl.selftest import cpu, cuda, sanitizer
+from ecrl.selftest.verdict import WRONG, CheckResult, Plan
 
 STAND_IN = "FakeCUDA"
 _DRIVER = Path("/proc/driver/nvidia/version")

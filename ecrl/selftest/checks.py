@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from ecrl.checkpoint.snapshot import Stager
-from ecrl.units import format_bytes
-from ecrl.worker.selftest import drill
-from ecrl.worker.selftest.drill import (
+from ecrl.checkpoint.sharded.snapshot import Stager
+from ecrl.selftest import drill
+from ecrl.selftest.drill import (
     Outcome,
     Progress,
     StressPlan,
@@ -21,8 +20,9 @@ from ecrl.worker.selftest.drill import (
     WatchedEngine,
     WatchedOverlapped,
 )
-from ecrl.worker.selftest.subject import ReferenceTraining
-from ecrl.worker.selftest.verdict import INCONCLUSIVE, PASS, TORN, WRONG, CheckResult
+from ecrl.selftest.subject import ReferenceTraining
+from ecrl.selftest.verdict import INCONCLUSIVE, PASS, TORN, WRONG, CheckResult
+from ecrl.units import format_bytes
 
 StagerMaker = Callable[[Progress], Stager]
 Delay = Callable[[], None]

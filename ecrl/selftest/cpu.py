@@ -5,19 +5,12 @@ from pathlib import Path
 
 import torch
 
-from ecrl.checkpoint.snapshot import ThreadStager
-from ecrl.worker.selftest import checks, threads
-from ecrl.worker.selftest.checks import CheckSetup, Mutant, StagerMaker
-from ecrl.worker.selftest.drill import TakesBusySlot, WatchedBlocking, WatchedOverlapped
-from ecrl.worker.selftest.subject import (
-    OPTIMIZERS,
-    Optimizer,
-    RealTraining,
-    ReferenceTraining,
-    load_data,
-    train_reference,
-)
-from ecrl.worker.selftest.verdict import Plan
+from ecrl.checkpoint.sharded.snapshot import ThreadStager
+from ecrl.selftest import checks, threads
+from ecrl.selftest.checks import CheckSetup, Mutant, StagerMaker
+from ecrl.selftest.drill import TakesBusySlot, WatchedBlocking, WatchedOverlapped
+from ecrl.selftest.subject import OPTIMIZERS, Optimizer, RealTraining, ReferenceTraining, load_data, train_reference
+from ecrl.selftest.verdict import Plan
 
 _BATCH_SIZE = 2
 _MUTANT_STEPS = 3

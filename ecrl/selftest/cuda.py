@@ -5,19 +5,12 @@ from pathlib import Path
 
 import torch
 
-from ecrl.checkpoint.snapshot import StreamStager
-from ecrl.worker.selftest import checks, overlap, sanitizer, streams
-from ecrl.worker.selftest.checks import CheckSetup, Delay, Mutant, StagerMaker
-from ecrl.worker.selftest.drill import TakesBusySlot, TrainingUnderTest, WatchedBlocking, WatchedOverlapped, no_delay
-from ecrl.worker.selftest.subject import (
-    OPTIMIZERS,
-    Optimizer,
-    RealTraining,
-    ReferenceTraining,
-    load_data,
-    train_reference,
-)
-from ecrl.worker.selftest.verdict import Plan
+from ecrl.checkpoint.sharded.snapshot import StreamStager
+from ecrl.selftest import checks, overlap, sanitizer, streams
+from ecrl.selftest.checks import CheckSetup, Delay, Mutant, StagerMaker
+from ecrl.selftest.drill import TakesBusySlot, TrainingUnderTest, WatchedBlocking, WatchedOverlapped, no_delay
+from ecrl.selftest.subject import OPTIMIZERS, Optimizer, RealTraining, ReferenceTraining, load_data, train_reference
+from ecrl.selftest.verdict import Plan
 
 _BATCH_SIZE = 32
 _SHORTEST_DELAY_S = 0.02

@@ -16,13 +16,13 @@ from safetensors import safe_open
 from torch._C._distributed_c10d import HashStore, PrefixStore
 
 from ecrl.checkpoint.agreement import Agreement
-from ecrl.checkpoint.codec import META_LEAF, leaf_digest, live_leaves, meta_digest
 from ecrl.checkpoint.engine import CheckpointableState, Engine, EngineContext
 from ecrl.checkpoint.engines.blocking import Blocking
 from ecrl.checkpoint.engines.overlapped import Overlapped
-from ecrl.checkpoint.sharded import ShardedEngine
-from ecrl.checkpoint.snapshot import Slot, SlotState, Stager
-from ecrl.checkpoint.ticket import Ticket
+from ecrl.checkpoint.sharded.engine import ShardedEngine
+from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, Stager
+from ecrl.checkpoint.sharded.ticket import Ticket
+from ecrl.checkpoint.state_view import META_LEAF, leaf_digest, live_leaves, meta_digest
 from ecrl.records.recorder import Recorder
 from ecrl.storage import commit
 

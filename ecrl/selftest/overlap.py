@@ -13,8 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 from ecrl.checkpoint.engine import Engine, NoCheckpoints
 from ecrl.checkpoint.engines.overlapped import Overlapped
 from ecrl.records.recorder import Recorder
-from ecrl.worker.selftest.drill import TrainingUnderTest, engine_context
-from ecrl.worker.selftest.verdict import INCONCLUSIVE, PASS, WARN, WRONG, CheckResult
+from ecrl.selftest.drill import TrainingUnderTest, engine_context
+from ecrl.selftest.verdict import INCONCLUSIVE, PASS, WARN, WRONG, CheckResult
 
 LOW_SHARE = 0.5
 _PROFILED_STEPS, _PROFILED_EVERY = 8, 2

@@ -15,26 +15,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ecrl import plugins
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
 from ecrl.errors import EXIT_BUG, EXIT_OK, EcrlError, unknown_name
-from ecrl.launch.group import ExitWait, end_run
-from ecrl.launch.liveness import RUN_MARKER
-from ecrl.launch.progress import SilentObserver
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.supervise import Supervisor
-from ecrl.launch.tail import FileTail
-from ecrl.launch.torchrun import Torchrun
+from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.runs.file_tail import FileTail
+from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.supervisor import Supervisor
+from ecrl.launch.system.process_group import ExitWait, end_run
+from ecrl.launch.system.process_identity import RUN_MARKER
+from ecrl.launch.system.signals import StopRequest
+from ecrl.records.failure_checks import format_failure_step
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
-from ecrl.records.strikes import format_failure_step
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 
 SCHEMA = 1
-COMMAND = (sys.executable, "-m", "ecrl.worker.selftest", "check")
+COMMAND = (sys.executable, "-m", "ecrl.selftest", "check")
 DEVICES = ("cpu", "cuda")
 MIN_STEPS = 3  # the first snapshot, one in between, and the last, which nothing follows
 STAND_IN = "FakeCUDA"
 
-# As ecrl.worker.selftest.verdict defines them. The worst one is the report's.
+# As ecrl.selftest.verdict defines them. The worst one is the report's.
 PASS, WARN, INCONCLUSIVE, WRONG, TORN = "pass", "warn", "inconclusive", "wrong", "torn"
 _WORST_FIRST = (TORN, WRONG, INCONCLUSIVE)
 

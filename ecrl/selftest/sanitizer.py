@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from ecrl.worker.selftest import drill
-from ecrl.worker.selftest.checks import CheckSetup, StagerMaker
-from ecrl.worker.selftest.drill import StressPlan, WatchedOverlapped
-from ecrl.worker.selftest.verdict import INCONCLUSIVE, PASS, TORN, CheckResult
+from ecrl.selftest import drill
+from ecrl.selftest.checks import CheckSetup, StagerMaker
+from ecrl.selftest.drill import StressPlan, WatchedOverlapped
+from ecrl.selftest.verdict import INCONCLUSIVE, PASS, TORN, CheckResult
 
 SWITCH = "TORCH_CUDA_SANITIZER"
 STEPS = 3
@@ -70,4 +70,4 @@ def judge_complaints(said: dict[str, Any]) -> CheckResult:
 
 def command(model: str) -> list[str]:
     """What `check_sanitizer` starts."""
-    return [sys.executable, "-m", "ecrl.worker.selftest", "sanitizer", model]
+    return [sys.executable, "-m", "ecrl.selftest", "sanitizer", model]

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 
 from ecrl import plugins
-from ecrl.checkpoint.codec import live_leaves
 from ecrl.checkpoint.engine import Engine, NoCheckpoints
+from ecrl.checkpoint.state_view import live_leaves
+from ecrl.config.run import TrainSettings
 from ecrl.records.recorder import Recorder
-from ecrl.spec.run import TrainSettings
+from ecrl.selftest.drill import Leaves, TrainingUnderTest, engine_context
 from ecrl.worker.loop import train
 from ecrl.worker.run import seed_generators
-from ecrl.worker.selftest.drill import Leaves, TrainingUnderTest, engine_context
 from ecrl.worker.state import TrainState, make_optimizer
-from ecrl.workloads.batches import BatchSource
 from ecrl.workloads.dataset import ImageData
+from ecrl.workloads.images.batches import BatchSource
 from ecrl.workloads.sampler import StepSampler
 
 Optimizer = Literal["sgd", "adamw"]

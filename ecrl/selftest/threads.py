@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ecrl.checkpoint.codec import StateView
-from ecrl.checkpoint.snapshot import Slot, SlotState, ThreadStager
-from ecrl.worker.selftest.drill import Progress
+from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, ThreadStager
+from ecrl.checkpoint.state_view import StateView
+from ecrl.selftest.drill import Progress
 
 _PAUSE_S = 0.002
 

@@ -1,0 +1,1 @@
+"""Atomic files, committed checkpoints and their formats."""

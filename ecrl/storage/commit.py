@@ -19,7 +19,7 @@ from typing import Any
 
 import xxhash
 
-from ecrl.storage import foreign, safetensors_header
+from ecrl.storage import formats, safetensors_header
 from ecrl.storage.atomic import fsync_dir, write_atomic
 
 COMMIT_SCHEMA = 1
@@ -171,10 +171,10 @@ def find_orphan_files(root: Path, step: int) -> list[str]:
 
 
 def _make_partial_verdict(folder: Path, step: int) -> Verdict:
-    if (written := foreign.find_complete_format(folder)) is not None:
+    if (written := formats.find_complete_format(folder)) is not None:
         reason = f"written by {written.engine}, which keeps no digests: cannot be verified"
         return Verdict(step, "unverifiable", reason)
-    if (begun := foreign.find_partial_format(folder)) is not None:
+    if (begun := formats.find_partial_format(folder)) is not None:
         return Verdict(step, "partial", f"written by {begun.engine}, which did not end it: no {begun.complete}")
     if not _exists(folder):
         return Verdict(step, "removed", f"no {COMMIT_FILE}, and no folder any more")

@@ -11,14 +11,14 @@ import sys
 import traceback
 from pathlib import Path
 
-from ecrl.checkpoint.ahead import PrefetchedVerification
+from ecrl.checkpoint.sharded.prefetch_verify import PrefetchedVerification
+from ecrl.config.run import RunSpec
 from ecrl.records.clock import boot_id, real_minus_boot_ns
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_events
 from ecrl.records.recorder import Recorder
-from ecrl.spec.run import RunSpec
 from ecrl.worker.leave import leave
-from ecrl.worker.place import read_rank_info
+from ecrl.worker.rank_info import read_rank_info
 
 # Not an exit code of Python, of a signal or of torchrun: this attempt follows a crash that nobody planned.
 EXIT_REFUSED = 86

@@ -6,10 +6,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ecrl.checkpoint.engine import Engine
+from ecrl.config.run import TrainSettings
 from ecrl.records.clock import now_ns
-from ecrl.spec.run import TrainSettings
-from ecrl.worker.schedule import learning_rate
-from ecrl.workloads.batches import BatchSource
+from ecrl.worker.lr_schedule import learning_rate
+from ecrl.workloads.images.batches import BatchSource
 
 # (step, begun_ns, loss, ids_digest)
 StepRecord = Callable[[int, int, torch.Tensor, str], None]

@@ -2,7 +2,7 @@
 
 import math
 
-from ecrl.spec.run import TrainSettings
+from ecrl.config.run import TrainSettings
 
 
 def learning_rate(step: int, train: TrainSettings) -> float:

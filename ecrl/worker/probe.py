@@ -14,7 +14,7 @@ import torch
 
 from ecrl import plugins
 from ecrl.errors import DataMissingError
-from ecrl.worker.examine import nccl_version
+from ecrl.worker.device_check import nccl_version
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # re-exported by dist without saying so
 
 from ecrl.checkpoint.agreement import Agreement
-from ecrl.worker.place import RankInfo
+from ecrl.worker.rank_info import RankInfo
 
 _STORE_TIMEOUT = timedelta(seconds=300)
 

@@ -14,19 +14,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ecrl import plugins
 from ecrl.checkpoint.engine import Engine, EngineContext, NoCheckpoints
-from ecrl.failures.plan import Injector, PlannedFailure, read_plan
-from ecrl.failures.scene import RecordedAttemptContext
+from ecrl.config.run import RunSpec
+from ecrl.failures.history import RecordedAttemptContext
+from ecrl.failures.injector import Injector, PlannedFailure, read_plan
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
-from ecrl.spec.run import RunSpec
 from ecrl.storage.commit import Verdict
 from ecrl.worker.loop import train
 from ecrl.worker.losses import LossReader
-from ecrl.worker.place import RankInfo
-from ecrl.worker.ranks import new_agreement, start_group
+from ecrl.worker.process_group import new_agreement, start_group
+from ecrl.worker.rank_info import RankInfo
 from ecrl.worker.state import TrainState, make_optimizer
-from ecrl.workloads.batches import BatchSource
 from ecrl.workloads.dataset import ImageData
+from ecrl.workloads.images.batches import BatchSource
 from ecrl.workloads.sampler import StepSampler
 
 

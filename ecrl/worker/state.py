@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ecrl.checkpoint.codec import StateView, state_digest
 from ecrl.checkpoint.engine import CheckpointableState
-from ecrl.spec.run import TrainSettings
+from ecrl.checkpoint.state_view import StateView, state_digest
+from ecrl.config.run import TrainSettings
 
 
 def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.Optimizer:
@@ -34,7 +34,7 @@ def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.
 class TrainState(CheckpointableState):
     """Model, optimizer and every random generator of one rank.
 
-    The learning rate is a function of the step (`schedule.py`) and the sampler's position is the step, so
+    The learning rate is a function of the step (`lr_schedule.py`) and the sampler's position is the step, so
     the step is all the host state there is beside the generators.
     """
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import torch
 
-from ecrl.checkpoint.codec import Layout, StateView, raw_bytes
-from ecrl.checkpoint.snapshot import Slot, SlotState, Stager
+from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, Stager
+from ecrl.checkpoint.state_view import Layout, StateView, raw_bytes
 
 Torn = dict[int, list[str]]  # step -> names of the tensors that differ from the state after that step
 

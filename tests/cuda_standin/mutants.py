@@ -2,8 +2,8 @@
 
 import torch
 
-from ecrl.checkpoint.codec import StateView
-from ecrl.checkpoint.snapshot import Slot, SlotState, StreamStager
+from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, StreamStager
+from ecrl.checkpoint.state_view import StateView
 
 
 class CopyIgnoresUpdate(StreamStager):

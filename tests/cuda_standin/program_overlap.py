@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ecrl.checkpoint.codec import Layout
-from ecrl.checkpoint.snapshot import Slot, SlotState, Stager, slot_bytes
+from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, Stager, slot_bytes
+from ecrl.checkpoint.state_view import Layout
 from tests.cuda_standin.drill import take_snapshots
 from tests.cuda_standin.library import StandIn
 from tests.cuda_standin.mutants import OVERLAP

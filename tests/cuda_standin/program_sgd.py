@@ -10,8 +10,8 @@ import json
 
 import torch
 
-from ecrl.checkpoint.codec import StateView
-from ecrl.spec.run import TrainSettings
+from ecrl.checkpoint.state_view import StateView
+from ecrl.config.run import TrainSettings
 from ecrl.worker.state import TrainState, make_optimizer
 from tests.cuda_standin.drill import Torn, take_snapshots
 from tests.cuda_standin.library import StandIn

@@ -2,7 +2,7 @@
 
 import torch
 
-from ecrl.checkpoint.codec import StateView
+from ecrl.checkpoint.state_view import StateView
 
 # name -> (shape, dtype); the buffers change in the forward, the rest in the update
 _REPLICATED: dict[str, tuple[tuple[int, ...], torch.dtype]] = {

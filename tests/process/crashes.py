@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ecrl.config.matrix import load
+from ecrl.config.suite import Suite, expand_matrix
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord, read_run
-from ecrl.spec.matrix import load
-from ecrl.spec.suite import Suite, expand_matrix
 
 EVERY = 5
 STEPS = 24

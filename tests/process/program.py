@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ecrl.launch.devices import LEASE_MARKER
-from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER, find_marked_pids, iterate_environments
-from ecrl.records import manifest
+from ecrl.launch.system.device_leases import LEASE_MARKER
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, find_marked_pids, iterate_environments
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 
 PATIENCE_S = 240.0

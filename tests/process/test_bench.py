@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ecrl.cli import bench
+from ecrl.cli.commands import bench
 from ecrl.errors import EcrlError
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]

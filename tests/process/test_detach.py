@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ecrl.launch.leases import holder
+from ecrl.launch.campaign.lock import holder
 from tests.process.program import PATIENCE_S, Ecrl, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.records import manifest
+from ecrl.records.manifest import store as manifest
 from tests.process.program import PATIENCE_S, Ecrl, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.liveness import CAMPAIGN_MARKER, find_marked_pids
-from ecrl.records import manifest
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, find_marked_pids
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 from tests.unit.launch.stand_in import MATRIX
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.progress import SilentObserver
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.supervise import Supervisor
-from ecrl.launch.torchrun import Torchrun
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.supervisor import Supervisor
+from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_run
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 
 
 @pytest.mark.process

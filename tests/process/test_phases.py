@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from ecrl import plugins
-from ecrl.analysis.lineage import build_step_history
-from ecrl.launch.progress import SilentObserver
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.supervise import Supervisor
-from ecrl.launch.torchrun import Torchrun
-from ecrl.records import strikes
-from ecrl.records.gates import count_restarts, list_fired
+from ecrl.analysis.run.step_history import build_step_history
+from ecrl.config.failure_schedule import FailureEntry, build_plan
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.supervisor import Supervisor
+from ecrl.launch.system.signals import StopRequest
+from ecrl.records import failure_checks
+from ecrl.records.correctness import count_restarts, list_fired
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
-from ecrl.spec.failures import FailureEntry, build_plan
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 from tests.extras import need
 from tests.process.crashes import ENGINES, EVERY, Campaign, final, finished
 
@@ -59,8 +59,8 @@ def test_every_rank_ends_with_the_bits_of_the_uninterrupted_run(
 @pytest.mark.parametrize("label", LABELS)
 def test_each_failure_strikes_once_and_where_it_was_meant_to(campaign: Campaign, label: str, variant: str) -> None:
     record = campaign.record(label, variant)
-    assert strikes.find_faults(record) == []
-    beyond = strikes.find_failures_after_end(record)
+    assert failure_checks.find_faults(record) == []
+    beyond = failure_checks.find_failures_after_end(record)
     due = [f for f in record.spec["failures"] if f["index"] not in beyond]
     assert list_fired(record) == [f["index"] for f in due]
     assert count_restarts(record) == len(due)
@@ -169,5 +169,5 @@ def test_every_engine_survives_a_failure_in_each_of_its_phases(
     need(engine)
     expected = final(done(everywhere("reference", nproc, optimizer), tmp_path))
     record = done(everywhere(engine, nproc, optimizer), tmp_path)
-    assert strikes.find_faults(record) == []
+    assert failure_checks.find_faults(record) == []
     assert final(record) == expected

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ecrl.records.gates import count_restarts, list_fired
+from ecrl.records.correctness import count_restarts, list_fired
 from ecrl.storage.commit import list_committed_steps, verify
 from tests.process.crashes import ENGINES, Campaign, final
 

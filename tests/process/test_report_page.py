@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from ecrl.analysis.campaign.load import load_campaign
 from ecrl.analysis.evidence import build_evidence
-from ecrl.analysis.load import load_campaign as load_campaign
-from ecrl.report.render import render
+from ecrl.report.pages.render import render
 from tests.unit.analysis.campaign_builder import campaign
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.devices import DeviceSet, try_lease
-from ecrl.launch.liveness import RUN_MARKER, iterate_environments
-from ecrl.records import manifest
+from ecrl.launch.system.device_leases import DeviceSet, try_lease
+from ecrl.launch.system.process_identity import RUN_MARKER, iterate_environments
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import RunPaths
 from tests.process.program import PATIENCE_S, Ecrl, wait_for
 

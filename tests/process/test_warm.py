@@ -10,15 +10,15 @@ from statistics import median
 
 import pytest
 
-from ecrl.analysis.restarts import restarts
-from ecrl.analysis.timeline import timeline
-from ecrl.launch.devices import LEASE_MARKER, DeviceSet, Lease, describe_holders, try_lease
-from ecrl.launch.liveness import RUN_MARKER, find_marked_pids, get_start_ticks, iterate_environments
-from ecrl.records import manifest
+from ecrl.analysis.run.restarts import restarts
+from ecrl.analysis.run.timeline import timeline
+from ecrl.config.matrix import load
+from ecrl.config.suite import expand_matrix
+from ecrl.launch.system.device_leases import LEASE_MARKER, DeviceSet, Lease, describe_holders, try_lease
+from ecrl.launch.system.process_identity import RUN_MARKER, find_marked_pids, get_start_ticks, iterate_environments
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
-from ecrl.spec.matrix import load
-from ecrl.spec.suite import expand_matrix
 from tests.process.program import Ecrl, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]

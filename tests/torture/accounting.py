@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ecrl.checkpoint import sharded
-from ecrl.checkpoint.persist import write_rank
+from ecrl.checkpoint.sharded import engine as sharded
+from ecrl.checkpoint.sharded.persist import write_rank
 from ecrl.storage import commit
 from ecrl.storage.commit import FileFacts
 from tests.torture.verdict import Verdict, told

@@ -9,12 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ecrl.launch.progress import SilentObserver
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.supervise import Supervisor
-from ecrl.launch.torchrun import Torchrun
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.supervisor import Supervisor
+from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 from tests.torture.verdict import Verdict, told
 
 

@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecrl.launch.devices import LEASE_MARKER
-from ecrl.launch.liveness import get_start_ticks
+from ecrl.config.run import RunSpec
+from ecrl.launch.system.device_leases import LEASE_MARKER
+from ecrl.launch.system.process_identity import get_start_ticks
 from ecrl.records.paths import RunPaths
-from ecrl.spec.run import RunSpec
 from tests.unit.launch import stand_in, stand_in_worker
 from tests.unit.launch.stand_in import StandIn
 

@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecrl.launch.liveness import CAMPAIGN_MARKER, find_marked_pids
-from ecrl.records import manifest
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, find_marked_pids
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 from tests.torture.orchestrator_ecrl import CLAIMS
 

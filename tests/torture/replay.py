@@ -10,15 +10,15 @@ from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
-from ecrl.analysis.lineage import Loss, build_step_history
-from ecrl.launch.progress import SilentObserver
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.supervise import Supervisor
-from ecrl.launch.torchrun import Torchrun
+from ecrl.analysis.run.step_history import Loss, build_step_history
+from ecrl.config.failure_schedule import FailureEntry, build_plan
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.supervisor import Supervisor
+from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_run
-from ecrl.spec.failures import FailureEntry, build_plan
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 from tests.torture.verdict import Verdict, told
 
 

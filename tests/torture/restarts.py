@@ -12,15 +12,15 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-from ecrl.analysis.restarts import PHASES, Restart, restarts
-from ecrl.analysis.timeline import timeline
-from ecrl.launch.progress import SilentObserver
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.supervise import Supervisor
-from ecrl.launch.warm import WarmTorchrun
+from ecrl.analysis.run.restarts import PHASES, Restart, restarts
+from ecrl.analysis.run.timeline import timeline
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.launch.launchers.warm import WarmTorchrun
+from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.supervisor import Supervisor
+from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 from tests.torture.verdict import Verdict, told
 
 LAUNCHERS = ("cold", "warm")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
-from ecrl.launch import estimate
-from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, describe_holders, try_lease
-from ecrl.launch.progress import SilentObserver, Totals
-from ecrl.launch.takeover import Policy
-from ecrl.records import manifest
-from ecrl.records.manifest import Manifest
-from ecrl.spec.run import RunSpec
+from ecrl.launch.campaign import preview
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.runs.progress import SilentObserver, Totals
+from ecrl.launch.system.device_leases import FOLDER_VARIABLE, DeviceSet, describe_holders, try_lease
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import Manifest
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 DEVICE = DeviceSet(("fake-0",))
@@ -68,7 +68,7 @@ def test_full_while_planning_says_so_and_planning_works_after(
     filled(disk, left)
     with pytest.raises(EcrlError, match=r"free, expected at least .*(.|\n)*Free some space"):
         control(StandIn()).plan(asked)
-    monkeypatch.setattr(estimate, "_free_bytes", lambda _: 10**12)  # another has filled it since it was looked at
+    monkeypatch.setattr(preview, "_free_bytes", lambda _: 10**12)  # another has filled it since it was looked at
     with pytest.raises(EcrlError, match=r"no space left on the device(.|\n)*then type"):
         control(StandIn()).plan(asked)
     emptied(disk)

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError, PrefixHeldError
-from ecrl.launch.frozen import load_frozen
-from ecrl.launch.liveness import get_current_owner
-from ecrl.launch.progress import RunProgress, SilentObserver
-from ecrl.launch.request import resolve_request
-from ecrl.launch.takeover import Policy, list_todo, open_manifest
-from ecrl.records import manifest
-from ecrl.records.manifest import Manifest, Owner
+from ecrl.launch.campaign.request import resolve_request
+from ecrl.launch.campaign.store import load_frozen
+from ecrl.launch.campaign.takeover import Policy, list_todo, open_manifest
+from ecrl.launch.runs.progress import RunProgress, SilentObserver
+from ecrl.launch.system.process_identity import get_current_owner
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import Manifest, Owner
 from ecrl.records.paths import CampaignPaths
-from ecrl.spec.run import RunSpec
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 VARIED = MATRIX.replace("[failures]", 'variants = ["reference", "blocking"]\n[failures]')

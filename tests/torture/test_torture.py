@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ecrl.launch.progress import RunProgress, SilentObserver
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.supervise import Supervisor
-from ecrl.launch.torchrun import Torchrun
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.runs.progress import RunProgress, SilentObserver
+from ecrl.launch.runs.supervisor import Supervisor
+from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
 from ecrl.storage import commit
 from ecrl.storage.commit import file_facts, step_folder
 from tests.torture import accounting, corruption, durability, torn

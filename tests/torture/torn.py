@@ -13,9 +13,9 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import load_file
 
-from ecrl.checkpoint import sharded
-from ecrl.checkpoint.persist import write_rank
-from ecrl.checkpoint.snapshot import ThreadStager
+from ecrl.checkpoint.sharded import engine as sharded
+from ecrl.checkpoint.sharded.persist import write_rank
+from ecrl.checkpoint.sharded.snapshot import ThreadStager
 from ecrl.storage.commit import FileFacts, ShardNames
 from tests.torture.verdict import Verdict, told
 from tests.unit.checkpoint.ranks_in_threads import Group, ToyState

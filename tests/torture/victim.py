@@ -15,10 +15,10 @@ import torch
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from ecrl import plugins
-from ecrl.checkpoint import sharded
 from ecrl.checkpoint.agreement import Agreement
 from ecrl.checkpoint.engine import EngineContext, RestoreResult
-from ecrl.checkpoint.persist import write_rank
+from ecrl.checkpoint.sharded import engine as sharded
+from ecrl.checkpoint.sharded.persist import write_rank
 from ecrl.records.clock import now_ns
 from ecrl.records.recorder import Recorder
 from ecrl.storage import commit

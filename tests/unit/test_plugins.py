@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ecrl import plugins
-from ecrl.cli import bench
 from ecrl.cli.app import app
+from ecrl.cli.commands import bench
 from ecrl.errors import EcrlError
 from ecrl.plugins import MissingExtraError
 from tests.extras import need

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ecrl.analysis import interval
-from ecrl.analysis.engine_costs import EngineCosts, engine_costs
-from ecrl.analysis.metrics import RunAnalysis
-from ecrl.analysis.tables import mean
+from ecrl.analysis.advice import interval
+from ecrl.analysis.advice.engine_costs import EngineCosts, engine_costs
+from ecrl.analysis.campaign.tables import mean
+from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.errors import EcrlError
 
 CURVE_DOUBLINGS = 5  # either side of the best interval

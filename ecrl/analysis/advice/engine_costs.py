@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ecrl.analysis.compare import CONFIDENCE, t_interval
-from ecrl.analysis.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis
-from ecrl.analysis.tables import mean
+from ecrl.analysis.campaign.tables import mean
+from ecrl.analysis.run.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis
+from ecrl.analysis.statistics.compare import CONFIDENCE, t_interval
 
 BACKPRESSURE_SHARE = 0.01  # of the stall; below it is the time of asking for a slot that is free
 

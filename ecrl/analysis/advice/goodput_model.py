@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ecrl.analysis.compare import BlockKey
-from ecrl.analysis.engine_costs import EngineCosts, engine_costs, workload
-from ecrl.analysis.metrics import REFERENCE, RunAnalysis
-from ecrl.analysis.tables import geometric_mean, mean
+from ecrl.analysis.advice.engine_costs import EngineCosts, engine_costs, workload
+from ecrl.analysis.campaign.tables import geometric_mean, mean
+from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis
+from ecrl.analysis.statistics.compare import BlockKey
 
 
 @dataclass(frozen=True)

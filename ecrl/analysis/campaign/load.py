@@ -5,16 +5,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecrl.analysis.metrics import PASS, REFERENCE, RunAnalysis, analyse, empty_row
+from ecrl.analysis.run.metrics import PASS, REFERENCE, RunAnalysis, analyse, empty_row
+from ecrl.config.matrix import Matrix
+from ecrl.config.matrix import load as load_matrix
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import REPEAT, Suite, expand_matrix
 from ecrl.errors import EcrlError, RecordError, did_you_mean
-from ecrl.records import manifest
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths, RunPaths, all_prefixes
 from ecrl.records.reader import read_run
 from ecrl.records.schema import Result
-from ecrl.spec.matrix import Matrix
-from ecrl.spec.matrix import load as load_matrix
-from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import REPEAT, Suite, expand_matrix
 
 _RESULT_FIELDS = Result.__required_keys__
 _SET_ASIDE = re.compile(r"\.aside-\d+$")

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ecrl.analysis.load import LoadedCampaign
-from ecrl.analysis.metrics import RunAnalysis
+from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.run.metrics import RunAnalysis
+from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
-from ecrl.records import manifest
-from ecrl.spec.matrix import Matrix
+from ecrl.records.manifest import store as manifest
 
 # What a report must not mix unsaid: where the runs ran, and with what.
 MACHINE_FACTS = (

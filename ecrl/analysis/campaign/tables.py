@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ecrl.analysis.compare import log_interval
-from ecrl.analysis.metrics import REFERENCE, Row
+from ecrl.analysis.run.metrics import REFERENCE, Row
+from ecrl.analysis.statistics.compare import log_interval
 from ecrl.records.schema import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, LEDGER_BUCKETS, RUN_COLUMNS
 
 SIGNIFICANT_DIGITS = 9

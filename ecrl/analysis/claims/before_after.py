@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from ecrl.analysis.compare import BlockKey, Comparison, Kind, compare
-from ecrl.analysis.load import LoadedCampaign
-from ecrl.analysis.metrics import Row
+from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.run.metrics import Row
+from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.records.schema import CLAIM_METRICS
 

@@ -8,7 +8,8 @@ from typing import Literal
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from ecrl.analysis.compare import (
+from ecrl.analysis.run.metrics import Row
+from ecrl.analysis.statistics.compare import (
     ALPHA,
     MIN_PAIRS,
     BlockKey,
@@ -18,8 +19,7 @@ from ecrl.analysis.compare import (
     compare,
     tost_p,
 )
-from ecrl.analysis.metrics import Row
-from ecrl.spec.matrix import EXPECT, Claim
+from ecrl.config.matrix import EXPECT, Claim
 
 CONFIRMED, REFUTED, INCONCLUSIVE, EXPLORATORY = "CONFIRMED", "REFUTED", "INCONCLUSIVE", "EXPLORATORY"
 

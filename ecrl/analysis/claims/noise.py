@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from ecrl.analysis.compare import Comparison, Kind, compare
-from ecrl.analysis.load import REPEAT_VARIANT, LoadedCampaign
-from ecrl.analysis.metrics import REFERENCE
+from ecrl.analysis.campaign.load import REPEAT_VARIANT, LoadedCampaign
+from ecrl.analysis.run.metrics import REFERENCE
+from ecrl.analysis.statistics.compare import Comparison, Kind, compare
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from ecrl.analysis.claims import ClaimResult
-from ecrl.analysis.compare import ALPHA, MIN_PAIRS, POWER, Comparison, Kind
+from ecrl.analysis.claims.claims import ClaimResult
+from ecrl.analysis.statistics.compare import ALPHA, MIN_PAIRS, POWER, Comparison, Kind
 
 MAX_SEEDS = 40  # a suite; beyond, the honest advice is another design, not a longer command
 MAX_SUITES = 200

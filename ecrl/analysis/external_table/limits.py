@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ecrl.analysis.compare import MIN_PAIRS
-from ecrl.analysis.metrics import REFERENCE, Row
-from ecrl.analysis.threat import Threat
-from ecrl.analysis.threat_design import find_nuisance
-from ecrl.analysis.threats import CHECKS, ThreatReport
+from ecrl.analysis.run.metrics import REFERENCE, Row
+from ecrl.analysis.statistics.compare import MIN_PAIRS
+from ecrl.analysis.threats.base import Threat
+from ecrl.analysis.threats.design import find_nuisance
+from ecrl.analysis.threats.detect import CHECKS, ThreatReport
 
 
 def has_only_boundary_failures(rows: Iterable[Row]) -> bool | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecrl.errors import EcrlError, did_you_mean
-from ecrl.records.manifest import COLUMNS
+from ecrl.records.manifest.store import COLUMNS
 
-# Where a failure is planned: 400, 900@persist, 412.5s (records/strikes.py).
+# Where a failure is planned: 400, 900@persist, 412.5s (records/failure_checks.py).
 PLACE = r"[0-9]{1,12}(?:@[a-z]+|(?:\.[0-9]+)?s)?"
 _WHOLE = re.compile(r"[0-9]{1,12}")
 _KEY = ("dataset", "model", "failure_label")

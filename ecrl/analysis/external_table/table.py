@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ecrl.analysis.compare import compare
 from ecrl.analysis.evidence import BLOCKING, OVERLAPPED, Evidence
-from ecrl.analysis.foreign_limits import limits, threats_of
-from ecrl.analysis.foreign_manifest import PLACE, Plan, read_manifest
-from ecrl.analysis.metrics import REFERENCE, Row, empty_row
+from ecrl.analysis.external_table.limits import limits, threats_of
+from ecrl.analysis.external_table.manifest import PLACE, Plan, read_manifest
+from ecrl.analysis.run.metrics import REFERENCE, Row, empty_row
+from ecrl.analysis.statistics.compare import compare
+from ecrl.config.hashing import slug
 from ecrl.errors import EcrlError, did_you_mean
 from ecrl.records.schema import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS
-from ecrl.spec.identity import slug
 
 # How far ovl_vs_blk may lie from ovl_goodput / blk_goodput - 1 before it is pointed out: both are rounded.
 RATIO_TOLERANCE = 0.005

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ecrl.analysis.timeline import NS_PER_S, Timeline
+from ecrl.analysis.run.timeline import NS_PER_S, Timeline
 from ecrl.records.reader import RunRecord
 
 

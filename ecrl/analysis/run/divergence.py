@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from ecrl.analysis.lineage import StepHistory, same_bits
+from ecrl.analysis.run.step_history import StepHistory, same_bits
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecrl.analysis.checkpoint_costs import CheckpointCosts, checkpoint_costs
-from ecrl.analysis.divergence import divergence
-from ecrl.analysis.lineage import StepHistory, build_step_history
-from ecrl.analysis.restarts import Restart, restarts
-from ecrl.analysis.soundness import drop_invalid_events
-from ecrl.analysis.timeline import Timeline, timeline
-from ecrl.records import gates as run_gates
-from ecrl.records import strikes
+from ecrl.analysis.run.checkpoint_costs import CheckpointCosts, checkpoint_costs
+from ecrl.analysis.run.divergence import divergence
+from ecrl.analysis.run.event_validation import drop_invalid_events
+from ecrl.analysis.run.restarts import Restart, restarts
+from ecrl.analysis.run.step_history import StepHistory, build_step_history
+from ecrl.analysis.run.timeline import Timeline, timeline
+from ecrl.records import correctness as run_gates
+from ecrl.records import failure_checks
 from ecrl.records.reader import RunRecord
 from ecrl.records.schema import LEDGER_BUCKETS, RUN_COLUMNS, Gate
 
@@ -92,7 +92,7 @@ def identity(spec: dict[str, Any]) -> Row:
     return empty_row(
         **{k: spec[k] for k in ("suite_id", "dataset", "model", "failure_label", "checkpoint_every", "max_inflight")},
         **{k: spec[k] for k in ("variant", "seed", "device", "block_position")},
-        failure_steps=";".join(str(strikes.format_failure_step(f)) for f in spec["failures"]),
+        failure_steps=";".join(str(failure_checks.format_failure_step(f)) for f in spec["failures"]),
         nproc=spec["train"]["nproc"],
         launcher=spec["train"].get("launcher", DEFAULT_LAUNCHER),
         steps=spec["train"]["steps"],

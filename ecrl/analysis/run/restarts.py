@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ecrl.analysis.timeline import NS_PER_S, Timeline
+from ecrl.analysis.run.timeline import NS_PER_S, Timeline
 from ecrl.records.reader import RunRecord
 
 # Each phase and what ends it; the first begins with the kill.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ecrl.analysis.lineage import get_executed_steps
+from ecrl.analysis.run.step_history import get_executed_steps
 from ecrl.records.reader import Event, RunRecord
 from ecrl.records.schema import LEDGER_BUCKETS
 

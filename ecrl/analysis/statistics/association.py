@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from ecrl.analysis.compare import CONFIDENCE, Comparison, scale_bounds
+from ecrl.analysis.statistics.compare import CONFIDENCE, Comparison, scale_bounds
 
 EXACT_UP_TO = 9  # 362,880 pairings; beyond, the t approximation of the p
 MIN_POINTS = 5  # below, no exact p reaches .05

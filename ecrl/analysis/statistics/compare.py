@@ -15,7 +15,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
-from ecrl.analysis.metrics import Row
+from ecrl.analysis.run.metrics import Row
 
 CONFIDENCE = 0.95
 ALPHA = 0.05

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from ecrl.analysis.compare import BlockKey
-from ecrl.analysis.metrics import Row
+from ecrl.analysis.run.metrics import Row
+from ecrl.analysis.statistics.compare import BlockKey
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ecrl.analysis.load import LoadedCampaign
-from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
+from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 
 
 @dataclass(frozen=True)

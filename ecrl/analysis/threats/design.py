@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ecrl.analysis.compare import MIN_PAIRS, compare
-from ecrl.analysis.metrics import REFERENCE, Row, RunAnalysis
-from ecrl.analysis.threat import CampaignFacts, CheckRegistry, Threat, format_count, join_some
+from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
+from ecrl.analysis.statistics.compare import MIN_PAIRS, compare
+from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat, format_count, join_some
 
 SHORT_RUN_SHARE = 0.10  # startup + shutdown of wall-clock
 MIN_INTERVALS = 30

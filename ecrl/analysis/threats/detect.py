@@ -6,11 +6,11 @@ A blocking threat keeps every claim from being CONFIRMED; a warning is printed a
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ecrl.analysis import threat_design, threat_machine, threat_noise
-from ecrl.analysis.load import LoadedCampaign
-from ecrl.analysis.threat import CampaignFacts, Threat
+from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.threats import design, machine, noise
+from ecrl.analysis.threats.base import CampaignFacts, Threat
 
-CHECKS = threat_design.CHECKS | threat_machine.CHECKS | threat_noise.CHECKS
+CHECKS = design.CHECKS | machine.CHECKS | noise.CHECKS
 
 # Why a condition cannot be looked for where no reference ran twice: said in the report, as silence is no pass.
 NEED_NOISE = {
@@ -41,9 +41,9 @@ def detect_threats(campaign: LoadedCampaign, *, registered: bool) -> ThreatRepor
     found = [threat for check in CHECKS.values() for threat in check(facts)]
     not_checked, not_applicable, unseen = _check_against_noise(facts)
     devices = {run.row["device"] for run in facts.begun}
-    for code, needed in threat_machine.NEEDED_FACTS.items():
-        asked = [name for name in needed if name not in threat_machine.GPU_FACTS or devices != {"cpu"}]
-        absent = [n for n in asked if all(threat_machine.get_fact(run, n) is None for run in campaign.runs)]
+    for code, needed in machine.NEEDED_FACTS.items():
+        asked = [name for name in needed if name not in machine.GPU_FACTS or devices != {"cpu"}]
+        absent = [n for n in asked if all(machine.get_fact(run, n) is None for run in campaign.runs)]
         for names, why, place in (
             (absent, "not recorded by any run", not_checked),
             ([name for name in needed if name not in asked], "every run used the CPU", not_applicable),
@@ -59,9 +59,9 @@ def _check_against_noise(facts: CampaignFacts) -> tuple[dict[str, str], dict[str
     that no claim was held against."""
     if not facts.campaign.again:
         return dict(NEED_NOISE), {}, set()
-    asked = [name for name, _, _ in threat_noise.effects(facts)]
+    asked = [name for name, _, _ in noise.effects(facts)]
     if not asked:
         return {}, dict.fromkeys(NEED_NOISE, "no effect is claimed"), set()
-    silent = threat_noise.explain_unchecked(facts)
+    silent = noise.explain_unchecked(facts)
     not_checked = {f"{code} ({name})": why for code in NEED_NOISE for name, why in silent.items()}
     return not_checked, {}, set(NEED_NOISE) if silent.keys() >= set(asked) else set()

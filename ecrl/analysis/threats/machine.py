@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ecrl.analysis.metrics import RunAnalysis, residual_allowed_s
-from ecrl.analysis.threat import CampaignFacts, CheckRegistry, Threat, format_count, join_some, pick_numbers
-from ecrl.analysis.timeline import NS_PER_S
-from ecrl.records import manifest
+from ecrl.analysis.run.metrics import RunAnalysis, residual_allowed_s
+from ecrl.analysis.run.timeline import NS_PER_S
+from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat, format_count, join_some, pick_numbers
+from ecrl.records.manifest import store as manifest
 from ecrl.units import format_bytes
 
 CONTENDED_LOAD_SHARE = 0.2  # of the cores, beyond the run's own ranks

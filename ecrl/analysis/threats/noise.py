@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterable
 
-from ecrl.analysis.compare import Comparison, Kind, compare
-from ecrl.analysis.noise import Noise, noise
-from ecrl.analysis.threat import CampaignFacts, CheckRegistry, Threat
-from ecrl.spec.matrix import EXPECT
+from ecrl.analysis.claims.noise import Noise, noise
+from ecrl.analysis.statistics.compare import Comparison, Kind, compare
+from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat
+from ecrl.config.matrix import EXPECT
 
 _checks = CheckRegistry()
 CHECKS = _checks.by_code

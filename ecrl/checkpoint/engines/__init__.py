@@ -1,0 +1,1 @@
+"""The checkpoint engines, one file each."""

@@ -1,8 +1,8 @@
 """`blocking`: training waits while the snapshot is copied, written, fsynced and committed on every rank."""
 
 from ecrl.checkpoint.engine import EnginePlugin
-from ecrl.checkpoint.sharded import ShardedEngine
-from ecrl.checkpoint.ticket import Ticket
+from ecrl.checkpoint.sharded.engine import ShardedEngine
+from ecrl.checkpoint.sharded.ticket import Ticket
 
 
 class Blocking(ShardedEngine):

@@ -3,8 +3,8 @@
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from ecrl.checkpoint.dcp_format import DcpEngine
 from ecrl.checkpoint.engine import EnginePlugin
+from ecrl.checkpoint.external.dcp_format import DcpEngine
 
 
 class Dcp(DcpEngine):

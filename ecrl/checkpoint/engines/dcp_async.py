@@ -11,9 +11,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from ecrl.checkpoint.dcp_format import DcpEngine
 from ecrl.checkpoint.engine import EnginePlugin
-from ecrl.checkpoint.peer_background import BackgroundEngine
+from ecrl.checkpoint.external.background import BackgroundEngine
+from ecrl.checkpoint.external.dcp_format import DcpEngine
 
 
 class DcpAsync(BackgroundEngine, DcpEngine):

@@ -5,9 +5,9 @@ import threading
 
 from ecrl.checkpoint.agreement import Agreement
 from ecrl.checkpoint.engine import EngineContext, EnginePlugin
-from ecrl.checkpoint.sharded import ShardedEngine
-from ecrl.checkpoint.snapshot import Slot
-from ecrl.checkpoint.ticket import Ticket
+from ecrl.checkpoint.sharded.engine import ShardedEngine
+from ecrl.checkpoint.sharded.snapshot import Slot
+from ecrl.checkpoint.sharded.ticket import Ticket
 
 
 class Overlapped(ShardedEngine):

@@ -26,10 +26,10 @@ from torch_checkpointing.checkpoint_writer import CallbackArgs
 from torch_checkpointing.config import AsyncCheckpointSaverConfig
 from torch_checkpointing.storage.filesystem import LocalFileSystemStorage, LocalFileSystemStorageConfig
 
-from ecrl.checkpoint.codec import ForeignCheckpointError, StateView
 from ecrl.checkpoint.engine import EngineContext, EnginePlugin
-from ecrl.checkpoint.peer import copy_into_live, first_line
-from ecrl.checkpoint.peer_background import BackgroundEngine
+from ecrl.checkpoint.external.background import BackgroundEngine
+from ecrl.checkpoint.external.base import copy_into_live, first_line
+from ecrl.checkpoint.state_view import ForeignCheckpointError, StateView
 from ecrl.records.clock import now_ns
 from ecrl.storage.commit import step_folder
 

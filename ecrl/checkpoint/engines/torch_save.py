@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.engine import EnginePlugin
-from ecrl.checkpoint.peer import ExternalEngine, copy_into_live, first_line
+from ecrl.checkpoint.external.base import ExternalEngine, copy_into_live, first_line
+from ecrl.checkpoint.state_view import StateView
 from ecrl.records.clock import now_ns
 from ecrl.storage.commit import step_folder
 

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, get_tensor_specs
 from ecrl.checkpoint.engine import EngineContext, EnginePlugin
-from ecrl.checkpoint.peer import first_line, make_own_group
-from ecrl.checkpoint.peer_background import BackgroundEngine
+from ecrl.checkpoint.external.background import BackgroundEngine
+from ecrl.checkpoint.external.base import first_line, make_own_group
+from ecrl.checkpoint.state_view import ForeignCheckpointError, StateView, check_same_model, get_tensor_specs
 from ecrl.records.clock import now_ns
-from ecrl.storage import foreign
+from ecrl.storage import formats
 from ecrl.storage.commit import step_folder
 
 with warnings.catch_warnings():  # it scripts three helpers when it is imported
@@ -38,7 +38,7 @@ with warnings.catch_warnings():  # it scripts three helpers when it is imported
     from torchsnapshot.storage_plugins.fs import FSStoragePlugin
 
 EXTRA = ("peers", "torchsnapshot")
-_COMPLETE = foreign.TORCHSNAPSHOT.complete  # written last, by rank 0, once every rank has written
+_COMPLETE = formats.TORCHSNAPSHOT.complete  # written last, by rank 0, once every rank has written
 _REPLICATED, _OWN = "replicated", "own"
 _MONITOR = "ecrl.watch"  # the storage option by which a `WriteMonitor` reaches the storage
 

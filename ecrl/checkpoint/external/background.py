@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ecrl.checkpoint.engine import EngineContext
-from ecrl.checkpoint.peer import ExternalEngine
+from ecrl.checkpoint.external.base import ExternalEngine
 
 
 class BackgroundEngine(ExternalEngine):

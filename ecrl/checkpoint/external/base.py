@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
-from ecrl.checkpoint.codec import ForeignCheckpointError, StateView, check_same_model, get_tensor_specs
 from ecrl.checkpoint.engine import Engine, RestoreResult
+from ecrl.checkpoint.state_view import ForeignCheckpointError, StateView, check_same_model, get_tensor_specs
 from ecrl.storage.commit import list_steps, step_folder
 
 

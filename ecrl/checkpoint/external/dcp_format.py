@@ -24,14 +24,14 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.engine import EngineContext
-from ecrl.checkpoint.peer import ExternalEngine, first_line, make_own_group
+from ecrl.checkpoint.external.base import ExternalEngine, first_line, make_own_group
+from ecrl.checkpoint.state_view import StateView
 from ecrl.records.clock import now_ns
-from ecrl.storage import foreign
+from ecrl.storage import formats
 from ecrl.storage.commit import step_folder
 
-_COMPLETE = foreign.DCP.complete  # written last, by rank 0, once every rank has written
+_COMPLETE = formats.DCP.complete  # written last, by rank 0, once every rank has written
 
 
 class DcpEngine(ExternalEngine):

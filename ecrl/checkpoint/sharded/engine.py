@@ -15,7 +15,11 @@ from typing import Any
 import torch
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
-from ecrl.checkpoint.codec import (
+from ecrl.checkpoint.engine import Engine, EngineContext, RestoreResult
+from ecrl.checkpoint.sharded.persist import write_rank
+from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, make_stager, slot_bytes
+from ecrl.checkpoint.sharded.ticket import Ticket
+from ecrl.checkpoint.state_view import (
     META_LEAF,
     ForeignCheckpointError,
     Layout,
@@ -26,10 +30,6 @@ from ecrl.checkpoint.codec import (
     read_tensor_specs,
     root_digest,
 )
-from ecrl.checkpoint.engine import Engine, EngineContext, RestoreResult
-from ecrl.checkpoint.persist import write_rank
-from ecrl.checkpoint.snapshot import Slot, SlotState, make_stager, slot_bytes
-from ecrl.checkpoint.ticket import Ticket
 from ecrl.records.clock import now_ns
 from ecrl.records.machine import usable_memory_bytes
 from ecrl.storage import commit

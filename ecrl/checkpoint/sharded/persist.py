@@ -7,8 +7,8 @@ from pathlib import Path
 
 import xxhash
 
-from ecrl.checkpoint.codec import META_LEAF, leaf_digest, meta_digest, raw_bytes
-from ecrl.checkpoint.snapshot import Slot
+from ecrl.checkpoint.sharded.snapshot import Slot
+from ecrl.checkpoint.state_view import META_LEAF, leaf_digest, meta_digest, raw_bytes
 from ecrl.storage.atomic import fsync_dir, write_all
 from ecrl.storage.commit import FileFacts, ShardNames
 

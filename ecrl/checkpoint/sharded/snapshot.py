@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ecrl.checkpoint.codec import Layout, StateView
+from ecrl.checkpoint.state_view import Layout, StateView
 
 _ROUNDED = 1 << 20  # bytes; pinned blocks up to here are rounded up whatever torch is told
 _POLL_S = 0.001  # between two looks whether a device has copied; a checkpoint takes some hundred times as long

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ecrl.checkpoint.snapshot import Slot
+from ecrl.checkpoint.sharded.snapshot import Slot
 
 
 @dataclass(frozen=True)

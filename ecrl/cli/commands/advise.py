@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli.messages import plain_table, print_json, print_message
+from ecrl.cli.ui.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError
 
 if TYPE_CHECKING:
-    from ecrl.analysis.advise import Advice
+    from ecrl.analysis.advice.advise import Advice
 
 _PREFIX = typer.Option("--prefix", envvar="MATRIX_PREFIX", metavar="P", help="The campaign whose measured costs count.")
 _MTBF = typer.Option("--mtbf", metavar="3h", help="Mean time between failures of the job; of one node with --nodes.")
@@ -34,10 +34,10 @@ def advise(
     Young, Daly and Saxena et al. beside the interval that ecrl advises: sqrt(2 s M), but never so short that
     checkpoints do not drain, with everything that is as good as that, and the goodput to expect.
     """
-    from ecrl.analysis.advise import advise as advice_of
-    from ecrl.analysis.load import load_campaign
+    from ecrl.analysis.advice.advise import advise as advice_of
+    from ecrl.analysis.campaign.load import load_campaign
     from ecrl.records.paths import CampaignPaths
-    from ecrl.report import advice as shown
+    from ecrl.report.pages import advice as shown
     from ecrl.storage.atomic import write_atomic
 
     mtbf_s = _duration_s("--mtbf", mtbf)
@@ -70,11 +70,11 @@ def _duration_s(flag: str, text: str) -> float:
 
 
 def _show(found: "list[Advice]") -> None:
-    from ecrl.report.advice import sentences, tables
+    from ecrl.report.pages.advice import sentences, tables
 
     for title, header, rows in tables(found):
         if sys.stdout.isatty():
-            from ecrl.cli.view import print_table
+            from ecrl.cli.ui.live_progress import print_table
 
             print_table(title, header, rows)
         else:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ecrl import plugins
-from ecrl.cli.manners import EcrlTyper
-from ecrl.cli.messages import plain_table, print_json, print_message
+from ecrl.cli.typer_support.usage_errors import EcrlTyper
+from ecrl.cli.ui.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError, unknown_name
 
 if TYPE_CHECKING:
-    from ecrl.launch.bench import Bench
+    from ecrl.enginebench.launch import Bench
 
 _DEFAULT_ENGINES = ("blocking", "overlapped", "torch-save", "dcp", "dcp-async", "torchsnapshot", "torch-checkpointing")
 
@@ -61,7 +61,7 @@ def engines(
         checkpoint_every=checkpoint_every, checkpoints=checkpoints, rounds=rounds, max_inflight=max_inflight,
         engines=chosen, device=_device(device), folder=out or _new_folder(),
     )  # fmt: skip
-    from ecrl.launch.signals import handle_signals
+    from ecrl.launch.system.signals import handle_signals
 
     with handle_signals() as stop:
         bench.run(stop, print_message)
@@ -89,9 +89,9 @@ def _bench(
     device: str,
     folder: Path,
 ) -> "Bench":
-    from ecrl.launch.bench import Bench
-    from ecrl.spec.bench import REFERENCE, BenchPlan
-    from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
+    from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+    from ecrl.enginebench.launch import Bench
+    from ecrl.enginebench.plan import REFERENCE, BenchPlan
 
     plan = BenchPlan.make_balanced(engines, rounds, checkpoints)
     steps = plan.segments(checkpoint_every)[-1].begin + checkpoints * checkpoint_every
@@ -143,7 +143,7 @@ def _new_folder() -> Path:
 
 
 def _document(bench: "Bench", left_out: list[str]) -> dict[str, Any]:
-    from ecrl.analysis.bench import document
+    from ecrl.enginebench.compare import document
     from ecrl.records import machine
     from ecrl.records.paths import RunPaths
     from ecrl.records.reader import read_events
@@ -167,7 +167,7 @@ def _notes(bench: "Bench", found: dict[str, Any], facts: dict[str, Any]) -> list
 
 
 def _write(document: dict[str, Any], folder: Path) -> None:
-    from ecrl.report.bench import plot
+    from ecrl.enginebench.report import plot
     from ecrl.storage.atomic import write_atomic
 
     write_atomic(folder / "engines.json", json.dumps(document, indent=1).encode())
@@ -175,12 +175,12 @@ def _write(document: dict[str, Any], folder: Path) -> None:
 
 
 def _show(document: dict[str, Any]) -> None:
-    from ecrl.report.bench import summary_lines, tables
+    from ecrl.enginebench.report import summary_lines, tables
 
     typer.echo("\n".join(summary_lines(document)))
     for title, header, rows in tables(document):
         if sys.stdout.isatty():
-            from ecrl.cli.view import print_table
+            from ecrl.cli.ui.live_progress import print_table
 
             print_table(title, header, rows)
         else:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ecrl.cli.manners import EcrlTyper
+from ecrl.cli.typer_support.usage_errors import EcrlTyper
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError, RecordError
-from ecrl.storage import commit, foreign
+from ecrl.storage import commit, formats
 from ecrl.units import format_bytes
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's checkpoints/ folder.", show_default=False)]
@@ -43,11 +43,11 @@ def _row(folder: Path, step: int) -> dict[str, Any] | None:
     """One checkpoint of `ls`; None if it was removed meanwhile. engine: which other engine wrote it, in a format of
     its own; null for ecrl's."""
     size = _size(folder)  # before the state: what is still committed after that had all its files
-    written = foreign.find_complete_format(folder) or foreign.find_partial_format(folder)
+    written = formats.find_complete_format(folder) or formats.find_partial_format(folder)
     if (folder / commit.COMMIT_FILE).is_file():
         state, written = "committed", None
     else:
-        state = "complete" if foreign.find_complete_format(folder) else "partial"
+        state = "complete" if formats.find_complete_format(folder) else "partial"
     if not folder.is_dir():
         return None
     return {"step": step, "state": state, "bytes": size, "engine": None if written is None else written.engine}

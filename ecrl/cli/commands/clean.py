@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, print_message
+from ecrl.cli.typer_support import options as opt
+from ecrl.cli.ui.messages import print_json, print_message
 from ecrl.units import format_bytes
 
 _KINDS = "set-aside,temporary"
@@ -31,16 +31,16 @@ def clean(
     set-aside: records of goes at a run that did not count. temporary: half-written files of an ecrl that was
     killed. checkpoints: of suites that are done; nothing resumes from them.
     """
-    from ecrl.cli.manners import check_choice
-    from ecrl.launch.clean import KINDS, SCHEMA, find_leftovers
-    from ecrl.launch.clean import clean as cleaned
+    from ecrl.cli.typer_support.usage_errors import check_choice
+    from ecrl.launch.campaign.clean import KINDS, SCHEMA, find_leftovers
+    from ecrl.launch.campaign.clean import clean as cleaned
     from ecrl.records.paths import CampaignPaths
 
     wanted = [check_choice("--kinds", part.strip(), tuple(KINDS)) for part in kinds.split(",") if part.strip()]
     paths = CampaignPaths(results, prefix)
     again = f"ecrl matrix clean {paths.options}{'' if kinds == _KINDS else f' --kinds {kinds}'} --yes"
     if yes:
-        from ecrl.launch.disk import explain_storage_errors
+        from ecrl.launch.system.disk_errors import explain_storage_errors
 
         with explain_storage_errors(paths, lambda: again):
             found = cleaned(paths, wanted)

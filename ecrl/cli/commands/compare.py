@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ecrl.cli.messages import plain_table, print_json, print_message
+from ecrl.cli.ui.messages import plain_table, print_json, print_message
 
 _BEFORE = typer.Argument(metavar="BEFORE", help="Prefix of the campaign that the other one is compared with.")
 _AFTER = typer.Argument(metavar="AFTER", help="Prefix of the campaign after the change.")
@@ -25,12 +25,12 @@ def compare(
 
     Names what differs between the two: that, or the time between them, is what a change may come from.
     """
-    from ecrl.analysis.before_after import compare_before_after
-    from ecrl.analysis.load import load_campaign
-    from ecrl.analysis.pool import differences
+    from ecrl.analysis.campaign.load import load_campaign
+    from ecrl.analysis.campaign.pool import differences
+    from ecrl.analysis.claims.before_after import compare_before_after
     from ecrl.errors import EcrlError
     from ecrl.records.paths import CampaignPaths
-    from ecrl.report import before_after as shown
+    from ecrl.report.pages import before_after as shown
 
     if before == after:
         raise EcrlError(f"Found {before!r} twice, expected two campaigns. `ecrl matrix list` names them.")
@@ -45,7 +45,7 @@ def compare(
         return
     for title, header, rows in shown.tables(changes):
         if sys.stdout.isatty():
-            from ecrl.cli.view import print_table
+            from ecrl.cli.ui.live_progress import print_table
 
             print_table(title, header, rows)
         else:

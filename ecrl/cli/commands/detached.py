@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, print_message
+from ecrl.cli.typer_support import options as opt
+from ecrl.cli.ui.messages import print_json, print_message
 
 if TYPE_CHECKING:
     from ecrl.records.paths import CampaignPaths
@@ -24,9 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
     """Start this very command line once more, in a session of its own."""
-    from ecrl.launch.detach import start_detached
-    from ecrl.launch.disk import explain_storage_errors
-    from ecrl.launch.signals import handle_signals
+    from ecrl.launch.campaign.detach import start_detached
+    from ecrl.launch.system.disk_errors import explain_storage_errors
+    from ecrl.launch.system.signals import handle_signals
 
     arguments = [*(argument for argument in sys.argv[1:] if argument != "--detach"), *more]
     with handle_signals() as asked, explain_storage_errors(paths):
@@ -46,15 +46,15 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
     """
     from contextlib import closing
 
-    from ecrl.cli import status as shown
-    from ecrl.cli.watch import format_lines
+    from ecrl.cli.ui import campaign_tables as shown
+    from ecrl.cli.ui.watch import format_lines
     from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED
-    from ecrl.launch.detach import follow
-    from ecrl.launch.handover import resume_command
-    from ecrl.launch.leases import last_exit_code
-    from ecrl.launch.signals import handle_signals
-    from ecrl.launch.watch import CampaignWatch
-    from ecrl.records import manifest
+    from ecrl.launch.campaign.detach import follow
+    from ecrl.launch.campaign.lock import last_exit_code
+    from ecrl.launch.campaign.resume_command import resume_command
+    from ecrl.launch.system.signals import handle_signals
+    from ecrl.launch.views.snapshot import CampaignWatch
+    from ecrl.records.manifest import store as manifest
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
@@ -90,8 +90,8 @@ def stop(
     as_json: opt.AsJson = False,
 ) -> None:
     """Ask the ecrl that works on a campaign to hand over cleanly, as Ctrl-C would, and wait until it has."""
-    from ecrl.launch.detach import stop_holder
-    from ecrl.launch.interrupt import exit_on_interrupt
+    from ecrl.launch.campaign.detach import stop_holder
+    from ecrl.launch.system.interrupt import exit_on_interrupt
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)

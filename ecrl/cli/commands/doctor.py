@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, print_message
+from ecrl.cli.typer_support import options as opt
+from ecrl.cli.ui.messages import print_json, print_message
 from ecrl.errors import EXIT_UNFIT
 
 if TYPE_CHECKING:
-    from ecrl.launch.doctor import Finding, Requirements
+    from ecrl.launch.doctor.visit import Finding, Requirements
 
 _WIDTH = 80
 
@@ -34,8 +34,8 @@ def doctor(
 
     Exits 6 if something makes this machine unfit. Locks and flushes are really tried in the results folder.
     """
-    from ecrl.launch.doctor import SCHEMA, UNFIT, WARN, run_checks
-    from ecrl.launch.interrupt import exit_on_interrupt
+    from ecrl.launch.doctor.visit import SCHEMA, UNFIT, WARN, run_checks
+    from ecrl.launch.system.interrupt import exit_on_interrupt
 
     found: list[Finding] = []
     with exit_on_interrupt("Nothing was changed."):
@@ -56,15 +56,15 @@ def doctor(
 
 
 def _compute_requirements(matrix: Path, profile: str | None, results: Path) -> "Requirements":
-    from ecrl.launch import probe
-    from ecrl.launch.doctor import compute_requirements
-    from ecrl.launch.estimate import compute_estimate
-    from ecrl.launch.request import Request, resolve_request
-    from ecrl.launch.signals import StopRequest
+    from ecrl.launch.campaign.preview import compute_estimate
+    from ecrl.launch.campaign.request import Request, resolve_request
+    from ecrl.launch.doctor.visit import compute_requirements
+    from ecrl.launch.system import torch_probe
+    from ecrl.launch.system.signals import StopRequest
     from ecrl.records.paths import CampaignPaths
 
     campaign = resolve_request(Request(CampaignPaths(results, "doctor"), matrix, profile))
-    told = probe.run_probe(campaign.matrix, StopRequest())
+    told = torch_probe.run_probe(campaign.matrix, StopRequest())
     estimate = compute_estimate(campaign, told)
     return compute_requirements(campaign, told, (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0))
 

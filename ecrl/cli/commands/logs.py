@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, print_message
+from ecrl.cli.typer_support import options as opt
+from ecrl.cli.ui.messages import print_json, print_message
 
 if TYPE_CHECKING:
-    from ecrl.launch.inspect import SuiteView
-    from ecrl.launch.logs import Line
+    from ecrl.launch.views.logs import Line
+    from ecrl.launch.views.suite_view import SuiteView
 
 _POLL_S = 0.3
 
@@ -37,7 +37,7 @@ def logs(
 
     With -f, lines of every log come as they are written, until the suite is done; Ctrl-C leaves and stops nothing.
     """
-    from ecrl.launch.inspect import inspect_suite, locate_suite
+    from ecrl.launch.views.suite_view import inspect_suite, locate_suite
 
     if follow:
         paths, row = locate_suite(results, prefix, suite, print_message)
@@ -53,7 +53,7 @@ def logs(
 def _document(
     suite: "SuiteView", variant: str | None, seed: int | None, rank: int | None, lines: int
 ) -> dict[str, object]:
-    from ecrl.launch.logs import SCHEMA, choose_run, find_log_files
+    from ecrl.launch.views.logs import SCHEMA, choose_run, find_log_files
 
     run = choose_run(suite, variant, seed)
     told = [log.to_json(lines) for log in find_log_files(run.paths, rank)]
@@ -62,7 +62,7 @@ def _document(
 
 
 def _print(suite: "SuiteView", variant: str | None, seed: int | None, rank: int | None, lines: int) -> None:
-    from ecrl.launch.logs import choose_run, find_log_files, read_last_lines
+    from ecrl.launch.views.logs import choose_run, find_log_files, read_last_lines
 
     run = choose_run(suite, variant, seed)
     print_message(f"{suite.row.suite_id} {run.variant} seed{run.seed}: {run.state}")
@@ -77,7 +77,7 @@ def _print(suite: "SuiteView", variant: str | None, seed: int | None, rank: int 
 
 
 def _follow(results: Path, prefix: str, suite_id: str, rank: int | None, lines: int, as_json: bool) -> None:
-    from ecrl.launch.logs import LogFollower
+    from ecrl.launch.views.logs import LogFollower
 
     follower = LogFollower(results, prefix, suite_id, rank, lines)
     before = ""
@@ -97,7 +97,7 @@ def _follow(results: Path, prefix: str, suite_id: str, rank: int | None, lines: 
 
 def _print_line(line: "Line", before: str, as_json: bool) -> str:
     """Print it, after a heading where another run begins; returns the run's name."""
-    from ecrl.launch.logs import SCHEMA
+    from ecrl.launch.views.logs import SCHEMA
 
     run, log = line.run, line.log
     name = f"{run.variant} seed{run.seed}"

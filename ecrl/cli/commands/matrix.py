@@ -1,4 +1,4 @@
-"""`ecrl matrix run | plan | resume`; the commands that only look are in `look.py`."""
+"""`ecrl matrix run | plan | resume`; the commands that only look are in `status.py`."""
 
 import sys
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli import clean, detached, look
-from ecrl.cli import options as opt
-from ecrl.cli.manners import EcrlTyper
-from ecrl.cli.messages import STDERR, print_json, print_message
+from ecrl.cli.commands import clean, detached, status
+from ecrl.cli.typer_support import options as opt
+from ecrl.cli.typer_support.usage_errors import EcrlTyper
+from ecrl.cli.ui.messages import STDERR, print_json, print_message
 
 if TYPE_CHECKING:
-    from ecrl.launch.estimate import Estimate
-    from ecrl.launch.progress import Observer
-    from ecrl.launch.request import Request
-    from ecrl.launch.signals import StopRequest
-    from ecrl.launch.takeover import Policy
+    from ecrl.launch.campaign.preview import Estimate
+    from ecrl.launch.campaign.request import Request
+    from ecrl.launch.campaign.takeover import Policy
+    from ecrl.launch.runs.progress import Observer
+    from ecrl.launch.system.signals import StopRequest
 
 app = EcrlTyper(
     help="Run a matrix of training jobs under planned failures, and pick it up again whatever stopped it.",
@@ -27,7 +27,7 @@ app = EcrlTyper(
 )
 _RESULTS = Path("results")
 _SHOWN_IDS = 5
-look.register(app)
+status.register(app)
 clean.register(app)
 detached.register(app)
 
@@ -74,9 +74,9 @@ def run(
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
         data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
     )  # fmt: skip
-    from ecrl.launch.control import Control
-    from ecrl.launch.signals import handle_signals
-    from ecrl.launch.takeover import Policy
+    from ecrl.launch.campaign.control import Control
+    from ecrl.launch.campaign.takeover import Policy
+    from ecrl.launch.system.signals import handle_signals
 
     policy = Policy(
         retry_failed=retry_failed,
@@ -128,15 +128,15 @@ def plan(
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
         data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
     )  # fmt: skip
-    from ecrl.cli import status as shown
-    from ecrl.launch.interrupt import exit_on_interrupt
+    from ecrl.cli.ui import campaign_tables as shown
+    from ecrl.launch.system.interrupt import exit_on_interrupt
 
     if count:
         with exit_on_interrupt():
             _count(request, as_json)
         return
-    from ecrl.launch.control import Control
-    from ecrl.launch.handover import resume_command
+    from ecrl.launch.campaign.control import Control
+    from ecrl.launch.campaign.resume_command import resume_command
 
     with exit_on_interrupt() as stop, _open_observer(still=True) as observer:
         rows = Control(observer, stop).plan(request)
@@ -164,9 +164,9 @@ def resume(
     as_json: opt.AsJson = False,
 ) -> None:
     """Continue what is not done of a campaign. The frozen matrix is the source; nothing finished is repeated."""
-    from ecrl.launch.control import Control
-    from ecrl.launch.signals import handle_signals
-    from ecrl.launch.takeover import Policy
+    from ecrl.launch.campaign.control import Control
+    from ecrl.launch.campaign.takeover import Policy
+    from ecrl.launch.system.signals import handle_signals
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
@@ -192,7 +192,7 @@ def _request(
     extend: bool,
     **given: object,
 ) -> "Request":
-    from ecrl.launch.request import Request
+    from ecrl.launch.campaign.request import Request
     from ecrl.records.paths import CampaignPaths
 
     return Request(CampaignPaths(results, prefix), matrix, profile, opt.collect_overrides(ctx, **given), extend)
@@ -200,7 +200,7 @@ def _request(
 
 def _count(request: "Request", as_json: bool) -> None:
     """How large it would be, without making more than the first suites."""
-    from ecrl.launch.request import resolve_request
+    from ecrl.launch.campaign.request import resolve_request
 
     campaign = resolve_request(request)
     axes, suites = campaign.matrix.matrix, len(campaign.suites)
@@ -214,9 +214,9 @@ def _count(request: "Request", as_json: bool) -> None:
 
 
 def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
-    from ecrl.cli import status as shown
-    from ecrl.launch.control import Control
-    from ecrl.launch.interrupt import exit_on_interrupt
+    from ecrl.cli.ui import campaign_tables as shown
+    from ecrl.launch.campaign.control import Control
+    from ecrl.launch.system.interrupt import exit_on_interrupt
 
     with exit_on_interrupt() as stop, _open_observer(still=True) as observer:
         preview = Control(observer, stop).preview(request, policy)
@@ -229,12 +229,12 @@ def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
 @contextmanager
 def _open_observer(*, still: bool = False) -> "Iterator[Observer]":
     """Live progress on a terminal, plain lines elsewhere (`still`: there is nothing to animate)."""
-    from ecrl.cli.plain import ProgressLog
+    from ecrl.cli.ui.progress_log import ProgressLog
 
     if still or not STDERR.isatty():
         yield ProgressLog()
         return
-    from ecrl.cli.view import open_live_view
+    from ecrl.cli.ui.live_progress import open_live_view
 
     with open_live_view() as view:
         yield view
@@ -246,7 +246,7 @@ def _confirm(estimate: "Estimate", yes: bool, stop: "StopRequest") -> None:
         return
     import select
 
-    from ecrl.cli import status as shown
+    from ecrl.cli.ui import campaign_tables as shown
 
     print_message(f"{shown.estimate_line(estimate)}\nStart it? [y/N] (--yes does not ask)")
     while not select.select([sys.stdin], [], [], 0.1)[0]:
@@ -257,7 +257,7 @@ def _confirm(estimate: "Estimate", yes: bool, stop: "StopRequest") -> None:
 
 
 def _finish(prefix: str, results: Path, as_json: bool, code: int) -> None:
-    from ecrl.cli import status as shown
+    from ecrl.cli.ui import campaign_tables as shown
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)

@@ -54,11 +54,11 @@ def _report(
     mix: bool,
     require_confirmed: bool,
 ) -> None:
-    from ecrl.analysis.claims import CONFIRMED
-    from ecrl.analysis.foreign import load_table_evidence
+    from ecrl.analysis.claims.claims import CONFIRMED
+    from ecrl.analysis.external_table.table import load_table_evidence
     from ecrl.errors import EXIT_SOME_FAILED
     from ecrl.records.paths import all_prefixes
-    from ecrl.report.render import formats, render
+    from ecrl.report.pages.render import formats, render
 
     wanted = formats(format_)
     if table is not None:
@@ -109,9 +109,9 @@ def _load_evidence(prefixes: list[str], results: Path, out: Path | None, mix: bo
     `A+B` beside the campaigns."""
     from os.path import relpath
 
+    from ecrl.analysis.campaign.load import load_campaign
+    from ecrl.analysis.campaign.pool import pool
     from ecrl.analysis.evidence import build_evidence
-    from ecrl.analysis.load import load_campaign
-    from ecrl.analysis.pool import pool
     from ecrl.records.paths import CampaignPaths
 
     paths = [CampaignPaths(results, prefix) for prefix in prefixes]

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli.messages import print_json, print_message
+from ecrl.cli.ui.messages import print_json, print_message
 from ecrl.units import format_duration
 
 if TYPE_CHECKING:
-    from ecrl.launch.selftest import Check, Report
+    from ecrl.selftest.runner import Check, Report
 
 _HEADER = ["verdict", "check", "evidence"]
 _UPPER_CASE_VERDICTS = {"torn": "TORN", "wrong": "WRONG"}
@@ -30,8 +30,8 @@ def selftest(
 
     Exit code 0: all passed. 1: a snapshot was torn, another promise is broken, or a check could show nothing.
     """
-    from ecrl.launch.selftest import Selftest
-    from ecrl.launch.signals import handle_signals
+    from ecrl.launch.system.signals import handle_signals
+    from ecrl.selftest.runner import Selftest
 
     table = sys.stdout.isatty() and not as_json
 
@@ -57,7 +57,7 @@ def selftest(
 
 def _print_table(report: "Report") -> None:
     rows = [[_format_verdict(check.verdict), check.name, check.evidence] for check in report.checks]
-    from ecrl.cli.view import print_table
+    from ecrl.cli.ui.live_progress import print_table
 
     print_table(f"selftest --device {report.device}", _HEADER, rows)
 

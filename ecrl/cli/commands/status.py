@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ecrl.cli import options as opt
-from ecrl.cli.messages import print_json, print_message
+from ecrl.cli.typer_support import options as opt
+from ecrl.cli.ui.messages import print_json, print_message
 
 _RESULTS = Path("results")
 
@@ -40,12 +40,12 @@ def status(
 
     paths = CampaignPaths(results, prefix)
     if watch:
-        from ecrl.cli.watch import watch as watched
-        from ecrl.launch.watch import CampaignWatch
+        from ecrl.cli.ui.watch import watch as watched
+        from ecrl.launch.views.snapshot import CampaignWatch
 
         watched(CampaignWatch(paths), interval, as_json)
         return
-    from ecrl.cli import status as shown
+    from ecrl.cli.ui import campaign_tables as shown
 
     if as_json:
         print_json(shown.build_status_document(paths))
@@ -55,7 +55,7 @@ def status(
 
 def list_prefixes(results: opt.Results = _RESULTS, as_json: opt.AsJson = False) -> None:
     """Show every campaign in the results folder."""
-    from ecrl.cli import status as shown
+    from ecrl.cli.ui import campaign_tables as shown
 
     if as_json:
         print_json(shown.build_list_document(results))
@@ -70,8 +70,8 @@ def show(
     as_json: opt.AsJson = False,
 ) -> None:
     """Show one suite: what it is, and every run of it with outcome, time, restarts, checks and folder."""
-    from ecrl.cli import show as shown
-    from ecrl.launch.inspect import inspect_suite
+    from ecrl.cli.ui import suite_table as shown
+    from ecrl.launch.views.suite_view import inspect_suite
 
     found = inspect_suite(results, prefix, suite, print_message)
     if as_json:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecrl.cli import complete
-from ecrl.cli.manners import get_value_source
+from ecrl.cli.typer_support import complete
+from ecrl.cli.typer_support.usage_errors import get_value_source
 from ecrl.errors import EcrlError
 from ecrl.units import parse_duration_s
 
 if TYPE_CHECKING:
-    from ecrl.launch.selection import Selection
+    from ecrl.config.matrix import Override
+    from ecrl.launch.campaign.selection import Selection
     from ecrl.records.paths import CampaignPaths
-    from ecrl.spec.matrix import Override
 
 Prefix = Annotated[
     str,
@@ -108,7 +108,7 @@ def build_selection(
     paths: "CampaignPaths", only: str | None, limit: int | None, rerun: list[str] | None
 ) -> "Selection":
     """The selection that the three options describe, of this campaign."""
-    from ecrl.launch.selection import Selection, parse_terms
+    from ecrl.launch.campaign.selection import Selection, parse_terms
 
     return Selection(() if only is None else parse_terms(only), limit, tuple(rerun or ()), paths.options)
 
@@ -155,7 +155,7 @@ _PLACES: dict[str, tuple[str, str, _Convert]] = {
 
 def collect_overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]":
     """The values given on the command line or in the environment, each with the name of its source."""
-    from ecrl.spec.matrix import Override
+    from ecrl.config.matrix import Override
 
     parameters = {parameter.name: parameter for parameter in ctx.command.params}
     result = []

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ecrl.cli.messages import open_checked_stdout, print_message
+from ecrl.cli.ui.messages import open_checked_stdout, print_message
 from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -4,15 +4,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecrl.cli.messages import plain_table, print_message
-from ecrl.launch.liveness import CAMPAIGN_MARKER, Liveness, check_owner, find_marked_pids
-from ecrl.records import manifest
-from ecrl.records.manifest import FAILED, INTERRUPTED, RUNNING, STATUSES, Row, View
+from ecrl.cli.ui.messages import plain_table, print_message
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, Liveness, check_owner, find_marked_pids
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import FAILED, INTERRUPTED, RUNNING, STATUSES, Row, View
 from ecrl.records.paths import CampaignPaths, all_prefixes
 from ecrl.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from ecrl.launch.estimate import Estimate, Preview
+    from ecrl.launch.campaign.preview import Estimate, Preview
 
 SCHEMA = 1
 _MANY = 1000  # rows that a person may still want to scroll through
@@ -148,7 +148,7 @@ def _command(name: str, paths: CampaignPaths) -> str:
 def show_table(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
     """A table on stdout: drawn on a terminal, plain columns elsewhere."""
     if sys.stdout.isatty():
-        from ecrl.cli.view import print_table
+        from ecrl.cli.ui.live_progress import print_table
 
         print_table(title, header, rows, status_column)
     else:

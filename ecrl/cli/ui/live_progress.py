@@ -12,12 +12,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ecrl.cli.messages import STDERR
-from ecrl.cli.plain import describe_run_end, format_count, format_suite_position, run_name
-from ecrl.launch.progress import RunProgress, Totals
-from ecrl.records.manifest import Row
+from ecrl.cli.ui.messages import STDERR
+from ecrl.cli.ui.progress_log import describe_run_end, format_count, format_suite_position, run_name
+from ecrl.config.run import RunSpec
+from ecrl.launch.runs.progress import RunProgress, Totals
+from ecrl.records.manifest.store import Row
 from ecrl.records.schema import Result
-from ecrl.spec.run import RunSpec
 from ecrl.units import format_duration
 
 _REDRAW_S = 0.25

@@ -1,10 +1,10 @@
 """Progress without a terminal: one line for every change, nothing that moves."""
 
-from ecrl.cli.messages import print_message
-from ecrl.launch.progress import RunProgress, Totals
-from ecrl.records.manifest import INTERRUPTED, Row
+from ecrl.cli.ui.messages import print_message
+from ecrl.config.run import RunSpec
+from ecrl.launch.runs.progress import RunProgress, Totals
+from ecrl.records.manifest.store import INTERRUPTED, Row
 from ecrl.records.schema import Result
-from ecrl.spec.run import RunSpec
 from ecrl.units import format_duration
 
 

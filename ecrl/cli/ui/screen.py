@@ -10,10 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ecrl.cli.view import STYLES
-from ecrl.cli.watch import describe_devices, format_run, format_time_left, headline
-from ecrl.launch.liveness import Liveness
-from ecrl.launch.watch import Failure, RunningSuite, Snapshot
+from ecrl.cli.ui.live_progress import STYLES
+from ecrl.cli.ui.watch import describe_devices, format_run, format_time_left, headline
+from ecrl.launch.system.process_identity import Liveness
+from ecrl.launch.views.snapshot import Failure, RunningSuite, Snapshot
 from ecrl.units import format_duration
 
 _HOME, _ERASE_LINE = "\x1b[H", "\x1b[K"

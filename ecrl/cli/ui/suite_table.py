@@ -1,10 +1,10 @@
 """What `ecrl matrix show` says about a suite."""
 
-from ecrl.cli.messages import print_message
-from ecrl.cli.plain import format_count
-from ecrl.cli.status import show_table
-from ecrl.launch.inspect import NO_SPEC, RunView, SuiteView
-from ecrl.records.manifest import FAILED
+from ecrl.cli.ui.campaign_tables import show_table
+from ecrl.cli.ui.messages import print_message
+from ecrl.cli.ui.progress_log import format_count
+from ecrl.launch.views.suite_view import NO_SPEC, RunView, SuiteView
+from ecrl.records.manifest.store import FAILED
 from ecrl.units import format_duration
 
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-from ecrl.launch.liveness import Liveness
-from ecrl.launch.watch import CampaignWatch, RunningSuite, Snapshot
+from ecrl.launch.system.process_identity import Liveness
+from ecrl.launch.views.snapshot import CampaignWatch, RunningSuite, Snapshot
 from ecrl.units import format_duration
 
 _SILENCE_WARNING_S = 15.0  # a run that records nothing for so long is worth a word
@@ -50,7 +50,7 @@ def _watch_as_lines(source: CampaignWatch, interval_s: float, as_json: bool) -> 
 
 
 def _watch_on_screen(source: CampaignWatch, interval_s: float) -> None:
-    from ecrl.cli.screen import open_screen
+    from ecrl.cli.ui.screen import open_screen
 
     with open_screen() as shown, _open_keys() as pressed:
         while True:

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from ecrl.failures.plan import FailureKind
+from ecrl.failures.injector import FailureKind
 
 
 class Kill(FailureKind):

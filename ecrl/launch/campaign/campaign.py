@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ecrl.records.manifest import Row
-from ecrl.records.paths import CampaignPaths, RunPaths
-from ecrl.spec.identity import content_hash
-from ecrl.spec.matrix import Matrix
-from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import (
+from ecrl.config.hashing import content_hash
+from ecrl.config.matrix import Matrix
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import (
     REFERENCE,
     REPEAT,
     BlockOrders,
@@ -23,6 +21,8 @@ from ecrl.spec.suite import (
     extend_block_orders,
     insert_repeat,
 )
+from ecrl.records.manifest.store import Row
+from ecrl.records.paths import CampaignPaths, RunPaths
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.leases import prefix_lease
-from ecrl.records import manifest
-from ecrl.records.manifest import DONE, FAILED
+from ecrl.launch.campaign.lock import prefix_lease
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import DONE, FAILED
 from ecrl.records.paths import CampaignPaths
 
 SCHEMA = 1

@@ -6,31 +6,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecrl import plugins
+from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
-from ecrl.launch import doctor
-from ecrl.launch import probe as probes
-from ecrl.launch.campaign import Campaign
-from ecrl.launch.devices import device_sets
-from ecrl.launch.disk import explain_storage_errors
-from ecrl.launch.estimate import Estimate, Preview, build_preview, compute_estimate
-from ecrl.launch.frozen import freeze, load_frozen
-from ecrl.launch.handover import build_resume_policy, make_stopped_error, next_command, resume_command
-from ecrl.launch.leases import prefix_lease
-from ecrl.launch.probe import Probe
-from ecrl.launch.progress import Observer
-from ecrl.launch.reconcile import reconcile_rows
-from ecrl.launch.request import Request, resolve_request
-from ecrl.launch.rerun import reset_suites
-from ecrl.launch.schedule import Scheduler
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.takeover import Policy, list_todo, load_manifest, open_manifest
-from ecrl.launch.torchrun import Launcher
-from ecrl.launch.warm import WarmTorchrun
-from ecrl.records import manifest
-from ecrl.records.lazy import Rows
-from ecrl.records.manifest import Row
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.lock import prefix_lease
+from ecrl.launch.campaign.preview import Estimate, Preview, build_preview, compute_estimate
+from ecrl.launch.campaign.reconcile import reconcile_rows
+from ecrl.launch.campaign.request import Request, resolve_request
+from ecrl.launch.campaign.rerun import reset_suites
+from ecrl.launch.campaign.resume_command import build_resume_policy, make_stopped_error, next_command, resume_command
+from ecrl.launch.campaign.scheduler import Scheduler
+from ecrl.launch.campaign.store import freeze, load_frozen
+from ecrl.launch.campaign.takeover import Policy, list_todo, load_manifest, open_manifest
+from ecrl.launch.doctor import visit as doctor
+from ecrl.launch.launchers.torchrun import Launcher
+from ecrl.launch.launchers.warm import WarmTorchrun
+from ecrl.launch.runs.progress import Observer
+from ecrl.launch.system import torch_probe as probes
+from ecrl.launch.system.device_leases import device_sets
+from ecrl.launch.system.disk_errors import explain_storage_errors
+from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.torch_probe import Probe
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.lazy_table import Rows
+from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
-from ecrl.spec.matrix import Matrix
 from ecrl.units import format_bytes
 
 _RUN = Policy(retry_failed=True)  # what a plain `run` does with what is there

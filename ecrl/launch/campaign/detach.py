@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecrl.errors import EcrlError
-from ecrl.launch.leases import Holder, holder, is_held
-from ecrl.launch.liveness import Liveness, check_owner
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.tail import FileTail
-from ecrl.records import manifest
+from ecrl.launch.campaign.lock import Holder, holder, is_held
+from ecrl.launch.runs.file_tail import FileTail
+from ecrl.launch.system.process_identity import Liveness, check_owner
+from ecrl.launch.system.signals import StopRequest
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 from ecrl.units import format_bytes
 

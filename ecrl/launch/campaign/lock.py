@@ -15,8 +15,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ecrl.errors import EXIT_BUG, EXIT_OK, PrefixHeldError
-from ecrl.launch.liveness import Liveness, check_owner, get_current_owner
-from ecrl.records.manifest import Owner, utc_now
+from ecrl.launch.system.process_identity import Liveness, check_owner, get_current_owner
+from ecrl.records.manifest.store import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
 from ecrl.storage.atomic import write_atomic
 

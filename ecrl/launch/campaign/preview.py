@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.campaign import Campaign
-from ecrl.launch.probe import Probe
-from ecrl.launch.remaining import get_reusable_result
-from ecrl.launch.takeover import Policy, list_todo
-from ecrl.records.manifest import DONE, Row
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import REFERENCE, Suite
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.remaining import get_reusable_result
+from ecrl.launch.campaign.takeover import Policy, list_todo
+from ecrl.launch.system.torch_probe import Probe
+from ecrl.records.manifest.store import DONE, Row
 from ecrl.records.paths import RunPaths
-from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import REFERENCE, Suite
 
 _TO_RUN, _DONE, _NOT_CHOSEN = "to run", "done", "not chosen"
 

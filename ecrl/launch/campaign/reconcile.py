@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ecrl.errors import did_you_mean
-from ecrl.launch.campaign import Campaign
-from ecrl.records import manifest
-from ecrl.records.lazy import Rows
-from ecrl.records.manifest import Row
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.lazy_table import Rows
+from ecrl.records.manifest.store import Row
 
 
 def reconcile_rows(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:

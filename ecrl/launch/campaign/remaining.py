@@ -6,16 +6,16 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
-from ecrl.launch.campaign import Campaign
-from ecrl.launch.progress import RunTimes, Totals
-from ecrl.launch.selection import ALL
-from ecrl.launch.takeover import Policy, list_todo
-from ecrl.records.manifest import Manifest
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import REFERENCE
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.selection import ALL
+from ecrl.launch.campaign.takeover import Policy, list_todo
+from ecrl.launch.runs.progress import RunTimes, Totals
+from ecrl.records.manifest.store import Manifest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_result
 from ecrl.records.schema import Result
-from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import REFERENCE
 
 _MAX_TIMED_SUITES = 50  # how many earlier suites are read to know how long runs take
 _MAX_COUNTED_RUNS = 3000  # how many runs of suites that have begun are looked at to know which are left

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecrl.config import matrix as matrix_files
+from ecrl.config.changes import find_additions
+from ecrl.config.matrix import Override
 from ecrl.errors import EcrlError
-from ecrl.launch.campaign import Campaign
-from ecrl.launch.frozen import load_frozen, next_prefix, read_header
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.store import load_frozen, next_prefix, read_header
 from ecrl.records.paths import CampaignPaths
-from ecrl.spec import matrix as matrix_files
-from ecrl.spec.extend import find_additions
-from ecrl.spec.matrix import Override
 
 _MAX_DIFFERENCES = 4
 

@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from ecrl.launch.campaign import Campaign
-from ecrl.launch.supervise import set_aside
-from ecrl.records.manifest import PENDING, Manifest
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.runs.supervisor import set_aside
+from ecrl.records.manifest.store import PENDING, Manifest
 
 
 def reset_suites(campaign: Campaign, opened: Manifest, suite_ids: Collection[str]) -> None:

@@ -5,10 +5,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from signal import Signals
 
-from ecrl.launch.selection import Selection
-from ecrl.launch.signals import StoppedError, StopRequest
-from ecrl.launch.takeover import Policy
-from ecrl.records.manifest import Row
+from ecrl.launch.campaign.selection import Selection
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.system.signals import StoppedError, StopRequest
+from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
 
 _NAMED = 100  # suites; the kernel takes some 3,000 in one argument, a reader fewer

@@ -13,26 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import Suite
 from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED, EcrlError
-from ecrl.launch.campaign import Campaign
-from ecrl.launch.classify import BUG, TIMEOUT, RepeatedFailures, build_signature
-from ecrl.launch.devices import DeviceSet, Lease, describe_holders, try_lease
-from ecrl.launch.handover import next_command
-from ecrl.launch.liveness import get_current_owner
-from ecrl.launch.progress import Observer
-from ecrl.launch.remaining import RemainingRuns, get_reusable_result
-from ecrl.launch.serial import LockedObserver
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.supervise import Supervisor, set_aside
-from ecrl.launch.takeover import Policy, list_todo
-from ecrl.launch.torchrun import Launcher
-from ecrl.records import manifest
-from ecrl.records.manifest import COMPLETED, FAILED, INTERRUPTED, RUNNING, Manifest, Row
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.remaining import RemainingRuns, get_reusable_result
+from ecrl.launch.campaign.resume_command import next_command
+from ecrl.launch.campaign.serial import LockedObserver
+from ecrl.launch.campaign.takeover import Policy, list_todo
+from ecrl.launch.launchers.torchrun import Launcher
+from ecrl.launch.runs.failure_cause import BUG, TIMEOUT, RepeatedFailures, build_signature
+from ecrl.launch.runs.progress import Observer
+from ecrl.launch.runs.supervisor import Supervisor, set_aside
+from ecrl.launch.system.device_leases import DeviceSet, Lease, describe_holders, try_lease
+from ecrl.launch.system.process_identity import get_current_owner
+from ecrl.launch.system.signals import StopRequest
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import COMPLETED, FAILED, INTERRUPTED, RUNNING, Manifest, Row
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_token
 from ecrl.records.schema import Result
-from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import Suite
 
 _WAIT_S = 0.25  # between two looks whether devices have become free
 _JOIN_S = 0.2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ecrl.errors import EcrlError, did_you_mean, unknown_name
-from ecrl.records.manifest import STATUSES, Row
+from ecrl.records.manifest.store import STATUSES, Row
 
 # What may stand on the left of a term, and the manifest column it means.
 KEYS = {

@@ -2,10 +2,10 @@
 
 import threading
 
-from ecrl.launch.progress import Observer, RunProgress, Totals
-from ecrl.records.manifest import Row
+from ecrl.config.run import RunSpec
+from ecrl.launch.runs.progress import Observer, RunProgress, Totals
+from ecrl.records.manifest.store import Row
 from ecrl.records.schema import Result
-from ecrl.spec.run import RunSpec
 
 
 class LockedObserver:

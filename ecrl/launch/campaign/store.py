@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ecrl import __version__
+from ecrl.config import matrix as matrix_files
+from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError, RecordError
-from ecrl.launch.campaign import Campaign
-from ecrl.records import manifest
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
-from ecrl.spec import matrix as matrix_files
-from ecrl.spec.matrix import Matrix
 from ecrl.storage.atomic import write_atomic
 
 _ORIGIN_KEYS = ("source", "profile", "overrides")

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ecrl.errors import EcrlError, PrefixHeldError
-from ecrl.launch.audit import find_missing_results
-from ecrl.launch.campaign import Campaign
-from ecrl.launch.group import end_orphans
-from ecrl.launch.liveness import UNKNOWN_HOST, Liveness, check_owner
-from ecrl.launch.progress import Observer
-from ecrl.launch.reconcile import reconcile_rows
-from ecrl.launch.selection import ALL, Selection
-from ecrl.records.lazy import Rows
-from ecrl.records.manifest import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.missing_results import find_missing_results
+from ecrl.launch.campaign.reconcile import reconcile_rows
+from ecrl.launch.campaign.selection import ALL, Selection
+from ecrl.launch.runs.progress import Observer
+from ecrl.launch.system.process_group import end_orphans
+from ecrl.launch.system.process_identity import UNKNOWN_HOST, Liveness, check_owner
+from ecrl.records.manifest.lazy_table import Rows
+from ecrl.records.manifest.store import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch import nvidia
-from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.doctor.visit import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.system import nvidia
 from ecrl.units import format_bytes
 
-EXAMINE_COMMAND = (sys.executable, "-m", "ecrl.worker.examine")
+EXAMINE_COMMAND = (sys.executable, "-m", "ecrl.worker.device_check")
 _TIMEOUT_S = 120.0
 _MIB = 1 << 20
 _QUERY = ("index", "uuid", "name", "driver_version", "memory.total", "memory.used", "utilization.gpu", "compute_mode")

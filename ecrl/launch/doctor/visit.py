@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ecrl.errors import EXIT_UNFIT, EcrlError
 
 if TYPE_CHECKING:
-    from ecrl.launch.campaign import Campaign
-    from ecrl.launch.probe import Probe
+    from ecrl.launch.campaign.campaign import Campaign
+    from ecrl.launch.system.torch_probe import Probe
 
 SCHEMA = 1
 OK, WARN, UNFIT = "ok", "warn", "unfit"
@@ -65,20 +65,20 @@ def compute_requirements(campaign: "Campaign", probe: "Probe", disk_bytes: int =
 
 def run_checks(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
     """Everything, the child that loads PyTorch last: a few seconds."""
-    from ecrl.launch import doctor_disk, doctor_gpu, doctor_host
+    from ecrl.launch.doctor import disk, gpu, host
 
-    yield from doctor_host.check_host(wanted)
-    yield from doctor_disk.check_disk(results, wanted)
-    yield from doctor_gpu.check_gpus(wanted)
+    yield from host.check_host(wanted)
+    yield from disk.check_disk(results, wanted)
+    yield from gpu.check_gpus(wanted)
 
 
 def quick_checks(results: Path, wanted: Requirements | None) -> list[Finding]:
     """What takes a few milliseconds and is worth a word before a start: no child, nothing that is well. A full or
     read-only disk is left to whoever writes there first, who knows what was to be written."""
-    from ecrl.launch import doctor_disk, doctor_host
+    from ecrl.launch.doctor import disk, host
 
-    found = [*doctor_host.check_host(wanted), *doctor_disk.check_behaviour(results)]
-    return [finding for finding in found if finding.state != OK and finding.check != doctor_disk.FOLDER]
+    found = [*host.check_host(wanted), *disk.check_behaviour(results)]
+    return [finding for finding in found if finding.state != OK and finding.check != disk.FOLDER]
 
 
 def raise_if_unfit(found: list[Finding]) -> None:

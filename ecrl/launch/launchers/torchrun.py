@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
-from ecrl.launch.devices import Lease
-from ecrl.launch.liveness import CAMPAIGN_MARKER, RUN_MARKER
+from ecrl.config.run import RunSpec
+from ecrl.launch.system.device_leases import Lease
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER
 from ecrl.records.paths import RunPaths
-from ecrl.spec.run import RunSpec
 
 _FAILED = re.compile(
     r"[EW](?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d+) .*failed \(exitcode: (?P<code>-?\d+)\) local_rank: (?P<rank>\d+)"

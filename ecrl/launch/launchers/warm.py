@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ecrl.launch.group import end_leftovers, end_run
-from ecrl.launch.liveness import RUN_MARKER
-from ecrl.launch.torchrun import Process, Torchrun
+from ecrl.config.run import RunSpec
+from ecrl.launch.launchers.torchrun import Process, Torchrun
+from ecrl.launch.system.process_group import end_leftovers, end_run
+from ecrl.launch.system.process_identity import RUN_MARKER
 from ecrl.records.paths import RunPaths
-from ecrl.spec.run import RunSpec
 
 _LONGEST_PATH = 4096
 _GRACE_S = 5.0  # between closing the socket and SIGTERM
@@ -84,7 +84,7 @@ class WarmTorchrun(Torchrun):
         """For a warm run the agent's; what belongs to the run it is told through its stdin."""
         if spec.train.launcher == "cold":
             return super().command(spec, paths)
-        return [sys.executable, "-m", "ecrl.worker.warm"]
+        return [sys.executable, "-m", "ecrl.worker.warm.server"]
 
     def start(self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]) -> Process:
         """Start a run: in a new torchrun, or in the agent, which is started first where there is none."""

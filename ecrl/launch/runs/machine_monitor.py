@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
-from ecrl.launch import nvidia
-from ecrl.launch.liveness import CAMPAIGN_MARKER, find_marked_pids, is_ending
+from ecrl.launch.system import nvidia
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, find_marked_pids, is_ending
 
 SAMPLE_S = 10.0  # between two looks at the GPUs: a look takes the driver tens of milliseconds
 _PATIENCE_S = 30.0  # for the first look; a driver that takes longer is hung
 _GIT_TIMEOUT_S = 10.0
-_CHECKOUT = Path(__file__).parents[2]
+_CHECKOUT = Path(__file__).parents[3]
 
 
 class MachineMonitor:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ecrl.config.run import RunSpec
 from ecrl.errors import EXIT_HELD, EcrlError
-from ecrl.launch.classify import classify_failure
-from ecrl.launch.tail import Event
-from ecrl.launch.torchrun import WorkerFailed
-from ecrl.records import gates
+from ecrl.launch.launchers.torchrun import WorkerFailed
+from ecrl.launch.runs.failure_cause import classify_failure
+from ecrl.launch.runs.file_tail import Event
+from ecrl.records import correctness
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run, read_token
 from ecrl.records.schema import RESULT_SCHEMA, Result
-from ecrl.spec.run import RunSpec
 from ecrl.storage.atomic import write_atomic
 
 
@@ -72,9 +72,11 @@ def decide_result(
 ) -> Result:
     """Decide the outcome from the records."""
     record = read_run(paths)
-    decided = gates.compute_gates(record, ending.exit_code)
+    decided = correctness.compute_gates(record, ending.exit_code)
     reason, log = "", paths.torchrun_log
-    ended = gates.find_ended_attempt(record) is not None  # what a process does after its end says nothing about the run
+    ended = (
+        correctness.find_ended_attempt(record) is not None
+    )  # what a process does after its end says nothing about the run
     if ending.reason:
         reason = ending.reason
     elif not ended and (crash := findings.find_crash()) is not None:
@@ -91,9 +93,9 @@ def decide_result(
         "log": str(log.relative_to(paths.folder)),
         "exit_code": ending.exit_code,
         "wall_s": _wall_s(record),
-        "restarts": gates.count_restarts(record),
+        "restarts": correctness.count_restarts(record),
         "failures_planned": len(spec.failures),
-        "failures_fired": len(gates.list_fired(record)),
+        "failures_fired": len(correctness.list_fired(record)),
         "gates": decided,
         "started_at": started_at,
         "finished_at": finished_at,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ecrl.records.manifest import Row
+from ecrl.config.run import RunSpec
+from ecrl.records.manifest.store import Row
 from ecrl.records.schema import Result
-from ecrl.spec.run import RunSpec
 
 _RATE_WINDOW_S = 10.0
 

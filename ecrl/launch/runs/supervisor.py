@@ -10,23 +10,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch import outcome
-from ecrl.launch.beside import MachineMonitor
-from ecrl.launch.classify import DISK_FULL, read_oom_kills
-from ecrl.launch.group import ExitWait, end_leftovers, end_run
-from ecrl.launch.outcome import RunEnd, RunEvidence
-from ecrl.launch.progress import Observer, RunProgress
-from ecrl.launch.remarks import RunWarnings
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.tail import EventTail, FileTail
-from ecrl.launch.torchrun import Launcher, Process
+from ecrl.config.run import RunSpec
+from ecrl.launch.launchers.torchrun import Launcher, Process
+from ecrl.launch.runs import outcome
+from ecrl.launch.runs.failure_cause import DISK_FULL, read_oom_kills
+from ecrl.launch.runs.file_tail import EventTail, FileTail
+from ecrl.launch.runs.machine_monitor import MachineMonitor
+from ecrl.launch.runs.outcome import RunEnd, RunEvidence
+from ecrl.launch.runs.progress import Observer, RunProgress
+from ecrl.launch.runs.warnings import RunWarnings
+from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run
+from ecrl.launch.system.signals import StopRequest
 from ecrl.records import machine
 from ecrl.records.clock import now_ns, real_minus_boot_ns
-from ecrl.records.manifest import utc_now
+from ecrl.records.manifest.store import utc_now
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
 from ecrl.records.schema import Result
-from ecrl.spec.run import RunSpec
 
 _POLL_S = 0.05
 

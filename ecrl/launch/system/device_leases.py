@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
-from ecrl.launch.liveness import (
+from ecrl.launch.system.process_identity import (
     Liveness,
     check_owner,
     get_current_owner,
@@ -27,9 +28,8 @@ from ecrl.launch.liveness import (
     iterate_environments,
     list_exiting_pids,
 )
-from ecrl.records.manifest import Owner, utc_now
+from ecrl.records.manifest.store import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
-from ecrl.spec.matrix import Matrix
 
 FOLDER_VARIABLE = "ECRL_LEASES"
 FAKE_VARIABLE = "ECRL_FAKE_GPUS"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ecrl.launch.signals import HANDLED, StoppedError, StopRequest
+from ecrl.launch.system.signals import HANDLED, StoppedError, StopRequest
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from ecrl.records.clock import boot_id
-from ecrl.records.manifest import Owner
+from ecrl.records.manifest.store import Owner
 
 # In the environment of every process of a campaign: the absolute path of results/<prefix>, and of the run's folder.
 CAMPAIGN_MARKER = "ECRL_CAMPAIGN"

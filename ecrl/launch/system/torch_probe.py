@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ecrl.config.matrix import Matrix
 from ecrl.errors import DataMissingError, EcrlError
-from ecrl.launch.signals import StopRequest
-from ecrl.spec.matrix import Matrix
+from ecrl.launch.system.signals import StopRequest
 
 PROBE_COMMAND = (sys.executable, "-m", "ecrl.worker.probe")
 _POLL_S = 0.1

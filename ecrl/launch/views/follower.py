@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.liveness import CAMPAIGN_MARKER
-from ecrl.launch.progress import RunProgress
-from ecrl.launch.tail import EventTail
-from ecrl.records.manifest import Row
+from ecrl.launch.runs.file_tail import EventTail
+from ecrl.launch.runs.progress import RunProgress
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER
+from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths, RunPaths
 
 _WINDOW_NS = 15 * 10**9

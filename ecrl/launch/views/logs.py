@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.errors import EcrlError, unknown_name
-from ecrl.launch.inspect import RunView, SuiteView, inspect_suite
-from ecrl.launch.liveness import Liveness, check_owner
-from ecrl.launch.tail import FileTail
-from ecrl.records.manifest import PENDING, RUNNING
+from ecrl.launch.runs.file_tail import FileTail
+from ecrl.launch.system.process_identity import Liveness, check_owner
+from ecrl.launch.views.suite_view import RunView, SuiteView, inspect_suite
+from ecrl.records.manifest.store import PENDING, RUNNING
 from ecrl.records.paths import RunPaths
 
 SCHEMA = 1

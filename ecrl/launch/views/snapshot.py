@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.live import LiveFollower, LiveRun, find_live_run
-from ecrl.launch.liveness import Liveness, check_owner
-from ecrl.records import manifest
+from ecrl.launch.system.process_identity import Liveness, check_owner
+from ecrl.launch.views.follower import LiveFollower, LiveRun, find_live_run
 from ecrl.records.clock import boot_id, now_ns
-from ecrl.records.manifest import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Row, View
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Row, View
 from ecrl.records.paths import CampaignPaths
 
 SCHEMA = 1

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.errors import EcrlError, did_you_mean
-from ecrl.launch.live import LiveFollower, LiveRun, find_live_run
-from ecrl.launch.liveness import Liveness, check_owner
-from ecrl.launch.selection import resolve_suite_name
-from ecrl.records import manifest
-from ecrl.records.manifest import RUNNING, Row
+from ecrl.launch.campaign.selection import resolve_suite_name
+from ecrl.launch.system.process_identity import Liveness, check_owner
+from ecrl.launch.views.follower import LiveFollower, LiveRun, find_live_run
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import RUNNING, Row
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.records.reader import read_result
 from ecrl.records.schema import Result

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ecrl.records.rows import (
+from ecrl.records.manifest.table import (
     COLUMNS,
     STATUSES,
     Row,

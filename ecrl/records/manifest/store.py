@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.errors import EcrlError, RecordError, did_you_mean
-from ecrl.records import journal
-from ecrl.records.journal import Journal, frame
-from ecrl.records.lazy import Rows
-from ecrl.records.paths import CampaignPaths, all_prefixes
-from ecrl.records.rows import (
+from ecrl.records.manifest import journal
+from ecrl.records.manifest.journal import Journal, frame
+from ecrl.records.manifest.lazy_table import Rows
+from ecrl.records.manifest.table import (
     COLUMNS,
     COMPLETED,
     DONE,
@@ -40,6 +39,7 @@ from ecrl.records.rows import (
     format_cell,
     make_cell_error,
 )
+from ecrl.records.paths import CampaignPaths, all_prefixes
 from ecrl.storage.atomic import write_atomic
 
 __all__ = [

@@ -87,7 +87,7 @@ class Row:
 
 
 _FAILURE_STEP_TEXT = (
-    r"[0-9]+(?:@[a-z]+)?|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?s"  # records/strikes.py: format_failure_step
+    r"[0-9]+(?:@[a-z]+)?|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?s"  # records/failure_checks.py: format_failure_step
 )
 _FAILURE_STEP = re.compile(_FAILURE_STEP_TEXT)
 _COUNTS = frozenset({"checkpoint_every", "max_inflight", "nproc", "steps", "attempts", "runs_done", "runs_total"})

@@ -9,10 +9,10 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ecrl.report.blocks import Block, Bullets, Code, Figure, Paragraph, Subheading, Table
-from ecrl.report.plot_style import GRID, INK
+from ecrl.report.plots.style import GRID, INK
+from ecrl.report.text.document import Block, Bullets, Code, Figure, Paragraph, Subheading, Table
 
-_HERE = Path(__file__).parent
+_TEMPLATES = Path(__file__).parent / "templates"
 _WIDE_CELL = 34  # characters from which a cell of words may wrap
 
 
@@ -33,14 +33,14 @@ class _Part:
 def page(title: str, subtitle: str, cards: Sequence[Card], sections: Sequence[tuple[str, Sequence[Block]]]) -> str:
     """The whole document."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False, keep_trailing_newline=True)
-    template = environment.from_string((_HERE / "page.html.jinja").read_text(encoding="utf-8"))
+    template = environment.from_string((_TEMPLATES / "page.html.jinja").read_text(encoding="utf-8"))
     return template.render(
         title=title,
         subtitle=subtitle,
         cards=cards,
         sections=[_Part(name, Markup("\n".join(_block(block) for block in blocks))) for name, blocks in sections],
-        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+        css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        script=Markup((_TEMPLATES / "page.js").read_text(encoding="utf-8")),
     )
 
 

@@ -6,7 +6,7 @@ It needs the packages array, booktabs and graphicx.
 import re
 from collections.abc import Sequence
 
-from ecrl.report.blocks import Block, Figure, Subheading, Table
+from ecrl.report.text.document import Block, Figure, Subheading, Table
 
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ecrl.report.blocks import Block, Bullets, Code, Figure, Paragraph, Subheading, Table
+from ecrl.report.text.document import Block, Bullets, Code, Figure, Paragraph, Subheading, Table
 
 
 def markdown(blocks: Iterable[Block]) -> str:

@@ -8,10 +8,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from ecrl.analysis.advise import Advice
-from ecrl.analysis.interval import FLAT_LOSS
-from ecrl.report.plot_style import INK, STYLE, VARIANT_COLORS, svg
-from ecrl.report.wording import UNKNOWN, count, format_fixed, number, share
+from ecrl.analysis.advice.advise import Advice
+from ecrl.analysis.advice.interval import FLAT_LOSS
+from ecrl.report.plots.style import INK, STYLE, VARIANT_COLORS, svg
+from ecrl.report.text.numbers import UNKNOWN, count, format_fixed, number, share
 from ecrl.units import format_duration
 
 MAX_PANELS = 8

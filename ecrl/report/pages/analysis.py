@@ -2,13 +2,13 @@
 
 import itertools
 
-from ecrl.analysis.compare import Kind
+from ecrl.analysis.campaign.tables import SUMMARY_COLUMNS, build_detailed_rows, build_summary_rows
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.tables import SUMMARY_COLUMNS, build_detailed_rows, build_summary_rows
+from ecrl.analysis.statistics.compare import Kind
 from ecrl.records.schema import DETAILED_COLUMNS, LEDGER_BUCKETS
-from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
 from ecrl.report.sections import claims, integrity, ledger, threats
-from ecrl.report.wording import UNKNOWN, basis, effect, number, p_value
+from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Table
+from ecrl.report.text.numbers import UNKNOWN, basis, effect, number, p_value
 
 _MOST_RUNS = 500  # rows of a Markdown table that somebody might still read; the CSV holds them all
 _RUN = (

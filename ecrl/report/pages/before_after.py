@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ecrl.analysis.compare import MIN_PAIRS, Comparison, Effect
-from ecrl.analysis.tables import geometric_mean, mean
-from ecrl.report.wording import basis, count, effect, interval, number, p_equals, percent
+from ecrl.analysis.campaign.tables import geometric_mean, mean
+from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison, Effect
+from ecrl.report.text.numbers import basis, count, effect, interval, number, p_equals, percent
 
 SCHEMA = 1
 

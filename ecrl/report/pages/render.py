@@ -7,15 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ecrl import plugins
-from ecrl.analysis import tables
+from ecrl.analysis.campaign import tables
 from ecrl.analysis.evidence import Evidence
 from ecrl.errors import EcrlError, unknown_name
-from ecrl.report import analysis_page, tex
-from ecrl.report.blocks import Block, Figure, Section
-from ecrl.report.markdown import markdown
-from ecrl.report.page import Card, page
-from ecrl.report.plots import draw
-from ecrl.report.wording import format_fixed, number
+from ecrl.report.formats import latex
+from ecrl.report.formats.html import Card, page
+from ecrl.report.formats.markdown import markdown
+from ecrl.report.pages import analysis as analysis_page
+from ecrl.report.plots.plots import draw
+from ecrl.report.text.document import Block, Figure, Section
+from ecrl.report.text.numbers import format_fixed, number
 from ecrl.storage.atomic import write_atomic
 
 FORMATS = ("md", "html", "csv", "tex")
@@ -68,7 +69,7 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
                 text = page(_title(evidence), _generation_time(), _cards(evidence), parts)
                 written.append(_write(folder, f"{evidence.prefix}_report.html", text))
             if "tex" in wanted:
-                text = tex.document(_title(evidence), _generation_time(), parts)
+                text = latex.document(_title(evidence), _generation_time(), parts)
                 written.append(_write(folder, f"{evidence.prefix}_tables.tex", text))
     except OSError as error:
         raise EcrlError(

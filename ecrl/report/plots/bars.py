@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
+from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.restarts import PHASES, medians
-from ecrl.analysis.tables import mean
+from ecrl.analysis.run.restarts import PHASES, medians
 from ecrl.records.schema import LEDGER_BUCKETS
-from ecrl.report.plot_style import COLORS, make_canvas
+from ecrl.report.plots.style import COLORS, make_canvas
 
 MAX_LEGEND_COLUMNS = 7
 PHASE_COLORS = dict(

@@ -3,9 +3,9 @@
 from matplotlib.figure import Figure as Canvas
 
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.metrics import RunAnalysis
-from ecrl.report.names import suite_names
-from ecrl.report.plot_style import COLORS, VARIANT_COLORS
+from ecrl.analysis.run.metrics import RunAnalysis
+from ecrl.report.plots.style import COLORS, VARIANT_COLORS
+from ecrl.report.text.names import suite_names
 
 MAX_PANELS = 12
 MAX_CURVE_POINTS = 300

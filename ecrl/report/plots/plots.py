@@ -7,14 +7,14 @@ import matplotlib
 from matplotlib.figure import Figure as Canvas
 
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.metrics import RunAnalysis
-from ecrl.report.blocks import Figure
-from ecrl.report.names import suite_names
-from ecrl.report.plot_bars import draw_ledger, draw_restarts
-from ecrl.report.plot_losses import MAX_CURVE_POINTS, draw_losses
-from ecrl.report.plot_style import COLORS, INK, STYLE, make_canvas, svg
-from ecrl.report.plot_style import pdf as as_pdf
-from ecrl.report.plot_timeline import draw_timeline
+from ecrl.analysis.run.metrics import RunAnalysis
+from ecrl.report.plots.bars import draw_ledger, draw_restarts
+from ecrl.report.plots.losses import MAX_CURVE_POINTS, draw_losses
+from ecrl.report.plots.style import COLORS, INK, STYLE, make_canvas, svg
+from ecrl.report.plots.style import pdf as as_pdf
+from ecrl.report.plots.timeline import draw_timeline
+from ecrl.report.text.document import Figure
+from ecrl.report.text.names import suite_names
 
 MAX_TIMELINES = 12
 MAX_SUITES_IN_A_PLOT = 60

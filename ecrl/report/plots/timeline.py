@@ -8,8 +8,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 
-from ecrl.analysis.metrics import RunAnalysis
-from ecrl.analysis.timeline import NS_PER_S, STATES, Span, Timeline
+from ecrl.analysis.run.metrics import RunAnalysis
+from ecrl.analysis.run.timeline import NS_PER_S, STATES, Span, Timeline
 
 # Gaps below this share of the axis cannot be seen: neighbours of one state become one bar. It is also the width of
 # the narrowest bar.

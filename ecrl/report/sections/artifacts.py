@@ -3,7 +3,7 @@
 import posixpath
 
 from ecrl.analysis.evidence import Evidence
-from ecrl.report.blocks import Block, Figures, Section, Table
+from ecrl.report.text.document import Block, Figures, Section, Table
 
 
 def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:

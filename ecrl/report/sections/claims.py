@@ -1,10 +1,10 @@
 """Claims: what was registered before the runs, and how it fared."""
 
-from ecrl.analysis.claims import EXPLORATORY, ClaimResult
-from ecrl.analysis.compare import POWER, smallest_detectable
+from ecrl.analysis.claims.claims import EXPLORATORY, ClaimResult
 from ecrl.analysis.evidence import Evidence
-from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
-from ecrl.report.wording import count, disagreement, interval, number, p_value, spread
+from ecrl.analysis.statistics.compare import POWER, smallest_detectable
+from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Table
+from ecrl.report.text.numbers import count, disagreement, interval, number, p_value, spread
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:

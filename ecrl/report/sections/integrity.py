@@ -3,12 +3,12 @@
 import itertools
 
 from ecrl import plugins
-from ecrl.analysis.compare import clopper_pearson, wilson
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.metrics import REFERENCE, residual_allowed_s
-from ecrl.analysis.rates import compare_recovery, recoveries
-from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.wording import UNKNOWN, count, format_fixed, join_names, p_equals, share
+from ecrl.analysis.run.metrics import REFERENCE, residual_allowed_s
+from ecrl.analysis.statistics.compare import clopper_pearson, wilson
+from ecrl.analysis.statistics.rates import compare_recovery, recoveries
+from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
+from ecrl.report.text.numbers import UNKNOWN, count, format_fixed, join_names, p_equals, share
 
 GATES = {
     "c1": "C1 finished, failures = restarts = planned",

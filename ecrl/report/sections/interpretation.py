@@ -2,14 +2,14 @@
 
 from scipy import stats
 
-from ecrl.analysis.association import rank_correlation
-from ecrl.analysis.compare import ALPHA, MIN_PAIRS, Comparison, Effect
+from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.metrics import REFERENCE
-from ecrl.analysis.tables import mean
+from ecrl.analysis.run.metrics import REFERENCE
+from ecrl.analysis.statistics.association import rank_correlation
+from ecrl.analysis.statistics.compare import ALPHA, MIN_PAIRS, Comparison, Effect
 from ecrl.records.schema import LEDGER_BUCKETS
-from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section
-from ecrl.report.wording import (
+from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section
+from ecrl.report.text.numbers import (
     basis,
     count,
     disagreement,

@@ -1,13 +1,13 @@
 """Where the time went."""
 
+from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.metrics import WASTE_BUCKETS
-from ecrl.analysis.restarts import PHASES, medians
-from ecrl.analysis.tables import mean
+from ecrl.analysis.run.metrics import WASTE_BUCKETS
+from ecrl.analysis.run.restarts import PHASES, medians
 from ecrl.records.schema import LEDGER_BUCKETS
-from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.prediction import prediction_blocks
-from ecrl.report.wording import UNKNOWN, format_fixed, share
+from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
+from ecrl.report.text.numbers import UNKNOWN, format_fixed, share
+from ecrl.report.text.prediction import prediction_blocks
 
 MOST_SHARES = 4  # columns of seconds that a column of shares may stand beside: more fits neither page nor phone
 STEPS = ("interval", "in flight")  # what a failure costs in steps; the rest is seconds

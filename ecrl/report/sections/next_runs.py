@@ -2,7 +2,7 @@
 
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.next_runs import SECONDS_PER_HOUR
-from ecrl.report.blocks import Block, Code, Figures, Paragraph, Section
+from ecrl.report.text.document import Block, Code, Figures, Paragraph, Section
 from ecrl.units import format_duration
 
 

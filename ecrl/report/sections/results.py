@@ -4,14 +4,14 @@ import math
 import statistics
 from collections.abc import Mapping
 
-from ecrl.analysis.association import suite_model
-from ecrl.analysis.compare import MIN_PAIRS, Comparison, Kind, compare
+from ecrl.analysis.campaign.tables import build_summary_rows, failure_text, geometric_mean, mean
 from ecrl.analysis.evidence import GOODPUT, Evidence
-from ecrl.analysis.metrics import REFERENCE, Row
-from ecrl.analysis.tables import build_summary_rows, failure_text, geometric_mean, mean
-from ecrl.report.blocks import Block, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.names import suite_names
-from ecrl.report.wording import (
+from ecrl.analysis.run.metrics import REFERENCE, Row
+from ecrl.analysis.statistics.association import suite_model
+from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison, Kind, compare
+from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
+from ecrl.report.text.names import suite_names
+from ecrl.report.text.numbers import (
     UNKNOWN,
     basis,
     count,

@@ -1,10 +1,10 @@
 """Scope and setup."""
 
+from ecrl.analysis.campaign.tables import failure_text
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.tables import failure_text
-from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Table
-from ecrl.report.names import suite_names
-from ecrl.report.wording import UNKNOWN, count, join_names
+from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Table
+from ecrl.report.text.names import suite_names
+from ecrl.report.text.numbers import UNKNOWN, count, join_names
 from ecrl.units import format_bytes
 
 _MACHINE = (

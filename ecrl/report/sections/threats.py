@@ -1,7 +1,7 @@
 """Threats to validity: detected, each with its evidence, and which could not be looked for."""
 
 from ecrl.analysis.evidence import Evidence
-from ecrl.report.blocks import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
+from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from ecrl.analysis.metrics import Row
+from ecrl.analysis.run.metrics import Row
 
 _PARTS: tuple[Callable[[Row], str], ...] = (
     lambda row: str(row["dataset"]),

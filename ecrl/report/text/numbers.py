@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from ecrl.analysis.compare import ALPHA, Comparison, Effect
+from ecrl.analysis.statistics.compare import ALPHA, Comparison, Effect
 
 UNKNOWN = "–"
 

@@ -1,10 +1,10 @@
 """Predicted against measured goodput: whether the models that give interval advice describe these runs."""
 
+from ecrl.analysis.advice.goodput_model import median_error, predictions
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.prediction import median_error, predictions
-from ecrl.report.blocks import Block, Paragraph, Subheading, Table
-from ecrl.report.names import suite_names
-from ecrl.report.wording import number, percent, share
+from ecrl.report.text.document import Block, Paragraph, Subheading, Table
+from ecrl.report.text.names import suite_names
+from ecrl.report.text.numbers import number, percent, share
 
 
 def prediction_blocks(evidence: Evidence) -> list[Block]:

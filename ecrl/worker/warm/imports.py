@@ -11,7 +11,7 @@ import torch._dynamo  # noqa: E402, F401 (the first optimizer and DDP import it)
 import torchvision  # noqa: E402, F401 (models and data sets import it when they are used)
 
 import ecrl.worker.run  # noqa: E402
-import ecrl.worker.warm_rank  # noqa: E402, F401
+import ecrl.worker.warm.rank  # noqa: E402, F401
 from ecrl import plugins  # noqa: E402
 
 for _family in ("engine", "failure kind", "model", "dataset"):

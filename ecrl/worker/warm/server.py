@@ -1,4 +1,4 @@
-"""The warm agent: `python -m ecrl.worker.warm`, torchrun's own elastic agent serving run after run.
+"""The warm agent: `python -m ecrl.worker.warm.server`, torchrun's own elastic agent serving run after run.
 
 stdin is a socket. Out, {"ready": true} once everything is imported, here and in the fork server. In, one JSON line a
 run: {"folder", "log", "environment": {variables of this run's ranks}, "torchrun": [torchrun's arguments]}. Out, one
@@ -24,7 +24,7 @@ from typing import Any
 def main() -> int:
     """Serve runs until the socket is closed at its other end."""
     control = _take_control_socket()
-    multiprocessing.set_forkserver_preload(["ecrl.worker.warm_imports"])
+    multiprocessing.set_forkserver_preload(["ecrl.worker.warm.imports"])
     forkserver.ensure_running()  # it imports while this process does
     import torch._dynamo  # torch's log formatter would, in the middle of the first restart: 1.2 s
     import torch.distributed.launcher.api
@@ -32,8 +32,8 @@ def main() -> int:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
-    import ecrl.worker.warm_rank  # noqa: F401
-    from ecrl.worker.warm_rendezvous import BACKEND, make
+    import ecrl.worker.warm.rank  # noqa: F401
+    from ecrl.worker.warm.rendezvous import BACKEND, make
 
     rendezvous_handler_registry.register(BACKEND, make)
     first = multiprocessing.get_context("forkserver").Process(target=int)
@@ -78,8 +78,8 @@ def _run_order(order: dict[str, Any]) -> int:
     from torch.distributed.launcher.api import elastic_launch
     from torch.distributed.run import config_from_args, parse_args
 
-    from ecrl.worker.warm_rank import run_rank
-    from ecrl.worker.warm_rendezvous import BACKEND
+    from ecrl.worker.warm.rank import run_rank
+    from ecrl.worker.warm.rendezvous import BACKEND
 
     arguments = parse_args(order["torchrun"])  # type: ignore[no-untyped-call]
     # as torchrun does for --standalone: a store of its own for every run

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ecrl.workloads import fashion, idx
 from ecrl.workloads.dataset import EMBEDDED
 from ecrl.workloads.datasets.fashion_mini import IMAGES_FILE, PROVENANCE_FILE
+from ecrl.workloads.images import fashion, idx
 
 Array = np.ndarray[Any, Any]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ecrl.workloads.cifar import CifarDataset
+from ecrl.workloads.images.cifar import CifarDataset
 
 
 class Cifar100(CifarDataset):

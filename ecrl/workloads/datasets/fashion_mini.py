@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecrl.workloads import fashion
 from ecrl.workloads.dataset import Dataset
+from ecrl.workloads.images import fashion
 
 if TYPE_CHECKING:
     import torch

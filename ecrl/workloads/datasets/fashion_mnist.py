@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ecrl.workloads import fashion, idx
 from ecrl.workloads.dataset import Dataset
+from ecrl.workloads.images import fashion, idx
 
 if TYPE_CHECKING:
     import numpy

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ecrl.workloads.augment import Normaliser, crop_and_flip, draw
 from ecrl.workloads.dataset import ImageData
+from ecrl.workloads.images.augment import Normaliser, crop_and_flip, draw
 from ecrl.workloads.sampler import IdArray, StepSampler, digest
 
 

@@ -1,6 +1,6 @@
 """ResNet-18 for 32x32 images."""
 
-from ecrl.workloads.cifar_resnet import CifarResnet
+from ecrl.workloads.images.cifar_resnet import CifarResnet
 
 
 class Resnet18(CifarResnet):

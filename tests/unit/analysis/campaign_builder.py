@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ecrl.config.matrix import load
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config.suite import build_block_orders, build_run_specs, expand_matrix
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.records.reader import Event, RunRecord
 from ecrl.records.schema import RESULT_SCHEMA
-from ecrl.spec.matrix import load
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
-from ecrl.spec.suite import build_block_orders, build_run_specs, expand_matrix
 
 MS = 1_000_000
 Events = dict[tuple[int, int], list[Event]]

@@ -11,8 +11,8 @@ from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 
 from ecrl import plugins
 from ecrl.checkpoint.agreement import Agreement
-from ecrl.checkpoint.codec import StateView
 from ecrl.checkpoint.engine import CheckpointableState, Engine, EngineContext
+from ecrl.checkpoint.state_view import StateView
 from ecrl.records.reader import Event, read_events
 from ecrl.records.recorder import Recorder
 

@@ -15,13 +15,13 @@ from torch._C._distributed_c10d import HashStore
 from typer.testing import CliRunner
 
 from ecrl import plugins
-from ecrl.checkpoint.codec import ForeignCheckpointError
+from ecrl.checkpoint.state_view import ForeignCheckpointError
 from ecrl.cli.app import app
 from ecrl.storage import commit
 from ecrl.storage.commit import COMMIT_FILE, file_facts, step_folder
 from tests.extras import need
+from tests.unit.checkpoint.external.test_external_engines import NEED_A_GROUP
 from tests.unit.checkpoint.ranks_in_threads import Group, ToyState
-from tests.unit.checkpoint.test_peers import NEED_A_GROUP
 
 OURS = ["blocking", "overlapped"]
 

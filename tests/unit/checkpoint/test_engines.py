@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from ecrl.checkpoint import sharded
-from ecrl.checkpoint.persist import write_rank
-from ecrl.checkpoint.sharded import NotEnoughMemoryError, ShardedEngine
+from ecrl.checkpoint.sharded import engine as sharded
+from ecrl.checkpoint.sharded.engine import NotEnoughMemoryError, ShardedEngine
+from ecrl.checkpoint.sharded.persist import write_rank
 from ecrl.storage import commit
 from ecrl.storage.commit import FileFacts, step_folder
 from tests.unit.checkpoint.ranks_in_threads import Group

@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch._C._distributed_c10d import HashStore
 
-from ecrl.checkpoint import persist, sharded
 from ecrl.checkpoint.agreement import Agreement, AgreementError
-from ecrl.checkpoint.codec import ForeignCheckpointError, Layout, UnsupportedDtypeError
-from ecrl.checkpoint.sharded import NotEnoughMemoryError, RestoreError
+from ecrl.checkpoint.sharded import engine as sharded
+from ecrl.checkpoint.sharded import persist
+from ecrl.checkpoint.sharded.engine import NotEnoughMemoryError, RestoreError
+from ecrl.checkpoint.state_view import ForeignCheckpointError, Layout, UnsupportedDtypeError
 from ecrl.records.recorder import Recorder
 from ecrl.storage import atomic, commit
 from ecrl.storage.commit import Verdict, step_folder

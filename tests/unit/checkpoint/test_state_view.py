@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from ecrl.checkpoint.codec import Layout, leaf_digest, partition_tensors, raw_bytes, state_digest
-from ecrl.checkpoint.persist import write_rank
-from ecrl.checkpoint.snapshot import Slot, SlotState, ThreadStager
+from ecrl.checkpoint.sharded.persist import write_rank
+from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, ThreadStager
+from ecrl.checkpoint.state_view import Layout, leaf_digest, partition_tensors, raw_bytes, state_digest
 from ecrl.storage.commit import ShardNames, file_facts
 from tests.unit.checkpoint.ranks_in_threads import ToyState
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ecrl.spec.failures import FailureEntry, build_plan, draw_instants_s, draw_step
-from ecrl.spec.matrix import Override, load
-from ecrl.spec.suite import expand_matrix
-from tests.unit.spec.test_matrix import GOOD, problems
+from ecrl.config.failure_schedule import FailureEntry, build_plan, draw_instants_s, draw_step
+from ecrl.config.matrix import Override, load
+from ecrl.config.suite import expand_matrix
+from tests.unit.config.test_matrix import GOOD, problems
 
 
 def planned(*entries: dict[str, Any], nproc: int = 2, every: int = 5) -> tuple[dict[str, Any], ...]:

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
-from ecrl.launch.campaign import Campaign
+from ecrl.config import failure_schedule, matrix
+from ecrl.config.hashing import NEVER, Later, canonical_json, content_hash, fill_from, fill_legacy, identity
+from ecrl.config.matrix import Matrix, load
+from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config.suite import Suite
+from ecrl.launch.campaign.campaign import Campaign
 from ecrl.records.paths import CampaignPaths
-from ecrl.spec import failures, matrix
-from ecrl.spec.identity import NEVER, Later, canonical_json, content_hash, fill_from, fill_legacy, identity
-from ecrl.spec.matrix import Matrix, load
-from ecrl.spec.run import CheckpointSettings, RunSpec, TrainSettings
-from ecrl.spec.suite import Suite
 
 GOLDEN = Path(__file__).parent / "golden"
 HASHES: dict[str, dict[str, Any]] = json.loads((GOLDEN / "hashes.json").read_text())
@@ -90,7 +90,7 @@ class NewEntry(OldEntry):
     @model_validator(mode="before")
     @classmethod
     def _read_older_files(cls, raw: Any, info: ValidationInfo) -> Any:
-        return failures.read_older_files(cls, raw, info)
+        return failure_schedule.read_older_files(cls, raw, info)
 
 
 class OldTable(BaseModel):
@@ -131,7 +131,7 @@ def test_a_later_field_with_another_value_is_another_identity(new: NewTable) -> 
 
 def test_a_file_that_ecrl_wrote_is_read_with_the_legacy_values_of_what_it_lacks() -> None:
     assert fill_legacy(NewSettings, {"steps": 3}) == {"steps": 3, "precision": "fp32", "nodes": None}
-    frozen = NewEntry.model_validate({"at": 1}, context={failures.FROZEN: True})
+    frozen = NewEntry.model_validate({"at": 1}, context={failure_schedule.FROZEN: True})
     assert (frozen.ratio, NewEntry.model_validate({"at": 1}).ratio) == (0.5, 0.25)
 
 
@@ -158,7 +158,7 @@ def test_fill_from_leaves_values_of_a_wrong_type_to_the_validation() -> None:
     "kind",
     [
         Matrix, matrix.Axes, matrix.TrainTable, matrix.CheckpointTable, matrix.RunOptions, matrix.Claim,
-        failures.FailureEntry, RunSpec, Suite, TrainSettings, CheckpointSettings,
+        failure_schedule.FailureEntry, RunSpec, Suite, TrainSettings, CheckpointSettings,
     ],
 )  # fmt: skip
 def test_every_later_field_can_be_read_from_a_file_that_lacks_it(kind: type) -> None:

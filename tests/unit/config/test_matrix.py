@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.config.matrix import Matrix, Override, find_differences, load
 from ecrl.errors import InvalidMatrixError
-from ecrl.spec.matrix import Matrix, Override, find_differences, load
 
 GOOD = """\
 [matrix]

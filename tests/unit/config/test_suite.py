@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecrl.config.hashing import canonical_json, content_hash, identity, slug
+from ecrl.config.matrix import Override, load
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import Suite, Suites, build_block_orders, build_run_specs, expand_matrix, extend_block_orders
 from ecrl.errors import RecordError
-from ecrl.spec.identity import canonical_json, content_hash, identity, slug
-from ecrl.spec.matrix import Override, load
-from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import Suite, Suites, build_block_orders, build_run_specs, expand_matrix, extend_block_orders
-from tests.unit.spec.test_matrix import GOOD
+from tests.unit.config.test_matrix import GOOD
 
 
 def suites(tmp_path: Path, *overrides: Override) -> Suites:

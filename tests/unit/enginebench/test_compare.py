@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from ecrl.analysis.bench import document
+from ecrl.enginebench.compare import document
+from ecrl.enginebench.plan import BenchPlan, Segment
 from ecrl.errors import RecordError
 from ecrl.records.reader import Event
-from ecrl.spec.bench import BenchPlan, Segment
 
 MS = 1_000_000
 ENGINES = ("overlapped", "dcp-async")

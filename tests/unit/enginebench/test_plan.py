@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.enginebench.plan import BENCH_FILE, BenchPlan, build_balanced_rows, count_balanced_rounds
 from ecrl.errors import RecordError
-from ecrl.spec.bench import BENCH_FILE, BenchPlan, build_balanced_rows, count_balanced_rounds
 
 
 @pytest.mark.parametrize("num_variants", range(2, 9))

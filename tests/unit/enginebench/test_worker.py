@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ecrl.enginebench import gauges
+from ecrl.enginebench.gauges import CopyFloor, FsyncCounter
+from ecrl.enginebench.worker import RefusedError, TaggedRecorder, usable_device
 from ecrl.records.reader import read_events
-from ecrl.worker import bench_gauges
-from ecrl.worker.bench import RefusedError, TaggedRecorder, usable_device
-from ecrl.worker.bench_gauges import CopyFloor, FsyncCounter
 from tests.unit.checkpoint.ranks_in_threads import ToyState
 
 
@@ -26,14 +26,14 @@ def test_fsyncs_are_counted_and_still_done(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_peak_of_memory_starts_anew() -> None:
-    assert bench_gauges.reset_peak()
-    before = bench_gauges.peak_bytes()
+    assert gauges.reset_peak()
+    before = gauges.peak_bytes()
     block = torch.ones(64 << 20, dtype=torch.uint8)
-    assert bench_gauges.peak_bytes() - before >= 0.9 * block.nbytes
+    assert gauges.peak_bytes() - before >= 0.9 * block.nbytes
     del block
-    bench_gauges.release_free_memory()
-    assert bench_gauges.reset_peak()
-    assert bench_gauges.peak_bytes() - before < 32 << 20
+    gauges.release_free_memory()
+    assert gauges.reset_peak()
+    assert gauges.peak_bytes() - before < 32 << 20
 
 
 def test_the_floor_copies_the_whole_state_of_a_rank() -> None:

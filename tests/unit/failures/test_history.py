@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ecrl.failures.scene import RecordedAttemptContext
+from ecrl.failures.history import RecordedAttemptContext
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from ecrl import plugins
+from ecrl.failures.injector import AttemptContext, FailureKind, Injector, PlannedFailure, read_plan
 from ecrl.failures.kinds.kill import Kill
-from ecrl.failures.plan import AttemptContext, FailureKind, Injector, PlannedFailure, read_plan
 
 PLAN = [
     {"index": 0, "at": 9, "kind": "kill", "rank": 0},

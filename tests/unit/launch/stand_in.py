@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ecrl.cli.plain import ProgressLog
+from ecrl.cli.ui.progress_log import ProgressLog
+from ecrl.config.matrix import Matrix
+from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
-from ecrl.launch.control import Control
-from ecrl.launch.probe import Probe
-from ecrl.launch.progress import Observer, RunProgress, SilentObserver
-from ecrl.launch.request import Request
-from ecrl.launch.signals import StopRequest, handle_signals
-from ecrl.launch.takeover import Policy
-from ecrl.launch.torchrun import Launcher, Process, Torchrun, WorkerFailed, build_run_environment
+from ecrl.launch.campaign.control import Control
+from ecrl.launch.campaign.request import Request
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.launchers.torchrun import Launcher, Process, Torchrun, WorkerFailed, build_run_environment
+from ecrl.launch.runs.progress import Observer, RunProgress, SilentObserver
+from ecrl.launch.system.signals import StopRequest, handle_signals
+from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.paths import CampaignPaths, RunPaths
-from ecrl.spec.matrix import Matrix
-from ecrl.spec.run import RunSpec
 
 WORKER = Path(__file__).with_name("stand_in_worker.py")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ecrl.records.gates import compute_gates, count_restarts, find_ended_attempt, list_fired
+from ecrl.records.correctness import compute_gates, count_restarts, find_ended_attempt, list_fired
 from ecrl.records.reader import RunRecord
 
 SPEC = {"train": {"steps": 4, "nproc": 2}, "failures": [{"index": 0, "at": 3, "kind": "kill", "rank": 1}]}

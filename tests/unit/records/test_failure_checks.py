@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ecrl.records.gates import compute_gates
+from ecrl.records.correctness import compute_gates
+from ecrl.records.failure_checks import find_failures_after_end, find_faults, format_failure_step
 from ecrl.records.reader import Event, RunRecord
-from ecrl.records.strikes import find_failures_after_end, find_faults, format_failure_step
 
 NPROC = 2
 

@@ -14,24 +14,24 @@ import typer
 from typer.testing import CliRunner
 
 from ecrl import plugins
-from ecrl.analysis.engine_costs import engine_costs
+from ecrl.analysis.advice.engine_costs import engine_costs
+from ecrl.analysis.campaign.load import load_campaign
+from ecrl.analysis.campaign.tables import build_detailed_csv, build_runs_csv, build_summary_csv
 from ecrl.analysis.evidence import Evidence, build_evidence
-from ecrl.analysis.foreign import load_table_evidence
-from ecrl.analysis.load import load_campaign as load_campaign
-from ecrl.analysis.tables import build_detailed_csv, build_runs_csv, build_summary_csv
-from ecrl.cli.report import register
+from ecrl.analysis.external_table.table import load_table_evidence
+from ecrl.cli.commands.report import register
+from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
-from ecrl.report.blocks import Table
-from ecrl.report.markdown import markdown
-from ecrl.report.names import suite_names
-from ecrl.report.render import formats, render, sections
-from ecrl.report.tex import escape
-from ecrl.report.wording import format_fixed, interval, number, p_value, percent
-from ecrl.spec.run import RunSpec
+from ecrl.report.formats.latex import escape
+from ecrl.report.formats.markdown import markdown
+from ecrl.report.pages.render import formats, render, sections
+from ecrl.report.text.document import Table
+from ecrl.report.text.names import suite_names
+from ecrl.report.text.numbers import format_fixed, interval, number, p_value, percent
 from tests.unit.analysis.campaign_builder import Change, campaign
-from tests.unit.analysis.test_foreign import ROWS, table
+from tests.unit.analysis.external_table.test_table import ROWS, table
 
 TITLES = [
     "Scope and setup", "Integrity and recovery correctness", "Main quantitative results", "Where the time went",
@@ -416,7 +416,10 @@ def test_a_table_is_reported_beside_itself_and_never_written_over(call: Call, tm
 
 
 def test_importing_the_command_loads_no_pandas_scipy_or_matplotlib() -> None:
-    script = "import ecrl.cli.report, sys; print(sorted({'pandas', 'scipy', 'matplotlib', 'torch'} & set(sys.modules)))"
+    script = (
+        "import ecrl.cli.commands.report, sys; "
+        "print(sorted({'pandas', 'scipy', 'matplotlib', 'torch'} & set(sys.modules)))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=dict(os.environ)
     )

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from matplotlib.patches import Rectangle
 
-from ecrl.analysis.claims import judge_claims
-from ecrl.analysis.compare import Comparison, Kind, clopper_pearson, compare
+from ecrl.analysis.campaign.load import load_campaign
+from ecrl.analysis.claims.claims import judge_claims
 from ecrl.analysis.evidence import GOODPUT, Evidence, build_evidence
-from ecrl.analysis.load import load_campaign as load_campaign
-from ecrl.analysis.metrics import Row, empty_row
+from ecrl.analysis.run.metrics import Row, empty_row
+from ecrl.analysis.statistics.compare import Comparison, Kind, clopper_pearson, compare
+from ecrl.config.matrix import Claim
 from ecrl.records.paths import CampaignPaths
-from ecrl.report.blocks import Table
-from ecrl.report.markdown import markdown
-from ecrl.report.plot_bars import draw_ledger
+from ecrl.report.formats.markdown import markdown
+from ecrl.report.plots.bars import draw_ledger
 from ecrl.report.sections import claims, integrity, interpretation, ledger, results
-from ecrl.report.wording import disagreement, p_equals, share
-from ecrl.spec.matrix import Claim
+from ecrl.report.text.document import Table
+from ecrl.report.text.numbers import disagreement, p_equals, share
 from tests.unit.analysis.campaign_builder import campaign
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from ecrl.checkpoint import persist
-from ecrl.checkpoint.snapshot import Slot, Stager, ThreadStager
-from ecrl.worker.selftest import checks, cpu, drill, threads
-from ecrl.worker.selftest.__main__ import run_plan
-from ecrl.worker.selftest.checks import CheckSetup, Mutant
-from ecrl.worker.selftest.drill import POISON, Progress, WatchedBlocking, WatchedOverlapped
-from ecrl.worker.selftest.verdict import CheckResult, Plan
+from ecrl.checkpoint.sharded import persist
+from ecrl.checkpoint.sharded.snapshot import Slot, Stager, ThreadStager
+from ecrl.selftest import checks, cpu, drill, threads
+from ecrl.selftest.__main__ import run_plan
+from ecrl.selftest.checks import CheckSetup, Mutant
+from ecrl.selftest.drill import POISON, Progress, WatchedBlocking, WatchedOverlapped
+from ecrl.selftest.verdict import CheckResult, Plan
 
 STEPS = 5
 PATIENCE_S = 0.05
@@ -109,7 +109,7 @@ def test_poison_in_a_shard_is_torn(
         slot.payload[:4096].fill_(POISON)
         return write_rank(folder, slot, **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ecrl.checkpoint.sharded.write_rank", poisoned)
+    monkeypatch.setattr("ecrl.checkpoint.sharded.engine.write_rank", poisoned)
     finding = checks.check_on_disk(setup, "sgd", engine)
     assert finding.verdict == "torn"
     assert finding.details["poisoned"] == setup.disk_steps
@@ -119,7 +119,7 @@ def test_a_checkpoint_that_is_not_committed_is_wrong(setup: CheckSetup, monkeypa
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ecrl.checkpoint.sharded.write_rank", full)
+    monkeypatch.setattr("ecrl.checkpoint.sharded.engine.write_rank", full)
     finding = checks.check_on_disk(setup, "sgd", WatchedOverlapped)
     assert finding.verdict == "wrong"
     assert "no COMMIT.json" in finding.evidence

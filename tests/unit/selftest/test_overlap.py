@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from ecrl.worker.selftest import cpu, overlap
-from ecrl.worker.selftest.overlap import judge_overlap, read_trace
+from ecrl.selftest import cpu, overlap
+from ecrl.selftest.overlap import judge_overlap, read_trace
 
 MODEL_STREAM, COPY_STREAM = 7, 20
 

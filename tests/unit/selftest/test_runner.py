@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 import typer
 
-from ecrl.cli import selftest as command
+from ecrl.cli.commands import selftest as command
 from ecrl.errors import EcrlError
-from ecrl.launch import selftest
-from ecrl.launch.selftest import Check, Report, Selftest
-from ecrl.launch.signals import StoppedError, StopRequest
+from ecrl.launch.system.signals import StoppedError, StopRequest
+from ecrl.selftest import runner as selftest
+from ecrl.selftest.runner import Check, Report, Selftest
 
 MACHINE = {"e": "machine", "device_name": "a GPU", "torch": "9", "cuda": "99", "driver": "1.2"}
 PASSES = {"e": "check", "name": "it holds", "verdict": "pass", "evidence": "20 of 20", "wall_s": 0.5, "details": {}}
 
 BROKEN = """
 import sys
-from ecrl.checkpoint.snapshot import ThreadStager
+from ecrl.checkpoint.sharded.snapshot import ThreadStager
 ThreadStager.before_update = lambda self: False
-from ecrl.worker.selftest.__main__ import main
+from ecrl.selftest.__main__ import main
 sys.argv.insert(1, "check")
 main()
 """
@@ -215,6 +215,6 @@ def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch
 
 
 def test_the_orchestrators_side_loads_no_torch() -> None:
-    code = "import sys, json, ecrl.cli.selftest, ecrl.launch.selftest; print(json.dumps(sorted(sys.modules)))"
+    code = "import sys, json, ecrl.cli.commands.selftest, ecrl.selftest.runner; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
     assert not {"torch", "numpy", "pandas"} & set(loaded)

@@ -1,6 +1,6 @@
 """The GPU's self-test on the stand-in for CUDA: its drills, mutants, shards and sanitizer child, without kernels.
 
-`python -m tests.unit.worker.test_selftest_standin plan|sanitizer` is the program that the tests start on it.
+`python -m tests.unit.selftest.test_standin plan|sanitizer` is the program that the tests start on it.
 """
 
 import json
@@ -14,22 +14,22 @@ from typing import Any
 import pytest
 import torch
 
-from ecrl.checkpoint.codec import META_LEAF, StateView, leaf_digest, meta_digest
 from ecrl.checkpoint.engine import CheckpointableState, Engine
-from ecrl.checkpoint.snapshot import StreamStager
-from ecrl.worker.selftest import cuda, sanitizer
-from ecrl.worker.selftest.__main__ import describe, no_gpu
-from ecrl.worker.selftest.checks import CheckSetup
-from ecrl.worker.selftest.drill import no_delay
-from ecrl.worker.selftest.subject import OPTIMIZERS, ReferenceTraining
-from ecrl.worker.selftest.verdict import Plan
+from ecrl.checkpoint.sharded.snapshot import StreamStager
+from ecrl.checkpoint.state_view import META_LEAF, StateView, leaf_digest, meta_digest
+from ecrl.selftest import cuda, sanitizer
+from ecrl.selftest.__main__ import describe, no_gpu
+from ecrl.selftest.checks import CheckSetup
+from ecrl.selftest.drill import no_delay
+from ecrl.selftest.subject import OPTIMIZERS, ReferenceTraining
+from ecrl.selftest.verdict import Plan
 from tests.cuda_standin.build import build_or_skip, cache_of
 from tests.cuda_standin.library import StandIn
 from tests.cuda_standin.toy import ToyTraining
 
 STEPS = 6
 POLICIES = ("eager", "lazy", "hostile")
-MODULE = "tests.unit.worker.test_selftest_standin"
+MODULE = "tests.unit.selftest.test_standin"
 
 # What each schedule can see missing, by what is missing (of "without ..."). Host state and slots are the host's
 # business and are seen under every schedule.
@@ -205,7 +205,7 @@ def test_the_device_is_described(told: Any) -> None:
 
 def test_the_stand_in_is_refused_as_a_gpu(told: Any, library: Path, tmp_path: Path) -> None:
     assert "FakeCUDA" in told["no_gpu"]
-    result = on_standin(library, "ecrl.worker.selftest", "check", "cuda", "cnn", "4", str(tmp_path / "work"))
+    result = on_standin(library, "ecrl.selftest", "check", "cuda", "cnn", "4", str(tmp_path / "work"))
     assert [json.loads(line)["e"] for line in result.stdout.splitlines()] == ["refused"]
 
 

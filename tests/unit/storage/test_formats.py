@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.storage import commit, foreign
+from ecrl.storage import commit, formats
 from ecrl.storage.commit import step_folder
 
 
@@ -64,10 +64,10 @@ def test_one_removed_while_it_is_looked_at_was_begun_by_nobody(tmp_path: Path, m
         return whole(path, pattern)
 
     monkeypatch.setattr(Path, "glob", removing)
-    assert foreign.find_partial_format(folder) is None
+    assert formats.find_partial_format(folder) is None
 
 
 def test_ours_without_a_commit_file_is_nobody_elses(tmp_path: Path) -> None:
     folder = written(tmp_path, "shard-0.safetensors", "rank-0.json")
-    assert foreign.find_complete_format(folder) is None
-    assert foreign.find_partial_format(folder) is None
+    assert formats.find_complete_format(folder) is None
+    assert formats.find_partial_format(folder) is None

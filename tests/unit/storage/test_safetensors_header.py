@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ecrl.checkpoint.codec import Layout
+from ecrl.checkpoint.state_view import Layout
 from ecrl.storage import safetensors_header
 from tests.unit.checkpoint.ranks_in_threads import ToyState
 

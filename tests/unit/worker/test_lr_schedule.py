@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from ecrl.spec.run import TrainSettings
-from ecrl.worker.schedule import learning_rate
+from ecrl.config.run import TrainSettings
+from ecrl.worker.lr_schedule import learning_rate
 
 BASE = TrainSettings(steps=100, lr=0.2, warmup_steps=10)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecrl.checkpoint.codec import live_leaves
-from ecrl.spec.run import TrainSettings
+from ecrl.checkpoint.state_view import live_leaves
+from ecrl.config.run import TrainSettings
 from ecrl.worker.state import TrainState, make_optimizer
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecrl.workloads import fashion
+from ecrl.workloads.images import fashion
 
 NUM_IMAGES = 30
 

@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.analysis.advise import advise
-from ecrl.analysis.engine_costs import engine_costs
-from ecrl.analysis.interval import FLAT_LOSS
-from ecrl.analysis.load import load_campaign as load_campaign
-from ecrl.analysis.metrics import RunAnalysis, analyse
-from ecrl.analysis.prediction import compute_lost_s, predictions
+from ecrl.analysis.advice.advise import advise
+from ecrl.analysis.advice.engine_costs import engine_costs
+from ecrl.analysis.advice.goodput_model import compute_lost_s, predictions
+from ecrl.analysis.advice.interval import FLAT_LOSS
+from ecrl.analysis.campaign.load import load_campaign
+from ecrl.analysis.run.metrics import RunAnalysis, analyse
+from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.records.reader import RunRecord
-from ecrl.spec.run import RunSpec
 from tests.unit.analysis.campaign_builder import Events, at, campaign, record, save, span, spec, start, step
 
 

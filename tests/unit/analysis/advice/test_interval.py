@@ -5,16 +5,7 @@ import random
 
 import pytest
 
-from ecrl.analysis.interval import (
-    FLAT_LOSS,
-    availability_s,
-    daly_s,
-    ettr,
-    flat_band,
-    floor_s,
-    steps,
-    young_s,
-)
+from ecrl.analysis.advice.interval import FLAT_LOSS, availability_s, daly_s, ettr, flat_band, floor_s, steps, young_s
 
 MINUTE, HOUR = 60.0, 3600.0
 

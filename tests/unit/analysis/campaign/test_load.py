@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import tomli_w
 
+from ecrl.analysis.campaign.load import load_campaign
+from ecrl.analysis.campaign.tables import build_detailed_csv, build_runs_csv, build_summary_csv
 from ecrl.analysis.evidence import Evidence, build_evidence
-from ecrl.analysis.load import load_campaign as load_campaign
-from ecrl.analysis.tables import build_detailed_csv, build_runs_csv, build_summary_csv
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import Suite
 from ecrl.errors import EcrlError
-from ecrl.records.manifest import Manifest, Row
+from ecrl.records.manifest.store import Manifest, Row
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
 from ecrl.records.schema import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, RUN_COLUMNS
-from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import Suite
 from tests.unit.analysis.campaign_builder import MS, campaign
 
 

@@ -5,16 +5,15 @@ from typing import Any
 
 import pytest
 
-from ecrl.analysis.before_after import compare_before_after, match_suites
+from ecrl.analysis.campaign.load import REPEAT_VARIANT, LoadedCampaign, load_campaign
+from ecrl.analysis.campaign.pool import differences, pool
+from ecrl.analysis.claims.before_after import compare_before_after, match_suites
+from ecrl.analysis.claims.noise import noise
 from ecrl.analysis.evidence import build_evidence
-from ecrl.analysis.load import REPEAT_VARIANT, LoadedCampaign
-from ecrl.analysis.load import load_campaign as load_campaign
-from ecrl.analysis.metrics import REFERENCE
-from ecrl.analysis.noise import noise
-from ecrl.analysis.pool import differences, pool
+from ecrl.analysis.run.metrics import REFERENCE
+from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.records.reader import RunRecord
-from ecrl.spec.run import RunSpec
 from tests.unit.analysis.campaign_builder import CLAIM, Change, campaign
 
 

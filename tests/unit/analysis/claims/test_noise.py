@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
-from ecrl.analysis.compare import bca_interval, wilson
+from ecrl.analysis.campaign.load import REPEAT_VARIANT, load_campaign
 from ecrl.analysis.evidence import Evidence, build_evidence
-from ecrl.analysis.load import REPEAT_VARIANT
-from ecrl.analysis.load import load_campaign as load_campaign
-from ecrl.analysis.metrics import Row, empty_row
-from ecrl.analysis.rates import compare_recovery, mcnemar_p
+from ecrl.analysis.run.metrics import Row, empty_row
+from ecrl.analysis.statistics.compare import bca_interval, wilson
+from ecrl.analysis.statistics.rates import compare_recovery, mcnemar_p
+from ecrl.config.run import RunSpec
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
-from ecrl.spec.run import RunSpec
 from tests.unit.analysis.campaign_builder import CLAIM, campaign
 
 

@@ -4,14 +4,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecrl.analysis.claims import ClaimResult, judge_claims
-from ecrl.analysis.compare import tost_p
+from ecrl.analysis.campaign.load import load_campaign
+from ecrl.analysis.claims.claims import ClaimResult, judge_claims
+from ecrl.analysis.claims.power import (
+    compute_between_sd,
+    compute_within_sd,
+    decision_power,
+    seeds_needed,
+    suites_needed,
+)
 from ecrl.analysis.evidence import GOODPUT, build_evidence
-from ecrl.analysis.load import load_campaign as load_campaign
-from ecrl.analysis.metrics import Row, empty_row
 from ecrl.analysis.next_runs import CommandLines, mean_block_s, next_runs
-from ecrl.analysis.power import compute_between_sd, compute_within_sd, decision_power, seeds_needed, suites_needed
-from ecrl.spec.matrix import Claim
+from ecrl.analysis.run.metrics import Row, empty_row
+from ecrl.analysis.statistics.compare import tost_p
+from ecrl.config.matrix import Claim
 from tests.unit.analysis.campaign_builder import campaign
 
 

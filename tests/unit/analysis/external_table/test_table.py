@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.analysis.foreign import load_table_evidence
-from ecrl.analysis.foreign_limits import has_only_boundary_failures
-from ecrl.analysis.foreign_manifest import read_manifest
+from ecrl.analysis.external_table.limits import has_only_boundary_failures
+from ecrl.analysis.external_table.manifest import read_manifest
+from ecrl.analysis.external_table.table import load_table_evidence
 from ecrl.errors import EcrlError
 from ecrl.records.schema import DETAILED_COLUMNS
 

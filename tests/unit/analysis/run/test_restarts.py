@@ -2,8 +2,8 @@
 
 import pytest
 
-from ecrl.analysis.restarts import PHASES, Restart, restarts
-from ecrl.analysis.timeline import timeline
+from ecrl.analysis.run.restarts import PHASES, Restart, restarts
+from ecrl.analysis.run.timeline import timeline
 from ecrl.records.reader import Event
 from tests.unit.analysis.campaign_builder import MS, Events, at, record, restored, spec, start, step
 

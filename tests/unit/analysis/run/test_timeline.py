@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecrl.analysis.soundness import drop_invalid_events
-from ecrl.analysis.timeline import STATES, Span, sweep, timeline
+from ecrl.analysis.run.event_validation import drop_invalid_events
+from ecrl.analysis.run.timeline import STATES, Span, sweep, timeline
 from ecrl.records.reader import Event, RunRecord
 from tests.unit.analysis.campaign_builder import MS, Events, at, record, restored, save, span, spec, start, step
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ecrl.analysis.association import SuiteModel, rank_correlation, suite_model
-from ecrl.analysis.compare import Comparison, compare
-from ecrl.analysis.metrics import Row, empty_row
+from ecrl.analysis.run.metrics import Row, empty_row
+from ecrl.analysis.statistics.association import SuiteModel, rank_correlation, suite_model
+from ecrl.analysis.statistics.compare import Comparison, compare
 
 
 def test_the_exact_p_of_spearman_counts_every_pairing() -> None:

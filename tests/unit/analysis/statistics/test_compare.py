@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecrl.analysis.claims import judge_claims
-from ecrl.analysis.compare import (
+from ecrl.analysis.claims.claims import judge_claims
+from ecrl.analysis.run.metrics import Row, empty_row
+from ecrl.analysis.statistics.compare import (
     clopper_pearson,
     compare,
     log_interval,
@@ -14,8 +15,7 @@ from ecrl.analysis.compare import (
     t_interval,
     tost_p,
 )
-from ecrl.analysis.metrics import Row, empty_row
-from ecrl.spec.matrix import Claim
+from ecrl.config.matrix import Claim
 
 RATIO = ("goodput_steps_per_s", "ratio")
 

@@ -18,9 +18,9 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 from ecrl import plugins
-from ecrl.checkpoint.codec import ForeignCheckpointError
 from ecrl.checkpoint.engine import EnginePlugin
-from ecrl.checkpoint.peer import ExternalEngine
+from ecrl.checkpoint.external.base import ExternalEngine
+from ecrl.checkpoint.state_view import ForeignCheckpointError
 from ecrl.storage.commit import list_steps, step_folder
 from tests.extras import need
 from tests.unit.checkpoint.ranks_in_threads import Group

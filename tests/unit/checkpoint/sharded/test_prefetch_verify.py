@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.checkpoint.ahead import PrefetchedVerification
+from ecrl.checkpoint.sharded.prefetch_verify import PrefetchedVerification
 from ecrl.records.reader import read_events
 from ecrl.records.recorder import Recorder
 from ecrl.storage import commit

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ecrl.checkpoint import snapshot
-from ecrl.checkpoint.codec import Layout, StateView
-from ecrl.checkpoint.snapshot import Slot, SlotState, Stager, ThreadStager, make_stager, slot_bytes
+from ecrl.checkpoint.sharded import snapshot
+from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, Stager, ThreadStager, make_stager, slot_bytes
+from ecrl.checkpoint.state_view import Layout, StateView
 
 SNAPSHOTS = 200
 RING = [SlotState.FREE, SlotState.STAGING, SlotState.STAGED, SlotState.PERSISTING]
@@ -211,7 +211,7 @@ def test_a_busy_slot_takes_no_second_snapshot() -> None:
 
 ASKED = """
 import torch
-from ecrl.checkpoint import snapshot
+from ecrl.checkpoint.sharded import snapshot
 settings = torch._C._accelerator_getAllocatorSettings
 print(settings(), snapshot._has_rounded_blocks(), settings())
 """

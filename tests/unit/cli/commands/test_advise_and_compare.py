@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ecrl.cli import advise, compare
+from ecrl.cli.commands import advise, compare
 from ecrl.errors import EcrlError
 from tests.unit.analysis.campaign_builder import campaign
 

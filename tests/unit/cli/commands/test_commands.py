@@ -14,11 +14,12 @@ from typer.testing import CliRunner, Result
 
 from ecrl.cli.app import app
 from ecrl.errors import EcrlError
-from ecrl.launch import control as control_module
-from ecrl.launch import detach, leases
-from ecrl.launch.control import Control
-from ecrl.launch.liveness import CAMPAIGN_MARKER
-from ecrl.records import manifest
+from ecrl.launch.campaign import control as control_module
+from ecrl.launch.campaign import detach
+from ecrl.launch.campaign import lock as leases
+from ecrl.launch.campaign.control import Control
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 from tests.unit.launch import stand_in
 from tests.unit.launch.stand_in import MATRIX, StandIn, request
@@ -212,7 +213,7 @@ def test_plan_says_how_to_start(launcher: StandIn) -> None:
 
 def test_a_running_suite_whose_ecrl_is_gone_is_said_to_be(launcher: StandIn) -> None:
     ecrl("plan", "--prefix", "x", "m.toml")
-    from ecrl.launch.liveness import get_current_owner
+    from ecrl.launch.system.process_identity import get_current_owner
 
     written = manifest.Manifest.open(CampaignPaths(Path("results"), "x"))
     gone = dataclasses.replace(get_current_owner(), start_ticks=1)
@@ -405,7 +406,7 @@ def test_an_empty_choice_is_not_all_of_it(launcher: StandIn, flag: str) -> None:
 HOLDS = """
 import os, pathlib, sys
 from ecrl.errors import EcrlError
-from ecrl.launch.leases import prefix_lease
+from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.records.paths import CampaignPaths
 class UnfitError(EcrlError):
     exit_code = 6

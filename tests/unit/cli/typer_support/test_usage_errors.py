@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.cli.messages import print_json
-from ecrl.launch.leases import prefix_lease
-from ecrl.launch.takeover import Policy
+from ecrl.cli.ui.messages import print_json
+from ecrl.launch.campaign.lock import prefix_lease
+from ecrl.launch.campaign.takeover import Policy
 from ecrl.records.paths import CampaignPaths
 from tests.test_arrows import HEAVY, loaded
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
@@ -62,7 +62,9 @@ def test_exit_0_all_is_well() -> None:
 
 
 def test_exit_1_is_a_bug_of_ours_with_its_traceback() -> None:
-    done = patched("import ecrl.cli.status as s\ndef bug(_): raise KeyError('x')\ns.show_list = bug", "matrix", "list")
+    done = patched(
+        "import ecrl.cli.ui.campaign_tables as s\ndef bug(_): raise KeyError('x')\ns.show_list = bug", "matrix", "list"
+    )
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
@@ -84,7 +86,7 @@ def test_exit_5_another_ecrl_holds_the_prefix() -> None:
 
 
 def test_exit_6_unfit_with_json_on_stdout() -> None:
-    code = "import resource; resource.getrlimit = lambda _: (100, 100)\nimport ecrl.launch.doctor_gpu as g\n"
+    code = "import resource; resource.getrlimit = lambda _: (100, 100)\nimport ecrl.launch.doctor.gpu as g\n"
     done = patched(code + "g.check_gpus = lambda wanted: iter(())", "doctor", "--json")
     assert done.returncode == 6, done.stderr
     told = json.loads(done.stdout)
@@ -110,7 +112,7 @@ def test_exit_129_130_143_a_signal_while_planning_writes_nothing(here: Path, sig
 
 def test_ctrl_c_while_reporting_ends_with_130_and_a_word() -> None:
     code = (
-        "import os, signal, time, ecrl.analysis.load as load\n"
+        "import os, signal, time, ecrl.analysis.campaign.load as load\n"
         "def interrupted(_): os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
         "load.load_campaign = interrupted"
     )
@@ -330,7 +332,7 @@ def test_completion_and_the_commands_that_look_load_nothing_heavy(monkeypatch: p
     monkeypatch.setenv("COMP_WORDS", "ecrl matrix show noise")
     monkeypatch.setenv("COMP_CWORD", "3")
     modules = loaded("matrix")
-    assert "ecrl.cli.complete" in modules
+    assert "ecrl.cli.typer_support.complete" in modules
     assert not modules & unwanted
 
 
@@ -348,7 +350,7 @@ def test_help_and_status_start_fast() -> None:
 
 
 def test_status_of_a_large_campaign_shows_what_needs_attention() -> None:
-    code = "import ecrl.cli.status as s; s._MANY = 1"
+    code = "import ecrl.cli.ui.campaign_tables as s; s._MANY = 1"
     done = patched(code, "matrix", "status", "--prefix", "exp")
     assert "noise-cnn" not in done.stdout
     assert "2 more suites are not shown: ecrl matrix status --prefix exp --all" in done.stderr

@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ecrl.cli import messages
-from ecrl.cli.messages import ResilientStderr, plain_table
-from ecrl.cli.plain import ProgressLog, run_name
-from ecrl.cli.view import LiveView, format_eta, print_table
-from ecrl.launch.campaign import Campaign
-from ecrl.launch.progress import Observer, RunProgress, Totals
-from ecrl.launch.request import resolve_request
-from ecrl.launch.takeover import Policy
+from ecrl.cli.ui import messages
+from ecrl.cli.ui.live_progress import LiveView, format_eta, print_table
+from ecrl.cli.ui.messages import ResilientStderr, plain_table
+from ecrl.cli.ui.progress_log import ProgressLog, run_name
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.request import resolve_request
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.runs.progress import Observer, RunProgress, Totals
 from ecrl.records.schema import Result
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.config.matrix import Override
 from ecrl.errors import EcrlError, RecordError
-from ecrl.launch.disk import explain_storage_errors
-from ecrl.launch.frozen import freeze, load_frozen
-from ecrl.launch.reconcile import reconcile_rows
-from ecrl.launch.request import Request, resolve_request
-from ecrl.records.manifest import Row
+from ecrl.launch.campaign.reconcile import reconcile_rows
+from ecrl.launch.campaign.request import Request, resolve_request
+from ecrl.launch.campaign.store import freeze, load_frozen
+from ecrl.launch.system.disk_errors import explain_storage_errors
+from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
-from ecrl.spec.matrix import Override
 from tests.unit.launch.stand_in import MATRIX, request
 
 CLAIM = '[[claims]]\nname = "c"\ncompare = ["overlapped", "blocking"]\nexpect = "ratio > 1"\n'

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch import estimate
-from ecrl.launch.estimate import Estimate
-from ecrl.launch.leases import prefix_lease
-from ecrl.launch.request import resolve_request
-from ecrl.launch.takeover import Policy
-from ecrl.records import manifest
+from ecrl.launch.campaign import preview as estimate
+from ecrl.launch.campaign.lock import prefix_lease
+from ecrl.launch.campaign.preview import Estimate
+from ecrl.launch.campaign.request import resolve_request
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.records.manifest import store as manifest
 from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request
 
 

@@ -15,20 +15,20 @@ import pytest
 from filelock import FileLock
 
 from ecrl.errors import EcrlError
-from ecrl.launch import detach
-from ecrl.launch.detach import DetachError, follow, start_detached_command, stop_holder
-from ecrl.launch.leases import holder
-from ecrl.launch.liveness import get_current_owner
-from ecrl.launch.signals import StoppedError, StopRequest
-from ecrl.launch.takeover import Policy
+from ecrl.launch.campaign import detach
+from ecrl.launch.campaign.detach import DetachError, follow, start_detached_command, stop_holder
+from ecrl.launch.campaign.lock import holder
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.system.process_identity import get_current_owner
+from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.paths import CampaignPaths
 from tests.unit.launch.stand_in import StandIn, control, request
 
 # An ecrl as far as this goes: it holds the prefix, talks, and hands over when asked to (`stubborn`: asked twice).
 WORKS = """
 import pathlib, sys, time
-from ecrl.launch.leases import prefix_lease
-from ecrl.launch.signals import handle_signals
+from ecrl.launch.campaign.lock import prefix_lease
+from ecrl.launch.system.signals import handle_signals
 from ecrl.records.paths import CampaignPaths
 with handle_signals() as stop, prefix_lease(CampaignPaths(pathlib.Path(sys.argv[1]), "exp")):
     print("works", file=sys.stderr, flush=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch.frozen import load_frozen
-from ecrl.launch.liveness import get_current_owner
-from ecrl.launch.request import resolve_request
-from ecrl.launch.takeover import Policy
-from ecrl.records import manifest
-from ecrl.records.manifest import Manifest
+from ecrl.launch.campaign.request import resolve_request
+from ecrl.launch.campaign.store import load_frozen
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.system.process_identity import get_current_owner
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import Manifest
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 MORE = MATRIX.replace("checkpoint_every = [2]", "checkpoint_every = [3, 2]\nseeds = [1337, 7]")

@@ -8,19 +8,19 @@ from typing import IO
 
 import pytest
 
+from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
-from ecrl.launch.classify import BUG
-from ecrl.launch.devices import DeviceSet, try_lease
-from ecrl.launch.outcome import FencedError, write_result
-from ecrl.launch.progress import SilentObserver
-from ecrl.launch.selection import Selection, parse_terms
-from ecrl.launch.signals import StoppedError, StopRequest
-from ecrl.launch.takeover import Policy
-from ecrl.launch.torchrun import Process
-from ecrl.records import manifest
+from ecrl.launch.campaign.selection import Selection, parse_terms
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.launchers.torchrun import Process
+from ecrl.launch.runs.failure_cause import BUG
+from ecrl.launch.runs.outcome import FencedError, write_result
+from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.system.device_leases import DeviceSet, try_lease
+from ecrl.launch.system.signals import StoppedError, StopRequest
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_result
-from ecrl.spec.run import RunSpec
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 WIDE = MATRIX.replace("checkpoint_every = [2]", "checkpoint_every = [1, 2, 3]") + "[run]\njobs = 3\n"

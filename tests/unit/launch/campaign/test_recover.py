@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError, PrefixHeldError
-from ecrl.launch.campaign import Campaign
-from ecrl.launch.frozen import freeze
-from ecrl.launch.liveness import (
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.request import resolve_request
+from ecrl.launch.campaign.store import freeze
+from ecrl.launch.campaign.takeover import Policy, list_todo, open_manifest
+from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.system.process_identity import (
     CAMPAIGN_MARKER,
     Liveness,
     check_owner,
@@ -21,11 +24,8 @@ from ecrl.launch.liveness import (
     get_current_owner,
     get_start_ticks,
 )
-from ecrl.launch.progress import SilentObserver
-from ecrl.launch.request import resolve_request
-from ecrl.launch.takeover import Policy, list_todo, open_manifest
-from ecrl.records import manifest
-from ecrl.records.manifest import Manifest, Owner
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import Manifest, Owner
 from tests.unit.launch.stand_in import StandIn, control, request
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
-from ecrl.launch.control import Control
-from ecrl.launch.probe import Probe
-from ecrl.launch.selection import Selection, parse_terms
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.takeover import Policy
-from ecrl.records import manifest
+from ecrl.launch.campaign.control import Control
+from ecrl.launch.campaign.selection import Selection, parse_terms
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.torch_probe import Probe
+from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
-from ecrl.spec.matrix import Matrix
 from tests.unit.launch.stand_in import StandIn, answer, control, request
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch.handover import next_command, resume_command
-from ecrl.launch.progress import Observer, SilentObserver
-from ecrl.launch.selection import Selection, parse_terms
-from ecrl.launch.signals import StoppedError, StopRequest
-from ecrl.launch.takeover import Policy
-from ecrl.records import manifest
-from ecrl.records.manifest import Row
+from ecrl.launch.campaign.resume_command import next_command, resume_command
+from ecrl.launch.campaign.selection import Selection, parse_terms
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.runs.progress import Observer, SilentObserver
+from ecrl.launch.system.signals import StoppedError, StopRequest
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
 from tests.unit.launch.stand_in import StandIn, StopsAt, control, request
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch.signals import StoppedError, StopRequest
-from ecrl.launch.takeover import Policy
-from ecrl.records import manifest
-from ecrl.records.manifest import Row
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.system.signals import StoppedError, StopRequest
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
 from tests.unit.launch.stand_in import MATRIX, StandIn, StopsAt, control, request
 
@@ -158,7 +158,7 @@ def test_blocks_run_in_the_order_that_their_run_json_names(results: Path) -> Non
 def test_a_disk_that_fills_up_is_an_error_with_the_next_command(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from ecrl.launch import outcome
+    from ecrl.launch.runs import outcome
 
     def full(*_args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

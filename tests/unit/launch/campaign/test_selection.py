@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch.selection import Selection, parse_terms, resolve_suite_name
-from ecrl.records.manifest import Row
+from ecrl.launch.campaign.selection import Selection, parse_terms, resolve_suite_name
+from ecrl.records.manifest.store import Row
 
 
 def row(suite_id: str, dataset: str, model: str, every: int, status: str = "pending") -> Row:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from ecrl.errors import EXIT_UNFIT
-from ecrl.launch import doctor, doctor_disk, doctor_gpu, doctor_host
-from ecrl.launch.doctor import OK, UNFIT, WARN, Finding, Requirements, UnfitError
-from ecrl.launch.takeover import Policy
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.doctor import disk, gpu, host
+from ecrl.launch.doctor import visit as doctor
+from ecrl.launch.doctor.visit import OK, UNFIT, WARN, Finding, Requirements, UnfitError
 from ecrl.records import machine
 from tests.unit.launch.stand_in import StandIn, control, request
 
@@ -40,7 +41,7 @@ def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path: Path, monkeypatc
     monkeypatch.setattr(machine, "available_memory_bytes", lambda: GB)
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (100, 100))
     monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 99.0, 99.0))
-    found = [*doctor_host.check_host(CPU), *doctor_disk.check_disk(tmp_path, CPU)]
+    found = [*host.check_host(CPU), *disk.check_disk(tmp_path, CPU)]
     assert one(found, "memory").state == UNFIT
     assert one(found, "open files").state == UNFIT
     assert one(found, "processors").state == WARN
@@ -50,9 +51,9 @@ def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path: Path, monkeypatc
 def test_memory_is_weighed_against_the_slots_and_the_containers_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "available_memory_bytes", lambda: 64 * GB)
     monkeypatch.setattr(machine, "memory_limit_bytes", lambda: None)
-    assert one(doctor_host.check_host(CPU), "memory").state == OK
+    assert one(host.check_host(CPU), "memory").state == OK
     monkeypatch.setattr(machine, "memory_limit_bytes", lambda: 1_700_000_000)
-    finding = one(doctor_host.check_host(CPU), "memory")
+    finding = one(host.check_host(CPU), "memory")
     assert finding.state == UNFIT
     assert "--max-inflight 3" in finding.advice
 
@@ -60,14 +61,14 @@ def test_memory_is_weighed_against_the_slots_and_the_containers_limit(monkeypatc
 def test_a_small_shm_is_unfit_for_nccl_and_a_warning_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     stat = SimpleNamespace(f_blocks=1000, f_frsize=4096, f_bavail=1000)
     monkeypatch.setattr(os, "statvfs", lambda _path: stat)
-    assert one(doctor_host.check_host(CPU), "shm").state == WARN
-    finding = one(doctor_host.check_host(CUDA), "shm")
+    assert one(host.check_host(CPU), "shm").state == WARN
+    finding = one(host.check_host(CUDA), "shm")
     assert finding.state == UNFIT
     assert "--shm-size" in finding.advice
 
 
 def test_locks_and_flushes_are_really_tried_and_leave_nothing_behind(tmp_path: Path) -> None:
-    found = list(doctor_disk.check_disk(tmp_path / "not" / "there", CPU))
+    found = list(disk.check_disk(tmp_path / "not" / "there", CPU))
     assert one(found, "locks").state == OK
     assert "ms" in one(found, "fsync").found
     assert list(tmp_path.iterdir()) == []
@@ -84,21 +85,21 @@ def test_locks_that_do_not_keep_others_out_are_unfit(
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock or refuses)
-    finding = one(doctor_disk.check_disk(tmp_path, None), "locks")
+    finding = one(disk.check_disk(tmp_path, None), "locks")
     assert finding.state == UNFIT
     assert said in finding.found
 
 
 def test_too_little_disk_for_the_matrix_is_unfit(tmp_path: Path) -> None:
     huge = Requirements("cpu", (), nproc=1, threads=1, slots=1, checkpoint_bytes=1, disk_bytes=10**18)
-    assert one(doctor_disk.check_disk(tmp_path, huge), "disk").state == UNFIT
+    assert one(disk.check_disk(tmp_path, huge), "disk").state == UNFIT
 
 
 def test_network_and_memory_file_systems_are_told_by_their_mounts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "file_system", lambda _path: "nfs4")
-    assert one(doctor_disk.check_disk(tmp_path, None), "file system").state == WARN
+    assert one(disk.check_disk(tmp_path, None), "file system").state == WARN
     monkeypatch.undo()
     assert machine.file_system(Path("/proc")) == "proc"
 
@@ -129,7 +130,7 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("smi")
 def test_gpus_are_shown_with_who_else_uses_them() -> None:
-    found = list(doctor_gpu.check_gpus(CUDA, examined()))
+    found = list(gpu.check_gpus(CUDA, examined()))
     assert one(found, "gpu 0").state == OK
     assert one(found, "gpu 1").state == WARN
     assert "; pid 1 (" in one(found, "gpu 1").found
@@ -146,7 +147,7 @@ def test_what_nvidia_smi_says_oddly_is_told_once_and_breaks_nothing(tmp_path: Pa
         SMI.replace('"1, GPU-b,', "$'odd \\xff' '1, GPU-b, short' \"1, GPU-b,").replace("sh\n", "bash\n")
         .replace("40000 MiB", "[N/A]")
     )  # fmt: skip
-    found = list(doctor_gpu.check_gpus(CUDA, examined()))
+    found = list(gpu.check_gpus(CUDA, examined()))
     assert [finding.found for finding in found if finding.check == "gpu"] == [
         "nvidia-smi said 'odd \ufffd', expected index, uuid, name, driver_version, memory.total, memory.used,"
         " utilization.gpu, compute_mode"
@@ -158,7 +159,7 @@ def test_what_nvidia_smi_says_oddly_is_told_once_and_breaks_nothing(tmp_path: Pa
 @pytest.mark.usefixtures("smi")
 def test_a_gpu_that_was_not_chosen_may_be_in_use() -> None:
     chosen = Requirements("cuda", (0,), nproc=1, threads=1, slots=1, checkpoint_bytes=1, disk_bytes=1)
-    assert one(doctor_gpu.check_gpus(chosen, examined()), "gpu 1").state == OK
+    assert one(gpu.check_gpus(chosen, examined()), "gpu 1").state == OK
 
 
 @pytest.mark.parametrize(
@@ -174,12 +175,12 @@ def test_a_gpu_that_was_not_chosen_may_be_in_use() -> None:
 )
 @pytest.mark.usefixtures("smi")
 def test_what_pytorch_cannot_do_is_unfit_where_it_is_needed(changes: dict[str, Any], check: str) -> None:
-    assert one(doctor_gpu.check_gpus(CUDA, examined(**changes)), check).state == UNFIT
+    assert one(gpu.check_gpus(CUDA, examined(**changes)), check).state == UNFIT
 
 
 def test_without_torch_the_machine_is_unfit() -> None:
     command = (sys.executable, "-c", "raise ModuleNotFoundError(\"No module named 'torch'\")")
-    finding = one(doctor_gpu.check_gpus(CPU, command), "torch")
+    finding = one(gpu.check_gpus(CPU, command), "torch")
     assert (finding.state, "pip install torch" in finding.advice) == (UNFIT, True)
 
 

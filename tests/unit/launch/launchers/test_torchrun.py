@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.torchrun import Torchrun, _unix_ns, build_run_environment
+from ecrl.config.matrix import load
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import build_run_specs, expand_matrix
+from ecrl.launch.launchers.torchrun import Torchrun, _unix_ns, build_run_environment
 from ecrl.records.paths import RunPaths
-from ecrl.spec.matrix import load
-from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import build_run_specs, expand_matrix
 from tests.unit.launch.stand_in import MATRIX
 
 LINE = (

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, try_lease
-from ecrl.launch.group import ExitWait
-from ecrl.launch.liveness import get_start_ticks
-from ecrl.launch.torchrun import Process
-from ecrl.launch.warm import WarmTorchrun
+from ecrl.config.matrix import load
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import build_run_specs, expand_matrix
+from ecrl.launch.launchers.torchrun import Process
+from ecrl.launch.launchers.warm import WarmTorchrun
+from ecrl.launch.system.device_leases import FOLDER_VARIABLE, DeviceSet, try_lease
+from ecrl.launch.system.process_group import ExitWait
+from ecrl.launch.system.process_identity import get_start_ticks
 from ecrl.records.paths import RunPaths
-from ecrl.spec.matrix import load
-from ecrl.spec.run import RunSpec
-from ecrl.spec.suite import build_run_specs, expand_matrix
 from tests.unit.launch.stand_in import MATRIX
 
 # Answers every order with the number of orders so far, and does what the run's folder is called.
@@ -153,8 +153,8 @@ def test_runs_that_need_another_environment_get_another_agent(launcher: WithoutT
 KILLED = """
 import sys, time
 from pathlib import Path
-from tests.unit.launch import test_warm
-from ecrl.launch.devices import DeviceSet, try_lease
+from tests.unit.launch.launchers import test_warm
+from ecrl.launch.system.device_leases import DeviceSet, try_lease
 launcher = test_warm.WithoutTorch().copy_with_lease(try_lease(DeviceSet(("fake-0",))))
 run = test_warm.begin(launcher, test_warm.spec(Path(sys.argv[1])), Path(sys.argv[1]) / "a")
 run.wait()
@@ -168,7 +168,7 @@ def test_an_idle_agent_keeps_the_devices_of_a_killed_ecrl_until_it_has_ended_and
 ) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "leases"))
     device = DeviceSet(("fake-0",))
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, cwd=root) as ecrl:
         assert ecrl.stdout is not None
         agent = int(ecrl.stdout.readline())
@@ -197,7 +197,11 @@ def test_a_cold_run_has_a_process_of_its_own(tmp_path: Path) -> None:
     launcher = WarmTorchrun()
     command = launcher.command(spec(tmp_path, "cold"), RunPaths(tmp_path / "a"))
     assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
-    assert launcher.command(spec(tmp_path), RunPaths(tmp_path / "a")) == [sys.executable, "-m", "ecrl.worker.warm"]
+    assert launcher.command(spec(tmp_path), RunPaths(tmp_path / "a")) == [
+        sys.executable,
+        "-m",
+        "ecrl.worker.warm.server",
+    ]
 
 
 def test_launchers_as_an_axis_make_suites_of_their_own(tmp_path: Path) -> None:

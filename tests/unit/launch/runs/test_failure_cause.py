@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.classify import RepeatedFailures, build_signature, classify_failure
+from ecrl.launch.runs.failure_cause import RepeatedFailures, build_signature, classify_failure
 
 
 @pytest.mark.parametrize(

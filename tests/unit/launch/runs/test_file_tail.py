@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ecrl.launch.tail import EventTail, FileTail
+from ecrl.launch.runs.file_tail import EventTail, FileTail
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch import beside, nvidia
-from ecrl.launch.beside import MachineMonitor, find_foreign_pids, read_git_state
-from ecrl.launch.liveness import CAMPAIGN_MARKER
+from ecrl.launch.runs import machine_monitor
+from ecrl.launch.runs.machine_monitor import MachineMonitor, find_foreign_pids, read_git_state
+from ecrl.launch.system import nvidia
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER
 
 CARDS = {"0": "GPU-a, NVIDIA H100, 550.54.15, 0x0000000000000000", "1": "GPU-b, NVIDIA H100, 550.54.15, 0x{mask:016x}"}
 # Answers for the cards after -i, and for all without; a query that the driver does not know ends with 2.
@@ -137,7 +138,7 @@ def test_one_that_cannot_even_be_ended_is_waited_for_once(
         while not driver.asked():
             pass
         with monkeypatch.context() as patch:
-            patch.setattr(beside, "_PATIENCE_S", 0.1)
+            patch.setattr(machine_monitor, "_PATIENCE_S", 0.1)
             first.get_facts()
     with MachineMonitor(tmp_path, []) as second:
         assert second.get_facts().keys() <= {"git"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ecrl.launch.outcome import RunEvidence
+from ecrl.launch.runs.outcome import RunEvidence
 
 
 def findings(*events: tuple[int, int, dict[str, Any]]) -> RunEvidence:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from ecrl.launch.liveness import CAMPAIGN_MARKER, find_marked_pids
-from ecrl.launch.progress import RunProgress, SilentObserver
-from ecrl.launch.request import resolve_request
-from ecrl.launch.signals import StopRequest
-from ecrl.launch.supervise import Supervisor, set_aside
+from ecrl.config.run import RunSpec
+from ecrl.launch.campaign.request import resolve_request
+from ecrl.launch.runs.progress import RunProgress, SilentObserver
+from ecrl.launch.runs.supervisor import Supervisor, set_aside
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, find_marked_pids
+from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
 from ecrl.records.schema import Result
-from ecrl.spec.run import RunSpec
 from tests.unit.launch.stand_in import StandIn, answer, request
 
 

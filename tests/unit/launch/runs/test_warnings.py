@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ecrl.launch.remarks import RunWarnings
+from ecrl.launch.runs.warnings import RunWarnings
 
 FULL = {"e": "persist_failed", "reason": "rank 1: No space left on device"}
 

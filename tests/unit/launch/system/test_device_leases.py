@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.devices import FOLDER_VARIABLE, DeviceSet, Lease, describe_holders, device_sets, try_lease
-from ecrl.launch.liveness import get_start_ticks, iterate_environments
+from ecrl.config.matrix import Matrix, load
+from ecrl.launch.system.device_leases import FOLDER_VARIABLE, DeviceSet, Lease, describe_holders, device_sets, try_lease
+from ecrl.launch.system.process_identity import get_start_ticks, iterate_environments
 from ecrl.records.paths import CampaignPaths
-from ecrl.spec.matrix import Matrix, load
 from tests.unit.launch.stand_in import MATRIX
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch import group
-from ecrl.launch.group import ExitWait, end_leftovers, end_run
-from ecrl.launch.liveness import RUN_MARKER, find_marked_pids
+from ecrl.launch.system import process_group
+from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run
+from ecrl.launch.system.process_identity import RUN_MARKER, find_marked_pids
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
 # A child in a session of its own, as torchrun's ranks are.
@@ -66,14 +66,14 @@ def test_what_a_dead_launcher_left_is_found_by_its_marker(
 def test_whoever_ignores_sigterm_is_killed_after_the_grace_period(
     processes: "list[subprocess.Popen[bytes]]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group, "GRACE_S", 0.1)
+    monkeypatch.setattr(process_group, "GRACE_S", 0.1)
     assert end_run(started(processes, STUBBORN, tmp_path), tmp_path, stop_now=lambda: False) == -9
 
 
 def test_in_a_hurry_there_is_no_grace_period(processes: "list[subprocess.Popen[bytes]]", tmp_path: Path) -> None:
     process, begun = started(processes, STUBBORN, tmp_path), time.monotonic()
     assert end_run(process, tmp_path, stop_now=lambda: True) == -9
-    assert time.monotonic() - begun < group.GRACE_S
+    assert time.monotonic() - begun < process_group.GRACE_S
 
 
 @pytest.mark.parametrize("pidfd", [True, False])

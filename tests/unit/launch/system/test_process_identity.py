@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ecrl.launch.group import end_run
-from ecrl.launch.liveness import (
+from ecrl.launch.system.process_group import end_run
+from ecrl.launch.system.process_identity import (
     Liveness,
     check_owner,
     get_current_owner,

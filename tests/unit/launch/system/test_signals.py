@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from ecrl.launch.signals import StoppedError, StopRequest, handle_signals
+from ecrl.launch.system.signals import StoppedError, StopRequest, handle_signals
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.config.matrix import Matrix, Override, load
 from ecrl.errors import DataMissingError, EcrlError
-from ecrl.launch.probe import Probe, run_probe
-from ecrl.launch.signals import StoppedError, StopRequest
-from ecrl.spec.matrix import Matrix, Override, load
+from ecrl.launch.system.signals import StoppedError, StopRequest
+from ecrl.launch.system.torch_probe import Probe, run_probe
 from tests.unit.launch.stand_in import MATRIX, answer
 
 ECHO = """

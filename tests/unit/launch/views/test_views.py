@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError, PrefixHeldError
-from ecrl.launch.clean import KINDS, clean, find_leftovers
-from ecrl.launch.inspect import inspect_suite
-from ecrl.launch.leases import prefix_lease
-from ecrl.launch.liveness import Liveness, get_current_owner
-from ecrl.launch.logs import LogFollower, choose_run, find_log_files, read_last_lines
-from ecrl.launch.selection import Selection
-from ecrl.launch.takeover import Policy
-from ecrl.launch.watch import CampaignWatch
+from ecrl.launch.campaign.clean import KINDS, clean, find_leftovers
+from ecrl.launch.campaign.lock import prefix_lease
+from ecrl.launch.campaign.selection import Selection
+from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.system.process_identity import Liveness, get_current_owner
+from ecrl.launch.views.logs import LogFollower, choose_run, find_log_files, read_last_lines
+from ecrl.launch.views.snapshot import CampaignWatch
+from ecrl.launch.views.suite_view import inspect_suite
 from ecrl.records.clock import now_ns
-from ecrl.records.manifest import RUNNING, Manifest
+from ecrl.records.manifest.store import RUNNING, Manifest
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.records.recorder import Recorder
 from tests.unit.launch.stand_in import StandIn, control, request

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from ecrl.errors import RecordError
-from ecrl.records import journal, manifest
-from ecrl.records.manifest import COLUMNS, MAX_RECORD_BYTES, Manifest, Owner, Row
+from ecrl.records.manifest import journal
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import COLUMNS, MAX_RECORD_BYTES, Manifest, Owner, Row
 from ecrl.records.paths import CampaignPaths
 
 OWNER = Owner("host", "boot", 42, 7)

@@ -8,7 +8,7 @@ import pytest
 
 from ecrl import plugins
 from ecrl.errors import DataMissingError
-from ecrl.workloads import fashion, idx
+from ecrl.workloads.images import fashion, idx
 from tests.unit.workloads import idx_miniature
 
 DATASET = plugins.load("dataset", "fashion-mnist")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecrl.workloads.augment import Draws, Normaliser, crop_and_flip, draw
+from ecrl.workloads.images.augment import Draws, Normaliser, crop_and_flip, draw
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8))
 SEEDS = st.integers(-(2**63), 2**64)
@@ -77,7 +77,7 @@ def test_another_seed_or_epoch_draws_anew(seed: int, epoch: int) -> None:
 
 def test_the_hash_is_splitmix64() -> None:
     # the first outputs for seed 1234567 of the reference implementation, https://prng.di.unimi.it/splitmix64.c
-    from ecrl.workloads import augment
+    from ecrl.workloads.images import augment
 
     golden, state, outputs = 0x9E3779B97F4A7C15, 1234567, []
     for _ in range(3):

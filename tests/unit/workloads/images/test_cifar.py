@@ -11,7 +11,7 @@ import torchvision
 
 from ecrl import plugins
 from ecrl.errors import DataMissingError
-from ecrl.workloads.cifar import CifarDataset, reader_class
+from ecrl.workloads.images.cifar import CifarDataset, reader_class
 from tests.unit.workloads import cifar_miniature
 
 

@@ -1,0 +1,1 @@
+"""Checkpoint intervals, from what checkpoints and restarts cost."""

@@ -1,0 +1,1 @@
+"""All runs of a campaign: loading, pooling, tables."""

@@ -1,0 +1,1 @@
+"""Detailed tables that other tools made."""

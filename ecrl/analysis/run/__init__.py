@@ -1,0 +1,1 @@
+"""One run: from recorded events to its metrics."""

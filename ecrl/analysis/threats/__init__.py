@@ -1,0 +1,1 @@
+"""Threats to the validity of a campaign's results."""

@@ -1,0 +1,1 @@
+"""What engines of other formats share."""

@@ -1,0 +1,1 @@
+"""ecrl's own checkpoints: snapshots, shards, commits."""

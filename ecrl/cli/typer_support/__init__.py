@@ -1,0 +1,1 @@
+"""Usage errors, options and completion."""

@@ -1,0 +1,1 @@
+"""The bench of checkpoint engines: plan, launch, worker, comparison, report."""

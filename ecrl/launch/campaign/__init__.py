@@ -1,0 +1,1 @@
+"""Many runs: requests, selection, scheduling, recovery."""

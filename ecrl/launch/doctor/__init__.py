@@ -1,0 +1,1 @@
+"""Checks that a machine is fit for a matrix."""

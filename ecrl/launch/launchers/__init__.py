@@ -1,0 +1,1 @@
+"""The ways to start a run's processes, one file each."""

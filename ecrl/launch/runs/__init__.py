@@ -1,0 +1,1 @@
+"""One run: supervision, progress, outcome."""

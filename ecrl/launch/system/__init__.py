@@ -1,0 +1,1 @@
+"""Processes, signals, devices and disks of this machine."""

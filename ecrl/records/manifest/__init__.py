@@ -1,0 +1,1 @@
+"""The state of every suite of a campaign."""

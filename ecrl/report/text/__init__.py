@@ -1,0 +1,1 @@
+"""The parts of a document and the wording of numbers."""
