@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
-from ecrl.launch.launchers.torchrun import Launcher, Torchrun, WorkerFailed, build_run_environment
+from ecrl.launch.launchers.base import Launcher, WorkerFailed, build_run_environment
+from ecrl.launch.launchers.torchrun import Torchrun
 from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.paths import RunPaths

@@ -1,72 +1,115 @@
-"""The house keeps its arrows: who may import whom, and what a command may load."""
+"""The house keeps its arrows: which folder may import which, and what a command may load."""
 
 import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ecrl"
 
-# Design section 2. Whoever is reached through an arrow may also be imported directly: cli -> launch -> records.
+# Folder -> the folders that its files may import; anything else is forbidden. `folder/file` is an exception for one
+# file, of a feature that spans the programs: its other files are the worker's.
 ARROWS = {
-    "cli": {"enginebench", "selftest", "launch", "report", "analysis", "failures", "config", "records", "storage"},
-    "launch": {"failures", "config", "records", "storage"},
-    "report": {"analysis", "records", "config", "storage"},
-    "analysis": {"records", "config", "storage"},
-    "worker": {"checkpoint", "workloads", "failures", "config", "records", "storage"},
-    "enginebench": {
-        "analysis",
-        "checkpoint",
-        "config",
-        "launch",
-        "records",
-        "report",
-        "storage",
-        "worker",
-        "workloads",
-    },
-    "selftest": {"checkpoint", "config", "launch", "records", "storage", "worker", "workloads"},
-    "checkpoint": {"storage", "records"},
-    "workloads": set(),
-    "failures": {"records", "storage"},
-    "config": {"records", "storage"},
-    "records": {"storage"},
-    "storage": set(),
+    home: set(targets.split())
+    for home, targets in {
+        "storage": "",
+        "records": "storage",
+        "records/manifest": "records storage",
+        "config": "records storage",
+        "failures": "records storage",
+        "failures/kinds": "failures",
+        # the worker: torch
+        "checkpoint": "records storage",
+        "checkpoint/sharded": "checkpoint records storage",
+        "checkpoint/external": "checkpoint records storage",
+        "checkpoint/engines": "checkpoint checkpoint/sharded checkpoint/external records storage",
+        "workloads": "",
+        "workloads/images": "workloads",
+        "workloads/datasets": "workloads workloads/images",
+        "workloads/models": "workloads workloads/images",
+        "worker": "checkpoint checkpoint/sharded workloads workloads/images failures config records storage",
+        "worker/warm": "worker",
+        # the orchestrator
+        "launch/system": "config records records/manifest storage",
+        "launch/launchers": "launch/system config records",
+        "launch/runs": "launch/launchers launch/system config records records/manifest storage",
+        "launch/doctor": "launch/system records storage",
+        "launch/campaign": "launch/runs launch/doctor launch/launchers launch/system config records records/manifest"
+        " storage",
+        "launch/views": "launch/campaign launch/runs launch/system records records/manifest",
+        # the analyst
+        "analysis/run": "records",
+        "analysis/statistics": "analysis/run",
+        "analysis/campaign": "analysis/run analysis/statistics config records records/manifest",
+        "analysis/claims": "analysis/campaign analysis/run analysis/statistics config records",
+        "analysis/advice": "analysis/campaign analysis/run analysis/statistics",
+        "analysis/threats": "analysis/claims analysis/campaign analysis/run analysis/statistics config"
+        " records/manifest",
+        "analysis": "analysis/threats analysis/claims analysis/campaign analysis/run analysis/statistics"
+        " records/manifest",
+        "analysis/external_table": "analysis analysis/threats analysis/run analysis/statistics config records"
+        " records/manifest",
+        "report/text": "analysis analysis/advice analysis/run analysis/statistics",
+        "report/plots": "report/text analysis analysis/campaign analysis/run records",
+        "report/formats": "report/text report/plots",
+        "report/sections": "report/text analysis analysis/claims analysis/campaign analysis/run analysis/statistics"
+        " records",
+        "report/pages": "report/formats report/plots report/sections report/text analysis analysis/advice"
+        " analysis/campaign analysis/statistics records storage",
+        # features that span the programs
+        "enginebench": "enginebench/plan worker checkpoint workloads workloads/images config records",
+        "enginebench/plan": "storage",
+        "enginebench/launch": "enginebench/plan launch/launchers launch/runs launch/system config records",
+        "enginebench/compare": "enginebench/plan records",
+        "enginebench/report": "report/plots",
+        "selftest": "worker checkpoint checkpoint/engines checkpoint/sharded workloads workloads/images config records"
+        " storage",
+        "selftest/runner": "launch/launchers launch/runs launch/system config records",
+        # the command line
+        "cli/ui": "launch/campaign launch/runs launch/system launch/views config records records/manifest",
+        "cli/typer_support": "cli/ui launch/campaign config records",
+        "cli/commands": "cli/ui cli/typer_support launch/campaign launch/doctor launch/runs launch/system launch/views"
+        " report/pages analysis analysis/advice analysis/campaign analysis/claims analysis/external_table"
+        " enginebench/plan enginebench/launch enginebench/compare enginebench/report selftest/runner"
+        " config records records/manifest storage",
+        "cli": "cli/commands cli/typer_support",
+        "__main__": "cli cli/ui cli/typer_support",
+    }.items()
 }
-EVERYONE_MAY = {"errors", "units", "plugins", "__version__"}
-# Third-party packages that only these may import, anywhere in a file.
+EVERYONE_MAY = {"errors", "units", "plugins", "__init__"}
+# Third-party packages that only these may import, anywhere in a file. `folder/`: it and all below it.
 ONLY = {
-    "torch": {"checkpoint", "enginebench", "selftest", "workloads", "worker"},
-    "torchvision": {"workloads", "worker"},
-    "pandas": {"analysis", "report"},
-    "scipy": {"analysis", "enginebench", "report"},
-    "statsmodels": {"analysis", "report"},
-    "matplotlib": {"enginebench", "report"},
-    "jinja2": {"report"},
-    "typer": {"cli"},
+    "torch": {"checkpoint/", "workloads/", "worker/", "enginebench", "selftest"},
+    "torchvision": {"workloads/", "worker/"},
+    "pandas": {"analysis/", "report/"},
+    "scipy": {"analysis/", "report/"},
+    "statsmodels": {"analysis/", "report/"},
+    "matplotlib": {"report/", "enginebench/report"},
+    "jinja2": {"report/"},
+    "typer": {"cli/"},
     "pydantic": {"config"},
-    "rich": {"cli/ui/live_progress.py", "cli/ui/screen.py"},
+    "rich": {"cli/ui/live_progress.py", "cli/ui/screen.py", "cli/ui/tables.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+def named(path: Path) -> str:
+    """A file as the tables name it: `cli/app` for ecrl/cli/app.py."""
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+MODULES = {"ecrl." + named(path).replace("/", ".").removesuffix(".__init__"): named(path) for path in FILES}
+MODULES["ecrl"] = MODULES.pop("ecrl.__init__")
+
+
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file names in an import, wherever it stands, except for type checkers alone."""
-    tree = ast.parse(path.read_text(), str(path))
-    for_types = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for child in node.body
-        for inner in ast.walk(child)
-    }
-    for node in ast.walk(tree):
-        if id(node) in for_types:
-            continue
+    """Every name that a file imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -74,23 +117,44 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def part(path: Path) -> str:
-    """The package of a file: `cli` for ecrl/cli/commands/matrix.py, `errors` for ecrl/errors.py."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def imported_files(path: Path) -> set[str]:
+    """The files of ecrl that a file imports, itself left out."""
+    found = set()
+    for name in imports(path):
+        if name.partition(".")[0] == "ecrl":
+            found.add(MODULES[name] if name in MODULES else MODULES[name.rpartition(".")[0]])
+    return found - {named(path)}
+
+
+def home(file: str) -> str:
+    """The entry of `ARROWS` for a file: its own, or that of its folder."""
+    return file if file in ARROWS else file.rpartition("/")[0]
+
+
+def order(graph: dict[str, Iterable[str]]) -> list[str]:
+    """The graph's nodes, each after those it needs; a circle raises `CycleError`, which names it."""
+    return list(TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
 def test_imports_follow_the_arrows(path: Path) -> None:
-    home = part(path)
+    own = home(named(path))
+    for file in sorted(imported_files(path) - EVERYONE_MAY):
+        told = f"{named(path)} imports {file}: no arrow {own} -> {home(file)}"
+        assert home(file) in ARROWS.get(own, set()) | {own}, told
     for name in imports(path):
-        top, _, rest = name.partition(".")
-        if top == "ecrl":
-            target = rest.partition(".")[0]
-            allowed = {"cli", "errors"} if home == "__main__" else ARROWS.get(home, set()) | EVERYONE_MAY | {home}
-            assert target in allowed, f"{path.relative_to(PACKAGE)} imports {name}: no arrow {home} -> {target}"
-        elif top in ONLY:
-            where = str(path.relative_to(PACKAGE))
-            assert home in ONLY[top] or where in ONLY[top], f"{where} imports {name}: only {sorted(ONLY[top])} may"
+        where, only = str(path.relative_to(PACKAGE)), ONLY.get(name.partition(".")[0])
+        if only is not None:
+            below = any(where.startswith(entry) for entry in only if entry.endswith("/"))
+            assert below or own in only or where in only, f"{where} imports {name}: only {sorted(only)} may"
+
+
+def test_folders_have_no_circles() -> None:
+    assert set(order(dict(ARROWS))) == set(ARROWS), "the table names a folder that has no entry"
+
+
+def test_modules_have_no_circles() -> None:
+    assert len(order({named(path): imported_files(path) for path in FILES})) == len(FILES)
 
 
 def loaded(*arguments: str) -> set[str]:

@@ -47,7 +47,7 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
     from contextlib import closing
 
     from ecrl.cli.ui import campaign_tables as shown
-    from ecrl.cli.ui.watch import format_lines
+    from ecrl.cli.ui.lines import format_lines
     from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED
     from ecrl.launch.campaign.detach import follow
     from ecrl.launch.campaign.lock import last_exit_code

@@ -11,7 +11,7 @@ from ecrl.cli.ui.messages import print_json, print_message
 from ecrl.errors import EXIT_UNFIT
 
 if TYPE_CHECKING:
-    from ecrl.launch.doctor.visit import Finding, Requirements
+    from ecrl.launch.doctor.finding import Finding, Requirements
 
 _WIDTH = 80
 
@@ -34,7 +34,8 @@ def doctor(
 
     Exits 6 if something makes this machine unfit. Locks and flushes are really tried in the results folder.
     """
-    from ecrl.launch.doctor.visit import SCHEMA, UNFIT, WARN, run_checks
+    from ecrl.launch.doctor.finding import UNFIT, WARN
+    from ecrl.launch.doctor.visit import SCHEMA, run_checks
     from ecrl.launch.system.interrupt import exit_on_interrupt
 
     found: list[Finding] = []
@@ -56,9 +57,8 @@ def doctor(
 
 
 def _compute_requirements(matrix: Path, profile: str | None, results: Path) -> "Requirements":
-    from ecrl.launch.campaign.preview import compute_estimate
+    from ecrl.launch.campaign.preview import compute_estimate, compute_requirements
     from ecrl.launch.campaign.request import Request, resolve_request
-    from ecrl.launch.doctor.visit import compute_requirements
     from ecrl.launch.system import torch_probe
     from ecrl.launch.system.signals import StopRequest
     from ecrl.records.paths import CampaignPaths

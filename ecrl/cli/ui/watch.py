@@ -1,4 +1,5 @@
-"""`status --watch`: the loop, its keys, and the lines it shows; `screen.py` draws them where there is a terminal."""
+"""`status --watch`: the loop and its keys. `lines.py` says what is shown, `screen.py` draws it where there is a
+terminal."""
 
 import json
 import os
@@ -11,11 +12,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-from ecrl.launch.system.process_identity import Liveness
-from ecrl.launch.views.snapshot import CampaignWatch, RunningSuite, Snapshot
-from ecrl.units import format_duration
+from ecrl.cli.ui.lines import format_lines
+from ecrl.launch.views.snapshot import CampaignWatch, Snapshot
 
-_SILENCE_WARNING_S = 15.0  # a run that records nothing for so long is worth a word
 _QUIT_KEYS = ("q", "Q", "\x03", "\x1b", "\x04")
 
 
@@ -105,63 +104,3 @@ def _open_keys() -> Iterator[_Keys]:
             signal.signal(signum, handler)
         os.close(reading)
         os.close(writing)
-
-
-# -- what is said, whatever shows it -----------------------------------------------------------------------------
-
-
-def format_lines(snapshot: Snapshot) -> Iterator[str]:
-    """A look as plain lines, for logs and pipes: one for the campaign, one for each running suite."""
-    yield f"{snapshot.at} {headline(snapshot)}; {format_counts(snapshot)}; {format_time_left(snapshot)}"
-    for running in snapshot.running:
-        devices = describe_devices(running)
-        yield f"  {running.row.suite_id}: {format_run(running)}{f', {devices}' if devices else ''}"
-    for failure in snapshot.failures[:1]:
-        yield f"  last failure: {failure.suite_id}: {failure.reason}{f'; log: {failure.log}' if failure.log else ''}"
-
-
-def headline(snapshot: Snapshot) -> str:
-    """The prefix and how far it is."""
-    return f"{snapshot.prefix}: {snapshot.runs_done}/{snapshot.runs_total} runs"
-
-
-def format_counts(snapshot: Snapshot) -> str:
-    """How many suites have each status."""
-    counts = ", ".join(f"{number} {status}" for status, number in snapshot.counts.items() if number)
-    return f"{sum(snapshot.counts.values())} suites ({counts})"
-
-
-def format_time_left(snapshot: Snapshot) -> str:
-    """When it will be done, or why that is not known."""
-    if snapshot.is_over:
-        return "nothing left to run"
-    if snapshot.eta_s is None:
-        return "ETA unknown until a run is finished"
-    if not snapshot.running:
-        return f"stopped, {format_duration(snapshot.eta_s)} of work left"
-    return f"ETA {format_duration(snapshot.eta_s)} (from {snapshot.runs_measured} measured runs)"
-
-
-def format_run(running: RunningSuite) -> str:
-    """What a running suite does."""
-    if running.liveness is Liveness.DEAD:
-        return "its ecrl is gone; resume takes it up again"
-    run = running.run
-    if run is None:
-        return f"between two runs ({running.row.runs_done}/{running.row.runs_total} done)"
-    seen = run.progress
-    facts = [f"step {seen.step}/{seen.total}", seen.doing]
-    facts += [] if seen.loss is None else [f"loss {seen.loss:.4g}"]
-    facts += [] if run.steps_per_s is None else [f"{run.steps_per_s:.3g} steps/s"]
-    facts += [f"{seen.restarts} restart{'' if seen.restarts == 1 else 's'}"] if seen.restarts else []
-    if running.silent_s is not None and running.silent_s > _SILENCE_WARNING_S:
-        facts.append(f"silent for {format_duration(running.silent_s)}")
-    return f"{run.variant} seed{run.seed} {', '.join(facts)}"
-
-
-def describe_devices(running: RunningSuite) -> str:
-    """The leased devices as the manifest names them, else those that the run's processes were given."""
-    if running.row.where:
-        return running.row.where
-    gpus = "" if running.run is None else running.run.gpus
-    return f"GPU {gpus}" if gpus and gpus != "cpu" else gpus

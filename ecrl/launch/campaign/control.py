@@ -10,7 +10,7 @@ from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.lock import prefix_lease
-from ecrl.launch.campaign.preview import Estimate, Preview, build_preview, compute_estimate
+from ecrl.launch.campaign.preview import Estimate, Preview, build_preview, compute_estimate, compute_requirements
 from ecrl.launch.campaign.reconcile import reconcile_rows
 from ecrl.launch.campaign.request import Request, resolve_request
 from ecrl.launch.campaign.rerun import reset_suites
@@ -19,7 +19,8 @@ from ecrl.launch.campaign.scheduler import Scheduler
 from ecrl.launch.campaign.store import freeze, load_frozen
 from ecrl.launch.campaign.takeover import Policy, list_todo, load_manifest, open_manifest
 from ecrl.launch.doctor import visit as doctor
-from ecrl.launch.launchers.torchrun import Launcher
+from ecrl.launch.doctor.finding import WARN, Finding, Requirements
+from ecrl.launch.launchers.base import Launcher
 from ecrl.launch.launchers.warm import WarmTorchrun
 from ecrl.launch.runs.progress import Observer
 from ecrl.launch.system import torch_probe as probes
@@ -52,7 +53,7 @@ class Control:
     confirm: Callable[[Estimate], None] = lambda _estimate: None
     ask: Callable[[Matrix, StopRequest], Probe] = probes.run_probe
     launcher: Callable[[Matrix], Launcher] = _torchrun
-    examine: Callable[[Path, doctor.Requirements], list[doctor.Finding]] = doctor.quick_checks
+    examine: Callable[[Path, Requirements], list[Finding]] = doctor.quick_checks
 
     def preview(self, request: Request, policy: Policy = _RUN) -> Preview:
         """What `run` would do. Writes nothing."""
@@ -141,9 +142,9 @@ class Control:
 
     def _run_quick_checks(self, campaign: Campaign, probe: Probe) -> None:
         """The doctor's visit, in short: warnings are noted, an unfit machine is told before anything starts."""
-        found = self.examine(campaign.paths.results, doctor.compute_requirements(campaign, probe))
+        found = self.examine(campaign.paths.results, compute_requirements(campaign, probe))
         for finding in found:
-            if finding.state == doctor.WARN:
+            if finding.state == WARN:
                 self.observer.note(f"warning: {finding.check}: {finding.found}. {finding.advice}")
         doctor.raise_if_unfit(found)
 

@@ -12,6 +12,7 @@ from ecrl.config.suite import REFERENCE, Suite
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.remaining import get_reusable_result
 from ecrl.launch.campaign.takeover import Policy, list_todo
+from ecrl.launch.doctor.finding import Requirements
 from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest.store import DONE, Row
 from ecrl.records.paths import RunPaths
@@ -180,3 +181,17 @@ def _free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def compute_requirements(campaign: Campaign, probe: Probe, disk_bytes: int = 0) -> Requirements:
+    """What a campaign needs, from its matrix and the probe's sizes: of as many runs as go on side by side."""
+    train, run = campaign.matrix.train_settings, campaign.matrix.run
+    return Requirements(
+        device=probe.device(run.device),
+        gpus=tuple(run.gpus),
+        nproc=train.nproc * run.jobs,
+        threads=train.nproc * train.threads * run.jobs,
+        slots=max(campaign.matrix.matrix.max_inflight) * run.jobs,
+        checkpoint_bytes=max(probe.state_bytes.values(), default=0),
+        disk_bytes=disk_bytes,
+    )

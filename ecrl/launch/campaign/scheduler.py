@@ -21,7 +21,7 @@ from ecrl.launch.campaign.remaining import RemainingRuns, get_reusable_result
 from ecrl.launch.campaign.resume_command import next_command
 from ecrl.launch.campaign.serial import LockedObserver
 from ecrl.launch.campaign.takeover import Policy, list_todo
-from ecrl.launch.launchers.torchrun import Launcher
+from ecrl.launch.launchers.base import Launcher
 from ecrl.launch.runs.failure_cause import BUG, TIMEOUT, RepeatedFailures, build_signature
 from ecrl.launch.runs.progress import Observer
 from ecrl.launch.runs.supervisor import Supervisor, set_aside

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.doctor.visit import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
 from ecrl.launch.system import nvidia
 from ecrl.units import format_bytes
 

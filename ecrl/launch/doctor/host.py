@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ecrl.launch.doctor.visit import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
 from ecrl.records import machine
 from ecrl.units import format_bytes
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from ecrl.config.run import RunSpec
-from ecrl.launch.launchers.torchrun import Process, Torchrun
+from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.system.process import Process
 from ecrl.launch.system.process_group import end_leftovers, end_run
 from ecrl.launch.system.process_identity import RUN_MARKER
 from ecrl.records.paths import RunPaths

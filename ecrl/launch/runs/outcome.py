@@ -9,7 +9,7 @@ from typing import Any
 
 from ecrl.config.run import RunSpec
 from ecrl.errors import EXIT_HELD, EcrlError
-from ecrl.launch.launchers.torchrun import WorkerFailed
+from ecrl.launch.launchers.base import WorkerFailed
 from ecrl.launch.runs.failure_cause import classify_failure
 from ecrl.launch.runs.file_tail import Event
 from ecrl.records import correctness

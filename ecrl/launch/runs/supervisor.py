@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.config.run import RunSpec
-from ecrl.launch.launchers.torchrun import Launcher, Process
+from ecrl.launch.launchers.base import Launcher
 from ecrl.launch.runs import outcome
 from ecrl.launch.runs.failure_cause import DISK_FULL, read_oom_kills
 from ecrl.launch.runs.file_tail import EventTail, FileTail
@@ -19,6 +19,7 @@ from ecrl.launch.runs.machine_monitor import MachineMonitor
 from ecrl.launch.runs.outcome import RunEnd, RunEvidence
 from ecrl.launch.runs.progress import Observer, RunProgress
 from ecrl.launch.runs.warnings import RunWarnings
+from ecrl.launch.system.process import Process
 from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records import machine

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from ecrl.errors import EcrlError
-from ecrl.launch.launchers.torchrun import Process, StopsOwnChildren
+from ecrl.launch.system.process import Process, StopsOwnChildren
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, find_marked_pids, get_start_ticks
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL

@@ -18,8 +18,10 @@ from ecrl.errors import EcrlError
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.request import Request
 from ecrl.launch.campaign.takeover import Policy
-from ecrl.launch.launchers.torchrun import Launcher, Process, Torchrun, WorkerFailed, build_run_environment
+from ecrl.launch.launchers.base import Launcher, WorkerFailed, build_run_environment
+from ecrl.launch.launchers.torchrun import Torchrun
 from ecrl.launch.runs.progress import Observer, RunProgress, SilentObserver
+from ecrl.launch.system.process import Process
 from ecrl.launch.system.signals import StopRequest, handle_signals
 from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.paths import CampaignPaths, RunPaths

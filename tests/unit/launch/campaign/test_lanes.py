@@ -12,11 +12,11 @@ from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.selection import Selection, parse_terms
 from ecrl.launch.campaign.takeover import Policy
-from ecrl.launch.launchers.torchrun import Process
 from ecrl.launch.runs.failure_cause import BUG
 from ecrl.launch.runs.outcome import FencedError, write_result
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.system.device_leases import DeviceSet, try_lease
+from ecrl.launch.system.process import Process
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import RunPaths

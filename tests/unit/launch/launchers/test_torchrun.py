@@ -10,7 +10,8 @@ import pytest
 from ecrl.config.matrix import load
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import build_run_specs, expand_matrix
-from ecrl.launch.launchers.torchrun import Torchrun, _unix_ns, build_run_environment
+from ecrl.launch.launchers.base import build_run_environment
+from ecrl.launch.launchers.torchrun import Torchrun, _unix_ns
 from ecrl.records.paths import RunPaths
 from tests.unit.launch.stand_in import MATRIX
 

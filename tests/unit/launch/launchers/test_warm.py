@@ -13,9 +13,9 @@ import pytest
 from ecrl.config.matrix import load
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import build_run_specs, expand_matrix
-from ecrl.launch.launchers.torchrun import Process
 from ecrl.launch.launchers.warm import WarmTorchrun
 from ecrl.launch.system.device_leases import FOLDER_VARIABLE, DeviceSet, try_lease
+from ecrl.launch.system.process import Process
 from ecrl.launch.system.process_group import ExitWait
 from ecrl.launch.system.process_identity import get_start_ticks
 from ecrl.records.paths import RunPaths
