@@ -100,8 +100,8 @@ def counts(folder: Path, number: int) -> dict[str, float]:
 
 def decide(folder: Path, number: int) -> dict[str, float]:
     """`resume` up to the first run: what is to be done, every finished result looked for, the run's spec made."""
+    from ecrl.launch.campaign.recover import Policy, list_todo, open_manifest
     from ecrl.launch.campaign.store import load_frozen
-    from ecrl.launch.campaign.takeover import Policy, list_todo, open_manifest
     from ecrl.launch.runs.progress import SilentObserver
     from ecrl.records.paths import CampaignPaths
 
@@ -152,8 +152,8 @@ def overhead(folder: Path, number: int) -> dict[str, float]:
     """ecrl's own time for each of so many runs: from the campaign's begin to its end, less the children's."""
     from bench.stand_in import answer, launcher
     from ecrl.launch.campaign.control import Control
+    from ecrl.launch.campaign.recover import Policy
     from ecrl.launch.campaign.request import Request
-    from ecrl.launch.campaign.takeover import Policy
     from ecrl.launch.runs.progress import SilentObserver
     from ecrl.launch.system.signals import StopRequest
     from ecrl.records.paths import CampaignPaths

@@ -1,13 +1,9 @@
-"""Matrix files: TOML tables, profiles and overrides merged, validated in one pass, and frozen."""
+"""The tables of a matrix file, as pydantic models."""
 
 import dataclasses
 import re
-import shlex
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import tomli_w
 from pydantic import (
@@ -16,25 +12,18 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
-    ValidationError,
     ValidationInfo,
     create_model,
     model_validator,
 )
 
 from ecrl import plugins
-from ecrl.config import failure_schedule as failures
-from ecrl.config.failure_schedule import FROZEN, FailureEntry, read_older_files, step_as_entry
-from ecrl.config.hashing import NEVER, content_hash, fill_from, identity
-from ecrl.config.run import CheckpointSettings, TrainSettings
-from ecrl.config.toml_lines import Locator
-from ecrl.errors import InvalidMatrixError, did_you_mean, unknown_name
-from ecrl.records.schema import CLAIM_METRICS
+from ecrl.config.failure_schedule import FailureEntry, read_older_files, step_as_entry
+from ecrl.config.hashing import NEVER, content_hash, identity
+from ecrl.config.train import CheckpointSettings, TrainSettings
+from ecrl.errors import unknown_name
+from ecrl.records.columns import CLAIM_METRICS
 
-Loc: TypeAlias = tuple[str | int, ...]
-
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")  # part of folder names and of journal lines
 EXPECT = re.compile(
     r"(?P<what>ratio|difference|rate)\s*(?:(?P<op>>=|<=|>|<)\s*(?P<threshold>[-+]?\d+(?:\.\d+)?)"
     r"|within\s*(?P<margin>\d+(?:\.\d+)?))"
@@ -88,8 +77,7 @@ class Axes(_Table):
     launchers: Annotated[list[Literal["cold", "warm"]], *_AXIS] | None = None
 
 
-_Schedule = Annotated[list[Annotated[FailureEntry, BeforeValidator(step_as_entry)]], Field(min_length=1)]
-_ENTRIES: TypeAdapter[list[FailureEntry]] = TypeAdapter(_Schedule)
+Schedule = Annotated[list[Annotated[FailureEntry, BeforeValidator(step_as_entry)]], Field(min_length=1)]
 
 
 def _table_of(settings: type) -> type[_Table]:
@@ -157,7 +145,7 @@ class Matrix(_Table):
     """A merged, valid matrix: what `<prefix>_matrix.toml` holds."""
 
     matrix: Axes
-    failures: dict[str, _Schedule] = Field(min_length=1)
+    failures: dict[str, Schedule] = Field(min_length=1)
     train: TrainTable
     checkpoint: CheckpointTable = CheckpointTable()
     run: Annotated[RunOptions, NEVER] = RunOptions()
@@ -190,214 +178,16 @@ class Matrix(_Table):
         return comments + tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-@dataclass(frozen=True)
-class Override:
-    """A value given on the command line or in the environment; `source` names the flag or variable."""
-
-    loc: tuple[str, str]
-    value: Any
-    source: str
-
-
-def load(
-    path: Path,
-    *,
-    profile: str | None = None,
-    overrides: Sequence[Override] = (),
-    frozen: bool = False,
-    existing: "Matrix | None" = None,
-) -> Matrix:
-    """Read, merge (file < profile < overrides) and validate a matrix.
-
-    frozen: the file is what `to_toml` wrote; its variants may have been narrowed by a flag since its claims
-    were written, and the claims stay as they are. Fields that its version did not know are at their legacy values.
-    existing: the frozen matrix of the prefix that the file is asked for; fields that were added to ecrl since 0.1.0 and
-    that the file leaves out are taken from it.
-
-    Raises:
-        InvalidMatrixError: unreadable, not TOML, or with problems; all of them are in the message.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        raw = tomllib.loads(text)
-    except FileNotFoundError:
-        shipped = sorted(str(p) for p in Path("matrices").glob("*.toml"))
-        hint = f" There are: {', '.join(shipped)}" if shipped else ""
-        raise InvalidMatrixError(
-            f"{path}: no such matrix file.{did_you_mean(str(path), shipped)}{hint}\n"
-            f"Name one that is there; see what is: ls {shlex.quote(str(path.parent))}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidMatrixError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidMatrixError(f"{path}: not valid TOML: {error}. Correct that place and run again.") from None
-
-    sources = _Sources(path, Locator(text), profile)
-    problems: list[str] = []
-    profiles = raw.pop("profiles", {})
-    if not isinstance(profiles, Mapping) or not all(isinstance(table, Mapping) for table in profiles.values()):
-        problems.append(f"{sources.name(('profiles',))}: profiles: expected tables, e.g. [profiles.small]")
-    elif profile is not None:
-        if profile in profiles:
-            raw = _merge(raw, profiles[profile])
-        else:
-            none = f"found {profile!r}, but the file has no [profiles.*]"
-            problems.append(f"--profile: {unknown_name('profile', profile, profiles) if profiles else none}")
-    for override in overrides:
-        if override.loc == ("matrix", "failures"):  # picks schedules by name; it cannot invent one
-            raw["failures"] = _pick_schedules(raw.get("failures", {}), override, problems)
-            continue
-        raw = _merge(raw, {override.loc[0]: {override.loc[1]: override.value}})
-        sources.overridden[override.loc] = override.source
-    if existing is not None:
-        raw = fill_from(existing, _expand_steps(raw))
-    context = {FROZEN: frozen}
-    problems += _find_shape_problems(raw, sources, context) + _find_schedule_problems(raw, sources)
-    if not frozen and ("matrix", "variants") not in sources.overridden:
-        problems += _find_claim_problems(raw, sources)
-    if problems:
-        again = f"Correct {'it' if len(problems) == 1 else 'them'} and run the same command again; nothing was started."
-        raise InvalidMatrixError("\n".join([*problems, again]))
-    return Matrix.model_validate(raw, context=context)
-
-
-@dataclass
-class _Sources:
-    """Where each value came from, for error messages."""
-
-    path: Path
-    locator: Locator
-    profile: str | None
-
-    def __post_init__(self) -> None:
-        self.overridden: dict[tuple[str, str], str] = {}
-
-    def name(self, loc: Loc) -> str:
-        flag = self.overridden.get((str(loc[0]), str(loc[1]))) if len(loc) > 1 else None
-        if flag is not None:
-            return flag
-        line = None
-        if self.profile is not None:  # only where the profile itself gives the key
-            line = self.locator.line(("profiles", self.profile, *loc), least=2 + min(len(loc), 2))
-        line = line or self.locator.line(loc)
-        return f"{self.path}:{line}" if line else str(self.path)
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`: tables are merged key by key, everything else is replaced."""
-    result = dict(base)
-    for key, value in over.items():
-        both_tables = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = _merge(result[key], value) if both_tables else value
-    return result
-
-
-def _pick_schedules(schedules: Any, override: Override, problems: list[str]) -> Any:
-    if not isinstance(schedules, Mapping):
-        return schedules  # reported with the other shapes
-    unknown = [label for label in override.value if label not in schedules]
-    problems += [f"{override.source}: {unknown_name('failure schedule', label, schedules)}" for label in unknown]
-    return {label: schedules[label] for label in override.value if label in schedules} or schedules
-
-
-def _expand_steps(raw: Mapping[str, Any]) -> dict[str, Any]:
+def expand_steps(raw: Mapping[str, Any]) -> dict[str, Any]:
     """`raw` with every bare step of a schedule as the entry that it stands for."""
     schedules = {
         label: [step_as_entry(entry) for entry in entries] if isinstance(entries, list) else entries
-        for label, entries in _get_table(raw, "failures").items()
+        for label, entries in get_table(raw, "failures").items()
     }
     return {**raw, "failures": schedules} if schedules else dict(raw)
 
 
-def _find_shape_problems(raw: Mapping[str, Any], sources: _Sources, context: Mapping[str, bool]) -> list[str]:
-    try:
-        Matrix.model_validate(raw, context=context)
-    except ValidationError as error:
-        return [_explain(e, sources) for e in error.errors(include_url=False)]
-    return []
-
-
-def _explain(error: Any, sources: _Sources) -> str:
-    loc: Loc = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
-    key = ".".join(map(str, loc))
-    where = f"{sources.name(loc)}: {key}"
-    match error["type"]:
-        case "extra_forbidden" | "unexpected_keyword_argument":
-            return f"{where}: {unknown_name('key', str(loc[-1]), _valid_keys(loc[:-1]))}"
-        case "missing":
-            return f"{where}: not found, and it has no default"
-        case "too_short" if error["input"] in ([], {}):
-            return f"{where}: found it empty, expected at least one value"
-        case "value_error":
-            return f"{where}: {error['ctx']['error']}"
-        case "model_type" | "dict_type":
-            return f"{where}: found {error['input']!r}, expected a table"
-    expected = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{where}: found {error['input']!r}, expected {expected}"
-
-
-def _valid_keys(loc: Loc) -> Iterable[str]:
-    """The keys of the table at `loc`."""
-    if not loc:
-        return [*Matrix.model_fields, "profiles"]
-    tables: dict[str | int, Any] = {
-        "matrix": Axes, "train": TrainTable, "checkpoint": CheckpointTable, "run": RunOptions,
-        "claims": Claim, "failures": FailureEntry,
-    }  # fmt: skip
-    return list(tables[loc[0]].model_fields)
-
-
-def _find_schedule_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
-    """What only two tables together can show. Values of a wrong type are passed over: they are reported already."""
-    problems = []
-    train, matrix = _get_table(raw, "train"), _get_table(raw, "matrix")
-    steps, nproc = _read_int(train.get("steps")), _read_int(train.get("nproc", 1))
-    keep = _read_int(_get_table(raw, "checkpoint").get("keep")) or CheckpointSettings().keep
-    intervals = matrix.get("checkpoint_every")
-    intervals = [e for e in intervals if isinstance(e, int) and e > 0] if isinstance(intervals, list) else []
-    for label, entries in _get_table(raw, "failures").items():
-        where = f"{sources.name(('failures', label))}: failures.{label}"
-        if not _LABEL.fullmatch(label):
-            problems.append(f"{where}: found label {label!r}, expected at most 40 letters, digits, '_', '-', '.'")
-        told = failures.find_problems(_valid_entries(entries), intervals, steps=steps, nproc=nproc, keep=keep)
-        problems += [f"{where}: {problem}" for problem in told]
-    problems += [
-        f"{sources.name(('matrix', 'checkpoint_every'))}: matrix.checkpoint_every: found {every}, past the last step"
-        f" ({steps}): no checkpoint would ever be taken"
-        for every in intervals
-        if isinstance(steps, int) and every > steps
-    ]
-    return problems
-
-
-def _valid_entries(entries: Any) -> list[FailureEntry]:
-    """The entries of a schedule, none if one of them is invalid."""
-    try:
-        return _ENTRIES.validate_python(entries)
-    except ValidationError:
-        return []
-
-
-def _read_int(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _find_claim_problems(raw: Mapping[str, Any], sources: _Sources) -> list[str]:
-    """Claims about engines that exist, but that this matrix does not run (an unknown engine is reported already)."""
-    variants, claims = _get_table(raw, "matrix").get("variants"), raw.get("claims")
-    if not isinstance(variants, list) or not isinstance(claims, list):
-        return []
-    return [
-        f"{sources.name(('claims', i, 'compare'))}: claims.{i}.compare: "
-        + unknown_name("variant of this matrix", variant, map(str, variants))
-        for i, claim in enumerate(claims)
-        if isinstance(claim, Mapping) and isinstance(claim.get("compare"), list)
-        for variant in claim["compare"]
-        if variant in plugins.names("engine") and variant not in variants
-    ]
-
-
-def _get_table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def get_table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = raw.get(key)
     return value if isinstance(value, Mapping) else {}
 

@@ -1,57 +1,17 @@
-"""What one run is: the whole of `run.json`, which is all that a worker is told. Standard library only.
-
-The settings below are also the tables of a matrix file: `matrix.py` validates them with the bounds
-annotated here, so each setting is defined once.
-"""
+"""What one run is: the whole of `run.json`, which is all that a worker is told."""
 
 import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge, Gt, Le, Lt
+from typing import Annotated, Any
 
 from ecrl.config.hashing import NEVER, content_hash, fill_legacy, identity
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.errors import RecordError
 from ecrl.storage.atomic import write_atomic
 
 RUN_SCHEMA = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """`[train]`: how every run of a campaign trains.
-
-    steps: optimizer steps of a complete run. batch_size: samples per rank and step. nproc: ranks.
-    lr is the peak rate, reached after warmup_steps and then following `schedule`.
-    threads: CPU threads per rank. deterministic: bitwise reproducible kernels, required for C6.
-    launcher: who starts the ranks. cold: torchrun, as users run it; warm: its agent kept from run to run, with
-    ranks forked from a server that has everything imported.
-    """
-
-    steps: Annotated[int, Ge(1)]
-    batch_size: Annotated[int, Ge(1)] = 128
-    nproc: Annotated[int, Ge(1)] = 1
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Gt(0)] = 0.05
-    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    weight_decay: Annotated[float, Ge(0)] = 5e-4
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_steps: Annotated[int, Ge(0)] = 0
-    augment: bool = True
-    deterministic: bool = True
-    threads: Annotated[int, Ge(1)] = 1
-    launcher: Literal["cold", "warm"] = "cold"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointSettings:
-    """`[checkpoint]`: keep = committed checkpoints kept while a run goes on; commit_timeout_s = how long a
-    rank waits for the others to make their shards durable before a checkpoint is given up and counted."""
-
-    keep: Annotated[int, Ge(2)] = 2
-    commit_timeout_s: Annotated[float, Gt(0), Le(86400)] = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,11 @@
 """Planned failures: decided before launch, struck in their order, once each, whatever the attempt."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ecrl import plugins
+from ecrl.failures.base import FailureKind
 from ecrl.records.clock import now_ns
 from ecrl.records.failure_checks import RESTART_PHASES
 
@@ -25,17 +26,6 @@ class PlannedFailure:
     phase: str = "step"
     after_s: float | None = None
     ranks: str | list[int] | None = None
-
-
-class FailureKind:
-    """What happens when a planned failure strikes. One file a kind in `kinds/`, exporting one `PLUGIN`."""
-
-    description: str
-
-    def strike(self, peers: Sequence[int]) -> None:
-        """Do it to the processes `peers` (of the other ranks, where several are meant), then to the calling
-        one, from whichever thread of it. May not return."""
-        raise NotImplementedError
 
 
 class AttemptContext:

@@ -7,7 +7,7 @@ import math
 
 from ecrl.records import failure_checks
 from ecrl.records.reader import RunRecord
-from ecrl.records.schema import Gate
+from ecrl.records.result import Gate
 
 
 def count_restarts(record: RunRecord) -> int:

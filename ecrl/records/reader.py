@@ -7,7 +7,7 @@ from typing import Any
 
 from ecrl.errors import RecordError
 from ecrl.records.paths import RunPaths
-from ecrl.records.schema import RESULT_SCHEMA, Result
+from ecrl.records.result import RESULT_SCHEMA, Result
 
 Event = dict[str, Any]
 

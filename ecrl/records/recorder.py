@@ -20,7 +20,7 @@ class Recorder:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def event(self, kind: str, /, *, t: int | None = None, **fields: Any) -> None:
-        """Record `kind` at stamp `t` (now, if not given) with its fields (schema.py lists them)."""
+        """Record `kind` at stamp `t` (now, if not given) with its fields (events.py lists them)."""
         line = json.dumps({"e": kind, "t": now_ns() if t is None else t, **fields}, separators=(",", ":"))
         write_all(self._fd, line.encode() + b"\n")
 

@@ -10,18 +10,11 @@ import torch
 
 from ecrl.checkpoint.sharded.snapshot import Stager
 from ecrl.selftest import drill
-from ecrl.selftest.drill import (
-    Outcome,
-    Progress,
-    StressPlan,
-    TakesBusySlot,
-    TrainingUnderTest,
-    WatchedBlocking,
-    WatchedEngine,
-    WatchedOverlapped,
-)
+from ecrl.selftest.drill import TrainingUnderTest
+from ecrl.selftest.progress import Progress, no_delay
 from ecrl.selftest.subject import ReferenceTraining
 from ecrl.selftest.verdict import INCONCLUSIVE, PASS, TORN, WRONG, CheckResult
+from ecrl.selftest.watched import Outcome, StressPlan, TakesBusySlot, WatchedBlocking, WatchedEngine, WatchedOverlapped
 from ecrl.units import format_bytes
 
 StagerMaker = Callable[[Progress], Stager]
@@ -36,7 +29,7 @@ class Mutant:
     fence: str
     make_stager: StagerMaker
     engine: type[WatchedEngine] = WatchedOverlapped
-    late_update: Delay = drill.no_delay
+    late_update: Delay = no_delay
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class CheckSetup:
     right: StagerMaker
     mutants: tuple[Mutant, ...]
     steps: int
-    delay: Delay = drill.no_delay
+    delay: Delay = no_delay
     mutant_steps: int = 4
     disk_steps: int = 3
     handed_over_late: bool = False

@@ -8,9 +8,9 @@ import torch
 from ecrl.checkpoint.sharded.snapshot import ThreadStager
 from ecrl.selftest import checks, threads
 from ecrl.selftest.checks import CheckSetup, Mutant, StagerMaker
-from ecrl.selftest.drill import TakesBusySlot, WatchedBlocking, WatchedOverlapped
 from ecrl.selftest.subject import OPTIMIZERS, Optimizer, RealTraining, ReferenceTraining, load_data, train_reference
 from ecrl.selftest.verdict import Plan
+from ecrl.selftest.watched import TakesBusySlot, WatchedBlocking, WatchedOverlapped
 
 _BATCH_SIZE = 2
 _MUTANT_STEPS = 3

@@ -8,9 +8,11 @@ import torch
 from ecrl.checkpoint.sharded.snapshot import StreamStager
 from ecrl.selftest import checks, overlap, sanitizer, streams
 from ecrl.selftest.checks import CheckSetup, Delay, Mutant, StagerMaker
-from ecrl.selftest.drill import TakesBusySlot, TrainingUnderTest, WatchedBlocking, WatchedOverlapped, no_delay
+from ecrl.selftest.drill import TrainingUnderTest
+from ecrl.selftest.progress import no_delay
 from ecrl.selftest.subject import OPTIMIZERS, Optimizer, RealTraining, ReferenceTraining, load_data, train_reference
 from ecrl.selftest.verdict import Plan
+from ecrl.selftest.watched import TakesBusySlot, WatchedBlocking, WatchedOverlapped
 
 _BATCH_SIZE = 32
 _SHORTEST_DELAY_S = 0.02

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ecrl import plugins
-from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config.run import RunSpec
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.errors import EXIT_BUG, EXIT_OK, EcrlError, unknown_name
 from ecrl.launch.launchers.torchrun import Torchrun
 from ecrl.launch.runs.file_tail import FileTail

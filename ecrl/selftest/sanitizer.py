@@ -11,8 +11,8 @@ import torch
 
 from ecrl.selftest import drill
 from ecrl.selftest.checks import CheckSetup, StagerMaker
-from ecrl.selftest.drill import StressPlan, WatchedOverlapped
 from ecrl.selftest.verdict import INCONCLUSIVE, PASS, TORN, CheckResult
+from ecrl.selftest.watched import StressPlan, WatchedOverlapped
 
 SWITCH = "TORCH_CUDA_SANITIZER"
 STEPS = 3

@@ -6,7 +6,7 @@ import torch
 
 from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, StreamStager
 from ecrl.checkpoint.state_view import StateView
-from ecrl.selftest.drill import Progress, no_delay
+from ecrl.selftest.progress import Progress, no_delay
 
 _CALIBRATION_CYCLES = 20_000_000  # some 10 ms
 _MATRIX = 2048

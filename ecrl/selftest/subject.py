@@ -13,9 +13,10 @@ import torch
 from ecrl import plugins
 from ecrl.checkpoint.engine import Engine, NoCheckpoints
 from ecrl.checkpoint.state_view import live_leaves
-from ecrl.config.run import TrainSettings
+from ecrl.config.train import TrainSettings
 from ecrl.records.recorder import Recorder
-from ecrl.selftest.drill import Leaves, TrainingUnderTest, engine_context
+from ecrl.selftest.drill import TrainingUnderTest, engine_context
+from ecrl.selftest.watched import Leaves
 from ecrl.worker.loop import train
 from ecrl.worker.run import seed_generators
 from ecrl.worker.state import TrainState, make_optimizer

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, ThreadStager
 from ecrl.checkpoint.state_view import StateView
-from ecrl.selftest.drill import Progress
+from ecrl.selftest.progress import Progress
 
 _PAUSE_S = 0.002
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ecrl.checkpoint.engine import Engine
-from ecrl.config.run import TrainSettings
+from ecrl.config.train import TrainSettings
 from ecrl.records.clock import now_ns
 from ecrl.worker.lr_schedule import learning_rate
 from ecrl.workloads.images.batches import BatchSource

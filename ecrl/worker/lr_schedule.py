@@ -2,7 +2,7 @@
 
 import math
 
-from ecrl.config.run import TrainSettings
+from ecrl.config.train import TrainSettings
 
 
 def learning_rate(step: int, train: TrainSettings) -> float:

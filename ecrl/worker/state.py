@@ -8,7 +8,7 @@ import torch
 
 from ecrl.checkpoint.engine import CheckpointableState
 from ecrl.checkpoint.state_view import StateView, state_digest
-from ecrl.config.run import TrainSettings
+from ecrl.config.train import TrainSettings
 
 
 def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.Optimizer:

@@ -11,7 +11,7 @@ import json
 import torch
 
 from ecrl.checkpoint.state_view import StateView
-from ecrl.config.run import TrainSettings
+from ecrl.config.train import TrainSettings
 from ecrl.worker.state import TrainState, make_optimizer
 from tests.cuda_standin.drill import Torn, take_snapshots
 from tests.cuda_standin.library import StandIn

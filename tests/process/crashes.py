@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ecrl.config.matrix import load
+from ecrl.config.load import load
 from ecrl.config.suite import Suite, expand_matrix
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord, read_run

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ecrl import plugins
-from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config.run import RunSpec
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.launch.launchers.torchrun import Torchrun
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.supervisor import Supervisor

@@ -10,7 +10,8 @@ import pytest
 from ecrl import plugins
 from ecrl.analysis.run.step_history import build_step_history
 from ecrl.config.failure_schedule import FailureEntry, build_plan
-from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config.run import RunSpec
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.launch.launchers.torchrun import Torchrun
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.supervisor import Supervisor

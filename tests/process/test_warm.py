@@ -12,7 +12,7 @@ import pytest
 
 from ecrl.analysis.run.restarts import restarts
 from ecrl.analysis.run.timeline import timeline
-from ecrl.config.matrix import load
+from ecrl.config.load import load
 from ecrl.config.suite import expand_matrix
 from ecrl.launch.system.device_leases import LEASE_MARKER, DeviceSet, Lease, describe_holders, try_lease
 from ecrl.launch.system.process_identity import RUN_MARKER, find_marked_pids, get_start_ticks, iterate_environments

@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config.run import RunSpec
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.launch.launchers.torchrun import Torchrun
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.supervisor import Supervisor

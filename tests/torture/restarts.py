@@ -14,7 +14,8 @@ from statistics import median
 
 from ecrl.analysis.run.restarts import PHASES, Restart, restarts
 from ecrl.analysis.run.timeline import timeline
-from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config.run import RunSpec
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.launch.launchers.warm import WarmTorchrun
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.supervisor import Supervisor

@@ -11,7 +11,7 @@ import pytest
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign import preview
-from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.runs.progress import SilentObserver, Totals
 from ecrl.launch.system.device_leases import FOLDER_VARIABLE, DeviceSet, describe_holders, try_lease
 from ecrl.records.manifest import store as manifest

@@ -12,9 +12,9 @@ import pytest
 
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError, PrefixHeldError
+from ecrl.launch.campaign.recover import Policy, list_todo, open_manifest
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.launch.campaign.store import load_frozen
-from ecrl.launch.campaign.takeover import Policy, list_todo, open_manifest
 from ecrl.launch.runs.progress import RunProgress, SilentObserver
 from ecrl.launch.system.process_identity import get_current_owner
 from ecrl.records.manifest import store as manifest

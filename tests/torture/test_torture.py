@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config.run import RunSpec
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.launch.launchers.torchrun import Torchrun
 from ecrl.launch.runs.progress import RunProgress, SilentObserver
 from ecrl.launch.runs.supervisor import Supervisor

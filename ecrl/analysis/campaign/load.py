@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecrl.analysis.run.metrics import PASS, REFERENCE, RunAnalysis, analyse, empty_row
+from ecrl.config.load import load as load_matrix
 from ecrl.config.matrix import Matrix
-from ecrl.config.matrix import load as load_matrix
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import REPEAT, Suite, expand_matrix
 from ecrl.errors import EcrlError, RecordError, did_you_mean
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths, RunPaths, all_prefixes
 from ecrl.records.reader import read_run
-from ecrl.records.schema import Result
+from ecrl.records.result import Result
 
 _RESULT_FIELDS = Result.__required_keys__
 _SET_ASIDE = re.compile(r"\.aside-\d+$")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ecrl.analysis.run.metrics import REFERENCE, Row
 from ecrl.analysis.statistics.compare import log_interval
-from ecrl.records.schema import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, LEDGER_BUCKETS, RUN_COLUMNS
+from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, LEDGER_BUCKETS, RUN_COLUMNS
 
 SIGNIFICANT_DIGITS = 9
 

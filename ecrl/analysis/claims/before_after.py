@@ -6,7 +6,7 @@ from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.run.metrics import Row
 from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
 from ecrl.errors import EcrlError, unknown_name
-from ecrl.records.schema import CLAIM_METRICS
+from ecrl.records.columns import CLAIM_METRICS
 
 # Metrics that are never 0 in a completed run, so that their change is a ratio.
 RATIOS = frozenset({"goodput_steps_per_s", "ettr", "ettr_ref", "wall_s", "final_loss", "startup_s", "compute_s"})

@@ -15,7 +15,7 @@ from ecrl.analysis.run.metrics import REFERENCE, Row, empty_row
 from ecrl.analysis.statistics.compare import compare
 from ecrl.config.hashing import slug
 from ecrl.errors import EcrlError, did_you_mean
-from ecrl.records.schema import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS
+from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS
 
 # How far ovl_vs_blk may lie from ovl_goodput / blk_goodput - 1 before it is pointed out: both are rounded.
 RATIO_TOLERANCE = 0.005

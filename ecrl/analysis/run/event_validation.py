@@ -5,7 +5,7 @@ from typing import Any
 
 from ecrl.records.reader import Event, RunRecord
 
-# kind -> fields that must be whole numbers, and fields that must merely be there (records/schema.py)
+# kind -> fields that must be whole numbers, and fields that must merely be there (records/events.py)
 _WHOLE: dict[str, tuple[str, ...]] = {
     "start": (),
     "ready": (),

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from ecrl.analysis.run.buckets import WASTE_BUCKETS, FailureCost, failure_costs, steady_step_s
 from ecrl.analysis.run.checkpoint_costs import CheckpointCosts, checkpoint_costs
 from ecrl.analysis.run.divergence import divergence
 from ecrl.analysis.run.event_validation import drop_invalid_events
@@ -15,40 +16,17 @@ from ecrl.analysis.run.step_history import StepHistory, build_step_history
 from ecrl.analysis.run.timeline import Timeline, timeline
 from ecrl.records import correctness as run_gates
 from ecrl.records import failure_checks
+from ecrl.records.columns import LEDGER_BUCKETS, RUN_COLUMNS
 from ecrl.records.reader import RunRecord
-from ecrl.records.schema import LEDGER_BUCKETS, RUN_COLUMNS, Gate
+from ecrl.records.result import Gate
 
 REFERENCE = "reference"
 DEFAULT_LAUNCHER = "cold"  # of runs that were made before there was another
-# The ledger is trusted while its residual stays within this share of wall-clock, or within this many seconds.
-RESIDUAL_SHARE = 0.005
-RESIDUAL_FLOOR_S = 0.050
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not_applicable"
-WASTE_BUCKETS = ("detect", "restart", "restore", "lost_step", "replay")
 
 # One row of the runs table: RUN_COLUMNS -> a word, a number, a truth value, or None where it is not known.
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class FailureCost:
-    """What one failure cost, seconds by bucket (metrics.md: wasted_s per failure), and the steps it took."""
-
-    index: int | None
-    at: int | None
-    kind: str
-    rank: int | None
-    seconds: dict[str, float]
-    detect_known: bool
-    lost_interval_steps: int | None
-    lost_in_flight_steps: int | None
-    in_flight: bool
-
-    @property
-    def wasted_s(self) -> float:
-        """detect + restart + restore + lost_step + replay."""
-        return sum(self.seconds.values())
 
 
 @dataclass(frozen=True)
@@ -75,11 +53,6 @@ class RunAnalysis:
     def name(self) -> str:
         """suite/variant/seed, as its folder is called."""
         return "{}/{}/seed{}".format(*self.key)
-
-
-def residual_allowed_s(wall_s: float) -> float:
-    """max(0.5 % of wall, 50 ms) (metrics.md section 0)."""
-    return max(RESIDUAL_SHARE * wall_s, RESIDUAL_FLOOR_S)
 
 
 def empty_row(**known: Any) -> Row:
@@ -126,7 +99,7 @@ def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: 
         line,
         executions,
         tuple(executions.mean_loss(step, nproc) for step in range(1, steps + 1)),
-        _failure_costs(record, executions, line),
+        failure_costs(record, executions, line),
         () if line is None else restarts(record, line),
         None if line is None else checkpoint_costs(record, line),
         _facts(record, line),
@@ -275,51 +248,6 @@ def _results(record: RunRecord, own: StepHistory, line: Timeline | None, referen
     if g_ref:
         columns["rel_goodput"] = columns["goodput_steps_per_s"] / g_ref
     return columns
-
-
-def steady_step_s(line: Timeline) -> float | None:
-    """tref: mean seconds of compute per step from step 2 on (step 1 carries warm-up); step 1's if it is alone.
-
-    Taken from the job's sweep, so that a reference's own interference is its warm-up and nothing else.
-    """
-    steps = [s for s in line.spans if s.state == "compute" and s.step is not None]
-    first = min((s.step for s in steps if s.step is not None), default=None)
-    steady = [s for s in steps if s.step != first] or steps
-    if not steady:
-        return None
-    begin = min(s.t0 for s in steady)
-    return line.seconds_in(["compute"], begin, line.t1) / len({s.step for s in steady})
-
-
-def _failure_costs(record: RunRecord, own: StepHistory, line: Timeline | None) -> tuple[FailureCost, ...]:
-    struck = {a: (r, e) for a, r, e in reversed(record.get_events("failure"))}  # the first of an attempt stays
-    lost = {rollback.attempt: rollback for rollback in own.rollbacks}
-    outages = line.outages if line else ()
-    costs = []
-    for place, outage in enumerate(outages):
-        assert line is not None
-        rank, event = struck.get(outage.attempt, (None, {}))
-        begin = outage.down_t if outage.failed_t is None else outage.failed_t
-        following = outages[place + 1 : place + 2]
-        end = next((o.down_t if o.failed_t is None else o.failed_t for o in following), line.t1)
-        seconds = {b: line.seconds_in([b], begin, end) for b in WASTE_BUCKETS if b != "lost_step"}
-        before = outages[place - 1].down_t if place else line.t0
-        seconds["lost_step"] = line.seconds_in(["lost_step"], before, begin)
-        rollback = lost.get(outage.attempt)
-        costs.append(
-            FailureCost(
-                event.get("index"),
-                event.get("at"),
-                str(event.get("kind", "unplanned")),
-                rank,
-                {bucket: seconds[bucket] for bucket in WASTE_BUCKETS},
-                outage.detected_t is not None,
-                rollback.lost_interval_steps if rollback else None,
-                rollback.lost_in_flight_steps if rollback else None,
-                rollback.in_flight if rollback else False,
-            )
-        )
-    return tuple(costs)
 
 
 def _count_warnings(record: RunRecord, own: StepHistory, line: Timeline | None) -> list[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ecrl.analysis.run.step_history import get_executed_steps
+from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.records.reader import Event, RunRecord
-from ecrl.records.schema import LEDGER_BUCKETS
 
 NS_PER_S = 1_000_000_000
 

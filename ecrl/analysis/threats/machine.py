@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ecrl.analysis.run.metrics import RunAnalysis, residual_allowed_s
+from ecrl.analysis.run.buckets import residual_allowed_s
+from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.analysis.run.timeline import NS_PER_S
 from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat, format_count, join_some, pick_numbers
 from ecrl.records.manifest import store as manifest

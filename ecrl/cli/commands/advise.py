@@ -74,7 +74,7 @@ def _show(found: "list[Advice]") -> None:
 
     for title, header, rows in tables(found):
         if sys.stdout.isatty():
-            from ecrl.cli.ui.live_progress import print_table
+            from ecrl.cli.ui.tables import print_table
 
             print_table(title, header, rows)
         else:

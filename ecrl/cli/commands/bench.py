@@ -89,7 +89,8 @@ def _bench(
     device: str,
     folder: Path,
 ) -> "Bench":
-    from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+    from ecrl.config.run import RunSpec
+    from ecrl.config.train import CheckpointSettings, TrainSettings
     from ecrl.enginebench.launch import Bench
     from ecrl.enginebench.plan import REFERENCE, BenchPlan
 
@@ -180,7 +181,7 @@ def _show(document: dict[str, Any]) -> None:
     typer.echo("\n".join(summary_lines(document)))
     for title, header, rows in tables(document):
         if sys.stdout.isatty():
-            from ecrl.cli.ui.live_progress import print_table
+            from ecrl.cli.ui.tables import print_table
 
             print_table(title, header, rows)
         else:

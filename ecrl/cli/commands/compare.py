@@ -45,7 +45,7 @@ def compare(
         return
     for title, header, rows in shown.tables(changes):
         if sys.stdout.isatty():
-            from ecrl.cli.ui.live_progress import print_table
+            from ecrl.cli.ui.tables import print_table
 
             print_table(title, header, rows)
         else:

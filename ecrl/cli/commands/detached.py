@@ -91,7 +91,7 @@ def stop(
 ) -> None:
     """Ask the ecrl that works on a campaign to hand over cleanly, as Ctrl-C would, and wait until it has."""
     from ecrl.launch.campaign.detach import stop_holder
-    from ecrl.launch.system.interrupt import exit_on_interrupt
+    from ecrl.launch.system.signals import exit_on_interrupt
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)

@@ -36,7 +36,7 @@ def doctor(
     """
     from ecrl.launch.doctor.finding import UNFIT, WARN
     from ecrl.launch.doctor.visit import SCHEMA, run_checks
-    from ecrl.launch.system.interrupt import exit_on_interrupt
+    from ecrl.launch.system.signals import exit_on_interrupt
 
     found: list[Finding] = []
     with exit_on_interrupt("Nothing was changed."):

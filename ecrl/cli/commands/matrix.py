@@ -15,8 +15,8 @@ from ecrl.cli.ui.messages import STDERR, print_json, print_message
 
 if TYPE_CHECKING:
     from ecrl.launch.campaign.preview import Estimate
+    from ecrl.launch.campaign.recover import Policy
     from ecrl.launch.campaign.request import Request
-    from ecrl.launch.campaign.takeover import Policy
     from ecrl.launch.runs.progress import Observer
     from ecrl.launch.system.signals import StopRequest
 
@@ -75,7 +75,7 @@ def run(
         data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
     )  # fmt: skip
     from ecrl.launch.campaign.control import Control
-    from ecrl.launch.campaign.takeover import Policy
+    from ecrl.launch.campaign.recover import Policy
     from ecrl.launch.system.signals import handle_signals
 
     policy = Policy(
@@ -129,7 +129,7 @@ def plan(
         data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
     )  # fmt: skip
     from ecrl.cli.ui import campaign_tables as shown
-    from ecrl.launch.system.interrupt import exit_on_interrupt
+    from ecrl.launch.system.signals import exit_on_interrupt
 
     if count:
         with exit_on_interrupt():
@@ -165,7 +165,7 @@ def resume(
 ) -> None:
     """Continue what is not done of a campaign. The frozen matrix is the source; nothing finished is repeated."""
     from ecrl.launch.campaign.control import Control
-    from ecrl.launch.campaign.takeover import Policy
+    from ecrl.launch.campaign.recover import Policy
     from ecrl.launch.system.signals import handle_signals
     from ecrl.records.paths import CampaignPaths
 
@@ -216,7 +216,7 @@ def _count(request: "Request", as_json: bool) -> None:
 def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
     from ecrl.cli.ui import campaign_tables as shown
     from ecrl.launch.campaign.control import Control
-    from ecrl.launch.system.interrupt import exit_on_interrupt
+    from ecrl.launch.system.signals import exit_on_interrupt
 
     with exit_on_interrupt() as stop, _open_observer(still=True) as observer:
         preview = Control(observer, stop).preview(request, policy)

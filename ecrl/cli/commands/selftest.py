@@ -57,7 +57,7 @@ def selftest(
 
 def _print_table(report: "Report") -> None:
     rows = [[_format_verdict(check.verdict), check.name, check.evidence] for check in report.checks]
-    from ecrl.cli.ui.live_progress import print_table
+    from ecrl.cli.ui.tables import print_table
 
     print_table(f"selftest --device {report.device}", _HEADER, rows)
 

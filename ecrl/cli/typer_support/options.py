@@ -13,7 +13,7 @@ from ecrl.errors import EcrlError
 from ecrl.units import parse_duration_s
 
 if TYPE_CHECKING:
-    from ecrl.config.matrix import Override
+    from ecrl.config.load import Override
     from ecrl.launch.campaign.selection import Selection
     from ecrl.records.paths import CampaignPaths
 
@@ -155,7 +155,7 @@ _PLACES: dict[str, tuple[str, str, _Convert]] = {
 
 def collect_overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]":
     """The values given on the command line or in the environment, each with the name of its source."""
-    from ecrl.config.matrix import Override
+    from ecrl.config.load import Override
 
     parameters = {parameter.name: parameter for parameter in ctx.command.params}
     result = []

@@ -148,7 +148,7 @@ def _command(name: str, paths: CampaignPaths) -> str:
 def show_table(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
     """A table on stdout: drawn on a terminal, plain columns elsewhere."""
     if sys.stdout.isatty():
-        from ecrl.cli.ui.live_progress import print_table
+        from ecrl.cli.ui.tables import print_table
 
         print_table(title, header, rows, status_column)
     else:

@@ -1,4 +1,4 @@
-"""What a terminal shows, drawn with rich: live progress, status and preview tables."""
+"""Live progress on a terminal, drawn with rich."""
 
 import time
 from collections.abc import Iterator
@@ -14,16 +14,14 @@ from rich.text import Text
 
 from ecrl.cli.ui.messages import STDERR
 from ecrl.cli.ui.progress_log import describe_run_end, format_count, format_suite_position, run_name
+from ecrl.cli.ui.tables import STYLES
 from ecrl.config.run import RunSpec
 from ecrl.launch.runs.progress import RunProgress, Totals
 from ecrl.records.manifest.store import Row
-from ecrl.records.schema import Result
+from ecrl.records.result import Result
 from ecrl.units import format_duration
 
 _REDRAW_S = 0.25
-STYLES = {
-    "completed": "green", "skipped_exists": "green", "failed": "red", "running": "cyan", "interrupted": "yellow",
-}  # fmt: skip
 
 
 @dataclass
@@ -140,14 +138,3 @@ def open_live_view() -> Iterator[LiveView]:
         Text(""), console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as live:
         yield LiveView(live)
-
-
-def print_table(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
-    """A table on stdout, coloured by the status that one of its columns may hold."""
-    table = Table(title=title, title_justify="left", expand=False)
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        style = "" if status_column is None else STYLES.get(row[status_column].split()[0], "")
-        table.add_row(*(Text(cell, style=style if i == status_column else "") for i, cell in enumerate(row)))
-    Console().print(table)

@@ -4,7 +4,7 @@ from ecrl.cli.ui.messages import print_message
 from ecrl.config.run import RunSpec
 from ecrl.launch.runs.progress import RunProgress, Totals
 from ecrl.records.manifest.store import INTERRUPTED, Row
-from ecrl.records.schema import Result
+from ecrl.records.result import Result
 from ecrl.units import format_duration
 
 

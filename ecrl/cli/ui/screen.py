@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ecrl.cli.ui.lines import describe_devices, format_run, format_time_left, headline
-from ecrl.cli.ui.live_progress import STYLES
+from ecrl.cli.ui.tables import STYLES
 from ecrl.launch.system.process_identity import Liveness
 from ecrl.launch.views.snapshot import Failure, RunningSuite, Snapshot
 from ecrl.units import format_duration

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from ecrl.failures.injector import FailureKind
+from ecrl.failures.base import FailureKind
 
 
 class Kill(FailureKind):

@@ -7,20 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ecrl.config.block_order import BlockOrders, extend_block_orders, insert_repeat
 from ecrl.config.hashing import content_hash
 from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
-from ecrl.config.suite import (
-    REFERENCE,
-    REPEAT,
-    BlockOrders,
-    Suite,
-    Suites,
-    build_run_specs,
-    expand_matrix,
-    extend_block_orders,
-    insert_repeat,
-)
+from ecrl.config.suite import REFERENCE, REPEAT, Suite, Suites, build_run_specs, expand_matrix
 from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths, RunPaths
 

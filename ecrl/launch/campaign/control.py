@@ -11,13 +11,11 @@ from ecrl.errors import EcrlError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.preview import Estimate, Preview, build_preview, compute_estimate, compute_requirements
-from ecrl.launch.campaign.reconcile import reconcile_rows
+from ecrl.launch.campaign.recover import Policy, list_todo, load_manifest, open_manifest, reconcile_rows, reset_suites
 from ecrl.launch.campaign.request import Request, resolve_request
-from ecrl.launch.campaign.rerun import reset_suites
 from ecrl.launch.campaign.resume_command import build_resume_policy, make_stopped_error, next_command, resume_command
 from ecrl.launch.campaign.scheduler import Scheduler
 from ecrl.launch.campaign.store import freeze, load_frozen
-from ecrl.launch.campaign.takeover import Policy, list_todo, load_manifest, open_manifest
 from ecrl.launch.doctor import visit as doctor
 from ecrl.launch.doctor.finding import WARN, Finding, Requirements
 from ecrl.launch.launchers.base import Launcher

@@ -10,8 +10,8 @@ from typing import Any
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import REFERENCE, Suite
 from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.remaining import get_reusable_result
-from ecrl.launch.campaign.takeover import Policy, list_todo
 from ecrl.launch.doctor.finding import Requirements
 from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest.store import DONE, Row

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import REFERENCE
 from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.selection import ALL
-from ecrl.launch.campaign.takeover import Policy, list_todo
 from ecrl.launch.runs.progress import RunTimes, Totals
 from ecrl.records.manifest.store import Manifest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_result
-from ecrl.records.schema import Result
+from ecrl.records.result import Result
 
 _MAX_TIMED_SUITES = 50  # how many earlier suites are read to know how long runs take
 _MAX_COUNTED_RUNS = 3000  # how many runs of suites that have begun are looked at to know which are left

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ecrl.config import matrix as matrix_files
 from ecrl.config.changes import find_additions
-from ecrl.config.matrix import Override
+from ecrl.config.load import Override, load
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.store import load_frozen, next_prefix, read_header
@@ -43,7 +43,7 @@ def resolve_request(request: Request) -> Campaign:
         _check_profile(request)
     frozen = load_frozen(paths) if frozen_there else None
     source = request.source or paths.matrix
-    matrix = matrix_files.load(
+    matrix = load(
         source,
         profile=None if request.source is None else request.profile,
         overrides=request.overrides,

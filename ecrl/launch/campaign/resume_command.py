@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from signal import Signals
 
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths

@@ -8,35 +8,27 @@ import dataclasses
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ecrl.config.run import RunSpec
-from ecrl.config.suite import Suite
 from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED, EcrlError
 from ecrl.launch.campaign.campaign import Campaign
-from ecrl.launch.campaign.remaining import RemainingRuns, get_reusable_result
+from ecrl.launch.campaign.recover import Policy, list_todo
+from ecrl.launch.campaign.remaining import RemainingRuns
 from ecrl.launch.campaign.resume_command import next_command
-from ecrl.launch.campaign.serial import LockedObserver
-from ecrl.launch.campaign.takeover import Policy, list_todo
+from ecrl.launch.campaign.suite_runner import Shared, SuiteRunner, full_run_name
 from ecrl.launch.launchers.base import Launcher
-from ecrl.launch.runs.failure_cause import BUG, TIMEOUT, RepeatedFailures, build_signature
-from ecrl.launch.runs.progress import Observer
-from ecrl.launch.runs.supervisor import Supervisor, set_aside
+from ecrl.launch.runs.failure_cause import BUG, RepeatedFailures, build_signature
+from ecrl.launch.runs.progress import Observer, RunProgress, Totals
 from ecrl.launch.system.device_leases import DeviceSet, Lease, describe_holders, try_lease
-from ecrl.launch.system.process_identity import get_current_owner
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
-from ecrl.records.manifest.store import COMPLETED, FAILED, INTERRUPTED, RUNNING, Manifest, Row
-from ecrl.records.paths import RunPaths
-from ecrl.records.reader import read_token
-from ecrl.records.schema import Result
+from ecrl.records.manifest.store import FAILED, Manifest, Row
+from ecrl.records.result import Result
 
 _WAIT_S = 0.25  # between two looks whether devices have become free
 _JOIN_S = 0.2
-_NO_OWNER: dict[str, Any] = {"owner": None, "run": "", "where": ""}
 
 
 class NoDevicesLeftError(EcrlError):
@@ -60,25 +52,23 @@ class Scheduler:
         stop: StopRequest,
         sets: Sequence[DeviceSet] = (),
     ) -> None:
+        self._shared = Shared()
         self._campaign = campaign
         self._manifest = opened_manifest
         self._policy = policy
-        self._facts = facts
         self._launcher = launcher
-        self._lock = threading.RLock()
-        self._observer = LockedObserver(observer, self._lock)
+        self._observer = LockedObserver(observer, self._shared.lock)
         self._stop = stop
-        self._owner = get_current_owner(campaign.paths.root)
         self._todo = list_todo(opened_manifest.rows, policy)
-        self._waiting = deque(self._todo)
-        self._settled: set[str] = set()
-        self._moved: dict[str, int] = {}  # how many runs of a suite had their turn before it had to change devices
+        self._shared.waiting.extend(self._todo)
         self._lanes = max(min(campaign.matrix.run.jobs, len(sets), len(self._todo)), 1)
         self._sets = {devices: RepeatedFailures(campaign.matrix.run.stop_after_same) for devices in sets}
         self._busy: set[DeviceSet] = set()
-        self._retired: dict[DeviceSet, str] = {}
         self._errors: list[BaseException] = []
         self._remaining = RemainingRuns(campaign, opened_manifest, self._todo, policy, self._lanes)
+        self._suites = SuiteRunner(
+            campaign, opened_manifest, policy, facts, self._observer, stop, self._remaining, self._shared, self._count
+        )
 
     def run(self) -> None:
         """Run every suite that is to be done; returns early, suites marked `interrupted`, when asked to stop.
@@ -93,9 +83,9 @@ class Scheduler:
         finally:
             self._manifest.close()
         self._manifest.compact()
-        left = len(self._waiting)
-        if self._retired and left and not self._stop:
-            why = "; ".join(f"{devices}: {sign}" for devices, sign in self._retired.items())
+        left = len(self._shared.waiting)
+        if self._shared.retired and left and not self._stop:
+            why = "; ".join(f"{devices}: {sign}" for devices, sign in self._shared.retired.items())
             statuses, again = self._manifest.rows.statuses(), dataclasses.replace(self._policy, retry_failed=True)
             undone = [suite_id for suite_id in self._todo if statuses[suite_id] not in manifest.DONE]
             raise NoDevicesLeftError(
@@ -106,7 +96,7 @@ class Scheduler:
     @property
     def left(self) -> list[str]:
         """Suites that were to be done and are not: ecrl was asked to stop, or could not go on."""
-        return [suite_id for suite_id in self._todo if suite_id not in self._settled]
+        return [suite_id for suite_id in self._todo if suite_id not in self._shared.settled]
 
     @property
     def exit_code(self) -> int:
@@ -133,7 +123,7 @@ class Scheduler:
         try:
             self._run_lane()
         except BaseException as error:  # raised again where the campaign was started
-            with self._lock:
+            with self._shared.lock:
                 self._errors.append(error)
             self._stop.request(signal.SIGTERM)  # the others hand over
 
@@ -142,21 +132,21 @@ class Scheduler:
         while (lease := self._acquire_lease()) is not None:
             launcher = self._launcher.copy_with_lease(lease)
             try:
-                while lease.devices not in self._retired and (suite_id := self._pop_suite()) is not None:
-                    self._run_suite(self._campaign.suite(suite_id, self._index_of(suite_id)), launcher, lease.devices)
+                while lease.devices not in self._shared.retired and (suite_id := self._pop_suite()) is not None:
+                    self._suites.run(self._campaign.suite(suite_id, self._index_of(suite_id)), launcher, lease.devices)
             finally:
                 launcher.close()
                 lease.release()
-                with self._lock:
+                with self._shared.lock:
                     self._busy.discard(lease.devices)
 
     def _acquire_lease(self) -> Lease | None:
         """A lease of a set that no other lane has, waiting for one to get free. None: nothing is left to do with it."""
         told = False
         while not self._stop:
-            with self._lock:
-                usable = [d for d in self._sets if d not in self._retired]
-                if not self._waiting or not usable:
+            with self._shared.lock:
+                usable = [d for d in self._sets if d not in self._shared.retired]
+                if not self._shared.waiting or not usable:
                     return None
                 for devices in (d for d in usable if d not in self._busy):
                     if (lease := try_lease(devices, self._campaign.paths)) is not None:
@@ -170,157 +160,55 @@ class Scheduler:
 
     def _pop_suite(self) -> str | None:
         """The next suite to run, or None: no more, or asked to stop."""
-        with self._lock:
-            return None if self._stop or not self._waiting else self._waiting.popleft()
+        with self._shared.lock:
+            return None if self._stop or not self._shared.waiting else self._shared.waiting.popleft()
 
     def _index_of(self, suite_id: str) -> int:
         return self._manifest.rows.index_of(suite_id)
 
     def _count(self, devices: DeviceSet, spec: RunSpec, result: Result) -> None:
         """Take a run's outcome in: a set on which too many fail alike is not used any more."""
-        with self._lock:
+        with self._shared.lock:
             alike = self._sets[devices]
             if result["outcome"] == "completed":
                 alike.reset()
                 return
             sign = build_signature(result.get("failure", {}).get("kind", BUG), result["reason"])
-            if alike.add_failure(sign) and devices not in self._retired:
-                self._retired[devices] = f"{alike.number} runs in a row failed alike: {sign}"
+            if alike.add_failure(sign) and devices not in self._shared.retired:
+                self._shared.retired[devices] = f"{alike.number} runs in a row failed alike: {sign}"
                 self._observer.note(
                     f"warning: {devices} is not used any more: {alike.number} runs in a row failed alike ({sign}),"
-                    f" the last one {_name(spec)}"
+                    f" the last one {full_run_name(spec)}"
                 )
 
-    # -- a suite --------------------------------------------------------------------------------------------------
 
-    def _record(self, suite_id: str, **changes: Any) -> Row:
+class LockedObserver:
+    """Passes every call on, under a lock that what is told about is changed under, too."""
+
+    def __init__(self, observer: Observer, lock: threading.RLock) -> None:
+        self._observer = observer
+        self._lock = lock
+
+    def note(self, text: str) -> None:
         with self._lock:
-            return self._manifest.record(suite_id, **changes)
+            self._observer.note(text)
 
-    def _run_suite(self, suite: Suite, launcher: Launcher, devices: DeviceSet) -> None:
-        suite_id, before = suite.suite_id, self._manifest.rows[suite.suite_id]
-        row = self._record(
-            suite_id,
-            status=RUNNING,
-            attempts=before.attempts + 1,
-            started_at=before.started_at or manifest.utc_now(),
-            finished_at="",
-            message="",
-            runs_done=0,
-            wall_s=None,
-            where=str(devices),
-            owner=self._owner,
-        )
-        self._observer.suite_started(row, self._remaining.totals)
-        status, messages, done, wall_s = COMPLETED, list[str](), 0, 0.0
-        block, leaves = None, False  # block: the last one that was worked on
-        try:
-            for spec, paths in self._campaign.runs(suite):
-                result = self._find_result(spec, paths, done)
-                if result is None and devices in self._retired and spec.seed != block:
-                    status = INTERRUPTED
-                    messages.append(f"{devices} is not used any more: left before seed{spec.seed}")
-                    leaves = True
-                    break
-                if result is None:
-                    block = spec.seed
-                    result = self._run(spec, paths, launcher, devices, done, wall_s)
-                if result is None:
-                    status = INTERRUPTED
-                    messages.append(f"stopped in {spec.folder_name} seed{spec.seed}")
-                    break
-                done, wall_s = done + 1, wall_s + result["wall_s"]
-                if result["outcome"] == "failed":
-                    status = FAILED
-                    messages.append(self._describe_failure(spec, paths, result))
-        except BaseException:
-            # Whatever goes wrong with ecrl itself, the workers are gone and the suite is not running any more.
-            self._record(suite_id, status=INTERRUPTED, message="ecrl stopped with an error", **_NO_OWNER)
-            raise
-        finished_at = "" if status == INTERRUPTED else manifest.utc_now()
-        message = messages[0] if messages else ""
-        if len(messages) > 1:
-            message = f"{len(messages)} runs failed; first: {message}" if status == FAILED else messages[-1]
-        ended = {"runs_done": done, "wall_s": wall_s if done else None, "finished_at": finished_at}
-        row = self._record(suite_id, status=status, message=message, **ended, **_NO_OWNER)
+    def suite_started(self, row: Row, totals: Totals) -> None:
         with self._lock:
-            if status != INTERRUPTED:
-                self._settled.add(suite_id)
-            self._remaining.totals.suites_done += status != INTERRUPTED
-        self._observer.suite_finished(row, self._remaining.totals)
-        if leaves:
-            with self._lock:
-                self._moved[suite_id] = done
-                self._waiting.appendleft(suite_id)  # for another set, or for resume
+            self._observer.suite_started(row, totals)
 
-    def _find_result(self, spec: RunSpec, paths: RunPaths, number: int) -> Result | None:
-        """The result that a suite's run of this number has already. One that was made before the suite changed
-        devices counts as it is."""
-        again = number < self._moved.get(spec.suite_id, 0)
-        found = get_reusable_result(spec, paths, self._policy.retry_failed and not again)
-        if found is not None and not again:
-            with self._lock:
-                self._remaining.add_existing_run(spec)
-        return found
-
-    def _run(
-        self, spec: RunSpec, paths: RunPaths, launcher: Launcher, devices: DeviceSet, done: int, wall_s: float
-    ) -> Result | None:
-        """A new result of the run, after as many retries as it takes and may take; None: asked to stop."""
+    def run_started(self, spec: RunSpec, totals: Totals) -> None:
         with self._lock:
-            self._remaining.begin_run(spec)
-        result: Result | None = None
-        retries = self._campaign.matrix.run.retries
-        for retry in range(1 + retries):
-            if self._stop:
-                return None
-            if retry:
-                self._observer.note(f"retry {retry} of {retries}: {_name(spec)}")
-            spec = self._begin_run(spec, paths, done, wall_s)
-            with self._lock:
-                totals = self._remaining.get_totals(spec)
             self._observer.run_started(spec, totals)
-            result = self._supervisor(launcher).run(spec, paths)
-            if result is not None:
-                self._count(devices, spec, result)
-                settled = result["outcome"] == "completed" or retry == retries or devices in self._retired
-                with self._lock:
-                    self._remaining.finish_run(spec, result, settled=settled)
-            log = "" if result is None else str(_shorten_path(paths.folder / result["log"]))
-            self._observer.run_finished(spec, result, log, self._remaining.totals)
-            if result is None or result["outcome"] == "completed" or devices in self._retired:
-                break
-        return result
 
-    def _begin_run(self, spec: RunSpec, paths: RunPaths, done: int, wall_s: float) -> RunSpec:
-        """The run with a token that is higher than that of every attempt before it, recorded; its folder is free."""
+    def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
         with self._lock:
-            self._manifest.token = max(self._manifest.token, read_token(paths))
-            token = self._manifest.next_token()
-            run = f"{paths.folder.parent.name}/{paths.folder.name}"
-            self._record(spec.suite_id, token=token, run=run, runs_done=done, wall_s=wall_s if done else None)
-        set_aside(paths)
-        return dataclasses.replace(spec, token=token)
+            self._observer.run_progress(spec, progress)
 
-    def _supervisor(self, launcher: Launcher) -> Supervisor:
-        timeout_s = self._campaign.matrix.run.timeout_s
-        return Supervisor(launcher, self._campaign.marker, self._observer, self._stop, self._facts, timeout_s)
+    def run_finished(self, spec: RunSpec, result: Result | None, log: str, totals: Totals) -> None:
+        with self._lock:
+            self._observer.run_finished(spec, result, log, totals)
 
-    def _describe_failure(self, spec: RunSpec, paths: RunPaths, result: Result) -> str:
-        """Reason and log path, short enough for a journal line; `result.json` has the whole reason."""
-        log = (paths.folder / result["log"]).relative_to(self._campaign.marker)
-        kind = result.get("failure", {}).get("kind", BUG)
-        reason = (
-            f"{spec.folder_name} seed{spec.seed}: {'' if kind in (BUG, TIMEOUT) else f'[{kind}] '}{result['reason']}"
-        )
-        room = max(220 - len(str(log)), 60)
-        return f"{reason if len(reason) <= room else reason[: room - 1] + '…'}; log: {log}"
-
-
-def _name(spec: RunSpec) -> str:
-    return f"{spec.suite_id} {spec.folder_name} seed{spec.seed}"
-
-
-def _shorten_path(path: Path) -> Path:
-    """The path as it is shortest to type from here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    def suite_finished(self, row: Row, totals: Totals) -> None:
+        with self._lock:
+            self._observer.suite_finished(row, totals)

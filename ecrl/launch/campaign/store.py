@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ecrl import __version__
-from ecrl.config import matrix as matrix_files
+from ecrl.config import load as matrix_files
 from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError, RecordError
 from ecrl.launch.campaign.campaign import Campaign

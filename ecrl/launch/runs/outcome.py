@@ -15,7 +15,7 @@ from ecrl.launch.runs.file_tail import Event
 from ecrl.records import correctness
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run, read_token
-from ecrl.records.schema import RESULT_SCHEMA, Result
+from ecrl.records.result import RESULT_SCHEMA, Result
 from ecrl.storage.atomic import write_atomic
 
 

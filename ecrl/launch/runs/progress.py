@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ecrl.config.run import RunSpec
 from ecrl.records.manifest.store import Row
-from ecrl.records.schema import Result
+from ecrl.records.result import Result
 
 _RATE_WINDOW_S = 10.0
 

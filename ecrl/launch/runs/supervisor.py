@@ -27,7 +27,7 @@ from ecrl.records.clock import now_ns, real_minus_boot_ns
 from ecrl.records.manifest.store import utc_now
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
-from ecrl.records.schema import Result
+from ecrl.records.result import Result
 
 _POLL_S = 0.05
 

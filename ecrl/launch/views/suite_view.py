@@ -15,7 +15,7 @@ from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import RUNNING, Row
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.records.reader import read_result
-from ecrl.records.schema import Result
+from ecrl.records.result import Result
 
 SCHEMA = 1
 NO_SPEC = "no run.json"

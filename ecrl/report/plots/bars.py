@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.restarts import PHASES, medians
-from ecrl.records.schema import LEDGER_BUCKETS
+from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.plots.style import COLORS, make_canvas
 
 MAX_LEGEND_COLUMNS = 7

@@ -4,7 +4,8 @@ import itertools
 
 from ecrl import plugins
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.run.metrics import REFERENCE, residual_allowed_s
+from ecrl.analysis.run.buckets import residual_allowed_s
+from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.compare import clopper_pearson, wilson
 from ecrl.analysis.statistics.rates import compare_recovery, recoveries
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table

@@ -7,7 +7,7 @@ from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.association import rank_correlation
 from ecrl.analysis.statistics.compare import ALPHA, MIN_PAIRS, Comparison, Effect
-from ecrl.records.schema import LEDGER_BUCKETS
+from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section
 from ecrl.report.text.numbers import (
     basis,

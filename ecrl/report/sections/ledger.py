@@ -2,9 +2,9 @@
 
 from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.run.metrics import WASTE_BUCKETS
+from ecrl.analysis.run.buckets import WASTE_BUCKETS
 from ecrl.analysis.run.restarts import PHASES, medians
-from ecrl.records.schema import LEDGER_BUCKETS
+from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.text.numbers import UNKNOWN, format_fixed, share
 from ecrl.report.text.prediction import prediction_blocks

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecrl.config.matrix import load
-from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
-from ecrl.config.suite import build_block_orders, build_run_specs, expand_matrix
+from ecrl.config.block_order import build_block_orders
+from ecrl.config.load import load
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import build_run_specs, expand_matrix
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.records.reader import Event, RunRecord
-from ecrl.records.schema import RESULT_SCHEMA
+from ecrl.records.result import RESULT_SCHEMA
 
 MS = 1_000_000
 Events = dict[tuple[int, int], list[Event]]

@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 from ecrl.config import failure_schedule, matrix
 from ecrl.config.hashing import NEVER, Later, canonical_json, content_hash, fill_from, fill_legacy, identity
-from ecrl.config.matrix import Matrix, load
-from ecrl.config.run import CheckpointSettings, RunSpec, TrainSettings
+from ecrl.config.load import load
+from ecrl.config.matrix import Matrix
+from ecrl.config.run import RunSpec
 from ecrl.config.suite import Suite
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.records.paths import CampaignPaths
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.config.matrix import Matrix, Override, find_differences, load
+from ecrl.config.load import Override, load
+from ecrl.config.matrix import Matrix, find_differences
 from ecrl.errors import InvalidMatrixError
 
 GOOD = """\

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecrl.config.block_order import build_block_orders, extend_block_orders
 from ecrl.config.hashing import canonical_json, content_hash, identity, slug
-from ecrl.config.matrix import Override, load
+from ecrl.config.load import Override, load
 from ecrl.config.run import RunSpec
-from ecrl.config.suite import Suite, Suites, build_block_orders, build_run_specs, expand_matrix, extend_block_orders
+from ecrl.config.suite import Suite, Suites, build_run_specs, expand_matrix
 from ecrl.errors import RecordError
 from tests.unit.config.test_matrix import GOOD
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from ecrl import plugins
-from ecrl.failures.injector import AttemptContext, FailureKind, Injector, PlannedFailure, read_plan
+from ecrl.failures.base import FailureKind
+from ecrl.failures.injector import AttemptContext, Injector, PlannedFailure, read_plan
 from ecrl.failures.kinds.kill import Kill
 
 PLAN = [

@@ -16,8 +16,8 @@ from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.control import Control
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import Request
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.launch.launchers.base import Launcher, WorkerFailed, build_run_environment
 from ecrl.launch.launchers.torchrun import Torchrun
 from ecrl.launch.runs.progress import Observer, RunProgress, SilentObserver

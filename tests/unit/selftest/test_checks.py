@@ -13,11 +13,12 @@ import torch
 
 from ecrl.checkpoint.sharded import persist
 from ecrl.checkpoint.sharded.snapshot import Slot, Stager, ThreadStager
-from ecrl.selftest import checks, cpu, drill, threads
+from ecrl.selftest import checks, cpu, threads, watched
 from ecrl.selftest.__main__ import run_plan
 from ecrl.selftest.checks import CheckSetup, Mutant
-from ecrl.selftest.drill import POISON, Progress, WatchedBlocking, WatchedOverlapped
+from ecrl.selftest.progress import Progress
 from ecrl.selftest.verdict import CheckResult, Plan
+from ecrl.selftest.watched import POISON, WatchedBlocking, WatchedOverlapped
 
 STEPS = 5
 PATIENCE_S = 0.05
@@ -101,7 +102,7 @@ def test_every_tensor_of_the_subject_changes_at_every_step_save_numpys_key(setup
 
 @pytest.mark.parametrize("engine", [WatchedOverlapped, WatchedBlocking])
 def test_poison_in_a_shard_is_torn(
-    setup: CheckSetup, engine: type[drill.WatchedEngine], monkeypatch: pytest.MonkeyPatch
+    setup: CheckSetup, engine: type[watched.WatchedEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_rank = persist.write_rank
 
@@ -128,7 +129,7 @@ def test_a_checkpoint_that_is_not_committed_is_wrong(setup: CheckSetup, monkeypa
 def test_poison_is_told_from_numbers_near_it() -> None:
     payload = np.zeros(64, dtype=np.uint8)
     payload[5:20] = POISON  # one whole word, and parts of two
-    assert drill.count_poison_words(payload) == 1
+    assert watched.count_poison_words(payload) == 1
 
 
 def told_by(plan: Plan) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from ecrl.checkpoint.state_view import META_LEAF, StateView, leaf_digest, meta_d
 from ecrl.selftest import cuda, sanitizer
 from ecrl.selftest.__main__ import describe, no_gpu
 from ecrl.selftest.checks import CheckSetup
-from ecrl.selftest.drill import no_delay
+from ecrl.selftest.progress import no_delay
 from ecrl.selftest.subject import OPTIMIZERS, ReferenceTraining
 from ecrl.selftest.verdict import Plan
 from tests.cuda_standin.build import build_or_skip, cache_of

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ecrl.config.run import TrainSettings
+from ecrl.config.train import TrainSettings
 from ecrl.worker.lr_schedule import learning_rate
 
 BASE = TrainSettings(steps=100, lr=0.2, warmup_steps=10)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ecrl.checkpoint.state_view import live_leaves
-from ecrl.config.run import TrainSettings
+from ecrl.config.train import TrainSettings
 from ecrl.worker.state import TrainState, make_optimizer
 
 

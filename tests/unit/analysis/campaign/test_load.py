@@ -14,10 +14,10 @@ from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import Suite
 from ecrl.errors import EcrlError
+from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, RUN_COLUMNS
 from ecrl.records.manifest.store import Manifest, Row
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
-from ecrl.records.schema import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, RUN_COLUMNS
 from tests.unit.analysis.campaign_builder import MS, campaign
 
 

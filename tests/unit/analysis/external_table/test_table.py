@@ -6,7 +6,7 @@ from ecrl.analysis.external_table.limits import has_only_boundary_failures
 from ecrl.analysis.external_table.manifest import read_manifest
 from ecrl.analysis.external_table.table import load_table_evidence
 from ecrl.errors import EcrlError
-from ecrl.records.schema import DETAILED_COLUMNS
+from ecrl.records.columns import DETAILED_COLUMNS
 
 HEADER = ",".join(DETAILED_COLUMNS)
 ROWS = [

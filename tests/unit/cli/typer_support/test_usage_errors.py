@@ -17,7 +17,7 @@ import pytest
 
 from ecrl.cli.ui.messages import print_json
 from ecrl.launch.campaign.lock import prefix_lease
-from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.campaign.recover import Policy
 from ecrl.records.paths import CampaignPaths
 from tests.test_arrows import HEAVY, loaded
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request

@@ -10,14 +10,15 @@ from rich.live import Live
 from rich.text import Text
 
 from ecrl.cli.ui import messages
-from ecrl.cli.ui.live_progress import LiveView, format_eta, print_table
+from ecrl.cli.ui.live_progress import LiveView, format_eta
 from ecrl.cli.ui.messages import ResilientStderr, plain_table
 from ecrl.cli.ui.progress_log import ProgressLog, run_name
+from ecrl.cli.ui.tables import print_table
 from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.launch.runs.progress import Observer, RunProgress, Totals
-from ecrl.records.schema import Result
+from ecrl.records.result import Result
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 

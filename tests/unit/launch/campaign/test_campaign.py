@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.config.matrix import Override
+from ecrl.config.load import Override
 from ecrl.errors import EcrlError, RecordError
-from ecrl.launch.campaign.reconcile import reconcile_rows
+from ecrl.launch.campaign.recover import reconcile_rows
 from ecrl.launch.campaign.request import Request, resolve_request
 from ecrl.launch.campaign.store import freeze, load_frozen
 from ecrl.launch.system.disk_errors import explain_storage_errors

@@ -9,8 +9,8 @@ from ecrl.errors import EcrlError
 from ecrl.launch.campaign import preview as estimate
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.preview import Estimate
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.records.manifest import store as manifest
 from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request
 

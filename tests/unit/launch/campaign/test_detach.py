@@ -18,7 +18,7 @@ from ecrl.errors import EcrlError
 from ecrl.launch.campaign import detach
 from ecrl.launch.campaign.detach import DetachError, follow, start_detached_command, stop_holder
 from ecrl.launch.campaign.lock import holder
-from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.system.process_identity import get_current_owner
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.paths import CampaignPaths

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.launch.campaign.store import load_frozen
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.launch.system.process_identity import get_current_owner
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Manifest

@@ -10,8 +10,8 @@ import pytest
 
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection, parse_terms
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.launch.runs.failure_cause import BUG
 from ecrl.launch.runs.outcome import FencedError, write_result
 from ecrl.launch.runs.progress import SilentObserver

@@ -12,9 +12,9 @@ import pytest
 
 from ecrl.errors import EcrlError, PrefixHeldError
 from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.recover import Policy, list_todo, open_manifest
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.launch.campaign.store import freeze
-from ecrl.launch.campaign.takeover import Policy, list_todo, open_manifest
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.system.process_identity import (
     CAMPAIGN_MARKER,

@@ -10,8 +10,8 @@ import pytest
 from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.control import Control
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection, parse_terms
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest import store as manifest

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.resume_command import next_command, resume_command
 from ecrl.launch.campaign.selection import Selection, parse_terms
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.launch.runs.progress import Observer, SilentObserver
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.manifest import store as manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
-from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Row

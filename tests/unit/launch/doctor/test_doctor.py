@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ecrl.errors import EXIT_UNFIT
-from ecrl.launch.campaign.takeover import Policy
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.doctor import disk, gpu, host
 from ecrl.launch.doctor import visit as doctor
 from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.config.matrix import load
+from ecrl.config.load import load
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import build_run_specs, expand_matrix
 from ecrl.launch.launchers.warm import WarmTorchrun

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.config.run import RunSpec
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.launch.runs.progress import RunProgress, RunTimes, SilentObserver, Totals
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 

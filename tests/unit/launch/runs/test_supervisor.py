@@ -13,7 +13,7 @@ from ecrl.launch.runs.supervisor import Supervisor, set_aside
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, find_marked_pids
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
-from ecrl.records.schema import Result
+from ecrl.records.result import Result
 from tests.unit.launch.stand_in import StandIn, answer, request
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.config.matrix import Matrix, load
+from ecrl.config.load import load
+from ecrl.config.matrix import Matrix
 from ecrl.launch.system.device_leases import FOLDER_VARIABLE, DeviceSet, Lease, describe_holders, device_sets, try_lease
 from ecrl.launch.system.process_identity import get_start_ticks, iterate_environments
 from ecrl.records.paths import CampaignPaths

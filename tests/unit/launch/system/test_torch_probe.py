@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.config.matrix import Matrix, Override, load
+from ecrl.config.load import Override, load
+from ecrl.config.matrix import Matrix
 from ecrl.errors import DataMissingError, EcrlError
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.launch.system.torch_probe import Probe, run_probe

@@ -9,8 +9,8 @@ import pytest
 from ecrl.errors import EcrlError, PrefixHeldError
 from ecrl.launch.campaign.clean import KINDS, clean, find_leftovers
 from ecrl.launch.campaign.lock import prefix_lease
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection
-from ecrl.launch.campaign.takeover import Policy
 from ecrl.launch.system.process_identity import Liveness, get_current_owner
 from ecrl.launch.views.logs import LogFollower, choose_run, find_log_files, read_last_lines
 from ecrl.launch.views.snapshot import CampaignWatch

@@ -1,17 +1,20 @@
-"""Taking a campaign over: stale rows judged, orphans ended, the manifest folded together, and what is left to do."""
+"""Puts a campaign's past in order: stale rows, orphans, the manifest against the matrix, suites to run again."""
 
+import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ecrl.errors import EcrlError, PrefixHeldError
+from ecrl.errors import EcrlError, PrefixHeldError, did_you_mean
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.missing_results import find_missing_results
-from ecrl.launch.campaign.reconcile import reconcile_rows
 from ecrl.launch.campaign.selection import ALL, Selection
 from ecrl.launch.runs.progress import Observer
+from ecrl.launch.runs.supervisor import set_aside
 from ecrl.launch.system.process_group import end_orphans
 from ecrl.launch.system.process_identity import UNKNOWN_HOST, Liveness, check_owner
+from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.lazy_table import Rows
 from ecrl.records.manifest.store import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
 
@@ -119,3 +122,60 @@ def list_todo(rows: Mapping[str, Row], policy: Policy) -> list[str]:
     return policy.selection.select(
         [suite_id for suite_id, status in statuses.items() if status not in left_alone], rows
     )
+
+
+def reconcile_rows(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:
+    """The manifest's rows in matrix order, each checked against the suite it names; missing ones are `pending`, and
+    so are completed and failed ones whose suite has more runs by now; what they have run counts as before.
+
+    Raises:
+        RecordError: a row says something that the frozen matrix does not.
+    """
+    expected = {row.suite_id: row for row in campaign.rows()}
+    for number, row in enumerate(rows.values(), start=1):
+        if row.suite_id not in expected:
+            hint = did_you_mean(row.suite_id, expected)
+            what = f"a suite of {campaign.paths.matrix.name}.{hint}"
+            raise manifest.make_cell_error(path, number, "suite_id", row.suite_id, what)
+        should = expected[row.suite_id]
+        for column in manifest.FIXED:
+            is_now, wanted = getattr(row, column), getattr(should, column)
+            if is_now != wanted and not _can_have_grown(campaign, row, column):
+                raise manifest.make_cell_error(
+                    path, number, column, manifest.format_cell(is_now), repr(manifest.format_cell(wanted))
+                )
+        if row.runs_done > row.runs_total:
+            raise manifest.make_cell_error(path, number, "runs_done", str(row.runs_done), f"at most {row.runs_total}")
+        state = {name: getattr(row, name) for name in manifest.STATE}
+        state["runs_done"] = min(row.runs_done, should.runs_total)  # one fewer to do once `aa` is taken back
+        if should.runs_total > row.runs_total and row.status in (*manifest.DONE, manifest.FAILED):
+            state["status"] = manifest.PENDING
+        expected[row.suite_id] = dataclasses.replace(should, **state)
+    return Rows.from_rows(expected.values(), path)
+
+
+def _can_have_grown(campaign: Campaign, row: Row, column: str) -> bool:
+    """Whether a row may differ from the matrix: it was written before the matrix was extended, or `aa` changed."""
+    if column == "runs_total":
+        return row.runs_total in {len(row.seeds) * len(row.variants) + repeat for repeat in (0, 1)}
+    if column not in ("seeds", "variants"):
+        return False
+    now, there = getattr(campaign.suites[0], column), getattr(row, column)
+    return bool(campaign.older) and set(there) <= set(now)
+
+
+def reset_suites(campaign: Campaign, opened: Manifest, suite_ids: Collection[str]) -> None:
+    """Make the rows of these suites `pending` on disk, then set their runs aside. Call it under the lease, when
+    nothing is left that could keep them from running."""
+    rows = opened.rows
+    for suite_id in suite_ids:
+        rows.put(
+            replace(
+                rows[suite_id],
+                status=PENDING, runs_done=0, wall_s=None, started_at="", finished_at="", message="", owner=None,
+            )
+        )  # fmt: skip
+    opened.compact()
+    for suite_id in suite_ids:
+        for _, paths in campaign.runs(campaign.suite(suite_id, rows.index_of(suite_id))):
+            set_aside(paths)

@@ -1,0 +1,83 @@
+"""What the ledger buckets of a run say: the cost of each failure, the seconds of a step, the residual."""
+
+from dataclasses import dataclass
+
+from ecrl.analysis.run.step_history import StepHistory
+from ecrl.analysis.run.timeline import Timeline
+from ecrl.records.reader import RunRecord
+
+# The ledger is trusted while its residual stays within this share of wall-clock, or within this many seconds.
+RESIDUAL_SHARE = 0.005
+RESIDUAL_FLOOR_S = 0.050
+
+WASTE_BUCKETS = ("detect", "restart", "restore", "lost_step", "replay")
+
+
+@dataclass(frozen=True)
+class FailureCost:
+    """What one failure cost, seconds by bucket (metrics.md: wasted_s per failure), and the steps it took."""
+
+    index: int | None
+    at: int | None
+    kind: str
+    rank: int | None
+    seconds: dict[str, float]
+    detect_known: bool
+    lost_interval_steps: int | None
+    lost_in_flight_steps: int | None
+    in_flight: bool
+
+    @property
+    def wasted_s(self) -> float:
+        """detect + restart + restore + lost_step + replay."""
+        return sum(self.seconds.values())
+
+
+def residual_allowed_s(wall_s: float) -> float:
+    """max(0.5 % of wall, 50 ms) (metrics.md section 0)."""
+    return max(RESIDUAL_SHARE * wall_s, RESIDUAL_FLOOR_S)
+
+
+def steady_step_s(line: Timeline) -> float | None:
+    """tref: mean seconds of compute per step from step 2 on (step 1 carries warm-up); step 1's if it is alone.
+
+    Taken from the job's sweep, so that a reference's own interference is its warm-up and nothing else.
+    """
+    steps = [s for s in line.spans if s.state == "compute" and s.step is not None]
+    first = min((s.step for s in steps if s.step is not None), default=None)
+    steady = [s for s in steps if s.step != first] or steps
+    if not steady:
+        return None
+    begin = min(s.t0 for s in steady)
+    return line.seconds_in(["compute"], begin, line.t1) / len({s.step for s in steady})
+
+
+def failure_costs(record: RunRecord, own: StepHistory, line: Timeline | None) -> tuple[FailureCost, ...]:
+    struck = {a: (r, e) for a, r, e in reversed(record.get_events("failure"))}  # the first of an attempt stays
+    lost = {rollback.attempt: rollback for rollback in own.rollbacks}
+    outages = line.outages if line else ()
+    costs = []
+    for place, outage in enumerate(outages):
+        assert line is not None
+        rank, event = struck.get(outage.attempt, (None, {}))
+        begin = outage.down_t if outage.failed_t is None else outage.failed_t
+        following = outages[place + 1 : place + 2]
+        end = next((o.down_t if o.failed_t is None else o.failed_t for o in following), line.t1)
+        seconds = {b: line.seconds_in([b], begin, end) for b in WASTE_BUCKETS if b != "lost_step"}
+        before = outages[place - 1].down_t if place else line.t0
+        seconds["lost_step"] = line.seconds_in(["lost_step"], before, begin)
+        rollback = lost.get(outage.attempt)
+        costs.append(
+            FailureCost(
+                event.get("index"),
+                event.get("at"),
+                str(event.get("kind", "unplanned")),
+                rank,
+                {bucket: seconds[bucket] for bucket in WASTE_BUCKETS},
+                outage.detected_t is not None,
+                rollback.lost_interval_steps if rollback else None,
+                rollback.lost_in_flight_steps if rollback else None,
+                rollback.in_flight if rollback else False,
+            )
+        )
+    return tuple(costs)

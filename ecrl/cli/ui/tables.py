@@ -1,0 +1,20 @@
+"""Tables on a terminal, drawn with rich, and the colours of states."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {
+    "completed": "green", "skipped_exists": "green", "failed": "red", "running": "cyan", "interrupted": "yellow",
+}  # fmt: skip
+
+
+def print_table(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
+    """A table on stdout, coloured by the status that one of its columns may hold."""
+    table = Table(title=title, title_justify="left", expand=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        style = "" if status_column is None else STYLES.get(row[status_column].split()[0], "")
+        table.add_row(*(Text(cell, style=style if i == status_column else "") for i, cell in enumerate(row)))
+    Console().print(table)

@@ -1,0 +1,71 @@
+"""The order in which the variants of a block run."""
+
+import itertools
+import random
+import threading
+from collections.abc import Iterable, Sequence
+
+from ecrl.config.suite import REPEAT, Suite
+
+
+class OrderShuffler:
+    """Deals orders of variants from shuffled decks of all permutations, so that each order comes equally often and
+    a drift of the machine cannot favour a variant; the shuffle depends on `seed_text` alone."""
+
+    def __init__(self, seed_text: str) -> None:
+        self._rng = random.Random(seed_text)
+        self._decks: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+
+    def next_order(self, variants: tuple[str, ...]) -> tuple[str, ...]:
+        """The next order."""
+        if len(variants) == 1:
+            return variants
+        if len(variants) > 6:  # 5,040 orders and more: a fair deck would never be used up
+            return tuple(self._rng.sample(variants, len(variants)))
+        if not (cards := self._decks.get(variants)):
+            cards = self._decks[variants] = list(itertools.permutations(variants))
+            self._rng.shuffle(cards)
+        return cards.pop()
+
+
+class BlockOrders:
+    """The orders of blocks that all have the same variants, by the block's place; dealt as far as was asked for, by
+    whatever thread."""
+
+    def __init__(self, seed_text: str, variants: tuple[str, ...]) -> None:
+        self._shuffler = OrderShuffler(seed_text)
+        self._variants = variants
+        self._orders: list[tuple[str, ...]] = []
+        self._lock = threading.Lock()
+
+    def get_order(self, block: int) -> tuple[str, ...]:
+        """The order of the block that has so many before it."""
+        with self._lock:
+            while len(self._orders) <= block:
+                self._orders.append(self._shuffler.next_order(self._variants))
+            return self._orders[block]
+
+
+def build_block_orders(suites: Iterable[Suite], seed_text: str) -> dict[tuple[str, int], tuple[str, ...]]:
+    """For every block (suite_id, seed) the order in which its variants run."""
+    return extend_block_orders([(suites, seed_text)])
+
+
+def extend_block_orders(generations: Sequence[tuple[Iterable[Suite], str]]) -> dict[tuple[str, int], tuple[str, ...]]:
+    """The orders of a campaign that was extended. generations: its matrices' suites, oldest first, each with its own
+    seed text. What an older generation has dealt stays; variants that are new in a block run after the others."""
+    orders: dict[tuple[str, int], tuple[str, ...]] = {}
+    for suites, seed_text in generations:
+        deck = OrderShuffler(seed_text)
+        for suite in suites:
+            for seed in suite.seeds:
+                dealt = orders.get((suite.suite_id, seed), ())
+                new = tuple(v for v in suite.variants if v not in dealt)
+                orders[suite.suite_id, seed] = dealt + deck.next_order(new) if new else dealt
+    return orders
+
+
+def insert_repeat(order: tuple[str, ...], suite_id: str, seed_text: str) -> tuple[str, ...]:
+    """The order with the A/A repeat of the reference put in anywhere; where, depends on the arguments alone."""
+    place = random.Random(f"{seed_text}/{suite_id}/{REPEAT}").randrange(len(order) + 1)
+    return (*order[:place], REPEAT, *order[place:])

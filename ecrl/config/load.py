@@ -1,0 +1,103 @@
+"""Reading a matrix file: profiles and overrides are merged in, then everything is validated."""
+
+import shlex
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecrl.config.failure_schedule import FROZEN
+from ecrl.config.hashing import fill_from
+from ecrl.config.matrix import Matrix, expand_steps
+from ecrl.config.problems import Sources, find_claim_problems, find_schedule_problems, find_shape_problems
+from ecrl.config.toml_lines import Locator
+from ecrl.errors import InvalidMatrixError, did_you_mean, unknown_name
+
+
+@dataclass(frozen=True)
+class Override:
+    """A value given on the command line or in the environment; `source` names the flag or variable."""
+
+    loc: tuple[str, str]
+    value: Any
+    source: str
+
+
+def load(
+    path: Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[Override] = (),
+    frozen: bool = False,
+    existing: "Matrix | None" = None,
+) -> Matrix:
+    """Read, merge (file < profile < overrides) and validate a matrix.
+
+    frozen: the file is what `to_toml` wrote; its variants may have been narrowed by a flag since its claims
+    were written, and the claims stay as they are. Fields that its version did not know are at their legacy values.
+    existing: the frozen matrix of the prefix that the file is asked for; fields that were added to ecrl since 0.1.0 and
+    that the file leaves out are taken from it.
+
+    Raises:
+        InvalidMatrixError: unreadable, not TOML, or with problems; all of them are in the message.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except FileNotFoundError:
+        shipped = sorted(str(p) for p in Path("matrices").glob("*.toml"))
+        hint = f" There are: {', '.join(shipped)}" if shipped else ""
+        raise InvalidMatrixError(
+            f"{path}: no such matrix file.{did_you_mean(str(path), shipped)}{hint}\n"
+            f"Name one that is there; see what is: ls {shlex.quote(str(path.parent))}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidMatrixError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidMatrixError(f"{path}: not valid TOML: {error}. Correct that place and run again.") from None
+
+    sources = Sources(path, Locator(text), profile)
+    problems: list[str] = []
+    profiles = raw.pop("profiles", {})
+    if not isinstance(profiles, Mapping) or not all(isinstance(table, Mapping) for table in profiles.values()):
+        problems.append(f"{sources.name(('profiles',))}: profiles: expected tables, e.g. [profiles.small]")
+    elif profile is not None:
+        if profile in profiles:
+            raw = _merge(raw, profiles[profile])
+        else:
+            none = f"found {profile!r}, but the file has no [profiles.*]"
+            problems.append(f"--profile: {unknown_name('profile', profile, profiles) if profiles else none}")
+    for override in overrides:
+        if override.loc == ("matrix", "failures"):  # picks schedules by name; it cannot invent one
+            raw["failures"] = _pick_schedules(raw.get("failures", {}), override, problems)
+            continue
+        raw = _merge(raw, {override.loc[0]: {override.loc[1]: override.value}})
+        sources.overridden[override.loc] = override.source
+    if existing is not None:
+        raw = fill_from(existing, expand_steps(raw))
+    context = {FROZEN: frozen}
+    problems += find_shape_problems(raw, sources, context) + find_schedule_problems(raw, sources)
+    if not frozen and ("matrix", "variants") not in sources.overridden:
+        problems += find_claim_problems(raw, sources)
+    if problems:
+        again = f"Correct {'it' if len(problems) == 1 else 'them'} and run the same command again; nothing was started."
+        raise InvalidMatrixError("\n".join([*problems, again]))
+    return Matrix.model_validate(raw, context=context)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`: tables are merged key by key, everything else is replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        both_tables = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merge(result[key], value) if both_tables else value
+    return result
+
+
+def _pick_schedules(schedules: Any, override: Override, problems: list[str]) -> Any:
+    if not isinstance(schedules, Mapping):
+        return schedules  # reported with the other shapes
+    unknown = [label for label in override.value if label not in schedules]
+    problems += [f"{override.source}: {unknown_name('failure schedule', label, schedules)}" for label in unknown]
+    return {label: schedules[label] for label in override.value if label in schedules} or schedules

@@ -1,0 +1,206 @@
+"""One suite of a campaign: block after block, run after run."""
+
+import dataclasses
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import Suite
+from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.recover import Policy
+from ecrl.launch.campaign.remaining import RemainingRuns, get_reusable_result
+from ecrl.launch.launchers.base import Launcher
+from ecrl.launch.runs.failure_cause import BUG, TIMEOUT
+from ecrl.launch.runs.progress import Observer
+from ecrl.launch.runs.supervisor import Supervisor, set_aside
+from ecrl.launch.system.device_leases import DeviceSet
+from ecrl.launch.system.process_identity import get_current_owner
+from ecrl.launch.system.signals import StopRequest
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import COMPLETED, FAILED, INTERRUPTED, RUNNING, Manifest, Row
+from ecrl.records.paths import RunPaths
+from ecrl.records.reader import read_token
+from ecrl.records.result import Result
+
+_NO_OWNER: dict[str, Any] = {"owner": None, "run": "", "where": ""}
+
+
+@dataclass
+class Shared:
+    """The state that lanes share; it is changed under `lock`.
+
+    waiting: suites that no lane has begun. settled: suites that are done or failed. retired: sets of devices that are
+    not used any more -> why. moved: how many runs of a suite had their turn before it had to change devices.
+    """
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    waiting: deque[str] = field(default_factory=deque)
+    settled: set[str] = field(default_factory=set)
+    retired: dict[DeviceSet, str] = field(default_factory=dict)
+    moved: dict[str, int] = field(default_factory=dict)
+
+
+class SuiteRunner:
+    """Runs one suite after another: its blocks, their runs, retries, and every change of state on disk first.
+
+    count: called with the devices, run and result of every run that has ended.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        opened_manifest: Manifest,
+        policy: Policy,
+        facts: dict[str, Any],
+        observer: Observer,
+        stop: StopRequest,
+        remaining: RemainingRuns,
+        shared: Shared,
+        count: Callable[[DeviceSet, RunSpec, Result], None],
+    ) -> None:
+        self._campaign = campaign
+        self._manifest = opened_manifest
+        self._policy = policy
+        self._facts = facts
+        self._observer = observer
+        self._stop = stop
+        self._remaining = remaining
+        self._shared = shared
+        self._count = count
+        self._owner = get_current_owner(campaign.paths.root)
+
+    def run(self, suite: Suite, launcher: Launcher, devices: DeviceSet) -> None:
+        suite_id, before = suite.suite_id, self._manifest.rows[suite.suite_id]
+        row = self._record(
+            suite_id,
+            status=RUNNING,
+            attempts=before.attempts + 1,
+            started_at=before.started_at or manifest.utc_now(),
+            finished_at="",
+            message="",
+            runs_done=0,
+            wall_s=None,
+            where=str(devices),
+            owner=self._owner,
+        )
+        self._observer.suite_started(row, self._remaining.totals)
+        status, messages, done, wall_s = COMPLETED, list[str](), 0, 0.0
+        block, leaves = None, False  # block: the last one that was worked on
+        try:
+            for spec, paths in self._campaign.runs(suite):
+                result = self._find_result(spec, paths, done)
+                if result is None and devices in self._shared.retired and spec.seed != block:
+                    status = INTERRUPTED
+                    messages.append(f"{devices} is not used any more: left before seed{spec.seed}")
+                    leaves = True
+                    break
+                if result is None:
+                    block = spec.seed
+                    result = self._run(spec, paths, launcher, devices, done, wall_s)
+                if result is None:
+                    status = INTERRUPTED
+                    messages.append(f"stopped in {spec.folder_name} seed{spec.seed}")
+                    break
+                done, wall_s = done + 1, wall_s + result["wall_s"]
+                if result["outcome"] == "failed":
+                    status = FAILED
+                    messages.append(self._describe_failure(spec, paths, result))
+        except BaseException:
+            # Whatever goes wrong with ecrl itself, the workers are gone and the suite is not running any more.
+            self._record(suite_id, status=INTERRUPTED, message="ecrl stopped with an error", **_NO_OWNER)
+            raise
+        finished_at = "" if status == INTERRUPTED else manifest.utc_now()
+        message = messages[0] if messages else ""
+        if len(messages) > 1:
+            message = f"{len(messages)} runs failed; first: {message}" if status == FAILED else messages[-1]
+        ended = {"runs_done": done, "wall_s": wall_s if done else None, "finished_at": finished_at}
+        row = self._record(suite_id, status=status, message=message, **ended, **_NO_OWNER)
+        with self._shared.lock:
+            if status != INTERRUPTED:
+                self._shared.settled.add(suite_id)
+            self._remaining.totals.suites_done += status != INTERRUPTED
+        self._observer.suite_finished(row, self._remaining.totals)
+        if leaves:
+            with self._shared.lock:
+                self._shared.moved[suite_id] = done
+                self._shared.waiting.appendleft(suite_id)  # for another set, or for resume
+
+    def _record(self, suite_id: str, **changes: Any) -> Row:
+        with self._shared.lock:
+            return self._manifest.record(suite_id, **changes)
+
+    def _find_result(self, spec: RunSpec, paths: RunPaths, number: int) -> Result | None:
+        """The result that a suite's run of this number has already. One that was made before the suite changed
+        devices counts as it is."""
+        again = number < self._shared.moved.get(spec.suite_id, 0)
+        found = get_reusable_result(spec, paths, self._policy.retry_failed and not again)
+        if found is not None and not again:
+            with self._shared.lock:
+                self._remaining.add_existing_run(spec)
+        return found
+
+    def _run(
+        self, spec: RunSpec, paths: RunPaths, launcher: Launcher, devices: DeviceSet, done: int, wall_s: float
+    ) -> Result | None:
+        """A new result of the run, after as many retries as it takes and may take; None: asked to stop."""
+        with self._shared.lock:
+            self._remaining.begin_run(spec)
+        result: Result | None = None
+        retries = self._campaign.matrix.run.retries
+        for retry in range(1 + retries):
+            if self._stop:
+                return None
+            if retry:
+                self._observer.note(f"retry {retry} of {retries}: {full_run_name(spec)}")
+            spec = self._begin_run(spec, paths, done, wall_s)
+            with self._shared.lock:
+                totals = self._remaining.get_totals(spec)
+            self._observer.run_started(spec, totals)
+            result = self._supervisor(launcher).run(spec, paths)
+            if result is not None:
+                self._count(devices, spec, result)
+                settled = result["outcome"] == "completed" or retry == retries or devices in self._shared.retired
+                with self._shared.lock:
+                    self._remaining.finish_run(spec, result, settled=settled)
+            log = "" if result is None else str(_shorten_path(paths.folder / result["log"]))
+            self._observer.run_finished(spec, result, log, self._remaining.totals)
+            if result is None or result["outcome"] == "completed" or devices in self._shared.retired:
+                break
+        return result
+
+    def _begin_run(self, spec: RunSpec, paths: RunPaths, done: int, wall_s: float) -> RunSpec:
+        """The run with a token that is higher than that of every attempt before it, recorded; its folder is free."""
+        with self._shared.lock:
+            self._manifest.token = max(self._manifest.token, read_token(paths))
+            token = self._manifest.next_token()
+            run = f"{paths.folder.parent.name}/{paths.folder.name}"
+            self._record(spec.suite_id, token=token, run=run, runs_done=done, wall_s=wall_s if done else None)
+        set_aside(paths)
+        return dataclasses.replace(spec, token=token)
+
+    def _supervisor(self, launcher: Launcher) -> Supervisor:
+        timeout_s = self._campaign.matrix.run.timeout_s
+        return Supervisor(launcher, self._campaign.marker, self._observer, self._stop, self._facts, timeout_s)
+
+    def _describe_failure(self, spec: RunSpec, paths: RunPaths, result: Result) -> str:
+        """Reason and log path, short enough for a journal line; `result.json` has the whole reason."""
+        log = (paths.folder / result["log"]).relative_to(self._campaign.marker)
+        kind = result.get("failure", {}).get("kind", BUG)
+        reason = (
+            f"{spec.folder_name} seed{spec.seed}: {'' if kind in (BUG, TIMEOUT) else f'[{kind}] '}{result['reason']}"
+        )
+        room = max(220 - len(str(log)), 60)
+        return f"{reason if len(reason) <= room else reason[: room - 1] + '…'}; log: {log}"
+
+
+def full_run_name(spec: RunSpec) -> str:
+    return f"{spec.suite_id} {spec.folder_name} seed{spec.seed}"
+
+
+def _shorten_path(path: Path) -> Path:
+    """The path as it is shortest to type from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
