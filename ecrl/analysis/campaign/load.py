@@ -101,7 +101,8 @@ def _block(
     has_reference = REFERENCE in suite.variants
     reference = _run(paths, suite, suite_id, REFERENCE, seed, None, has_reference) if has_reference else None
     # nothing is compared with a reference that did not do what it should
-    sound = reference if reference is not None and reference.row["c1"] == PASS else None
+    completed = reference is not None and reference.row["outcome"] == "completed" and reference.row["c1"] == PASS
+    sound = reference if completed else None
     found = [
         reference
         if reference is not None and variant == REFERENCE
