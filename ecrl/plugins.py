@@ -4,10 +4,11 @@ A member's name is its file name with `_` written as `-`; its file exports one `
 optional dependency says so by a literal `EXTRA = ("<extra of pyproject.toml>", "<module>")`.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,19 @@ def require(family: str, wanted: Iterable[str], what: str) -> None:
         raise MissingExtraError("\n".join(lines))
 
 
-def declared(family: str, name: str) -> dict[str, Any]:
+@cache
+def declared(family: str, name: str) -> Mapping[str, Any]:
     """The literal arguments of a member's `PLUGIN`: what it says of itself. Parses a file; imports nothing."""
-    import ast  # a report asks, no command that must be quick does
+    import ast  # commands that must be quick ask for no declaration
 
     for statement in ast.parse(_path(family, name).read_text()).body:
         match statement:
             case ast.Assign(targets=[ast.Name("PLUGIN")], value=ast.Call(keywords=keywords)):
-                return {k.arg: k.value.value for k in keywords if k.arg and isinstance(k.value, ast.Constant)}
+                found = {}
+                for keyword in keywords:
+                    with contextlib.suppress(ValueError):  # no literal: nothing that can be said without an import
+                        found[str(keyword.arg)] = ast.literal_eval(keyword.value)
+                return found
     return {}
 
 
