@@ -1,6 +1,7 @@
 """Folder-as-registry: the files of a family's folder are its members, listed without importing any.
 
-A member's name is its file name with `_` written as `-`; its file exports one `PLUGIN`. A member that needs an
+A member's name is its file name with `_` written as `-`; its file exports one `PLUGIN`. A member that is a folder (a
+kind of experiment) has several parts, each a file with a `PLUGIN` of its own. A member that needs an
 optional dependency says so by a literal `EXTRA = ("<extra of pyproject.toml>", "<module>")`.
 """
 
@@ -22,6 +23,7 @@ FAMILIES = {
     "model": "workloads.models",
     "dataset": "workloads.datasets",
     "report section": "report.sections",
+    "experiment": "experiments",
 }
 
 _EXTRA = re.compile(r'^EXTRA = \("([\w-]+)", "(\w+)"\)', re.MULTILINE)
@@ -34,7 +36,8 @@ class MissingExtraError(EcrlError):
 @cache
 def names(family: str) -> tuple[str, ...]:
     """The names of a family's members, sorted. Reads a folder; imports nothing."""
-    paths = _folder(family).glob("*.py")
+    folder = _folder(family)
+    paths = [*folder.glob("*.py"), *(path.parent for path in folder.glob("*/__init__.py"))]
     return tuple(sorted(p.stem.replace("_", "-") for p in paths if not p.stem.startswith("_")))
 
 
@@ -81,8 +84,8 @@ def declared(family: str, name: str) -> Mapping[str, Any]:
     return {}
 
 
-def load(family: str, name: str) -> Any:
-    """Import one member and return its `PLUGIN`.
+def load(family: str, name: str, part: str = "") -> Any:
+    """Import one member, or one part of it, and return its `PLUGIN`.
 
     Raises:
         EcrlError: no member has this name, or what it needs is not installed.
@@ -90,7 +93,8 @@ def load(family: str, name: str) -> Any:
     if name not in names(family):
         raise EcrlError(unknown_name(family, name, names(family)))
     require(family, [name], family)
-    return importlib.import_module(f"ecrl.{FAMILIES[family]}.{name.replace('-', '_')}").PLUGIN
+    path = f"ecrl.{FAMILIES[family]}.{name.replace('-', '_')}"
+    return importlib.import_module(f"{path}.{part}" if part else path).PLUGIN
 
 
 def _folder(family: str) -> Path:

@@ -11,16 +11,25 @@ _AXES = ("datasets", "models", "checkpoint_every", "max_inflight", "seeds", "var
 
 def find_additions(old: Matrix, new: Matrix) -> list[str] | None:
     """What `new` adds to `old`, one text an axis; None: it is no extension, something was removed or changed."""
-    before, after = old.experiment, new.experiment
+    before, after = old.content, new.content
     old_axes, new_axes = before.pop("matrix"), after.pop("matrix")
     old_failures, new_failures = before.pop("failures"), after.pop("failures")
+    old_own, new_own = before.pop("axes", {}), after.pop("axes", {})
+    old_recipes, new_recipes = before.pop("variants", {}), after.pop("variants", {})
     if before != after or _drop_keys(old_axes, _AXES) != _drop_keys(new_axes, _AXES):
         return None
     if any(new_failures.get(label) != entries for label, entries in old_failures.items()):
         return None
+    if any(new_recipes.get(variant) != old_recipes.get(variant) for variant in old_axes["variants"]):
+        return None
+    if old_own.keys() != new_own.keys():
+        return None
+    if any(value not in new_own[key] for key, values in old_own.items() for value in values):
+        return None
     if any(value not in new_axes[axis] for axis in _AXES for value in old_axes[axis]):
         return None
     added = {axis: [v for v in new_axes[axis] if v not in old_axes[axis]] for axis in _AXES}
+    added |= {key: [v for v in values if v not in old_own[key]] for key, values in new_own.items()}
     added["failures"] = [label for label in new_failures if label not in old_failures]
     told = [f"{axis}: {', '.join(map(str, values))}" for axis, values in added.items() if values]
     return told or None

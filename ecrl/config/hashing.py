@@ -37,7 +37,12 @@ NEVER = _Never()
 
 
 def identity(value: Any) -> Any:
-    """The part of `value` that identifies it, as plain JSON values: what every hash of ecrl is made from."""
+    """The part of `value` that identifies it, as plain JSON values: what every hash of ecrl is made from.
+
+    A class whose identity is not the sum of its fields' has a method `to_identity`.
+    """
+    if hasattr(type(value), "to_identity"):
+        return value.to_identity()
     if _is_record(type(value)):
         return {name: identity(field) for name, field in _list_identity_fields(value)}
     if isinstance(value, Mapping):
@@ -106,7 +111,8 @@ def _list_identity_fields(value: Any) -> list[tuple[str, Any]]:
     found = []
     for name, mark in _marks(type(value)):
         field = getattr(value, name)
-        if not isinstance(mark, _Never) and not (isinstance(mark, Later) and _plain(field) == _plain(mark.legacy)):
+        is_legacy = isinstance(mark, Later) and identity(field) == identity(mark.legacy)
+        if not isinstance(mark, _Never) and not is_legacy:
             found.append((name, field))
     return found
 

@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecrl.config.axis_problems import find_choice_problems, find_filter_problems, normalize_axes
 from ecrl.config.failure_schedule import FROZEN
 from ecrl.config.hashing import fill_from
-from ecrl.config.matrix import Matrix, expand_steps
-from ecrl.config.problems import Sources, find_claim_problems, find_schedule_problems, find_shape_problems
+from ecrl.config.matrix import VARIANTS, Matrix, expand_steps, get_table
+from ecrl.config.problems import Sources, find_schedule_problems, find_shape_problems
+from ecrl.config.recipe_problems import find_claim_problems, find_unused_recipes, resolve_recipes
 from ecrl.config.toml_lines import Locator
 from ecrl.errors import InvalidMatrixError, did_you_mean, unknown_name
 
 
 @dataclass(frozen=True)
 class Override:
-    """A value given on the command line or in the environment; `source` names the flag or variable."""
+    """A value given on the command line or in the environment; `source` names the flag or variable.
 
-    loc: tuple[str, str]
+    loc: the place in the file, e.g. ("train", "steps"), as deep as need be.
+    """
+
+    loc: tuple[str, ...]
     value: Any
     source: str
 
@@ -72,18 +77,35 @@ def load(
         if override.loc == ("matrix", "failures"):  # picks schedules by name; it cannot invent one
             raw["failures"] = _pick_schedules(raw.get("failures", {}), override, problems)
             continue
-        raw = _merge(raw, {override.loc[0]: {override.loc[1]: override.value}})
+        raw = _merge(raw, _nest(override.loc, override.value))
         sources.overridden[override.loc] = override.source
     if existing is not None:
         raw = fill_from(existing, expand_steps(raw))
-    context = {FROZEN: frozen}
-    problems += find_shape_problems(raw, sources, context) + find_schedule_problems(raw, sources)
+    raw, told = resolve_recipes(raw, sources, frozen=frozen, existing=existing)
+    problems += told
+    raw, told = normalize_axes(raw, sources)
+    problems += told
+    context = {FROZEN: frozen, VARIANTS: tuple(get_table(raw, "variants"))}
+    problems += find_shape_problems(raw, sources, context)
+    problems += find_schedule_problems(raw, sources) + find_filter_problems(raw, sources)
     if not frozen and ("matrix", "variants") not in sources.overridden:
         problems += find_claim_problems(raw, sources)
+    _raise_if_any(problems)
+    matrix = Matrix.model_validate(raw, context=context)
+    if not frozen:
+        _raise_if_any(find_choice_problems(matrix, sources))
+    return matrix.add_warnings(() if frozen else find_unused_recipes(raw, sources))
+
+
+def _raise_if_any(problems: Sequence[str]) -> None:
     if problems:
         again = f"Correct {'it' if len(problems) == 1 else 'them'} and run the same command again; nothing was started."
         raise InvalidMatrixError("\n".join([*problems, again]))
-    return Matrix.model_validate(raw, context=context)
+
+
+def _nest(loc: Sequence[str], value: Any) -> Any:
+    """The table that holds `value` at `loc`: ("train", "steps") -> {"train": {"steps": value}}."""
+    return {loc[0]: _nest(loc[1:], value)} if loc else value
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationInfo,
     create_model,
     model_validator,
@@ -19,13 +20,14 @@ from pydantic import (
 
 from ecrl import plugins
 from ecrl.config.failure_schedule import FailureEntry, read_older_files, step_as_entry
-from ecrl.config.hashing import NEVER, content_hash, identity
+from ecrl.config.hashing import NEVER, Later, content_hash, identity
+from ecrl.config.recipe import ENGINE, REFERENCE, Recipe
 from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.errors import unknown_name
 from ecrl.records.columns import CLAIM_METRICS
 
 EXPECT = re.compile(
-    r"(?P<what>ratio|difference|rate)\s*(?:(?P<op>>=|<=|>|<)\s*(?P<threshold>[-+]?\d+(?:\.\d+)?)"
+    r"(?P<what>ratio|difference|rate|value)\s*(?:(?P<op>>=|<=|>|<)\s*(?P<threshold>[-+]?\d+(?:\.\d+)?)"
     r"|within\s*(?P<margin>\d+(?:\.\d+)?))"
 )
 
@@ -59,7 +61,19 @@ def _check_no_repeats(values: list[Any]) -> list[Any]:
 Count = Annotated[int, Field(ge=1)]
 DatasetName = Annotated[str, _make_member_check("dataset")]
 ModelName = Annotated[str, _make_member_check("model")]
-VariantName = Annotated[str, _make_member_check("engine", ["reference"])]
+VARIANTS = "variants"  # key of a validation's context: the names of the recipes in the file
+DEFAULT_KIND = "training"
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")  # part of folder names and of journal lines
+
+
+def _check_variant(name: str, info: ValidationInfo) -> str:
+    valid = [REFERENCE, *plugins.names("engine"), *(info.context or {}).get(VARIANTS, ())]
+    if name not in valid:
+        raise ValueError(unknown_name("variant", name, valid))
+    return name
+
+
+VariantName = Annotated[str, AfterValidator(_check_variant)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 _AXIS = (Field(min_length=1), AfterValidator(_check_no_repeats))
 
@@ -77,7 +91,8 @@ class Axes(_Table):
     launchers: Annotated[list[Literal["cold", "warm"]], *_AXIS] | None = None
 
 
-Schedule = Annotated[list[Annotated[FailureEntry, BeforeValidator(step_as_entry)]], Field(min_length=1)]
+Schedule = list[Annotated[FailureEntry, BeforeValidator(step_as_entry)]]
+AxisValue = bool | int | float | str
 
 
 def _table_of(settings: type) -> type[_Table]:
@@ -118,7 +133,10 @@ class RunOptions(_Table):
 
 def _check_expectation(text: str) -> str:
     if not EXPECT.fullmatch(text.strip()):
-        raise ValueError(f"found {text!r}, expected e.g. 'ratio > 1.00', 'difference < 0.5', 'ratio within 0.02'")
+        raise ValueError(
+            f"found {text!r}, expected e.g. 'ratio > 1.00', 'difference < 0.5', 'ratio within 0.02', 'rate > 0.9',"
+            " or of one variant 'value > 2.5'"
+        )
     return text.strip()
 
 
@@ -132,24 +150,69 @@ class Claim(_Table):
     """`[[claims]]`: what is expected of `metric`, written before the first run and judged by the report.
 
     compare = [A, B]: the claim is about A / B (`ratio`) or A - B (`difference`); `within M` claims that the
-    ratio lies in 1 +- M, or the difference in 0 +- M.
+    ratio lies in 1 +- M, or the difference in 0 +- M. of = A: it is about A alone (`value`, `rate`).
+    where: the suites that it speaks of, by axis a value, a pattern or a list of them; empty: all.
+    smallest: the smallest effect of interest, as a share of 1 (`ratio`) or in the metric's unit.
     """
 
     name: Annotated[str, Field(min_length=1)]
-    compare: Annotated[list[VariantName], Field(min_length=2, max_length=2)]
+    compare: Annotated[list[VariantName], Field(min_length=2, max_length=2)] | None = None
     metric: Annotated[str, AfterValidator(_check_metric)] = "goodput_steps_per_s"
     expect: Annotated[str, AfterValidator(_check_expectation)]
+    of: Annotated[VariantName | None, Later(legacy=None)] = None
+    where: Annotated[dict[str, AxisValue | list[AxisValue]], Later(legacy={})] = {}
+    smallest: Annotated[Annotated[float, Field(gt=0)] | None, Later(legacy=None)] = None
+
+    @model_validator(mode="after")
+    def _speaks_of_one_or_two(self) -> "Claim":
+        if (self.compare is None) == (self.of is None):
+            found = "neither" if self.of is None else "both"
+            raise ValueError(f"found {found} of compare and of, expected compare = [A, B], or of = A")
+        what = self.expect.partition(" ")[0]
+        fitting = ("value", "rate") if self.compare is None else ("ratio", "difference", "rate")
+        if not self.expect.startswith(fitting):
+            given = "of" if self.compare is None else "compare"
+            raise ValueError(
+                f"found expect = {self.expect!r} with {given}, expected {' or '.join(fitting)}, not {what}"
+            )
+        return self
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants that it speaks of, one or two."""
+        return tuple(self.compare) if self.compare is not None else (str(self.of),)
+
+
+class Experiment(_Table):
+    """`[experiment]`: kind = what the runs are."""
+
+    kind: Annotated[str, _make_member_check("experiment")] = DEFAULT_KIND
 
 
 class Matrix(_Table):
     """A merged, valid matrix: what `<prefix>_matrix.toml` holds."""
 
+    experiment: Annotated[Experiment, NEVER] = Experiment()
     matrix: Axes
-    failures: dict[str, Schedule] = Field(min_length=1)
+    axes: Annotated[dict[str, Annotated[list[AxisValue], *_AXIS]], Later(legacy={})] = {}
+    exclude: Annotated[list[dict[str, AxisValue | list[AxisValue]]], Later(legacy=[])] = []
+    variants: Annotated[dict[str, dict[str, AxisValue]], NEVER] = {}
+    failures: Annotated[dict[str, Schedule], Field(min_length=1)] = {"none": []}
     train: TrainTable
     checkpoint: CheckpointTable = CheckpointTable()
     run: Annotated[RunOptions, NEVER] = RunOptions()
     claims: list[Claim] = []
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    def add_warnings(self, warnings: Sequence[str]) -> "Matrix":
+        """This matrix, with what was found odd about its file."""
+        self._warnings = (*self._warnings, *warnings)
+        return self
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the file and no problem, each with its place."""
+        return self._warnings
 
     @property
     def train_settings(self) -> TrainSettings:
@@ -161,11 +224,29 @@ class Matrix(_Table):
         """`[checkpoint]` as the workers read it."""
         return CheckpointSettings(**self.checkpoint.model_dump())
 
+    def get_recipe(self, variant: str) -> Recipe | None:
+        """What a variant is made of; None for `reference` and for an engine that has no options."""
+        return None if variant not in self.variants else Recipe.from_table(variant, self.variants[variant])
+
     @property
-    def experiment(self) -> dict[str, Any]:
-        """What makes this the experiment it is: all but the options of `[run]`, plus the device."""
-        content: dict[str, Any] = identity(self)
-        return content | {"device": self.run.device}
+    def engines(self) -> tuple[str, ...]:
+        """The engines of the variants, each once."""
+        named = (self.variants.get(name, {}).get(ENGINE, name) for name in self.matrix.variants if name != REFERENCE)
+        return tuple(dict.fromkeys(map(str, named)))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What makes this the experiment it is: all but the options of `[run]`, plus the device.
+
+        A table of `variants` counts where the variant is one of the matrix and is no engine as it always was.
+        """
+        content: dict[str, Any] = identity(self) | {"device": self.run.device}
+        recipes = {name: identity(self.get_recipe(name)) for name in self.matrix.variants}
+        if told := {name: recipe for name, recipe in recipes.items() if recipe is not None}:
+            content["variants"] = told
+        if self.experiment.kind != DEFAULT_KIND:
+            content["kind"] = self.experiment.kind
+        return content
 
     @property
     def claims_hash(self) -> str:
@@ -175,7 +256,11 @@ class Matrix(_Table):
     def to_toml(self, header: str) -> str:
         """The frozen file: `header` as comments, then every value, defaults included."""
         comments = "".join(f"# {line}\n" for line in header.splitlines())
-        return comments + tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        values = self.model_dump(mode="json", exclude_none=True)
+        for name in ("axes", "exclude", "variants"):
+            if not values[name]:  # an empty one says nothing, and TOML puts it above the first table
+                del values[name]
+        return comments + tomli_w.dumps(values)
 
 
 def expand_steps(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,7 +279,7 @@ def get_table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def find_differences(old: Matrix, new: Matrix) -> list[str]:
     """One line per value in which two experiments differ: 'key: old -> new'."""
-    flat_old, flat_new = _flatten(old.experiment), _flatten(new.experiment)
+    flat_old, flat_new = _flatten(old.content), _flatten(new.content)
     return [
         f"{key}: {flat_old.get(key, '(absent)')} -> {flat_new.get(key, '(absent)')}"
         for key in sorted({*flat_old, *flat_new})

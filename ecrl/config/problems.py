@@ -1,6 +1,6 @@
 """Problems of a matrix file, each named with its place in the file."""
 
-import re
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,25 @@ from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from ecrl import plugins
 from ecrl.config import failure_schedule as failures
 from ecrl.config.failure_schedule import FailureEntry
-from ecrl.config.matrix import Axes, CheckpointTable, Claim, Matrix, RunOptions, Schedule, TrainTable, get_table
+from ecrl.config.matrix import (
+    LABEL,
+    Axes,
+    CheckpointTable,
+    Claim,
+    Experiment,
+    Matrix,
+    RunOptions,
+    Schedule,
+    TrainTable,
+    get_table,
+)  # fmt: skip
 from ecrl.config.toml_lines import Locator
 from ecrl.config.train import CheckpointSettings
 from ecrl.errors import unknown_name
 
 Loc: TypeAlias = tuple[str | int, ...]
-
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")  # part of folder names and of journal lines
 
 _ENTRIES: TypeAdapter[list[FailureEntry]] = TypeAdapter(Schedule)
 
@@ -32,12 +40,15 @@ class Sources:
     profile: str | None
 
     def __post_init__(self) -> None:
-        self.overridden: dict[tuple[str, str], str] = {}
+        self.overridden: dict[Loc, str] = {}
 
     def name(self, loc: Loc) -> str:
-        flag = self.overridden.get((str(loc[0]), str(loc[1]))) if len(loc) > 1 else None
-        if flag is not None:
-            return flag
+        """The flag that gave the value at `loc`, else the file and the line."""
+        for end in range(len(loc), 0, -1):
+            if (flag := self.overridden.get(loc[:end])) is not None:
+                return flag
+        if loc[:1] == ("axes",) and len(loc) > 1 and self.locator.line(loc, least=2) is None:
+            loc = ("axes", *str(loc[1]).split("."))  # written without quotes
         line = None
         if self.profile is not None:  # only where the profile itself gives the key
             line = self.locator.line(("profiles", self.profile, *loc), least=2 + min(len(loc), 2))
@@ -45,7 +56,7 @@ class Sources:
         return f"{self.path}:{line}" if line else str(self.path)
 
 
-def find_shape_problems(raw: Mapping[str, Any], sources: Sources, context: Mapping[str, bool]) -> list[str]:
+def find_shape_problems(raw: Mapping[str, Any], sources: Sources, context: Mapping[str, Any]) -> list[str]:
     try:
         Matrix.model_validate(raw, context=context)
     except ValidationError as error:
@@ -77,8 +88,8 @@ def _valid_keys(loc: Loc) -> Iterable[str]:
     if not loc:
         return [*Matrix.model_fields, "profiles"]
     tables: dict[str | int, Any] = {
-        "matrix": Axes, "train": TrainTable, "checkpoint": CheckpointTable, "run": RunOptions,
-        "claims": Claim, "failures": FailureEntry,
+        "experiment": Experiment, "matrix": Axes, "train": TrainTable, "checkpoint": CheckpointTable,
+        "run": RunOptions, "claims": Claim, "failures": FailureEntry,
     }  # fmt: skip
     return list(tables[loc[0]].model_fields)
 
@@ -86,24 +97,40 @@ def _valid_keys(loc: Loc) -> Iterable[str]:
 def find_schedule_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
     """What only two tables together can show. Values of a wrong type are passed over: they are reported already."""
     problems = []
-    train, matrix = get_table(raw, "train"), get_table(raw, "matrix")
-    steps, nproc = _read_int(train.get("steps")), _read_int(train.get("nproc", 1))
-    keep = _read_int(get_table(raw, "checkpoint").get("keep")) or CheckpointSettings().keep
-    intervals = matrix.get("checkpoint_every")
+    intervals = get_table(raw, "matrix").get("checkpoint_every")
     intervals = [e for e in intervals if isinstance(e, int) and e > 0] if isinstance(intervals, list) else []
+    every_steps = _list_values(raw, "train.steps", None)
     for label, entries in get_table(raw, "failures").items():
         where = f"{sources.name(('failures', label))}: failures.{label}"
-        if not _LABEL.fullmatch(label):
+        if not LABEL.fullmatch(label):
             problems.append(f"{where}: found label {label!r}, expected at most 40 letters, digits, '_', '-', '.'")
-        told = failures.find_problems(_valid_entries(entries), intervals, steps=steps, nproc=nproc, keep=keep)
-        problems += [f"{where}: {problem}" for problem in told]
+        found: dict[str, None] = {}
+        for steps, nproc, keep in itertools.product(
+            every_steps,
+            _list_values(raw, "train.nproc", 1),
+            _list_values(raw, "checkpoint.keep", CheckpointSettings().keep),
+        ):
+            entries_there = _valid_entries(entries)
+            keep = keep or CheckpointSettings().keep
+            told = failures.find_problems(entries_there, intervals, steps=steps, nproc=nproc, keep=keep)
+            found |= dict.fromkeys(told)
+        problems += [f"{where}: {problem}" for problem in found]
     problems += [
         f"{sources.name(('matrix', 'checkpoint_every'))}: matrix.checkpoint_every: found {every}, past the last step"
         f" ({steps}): no checkpoint would ever be taken"
         for every in intervals
-        if isinstance(steps, int) and every > steps
+        for steps in every_steps
+        if steps is not None and every > steps
     ]
     return problems
+
+
+def _list_values(raw: Mapping[str, Any], key: str, default: int | None) -> list[int | None]:
+    """The whole numbers that a key takes: those of its axis, or its own; None where it is of another type."""
+    table, _, name = key.partition(".")
+    own = get_table(raw, table).get(name, default)
+    values = get_table(raw, "axes").get(key, [own])
+    return [_read_int(value) for value in values] if isinstance(values, list) and values else [_read_int(own)]
 
 
 def _valid_entries(entries: Any) -> list[FailureEntry]:
@@ -116,18 +143,3 @@ def _valid_entries(entries: Any) -> list[FailureEntry]:
 
 def _read_int(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def find_claim_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
-    """Claims about engines that exist, but that this matrix does not run (an unknown engine is reported already)."""
-    variants, claims = get_table(raw, "matrix").get("variants"), raw.get("claims")
-    if not isinstance(variants, list) or not isinstance(claims, list):
-        return []
-    return [
-        f"{sources.name(('claims', i, 'compare'))}: claims.{i}.compare: "
-        + unknown_name("variant of this matrix", variant, map(str, variants))
-        for i, claim in enumerate(claims)
-        if isinstance(claim, Mapping) and isinstance(claim.get("compare"), list)
-        for variant in claim["compare"]
-        if variant in plugins.names("engine") and variant not in variants
-    ]

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from ecrl.config.hashing import NEVER, content_hash, fill_legacy, identity
+from ecrl.config.hashing import NEVER, Later, content_hash, fill_legacy, identity
+from ecrl.config.recipe import REFERENCE, Recipe
 from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.errors import RecordError
 from ecrl.storage.atomic import write_atomic
@@ -22,6 +24,7 @@ class RunSpec:
     `reference`).
     block_order / block_position: the variants of this (suite, seed) in the order they run, and this one's place.
     token: which attempt of ecrl's at this run it is; a later one has a higher one (0: none was given).
+    recipe: what the variant is made of; None for `reference` and for the engine of that name without options.
     """
 
     prefix: Annotated[str, NEVER]
@@ -42,6 +45,7 @@ class RunSpec:
     block_position: Annotated[int, NEVER] = 0
     claims_hash: Annotated[str | None, NEVER] = None
     token: Annotated[int, NEVER] = 0
+    recipe: Annotated[Recipe | None, Later(legacy=None)] = None
     schema: int = RUN_SCHEMA
 
     @property
@@ -53,6 +57,18 @@ class RunSpec:
         return content_hash(identity(self))
 
     @property
+    def engine(self) -> str | None:
+        """The engine that takes its checkpoints; None for `reference`."""
+        if self.recipe is not None:
+            return self.recipe.engine
+        return None if self.variant == REFERENCE else self.variant
+
+    @property
+    def engine_options(self) -> Mapping[str, Any]:
+        """The options of the engine; those that are not told have its legacy values."""
+        return {} if self.recipe is None else self.recipe.options
+
+    @property
     def folder_name(self) -> str:
         """The name of its folder: its variant, or that of the A/A repeat."""
         return self.block_order[self.block_position] if self.block_order else self.variant
@@ -60,7 +76,7 @@ class RunSpec:
     @property
     def checkpoints_requested(self) -> int:
         """Checkpoints an uninterrupted run asks for: one at every boundary, the last step included."""
-        return 0 if self.variant == "reference" else self.train.steps // self.checkpoint_every
+        return 0 if self.engine is None else self.train.steps // self.checkpoint_every
 
     def write(self, path: Path) -> None:
         """Write `run.json` atomically, the content hash beside the fields."""
@@ -82,6 +98,7 @@ class RunSpec:
                     "train": TrainSettings(**fill_legacy(TrainSettings, raw["train"])),
                     "checkpoint": CheckpointSettings(**fill_legacy(CheckpointSettings, raw["checkpoint"])),
                     "failures": tuple(raw["failures"]),
+                    "recipe": None if raw.get("recipe") is None else Recipe(**raw["recipe"]),
                     "block_order": tuple(raw["block_order"]),
                 }
             )

@@ -4,19 +4,21 @@ import dataclasses
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, overload
 
 from ecrl.config import failure_schedule as failures
-from ecrl.config.hashing import NEVER, canonical_json, identity, slug
+from ecrl.config.axes import LAUNCHER_KEY, SUITE_AXES, format_axes, format_value, matches, split_key
+from ecrl.config.hashing import NEVER, Later, canonical_json, identity, later_fields, slug
 from ecrl.config.matrix import Matrix
+from ecrl.config.recipe import REFERENCE, Recipe
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.records import failure_checks
 
-REFERENCE = "reference"
 REPEAT = "reference-aa"  # the A/A repeat: its place in a block's order, and the folder of its run
 
 _slug = lru_cache(maxsize=4096)(slug)
@@ -29,9 +31,7 @@ def _settings(settings: TrainSettings | CheckpointSettings) -> str:
 
 
 class FailurePlan(tuple[dict[str, Any], ...]):
-    """Planned failures, as `ecrl.config.failure_schedule.build_plan` decided them for one schedule and interval; many
-    suites
-    share one."""
+    """Planned failures, as `ecrl.config.failure_schedule.build_plan` decided them; many suites share one."""
 
     @cached_property
     def text(self) -> str:
@@ -44,9 +44,21 @@ class FailurePlan(tuple[dict[str, Any], ...]):
         return tuple(map(failure_checks.format_failure_step, self))
 
 
+@lru_cache(maxsize=64)
+def _slug_of_later(settings: TrainSettings | CheckpointSettings) -> str:
+    """'-bf16-fsdp2': the values of later fields that differ from their legacy ones, in the order of their names."""
+    later = sorted(later_fields(type(settings)).items())
+    values = (getattr(settings, name) for name, legacy in later if getattr(settings, name) != legacy)
+    return "".join(f"-{slug(format_value(value))}" for value in values)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """One cell: dataset x model x failure schedule x checkpoint interval x max in-flight. One manifest row."""
+    """One cell: a value for every axis. One manifest row.
+
+    axes: the values of axes that set an option of a variant. axis_values: those of all of `[axes]`, in file order.
+    recipes: what each variant is made of, where it is more than an engine without options.
+    """
 
     dataset: str
     model: str
@@ -56,9 +68,12 @@ class Suite:
     max_inflight: int
     train: TrainSettings
     checkpoint: CheckpointSettings
+    axes: Annotated[Mapping[str, Any], Later(legacy={})] = dataclasses.field(default_factory=dict)
     # Adding a seed or a variant adds runs to a suite and reruns none: neither says what the suite is.
     seeds: Annotated[tuple[int, ...], NEVER]
     variants: Annotated[tuple[str, ...], NEVER]
+    axis_values: Annotated[tuple[tuple[str, Any], ...], NEVER] = ()
+    recipes: Annotated[Mapping[str, Recipe], NEVER] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def suite_id(self) -> str:
@@ -67,13 +82,16 @@ class Suite:
         name = "-".join(map(_slug, parts)) + f"-k{self.checkpoint_every}-q{self.max_inflight}"
         if self.train.launcher != "cold":
             name += f"-{self.train.launcher}"
+        name += _slug_of_later(self.train) + _slug_of_later(self.checkpoint)
+        name += "".join(f"-{_slug(format_value(value))}" for _, value in sorted(self.axes.items()))
         return f"{name}-{hashlib.sha256(self._content_text.encode()).hexdigest()[:8]}"
 
     @property
     def _content_text(self) -> str:
         """The canonical JSON of the suite's identity, put together from parts that many suites share."""
+        axes = f'"axes":{canonical_json(dict(self.axes))},' if self.axes else ""
         return (
-            f'{{"checkpoint":{_settings(self.checkpoint)},"checkpoint_every":{self.checkpoint_every}'
+            f'{{{axes}"checkpoint":{_settings(self.checkpoint)},"checkpoint_every":{self.checkpoint_every}'
             f',"dataset":{_quoted(self.dataset)},"failure_label":{_quoted(self.failure_label)}'
             f',"failures":{self.failures.text},"max_inflight":{self.max_inflight}'
             f',"model":{_quoted(self.model)},"train":{_settings(self.train)}}}'
@@ -84,26 +102,54 @@ class Suite:
         """Where the failures are planned; see `FailurePlan.failure_steps`."""
         return self.failures.failure_steps
 
+    @property
+    def cell(self) -> dict[str, Any]:
+        """The value of every axis: what `[[exclude]]` and a claim's `where` choose by."""
+        own = (self.dataset, self.model, self.failure_label, self.checkpoint_every, self.max_inflight)
+        return dict(zip(SUITE_AXES, (*own, self.train.launcher), strict=True)) | dict(self.axis_values)
+
+    @property
+    def axes_text(self) -> str:
+        """The values of `[axes]` as the manifest shows them: 'train.nproc=2;variants.ram.disk_every=10'."""
+        return format_axes(self.axis_values)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """One combination of the values of `[axes]` and of the launchers."""
+
+    train: TrainSettings
+    checkpoint: CheckpointSettings
+    axes: Mapping[str, Any]
+    axis_values: tuple[tuple[str, Any], ...]
+    recipes: Mapping[str, Recipe]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells it from the other combinations."""
+        return self.train, self.checkpoint, tuple(sorted(self.axes.items()))
+
 
 class Suites(Sequence[Suite]):
     """Every suite of a matrix, in file order, the last axis varying fastest; each is made when it is asked for."""
 
     def __init__(self, matrix: Matrix) -> None:
-        axes, train = matrix.matrix, matrix.train_settings
-        self._matrix, self._checkpoint = matrix, matrix.checkpoint_settings
-        self._trains = [dataclasses.replace(train, launcher=name) for name in axes.launchers or (train.launcher,)]
+        axes = matrix.matrix
+        self._matrix = matrix
+        self._settings = _combine_settings(matrix)
         labels = list(matrix.failures)
         self._axes: tuple[list[Any], ...] = (
-            axes.datasets, axes.models, labels, axes.checkpoint_every, axes.max_inflight, self._trains,
+            axes.datasets, axes.models, labels, axes.checkpoint_every, axes.max_inflight, self._settings,
         )  # fmt: skip
         self._seeds, self._variants = tuple(axes.seeds), tuple(axes.variants)
-        self._plans: dict[tuple[str, int], FailurePlan] = {}
+        self._plans: dict[tuple[str, int, int], FailurePlan] = {}
 
     def __len__(self) -> int:
-        return math.prod(map(len, self._axes))
+        return self._num_cells if self._kept is None else len(self._kept)
 
     def __iter__(self) -> Iterator[Suite]:
-        return itertools.starmap(self._suite, itertools.product(*self._axes))
+        cells = itertools.starmap(self._suite, itertools.product(*self._axes))
+        return (suite for suite in cells if not self._is_excluded(suite)) if self._matrix.exclude else cells
 
     @overload
     def __getitem__(self, index: int) -> Suite: ...
@@ -112,54 +158,123 @@ class Suites(Sequence[Suite]):
     def __getitem__(self, index: int | slice) -> Suite | list[Suite]:
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
-        rest = range(len(self))[index]
-        cell = []
+        position = range(len(self))[index]
+        return self._make(position if self._kept is None else self._kept[position])
+
+    def group_equivalent(self) -> Iterator[tuple[Suite, int]]:
+        """One suite of every lot of suites that differ in max_inflight and launcher alone, the one with the most in
+        flight, and how many there are of it."""
+        if not self._matrix.exclude:
+            datasets, models, labels, intervals, inflights, settings = self._axes
+            lots: dict[tuple[Any, ...], list[_Settings]] = {}
+            for one in settings:
+                train, *rest = one.key
+                lots.setdefault((dataclasses.replace(train, launcher="cold"), *rest), []).append(one)
+            for dataset, model, label, every in itertools.product(datasets, models, labels, intervals):
+                for lot in lots.values():
+                    yield self._suite(dataset, model, label, every, max(inflights), lot[0]), len(inflights) * len(lot)
+            return
+        groups = dict[tuple[Any, ...], list[Suite]]()
+        for suite in self:
+            train = dataclasses.replace(suite.train, launcher="cold")
+            axes = tuple(sorted(suite.axes.items()))
+            cell = (suite.dataset, suite.model, suite.failure_label, suite.checkpoint_every)
+            groups.setdefault((*cell, train, suite.checkpoint, axes), []).append(suite)
+        for group in groups.values():
+            yield max(group, key=lambda suite: suite.max_inflight), len(group)
+
+    def index_of(self, suite: Suite) -> int:
+        """Where a suite of this matrix stands in it."""
+        index = 0
+        settings = suite.train, suite.checkpoint, tuple(sorted(suite.axes.items()))
+        cell = (
+            suite.dataset, suite.model, suite.failure_label, suite.checkpoint_every, suite.max_inflight, settings,
+        )  # fmt: skip
+        for indices, value in zip(self._indices, cell, strict=True):
+            index = index * len(indices) + indices[value]
+        return index if self._kept is None else bisect_left(self._kept, index)
+
+    @cached_property
+    def _num_cells(self) -> int:
+        return math.prod(map(len, self._axes))
+
+    @cached_property
+    def _kept(self) -> list[int] | None:
+        """The indices of the cells that `[[exclude]]` leaves, among all of them; None: it is not there."""
+        if not self._matrix.exclude:
+            return None
+        return [index for index in range(self._num_cells) if not self._is_excluded(self._make(index))]
+
+    def _is_excluded(self, suite: Suite) -> bool:
+        cell = suite.cell
+        return any(matches(chosen, cell) for chosen in self._matrix.exclude)
+
+    @cached_property
+    def _indices(self) -> list[dict[Any, int]]:
+        values = (*self._axes[:-1], [settings.key for settings in self._settings])
+        return [{value: index for index, value in enumerate(own)} for own in values]
+
+    def _make(self, index: int) -> Suite:
+        """The suite of a cell, by its place among all cells."""
+        rest, cell = index, []
         for values in reversed(self._axes):
             rest, place = divmod(rest, len(values))
             cell.append(values[place])
         return self._suite(*reversed(cell))
 
-    def group_equivalent(self) -> Iterator[tuple[Suite, int]]:
-        """One suite of every lot of suites that differ in max_inflight and launcher alone, the one with the most in
-        flight, and how many there are of it."""
-        datasets, models, labels, intervals, inflights, trains = self._axes
-        for dataset, model, label, every in itertools.product(datasets, models, labels, intervals):
-            suite = self._suite(dataset, model, label, every, max(inflights), trains[0])
-            yield suite, len(inflights) * len(trains)
-
-    def index_of(self, suite: Suite) -> int:
-        """Where a suite of this matrix stands in it."""
-        place = 0
-        cell = (
-            suite.dataset, suite.model, suite.failure_label, suite.checkpoint_every, suite.max_inflight, suite.train,
-        )  # fmt: skip
-        for places, value in zip(self._indices, cell, strict=True):
-            place = place * len(places) + places[value]
-        return place
-
-    @cached_property
-    def _indices(self) -> list[dict[Any, int]]:
-        return [{value: place for place, value in enumerate(values)} for values in self._axes]
-
-    def _suite(self, dataset: str, model: str, label: str, every: int, inflight: int, train: TrainSettings) -> Suite:
+    def _suite(self, dataset: str, model: str, label: str, every: int, inflight: int, settings: _Settings) -> Suite:
         return Suite(
             dataset=dataset,
             model=model,
             failure_label=label,
-            failures=self._plan(label, every),  # one object for all suites that have it
+            failures=self._plan(label, every, settings.train.nproc),  # one object for all suites that have it
             checkpoint_every=every,
             max_inflight=inflight,
-            train=train,
-            checkpoint=self._checkpoint,
+            train=settings.train,
+            checkpoint=settings.checkpoint,
+            axes=settings.axes,
             seeds=self._seeds,
             variants=self._variants,
+            axis_values=settings.axis_values,
+            recipes=settings.recipes,
         )
 
-    def _plan(self, label: str, every: int) -> FailurePlan:
-        if (label, every) not in self._plans:
-            planned = failures.build_plan(self._matrix.failures[label], self._trains[0].nproc, every)
-            self._plans[label, every] = FailurePlan(planned)
-        return self._plans[label, every]
+    def _plan(self, label: str, every: int, nproc: int) -> FailurePlan:
+        if (label, every, nproc) not in self._plans:
+            planned = failures.build_plan(self._matrix.failures[label], nproc, every)
+            self._plans[label, every, nproc] = FailurePlan(planned)
+        return self._plans[label, every, nproc]
+
+
+def _combine_settings(matrix: Matrix) -> list[_Settings]:
+    """Every combination of the values of `[axes]`, in file order, and of the launchers, which vary fastest."""
+    launchers = matrix.matrix.launchers or [matrix.train_settings.launcher]
+    combined = []
+    for values in itertools.product(*matrix.axes.values(), launchers):
+        chosen = dict(zip((*matrix.axes, LAUNCHER_KEY), values, strict=True))
+        tables: dict[str, dict[str, Any]] = {"train": {}, "checkpoint": {}}
+        axes, options = dict[str, Any](), dict[str, dict[str, Any]]()
+        for key, value in chosen.items():
+            match split_key(key):
+                case (table, name):
+                    tables[table][name] = value
+                case (_, variant, option):
+                    axes[key] = options.setdefault(variant, {})[option] = value
+        recipes = {
+            variant: dataclasses.replace(recipe, options={**recipe.options, **options.get(variant, {})})
+            for variant in matrix.matrix.variants
+            if (recipe := matrix.get_recipe(variant)) is not None
+        }
+        combined.append(
+            _Settings(
+                dataclasses.replace(matrix.train_settings, **tables["train"]),
+                dataclasses.replace(matrix.checkpoint_settings, **tables["checkpoint"]),
+                axes,
+                tuple((key, chosen[key]) for key in matrix.axes),
+                recipes,
+            )
+        )
+    return combined
 
 
 def expand_matrix(matrix: Matrix) -> Suites:
@@ -198,6 +313,7 @@ def build_run_specs(
             block_order=order,
             block_position=position,
             claims_hash=claims_hash,
+            recipe=suite.recipes.get(variant),
         )
         for position, variant in enumerate(order)
     ]

@@ -179,9 +179,9 @@ def make_engine(
         agree=lambda: new_agreement(rank_info, str(next(agreements)), spec.checkpoint.commit_timeout_s),
         **hooks,
     )
-    if spec.variant == "reference":
+    if spec.engine is None:
         return NoCheckpoints(context)
-    engine: Engine = plugins.load("engine", spec.variant).make(context)
+    engine: Engine = plugins.load("engine", spec.engine).make(context)
     return engine
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from ecrl.analysis.run.metrics import Row
+from ecrl.analysis.run.metrics import Row, get_cell
 from ecrl.analysis.statistics.compare import (
     ALPHA,
     MIN_PAIRS,
@@ -19,6 +19,7 @@ from ecrl.analysis.statistics.compare import (
     compare,
     tost_p,
 )
+from ecrl.config.axes import matches
 from ecrl.config.matrix import EXPECT, Claim
 
 CONFIRMED, REFUTED, INCONCLUSIVE, EXPLORATORY = "CONFIRMED", "REFUTED", "INCONCLUSIVE", "EXPLORATORY"
@@ -61,11 +62,12 @@ class ClaimResult:
 
     @property
     def expectation(self) -> str:
-        """'goodput_steps_per_s: overlapped / blocking, ratio > 1.00'."""
-        a, b = self.claim.compare
+        """'goodput_steps_per_s: overlapped / blocking, ratio > 1.00', and of which suites where it is not of all."""
         what = EXPECT.fullmatch(self.claim.expect)
         sign = {"ratio": " / ", "difference": " - "}.get(what["what"] if what else "", " against ")
-        return f"{self.claim.metric}: {a}{sign}{b}, {self.claim.expect}"
+        chosen = ", ".join(f"{axis} = {value}" for axis, value in self.claim.where.items())
+        where = f" (where {chosen})" if chosen else ""
+        return f"{self.claim.metric}: {sign.join(self.claim.variants)}, {self.claim.expect}{where}"
 
 
 def judge_claims(
@@ -97,11 +99,13 @@ def judge_claims(
 
 
 def _measure_claim(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> ClaimResult:
+    rows = [row for row in rows if matches(claim.where, get_cell(row))]
     parts = EXPECT.fullmatch(claim.expect)
     assert parts is not None, "claims are validated with the matrix"
     if parts["what"] == "rate":
         return _rate(claim, rows, dropped)
-    a, b = claim.compare
+    a, b = (*claim.variants, None)[:2]
+    assert a is not None
     kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
     c = compare(rows, a, b, claim.metric, kind, dropped)
     if parts["margin"]:
@@ -138,10 +142,11 @@ def _margin(kind: str, margin: float) -> tuple[float, float]:
 
 def _rate(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> ClaimResult:
     """`correct`: the share of the first variant's runs that are correct, undecided ones counting against it.
-    Any other metric: the share of blocks in which the first variant lies above the second."""
-    a, b = claim.compare
+    Any other metric: the share of blocks in which the first variant lies above the second (of one variant: above 0)."""
+    a, b = (*claim.variants, None)[:2]
     parts = EXPECT.fullmatch(claim.expect)
     assert parts is not None
+    assert a is not None
     if claim.metric == "correct":
         runs = [row for row in rows if row["variant"] == a and row["outcome"] != "missing"]
         trials, successes = len(runs), sum(row["correct"] is True for row in runs)

@@ -55,6 +55,11 @@ class RunAnalysis:
         return "{}/{}/seed{}".format(*self.key)
 
 
+def get_cell(row: Row) -> Row:
+    """The value of every axis of a run, by the names that `where` of a claim chooses by."""
+    return row | {"failure": row["failure_label"]}
+
+
 def empty_row(**known: Any) -> Row:
     """A row of the runs table of which only `known` is known."""
     return dict.fromkeys(RUN_COLUMNS) | known

@@ -55,14 +55,14 @@ class Effect:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`metric` of variant a against variant b over the blocks that have both.
+    """`metric` of variant a against variant b over the blocks that have both (b is None: against 0).
 
     unit: what the interval counts as one observation ('suites' or 'blocks'). missing: (suite_id, seed, reason).
     sd: standard deviation of d over the units.
     """
 
     a: str
-    b: str
+    b: str | None
     metric: str
     kind: Kind
     pairs: tuple[Pair, ...]
@@ -108,9 +108,12 @@ class Comparison:
 
 
 def compare(
-    rows: Sequence[Row], a: str, b: str, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
+    rows: Sequence[Row], a: str, b: str | None, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
 ) -> Comparison:
-    """Compare two variants block by block. A block without its pair is listed in `missing`, never averaged over."""
+    """Compare two variants block by block. A block without its pair is listed in `missing`, never averaged over.
+
+    b is None: the metric of `a` itself, as its difference from 0.
+    """
     pairs, missing = _pair_blocks(rows, a, b, metric, kind, dropped)
     by_suite: dict[str, list[float]] = {}
     for pair in pairs:
@@ -132,21 +135,22 @@ def compare(
 
 
 def _pair_blocks(
-    rows: Sequence[Row], a: str, b: str, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
+    rows: Sequence[Row], a: str, b: str | None, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
 ) -> tuple[list[Pair], list[tuple[str, int | None, str]]]:
+    compared = (a,) if b is None else (a, b)
     blocks: dict[tuple[str, int], dict[str, Row]] = {}
     for row in rows:
         blocks.setdefault((row["suite_id"], row["seed"]), {})[row["variant"]] = row
     pairs: list[Pair] = []
     missing: list[tuple[str, int | None, str]] = []
     for (suite_id, seed), block in blocks.items():
-        values = [_number(block.get(variant, {}).get(metric)) for variant in (a, b)]
+        values = [_number(block.get(variant, {}).get(metric)) for variant in compared]
         if (reason := dropped.get((suite_id, seed))) is None:
-            reason = _find_pairing_fault(values, (a, b), metric, kind)
+            reason = _find_pairing_fault(values, compared, metric, kind)
         if reason is not None:
             missing.append((suite_id, seed, reason))
             continue
-        x, y = (value for value in values if value is not None)
+        x, y = [*(value for value in values if value is not None), 0.0][:2]
         pairs.append(Pair(suite_id, seed, x, y, math.log(x / y) if kind == "ratio" else x - y))
     return pairs, missing
 
@@ -155,9 +159,7 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _find_pairing_fault(
-    values: Sequence[float | None], variants: tuple[str, str], metric: str, kind: Kind
-) -> str | None:
+def _find_pairing_fault(values: Sequence[float | None], variants: Sequence[str], metric: str, kind: Kind) -> str | None:
     absent = [variant for variant, value in zip(variants, values, strict=True) if value is None]
     if absent:
         return f"{metric} of {' and '.join(absent)} is not known"

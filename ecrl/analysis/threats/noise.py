@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable
 
 from ecrl.analysis.claims.noise import Noise, noise
+from ecrl.analysis.run.metrics import Row, get_cell
 from ecrl.analysis.statistics.compare import Comparison, Kind, compare
 from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat
+from ecrl.config.axes import matches
 from ecrl.config.matrix import EXPECT
 
 _checks = CheckRegistry()
@@ -14,20 +16,19 @@ CHECKS = _checks.by_code
 
 def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | None]]:
     """What is claimed (without claims, overlapped against blocking), each with the noise of its own metric."""
-    asked: list[tuple[str, str, str, str, Kind]] = []
+    asked: list[tuple[str, str, str, str, Kind, list[Row]]] = []
     for claim in facts.campaign.matrix.claims:
         parts = EXPECT.fullmatch(claim.expect)
-        if parts is not None and parts["what"] != "rate" and not parts["margin"]:  # `within` claims no effect
-            kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
-            asked.append((claim.name, claim.compare[0], claim.compare[1], claim.metric, kind))
+        if claim.compare is None or parts is None or parts["what"] == "rate" or parts["margin"]:
+            continue  # `within` claims no effect, and one variant has none
+        kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
+        rows = [row for row in facts.rows if matches(claim.where, get_cell(row))]
+        asked.append((claim.name, claim.compare[0], claim.compare[1], claim.metric, kind, rows))
     if not facts.campaign.matrix.claims and {"blocking", "overlapped"} <= set(facts.engines):
-        asked.append(("overlapped / blocking", "overlapped", "blocking", "goodput_steps_per_s", "ratio"))
-    for name, a, b, metric, kind in asked:
-        yield (
-            name,
-            compare(facts.rows, a, b, metric, kind, facts.campaign.dropped),
-            noise(facts.campaign, metric, kind),
-        )
+        rows = list(facts.rows)
+        asked.append(("overlapped / blocking", "overlapped", "blocking", "goodput_steps_per_s", "ratio", rows))
+    for name, a, b, metric, kind, rows in asked:
+        yield name, compare(rows, a, b, metric, kind, facts.campaign.dropped), noise(facts.campaign, metric, kind)
 
 
 def explain_unchecked(facts: CampaignFacts) -> dict[str, str]:

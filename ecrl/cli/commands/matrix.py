@@ -54,6 +54,7 @@ def run(
     timeout: opt.Timeout = None,
     jobs: opt.Jobs = None,
     aa: opt.AA = None,
+    settings: opt.Set = None,
     extend: opt.Extend = False,
     detach: opt.Detach = False,
     dry_run: opt.DryRun = False,
@@ -72,7 +73,7 @@ def run(
         ctx, prefix, matrix, results, profile, extend,
         datasets=datasets, models=models, failures=failures, checkpoint_every=checkpoint_every,
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
-        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
+        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa, set=settings,
     )  # fmt: skip
     from ecrl.launch.campaign.control import Control
     from ecrl.launch.campaign.recover import Policy
@@ -117,6 +118,7 @@ def plan(
     timeout: opt.Timeout = None,
     jobs: opt.Jobs = None,
     aa: opt.AA = None,
+    settings: opt.Set = None,
     extend: opt.Extend = False,
     count: Annotated[bool, typer.Option("--count", help="Say how many suites there would be; write nothing.")] = False,
     as_json: opt.AsJson = False,
@@ -126,7 +128,7 @@ def plan(
         ctx, prefix, matrix, results, profile, extend,
         datasets=datasets, models=models, failures=failures, checkpoint_every=checkpoint_every,
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
-        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa,
+        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa, set=settings,
     )  # fmt: skip
     from ecrl.cli.ui import campaign_tables as shown
     from ecrl.launch.system.signals import exit_on_interrupt

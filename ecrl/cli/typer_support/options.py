@@ -1,6 +1,7 @@
 """The options that commands share, the environment names that stand in for them, and how they become overrides."""
 
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,6 +102,10 @@ Rerun = Annotated[
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed/--keep-failed", help="Run failed suites again, or leave them as they are.")
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file, e.g. train.steps=40. Repeatable."),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a large campaign.")]
 
 
@@ -154,9 +159,13 @@ _PLACES: dict[str, tuple[str, str, _Convert]] = {
 
 
 def collect_overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]":
-    """The values given on the command line or in the environment, each with the name of its source."""
+    """The values given on the command line or in the environment, each with the name of its source.
+
+    `--set` names the keys themselves, and is laid over what the other options say.
+    """
     from ecrl.config.load import Override
 
+    settings = given.pop("set", None) or []
     parameters = {parameter.name: parameter for parameter in ctx.command.params}
     result = []
     for name, value in given.items():
@@ -165,4 +174,25 @@ def collect_overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]
         table, key, convert = _PLACES[name]
         flag = get_value_source(parameters[name], ctx, f"--{name.replace('_', '-')}")
         result.append(Override((table, key), convert(flag, value), flag))
-    return tuple(result)
+    return (*result, *map(_parse_setting, settings))
+
+
+def _parse_setting(text: str) -> "Override":
+    """The override that `--set KEY=VALUE` asks for; VALUE is TOML, or else a text."""
+    from ecrl.config.axes import split_key
+    from ecrl.config.load import Override
+
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or "." not in key:
+        raise EcrlError(f"--set: found {text!r}, expected TABLE.KEY=VALUE.\nType e.g.: --set train.steps=40")
+    table, _, axis = key.partition(".")
+    loc = (table, axis) if table == "axes" else split_key(key) if table == "variants" else tuple(key.split("."))
+    return Override(tuple(filter(None, loc)), _parse_value(value.strip()), f"--set {key}")
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # --set train.optimizer=adamw: a shell eats quotes

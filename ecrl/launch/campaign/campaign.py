@@ -10,8 +10,9 @@ from pathlib import Path
 from ecrl.config.block_order import BlockOrders, extend_block_orders, insert_repeat
 from ecrl.config.hashing import content_hash
 from ecrl.config.matrix import Matrix
+from ecrl.config.recipe import REFERENCE
 from ecrl.config.run import RunSpec
-from ecrl.config.suite import REFERENCE, REPEAT, Suite, Suites, build_run_specs, expand_matrix
+from ecrl.config.suite import REPEAT, Suite, Suites, build_run_specs, expand_matrix
 from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths, RunPaths
 
@@ -31,7 +32,7 @@ class Campaign:
     @cached_property
     def experiment_hash(self) -> str:
         """SHA-256 of what makes this the experiment it is."""
-        return content_hash(self.matrix.experiment)
+        return content_hash(self.matrix.content)
 
     @property
     def rows_hash(self) -> str:
@@ -66,7 +67,7 @@ class Campaign:
     def orders(self) -> dict[tuple[str, int], tuple[str, ...]]:
         """In which order each block runs its variants: drawn from the frozen experiment alone, and kept by what
         extends it."""
-        generations = [(expand_matrix(matrix), content_hash(matrix.experiment)) for matrix in self.older]
+        generations = [(expand_matrix(matrix), content_hash(matrix.content)) for matrix in self.older]
         return extend_block_orders([*generations, (self.suites, self.experiment_hash)])
 
     @cached_property
@@ -88,7 +89,7 @@ class Campaign:
 
     @cached_property
     def _first_hash(self) -> str:
-        return content_hash((self.older or (self.matrix,))[0].experiment)
+        return content_hash((self.older or (self.matrix,))[0].content)
 
     def _has_repeat(self, suite: Suite) -> bool:
         return self.matrix.run.aa and REFERENCE in suite.variants
@@ -133,6 +134,7 @@ class Campaign:
             steps=suite.train.steps,
             seeds=suite.seeds,
             variants=suite.variants,
+            axes=suite.axes_text,
             runs_total=len(suite.seeds) * len(suite.variants) + self._has_repeat(suite),
         )
 

@@ -147,7 +147,7 @@ class Control:
         doctor.raise_if_unfit(found)
 
     def _probe(self, campaign: Campaign) -> Probe:
-        plugins.require("engine", campaign.matrix.matrix.variants, "variant")
+        plugins.require("engine", campaign.matrix.engines, "variant")
         self.observer.note("checking data, models and device...")
         self.stop.raise_if_requested(_NOTHING_STARTED)
         probe = self.ask(campaign.matrix, self.stop)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecrl.config.recipe import REFERENCE
 from ecrl.config.run import RunSpec
-from ecrl.config.suite import REFERENCE, Suite
+from ecrl.config.suite import Suite
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.remaining import get_reusable_result

@@ -6,8 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
+from ecrl.config.recipe import REFERENCE
 from ecrl.config.run import RunSpec
-from ecrl.config.suite import REFERENCE
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.selection import ALL

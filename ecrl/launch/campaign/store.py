@@ -63,7 +63,7 @@ def _load_older(paths: CampaignPaths, newest: Matrix) -> tuple[Matrix, ...]:
     kept: list[Matrix] = []
     while (path := _older_path(paths, len(kept) + 1)).is_file():
         kept.append(matrix_files.load(path, frozen=True))
-    return tuple(matrix for matrix in kept if matrix.experiment != newest.experiment)
+    return tuple(matrix for matrix in kept if matrix.content != newest.content)
 
 
 def read_header(paths: CampaignPaths) -> dict[str, str]:

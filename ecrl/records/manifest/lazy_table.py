@@ -8,7 +8,7 @@ from ecrl.records.manifest.table import (
     COLUMNS,
     STATUSES,
     Row,
-    check_header,
+    complete_lines,
     format_row,
     is_plain,
     make_cell_error,
@@ -49,13 +49,15 @@ class Rows(Mapping[str, Row]):
         if "\n" not in text and _HEADER.startswith(text):
             warnings.append(f"{path.name}: was cut off inside its first line; every row of it is gone")
             return cls({}, path)
-        check_header(text.partition("\n")[0].rstrip("\r"), path)
-        lines = text.split("\n")[1:-1] if trusted and '"' not in text else whole_lines(text)
+        header = text.partition("\n")[0].rstrip("\r")
+        written = text.split("\n")[1:-1] if trusted and '"' not in text else whole_lines(text)
+        lines = complete_lines(header, written, path)
+        changed = header != _HEADER  # by an older ecrl, or by an editor
         if not text.endswith("\n") and lines and not is_plain(lines[-1]):
             warnings.append(f"{path.name}: row {len(lines)} was cut off and was dropped")
             lines.pop()
         if trusted:
-            return cls({one.partition(",")[0]: one for one in lines}, path, changed=False)
+            return cls({one.partition(",")[0]: one for one in lines}, path, changed=changed)
         kept: dict[str, str | Row] = {}
         for number, one in enumerate(lines, start=1):
             row = one if is_plain(one) else parse_row(one, number, path)
@@ -63,7 +65,7 @@ class Rows(Mapping[str, Row]):
             if suite_id in kept:
                 raise make_cell_error(path, number, "suite_id", suite_id, "each suite once")
             kept[suite_id] = row
-        return cls(kept, path, changed=False)
+        return cls(kept, path, changed=changed)
 
     def __getitem__(self, suite_id: str) -> Row:
         kept = self._kept[suite_id]

@@ -21,8 +21,10 @@ DONE = (COMPLETED, SKIPPED)
 COLUMNS = (
     "suite_id", "dataset", "model", "failure_label", "failure_steps", "checkpoint_every", "max_inflight", "nproc",
     "steps", "seeds", "variants", "status", "attempts", "runs_done", "runs_total", "started_at", "finished_at",
-    "wall_s", "message",
+    "wall_s", "message", "axes",
 )  # fmt: skip
+# Version 0.1.0 wrote no axes: it had none but those above.
+_COLUMNS_0_1_0 = COLUMNS[:-1]
 STATUS_COLUMN = COLUMNS.index("status")
 # What a suite's state is made of: a journal record holds all of it that is not empty.
 STATE = (
@@ -50,7 +52,8 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One suite. attempts: how often ecrl has begun the suite; wall_s: sum over its finished runs.
+    """One suite. attempts: how often ecrl has begun the suite; wall_s: sum over its finished runs; axes: the values of
+    the matrix's `[axes]`, 'train.nproc=2;train.steps=40'.
 
     In the journal only: the newest attempt's token; and, while the suite is running, run (`variant/seed1`), where
     (the leased devices) and owner.
@@ -75,6 +78,7 @@ class Row:
     finished_at: str = ""
     wall_s: float | None = None
     message: str = ""
+    axes: str = ""
     token: int = 0
     run: str = ""
     where: str = ""
@@ -93,9 +97,10 @@ _FAILURE_STEP = re.compile(_FAILURE_STEP_TEXT)
 _COUNTS = frozenset({"checkpoint_every", "max_inflight", "nproc", "steps", "attempts", "runs_done", "runs_total"})
 # A line as ecrl writes it. What does not match may still be a row that an editor has written in another way.
 _PLAIN = re.compile(
-    rf'[^,"\r\n]+(?:,[^,"\r\n]*){{3}},(?:{_FAILURE_STEP_TEXT})(?:;(?:{_FAILURE_STEP_TEXT}))*(?:,[0-9]+){{4}}'
+    rf'[^,"\r\n]+(?:,[^,"\r\n]*){{3}},(?:(?:{_FAILURE_STEP_TEXT})(?:;(?:{_FAILURE_STEP_TEXT}))*)?'
+    r"(?:,[0-9]+){4}"
     rf',[0-9]+(?:;[0-9]+)*,[^,"\r\n]*,(?:{"|".join(STATUSES)})(?:,[0-9]+){{3}}(?:,[^,"\r\n]*){{2}},(?:[0-9]+\.[0-9]+)?,'
-    r'(?:[^,"\r\n]*|"(?:[^"]|"")*")'
+    r'(?:[^,"\r\n]*|"(?:[^"]|"")*"),[^,"\r\n]*'
 )
 
 
@@ -174,6 +179,7 @@ def parse_plain_row(text: str) -> Row:
         finished_at=c[16],
         wall_s=float(c[17]) if c[17] else None,
         message=c[18],
+        axes=c[19],
     )
 
 
@@ -218,7 +224,7 @@ def _value(name: str, text: str) -> Any:
 
 @lru_cache(maxsize=4096)
 def _parse_places(text: str) -> tuple[int | str, ...]:
-    return tuple(_parse_place(part) for part in text.split(";"))
+    return tuple(_parse_place(part) for part in text.split(";")) if text else ()
 
 
 @lru_cache(maxsize=4096)
@@ -240,12 +246,19 @@ def _parse_place(text: str) -> int | str:
     return int(text) if text.isdigit() else text
 
 
-def check_header(text: str, path: Path) -> None:
-    """Check the first line of a manifest.
+def complete_lines(header: str, lines: list[str], path: Path) -> list[str]:
+    """The lines of a manifest with all columns of today, whichever version wrote them.
 
     Raises:
-        RecordError: it is another one.
+        RecordError: its first line is no manifest's.
     """
+    if tuple(next(csv.reader([header]), [])) == _COLUMNS_0_1_0:
+        return [f"{one}," for one in lines]
+    _check_header(header, path)
+    return lines
+
+
+def _check_header(text: str, path: Path) -> None:
     header = next(csv.reader([text]), [])
     if tuple(header) == COLUMNS:
         return

@@ -16,7 +16,7 @@ def tables(changes: Mapping[str, Comparison]) -> list[tuple[str, list[str], list
 
 
 def _header(c: Comparison) -> list[str]:
-    return ["suite", c.b, c.a, "change", "95 % CI", "pairs"]
+    return ["suite", str(c.b), c.a, "change", "95 % CI", "pairs"]
 
 
 def _rows(c: Comparison) -> list[list[str]]:

@@ -115,9 +115,8 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
         return [Paragraph(f"No block has both variants. {'; '.join(reasons)}".rstrip(".") + ".")]
     rows = []
     for metric, title, kind in _MEASURES:
-        one = (
-            c if metric == GOODPUT else evidence.compare(c.a, c.b, metric, "ratio" if kind == "ratio" else "difference")
-        )
+        scale: Kind = "ratio" if kind == "ratio" else "difference"
+        one = c if metric == GOODPUT else evidence.compare(c.a, str(c.b), metric, scale)
         if one.overall is not None:
             rows.append((title, effect(one.overall), interval(*one.bca), basis(one), p_value(one.p_value)))
     sign = f"{c.a} / {c.b} for ratios, {c.a} - {c.b} for differences"

@@ -43,7 +43,7 @@ def test_experiment_claims_and_suites_hash_as_version_0_1_0_hashed_them(name: st
 
 def test_an_experiment_without_claims_hashes_as_version_0_1_0_hashed_it() -> None:
     bare = campaign("rich").matrix.model_copy(update={"claims": []})
-    assert content_hash(bare.experiment) == HASHES["rich without claims"]["experiment"]
+    assert content_hash(bare.content) == HASHES["rich without claims"]["experiment"]
     assert bare.claims_hash == HASHES["rich without claims"]["claims"]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,29 @@ def edited(paths: CampaignPaths, old: str, new: str) -> None:
 def test_columns_are_the_contract(written: Manifest) -> None:
     header = (
         "suite_id,dataset,model,failure_label,failure_steps,checkpoint_every,max_inflight,nproc,steps,seeds,variants,"
-        "status,attempts,runs_done,runs_total,started_at,finished_at,wall_s,message"
+        "status,attempts,runs_done,runs_total,started_at,finished_at,wall_s,message,axes"
     )
     first, second = written.paths.manifest.read_text().splitlines()[:2]
     assert first == header
-    assert second == "a,noise,cnn,base,400;1200,50,4,4,1600,1337;2027,reference;blocking,pending,0,0,4,,,,"
+    assert second == "a,noise,cnn,base,400;1200,50,4,4,1600,1337;2027,reference;blocking,pending,0,0,4,,,,,"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_manifest_of_version_0_1_0_which_had_no_axes_is_read(written: Manifest, trusted: bool) -> None:
+    before = dict(written.rows)
+    written.close()
+    lines = written.paths.manifest.read_text().splitlines()
+    data = "".join(f"{line.removesuffix(',axes').removesuffix(',')}\n" for line in lines).encode()
+    written.paths.manifest.write_bytes(data)
+    written.paths.journal.write_bytes(b"")
+    if trusted:
+        described = {"snapshot": [zlib.crc32(data), len(data)], "experiment": "", "token": 0}
+        written.paths.journal.write_bytes(journal.frame(described))
+    assert dict(manifest.read(written.paths).rows) == before
+    opened = Manifest.open(written.paths)
+    opened.compact()
+    opened.close()
+    assert written.paths.manifest.read_text().splitlines()[0].endswith(",message,axes")
 
 
 def test_readers_merge_snapshot_and_journal(written: Manifest) -> None:
@@ -237,9 +256,9 @@ def test_a_disk_that_takes_half_a_line_leaves_none_of_it(written: Manifest, monk
     [
         (",pending,", ",pendign,", r"row 1, column status: found 'pendign', expected one of .* Did you mean 'pending'"),
         (",50,", ",fifty,", "row 1, column checkpoint_every: found 'fifty', expected a whole number"),
-        ("400;1200", "400,1200", "row 1 .a.: found 20 columns, expected 19"),
+        ("400;1200", "400,1200", "row 1 .a.: found 21 columns, expected 20"),
         ("1337;2027", "1337;", "row 1, column seeds: found '1337;', expected whole numbers"),
-        (",,,,\n", ",,,soon,\n", "row 1, column wall_s: found 'soon', expected seconds"),
+        (",,,,,\n", ",,,soon,,\n", "row 1, column wall_s: found 'soon', expected seconds"),
         ("\nb,", "\na,", "row 2, column suite_id: found 'a', expected each suite once"),
         ("\nb,", "\n,", "row 2, column suite_id: found '', expected a suite id"),
         ("status", "state", r"row 0 \(the header\), column 12: found 'state', expected 'status'"),

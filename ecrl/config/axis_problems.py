@@ -1,0 +1,124 @@
+"""`[axes]`, `[[exclude]]` and what claims say of axes: brought into one form, and their problems."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ecrl.config.axes import LAUNCHER_KEY, SUITE_AXES, flatten_axes, matches, split_key
+from ecrl.config.matrix import CheckpointTable, Matrix, TrainTable, get_table
+from ecrl.config.options import get_declared_options, validate_options
+from ecrl.config.problems import Sources
+from ecrl.config.recipe import ENGINE
+from ecrl.config.suite import expand_matrix
+from ecrl.errors import unknown_name
+
+_TABLES: dict[str, type[BaseModel]] = {"train": TrainTable, "checkpoint": CheckpointTable}
+_HOW = "says how runs are made, never what they are, so it makes no suites"
+
+
+def normalize_axes(raw: Mapping[str, Any], sources: Sources) -> tuple[dict[str, Any], list[str]]:
+    """`raw` with every axis under its dotted key, its values as their settings hold them, and the launchers in
+    `[matrix]`; and the problems of the axes. What is wrong stays as it is."""
+    axes = raw.get("axes", {})
+    if not isinstance(axes, Mapping):
+        return dict(raw), []  # reported with the other shapes
+    problems, own, result = [], dict[str, Any](), dict(raw)
+    for key, values in flatten_axes(axes):
+        where = f"{sources.name(('axes', key))}: axes.{key}"
+        if not isinstance(values, list):
+            problems.append(f"{where}: found {values!r}, expected a list of values, e.g. [{values!r}]")
+        elif (problem := _find_key_problem(raw, key)) is not None:
+            problems.append(f"{where}: {problem}")
+        elif key == LAUNCHER_KEY:
+            if "launchers" in get_table(raw, "matrix"):
+                problems.append(f"{where}: found matrix.launchers too, which is the same axis; expected one of them")
+            result["matrix"] = {**get_table(raw, "matrix"), "launchers": values}
+        else:
+            own[key], told = _read_values(raw, key, values)
+            problems += [f"{where}: {problem}" for problem in told]
+    if own or "axes" in raw:
+        result["axes"] = own
+    return result, problems
+
+
+def _find_key_problem(raw: Mapping[str, Any], key: str) -> str | None:
+    """Why a key cannot be an axis, or None."""
+    table, *rest = split_key(key)
+    if table == "run":
+        return f"found a key of [run], which {_HOW}; expected one of train, checkpoint or variants.NAME"
+    if table in _TABLES:
+        valid = _TABLES[table].model_fields
+        return None if rest[0] in valid else unknown_name(f"key of [{table}]", rest[0], valid)
+    if table != "variants" or not all(rest):
+        return unknown_name("table of an axis", table, [*_TABLES, "variants.NAME"])
+    variant, option = rest
+    recipe = get_table(get_table(raw, "variants"), variant)
+    if not recipe:
+        return unknown_name("variant with a table", variant, get_table(raw, "variants"))
+    if variant not in get_table(raw, "matrix").get("variants", [variant]):
+        return f"variant {variant!r} is not one of matrix.variants: its values would make suites that are alike"
+    if option == ENGINE:
+        return "found the engine itself; expected an option: two engines are two variants"
+    options = get_declared_options("engine", str(recipe.get(ENGINE)))
+    return None if option in options else unknown_name(f"option of the engine {recipe.get(ENGINE)}", option, options)
+
+
+def _read_values(raw: Mapping[str, Any], key: str, values: list[Any]) -> tuple[list[Any], list[str]]:
+    """The values of an axis as the settings hold them (1 is 1.0 where a number may be broken), and their problems."""
+    table, *rest = split_key(key)
+    read, problems = list[Any](), list[str]()
+    for value in values:
+        if table == "variants":
+            engine = str(get_table(get_table(raw, "variants"), rest[0]).get(ENGINE))
+            resolved, told = validate_options("engine", engine, {rest[1]: value})
+            read.append(resolved[rest[1]])
+            problems += told.values()
+            continue
+        try:
+            valid = _TABLES[table].model_validate({**get_table(raw, table), rest[0]: value})
+        except ValidationError as error:
+            own = [e for e in error.errors() if e["loc"][:1] == (rest[0],)]
+            problems += [f"found {value!r}, expected {e['msg'].removeprefix('Input should be ')}" for e in own]
+            read.append(value)
+        else:
+            read.append(getattr(valid, rest[0]))
+    return read, problems
+
+
+def list_axis_names(raw: Mapping[str, Any]) -> list[str]:
+    """The names by which a filter may choose cells of this matrix."""
+    return [*SUITE_AXES, *get_table(raw, "axes")]
+
+
+def find_filter_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
+    """Filters on what is no axis of this matrix: those of `[[exclude]]`, and `where` of claims."""
+    valid, problems = list_axis_names(raw), []
+    filters: list[tuple[tuple[str | int, ...], Any]] = []
+    for table, key in (("exclude", None), ("claims", "where")):
+        entries = raw.get(table, [])
+        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+            if isinstance(entry, Mapping):
+                loc: tuple[str | int, ...] = (table, index) if key is None else (table, index, key)
+                filters.append((loc, entry if key is None else entry.get(key)))
+    for loc, chosen in filters:
+        if isinstance(chosen, Mapping):
+            unknown = [name for name in chosen if name not in valid]
+            text = ".".join(map(str, loc))
+            problems += [
+                f"{sources.name((*loc, name))}: {text}: {unknown_name('axis', name, valid)}" for name in unknown
+            ]
+            if not chosen and loc[0] == "exclude":
+                problems.append(f"{sources.name(loc)}: {text}: found it empty, expected at least one axis")
+    return problems
+
+
+def find_choice_problems(matrix: Matrix, sources: Sources) -> list[str]:
+    """Filters of a valid matrix that leave no suite to run, or none for a claim to speak of."""
+    if not len(expand_matrix(matrix)):
+        return [f"{sources.name(('exclude',))}: exclude: no suite is left, expected at least one"]
+    return [
+        f"{sources.name(('claims', index, 'where'))}: claims.{index}.where: found {claim.where}, which chooses no suite"
+        for index, claim in enumerate(matrix.claims)
+        if claim.where and not any(matches(claim.where, suite.cell) for suite in expand_matrix(matrix))
+    ]

@@ -1,0 +1,102 @@
+"""`[variants.NAME]`: the tables resolved into complete recipes, and their problems."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ecrl import plugins
+from ecrl.config.matrix import LABEL, Axes, Matrix, get_table
+from ecrl.config.options import get_declared_options, validate_options
+from ecrl.config.problems import Sources
+from ecrl.config.recipe import ENGINE, REFERENCE
+from ecrl.errors import unknown_name
+
+
+def resolve_recipes(
+    raw: Mapping[str, Any], sources: Sources, *, frozen: bool, existing: Matrix | None
+) -> tuple[dict[str, Any], list[str]]:
+    """`raw` with a complete table for every variant that is more than an engine without options; and the problems.
+
+    Options that a table lacks are the engine's defaults; in a frozen file their legacy values; in a user's file for a
+    prefix that is frozen (`existing`) those of that campaign.
+    """
+    tables = raw.get("variants", {})
+    if not isinstance(tables, Mapping):
+        return dict(raw), []  # reported with the other shapes
+    problems, resolved = [], dict[str, Any](tables)
+    for variant, table in _list_tables(raw, tables):
+        loc: tuple[str, ...] = ("variants", variant)
+        where = f"{sources.name(loc)}: variants.{variant}"
+        if not isinstance(table, Mapping):
+            continue  # reported with the other shapes
+        if (problem := _find_table_problem(variant, table)) is not None:
+            problems.append(f"{where}: {problem}")
+            continue
+        engine = table[ENGINE]
+        earlier = {} if existing is None else existing.variants.get(variant, {})
+        kept = {k: v for k, v in earlier.items() if earlier.get(ENGINE) == engine and k != ENGINE}
+        given = kept | {name: value for name, value in table.items() if name != ENGINE}
+        options, told = validate_options("engine", engine, given, frozen=frozen)
+        problems += [f"{sources.name((*loc, name))}: variants.{variant}.{name}: {text}" for name, text in told.items()]
+        resolved[variant] = {ENGINE: engine, **options}
+    return ({**raw, "variants": resolved} if resolved else dict(raw)), problems
+
+
+def _list_tables(raw: Mapping[str, Any], tables: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """(variant, table) of every table of the file, and of every engine with options that has none."""
+    listed = get_table(raw, "matrix").get("variants", Axes.model_fields["variants"].default)
+    engines = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    implied = [
+        (name, {ENGINE: name})
+        for name in engines
+        if name not in tables and name in plugins.names("engine") and get_declared_options("engine", name)
+    ]
+    return [*tables.items(), *implied]
+
+
+def _find_table_problem(variant: str, table: Mapping[str, Any]) -> str | None:
+    engines = plugins.names("engine")
+    if variant == REFERENCE:
+        return "found a table, expected none: the reference takes no checkpoints and has no options"
+    if not LABEL.fullmatch(variant):
+        return f"found the name {variant!r}, expected at most 40 letters, digits, '_', '-', '.'"
+    if ENGINE not in table:
+        hint = f', e.g. engine = "{variant}"' if variant in engines else f"; valid: {', '.join(engines)}"
+        return f"found no engine, expected one{hint}"
+    if table[ENGINE] not in engines:
+        return f"engine: {unknown_name('engine', str(table[ENGINE]), engines)}"
+    if variant in engines and table[ENGINE] != variant:
+        return f"found engine = {table[ENGINE]!r} under the name of another engine; expected another name for it"
+    return None
+
+
+def find_unused_recipes(raw: Mapping[str, Any], sources: Sources) -> list[str]:
+    """A warning for every table of a variant that `matrix.variants` does not list."""
+    listed = get_table(raw, "matrix").get("variants", [])
+    return [
+        f"{sources.name(('variants', name))}: variants.{name}: not listed in matrix.variants, so it is not run"
+        for name in get_table(raw, "variants")
+        if name not in listed
+    ]
+
+
+def find_claim_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
+    """Claims about variants that exist, but that this matrix does not run (an unknown one is reported already)."""
+    variants = get_table(raw, "matrix").get("variants", Axes.model_fields["variants"].default)
+    claims = raw.get("claims")
+    if not isinstance(variants, list) or not isinstance(claims, list):
+        return []
+    known = {*plugins.names("engine"), *get_table(raw, "variants")}
+    problems = []
+    for index, claim in enumerate(claims):
+        if not isinstance(claim, Mapping):
+            continue
+        compared = claim.get("compare")
+        told = [("compare", name) for name in compared] if isinstance(compared, list) else []
+        told += [("of", claim["of"])] if isinstance(claim.get("of"), str) else []
+        problems += [
+            f"{sources.name(('claims', index, key))}: claims.{index}.{key}: "
+            + unknown_name("variant of this matrix", name, map(str, variants))
+            for key, name in told
+            if name in known and name not in variants
+        ]
+    return problems

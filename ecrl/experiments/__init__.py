@@ -1,0 +1,1 @@
+"""Kinds of experiment: one folder a kind."""

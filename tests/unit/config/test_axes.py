@@ -1,0 +1,182 @@
+"""`[axes]`, `[[exclude]]`, `--set` and what claims choose: any key as an axis, and every mistake told."""
+
+from pathlib import Path
+
+import pytest
+
+from ecrl.config.changes import find_additions
+from ecrl.config.load import Override, load
+from ecrl.config.matrix import Matrix
+from ecrl.config.suite import Suites, build_run_specs, expand_matrix
+from ecrl.errors import InvalidMatrixError
+from tests.unit.config.test_matrix import GOOD, problems
+
+
+def written(tmp_path: Path, more: str = "", **replaced: str) -> Path:
+    text = GOOD
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "m.toml"
+    path.write_text(text + more)
+    return path
+
+
+def read(tmp_path: Path, more: str, *overrides: Override) -> Matrix:
+    return load(written(tmp_path, more), overrides=overrides)
+
+
+def suites(tmp_path: Path, more: str, *overrides: Override) -> Suites:
+    return expand_matrix(read(tmp_path, more, *overrides))
+
+
+def test_any_key_of_the_file_is_an_axis_and_its_value_is_the_suites_own(tmp_path: Path) -> None:
+    axes = '[axes]\n"train.nproc" = [2, 4]\n"checkpoint.keep" = [2, 3]\n'
+    every = suites(tmp_path, axes)
+    assert len(every) == 4 * 4
+    assert len({suite.suite_id for suite in every}) == 16
+    assert {(s.train.nproc, s.checkpoint.keep) for s in every} == {(2, 2), (2, 3), (4, 2), (4, 3)}
+    assert [every.index_of(suite) for suite in every] == list(range(16))
+    assert every[5].axes_text == "train.nproc=2;checkpoint.keep=3"
+    # ranks that are not given alternate over the suite's own ranks
+    assert {f["rank"] for suite in every for f in suite.failures} == {0, 1}
+
+
+def test_the_value_of_an_axis_makes_the_suite_that_the_same_setting_makes(tmp_path: Path) -> None:
+    by_axis = {s.suite_id for s in suites(tmp_path, '[axes]\n"train.nproc" = [4]\n')}
+    assert by_axis == {s.suite_id for s in suites(tmp_path, "")}, "an axis is hashed where its key is"
+    whole = suites(tmp_path, '[axes]\n"train.lr" = [1]\n')
+    assert {s.suite_id for s in whole} == {
+        s.suite_id for s in suites(tmp_path, "", Override(("train", "lr"), 1.0, "--set train.lr"))
+    }, "1 is 1.0 where a number may be broken"
+
+
+def test_launchers_and_the_axis_train_launcher_are_one_thing(tmp_path: Path) -> None:
+    by_axis = read(tmp_path, '[axes]\n"train.launcher" = ["cold", "warm"]\n')
+    by_list = read(tmp_path, "", Override(("matrix", "launchers"), ["cold", "warm"], "x"))
+    assert by_axis.content == by_list.content
+    unquoted = read(tmp_path, '[axes]\ntrain.launcher = ["cold", "warm"]\n')
+    assert unquoted.content == by_list.content
+    both = problems(
+        written(tmp_path, '[axes]\n"train.launcher" = ["cold"]\n'), Override(("matrix", "launchers"), ["cold"], "x")
+    )
+    assert "axes.train.launcher: found matrix.launchers too" in both
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"),
+    [
+        ('"train.nprc" = [2]', "unknown key of [train] 'nprc'. Did you mean 'nproc'?"),
+        ('"run.jobs" = [1, 2]', "found a key of [run], which says how runs are made"),
+        ('"trian.nproc" = [2]', "unknown table of an axis 'trian'. Did you mean 'train'?"),
+        ('"train.nproc" = [2, 2]', "2 stands there more than once"),
+        ('"train.lr" = [1, 1.0]', "stands there more than once"),
+        ('"train.nproc" = 2', "found 2, expected a list of values, e.g. [2]"),
+        ('"train.nproc" = []', "found it empty, expected at least one value"),
+        ('"train.nproc" = [0]', "found 0, expected greater than or equal to 1"),
+        ('"train.optimizer" = ["sgd", "adma"]', "found 'adma', expected 'sgd' or 'adamw'"),
+        ('"train.nproc" = [1, 4]', "failures.mixed: found rank 1, expected a rank below nproc = 1"),
+        ('"train.steps" = [500, 1600]', "failures.base: found a failure at step 1200, past the last step (500)"),
+        ('"variants.ram.disk_every" = [1]', "unknown variant with a table 'ram'"),
+    ],
+)
+def test_what_cannot_be_an_axis_is_told_with_its_line(tmp_path: Path, axis: str, expected: str) -> None:
+    told = problems(written(tmp_path, f"[axes]\n{axis}\n"))
+    assert expected in told
+    if "failures." not in expected:
+        assert f"m.toml:{len(GOOD.splitlines()) + 2}: axes." in told
+
+
+def test_cells_are_excluded_by_patterns_numbers_and_lists(tmp_path: Path) -> None:
+    more = '[axes]\n"train.nproc" = [2, 4]\n[[exclude]]\ndataset = "cif*"\n"train.nproc" = 4\n'
+    left = suites(tmp_path, more)
+    assert len(left) == 8 - 2
+    assert not [s for s in left if s.dataset == "cifar10" and s.train.nproc == 4]
+    assert [left.index_of(suite) for suite in left] == list(range(6))
+    assert list(left) == [left[i] for i in range(6)]
+    assert sum(n for _, n in left.group_equivalent()) == 6
+    listed = suites(tmp_path, '[[exclude]]\nfailure = ["mixed", "base"]\ndataset = "noise"\n')
+    assert {s.dataset for s in listed} == {"cifar10"}
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ('[[exclude]]\nmodle = "x"\n', "unknown axis 'modle'. Did you mean 'model'?"),
+        ("[[exclude]]\n", "exclude.0: found it empty"),
+        ('[[exclude]]\nmodel = "*"\n', "exclude: no suite is left"),
+    ],
+)
+def test_an_exclusion_that_cannot_be_meant_is_told(tmp_path: Path, table: str, expected: str) -> None:
+    assert expected in problems(written(tmp_path, table))
+
+
+def test_set_overrides_any_key_and_is_named_where_it_is_wrong(tmp_path: Path) -> None:
+    matrix = read(tmp_path, "", Override(("train", "steps"), 1500, "--set train.steps"))
+    assert matrix.train_settings.steps == 1500
+    told = problems(written(tmp_path), Override(("train", "stpes"), 40, "--set train.stpes"))
+    assert "--set train.stpes: train.stpes: unknown key 'stpes'. Did you mean 'steps'?" in told
+    axis = Override(("axes", "train.nproc"), [2, 3], "--set axes.train.nproc")
+    assert len(suites(tmp_path, "", axis)) == 8
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        ('compare = ["overlapped", "blocking"]\nof = "blocking"\nexpect = "ratio > 1"', "found both of compare and of"),
+        ('expect = "ratio > 1"', "found neither of compare and of"),
+        ('of = "blocking"\nexpect = "ratio > 1"', "found expect = 'ratio > 1' with of, expected value or rate"),
+        (
+            'compare = ["overlapped", "blocking"]\nexpect = "value > 1"',
+            "found expect = 'value > 1' with compare, expected ratio",
+        ),
+        ('of = "blokcing"\nexpect = "value > 1"', "unknown variant 'blokcing'. Did you mean 'blocking'?"),
+        ('of = "dcp"\nexpect = "value > 1"', "claims.1.of: unknown variant of this matrix 'dcp'"),
+        ('of = "blocking"\nexpect = "value > 1"\nwhere = { modle = "cnn" }', "unknown axis 'modle'"),
+        ('of = "blocking"\nexpect = "value > 1"\nwhere = { model = "resnet18" }', "which chooses no suite"),
+        ('of = "blocking"\nexpect = "value > 1"\nsmallest = 0.0', "smallest: found 0.0, expected greater than 0"),
+    ],
+)
+def test_a_claim_that_cannot_be_judged_is_told(tmp_path: Path, claim: str, expected: str) -> None:
+    assert expected in problems(written(tmp_path, f'[[claims]]\nname = "x"\n{claim}\n'))
+
+
+def test_new_keys_of_claims_leave_the_hash_of_older_claims_alone(tmp_path: Path) -> None:
+    before = read(tmp_path, "").claims_hash
+    same = written(tmp_path, "where = {}\n")
+    assert load(same).claims_hash == before
+    assert load(written(tmp_path, 'where = { dataset = "noise" }\n')).claims_hash != before
+
+
+def test_failures_may_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    head, _, rest = GOOD.partition("[failures]")
+    path.write_text(head + rest[rest.index("[train]") :])
+    every = expand_matrix(load(path))
+    assert {(s.failure_label, s.failure_steps) for s in every} == {("none", ())}
+    blocking = build_run_specs(
+        every[0], 1337, ("blocking",), prefix="p", device="cpu", data_root=None, claims_hash="c"
+    )[0]
+    assert blocking.failures == ()
+
+
+def test_an_axis_may_grow_and_no_other_may_come(tmp_path: Path) -> None:
+    two, three = (read(tmp_path, f'[axes]\n"train.nproc" = {v}\n') for v in ("[2, 4]", "[2, 4, 8]"))
+    assert find_additions(two, three) == ["train.nproc: 8"]
+    assert find_additions(three, two) is None
+    assert find_additions(read(tmp_path, ""), two) is None
+
+
+def test_the_same_file_beside_its_frozen_campaign_is_the_same_experiment(tmp_path: Path) -> None:
+    more = '[axes]\n"train.nproc" = [2, 4]\n[[exclude]]\ndataset = "noise"\n"train.nproc" = 4\n'
+    asked = read(tmp_path, more)
+    frozen_path = tmp_path / "frozen.toml"
+    frozen_path.write_text(asked.to_toml("x"))
+    frozen = load(frozen_path, frozen=True)
+    assert frozen == asked
+    assert load(written(tmp_path, more), existing=frozen).content == asked.content
+
+
+def test_an_unknown_kind_of_experiment_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidMatrixError, match="unknown experiment 'trainin'"):
+        read(tmp_path, '[experiment]\nkind = "trainin"\n')
