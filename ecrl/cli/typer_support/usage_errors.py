@@ -9,20 +9,24 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ecrl.cli.typer_support.fast_start import convert_without_pydantic
 from ecrl.cli.ui.messages import open_checked_stdout, print_message
 from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
+_BAD_VALUES = {  # by pydantic's type of an error
+    "int_parsing": "found {input!r}, expected a whole number",
+    "float_parsing": "found {input!r}, expected a number",
+    "greater_than_equal": "found {input}, expected at least {ge:g}",
+    "less_than_equal": "found {input}, expected at most {le:g}",
+}
 
 
 def run(app: typer.Typer) -> None:
     """Run the command line and exit with its code; an `EcrlError` comes out as it is."""
     sys.stdout = open_checked_stdout()
     try:
-        with convert_without_pydantic():
-            code = app(prog_name="ecrl", standalone_mode=False)
+        code = app(prog_name="ecrl", standalone_mode=False)
     finally:
         sys.stdout.flush()
     if code == _INTERRUPTED:  # commands that supervise workers have handlers of their own and never come here
@@ -101,7 +105,16 @@ def _bad_value(error: Any) -> str:
     if type(error).__name__ != "BadParameter" or error.param is None or error.ctx is None:
         return _append_next_command(error, error.format_message())
     name = get_value_source(error.param, error.ctx, error.param.opts[0])
-    return f"{name}: {error.message.rstrip('.')}.\nType: {error.ctx.command_path} --help"
+    return f"{name}: {_describe_bad_value(error)}.\nType: {error.ctx.command_path} --help"
+
+
+def _describe_bad_value(error: Any) -> str:
+    """What was found and what was expected, from pydantic's error behind Typer's; else Typer's own words."""
+    errors: Callable[[], list[Any]] = getattr(error.__cause__, "errors", list)
+    for problem in errors():
+        if wording := _BAD_VALUES.get(problem["type"]):
+            return wording.format(input=problem["input"], **problem.get("ctx", {}))
+    return str(error.message).rstrip(".")
 
 
 def _append_next_command(error: Any, message: str) -> str:
@@ -124,6 +137,3 @@ def check_choice(flag: str, found: str, valid: Sequence[str]) -> str:
     if found not in valid:
         raise EcrlError(f"{flag}: {unknown_name('value', found, valid)}")
     return found
-
-
-# -- values --------------------------------------------------------------------------------------------------------

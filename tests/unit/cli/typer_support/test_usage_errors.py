@@ -158,7 +158,8 @@ def test_a_full_disk_under_stdout_is_told_in_a_line(more: list[str]) -> None:
         (["matrix", "clean", "--prefix", "exp", "--kinds", "set-asde"], "Did you mean 'set-aside'?"),
         (["matrix", "run", "--prefix", "y", "m.toml", "--variants", "blokcing"], "Did you mean 'blocking'?"),
         (["matrix", "run", "--prefix", "y", "mm.toml"], "mm.toml: no such matrix file"),
-        (["matrix", "resume", "--prefix", "exp", "--limit", "0"], "found 0, expected at least 1"),
+        (["matrix", "resume", "--prefix", "exp", "--limit", "0"], "--limit: found 0, expected at least 1."),
+        (["matrix", "status", "--prefix", "exp", "--interval", "x"], "--interval: found 'x', expected a number."),
         (["matrix", "status"], "See what is there: ecrl matrix list"),
         (["logs", "early"], "nothing of it has begun"),
         (["matrix", "stpo", "--prefix", "exp"], "Did you mean 'stop'?"),
@@ -325,7 +326,7 @@ def test_the_shell_completes_commands_prefixes_and_suite_ids() -> None:
 
 
 def test_completion_and_the_commands_that_look_load_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
-    unwanted = HEAVY | {"pydantic", "psutil", "filelock", "rich"}
+    unwanted = HEAVY | {"psutil", "filelock", "rich"}
     for arguments in (["matrix", "status", "--prefix", "exp"], ["matrix", "show", "early"], ["matrix", "list"]):
         assert not loaded(*arguments) & unwanted, arguments
     monkeypatch.setenv("_ECRL_COMPLETE", "complete_bash")
@@ -336,6 +337,7 @@ def test_completion_and_the_commands_that_look_load_nothing_heavy(monkeypatch: p
     assert not modules & unwanted
 
 
+@pytest.mark.timing
 def test_help_and_status_start_fast() -> None:
     def fastest(*arguments: str) -> float:
         seconds = []
