@@ -110,8 +110,8 @@ def decide(folder: Path, number: int) -> dict[str, float]:
     assert len(taken.rows) == number
     (suite_id,) = list_todo(taken.rows, Policy())
     suite = campaign.suite(suite_id, taken.rows.index_of(suite_id))
-    ((_spec, paths),) = campaign.runs(suite)
-    assert not paths.result.exists()
+    (run,) = campaign.runs(suite)
+    assert not run.paths.result.exists()
     taken.close()
     return {}
 
@@ -150,7 +150,7 @@ def count(folder: Path, number: int) -> dict[str, float]:
 
 def overhead(folder: Path, number: int) -> dict[str, float]:
     """ecrl's own time for each of so many runs: from the campaign's begin to its end, less the children's."""
-    from bench.stand_in import answer, launcher
+    from bench.stand_in import answer, make_launcher
     from ecrl.launch.campaign.control import Control
     from ecrl.launch.campaign.recover import Policy
     from ecrl.launch.campaign.request import Request
@@ -159,7 +159,7 @@ def overhead(folder: Path, number: int) -> dict[str, float]:
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(folder / f"overhead-{os.getpid()}", "exp")
-    control = Control(SilentObserver(), StopRequest(), ask=answer, launcher=launcher)
+    control = Control(SilentObserver(), StopRequest(), ask=answer, make_launcher=make_launcher)
     before = time.perf_counter()
     control.run(Request(paths, write_matrix(folder, number)), Policy())
     elapsed = time.perf_counter() - before

@@ -1,16 +1,14 @@
 """A launcher that starts the cheapest possible worker, behind the interface of the real one."""
 
-import os
 import sys
-from pathlib import Path
 
 from ecrl.config.matrix import Matrix
-from ecrl.config.run import RunSpec
-from ecrl.launch.launchers.base import Launcher, WorkerFailed, build_run_environment
-from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.runs.launcher import Launcher
+from ecrl.launch.runs.run import Run
+from ecrl.launch.runs.torchrun import TorchrunLauncher
+from ecrl.launch.system.device_leases import Lease
 from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.torch_probe import Probe
-from ecrl.records.paths import RunPaths
 
 # The records of a whole run of one rank, written by a shell: no interpreter is started.
 _WORKER = """
@@ -22,22 +20,16 @@ printf '{"e":"end","t":3}\\n' >> "$e"
 """
 
 
-class Shell(Launcher):
+class Shell(TorchrunLauncher):
     """Starts the worker as a shell script."""
 
-    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
-        return ["/bin/sh", "-c", _WORKER, "worker", str(paths.folder), str(spec.train.steps)]
-
-    def environment(self, spec: RunSpec, paths: RunPaths, campaign: Path) -> dict[str, str]:
-        return build_run_environment(os.environ, spec, paths, campaign, ())
-
-    def parse_failure(self, line: str) -> WorkerFailed | None:
-        return Torchrun().parse_failure(line)
+    def command(self, run: Run) -> list[str]:
+        return ["/bin/sh", "-c", _WORKER, "worker", str(run.paths.folder), str(run.spec.train.steps)]
 
 
-def launcher(_matrix: Matrix) -> Launcher:
+def make_launcher(_name: str, lease: Lease | None) -> Launcher:
     """A new one."""
-    return Shell()
+    return Shell(lease)
 
 
 def answer(matrix: Matrix, _stop: StopRequest) -> Probe:

@@ -22,6 +22,7 @@ FAMILIES = {
     "failure kind": "failures.kinds",
     "model": "workloads.models",
     "dataset": "workloads.datasets",
+    "launcher": "launch.launchers",
     "report section": "report.sections",
     "experiment": "experiments",
 }

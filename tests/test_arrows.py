@@ -36,11 +36,10 @@ ARROWS = {
         "worker/warm": "worker",
         # the orchestrator
         "launch/system": "config records records/manifest storage",
-        "launch/launchers": "launch/system config records",
-        "launch/runs": "launch/launchers launch/system config records records/manifest storage",
+        "launch/launchers": "launch/runs launch/system",
+        "launch/runs": "launch/system config records records/manifest storage",
         "launch/doctor": "launch/system records storage",
-        "launch/campaign": "launch/runs launch/doctor launch/launchers launch/system config records records/manifest"
-        " storage",
+        "launch/campaign": "launch/runs launch/doctor launch/system config records records/manifest storage",
         "launch/views": "launch/campaign launch/runs launch/system records records/manifest",
         # the analyst
         "analysis/run": "records",
@@ -69,7 +68,7 @@ ARROWS = {
         "enginebench/report": "report/plots",
         "selftest": "worker checkpoint checkpoint/engines checkpoint/sharded workloads workloads/images config records"
         " storage",
-        "selftest/runner": "launch/launchers launch/runs launch/system config records",
+        "selftest/runner": "launch/runs launch/system config records",
         # the command line
         "cli/ui": "launch/campaign launch/runs launch/system launch/views config records records/manifest",
         "cli/typer_support": "cli/ui launch/campaign config records",

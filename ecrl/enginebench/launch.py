@@ -10,9 +10,9 @@ from ecrl import plugins
 from ecrl.config.run import RunSpec
 from ecrl.enginebench.plan import BenchPlan
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError, unknown_name
-from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.launchers.cold import Cold
 from ecrl.launch.runs.file_tail import Event, EventTail
-from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run
+from ecrl.launch.runs.run import Run
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
 
@@ -25,15 +25,10 @@ class BenchFailedError(EcrlError):
     exit_code = EXIT_SOME_FAILED
 
 
-class BenchTorchrun(Torchrun):
+class BenchLauncher(Cold):
     """torchrun with the bench's worker; nothing is planned to fail, so nothing is restarted."""
 
-    def arguments(self, spec: RunSpec, paths: RunPaths) -> list[str]:
-        """torchrun's arguments."""
-        return [
-            *("--standalone", "--nproc-per-node", str(spec.train.nproc), "--max-restarts", "0"),
-            *("--redirects", "3", "--log-dir", str(paths.logs), "-m", "ecrl.enginebench.worker", str(paths.folder)),
-        ]
+    worker = "ecrl.enginebench.worker"
 
 
 @dataclass(frozen=True)
@@ -73,19 +68,18 @@ class Bench:
 
     def _supervise(self, paths: RunPaths, progress: "_Progress", stop: StopRequest) -> int:
         with paths.torchrun_log.open("wb") as log:
-            process = BenchTorchrun().start(self.spec, paths, self.folder, log)
-        try:
-            with closing(ExitWait(process)) as exit_wait:
-                while (code := exit_wait.wait(_POLL_S)) is None and not stop:
+            handle = BenchLauncher().start(Run(self.spec, paths), self.folder, log)
+        with closing(handle), closing(progress):
+            try:
+                while (code := handle.wait(_POLL_S)) is None and not stop:
                     progress.poll()
-            if code is None:
-                code = end_run(process, paths.folder, stop_now=lambda: stop.now)
-            end_leftovers(paths.folder)
-            progress.poll()
-        finally:
-            if process.poll() is None:  # an error of ours must not leave workers behind
-                end_run(process, paths.folder, stop_now=lambda: True)
-            progress.close()
+                if code is None:
+                    code = handle.stop(lambda: stop.now)
+                handle.end_leftovers()
+                progress.poll()
+            finally:
+                if handle.poll() is None:  # an error of ours must not leave workers behind
+                    handle.stop(lambda: True)
         return code
 
 

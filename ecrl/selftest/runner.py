@@ -18,11 +18,12 @@ from ecrl import plugins
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.errors import EXIT_BUG, EXIT_OK, EcrlError, unknown_name
-from ecrl.launch.launchers.torchrun import Torchrun
 from ecrl.launch.runs.file_tail import FileTail
+from ecrl.launch.runs.launcher import load_launcher
 from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
-from ecrl.launch.system.process_group import ExitWait, end_run
+from ecrl.launch.system.process_group import ExitWait, end_run, open_exit_fd
 from ecrl.launch.system.process_identity import RUN_MARKER
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.failure_checks import format_failure_step
@@ -157,7 +158,7 @@ class Selftest:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=results, stderr=log, env=environment, start_new_session=True
             )
-        exit_wait, tail = ExitWait(process), FileTail(out)
+        exit_wait, tail = ExitWait(process.poll, open_exit_fd(process.pid)), FileTail(out)
         try:
             code = None
             while code is None:
@@ -169,7 +170,8 @@ class Selftest:
                     raise EcrlError(f"the checks were not done after {_TIMEOUT_S:.0f} s and were ended.")
         finally:
             if process.poll() is None:
-                end_run(process, folder, stop_now=lambda: True)
+                end_run(process.pid, folder, stop_now=lambda: True)
+                process.wait()
             exit_wait.close()
             tail.close()
         if code != 0:
@@ -196,15 +198,15 @@ def check_killed_run(device: str, model: str, folder: Path, stop: StopRequest) -
         StoppedError: a signal came.
     """
     begun = time.monotonic()
-    specs = {variant: _spec(device, model, variant) for variant in ("reference", "overlapped")}
-    paths = {variant: RunPaths(folder / variant) for variant in specs}
-    supervisor = Supervisor(Torchrun(), folder, SilentObserver(), stop, timeout_s=_RUN_TIMEOUT_S)
+    names: tuple[Literal["reference", "overlapped"], ...] = ("reference", "overlapped")
+    runs = {name: Run(_spec(device, model, name), RunPaths(folder / name)) for name in names}
+    supervisor = Supervisor(load_launcher("cold"), folder, SilentObserver(), stop, timeout_s=_RUN_TIMEOUT_S)
     # Side by side, as nothing is timed here; but a GPU may be set to serve one process at a time.
-    with ThreadPoolExecutor(1 if device == "cuda" else len(specs)) as pool:
-        for run in [pool.submit(supervisor.run, specs[variant], paths[variant]) for variant in specs]:
-            run.result()
+    with ThreadPoolExecutor(1 if device == "cuda" else len(runs)) as pool:
+        for ended in [pool.submit(supervisor.run, run) for run in runs.values()]:
+            ended.result()
     stop.raise_if_requested("Nothing was left behind; type the same command again.")
-    verdict, evidence, details = compare_final_states(read_run(paths["reference"]), read_run(paths["overlapped"]))
+    verdict, evidence, details = compare_final_states(*(read_run(run.paths) for run in runs.values()))
     return Check(KILLED, verdict, evidence, round(time.monotonic() - begun, 3), details)
 
 

@@ -12,8 +12,9 @@ import pytest
 from ecrl import plugins
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.launchers.cold import Cold
 from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
@@ -87,8 +88,8 @@ class Runs:
         if case not in self._records:
             paths = RunPaths(self._folder / "-".join(map(str, case)))
             wanted = spec(*case)
-            supervisor = Supervisor(Torchrun(), self._folder, SilentObserver(), StopRequest(), timeout_s=300)
-            result = supervisor.run(wanted, paths)
+            supervisor = Supervisor(Cold(), self._folder, SilentObserver(), StopRequest(), timeout_s=300)
+            result = supervisor.run(Run(wanted, paths))
             assert result is not None
             assert result["outcome"] == "completed", (result["reason"], paths.logs)
             self._records[case] = read_run(paths)

@@ -6,8 +6,9 @@ import pytest
 
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.launchers.cold import Cold
 from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
@@ -23,7 +24,7 @@ def test_a_run_whose_slots_do_not_fit_fails_before_its_first_step_and_says_what_
         max_inflight=10_000_000, variant="overlapped", seed=1, device="cpu",
         train=TrainSettings(steps=4, batch_size=4, nproc=2), checkpoint=CheckpointSettings(), failures=(),
     )  # fmt: skip
-    result = Supervisor(Torchrun(), tmp_path, SilentObserver(), StopRequest(), timeout_s=200).run(spec, paths)
+    result = Supervisor(Cold(), tmp_path, SilentObserver(), StopRequest(), timeout_s=200).run(Run(spec, paths))
     assert result is not None
     assert result["outcome"] != "completed"
     assert "10000000 slots of" in result["reason"]

@@ -12,8 +12,9 @@ from ecrl.analysis.run.step_history import build_step_history
 from ecrl.config.failure_schedule import FailureEntry, build_plan
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.launchers.cold import Cold
 from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records import failure_checks
@@ -154,7 +155,7 @@ def everywhere(variant: str, nproc: int, optimizer: str) -> RunSpec:
 
 def done(spec: RunSpec, folder: Path) -> RunRecord:
     paths = RunPaths(folder / spec.variant)
-    result = Supervisor(Torchrun(), folder, SilentObserver(), StopRequest(), timeout_s=600).run(spec, paths)
+    result = Supervisor(Cold(), folder, SilentObserver(), StopRequest(), timeout_s=600).run(Run(spec, paths))
     assert result is not None
     assert result["outcome"] == "completed", (spec.variant, result["reason"])
     return read_run(paths)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.launchers.cold import Cold
 from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
@@ -42,9 +43,9 @@ def sweep(runs: int) -> Verdict:
     """Run them; every ending other than completed with exit code 0 is a fault."""
     faults = []
     with tempfile.TemporaryDirectory(prefix="ecrl-endings-") as folder:
-        supervisor = Supervisor(Torchrun(), Path(folder), SilentObserver(), StopRequest())
+        supervisor = Supervisor(Cold(), Path(folder), SilentObserver(), StopRequest())
         for seed in range(runs):
-            result = supervisor.run(spec(seed), RunPaths(Path(folder) / f"seed{seed}"))
+            result = supervisor.run(Run(spec(seed), RunPaths(Path(folder) / f"seed{seed}")))
             assert result is not None, "nothing asked it to stop"
             if (result["outcome"], result["exit_code"]) != ("completed", 0):
                 faults.append(f"run {seed}: {result['outcome']}, exit code {result['exit_code']}: {result['reason']}")

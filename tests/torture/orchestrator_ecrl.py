@@ -8,10 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecrl.config.run import RunSpec
+from ecrl.launch.runs.run import Run
 from ecrl.launch.system.device_leases import LEASE_MARKER
 from ecrl.launch.system.process_identity import get_start_ticks
-from ecrl.records.paths import RunPaths
 from tests.unit.launch import stand_in, stand_in_worker
 from tests.unit.launch.stand_in import StandIn
 
@@ -22,8 +21,8 @@ CLAIMS = "ECRL_CLAIMS"
 class Claiming(StandIn):
     """Starts this program as the worker."""
 
-    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
-        return [sys.executable, "-m", "tests.torture.orchestrator_ecrl", "worker", str(paths.folder)]
+    def command(self, run: Run) -> list[str]:
+        return [sys.executable, "-m", "tests.torture.orchestrator_ecrl", "worker", str(run.paths.folder)]
 
 
 def worker(folder: Path) -> int:

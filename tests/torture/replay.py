@@ -14,8 +14,9 @@ from ecrl.analysis.run.step_history import Loss, build_step_history
 from ecrl.config.failure_schedule import FailureEntry, build_plan
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.launchers.cold import Cold
 from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
@@ -37,7 +38,7 @@ def specified(variant: str, every: int, failures: int, seed: int) -> RunSpec:
 def measured(spec: RunSpec, folder: Path) -> tuple[list[Loss], str | None]:
     """What each failure took back, and the reason if the run did not complete."""
     paths = RunPaths(folder / spec.variant)
-    result = Supervisor(Torchrun(), folder, SilentObserver(), StopRequest(), timeout_s=1800).run(spec, paths)
+    result = Supervisor(Cold(), folder, SilentObserver(), StopRequest(), timeout_s=1800).run(Run(spec, paths))
     assert result is not None
     return list(build_step_history(read_run(paths)).rollbacks), result["reason"] or None
 

@@ -16,8 +16,9 @@ from ecrl.analysis.run.restarts import PHASES, Restart, restarts
 from ecrl.analysis.run.timeline import timeline
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.launch.launchers.warm import WarmTorchrun
+from ecrl.launch.runs.launcher import LauncherPool
 from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
@@ -76,12 +77,14 @@ def sweep(rounds: int = 3, models: Sequence[str] = ("cnn", "resnet18")) -> Verdi
     found = {(model, launcher): Measured() for model in models for launcher in LAUNCHERS}
     faults: list[str] = []
     loads = [os.getloadavg()[0]]
-    with tempfile.TemporaryDirectory() as temporary, closing(WarmTorchrun()) as torchrun:
-        supervisor = Supervisor(torchrun, Path(temporary), SilentObserver(), StopRequest(), timeout_s=600)
+    with tempfile.TemporaryDirectory() as temporary, closing(LauncherPool(None)) as launchers:
         for number in range(rounds):
             for model, launcher in found:
                 paths = RunPaths(Path(temporary) / f"{model}-{launcher}-{number}")
-                result = supervisor.run(specified(model, launcher), paths)
+                run = Run(specified(model, launcher), paths)
+                starter = launchers.get_launcher(run)
+                supervisor = Supervisor(starter, Path(temporary), SilentObserver(), StopRequest(), timeout_s=600)
+                result = supervisor.run(run)
                 assert result is not None
                 if result["outcome"] == "completed":
                     found[model, launcher].add(read_run(paths))

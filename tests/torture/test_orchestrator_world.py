@@ -91,7 +91,7 @@ def test_cut_at_every_byte_the_campaign_is_taken_up_and_nothing_finished_is_made
         assert set(taken.rows) == {suite.suite_id for suite in campaign.suites}
         unfinished = list_todo(taken.rows, Policy())
         runs = [run for suite_id in unfinished for run in campaign.runs(campaign.suite(suite_id))]
-        assert all(paths.result.exists() for _, paths in runs), "a finished run is kept, whatever its row says"
+        assert all(run.paths.result.exists() for run in runs), "a finished run is kept, whatever its row says"
         said = [note for note in observer.notes if "dropped" in note or "cut off" in note or "have no row" in note]
         assert said or cut in ends or (name == "manifest" and whole[:cut].count(b"\n") == len(campaign.suites)), cut
     resumed(done, 0)

@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.launchers.cold import Cold
 from ecrl.launch.runs.progress import RunProgress, SilentObserver
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import RunPaths
@@ -85,7 +86,7 @@ class Damages(SilentObserver):
 def reference(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     folder = tmp_path_factory.mktemp("reference")
     paths = RunPaths(folder / "run")
-    Supervisor(Torchrun(), folder, SilentObserver(), StopRequest(), timeout_s=120).run(spec("reference"), paths)
+    Supervisor(Cold(), folder, SilentObserver(), StopRequest(), timeout_s=120).run(Run(spec("reference"), paths))
     return read_run(paths)
 
 
@@ -97,7 +98,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_bits_of_the_refe
 ) -> None:
     paths = RunPaths(tmp_path / "run")
     damages = Damages(paths.checkpoints)
-    result = Supervisor(Torchrun(), tmp_path, damages, StopRequest(), timeout_s=120).run(spec(engine), paths)
+    result = Supervisor(Cold(), tmp_path, damages, StopRequest(), timeout_s=120).run(Run(spec(engine), paths))
     assert result is not None
     assert result["outcome"] == "completed", result["reason"]
     record = read_run(paths)

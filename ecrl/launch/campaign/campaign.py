@@ -11,10 +11,10 @@ from ecrl.config.block_order import BlockOrders, extend_block_orders, insert_rep
 from ecrl.config.hashing import content_hash
 from ecrl.config.matrix import Matrix
 from ecrl.config.recipe import REFERENCE
-from ecrl.config.run import RunSpec
 from ecrl.config.suite import REPEAT, Suite, Suites, build_run_specs, expand_matrix
+from ecrl.launch.runs.run import Run
 from ecrl.records.manifest.store import Row
-from ecrl.records.paths import CampaignPaths, RunPaths
+from ecrl.records.paths import CampaignPaths
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Campaign:
     def _claims_hash(self) -> str:
         return self.matrix.claims_hash
 
-    def runs(self, suite: Suite) -> Iterator[tuple[RunSpec, RunPaths]]:
+    def runs(self, suite: Suite) -> Iterator[Run]:
         """The runs of a suite in the order they run: block after block."""
         root = dataclasses.replace(self.paths, results=self.paths.results.resolve())
         for seed in suite.seeds:
@@ -118,7 +118,7 @@ class Campaign:
                 claims_hash=self._claims_hash,
             )
             for spec, name in zip(specs, order, strict=True):  # the A/A repeat has a folder of its own
-                yield spec, root.run(suite.suite_id, name, seed)
+                yield Run(spec, root.run(suite.suite_id, name, seed))
 
     def row(self, suite: Suite) -> Row:
         """The manifest row of a suite, `pending`."""

@@ -18,8 +18,7 @@ from ecrl.launch.campaign.scheduler import Scheduler
 from ecrl.launch.campaign.store import freeze, load_frozen
 from ecrl.launch.doctor import visit as doctor
 from ecrl.launch.doctor.finding import WARN, Finding, Requirements
-from ecrl.launch.launchers.base import Launcher
-from ecrl.launch.launchers.warm import WarmTorchrun
+from ecrl.launch.runs.launcher import LauncherFactory, load_launcher
 from ecrl.launch.runs.progress import Observer
 from ecrl.launch.system import torch_probe as probes
 from ecrl.launch.system.device_leases import device_sets
@@ -35,22 +34,18 @@ from ecrl.units import format_bytes
 _RUN = Policy(retry_failed=True)  # what a plain `run` does with what is there
 
 
-def _torchrun(matrix: Matrix) -> Launcher:
-    return WarmTorchrun(tuple(matrix.run.gpus))
-
-
 @dataclass(frozen=True)
 class Control:
     """The way in for the command line. confirm: asked before a new campaign is frozen; raises to decline.
 
-    ask and launcher are what tests and other launchers put in place of the probe and of torchrun.
+    ask and make_launcher are what tests put in place of the probe and of the launchers.
     """
 
     observer: Observer
     stop: StopRequest
     confirm: Callable[[Estimate], None] = lambda _estimate: None
     ask: Callable[[Matrix, StopRequest], Probe] = probes.run_probe
-    launcher: Callable[[Matrix], Launcher] = _torchrun
+    make_launcher: LauncherFactory = load_launcher
     examine: Callable[[Path, Requirements], list[Finding]] = doctor.quick_checks
 
     def preview(self, request: Request, policy: Policy = _RUN) -> Preview:
@@ -129,9 +124,10 @@ class Control:
         if (jobs := campaign.matrix.run.jobs) > len(sets) and probe is not None:
             made = f"{len(sets)} set{'' if len(sets) == 1 else 's'}"
             self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {made} for runs this wide")
-        launcher = self.launcher(campaign.matrix)
         chosen = dataclasses.replace(begun, retry_failed=policy.retry_failed)
-        schedule = Scheduler(campaign, opened_manifest, chosen, facts, launcher, self.observer, self.stop, sets)
+        schedule = Scheduler(
+            campaign, opened_manifest, chosen, facts, self.make_launcher, self.observer, self.stop, sets
+        )
         with explain_storage_errors(paths, lambda: next_command(paths, begun, schedule.left)):
             schedule.run()
         if self.stop and schedule.left:

@@ -14,9 +14,9 @@ from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.remaining import get_reusable_result
 from ecrl.launch.doctor.finding import Requirements
+from ecrl.launch.runs.run import Run
 from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest.store import DONE, Row
-from ecrl.records.paths import RunPaths
 
 _TO_RUN, _DONE, _NOT_CHOSEN = "to run", "done", "not chosen"
 
@@ -111,16 +111,16 @@ def build_preview(campaign: Campaign, rows: Mapping[str, Row], policy: Policy, p
     """Exactly what would run. Without a probe no bytes are estimated."""
     wanted, again = set(list_todo(rows, policy)), policy.selection.select_reruns(rows)
 
-    def state(suite_id: str, spec: RunSpec, paths: RunPaths) -> str:
+    def state(suite_id: str, run: Run) -> str:
         if suite_id in again:
             return _TO_RUN if suite_id in wanted else _NOT_CHOSEN
         if suite_id in wanted:
-            return _TO_RUN if get_reusable_result(spec, paths, policy.retry_failed) is None else _DONE
-        there = rows[suite_id].status in DONE or get_reusable_result(spec, paths, False) is not None
+            return _TO_RUN if get_reusable_result(run, policy.retry_failed) is None else _DONE
+        there = rows[suite_id].status in DONE or get_reusable_result(run, False) is not None
         return _DONE if there else _NOT_CHOSEN
 
     runs = {
-        suite.suite_id: [PlannedRun(spec, state(suite.suite_id, spec, paths)) for spec, paths in campaign.runs(suite)]
+        suite.suite_id: [PlannedRun(run.spec, state(suite.suite_id, run)) for run in campaign.runs(suite)]
         for suite in campaign.suites
     }
     lots = (

@@ -177,5 +177,5 @@ def reset_suites(campaign: Campaign, opened: Manifest, suite_ids: Collection[str
         )  # fmt: skip
     opened.compact()
     for suite_id in suite_ids:
-        for _, paths in campaign.runs(campaign.suite(suite_id, rows.index_of(suite_id))):
-            set_aside(paths)
+        for run in campaign.runs(campaign.suite(suite_id, rows.index_of(suite_id))):
+            set_aside(run.paths)

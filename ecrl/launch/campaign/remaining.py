@@ -12,8 +12,8 @@ from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.selection import ALL
 from ecrl.launch.runs.progress import RunTimes, Totals
+from ecrl.launch.runs.run import Run
 from ecrl.records.manifest.store import Manifest
-from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_result
 from ecrl.records.result import Result
 
@@ -21,9 +21,9 @@ _MAX_TIMED_SUITES = 50  # how many earlier suites are read to know how long runs
 _MAX_COUNTED_RUNS = 3000  # how many runs of suites that have begun are looked at to know which are left
 
 
-def get_reusable_result(spec: RunSpec, paths: RunPaths, retry_failed: bool) -> Result | None:
+def get_reusable_result(run: Run, retry_failed: bool) -> Result | None:
     """The run's result that makes running it superfluous, or None."""
-    result = read_result(paths, spec.hash)
+    result = read_result(run.paths, run.spec.hash)
     return None if result is None or (result["outcome"] == "failed" and retry_failed) else result
 
 
@@ -59,16 +59,16 @@ class RemainingRuns:
                 self._left[row.dataset, row.model, variant] += len(row.seeds)
             self._left[row.dataset, row.model, REFERENCE] += row.runs_total - len(row.seeds) * len(row.variants)
         for index, suite_id in enumerate(itertools.islice(self._manifest.rows, _MAX_TIMED_SUITES if self._todo else 0)):
-            for spec, paths in self._campaign.runs(self._campaign.suite(suite_id, index)):
-                result = read_result(paths, spec.hash)
+            for run in self._campaign.runs(self._campaign.suite(suite_id, index)):
+                result = read_result(run.paths, run.spec.hash)
                 if result is not None and result["outcome"] == "completed":
-                    self._times.add(spec, result["wall_s"])
+                    self._times.add(run.spec, result["wall_s"])
 
     def _count_suite(self, suite_id: str) -> None:
         self._seen.add(suite_id)
-        for spec, paths in self._campaign.runs(self._campaign.suite(suite_id, self._manifest.rows.index_of(suite_id))):
-            if get_reusable_result(spec, paths, self._retry_failed) is None:
-                self._left[_kind(spec)] += 1
+        for run in self._campaign.runs(self._campaign.suite(suite_id, self._manifest.rows.index_of(suite_id))):
+            if get_reusable_result(run, self._retry_failed) is None:
+                self._left[_kind(run.spec)] += 1
             else:
                 self.totals.runs_done += 1
 

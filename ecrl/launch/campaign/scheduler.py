@@ -17,10 +17,11 @@ from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.remaining import RemainingRuns
 from ecrl.launch.campaign.resume_command import next_command
-from ecrl.launch.campaign.suite_runner import Shared, SuiteRunner, full_run_name
-from ecrl.launch.launchers.base import Launcher
+from ecrl.launch.campaign.suite_runner import Shared, SuiteRunner
 from ecrl.launch.runs.failure_cause import BUG, RepeatedFailures, build_signature
+from ecrl.launch.runs.launcher import LauncherFactory, LauncherPool
 from ecrl.launch.runs.progress import Observer, RunProgress, Totals
+from ecrl.launch.runs.run import Run
 from ecrl.launch.system.device_leases import DeviceSet, Lease, describe_holders, try_lease
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
@@ -47,7 +48,7 @@ class Scheduler:
         opened_manifest: Manifest,
         policy: Policy,
         facts: dict[str, Any],
-        launcher: Launcher,
+        make_launcher: LauncherFactory,
         observer: Observer,
         stop: StopRequest,
         sets: Sequence[DeviceSet] = (),
@@ -56,7 +57,7 @@ class Scheduler:
         self._campaign = campaign
         self._manifest = opened_manifest
         self._policy = policy
-        self._launcher = launcher
+        self._make_launcher = make_launcher
         self._observer = LockedObserver(observer, self._shared.lock)
         self._stop = stop
         self._todo = list_todo(opened_manifest.rows, policy)
@@ -130,12 +131,12 @@ class Scheduler:
     def _run_lane(self) -> None:
         """Take a set of devices and run suites on it, until there are no more suites or it is not to be used on."""
         while (lease := self._acquire_lease()) is not None:
-            launcher = self._launcher.copy_with_lease(lease)
+            launchers = LauncherPool(lease, self._make_launcher)
             try:
                 while lease.devices not in self._shared.retired and (suite_id := self._pop_suite()) is not None:
-                    self._suites.run(self._campaign.suite(suite_id, self._index_of(suite_id)), launcher, lease.devices)
+                    self._suites.run(self._campaign.suite(suite_id, self._index_of(suite_id)), launchers, lease.devices)
             finally:
-                launcher.close()
+                launchers.close()
                 lease.release()
                 with self._shared.lock:
                     self._busy.discard(lease.devices)
@@ -166,7 +167,7 @@ class Scheduler:
     def _index_of(self, suite_id: str) -> int:
         return self._manifest.rows.index_of(suite_id)
 
-    def _count(self, devices: DeviceSet, spec: RunSpec, result: Result) -> None:
+    def _count(self, devices: DeviceSet, run: Run, result: Result) -> None:
         """Take a run's outcome in: a set on which too many fail alike is not used any more."""
         with self._shared.lock:
             alike = self._sets[devices]
@@ -178,7 +179,7 @@ class Scheduler:
                 self._shared.retired[devices] = f"{alike.number} runs in a row failed alike: {sign}"
                 self._observer.note(
                     f"warning: {devices} is not used any more: {alike.number} runs in a row failed alike ({sign}),"
-                    f" the last one {full_run_name(spec)}"
+                    f" the last one {run.name}"
                 )
 
 

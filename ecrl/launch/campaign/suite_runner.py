@@ -1,6 +1,5 @@
 """One suite of a campaign: block after block, run after run."""
 
-import dataclasses
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -8,21 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ecrl.config.run import RunSpec
 from ecrl.config.suite import Suite
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.remaining import RemainingRuns, get_reusable_result
-from ecrl.launch.launchers.base import Launcher
 from ecrl.launch.runs.failure_cause import BUG, TIMEOUT
+from ecrl.launch.runs.launcher import Launcher, LauncherPool
 from ecrl.launch.runs.progress import Observer
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor, set_aside
 from ecrl.launch.system.device_leases import DeviceSet
 from ecrl.launch.system.process_identity import get_current_owner
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import COMPLETED, FAILED, INTERRUPTED, RUNNING, Manifest, Row
-from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_token
 from ecrl.records.result import Result
 
@@ -60,7 +58,7 @@ class SuiteRunner:
         stop: StopRequest,
         remaining: RemainingRuns,
         shared: Shared,
-        count: Callable[[DeviceSet, RunSpec, Result], None],
+        count: Callable[[DeviceSet, Run, Result], None],
     ) -> None:
         self._campaign = campaign
         self._manifest = opened_manifest
@@ -73,7 +71,7 @@ class SuiteRunner:
         self._count = count
         self._owner = get_current_owner(campaign.paths.root)
 
-    def run(self, suite: Suite, launcher: Launcher, devices: DeviceSet) -> None:
+    def run(self, suite: Suite, launchers: LauncherPool, devices: DeviceSet) -> None:
         suite_id, before = suite.suite_id, self._manifest.rows[suite.suite_id]
         row = self._record(
             suite_id,
@@ -91,8 +89,9 @@ class SuiteRunner:
         status, messages, done, wall_s = COMPLETED, list[str](), 0, 0.0
         block, leaves = None, False  # block: the last one that was worked on
         try:
-            for spec, paths in self._campaign.runs(suite):
-                result = self._find_result(spec, paths, done)
+            for run in self._campaign.runs(suite):
+                spec = run.spec
+                result = self._find_result(run, done)
                 if result is None and devices in self._shared.retired and spec.seed != block:
                     status = INTERRUPTED
                     messages.append(f"{devices} is not used any more: left before seed{spec.seed}")
@@ -100,7 +99,7 @@ class SuiteRunner:
                     break
                 if result is None:
                     block = spec.seed
-                    result = self._run(spec, paths, launcher, devices, done, wall_s)
+                    result = self._run(run, launchers, devices, done, wall_s)
                 if result is None:
                     status = INTERRUPTED
                     messages.append(f"stopped in {spec.folder_name} seed{spec.seed}")
@@ -108,7 +107,7 @@ class SuiteRunner:
                 done, wall_s = done + 1, wall_s + result["wall_s"]
                 if result["outcome"] == "failed":
                     status = FAILED
-                    messages.append(self._describe_failure(spec, paths, result))
+                    messages.append(self._describe_failure(run, result))
         except BaseException:
             # Whatever goes wrong with ecrl itself, the workers are gone and the suite is not running any more.
             self._record(suite_id, status=INTERRUPTED, message="ecrl stopped with an error", **_NO_OWNER)
@@ -133,72 +132,68 @@ class SuiteRunner:
         with self._shared.lock:
             return self._manifest.record(suite_id, **changes)
 
-    def _find_result(self, spec: RunSpec, paths: RunPaths, number: int) -> Result | None:
+    def _find_result(self, run: Run, number: int) -> Result | None:
         """The result that a suite's run of this number has already. One that was made before the suite changed
         devices counts as it is."""
-        again = number < self._shared.moved.get(spec.suite_id, 0)
-        found = get_reusable_result(spec, paths, self._policy.retry_failed and not again)
+        again = number < self._shared.moved.get(run.spec.suite_id, 0)
+        found = get_reusable_result(run, self._policy.retry_failed and not again)
         if found is not None and not again:
             with self._shared.lock:
-                self._remaining.add_existing_run(spec)
+                self._remaining.add_existing_run(run.spec)
         return found
 
-    def _run(
-        self, spec: RunSpec, paths: RunPaths, launcher: Launcher, devices: DeviceSet, done: int, wall_s: float
-    ) -> Result | None:
+    def _run(self, run: Run, launchers: LauncherPool, devices: DeviceSet, done: int, wall_s: float) -> Result | None:
         """A new result of the run, after as many retries as it takes and may take; None: asked to stop."""
         with self._shared.lock:
-            self._remaining.begin_run(spec)
+            self._remaining.begin_run(run.spec)
         result: Result | None = None
         retries = self._campaign.matrix.run.retries
         for retry in range(1 + retries):
             if self._stop:
                 return None
             if retry:
-                self._observer.note(f"retry {retry} of {retries}: {full_run_name(spec)}")
-            spec = self._begin_run(spec, paths, done, wall_s)
+                self._observer.note(f"retry {retry} of {retries}: {run.name}")
+            run = self._begin_run(run, done, wall_s)
             with self._shared.lock:
-                totals = self._remaining.get_totals(spec)
-            self._observer.run_started(spec, totals)
-            result = self._supervisor(launcher).run(spec, paths)
+                totals = self._remaining.get_totals(run.spec)
+            self._observer.run_started(run.spec, totals)
+            result = self._supervisor(launchers.get_launcher(run)).run(run)
             if result is not None:
-                self._count(devices, spec, result)
+                self._count(devices, run, result)
                 settled = result["outcome"] == "completed" or retry == retries or devices in self._shared.retired
                 with self._shared.lock:
-                    self._remaining.finish_run(spec, result, settled=settled)
-            log = "" if result is None else str(_shorten_path(paths.folder / result["log"]))
-            self._observer.run_finished(spec, result, log, self._remaining.totals)
+                    self._remaining.finish_run(run.spec, result, settled=settled)
+            log = "" if result is None else str(_shorten_path(run.paths.folder / result["log"]))
+            self._observer.run_finished(run.spec, result, log, self._remaining.totals)
             if result is None or result["outcome"] == "completed" or devices in self._shared.retired:
                 break
         return result
 
-    def _begin_run(self, spec: RunSpec, paths: RunPaths, done: int, wall_s: float) -> RunSpec:
+    def _begin_run(self, run: Run, done: int, wall_s: float) -> Run:
         """The run with a token that is higher than that of every attempt before it, recorded; its folder is free."""
+        folder = run.paths.folder
         with self._shared.lock:
-            self._manifest.token = max(self._manifest.token, read_token(paths))
+            self._manifest.token = max(self._manifest.token, read_token(run.paths))
             token = self._manifest.next_token()
-            run = f"{paths.folder.parent.name}/{paths.folder.name}"
-            self._record(spec.suite_id, token=token, run=run, runs_done=done, wall_s=wall_s if done else None)
-        set_aside(paths)
-        return dataclasses.replace(spec, token=token)
+            place = f"{folder.parent.name}/{folder.name}"
+            self._record(run.spec.suite_id, token=token, run=place, runs_done=done, wall_s=wall_s if done else None)
+        set_aside(run.paths)
+        return run.copy_with_token(token)
 
     def _supervisor(self, launcher: Launcher) -> Supervisor:
         timeout_s = self._campaign.matrix.run.timeout_s
         return Supervisor(launcher, self._campaign.marker, self._observer, self._stop, self._facts, timeout_s)
 
-    def _describe_failure(self, spec: RunSpec, paths: RunPaths, result: Result) -> str:
+    def _describe_failure(self, run: Run, result: Result) -> str:
         """Reason and log path, short enough for a journal line; `result.json` has the whole reason."""
-        log = (paths.folder / result["log"]).relative_to(self._campaign.marker)
+        spec = run.spec
+        log = (run.paths.folder / result["log"]).relative_to(self._campaign.marker)
         kind = result.get("failure", {}).get("kind", BUG)
         reason = (
             f"{spec.folder_name} seed{spec.seed}: {'' if kind in (BUG, TIMEOUT) else f'[{kind}] '}{result['reason']}"
         )
         room = max(220 - len(str(log)), 60)
         return f"{reason if len(reason) <= room else reason[: room - 1] + '…'}; log: {log}"
-
-
-def full_run_name(spec: RunSpec) -> str:
-    return f"{spec.suite_id} {spec.folder_name} seed{spec.seed}"
 
 
 def _shorten_path(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""torchrun kept warm: one agent process that serves run after run, its ranks forked with everything imported.
+"""`warm`: one agent process that serves run after run, its ranks forked with everything imported.
 
 The orchestrator knows the agent's command line and one socket (the agent's stdin): a run is asked for with one
 JSON line, and its end is told with one. Before the first the agent says that it is ready: until then it imports, which
@@ -14,16 +14,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ecrl.config.run import RunSpec
-from ecrl.launch.launchers.torchrun import Torchrun
-from ecrl.launch.system.process import Process
+from ecrl.launch.runs.launcher import LauncherPlugin, RunHandle
+from ecrl.launch.runs.run import Run
+from ecrl.launch.runs.torchrun import TorchrunHandle, TorchrunLauncher
+from ecrl.launch.system.device_leases import Lease
 from ecrl.launch.system.process_group import end_leftovers, end_run
 from ecrl.launch.system.process_identity import RUN_MARKER
-from ecrl.records.paths import RunPaths
 
 _LONGEST_PATH = 4096
 _GRACE_S = 5.0  # between closing the socket and SIGTERM
@@ -31,32 +30,27 @@ _POLL_S = 0.1  # between two looks whether a new agent is still wanted
 _READY_S = 300.0  # a busy network file system may take a minute to import torch from
 
 
-class WarmRun:
-    """One run inside an agent, as `subprocess.Popen` shows one inside a process of its own."""
+class WarmRun(TorchrunHandle):
+    """One run inside an agent: it ends when the agent says so, or dies."""
 
-    def __init__(self, agent: "subprocess.Popen[bytes]", replies: socket.socket) -> None:
-        self.args = agent.args
-        self.pid = agent.pid
-        self._agent = agent
+    def __init__(self, run: Run, agent: "subprocess.Popen[bytes]", replies: socket.socket) -> None:
         self._replies = replies
         self._heard = b""
         self._code: int | None = None
+        super().__init__(run, agent)
 
     def poll(self) -> int | None:
-        """The run's exit code, or None while it goes on. An agent that died ends its run."""
         if self._code is None:
             self._receive(0.0)
         return self._code
 
-    def wait(self) -> int:
-        """Wait for the run's end."""
+    def _open_exit_fd(self) -> int | None:
+        return os.dup(self._replies.fileno())
+
+    def _join(self) -> int:
         while self._code is None:
             self._receive(None)
         return self._code
-
-    def exit_fd(self) -> int:
-        """A descriptor that is readable once the run has ended."""
-        return os.dup(self._replies.fileno())
 
     def _receive(self, timeout_s: float | None) -> None:
         self._replies.settimeout(timeout_s)
@@ -70,49 +64,50 @@ class WarmRun:
         for line in told:
             self._code = json.loads(line).get("code")  # no code: it had been given up waiting for, and is ready now
         if self._code is None and not data:
-            self._code = self._agent.wait() or 1  # whatever it says, it did not end its run
+            self._code = self._process.wait() or 1  # whatever it says, it did not end its run
 
 
-@dataclass
-class WarmTorchrun(Torchrun):
-    """torchrun as it is for runs that ask for `cold`, an agent of its own for those that ask for `warm`."""
+class Warm(TorchrunLauncher):
+    """An agent that the first run starts, and that serves the next ones as long as they need no other environment."""
 
-    _agent: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
-    _control: socket.socket | None = field(default=None, init=False)
-    _environment: dict[str, str] = field(default_factory=dict, init=False)
+    def __init__(self, lease: Lease | None = None) -> None:
+        super().__init__(lease)
+        self._agent: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._environment: dict[str, str] = {}
 
-    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
-        """For a warm run the agent's; what belongs to the run it is told through its stdin."""
-        if spec.train.launcher == "cold":
-            return super().command(spec, paths)
+    def command(self, run: Run) -> list[str]:
+        """The agent's; what belongs to the run it is told through its stdin."""
         return [sys.executable, "-m", "ecrl.worker.warm.server"]
 
-    def start(self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]) -> Process:
-        """Start a run: in a new torchrun, or in the agent, which is started first where there is none."""
-        if spec.train.launcher == "cold":
-            return super().start(spec, paths, campaign, log)
-        order = {
-            "folder": str(paths.folder),
-            "log": str(paths.torchrun_log),
-            "environment": {RUN_MARKER: str(paths.folder)},
-            "torchrun": ["--start-method", "forkserver", *self.arguments(spec, paths)],
+    def environment(self, run: Run, campaign: Path) -> dict[str, str]:
+        """The agent's, which is any run's that needs the same devices and threads."""
+        return super().environment(run, campaign) | {
+            # Says whose agent it is, and makes room for the folder that each rank writes over it.
+            RUN_MARKER: f"warm agent of pid {os.getpid()} in {campaign} ".ljust(_LONGEST_PATH, "."),
+            "OPENBLAS_NUM_THREADS": "1",  # else numpy starts threads in the fork server, which must have none
         }
-        agent, control = self._ensure_agent(spec, paths, campaign, log)
+
+    def start(self, run: Run, campaign: Path, log: IO[bytes]) -> RunHandle:
+        """Ask the agent for a run; it is started first where there is none."""
+        order = {
+            "folder": str(run.paths.folder),
+            "log": str(run.paths.torchrun_log),
+            "environment": {RUN_MARKER: str(run.paths.folder)},
+            "torchrun": ["--start-method", "forkserver", *self.arguments(run)],
+        }
+        agent, control = self._ensure_agent(run, campaign, log)
         with contextlib.suppress(ConnectionError):  # died since: its run hears of it, and ends
             control.settimeout(None)
             control.sendall(json.dumps(order).encode() + b"\n")
-        return WarmRun(agent, control)
+        return WarmRun(run, agent, control)
 
-    def prepare(
-        self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes], given_up: Callable[[], bool]
-    ) -> bool:
-        """Start the agent of a warm run, if it is not there, and wait until it has imported everything."""
-        if spec.train.launcher == "cold":
-            return False
+    def prepare(self, run: Run, campaign: Path, log: IO[bytes], given_up: Callable[[], bool]) -> bool:
+        """Start the agent, if it is not there, and wait until it has imported everything."""
         if self._agent is not None and self._agent.poll() is not None:
             self.close()
         before = self._agent
-        agent, control = self._ensure_agent(spec, paths, campaign, log)
+        agent, control = self._ensure_agent(run, campaign, log)
         if agent is before:
             return False
         control.settimeout(_POLL_S)
@@ -125,42 +120,21 @@ class WarmTorchrun(Torchrun):
         return True  # one that died or takes for ever is its first run's to tell
 
     def _ensure_agent(
-        self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]
+        self, run: Run, campaign: Path, log: IO[bytes]
     ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
         """The agent, made anew where there is none or the run needs another environment."""
-        environment = (
-            self.environment(spec, paths, campaign)
-            | self.leased_environment
-            | {
-                # Says whose agent it is, and makes room for the folder that each rank writes over it.
-                RUN_MARKER: f"warm agent of pid {os.getpid()} in {campaign} ".ljust(_LONGEST_PATH, "."),
-                "OPENBLAS_NUM_THREADS": "1",  # else numpy starts threads in the fork server, which must have none
-            }
-        )
+        environment = self.environment(run, campaign)
         if self._agent is not None and environment != self._environment:
             self.close()
-        if self._agent is None:
-            self._start_agent(spec, paths, environment, log)
-        assert self._agent is not None
-        assert self._control is not None
+        if self._agent is None or self._control is None:
+            self._control, its_end = socket.socketpair()
+            with its_end:  # `log`: until it is told the log of its first run
+                self._agent = self.spawn(run, campaign, log, its_end.fileno())
+            self._environment = environment
         return self._agent, self._control
 
-    def _start_agent(self, spec: RunSpec, paths: RunPaths, environment: dict[str, str], log: IO[bytes]) -> None:
-        self._control, its_end = socket.socketpair()
-        with its_end:
-            self._agent = subprocess.Popen(
-                self.command(spec, paths),
-                stdin=its_end.fileno(),
-                stdout=log,  # until it is told the log of its first run
-                stderr=subprocess.STDOUT,
-                env=environment,
-                pass_fds=self.inherited,
-                start_new_session=True,
-            )
-        self._environment = environment
-
     def close(self) -> None:
-        """End the agent and its fork server, if there are any; no run may be going on."""
+        """End the agent and its fork server, if there are any."""
         agent, control, marker = self._agent, self._control, Path(self._environment.get(RUN_MARKER, ""))
         self._agent = self._control = None
         if control is not None:
@@ -170,4 +144,15 @@ class WarmTorchrun(Torchrun):
                 agent.wait(_GRACE_S)
                 end_leftovers(marker)
             except subprocess.TimeoutExpired:
-                end_run(agent, marker, stop_now=lambda: False)
+                end_run(agent.pid, marker, stop_now=lambda: False)
+                agent.wait()
+
+
+PLUGIN = LauncherPlugin(
+    description="torchrun's agent kept from run to run, its ranks forked with everything imported",
+    make=Warm,
+    leases_devices=True,
+    forks_warm=True,
+    serves_many_runs=True,
+    is_local=True,
+)

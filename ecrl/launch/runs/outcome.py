@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ecrl.config.run import RunSpec
 from ecrl.errors import EXIT_HELD, EcrlError
-from ecrl.launch.launchers.base import WorkerFailed
 from ecrl.launch.runs.failure_cause import classify_failure
 from ecrl.launch.runs.file_tail import Event
+from ecrl.launch.runs.launcher import WorkerFailed
+from ecrl.launch.runs.run import Run
 from ecrl.records import correctness
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run, read_token
@@ -67,10 +67,9 @@ class FencedError(EcrlError):
     exit_code = EXIT_HELD
 
 
-def decide_result(
-    spec: RunSpec, paths: RunPaths, findings: RunEvidence, ending: RunEnd, started_at: str, finished_at: str
-) -> Result:
+def decide_result(run: Run, findings: RunEvidence, ending: RunEnd, started_at: str, finished_at: str) -> Result:
     """Decide the outcome from the records."""
+    spec, paths = run.spec, run.paths
     record = read_run(paths)
     decided = correctness.compute_gates(record, ending.exit_code)
     reason, log = "", paths.torchrun_log

@@ -10,17 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ecrl.config.run import RunSpec
-from ecrl.launch.launchers.base import Launcher
 from ecrl.launch.runs import outcome
 from ecrl.launch.runs.failure_cause import DISK_FULL, read_oom_kills
-from ecrl.launch.runs.file_tail import EventTail, FileTail
+from ecrl.launch.runs.file_tail import EventTail
+from ecrl.launch.runs.launcher import Launcher, RunHandle
 from ecrl.launch.runs.machine_monitor import MachineMonitor
 from ecrl.launch.runs.outcome import RunEnd, RunEvidence
 from ecrl.launch.runs.progress import Observer, RunProgress
+from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.warnings import RunWarnings
-from ecrl.launch.system.process import Process
-from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records import machine
 from ecrl.records.clock import now_ns, real_minus_boot_ns
@@ -44,22 +42,23 @@ class Supervisor:
     facts: dict[str, Any] = field(default_factory=dict)
     timeout_s: float | None = None
 
-    def run(self, spec: RunSpec, paths: RunPaths) -> Result | None:
-        """Run `spec` in its (new) folder. None: a signal asked to stop; the workers are gone and there is no result.
+    def run(self, run: Run) -> Result | None:
+        """Make a run in its (new) folder. None: a signal asked to stop; the workers are gone and there is no result.
 
         Raises:
             OSError: the folder cannot be written, by ecrl or by the run; the workers are gone.
         """
+        paths = run.paths
         paths.logs.mkdir(parents=True)
         started_at, pressure = utc_now(), machine.read_pressure(paths.folder)
-        spec.write(paths.spec)
+        run.spec.write(paths.spec)
         findings, killed_before = RunEvidence(), read_oom_kills()
-        with MachineMonitor(self.campaign, self._gpus(spec)) as beside:
-            ending = self._supervise(spec, paths, findings)
+        with MachineMonitor(self.campaign, self._gpus(run)) as beside:
+            ending = self._supervise(run, findings)
         if ending is None:
             return None
         ending = replace(ending, oom_kills=read_oom_kills() - killed_before)
-        result = outcome.decide_result(spec, paths, findings, ending, started_at, utc_now())
+        result = outcome.decide_result(run, findings, ending, started_at, utc_now())
         if result.get("failure", {}).get("kind") == DISK_FULL:  # says nothing about the run: it is no result
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.folder))
         after = machine.read_pressure(paths.folder)
@@ -68,62 +67,61 @@ class Supervisor:
         )
         return outcome.write_result(result, facts | {"pressure_before": pressure, "pressure_after": after}, paths)
 
-    def _gpus(self, spec: RunSpec) -> tuple[str, ...] | None:
+    def _gpus(self, run: Run) -> tuple[str, ...] | None:
         """The GPUs that the run may use, as CUDA_VISIBLE_DEVICES names them (empty: all); None on the CPU."""
-        if spec.device == "cpu":
+        if run.spec.device == "cpu":
             return None
         return () if self.launcher.lease is None else self.launcher.lease.devices.gpus
 
-    def _supervise(self, spec: RunSpec, paths: RunPaths, findings: RunEvidence) -> RunEnd | None:
+    def _supervise(self, run: Run, findings: RunEvidence) -> RunEnd | None:
         with contextlib.ExitStack() as cleared:
-            recorder = Recorder(paths.launcher_events)
+            recorder = Recorder(run.paths.launcher_events)
             cleared.callback(recorder.close)
-            with paths.torchrun_log.open("wb") as log:
+            with run.paths.torchrun_log.open("wb") as log:
                 begun = now_ns()
-                if self.launcher.prepare(spec, paths, self.campaign, log, lambda: bool(self.stop)):
+                if self.launcher.prepare(run, self.campaign, log, lambda: bool(self.stop)):
                     recorder.event("prepared", t0=begun)
                 if self.stop:
                     return None
                 spawned = now_ns()
-                process = self.launcher.start(spec, paths, self.campaign, log)
+                handle = self.launcher.start(run, self.campaign, log)
+            cleared.callback(handle.close)
             # From here on, an error of ours (a full disk, a bug) must not leave workers behind.
-            cleared.callback(self._end_if_alive, process, paths)
-            recorder.event("spawn", t=spawned, pid=process.pid, command=process.args)
-            watch = _RunMonitor(self, spec, paths, findings, recorder)
+            cleared.callback(_stop_if_alive, handle)
+            recorder.event("spawn", t=spawned, pid=handle.owner.pid, command=handle.command)
+            watch = _RunMonitor(self, run, handle, findings, recorder)
             cleared.callback(watch.close)
-            exit_wait = ExitWait(process)
-            cleared.callback(exit_wait.close)
             reason: str | None = None
-            while (code := exit_wait.wait(_POLL_S)) is None and reason is None:
+            while (code := handle.wait(_POLL_S)) is None and reason is None:
                 reason = watch.poll()
             interrupted = code is None and bool(self.stop)  # a run that ended by itself keeps its result
             if code is None:
-                code = end_run(process, paths.folder, stop_now=lambda: self.stop.now)
+                code = handle.stop(lambda: self.stop.now)
             reaped = now_ns()
-            end_leftovers(paths.folder)
+            handle.end_leftovers()
             watch.poll_last()
             recorder.event("exit", t=reaped, code=code)
         return None if interrupted else RunEnd(code, reason or "")
 
-    @staticmethod
-    def _end_if_alive(process: Process, paths: RunPaths) -> None:
-        if process.poll() is None:
-            end_run(process, paths.folder, stop_now=lambda: True)
+
+def _stop_if_alive(handle: RunHandle) -> None:
+    if handle.poll() is None:
+        handle.stop(lambda: True)
 
 
 class _RunMonitor:
-    """Follows a run's records and torchrun's log, and decides when to end it."""
+    """Follows a run's records and what its launcher reports, and decides when to end it."""
 
     def __init__(
-        self, supervisor: Supervisor, spec: RunSpec, paths: RunPaths, findings: RunEvidence, recorder: Recorder
+        self, supervisor: Supervisor, run: Run, handle: RunHandle, findings: RunEvidence, recorder: Recorder
     ) -> None:
         self._supervisor = supervisor
-        self._spec = spec
+        self._run = run
+        self._handle = handle
         self._findings = findings
         self._recorder = recorder
-        self._events = EventTail(paths)
-        self._log = FileTail(paths.torchrun_log)
-        self._progress = RunProgress(total=spec.train.steps)
+        self._events = EventTail(handle.paths)
+        self._progress = RunProgress(total=run.spec.train.steps)
         self._remarks = RunWarnings()
         self._begun = time.monotonic()
 
@@ -155,29 +153,24 @@ class _RunMonitor:
     def close(self) -> None:
         """Close the files."""
         self._events.close()
-        self._log.close()
 
     def _say(self, remarks: Iterable[str]) -> None:
         for remark in remarks:
-            self._supervisor.observer.note(
-                f"{self._spec.suite_id} {self._spec.variant} seed{self._spec.seed}: {remark}"
-            )
+            self._supervisor.observer.note(f"{self._run.name}: {remark}")
 
     def _show(self) -> None:
-        self._supervisor.observer.run_progress(self._spec, self._progress)
+        self._supervisor.observer.run_progress(self._run.spec, self._progress)
 
     def _read_events(self) -> None:
         for attempt, rank, event in self._events.read():
             self._findings.note(attempt, rank, event)
             self._progress.note(attempt, rank, event)
             self._say(self._remarks.get_warnings(attempt, rank, event))
-        for line in self._log.lines():
-            failed = self._supervisor.launcher.parse_failure(line.decode(errors="replace"))
-            if failed is not None:
-                self._findings.workers_failed.append(failed)
-                # The instant it was reported, on the records' clock; if the line has none, the instant it was seen.
-                t = None if failed.unix_ns is None else failed.unix_ns - real_minus_boot_ns()
-                self._recorder.event("worker_failed", t=t, local_rank=failed.local_rank, exitcode=failed.exitcode)
+        for failed in self._handle.read_failures():
+            self._findings.workers_failed.append(failed)
+            # The instant it was reported, on the records' clock; if the line has none, the instant it was seen.
+            t = None if failed.unix_ns is None else failed.unix_ns - real_minus_boot_ns()
+            self._recorder.event("worker_failed", t=t, local_rank=failed.local_rank, exitcode=failed.exitcode)
 
 
 def set_aside(paths: RunPaths) -> Path | None:

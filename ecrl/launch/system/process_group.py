@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 
 from ecrl.errors import EcrlError
-from ecrl.launch.system.process import Process, StopsOwnChildren
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, find_marked_pids, get_start_ticks
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
@@ -23,29 +22,24 @@ _KILL_PATIENCE_S = 30.0  # a process in uninterruptible I/O dies when that ends
 
 
 class ExitWait:
-    """Waits for a run to end, waking at once when it does; where the kernel cannot tell, it sleeps and looks."""
+    """Waits until `poll` knows an exit code, waking as soon as the descriptor `fd` is readable; without one it sleeps
+    and looks. It closes the descriptor."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        try:
-            # a run inside a process that serves many ends before the process does
-            self._fd: int | None = (
-                process.exit_fd() if isinstance(process, StopsOwnChildren) else os.pidfd_open(process.pid)
-            )
-        except OSError:
-            self._fd = None  # an older kernel
+    def __init__(self, poll: Callable[[], int | None], fd: int | None) -> None:
+        self._poll = poll
+        self._fd = fd
 
     def wait(self, timeout_s: float) -> int | None:
-        """The exit code, or None if the run still goes on after `timeout_s`."""
+        """The exit code, or None if there is none after `timeout_s`."""
         if self._fd is None:
             deadline = time.monotonic() + timeout_s
-            while self._process.poll() is None and time.monotonic() < deadline:
+            while self._poll() is None and time.monotonic() < deadline:
                 time.sleep(min(0.005, timeout_s))
         else:
             import select
 
             select.select([self._fd], [], [], timeout_s)
-        return self._process.poll()
+        return self._poll()
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -54,14 +48,22 @@ class ExitWait:
             self._fd = None
 
 
-def end_run(process: Process, folder: Path, *, stop_now: Callable[[], bool]) -> int:
-    """End a run's launcher, its descendants and everything that carries the run's marker; returns the exit code.
+def open_exit_fd(pid: int) -> int | None:
+    """A descriptor that is readable once the process has ended; None: this kernel has none."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None  # an older kernel
+
+
+def end_run(pid: int, folder: Path, *, stop_now: Callable[[], bool]) -> None:
+    """End a run's root process, its descendants and everything that carries the run's marker; the root is left to be
+    waited for.
 
     stop_now: asked all the while; True skips the rest of the grace period.
     """
-    members = _descendants(process.pid) + _processes(find_marked_pids(RUN_MARKER, folder))
+    members = _descendants(pid) + _processes(find_marked_pids(RUN_MARKER, folder))
     _end(members, lambda: _processes(find_marked_pids(RUN_MARKER, folder)), stop_now)
-    return process.wait()
 
 
 def end_leftovers(folder: Path) -> int:

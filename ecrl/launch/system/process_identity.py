@@ -78,10 +78,15 @@ def get_start_ticks(pid: int) -> int | None:
 
 def get_current_owner(folder: Path | None = None) -> Owner:
     """The owner that this process is; of what it does in `folder`, the owner that outlives a change of names."""
-    ticks = get_start_ticks(os.getpid())
-    assert ticks is not None, "/proc does not show this process"
-    owner = Owner(socket.gethostname(), boot_id(), os.getpid(), ticks)
+    owner = get_owner(os.getpid())
     return owner if folder is None else replace(owner, pid_ns=_pid_namespace(), folder=folder.stat().st_ino)
+
+
+def get_owner(pid: int) -> Owner:
+    """The owner that this process, or a child that nobody has waited for yet, is."""
+    found = _process(pid)
+    assert found is not None, f"/proc does not show process {pid}"
+    return Owner(socket.gethostname(), boot_id(), pid, found.start_ticks)
 
 
 def check_owner(owner: Owner | None) -> Liveness:

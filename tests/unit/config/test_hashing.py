@@ -52,7 +52,7 @@ def test_runs_and_block_orders_are_those_of_version_0_1_0(name: str) -> None:
     golden, today = HASHES[name], campaign(name)
     runs, orders = dict[str, str](), dict[str, list[str]]()
     for suite in today.suites:
-        for spec, _ in today.runs(suite):
+        for spec in (run.spec for run in today.runs(suite)):
             runs[f"{suite.suite_id}/{spec.folder_name}/{spec.seed}"] = spec.hash
             orders[f"{suite.suite_id}/{spec.seed}"] = list(spec.block_order)
     assert {key: runs[key] for key in golden["runs"]} == golden["runs"]

@@ -4,8 +4,8 @@ As a program (`python -m tests.unit.launch.stand_in run|resume RESULTS PREFIX MA
 both put in place, to be killed by tests.
 """
 
+import dataclasses
 import json
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +18,14 @@ from ecrl.errors import EcrlError
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import Request
-from ecrl.launch.launchers.base import Launcher, WorkerFailed, build_run_environment
-from ecrl.launch.launchers.torchrun import Torchrun
+from ecrl.launch.runs.launcher import LauncherFactory, RunHandle
 from ecrl.launch.runs.progress import Observer, RunProgress, SilentObserver
-from ecrl.launch.system.process import Process
+from ecrl.launch.runs.run import Run
+from ecrl.launch.runs.torchrun import TorchrunLauncher
+from ecrl.launch.system.device_leases import Lease
 from ecrl.launch.system.signals import StopRequest, handle_signals
 from ecrl.launch.system.torch_probe import Probe
-from ecrl.records.paths import CampaignPaths, RunPaths
+from ecrl.records.paths import CampaignPaths
 
 WORKER = Path(__file__).with_name("stand_in_worker.py")
 
@@ -44,25 +45,26 @@ batch_size = 4
 
 
 @dataclass
-class StandIn(Launcher):
+class StandIn(TorchrunLauncher):
     """behaviours: of runs, by 'variant' or 'label/variant'; anything else is 'ok'. started: every run, in order."""
 
     behaviours: dict[str, str] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
+    lease: Lease | None = None
 
-    def start(self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]) -> Process:
-        self.started.append(f"{spec.failure_label}/{spec.variant}")
-        return super().start(spec, paths, campaign, log)
+    def start(self, run: Run, campaign: Path, log: IO[bytes]) -> RunHandle:
+        self.started.append(f"{run.spec.failure_label}/{run.spec.variant}")
+        return super().start(run, campaign, log)
 
-    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
-        behaviour = self.behaviours.get(f"{spec.failure_label}/{spec.variant}", self.behaviours.get(spec.variant, "ok"))
-        return [sys.executable, str(WORKER), behaviour, str(paths.folder)]
+    def command(self, run: Run) -> list[str]:
+        label, variant = run.spec.failure_label, run.spec.variant
+        behaviour = self.behaviours.get(f"{label}/{variant}", self.behaviours.get(variant, "ok"))
+        return [sys.executable, str(WORKER), behaviour, str(run.paths.folder)]
 
-    def environment(self, spec: RunSpec, paths: RunPaths, campaign: Path) -> dict[str, str]:
-        return build_run_environment(os.environ, spec, paths, campaign, ())
 
-    def parse_failure(self, line: str) -> WorkerFailed | None:
-        return Torchrun().parse_failure(line)
+def in_place_of_all(launcher: StandIn) -> LauncherFactory:
+    """This launcher for every run, whichever launcher that asks for; what it keeps, all lanes share."""
+    return lambda _name, lease: dataclasses.replace(launcher, lease=lease)
 
 
 def answer(matrix: Matrix, _stop: StopRequest | None = None) -> Probe:
@@ -79,13 +81,13 @@ def request(results: Path, prefix: str = "exp", text: str = MATRIX) -> Request:
     return Request(CampaignPaths(results, prefix), source)
 
 
-def control(launcher: Launcher, observer: Observer | None = None, stop: StopRequest | None = None) -> Control:
+def control(launcher: StandIn, observer: Observer | None = None, stop: StopRequest | None = None) -> Control:
     """The way in, with both stand-ins put in place."""
     return Control(
         observer or SilentObserver(),
         StopRequest() if stop is None else stop,
         ask=answer,
-        launcher=lambda _matrix: launcher,
+        make_launcher=in_place_of_all(launcher),
     )
 
 

@@ -36,7 +36,7 @@ def result(outcome: str) -> Result:
 
 
 def watched(view: Observer, campaign: Campaign) -> None:
-    row, (spec, _) = next(campaign.rows()), next(campaign.runs(campaign.suites[0]))
+    row, spec = next(campaign.rows()), next(campaign.runs(campaign.suites[0])).spec
     totals = Totals(suites=2, runs=6, left_s=60.0, run_s=12.0)
     progress = RunProgress(total=6, step=3, furthest=4, doing="replaying", loss=1.5, restarts=1, saved=1)
     view.note("a word")
@@ -61,7 +61,7 @@ def test_off_a_terminal_every_change_is_one_line(campaign: Campaign, capsys: pyt
 
 def test_the_repeat_of_the_reference_has_a_name_of_its_own(tmp_path: Path) -> None:
     campaign = resolve_request(request(tmp_path / "results", text=MATRIX + "[run]\naa = true\n"))
-    names = [run_name(spec) for spec, _ in campaign.runs(campaign.suites[0])]
+    names = [run_name(run.spec) for run in campaign.runs(campaign.suites[0])]
     assert sorted(names) == [f"{name} seed1337" for name in ("blocking", "overlapped", "reference", "reference-aa")]
 
 
@@ -77,7 +77,7 @@ def test_on_a_terminal_all_there_is_to_know_fits_80_columns(campaign: Campaign) 
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None, record=True)
     view = LiveView(Live(Text(""), console=console, auto_refresh=False))
     watched(view, campaign)
-    row, (spec, _) = next(campaign.rows()), next(campaign.runs(campaign.suites[0]))
+    row, spec = next(campaign.rows()), next(campaign.runs(campaign.suites[0])).spec
     totals = Totals(suites=2, runs=6, left_s=60.0, run_s=12.0)
     view.suite_started(row, totals)
     view.run_started(spec, totals)
@@ -104,7 +104,7 @@ def two_suites_at_once(view: Observer, campaign: Campaign) -> list[str]:
     totals, begun = Totals(suites=2, runs=6), []
     for row, suite in zip(campaign.rows(), campaign.suites, strict=True):
         view.suite_started(row, totals)
-        begun.append(next(campaign.runs(suite))[0])
+        begun.append(next(campaign.runs(suite)).spec)
     for spec in begun:
         view.run_started(spec, totals)
     for _ in range(2):  # in turn, as two lanes tell it
@@ -118,7 +118,7 @@ def test_side_by_side_every_line_names_its_suite_and_each_restart_is_told_once(
 ) -> None:
     view = ProgressLog()
     one, two = two_suites_at_once(view, campaign)
-    view.run_finished(next(campaign.runs(campaign.suites[1]))[0], None, "", Totals(suites=2, runs=6))
+    view.run_finished(next(campaign.runs(campaign.suites[1])).spec, None, "", Totals(suites=2, runs=6))
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[0] for line in lines[:2]] == [f"suite 1/2 {one}", f"suite 2/2 {two}"]
     assert [line.split(" seed")[0].rpartition(" ")[0] for line in lines[2:4]] == [f"{one}: run 1/6", f"{two}: run 2/6"]

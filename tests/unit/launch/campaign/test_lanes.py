@@ -8,15 +8,15 @@ from typing import IO
 
 import pytest
 
-from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection, parse_terms
 from ecrl.launch.runs.failure_cause import BUG
+from ecrl.launch.runs.launcher import RunHandle
 from ecrl.launch.runs.outcome import FencedError, write_result
 from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.runs.run import Run
 from ecrl.launch.system.device_leases import DeviceSet, try_lease
-from ecrl.launch.system.process import Process
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import RunPaths
@@ -38,11 +38,11 @@ class Counting(StandIn):
     devices: dict[str, set[str]] = {}  # noqa: RUF012 (shared by the copies of one launcher, made anew by the test)
     lock = threading.Lock()
 
-    def start(self, spec: RunSpec, paths: RunPaths, campaign: Path, log: IO[bytes]) -> Process:
+    def start(self, run: Run, campaign: Path, log: IO[bytes]) -> RunHandle:
         assert self.lease is not None
         with self.lock:
-            self.devices.setdefault(spec.suite_id, set()).add(str(self.lease.devices))
-        return super().start(spec, paths, campaign, log)
+            self.devices.setdefault(run.spec.suite_id, set()).add(str(self.lease.devices))
+        return super().start(run, campaign, log)
 
 
 def test_suites_run_at_once_each_on_one_set_and_every_run_is_made_once(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_suites_run_at_once_each_on_one_set_and_every_run_is_made_once(tmp_path:
 
 def test_an_error_of_ecrls_own_in_one_lane_ends_all_and_is_told(tmp_path: Path) -> None:
     class Broken(StandIn):
-        def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
-            if spec.failure_label == "late":
-                raise OSError(28, "No space left on device", str(paths.folder))
-            return super().command(spec, paths)
+        def command(self, run: Run) -> list[str]:
+            if run.spec.failure_label == "late":
+                raise OSError(28, "No space left on device", str(run.paths.folder))
+            return super().command(run)
 
     asked = request(tmp_path / "results", text=WIDE)
     with pytest.raises(EcrlError, match="no space left on the device"):
@@ -97,11 +97,11 @@ class Broken(StandIn):
 
     made: list[tuple[str, int]] = []  # noqa: RUF012 (shared by the copies of one launcher, made anew by the test)
 
-    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+    def command(self, run: Run) -> list[str]:
         assert self.lease is not None
-        self.made.append((str(self.lease.devices), spec.seed))
-        self.behaviours[spec.variant] = "silent" if str(self.lease.devices) == "fake 0,1" else "ok"
-        return super().command(spec, paths)
+        self.made.append((str(self.lease.devices), run.spec.seed))
+        self.behaviours[run.spec.variant] = "silent" if str(self.lease.devices) == "fake 0,1" else "ok"
+        return super().command(run)
 
 
 SEEDS = MATRIX.replace("[failures]", "seeds = [1, 2, 3, 4]\n[failures]").replace("late = [5]\n", "")

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from ecrl.config.load import load
-from ecrl.config.run import RunSpec
 from ecrl.config.suite import build_run_specs, expand_matrix
-from ecrl.launch.launchers.warm import WarmTorchrun
+from ecrl.launch.launchers.warm import Warm
+from ecrl.launch.runs.launcher import RunHandle
+from ecrl.launch.runs.run import Run
 from ecrl.launch.system.device_leases import FOLDER_VARIABLE, DeviceSet, try_lease
-from ecrl.launch.system.process import Process
-from ecrl.launch.system.process_group import ExitWait
 from ecrl.launch.system.process_identity import get_start_ticks
 from ecrl.records.paths import RunPaths
 from tests.unit.launch.stand_in import MATRIX
 
+PATIENCE_S = 30.0
 # Answers every order with the number of orders so far, and does what the run's folder is called.
 AGENT = """
 import json, os, socket, sys, time
@@ -40,8 +40,8 @@ for number, line in enumerate(control.makefile("rb"), start=1):
 """
 
 
-class WithoutTorch(WarmTorchrun):
-    def command(self, spec: RunSpec, paths: RunPaths) -> list[str]:
+class WithoutTorch(Warm):
+    def command(self, run: Run) -> list[str]:
         return [sys.executable, "-c", AGENT]
 
 
@@ -52,33 +52,43 @@ def launcher() -> Iterator[WithoutTorch]:
     launcher.close()
 
 
-def spec(tmp_path: Path, launcher: str = "warm", threads: int = 1) -> RunSpec:
-    path = tmp_path / "m.toml"
-    path.write_text(f'{MATRIX}\nlauncher = "{launcher}"\nthreads = {threads}\n')
+def run_in(folder: Path, threads: int = 1) -> Run:
+    path = folder.parent / "m.toml"
+    path.write_text(f'{MATRIX}\nlauncher = "warm"\nthreads = {threads}\n')
     suite = expand_matrix(load(path))[0]
-    return build_run_specs(suite, 1, ("blocking",), prefix="p", device="cpu", data_root=None, claims_hash="c")[0]
+    specs = build_run_specs(suite, 1, ("blocking",), prefix="p", device="cpu", data_root=None, claims_hash="c")
+    return Run(specs[0], RunPaths(folder))
 
 
-def prepare(launcher: WithoutTorch, spec: RunSpec, folder: Path, given_up: Callable[[], bool] = lambda: False) -> bool:
-    paths = RunPaths(folder)
-    paths.logs.mkdir(parents=True, exist_ok=True)
-    with paths.torchrun_log.open("wb") as log:
-        return launcher.prepare(spec, paths, folder.parent, log, given_up)
+def prepare(launcher: WithoutTorch, run: Run, given_up: Callable[[], bool] = lambda: False) -> bool:
+    run.paths.logs.mkdir(parents=True, exist_ok=True)
+    with run.paths.torchrun_log.open("wb") as log:
+        return launcher.prepare(run, run.paths.folder.parent, log, given_up)
 
 
-def begin(launcher: WithoutTorch, spec: RunSpec, folder: Path) -> Process:
-    prepare(launcher, spec, folder)
-    paths = RunPaths(folder)
-    with paths.torchrun_log.open("ab") as log:
-        return launcher.start(spec, paths, folder.parent, log)
+def start(launcher: WithoutTorch, run: Run) -> RunHandle:
+    with run.paths.torchrun_log.open("ab") as log:
+        return launcher.start(run, run.paths.folder.parent, log)
+
+
+def begin(launcher: WithoutTorch, run: Run) -> RunHandle:
+    prepare(launcher, run)
+    return start(launcher, run)
+
+
+def ended(handle: RunHandle) -> int | None:
+    """The exit code of a run that ends soon."""
+    code = handle.wait(PATIENCE_S)
+    assert handle.poll() == code
+    handle.close()
+    return code
 
 
 def test_one_agent_serves_run_after_run(launcher: WithoutTorch, tmp_path: Path) -> None:
     runs = []
     for name in ("a", "b", "c"):
-        run = begin(launcher, spec(tmp_path), tmp_path / name)
-        runs.append((run.wait(), run.pid))
-        assert run.poll() == runs[-1][0]
+        handle = begin(launcher, run_in(tmp_path / name))
+        runs.append((ended(handle), handle.owner.pid))
     assert [code for code, _ in runs] == [1, 2, 3]
     assert len({pid for _, pid in runs}) == 1
 
@@ -88,20 +98,21 @@ def test_preparing_waits_for_what_the_agent_imports_and_is_done_once(
 ) -> None:
     monkeypatch.setenv("AGENT_IMPORTS_S", "0.3")
     monkeypatch.setenv("AGENT_IMPORTED", str(tmp_path / "imported"))
-    assert prepare(launcher, spec(tmp_path), tmp_path / "a")
+    assert prepare(launcher, run_in(tmp_path / "a"))
     assert (tmp_path / "imported").exists()
-    run = begin(launcher, spec(tmp_path), tmp_path / "a")
-    assert run.wait() == 1
-    assert not prepare(launcher, spec(tmp_path), tmp_path / "b")
-    assert begin(launcher, spec(tmp_path), tmp_path / "b").pid == run.pid
-    assert not prepare(launcher, spec(tmp_path, "cold"), tmp_path / "c")
+    first = begin(launcher, run_in(tmp_path / "a"))
+    assert ended(first) == 1
+    assert not prepare(launcher, run_in(tmp_path / "b"))
+    second = begin(launcher, run_in(tmp_path / "b"))
+    assert ended(second) == 2
+    assert second.owner == first.owner
 
 
 def test_preparing_is_given_up_when_asked_to_stop(
     launcher: WithoutTorch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENT_IMPORTS_S", "3600")
-    assert prepare(launcher, spec(tmp_path), tmp_path / "a", given_up=lambda: True)
+    assert prepare(launcher, run_in(tmp_path / "a"), given_up=lambda: True)
     assert launcher._agent is not None
     launcher._agent.terminate()  # it would look at its socket in an hour
 
@@ -110,43 +121,39 @@ def test_an_agent_that_dies_while_it_imports_fails_its_first_run(
     launcher: WithoutTorch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENT_IMPORTS_S", "no number")
-    assert prepare(launcher, spec(tmp_path), tmp_path / "a")
+    run = run_in(tmp_path / "a")
+    assert prepare(launcher, run)
     dead = launcher._agent
-    paths = RunPaths(tmp_path / "a")
-    with paths.torchrun_log.open("ab") as log:
-        run = launcher.start(spec(tmp_path), paths, tmp_path, log)
-    assert run.wait() == 1
+    assert ended(start(launcher, run)) == 1
     assert launcher._agent is dead  # no second one whose imports the run would wait for
-    assert "could not convert string to float" in paths.torchrun_log.read_text()
+    assert "could not convert string to float" in run.paths.torchrun_log.read_text()
     monkeypatch.setenv("AGENT_IMPORTS_S", "0")
-    assert begin(launcher, spec(tmp_path), tmp_path / "b").wait() == 1
+    assert ended(begin(launcher, run_in(tmp_path / "b"))) == 1
     assert launcher._agent is not dead
 
 
 def test_the_end_of_a_run_is_noticed_at_once_and_not_before(launcher: WithoutTorch, tmp_path: Path) -> None:
-    run = begin(launcher, spec(tmp_path), tmp_path / "slow")
-    assert run.poll() is None
-    waiting = ExitWait(run)
-    assert waiting.wait(10.0) == 1
-    waiting.close()
+    handle = begin(launcher, run_in(tmp_path / "slow"))
+    assert handle.poll() is None
+    assert ended(handle) == 1
 
 
 def test_an_agent_that_dies_fails_its_run_whatever_it_says_and_the_next_run_has_a_new_one(
     launcher: WithoutTorch, tmp_path: Path
 ) -> None:
-    first = begin(launcher, spec(tmp_path), tmp_path / "dies")
-    assert first.wait() == 1  # it exited with 0
-    second = begin(launcher, spec(tmp_path), tmp_path / "a")
-    assert second.wait() == 1
-    assert second.pid != first.pid
+    first = begin(launcher, run_in(tmp_path / "dies"))
+    assert ended(first) == 1  # it exited with 0
+    second = begin(launcher, run_in(tmp_path / "a"))
+    assert ended(second) == 1
+    assert second.owner != first.owner
 
 
 def test_runs_that_need_another_environment_get_another_agent(launcher: WithoutTorch, tmp_path: Path) -> None:
-    first = begin(launcher, spec(tmp_path), tmp_path / "a")
-    first.wait()
-    second = begin(launcher, spec(tmp_path, threads=2), tmp_path / "b")
-    assert second.wait() == 1
-    assert second.pid != first.pid
+    first = begin(launcher, run_in(tmp_path / "a"))
+    assert ended(first) == 1
+    second = begin(launcher, run_in(tmp_path / "b", threads=2))
+    assert ended(second) == 1
+    assert second.owner != first.owner
 
 
 # ecrl, as far as this goes: a lease, one warm run on it that has ended, and an agent that waits for the next.
@@ -155,10 +162,10 @@ import sys, time
 from pathlib import Path
 from tests.unit.launch.launchers import test_warm
 from ecrl.launch.system.device_leases import DeviceSet, try_lease
-launcher = test_warm.WithoutTorch().copy_with_lease(try_lease(DeviceSet(("fake-0",))))
-run = test_warm.begin(launcher, test_warm.spec(Path(sys.argv[1])), Path(sys.argv[1]) / "a")
-run.wait()
-print(run.pid, flush=True)
+launcher = test_warm.WithoutTorch(try_lease(DeviceSet(("fake-0",))))
+handle = test_warm.begin(launcher, test_warm.run_in(Path(sys.argv[1]) / "a"))
+test_warm.ended(handle)
+print(handle.owner.pid, flush=True)
 time.sleep(60)
 """
 
@@ -186,22 +193,15 @@ def test_an_idle_agent_keeps_the_devices_of_a_killed_ecrl_until_it_has_ended_and
 
 
 def test_closing_ends_the_agent_and_closing_again_is_nothing(launcher: WithoutTorch, tmp_path: Path) -> None:
-    run = begin(launcher, spec(tmp_path), tmp_path / "a")
-    run.wait()
+    handle = begin(launcher, run_in(tmp_path / "a"))
+    ended(handle)
     launcher.close()
-    assert not Path(f"/proc/{run.pid}").exists()
+    assert not Path(f"/proc/{handle.owner.pid}").exists()
     launcher.close()
 
 
-def test_a_cold_run_has_a_process_of_its_own(tmp_path: Path) -> None:
-    launcher = WarmTorchrun()
-    command = launcher.command(spec(tmp_path, "cold"), RunPaths(tmp_path / "a"))
-    assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
-    assert launcher.command(spec(tmp_path), RunPaths(tmp_path / "a")) == [
-        sys.executable,
-        "-m",
-        "ecrl.worker.warm.server",
-    ]
+def test_the_agent_is_started_by_the_name_of_its_module(tmp_path: Path) -> None:
+    assert Warm().command(run_in(tmp_path / "a")) == [sys.executable, "-m", "ecrl.worker.warm.server"]
 
 
 def test_launchers_as_an_axis_make_suites_of_their_own(tmp_path: Path) -> None:

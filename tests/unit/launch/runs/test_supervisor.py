@@ -36,7 +36,7 @@ def campaign_root(tmp_path: Path) -> Path:
 
 def supervised(root: Path, behaviour: str, timeout_s: float | None = None) -> tuple[RunPaths, Result, Recording]:
     campaign = resolve_request(request(root.parent)).copy_with_device("cpu")
-    spec, paths = next((s, p) for s, p in campaign.runs(campaign.suites[0]) if s.variant == "blocking")
+    run = next(run for run in campaign.runs(campaign.suites[0]) if run.spec.variant == "blocking")
     watching = Recording()
     supervisor = Supervisor(
         StandIn({"blocking": behaviour}),
@@ -46,9 +46,9 @@ def supervised(root: Path, behaviour: str, timeout_s: float | None = None) -> tu
         answer(campaign.matrix).facts,
         timeout_s,
     )
-    result = supervisor.run(spec, paths)
+    result = supervisor.run(run)
     assert result is not None
-    return paths, result, watching
+    return run.paths, result, watching
 
 
 def launcher_events(paths: RunPaths) -> list[dict[str, Any]]:

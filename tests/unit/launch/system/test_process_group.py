@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.launch.system import process_group
-from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run
+from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run, open_exit_fd
 from ecrl.launch.system.process_identity import RUN_MARKER, find_marked_pids
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
@@ -49,7 +49,8 @@ def started(processes: "list[subprocess.Popen[bytes]]", program: str, folder: Pa
 def test_a_run_ends_with_everything_it_started(processes: "list[subprocess.Popen[bytes]]", tmp_path: Path) -> None:
     process = started(processes, PARENT, tmp_path)
     assert len(find_marked_pids(RUN_MARKER, tmp_path)) == 2
-    assert end_run(process, tmp_path, stop_now=lambda: False) == -15
+    end_run(process.pid, tmp_path, stop_now=lambda: False)
+    assert process.wait() == -15
     assert find_marked_pids(RUN_MARKER, tmp_path) == []
 
 
@@ -67,12 +68,15 @@ def test_whoever_ignores_sigterm_is_killed_after_the_grace_period(
     processes: "list[subprocess.Popen[bytes]]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_group, "GRACE_S", 0.1)
-    assert end_run(started(processes, STUBBORN, tmp_path), tmp_path, stop_now=lambda: False) == -9
+    process = started(processes, STUBBORN, tmp_path)
+    end_run(process.pid, tmp_path, stop_now=lambda: False)
+    assert process.wait() == -9
 
 
 def test_in_a_hurry_there_is_no_grace_period(processes: "list[subprocess.Popen[bytes]]", tmp_path: Path) -> None:
     process, begun = started(processes, STUBBORN, tmp_path), time.monotonic()
-    assert end_run(process, tmp_path, stop_now=lambda: True) == -9
+    end_run(process.pid, tmp_path, stop_now=lambda: True)
+    assert process.wait() == -9
     assert time.monotonic() - begun < process_group.GRACE_S
 
 
@@ -85,7 +89,7 @@ def test_waiting_for_an_exit_works_with_and_without_pidfds(pidfd: bool, monkeypa
 
         monkeypatch.setattr(os, "pidfd_open", absent)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        wait = ExitWait(process)
+        wait = ExitWait(process.poll, open_exit_fd(process.pid))
         assert wait.wait(0.01) is None
         process.communicate(b"\n")
         assert wait.wait(10) == 0

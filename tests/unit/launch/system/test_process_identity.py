@@ -60,7 +60,8 @@ def test_a_process_is_gone_when_its_last_thread_is(headless: "subprocess.Popen[b
 def test_whose_first_thread_has_exited_is_ended_with_the_run(
     headless: "subprocess.Popen[bytes]", tmp_path: Path
 ) -> None:
-    assert end_run(headless, tmp_path, stop_now=lambda: True) == -9
+    end_run(headless.pid, tmp_path, stop_now=lambda: True)
+    assert headless.wait() == -9
 
 
 @pytest.fixture
