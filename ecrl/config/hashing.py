@@ -72,6 +72,12 @@ def later_fields(kind: type) -> dict[str, Any]:
     return {name: mark.legacy for name, mark in _marks(kind) if isinstance(mark, Later)}
 
 
+def later_values(value: Any) -> list[tuple[str, Any]]:
+    """(name, value) of every later field that differs from its legacy value, ordered by name."""
+    later = later_fields(type(value))
+    return sorted((name, field) for name, field in _list_identity_fields(value) if name in later)
+
+
 def fill_legacy(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
     """`raw`, which ecrl wrote for a `kind`, with the later fields that it lacks at their legacy values."""
     return later_fields(kind) | dict(raw)

@@ -11,7 +11,7 @@ from ecrl.config.axis_problems import find_choice_problems, find_filter_problems
 from ecrl.config.failure_schedule import FROZEN
 from ecrl.config.hashing import fill_from
 from ecrl.config.matrix import VARIANTS, Matrix, expand_steps, get_table
-from ecrl.config.problems import Sources, find_schedule_problems, find_shape_problems
+from ecrl.config.problems import Sources, find_backend_problems, find_schedule_problems, find_shape_problems
 from ecrl.config.recipe_problems import find_claim_problems, find_unused_recipes, resolve_recipes
 from ecrl.config.toml_lines import Locator
 from ecrl.errors import InvalidMatrixError, did_you_mean, unknown_name
@@ -87,7 +87,8 @@ def load(
     problems += told
     context = {FROZEN: frozen, VARIANTS: tuple(get_table(raw, "variants"))}
     problems += find_shape_problems(raw, sources, context)
-    problems += find_schedule_problems(raw, sources) + find_filter_problems(raw, sources)
+    problems += find_schedule_problems(raw, sources) + find_backend_problems(raw, sources)
+    problems += find_filter_problems(raw, sources)
     if not frozen and ("matrix", "variants") not in sources.overridden:
         problems += find_claim_problems(raw, sources)
     _raise_if_any(problems)

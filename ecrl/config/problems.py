@@ -125,6 +125,17 @@ def find_schedule_problems(raw: Mapping[str, Any], sources: Sources) -> list[str
     return problems
 
 
+def find_backend_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
+    """NCCL where the file or a flag says CPU; where `auto` turns out to be the CPU, the probe says so."""
+    own = get_table(raw, "train").get("backend")
+    if "nccl" not in get_table(raw, "axes").get("train.backend", [own]) or get_table(raw, "run").get("device") != "cpu":
+        return []
+    return [
+        f"{sources.name(('train', 'backend'))}: train.backend: found 'nccl', expected 'auto' or 'gloo': NCCL needs"
+        f" GPUs, and the device is cpu ({sources.name(('run', 'device'))})"
+    ]
+
+
 def _list_values(raw: Mapping[str, Any], key: str, default: int | None) -> list[int | None]:
     """The whole numbers that a key takes: those of its axis, or its own; None where it is of another type."""
     table, _, name = key.partition(".")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, overload
 
 from ecrl.config import failure_schedule as failures
 from ecrl.config.axes import LAUNCHER_KEY, SUITE_AXES, format_axes, format_value, matches, split_key
-from ecrl.config.hashing import NEVER, Later, canonical_json, identity, later_fields, slug
+from ecrl.config.hashing import NEVER, Later, canonical_json, identity, later_values, slug
 from ecrl.config.matrix import Matrix
 from ecrl.config.recipe import REFERENCE, Recipe
 from ecrl.config.run import RunSpec
@@ -45,11 +45,10 @@ class FailurePlan(tuple[dict[str, Any], ...]):
 
 
 @lru_cache(maxsize=64)
-def _slug_of_later(settings: TrainSettings | CheckpointSettings) -> str:
+def _slug_of_later(checkpoint: CheckpointSettings, train: TrainSettings) -> str:
     """'-bf16-fsdp2': the values of later fields that differ from their legacy ones, in the order of their names."""
-    later = sorted(later_fields(type(settings)).items())
-    values = (getattr(settings, name) for name, legacy in later if getattr(settings, name) != legacy)
-    return "".join(f"-{slug(format_value(value))}" for value in values)
+    later = sorted([*later_values(checkpoint), *later_values(train)])
+    return "".join(f"-{slug(format_value(value))}" for _, value in later)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,7 @@ class Suite:
         name = "-".join(map(_slug, parts)) + f"-k{self.checkpoint_every}-q{self.max_inflight}"
         if self.train.launcher != "cold":
             name += f"-{self.train.launcher}"
-        name += _slug_of_later(self.train) + _slug_of_later(self.checkpoint)
+        name += _slug_of_later(self.checkpoint, self.train)
         name += "".join(f"-{_slug(format_value(value))}" for _, value in sorted(self.axes.items()))
         return f"{name}-{hashlib.sha256(self._content_text.encode()).hexdigest()[:8]}"
 
@@ -275,6 +274,11 @@ def _combine_settings(matrix: Matrix) -> list[_Settings]:
             )
         )
     return combined
+
+
+def list_train_settings(matrix: Matrix) -> list[TrainSettings]:
+    """`[train]` as the suites have it, each combination of axis values once."""
+    return list(dict.fromkeys(settings.train for settings in _combine_settings(matrix)))
 
 
 def expand_matrix(matrix: Matrix) -> Suites:

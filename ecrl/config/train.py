@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from ecrl.config.hashing import Later
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
@@ -15,6 +17,7 @@ class TrainSettings:
     threads: CPU threads per rank. deterministic: bitwise reproducible kernels, required for C6.
     launcher: who starts the ranks. cold: torchrun, as users run it; warm: its agent kept from run to run, with
     ranks forked from a server that has everything imported.
+    backend: how ranks talk. auto: NCCL between GPUs, gloo on the CPU; gloo on GPUs lets several ranks share one.
     """
 
     steps: Annotated[int, Ge(1)]
@@ -30,6 +33,11 @@ class TrainSettings:
     deterministic: bool = True
     threads: Annotated[int, Ge(1)] = 1
     launcher: Literal["cold", "warm"] = "cold"
+    backend: Annotated[Literal["auto", "nccl", "gloo"], Later(legacy="auto")] = "auto"
+
+    def get_backend(self, device: str) -> str:
+        """The back end of the ranks' process group on a device (cpu or cuda): `auto` decided."""
+        return self.backend if self.backend != "auto" else "nccl" if device == "cuda" else "gloo"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,8 @@ def connect(rank_info: RankInfo) -> Store:
     return PrefixStore(f"attempt/{rank_info.attempt}", store)
 
 
-def start_group(rank_info: RankInfo, device_type: str) -> None:
-    """Start the process group: NCCL for CUDA, gloo otherwise."""
-    backend = "nccl" if device_type == "cuda" else "gloo"
+def start_group(rank_info: RankInfo, backend: str) -> None:
+    """Start the process group."""
     dist.init_process_group(backend, store=connect(rank_info), rank=rank_info.rank, world_size=rank_info.world_size)
 
 

@@ -97,7 +97,7 @@ def run(
 
 def build(spec: RunSpec, rank_info: RankInfo, recorder: Recorder) -> TrainingJob:
     """Make model, optimizer and data, and start the process group. `imported` is recorded in between."""
-    device = _device(spec, rank_info)
+    device = take_device(spec, rank_info)
     _make_deterministic(spec)
     data = _load_data(spec)
     model = _model(spec, data).to(device)
@@ -105,19 +105,23 @@ def build(spec: RunSpec, rank_info: RankInfo, recorder: Recorder) -> TrainingJob
     recorder.event("imported")
     gc.freeze()  # what is there stays: no collection needs to look at it again
     gc.enable()
-    start_group(rank_info, device.type)
+    start_group(rank_info, spec.train.get_backend(device.type))
     recorder.event("group")
     return TrainingJob(
         data, device, optimizer, _parallel(model, spec, rank_info, device), TrainState(model, optimizer, device)
     )
 
 
-def _device(spec: RunSpec, rank_info: RankInfo) -> torch.device:
+def take_device(spec: RunSpec, rank_info: RankInfo) -> torch.device:
+    """Make the rank's device the current one, and return it."""
     if spec.device == "cpu":
         torch.set_num_threads(spec.train.threads)
         return torch.device("cpu")
-    torch.cuda.set_device(rank_info.local_rank)
-    return torch.device("cuda", rank_info.local_rank)
+    shared = spec.train.get_backend("cuda") == "gloo"
+    # NCCL refuses a second rank on a device: there a rank without one of its own fails here, by its number.
+    index = rank_info.local_rank % max(torch.cuda.device_count(), 1) if shared else rank_info.local_rank
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def _make_deterministic(spec: RunSpec) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ecrl.config.recipe import REFERENCE
 from ecrl.config.run import RunSpec
-from ecrl.config.suite import Suite
+from ecrl.config.suite import Suite, list_train_settings
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.remaining import get_reusable_result
@@ -186,13 +186,15 @@ def _free_bytes(folder: Path) -> int:
 
 def compute_requirements(campaign: Campaign, probe: Probe, disk_bytes: int = 0) -> Requirements:
     """What a campaign needs, from its matrix and the probe's sizes: of as many runs as go on side by side."""
-    train, run = campaign.matrix.train_settings, campaign.matrix.run
+    every, run = list_train_settings(campaign.matrix), campaign.matrix.run
+    device = probe.device(run.device)
     return Requirements(
-        device=probe.device(run.device),
+        device=device,
         gpus=tuple(run.gpus),
-        nproc=train.nproc * run.jobs,
-        threads=train.nproc * train.threads * run.jobs,
+        nproc=max(train.nproc for train in every) * run.jobs,
+        threads=max(train.nproc * train.threads for train in every) * run.jobs,
         slots=max(campaign.matrix.matrix.max_inflight) * run.jobs,
         checkpoint_bytes=max(probe.state_bytes.values(), default=0),
         disk_bytes=disk_bytes,
+        nccl=any(train.get_backend(device) == "nccl" for train in every),
     )

@@ -23,7 +23,8 @@ class Finding:
 @dataclass(frozen=True)
 class Requirements:
     """What a matrix asks of a machine. nproc, threads: of all runs that go on side by side; slots: snapshots in memory
-    at once; checkpoint_bytes: the largest; disk_bytes: what stays on disk, with one run going on."""
+    at once; checkpoint_bytes: the largest; disk_bytes: what stays on disk, with one run going on; nccl: ranks talk
+    over NCCL, so that none can share a GPU."""
 
     device: str
     gpus: tuple[int, ...]
@@ -32,3 +33,4 @@ class Requirements:
     slots: int
     checkpoint_bytes: int
     disk_bytes: int
+    nccl: bool

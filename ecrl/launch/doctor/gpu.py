@@ -30,12 +30,18 @@ def check_gpus(wanted: Requirements | None, command: Sequence[str] = EXAMINE_COM
     yield Finding("torch", OK, f"{told['torch']}, built for {_describe_build(told)}")
     yield from _match(told, cards, cuda)
     yield _gloo(told)
-    yield _nccl(told, cuda)
+    yield _nccl(told, wanted is not None and wanted.nccl)
     if cuda and wanted is not None and wanted.nproc > len(wanted.gpus or told["gpus"]):
-        there = len(wanted.gpus or told["gpus"])
-        yield Finding(
-            "ranks", UNFIT, f"{wanted.nproc} ranks for {there} GPUs", f"Type --nproc {there}, or --device cpu."
-        )
+        yield _ranks(wanted, len(wanted.gpus or told["gpus"]))
+
+
+def _ranks(wanted: Requirements, there: int) -> Finding:
+    """More ranks than GPUs."""
+    said = f"{wanted.nproc} rank{'' if wanted.nproc == 1 else 's'} for {there} GPU{'' if there == 1 else 's'}"
+    if wanted.nccl or not there:
+        advice = f"Type --nproc {there}, or --device cpu." if there else "Type --device cpu."
+        return Finding("ranks", UNFIT, said, advice)
+    return Finding("ranks", WARN, f"{said}: they share over gloo", "Their times mean little; the rest holds.")
 
 
 def _cards(wanted: Requirements | None, cuda: bool) -> Generator[Finding, None, list[dict[str, str]]]:
@@ -154,8 +160,8 @@ def _gloo(told: dict[str, Any]) -> Finding:
     return Finding("gloo", OK, "a group was made and used")
 
 
-def _nccl(told: dict[str, Any], cuda: bool) -> Finding:
+def _nccl(told: dict[str, Any], needed: bool) -> Finding:
     if told["nccl"]:
         return Finding("nccl", OK, told["nccl"])
-    advice = "Install a PyTorch for CUDA: ranks on GPUs talk through NCCL." if cuda else ""
-    return Finding("nccl", UNFIT if cuda else OK, "not in this PyTorch (only GPUs need it)", advice)
+    advice = "Install a PyTorch for CUDA: ranks on GPUs talk through NCCL." if needed else ""
+    return Finding("nccl", UNFIT if needed else OK, "not in this PyTorch (only GPUs need it)", advice)

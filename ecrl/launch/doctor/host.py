@@ -55,7 +55,7 @@ def _shm(wanted: Requirements | None) -> Finding:
     said = f"/dev/shm: {format_bytes(size)}, {format_bytes(free)} free"
     if free >= _SHM_BYTES:
         return Finding("shm", OK, said)
-    nccl = wanted is not None and wanted.device == "cuda" and wanted.nproc > 1
+    nccl = wanted is not None and wanted.nccl and wanted.nproc > 1
     remedy = "Start the container with --shm-size=1g (or --ipc=host), or: mount -o remount,size=1g /dev/shm"
     return Finding("shm", UNFIT if nccl and free < 16 << 20 else WARN, said, remedy)
 

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ecrl.config.matrix import Matrix
+from ecrl.config.suite import list_train_settings
 from ecrl.errors import EcrlError
 from ecrl.launch.system.process_identity import (
     Liveness,
@@ -80,18 +81,21 @@ class Lease:
 def device_sets(matrix: Matrix, num_gpus: int, environment: Mapping[str, str] = os.environ) -> list[DeviceSet]:
     """The disjoint sets that this machine's devices make for runs of this matrix, in order.
 
-    num_gpus: those that PyTorch sees. Devices that do not fill a set are left alone.
+    num_gpus: those that PyTorch sees. A set is as wide as the widest run; devices that do not fill one are left alone.
     """
-    settings = matrix.train_settings
+    settings = list_train_settings(matrix)
+    num_ranks = max(train.nproc for train in settings)
     if fake := environment.get(FAKE_VARIABLE):
-        return _sets([DeviceSet((f"fake-{n}",)) for n in range(int(fake))], settings.nproc)
+        return _sets([DeviceSet((f"fake-{n}",)) for n in range(int(fake))], num_ranks)
     if matrix.run.device == "cuda":
         visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         names = [*map(str, matrix.run.gpus)] or visible or [*map(str, range(num_gpus))]
         uuids = _uuids()
-        return _sets([DeviceSet((f"gpu-{uuids.get(name, name)}",), (name,)) for name in names], settings.nproc)
+        return _sets([DeviceSet((f"gpu-{uuids.get(name, name)}",), (name,)) for name in names], num_ranks)
     cores = sorted(os.sched_getaffinity(0))
-    return _sets([DeviceSet((f"cpu-{core}",)) for core in cores], settings.nproc * settings.threads)
+    return _sets(
+        [DeviceSet((f"cpu-{core}",)) for core in cores], max(train.nproc * train.threads for train in settings)
+    )
 
 
 def _sets(devices: Sequence[DeviceSet], size: int) -> list[DeviceSet]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecrl.config.matrix import Matrix
+from ecrl.config.suite import list_train_settings
 from ecrl.errors import DataMissingError, EcrlError
 from ecrl.launch.system.signals import StopRequest
 
@@ -37,14 +38,20 @@ class Probe:
 
         Raises:
             DataMissingError: a data set is missing or damaged.
-            EcrlError: no GPU, or fewer than ranks.
+            EcrlError: no GPU, fewer than ranks that cannot share one, or NCCL without a GPU.
         """
         missing = [told["error"] for told in self.datasets.values() if not told["ok"]]
         if missing:
             raise DataMissingError("\n".join(missing))
-        if self.device(matrix.run.device) != "cuda":
+        chosen, usable, device = matrix.run.gpus, len(self.gpus), self.device(matrix.run.device)
+        over_nccl = [train.nproc for train in list_train_settings(matrix) if train.get_backend(device) == "nccl"]
+        if device != "cuda" and over_nccl:
+            raise EcrlError(
+                "train.backend: found nccl, expected auto or gloo: NCCL needs GPUs, and PyTorch sees none here.\n"
+                "Change it in the matrix, or check nvidia-smi."
+            )
+        if device != "cuda":
             return
-        nproc, chosen, usable = matrix.train_settings.nproc, matrix.run.gpus, len(self.gpus)
         if not self.gpus:
             raise EcrlError("--device: found cuda, but PyTorch sees no GPU. Type --device cpu, or check nvidia-smi.")
         if usable < len(chosen):
@@ -52,10 +59,11 @@ class Probe:
             raise EcrlError(
                 f"--gpus: found {listed}, but PyTorch sees {usable} of them. nvidia-smi -L lists what is here."
             )
-        if nproc > usable:
+        if (nproc := max(over_nccl, default=0)) > usable:
             raise EcrlError(
                 f"--nproc: found {nproc} ranks for {usable} GPU{'' if usable == 1 else 's'}, expected a GPU for each"
-                f" rank. Type --nproc {usable}, or --device cpu."
+                f" rank. Type --nproc {usable}, or --device cpu.\n"
+                'To let ranks share a GPU, write backend = "gloo" under [train]: for trying out, not for timing.'
             )
 
 
@@ -66,10 +74,11 @@ def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_
         EcrlError: PyTorch cannot be imported, or the probe failed.
         StoppedError: a signal came.
     """
+    optimizers = {train.optimizer for train in list_train_settings(matrix)}
     request = {
         "datasets": matrix.matrix.datasets,
         "models": matrix.matrix.models,
-        "optimizer": matrix.train_settings.optimizer,
+        "optimizer": "adamw" if "adamw" in optimizers else "sgd",  # the one with the larger state
         "data_root": matrix.run.data_root,
         "device": matrix.run.device,
     }

@@ -96,6 +96,14 @@ def test_what_cannot_be_run_is_told_where_it_stands(path: Path, old: str, new: s
     assert expected in problems(path)
 
 
+def test_nccl_on_the_cpu_is_told_where_either_stands(path: Path) -> None:
+    path.write_text(GOOD.replace("nproc = 4", 'nproc = 4\nbackend = "nccl"'))
+    assert load(path).train_settings.get_backend("cuda") == "nccl"
+    told = problems(path, Override(("run", "device"), "cpu", "--device"))
+    assert f"{path}:12: train.backend: found 'nccl', expected 'auto' or 'gloo'" in told
+    assert "NCCL needs GPUs, and the device is cpu (--device)" in told
+
+
 def test_a_value_from_a_flag_or_the_environment_is_told_by_that_name(path: Path) -> None:
     told = problems(
         path,

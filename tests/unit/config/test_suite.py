@@ -42,6 +42,16 @@ def test_a_suite_is_named_by_what_it_is_and_not_by_where_it_stands(tmp_path: Pat
     assert {s.suite_id for s in other}.isdisjoint(s.suite_id for s in every)
 
 
+def test_a_setting_of_a_later_version_is_told_where_it_differs_from_what_0_1_0_did(tmp_path: Path) -> None:
+    (plain, *_), (auto, *_), (gloo, *_), (both, *_) = (
+        suites(tmp_path, *(Override(("train", key), value, "x") for key, value in given.items()))
+        for given in ({}, {"backend": "auto"}, {"backend": "gloo"}, {"backend": "gloo", "launcher": "warm"})
+    )
+    assert plain.suite_id == auto.suite_id
+    assert gloo.suite_id.startswith("cifar10-cnn-base-k50-q4-gloo-")
+    assert both.suite_id.startswith("cifar10-cnn-base-k50-q4-warm-gloo-")
+
+
 def test_the_place_of_a_suite_is_where_it_is_met(tmp_path: Path) -> None:
     every = suites(
         tmp_path,

@@ -1,5 +1,6 @@
 """The doctor: each finding with what to do, on machines that are made to look unfit."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -22,8 +23,9 @@ from ecrl.records import machine
 from tests.unit.launch.stand_in import StandIn, control, request
 
 GB = 10**9
-CPU = Requirements("cpu", (), nproc=2, threads=2, slots=4, checkpoint_bytes=10**8, disk_bytes=GB)
-CUDA = Requirements("cuda", (), nproc=2, threads=2, slots=4, checkpoint_bytes=10**8, disk_bytes=GB)
+CPU = Requirements("cpu", (), nproc=2, threads=2, slots=4, checkpoint_bytes=10**8, disk_bytes=GB, nccl=False)
+CUDA = dataclasses.replace(CPU, device="cuda", nccl=True)
+SHARED = dataclasses.replace(CUDA, nccl=False)
 FIT = {
     "torch": "2.9", "cuda": "13.0", "cuda_available": True, "cuda_error": "", "gloo": True, "gloo_error": "",
     "nccl": "2.27", "gpus": [{"name": "H100", "error": ""}, {"name": "H100", "error": ""}],
@@ -63,6 +65,7 @@ def test_a_small_shm_is_unfit_for_nccl_and_a_warning_elsewhere(monkeypatch: pyte
     stat = SimpleNamespace(f_blocks=1000, f_frsize=4096, f_bavail=1000)
     monkeypatch.setattr(os, "statvfs", lambda _path: stat)
     assert one(host.check_host(CPU), "shm").state == WARN
+    assert one(host.check_host(SHARED), "shm").state == WARN
     finding = one(host.check_host(CUDA), "shm")
     assert finding.state == UNFIT
     assert "--shm-size" in finding.advice
@@ -92,7 +95,7 @@ def test_locks_that_do_not_keep_others_out_are_unfit(
 
 
 def test_too_little_disk_for_the_matrix_is_unfit(tmp_path: Path) -> None:
-    huge = Requirements("cpu", (), nproc=1, threads=1, slots=1, checkpoint_bytes=1, disk_bytes=10**18)
+    huge = dataclasses.replace(CPU, disk_bytes=10**18)
     assert one(disk.check_disk(tmp_path, huge), "disk").state == UNFIT
 
 
@@ -159,7 +162,7 @@ def test_what_nvidia_smi_says_oddly_is_told_once_and_breaks_nothing(tmp_path: Pa
 
 @pytest.mark.usefixtures("smi")
 def test_a_gpu_that_was_not_chosen_may_be_in_use() -> None:
-    chosen = Requirements("cuda", (0,), nproc=1, threads=1, slots=1, checkpoint_bytes=1, disk_bytes=1)
+    chosen = dataclasses.replace(CUDA, gpus=(0,), nproc=1)
     assert one(gpu.check_gpus(chosen, examined()), "gpu 1").state == OK
 
 
@@ -177,6 +180,14 @@ def test_a_gpu_that_was_not_chosen_may_be_in_use() -> None:
 @pytest.mark.usefixtures("smi")
 def test_what_pytorch_cannot_do_is_unfit_where_it_is_needed(changes: dict[str, Any], check: str) -> None:
     assert one(gpu.check_gpus(CUDA, examined(**changes)), check).state == UNFIT
+
+
+@pytest.mark.usefixtures("smi")
+def test_ranks_that_talk_over_gloo_share_a_gpu_and_need_no_nccl() -> None:
+    found = list(gpu.check_gpus(SHARED, examined(gpus=[{"name": "H100", "error": ""}], nccl=None)))
+    assert (one(found, "nccl").state, one(found, "ranks").state) == (OK, WARN)
+    assert one(found, "ranks").found == "2 ranks for 1 GPU: they share over gloo"
+    assert one(gpu.check_gpus(SHARED, examined(gpus=[])), "ranks").state == UNFIT
 
 
 def test_without_torch_the_machine_is_unfit() -> None:

@@ -55,6 +55,14 @@ def test_sets_are_disjoint_and_as_large_as_a_run(tmp_path: Path) -> None:
     assert [str(s) for s in device_sets(asked, 0, {"ECRL_FAKE_GPUS": "5"})] == ["fake 0,1", "fake 2,3"]
 
 
+def test_ranks_that_outnumber_the_gpus_take_all_of_them(tmp_path: Path) -> None:
+    asked = matrix(tmp_path, 'device = "cuda"')
+    shared = asked.model_copy(update={"train": asked.train.model_copy(update={"backend": "gloo", "nproc": 5})})
+    assert [s.gpus for s in device_sets(shared, 1, {})] == [("0",)]
+    assert [s.gpus for s in device_sets(shared, 3, {})] == [("0", "1", "2")]
+    assert [s.gpus for s in device_sets(shared, 11, {})] == [("0", "1", "2", "3", "4"), ("5", "6", "7", "8", "9")]
+
+
 def test_a_run_wider_than_the_machine_takes_all_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert [str(s) for s in device_sets(matrix(tmp_path), 0, {})] == ["cpu 0"]

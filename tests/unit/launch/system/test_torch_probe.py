@@ -24,11 +24,13 @@ json.dump({"torch": "0", "gpus": [], "asked": asked, "visible": os.environ.get("
            "datasets": {d: {"ok": True} for d in asked["datasets"]}, "state_bytes": {}}, sys.stdout)
 """
 
+TABLES = {"backend": "train", "nproc": "train"}
+
 
 def matrix(tmp_path: Path, **run: object) -> Matrix:
     path = tmp_path / "m.toml"
     path.write_text(MATRIX)
-    return load(path, overrides=[Override(("run", key), value, key) for key, value in run.items()])
+    return load(path, overrides=[Override((TABLES.get(key, "run"), key), value, key) for key, value in run.items()])
 
 
 def with_gpus(tmp_path: Path, count: int) -> Probe:
@@ -82,12 +84,20 @@ def test_missing_data_is_told_before_anything_starts(tmp_path: Path) -> None:
         (0, {"device": "cuda"}, "--device: found cuda, but PyTorch sees no GPU"),
         (1, {"device": "cuda"}, "--nproc: found 2 ranks for 1 GPU, .* --nproc 1"),
         (1, {"device": "auto"}, "--nproc: found 2 ranks for 1 GPU"),
+        (1, {"device": "auto"}, 'share a GPU, write backend = "gloo"'),
+        (1, {"backend": "nccl"}, "--nproc: found 2 ranks for 1 GPU"),
+        (0, {"device": "cuda", "backend": "gloo"}, "--device: found cuda, but PyTorch sees no GPU"),
+        (0, {"backend": "nccl"}, "train.backend: found nccl, expected auto or gloo"),
         (1, {"device": "cuda", "gpus": [0, 9]}, "--gpus: found 0,9, but PyTorch sees 1 of them"),
     ],
 )
 def test_too_few_gpus_are_named(tmp_path: Path, gpus: int, run: dict[str, object], message: str) -> None:
     with pytest.raises(EcrlError, match=message):
         with_gpus(tmp_path, gpus).check(matrix(tmp_path, **run))
+
+
+def test_over_gloo_ranks_may_outnumber_gpus(tmp_path: Path) -> None:
+    with_gpus(tmp_path, 1).check(matrix(tmp_path, device="cuda", backend="gloo", nproc=5))
 
 
 def test_auto_is_cuda_where_there_are_gpus(tmp_path: Path) -> None:
