@@ -5,8 +5,10 @@ BIN := .venv/bin
 READY := .venv/.installed
 PEERS := .venv-peers/.installed
 PREFIX ?= demo
+DEVICE ?= cuda
+BUDGET ?= 480
 
-.PHONY: demo test check bench torture clean
+.PHONY: demo test check bench gpu torture clean
 
 demo: $(READY)
 	$(BIN)/ecrl matrix run --prefix $(PREFIX) matrices/demo.toml
@@ -28,6 +30,10 @@ torture: $(READY)
 bench: $(READY)
 	$(MAKE) --no-print-directory $(PEERS) || echo "bench: going on without signac-flow and Snakemake"
 	$(BIN)/python -m bench
+
+# The first minutes on a GPU machine; DEVICE=cpu tries the same without one. BUDGET: seconds.
+gpu: $(READY)
+	$(BIN)/python -m bench.gpu --device $(DEVICE) --budget-s $(BUDGET)
 
 clean:
 	rm -rf .venv .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

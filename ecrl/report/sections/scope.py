@@ -69,7 +69,7 @@ def _facts(evidence: Evidence) -> list[str]:
     if evidence.mixed:
         facts.append(f"**Mixed**: these campaigns differ, and were pooled all the same. {'; '.join(evidence.mixed)}.")
     if evidence.train:
-        names = ("optimizer", "batch_size", "lr", "schedule", "deterministic", "threads", "nproc")
+        names = ("optimizer", "batch_size", "lr", "schedule", "deterministic", "threads", "nproc", "backend")
         facts.append("Training: " + ", ".join(f"{n} {evidence.train[n]}" for n in names if n in evidence.train) + ".")
     machine = [_fact(name, evidence.machine[name]) for name in _MACHINE if evidence.machine.get(name)]
     facts.append(f"Machine of the first run: {', '.join(machine)}." if machine else "The machine was not recorded.")
