@@ -51,7 +51,7 @@ def plan(folder: Path, number: int) -> dict[str, float]:
     from ecrl.records.manifest.store import Manifest
     from ecrl.records.paths import CampaignPaths
 
-    campaign = resolve_request(Request(CampaignPaths(folder / "results", "exp"), write_matrix(folder, number)))
+    campaign = resolve_request(Request(CampaignPaths(folder / "results", "exp"), write_matrix(folder, number))).campaign
     campaign = campaign.copy_with_device("cpu")
     freeze(campaign)
     Manifest.create(campaign.paths, campaign.rows(), campaign.rows_hash).close()
@@ -142,7 +142,9 @@ def count(folder: Path, number: int) -> dict[str, float]:
     from ecrl.launch.campaign.request import Request, resolve_request
     from ecrl.records.paths import CampaignPaths
 
-    campaign = resolve_request(Request(CampaignPaths(folder / "elsewhere", "exp"), write_matrix(folder, number)))
+    campaign = resolve_request(
+        Request(CampaignPaths(folder / "elsewhere", "exp"), write_matrix(folder, number))
+    ).campaign
     assert len(campaign.suites) == number
     assert len({suite.suite_id for suite in islice(campaign.suites, 10)}) == 10
     return {}

@@ -184,4 +184,4 @@ def test_a_campaign_moved_elsewhere_goes_on(done: CampaignPaths, tmp_path: Path)
 
 def test_the_matrix_is_expanded_alike_by_whoever_looks(done: CampaignPaths) -> None:
     asked = request(done.results, text=VARIED)
-    assert resolve_request(asked).orders == load_frozen(done).orders
+    assert resolve_request(asked).campaign.orders == load_frozen(done).orders

@@ -63,7 +63,7 @@ def _compute_requirements(matrix: Path, profile: str | None, results: Path) -> "
     from ecrl.launch.system.signals import StopRequest
     from ecrl.records.paths import CampaignPaths
 
-    campaign = resolve_request(Request(CampaignPaths(results, "doctor"), matrix, profile))
+    campaign = resolve_request(Request(CampaignPaths(results, "doctor"), matrix, profile)).campaign
     told = torch_probe.run_probe(campaign.matrix, StopRequest())
     estimate = compute_estimate(campaign, told)
     return compute_requirements(campaign, told, (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0))

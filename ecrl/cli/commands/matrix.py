@@ -204,7 +204,7 @@ def _count(request: "Request", as_json: bool) -> None:
     """How large it would be, without making more than the first suites."""
     from ecrl.launch.campaign.request import resolve_request
 
-    campaign = resolve_request(request)
+    campaign = resolve_request(request).campaign
     axes, suites = campaign.matrix.matrix, len(campaign.suites)
     runs = suites * len(axes.seeds) * len(axes.variants)
     first = [suite.suite_id for suite in campaign.suites[:_SHOWN_IDS]]

@@ -20,14 +20,12 @@ from ecrl.records.paths import CampaignPaths
 @dataclass(frozen=True)
 class Campaign:
     """A valid matrix under a prefix, its device decided or still `auto`. origin: comments for the frozen file.
-    older: the matrices that were frozen before it and that it extends, oldest first."""
+    older: the matrices that it extends and that were frozen before it, oldest first."""
 
     paths: CampaignPaths
     matrix: Matrix
     origin: str
-    frozen: bool  # the results folder holds a matrix with this experiment, or one that it extends, already
     older: tuple[Matrix, ...] = ()
-    extends: bool = False  # the frozen matrix is the last of `older`: freeze this one
 
     @cached_property
     def experiment_hash(self) -> str:

@@ -1,7 +1,7 @@
 """What `ecrl matrix run`, `plan`, `resume` and `--dry-run` do, from the request to the exit code."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from ecrl.errors import EcrlError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.preview import Estimate, Preview, build_preview, compute_estimate, compute_requirements
-from ecrl.launch.campaign.recover import Policy, list_todo, load_manifest, open_manifest, reconcile_rows, reset_suites
-from ecrl.launch.campaign.request import Request, resolve_request
+from ecrl.launch.campaign.recover import Policy, list_todo, load_manifest, open_manifest, reset_suites
+from ecrl.launch.campaign.request import Request, ResolvedCampaign, resolve_request
 from ecrl.launch.campaign.resume_command import build_resume_policy, make_stopped_error, next_command, resume_command
 from ecrl.launch.campaign.scheduler import Scheduler
-from ecrl.launch.campaign.store import freeze, load_frozen
+from ecrl.launch.campaign.store import compute_frozen_digest, load_frozen
 from ecrl.launch.doctor import visit as doctor
 from ecrl.launch.doctor.finding import WARN, Finding, Requirements
 from ecrl.launch.runs.launcher import LauncherFactory, load_launcher
@@ -25,9 +25,7 @@ from ecrl.launch.system.device_leases import device_sets
 from ecrl.launch.system.disk_errors import explain_storage_errors
 from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.torch_probe import Probe
-from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.lazy_table import Rows
-from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
 from ecrl.units import format_bytes
 
@@ -50,24 +48,24 @@ class Control:
 
     def preview(self, request: Request, policy: Policy = _RUN) -> Preview:
         """What `run` would do. Writes nothing."""
-        campaign = resolve_request(request)
-        rows = _rows(campaign)
-        policy.selection.check(rows)
-        probe = self._probe(campaign) if list_todo(rows, policy) else None
+        resolved = resolve_request(request)
+        policy.selection.check(resolved.rows)
+        todo = list_todo(resolved.rows, policy)
+        probe = self._probe(resolved.campaign) if todo else None
+        campaign = resolved.campaign
         if probe is not None:
             campaign = campaign.copy_with_device(probe.device(campaign.matrix.run.device))
-        return build_preview(campaign, rows, policy, probe)
+        return build_preview(campaign, resolved.rows, todo, policy, probe)
 
     def plan(self, request: Request) -> Rows:
         """Freeze the matrix and write the manifest: every suite `pending`, but for those of which everything is
         done. Starts nothing; idempotent. Returns the rows of the manifest."""
-        campaign = resolve_request(request)
+        resolved = resolve_request(request)
         with explain_storage_errors(request.paths):
-            if not campaign.frozen:
-                campaign, _ = self._check_machine_and_disk(campaign)
+            if resolved.frozen is None:
+                resolved, _ = self._check_machine_and_disk(resolved)
             with prefix_lease(request.paths):
-                _freeze(campaign, request)
-                written = load_manifest(campaign, self.observer)
+                written = load_manifest(resolved.freeze().campaign, self.observer)
                 written.compact()
                 written.close()
                 return written.rows
@@ -79,32 +77,35 @@ class Control:
             StoppedError: a signal came; everything was handed over.
             EcrlError: it cannot start, or the results folder can no longer be written.
         """
-        campaign, probe = resolve_request(request), None
+        resolved, probe = resolve_request(request), None
         if policy.selection:
-            policy.selection.check(_rows(campaign))
+            policy.selection.check(resolved.rows)
         with explain_storage_errors(request.paths):
-            if not campaign.frozen or campaign.extends:
-                campaign, probe = self._check_machine_and_disk(campaign)
+            if resolved.is_new:
+                resolved, probe = self._check_machine_and_disk(resolved)
             with prefix_lease(request.paths):
-                _freeze(campaign, request)
-                return self._run_todo(campaign, policy, probe)
+                current = resolved.freeze()
+                return self._run_todo(current.campaign, policy, probe if current is resolved else None)
 
     def resume(self, paths: CampaignPaths, policy: Policy) -> int:
         """Continue what is not done; returns the exit code. Raises as `run` does."""
+        digest = compute_frozen_digest(paths)
         campaign = load_frozen(paths)
         with explain_storage_errors(paths, lambda: resume_command(paths, policy)), prefix_lease(paths):
+            if compute_frozen_digest(paths) != digest:  # another ecrl has extended it, or changed its options
+                campaign = load_frozen(paths)
             return self._run_todo(campaign, policy, None)
 
-    def _check_machine_and_disk(self, campaign: Campaign) -> tuple[Campaign, Probe]:
+    def _check_machine_and_disk(self, resolved: ResolvedCampaign) -> tuple[ResolvedCampaign, Probe]:
         """Check machine and disk before anything is written; decide the device."""
-        probe = self._probe(campaign)
-        campaign = campaign.copy_with_device(probe.device(campaign.matrix.run.device))
-        self._run_quick_checks(campaign, probe)
-        estimate = compute_estimate(campaign, probe)
-        _check_disk(estimate, campaign)
+        probe = self._probe(resolved.campaign)
+        resolved = resolved.copy_with_device(probe.device(resolved.campaign.matrix.run.device))
+        self._run_quick_checks(resolved.campaign, probe)
+        estimate = compute_estimate(resolved.campaign, probe)
+        _check_disk(estimate, resolved.campaign)
         self.confirm(estimate)
         self.stop.raise_if_requested(_NOTHING_STARTED)
-        return campaign, probe
+        return resolved, probe
 
     def _run_todo(self, campaign: Campaign, policy: Policy, probe: Probe | None) -> int:
         opened_manifest, paths = open_manifest(campaign, policy, self.observer), campaign.paths
@@ -126,7 +127,7 @@ class Control:
             self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {made} for runs this wide")
         chosen = dataclasses.replace(begun, retry_failed=policy.retry_failed)
         schedule = Scheduler(
-            campaign, opened_manifest, chosen, facts, self.make_launcher, self.observer, self.stop, sets
+            campaign, opened_manifest, todo, chosen, facts, self.make_launcher, self.observer, self.stop, sets
         )
         with explain_storage_errors(paths, lambda: next_command(paths, begun, schedule.left)):
             schedule.run()
@@ -152,23 +153,6 @@ class Control:
 
 
 _NOTHING_STARTED = "Nothing was started; type the same command again."
-
-
-def _rows(campaign: Campaign) -> Mapping[str, Row]:
-    """Its rows as the manifest has them, or as a new one would."""
-    there = campaign.paths.manifest
-    if campaign.frozen and there.exists():
-        return reconcile_rows(campaign, manifest.read(campaign.paths).rows, there)
-    return {row.suite_id: row for row in campaign.rows()}
-
-
-def _freeze(campaign: Campaign, request: Request) -> None:
-    """Write the frozen matrix, unless it is there with the same content. Call it under the lease."""
-    if request.paths.matrix.is_file():
-        resolve_request(request)  # another ecrl may have frozen it while this one probed: compare again
-        if load_frozen(request.paths).matrix == campaign.matrix:
-            return
-    freeze(campaign)  # new, or the same experiment with other [run] options
 
 
 def _check_disk(estimate: Estimate, campaign: Campaign) -> None:

@@ -11,7 +11,7 @@ from ecrl.config.recipe import REFERENCE
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import Suite, list_train_settings
 from ecrl.launch.campaign.campaign import Campaign
-from ecrl.launch.campaign.recover import Policy, list_todo
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.remaining import get_reusable_result
 from ecrl.launch.doctor.finding import Requirements
 from ecrl.launch.runs.run import Run
@@ -107,9 +107,11 @@ class _SuiteGroup:
     runs: Mapping[str, int]
 
 
-def build_preview(campaign: Campaign, rows: Mapping[str, Row], policy: Policy, probe: Probe | None) -> Preview:
-    """Exactly what would run. Without a probe no bytes are estimated."""
-    wanted, again = set(list_todo(rows, policy)), policy.selection.select_reruns(rows)
+def build_preview(
+    campaign: Campaign, rows: Mapping[str, Row], todo: Iterable[str], policy: Policy, probe: Probe | None
+) -> Preview:
+    """Exactly what would run, `todo` being the suites. Without a probe no bytes are estimated."""
+    wanted, again = set(todo), policy.selection.select_reruns(rows)
 
     def state(suite_id: str, run: Run) -> str:
         if suite_id in again:

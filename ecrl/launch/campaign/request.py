@@ -2,16 +2,21 @@
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ecrl.config import matrix as matrix_files
 from ecrl.config.changes import find_additions
 from ecrl.config.load import Override, load
+from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.campaign import Campaign
-from ecrl.launch.campaign.store import load_frozen, next_prefix, read_header
+from ecrl.launch.campaign.recover import reconcile_rows
+from ecrl.launch.campaign.store import compute_frozen_digest, freeze, load_frozen, next_prefix, read_header
+from ecrl.records.manifest import store as manifest
+from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
 
 _MAX_DIFFERENCES = 4
@@ -29,48 +34,107 @@ class Request:
     extend: bool = False
 
 
-def resolve_request(request: Request) -> Campaign:
+@dataclass(frozen=True)
+class ResolvedCampaign:
+    """A request as it was compared with what its prefix holds: made once, and handed down.
+
+    frozen: the campaign that the prefix holds, None: none. digest: of the frozen file as it was then, '' if there was
+    none. extends: the campaign is the frozen one with more in it.
+    """
+
+    request: Request
+    campaign: Campaign
+    frozen: Campaign | None
+    digest: str
+    extends: bool
+
+    @property
+    def is_new(self) -> bool:
+        """Whether something is asked for that nobody has checked this machine for."""
+        return self.frozen is None or self.extends
+
+    @cached_property
+    def rows(self) -> Mapping[str, Row]:
+        """Its rows as the manifest has them, or as a new one would; read once."""
+        there = self.campaign.paths.manifest
+        if self.frozen is not None and there.exists():
+            return reconcile_rows(self.campaign, manifest.read(self.campaign.paths).rows, there)
+        return {row.suite_id: row for row in self.campaign.rows()}
+
+    def copy_with_device(self, device: str) -> "ResolvedCampaign":
+        """The same with its device decided."""
+        return dataclasses.replace(self, campaign=self.campaign.copy_with_device(device))
+
+    def freeze(self) -> "ResolvedCampaign":
+        """Write the frozen matrix, unless it is there with the same content. Call it under the prefix's lease. Returns
+        this, or what the request comes to by now if another ecrl has frozen a matrix since it was resolved.
+
+        Raises:
+            EcrlError: as `resolve_request`, of what the prefix holds by now.
+        """
+        now = self
+        if compute_frozen_digest(self.campaign.paths) != self.digest:
+            now = resolve_request(self.request)
+            if now.campaign.matrix.run.device == "auto":  # what was there is gone again
+                now = now.copy_with_device(self.campaign.matrix.run.device)
+        if now.frozen is None or now.campaign.matrix != now.frozen.matrix:  # new, or with other [run] options
+            freeze(now.campaign, extends=now.extends)
+        return now
+
+
+def resolve_request(request: Request) -> ResolvedCampaign:
     """Merge and validate what was asked for, and compare it with what the prefix holds already. Writes nothing.
 
     Raises:
         InvalidMatrixError: the matrix has problems.
         EcrlError: no matrix was named and none is frozen, or the prefix holds another experiment.
     """
-    paths, frozen_there = request.paths, request.paths.matrix.is_file()
+    paths = request.paths
+    digest = compute_frozen_digest(paths)  # before the file is read: what changes in between is seen as a change
     if request.source is None:
-        if not frozen_there:
+        if not digest:
             raise EcrlError(_no_matrix_message(paths))
         _check_profile(request)
-    frozen = load_frozen(paths) if frozen_there else None
-    source = request.source or paths.matrix
+    frozen = load_frozen(paths) if digest else None
+    matrix = _load_matrix(request, frozen)
+    if frozen is None:
+        return ResolvedCampaign(request, Campaign(paths, matrix, _describe_origin(request)), None, digest, False)
+    if matrix.run.device == "auto":  # decided when the prefix was frozen
+        matrix = _replace_run_option(matrix, "device", frozen.matrix.run.device)
+    if differences := matrix_files.find_differences(frozen.matrix, matrix):
+        older = (*frozen.older, frozen.matrix)
+        extended = Campaign(paths, matrix, _describe_origin(request), older)
+        added = find_additions(frozen.matrix, matrix)
+        if added is None:
+            raise EcrlError(_other_experiment_message(paths, differences))
+        if not request.extend:
+            raise EcrlError(_extension_message(paths, frozen, extended, added))
+        return ResolvedCampaign(request, extended, frozen, digest, True)
+    # A table's order makes no other experiment, but the places of suites and with them the orders of blocks.
+    matrix = matrix.model_copy(update={"failures": frozen.matrix.failures})
+    origin = frozen.origin if request.source is None else _describe_origin(request)
+    return ResolvedCampaign(request, Campaign(paths, matrix, origin, frozen.older), frozen, digest, False)
+
+
+def _load_matrix(request: Request, frozen: Campaign | None) -> Matrix:
+    """The matrix that is asked for; its folder of data is the one seen from here."""
+    if request.source is None and frozen is not None and not request.overrides:
+        return frozen.matrix
     matrix = load(
-        source,
+        request.source or request.paths.matrix,
         profile=None if request.source is None else request.profile,
         overrides=request.overrides,
         frozen=request.source is None,
         existing=None if frozen is None else frozen.matrix,
     )
-    if matrix.run.data_root is not None:  # a relative folder means the one seen from here, now
-        absolute = str(Path(matrix.run.data_root).expanduser().absolute())
-        matrix = matrix.model_copy(update={"run": matrix.run.model_copy(update={"data_root": absolute})})
-    campaign = Campaign(paths, matrix, _describe_origin(request), frozen_there)
-    if frozen is not None:
-        if matrix.run.device == "auto":  # decided when the prefix was frozen
-            campaign = campaign.copy_with_device(frozen.matrix.run.device)
-        campaign = dataclasses.replace(campaign, older=frozen.older)
-        if differences := matrix_files.find_differences(frozen.matrix, campaign.matrix):
-            added = find_additions(frozen.matrix, campaign.matrix)
-            if added is None:
-                raise EcrlError(_other_experiment_message(paths, differences))
-            if not request.extend:
-                raise EcrlError(_extension_message(paths, frozen, campaign, added))
-            return dataclasses.replace(campaign, older=(*frozen.older, frozen.matrix), extends=True)
-        # A table's order makes no other experiment, but the places of suites and with them the orders of blocks.
-        kept = campaign.matrix.model_copy(update={"failures": frozen.matrix.failures})
-        campaign = dataclasses.replace(campaign, matrix=kept)
-        if request.source is None:
-            campaign = dataclasses.replace(campaign, origin=frozen.origin)
-    return campaign
+    if matrix.run.data_root is None:
+        return matrix
+    # a relative folder means the one seen from here, now
+    return _replace_run_option(matrix, "data_root", str(Path(matrix.run.data_root).expanduser().absolute()))
+
+
+def _replace_run_option(matrix: Matrix, option: str, value: str) -> Matrix:
+    return matrix.model_copy(update={"run": matrix.run.model_copy(update={option: value})})
 
 
 def _describe_origin(request: Request) -> str:

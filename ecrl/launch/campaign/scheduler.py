@@ -14,7 +14,7 @@ from typing import Any
 from ecrl.config.run import RunSpec
 from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED, EcrlError
 from ecrl.launch.campaign.campaign import Campaign
-from ecrl.launch.campaign.recover import Policy, list_todo
+from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.remaining import RemainingRuns
 from ecrl.launch.campaign.resume_command import next_command
 from ecrl.launch.campaign.suite_runner import Shared, SuiteRunner
@@ -46,6 +46,7 @@ class Scheduler:
         self,
         campaign: Campaign,
         opened_manifest: Manifest,
+        todo: Sequence[str],
         policy: Policy,
         facts: dict[str, Any],
         make_launcher: LauncherFactory,
@@ -60,7 +61,7 @@ class Scheduler:
         self._make_launcher = make_launcher
         self._observer = LockedObserver(observer, self._shared.lock)
         self._stop = stop
-        self._todo = list_todo(opened_manifest.rows, policy)
+        self._todo = todo
         self._shared.waiting.extend(self._todo)
         self._lanes = max(min(campaign.matrix.run.jobs, len(sets), len(self._todo)), 1)
         self._sets = {devices: RepeatedFailures(campaign.matrix.run.stop_after_same) for devices in sets}

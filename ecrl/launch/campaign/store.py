@@ -1,6 +1,7 @@
 """The frozen matrix of a prefix: written before anything runs, and the campaign found again from nothing else."""
 
 import dataclasses
+import hashlib
 import re
 import shlex
 from datetime import UTC, datetime
@@ -18,10 +19,11 @@ from ecrl.storage.atomic import write_atomic
 _ORIGIN_KEYS = ("source", "profile", "overrides")
 
 
-def freeze(campaign: Campaign) -> None:
-    """Write a campaign's frozen matrix, in a folder that is made if need be; one that it extends is kept beside it."""
+def freeze(campaign: Campaign, *, extends: bool = False) -> None:
+    """Write a campaign's frozen matrix, in a folder that is made if need be. extends: the one that is there is the last
+    of `older`, and is kept beside it."""
     campaign.paths.root.mkdir(parents=True, exist_ok=True)
-    if campaign.extends:
+    if extends:
         write_atomic(_older_path(campaign.paths, len(campaign.older)), campaign.paths.matrix.read_bytes())
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     comments = (
@@ -30,6 +32,15 @@ def freeze(campaign: Campaign) -> None:
         f"ecrl: {__version__}\nfrozen: {stamp}\nexperiment: {campaign.experiment_hash}"
     )
     write_atomic(campaign.paths.matrix, campaign.matrix.to_toml(comments).encode())
+
+
+def compute_frozen_digest(paths: CampaignPaths) -> str:
+    """SHA-256 of the bytes of a prefix's frozen matrix, '' where there is none: whether another ecrl has frozen one
+    since it was looked at."""
+    try:
+        return hashlib.sha256(paths.matrix.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def load_frozen(paths: CampaignPaths) -> Campaign:
@@ -44,7 +55,7 @@ def load_frozen(paths: CampaignPaths) -> Campaign:
     matrix = matrix_files.load(paths.matrix, frozen=True)
     said = read_header(paths)
     origin = "\n".join(f"{k}: {said[k]}" for k in _ORIGIN_KEYS if k in said)
-    campaign = Campaign(paths, matrix, origin, True, _load_older(paths, matrix))
+    campaign = Campaign(paths, matrix, origin, _load_older(paths, matrix))
     if campaign.experiment_hash != said.get("experiment"):
         raise RecordError(
             f"{paths.matrix}: its content does not match the experiment hash in its header; it was edited or damaged.\n"

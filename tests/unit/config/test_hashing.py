@@ -29,7 +29,7 @@ HASHES: dict[str, dict[str, Any]] = json.loads((GOLDEN / "hashes.json").read_tex
 
 
 def campaign(name: str) -> Campaign:
-    return Campaign(CampaignPaths(Path("results"), "golden"), load(GOLDEN / f"{name}.toml"), "", False)
+    return Campaign(CampaignPaths(Path("results"), "golden"), load(GOLDEN / f"{name}.toml"), "")
 
 
 @pytest.mark.parametrize("name", ["plain", "rich"])

@@ -24,7 +24,7 @@ from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 @pytest.fixture
 def campaign(tmp_path: Path) -> Campaign:
-    return resolve_request(request(tmp_path / "results")).copy_with_device("cpu")
+    return resolve_request(request(tmp_path / "results")).campaign.copy_with_device("cpu")
 
 
 def result(outcome: str) -> Result:
@@ -60,7 +60,7 @@ def test_off_a_terminal_every_change_is_one_line(campaign: Campaign, capsys: pyt
 
 
 def test_the_repeat_of_the_reference_has_a_name_of_its_own(tmp_path: Path) -> None:
-    campaign = resolve_request(request(tmp_path / "results", text=MATRIX + "[run]\naa = true\n"))
+    campaign = resolve_request(request(tmp_path / "results", text=MATRIX + "[run]\naa = true\n")).campaign
     names = [run_name(run.spec) for run in campaign.runs(campaign.suites[0])]
     assert sorted(names) == [f"{name} seed1337" for name in ("blocking", "overlapped", "reference", "reference-aa")]
 

@@ -24,18 +24,17 @@ def asked(tmp_path: Path) -> Request:
 
 
 def frozen(asked: Request) -> Request:
-    freeze(resolve_request(asked).copy_with_device("cpu"))
+    freeze(resolve_request(asked).campaign.copy_with_device("cpu"))
     return asked
 
 
 def test_what_was_frozen_is_what_is_found(asked: Request) -> None:
-    before = resolve_request(asked).copy_with_device("cpu")
+    before = resolve_request(asked).campaign.copy_with_device("cpu")
     freeze(before)
     after = load_frozen(asked.paths)
     assert after.matrix == before.matrix
     assert after.experiment_hash == before.experiment_hash
     assert after.orders == before.orders
-    assert after.frozen
 
 
 def test_a_blocks_order_is_known_without_looking_at_every_suite(asked: Request) -> None:
@@ -43,11 +42,11 @@ def test_a_blocks_order_is_known_without_looking_at_every_suite(asked: Request) 
         Override(("matrix", "seeds"), [5, 1, 9], "--seeds"),
         Override(("matrix", "launchers"), ["warm", "cold"], "x"),
     ]
-    campaign = resolve_request(dataclasses.replace(asked, overrides=tuple(axes)))
+    campaign = resolve_request(dataclasses.replace(asked, overrides=tuple(axes))).campaign
     blocks = {(suite.suite_id, seed): campaign.order(suite, seed) for suite in campaign.suites for seed in suite.seeds}
     assert blocks == campaign.orders
     last = campaign.suites[len(campaign.suites) - 1]  # asked for first, by somebody else
-    again = resolve_request(dataclasses.replace(asked, overrides=tuple(axes)))
+    again = resolve_request(dataclasses.replace(asked, overrides=tuple(axes))).campaign
     assert again.order(last, 9) == campaign.order(last, 9)
 
 
@@ -58,7 +57,7 @@ def test_variants_narrowed_by_a_flag_stay_readable_beside_claims_about_others(as
 
 
 def test_the_same_matrix_is_the_same_campaign_and_auto_is_what_was_decided(asked: Request) -> None:
-    assert resolve_request(frozen(asked)).matrix.run.device == "cpu"
+    assert resolve_request(frozen(asked)).campaign.matrix.run.device == "cpu"
 
 
 def test_another_experiment_is_refused_with_the_difference_and_a_free_prefix(asked: Request) -> None:
@@ -74,7 +73,7 @@ def test_another_experiment_is_refused_with_the_difference_and_a_free_prefix(ask
 def test_other_run_options_are_the_same_experiment(asked: Request) -> None:
     frozen(asked)
     again = dataclasses.replace(asked, source=None, overrides=(Override(("run", "retries"), 2, "--retries"),))
-    assert resolve_request(again).matrix.run.retries == 2
+    assert resolve_request(again).campaign.matrix.run.retries == 2
 
 
 def test_an_edited_frozen_matrix_is_refused(asked: Request) -> None:
@@ -112,7 +111,7 @@ def test_a_relative_data_root_means_the_folder_seen_when_it_was_frozen(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     override = Override(("run", "data_root"), "data", "--data-root")
-    assert resolve_request(dataclasses.replace(asked, overrides=(override,))).matrix.run.data_root == str(
+    assert resolve_request(dataclasses.replace(asked, overrides=(override,))).campaign.matrix.run.data_root == str(
         tmp_path / "data"
     )
 
@@ -127,7 +126,7 @@ def test_a_relative_data_root_means_the_folder_seen_when_it_was_frozen(
     ],
 )
 def test_a_row_that_contradicts_the_matrix_is_named(asked: Request, column: str, value: object, message: str) -> None:
-    campaign = resolve_request(asked)
+    campaign = resolve_request(asked).campaign
     rows: dict[str, Row] = {row.suite_id: row for row in campaign.rows()}
     first = next(iter(rows))
     rows[first] = dataclasses.replace(rows[first], **{column: value})  # type: ignore[arg-type]

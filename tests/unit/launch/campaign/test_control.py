@@ -92,5 +92,5 @@ def test_what_a_campaign_costs_at_most_is_what_its_preview_sums_up(tmp_path: Pat
     asked = request(tmp_path / "results", text=MATRIX.replace("checkpoint_every = [2]", axes))
     summed = control(StandIn()).preview(asked).estimate
     assert summed.peak_bytes == 6000
-    again = estimate.compute_estimate(resolve_request(asked), answer(resolve_request(asked).matrix))
+    again = estimate.compute_estimate(resolve_request(asked).campaign, answer(resolve_request(asked).campaign.matrix))
     assert dataclasses.replace(again, free_bytes=summed.free_bytes) == summed  # others use the disk, too

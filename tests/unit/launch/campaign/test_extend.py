@@ -127,6 +127,6 @@ def test_failures_listed_in_another_order_leave_every_block_its_order(tmp_path: 
     control(StandIn()).plan(asked)
     frozen = load_frozen(asked.paths)
     other = text.replace("early = [3]\nlate = [5]", "late = [5]\nearly = [3]")
-    again = resolve_request(request(tmp_path / "results", text=other))
+    again = resolve_request(request(tmp_path / "results", text=other)).campaign
     assert again.orders == frozen.orders
     assert [suite.suite_id for suite in again.suites] == [suite.suite_id for suite in frozen.suites]

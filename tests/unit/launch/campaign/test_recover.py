@@ -31,7 +31,7 @@ from tests.unit.launch.stand_in import StandIn, control, request
 
 @pytest.fixture
 def campaign(tmp_path: Path) -> Campaign:
-    campaign = resolve_request(request(tmp_path / "results")).copy_with_device("cpu")
+    campaign = resolve_request(request(tmp_path / "results")).campaign.copy_with_device("cpu")
     freeze(campaign)
     return campaign
 

@@ -33,7 +33,7 @@ def test_a_launcher_keeps_to_its_lease_and_may_be_closed_without_a_run(name: str
 
 def test_every_run_is_started_by_the_launcher_it_asks_for_and_each_is_made_once(tmp_path: Path) -> None:
     text = MATRIX.replace("checkpoint_every", 'launchers = ["cold", "warm"]\ncheckpoint_every')
-    campaign = resolve_request(request(tmp_path / "results", text=text))
+    campaign = resolve_request(request(tmp_path / "results", text=text)).campaign
     pool = LauncherPool(None)
     made = {
         run.spec.train.launcher: pool.get_launcher(run) for suite in campaign.suites for run in campaign.runs(suite)

@@ -53,7 +53,7 @@ def test_events_of_other_ranks_count_failures_but_do_not_say_what_rank_0_does() 
 
 
 def test_expected_times_come_from_the_most_similar_runs_measured(tmp_path: Path) -> None:
-    campaign = resolve_request(request(tmp_path / "results"))
+    campaign = resolve_request(request(tmp_path / "results")).campaign
     specs = {run.spec.variant: run.spec for run in campaign.runs(campaign.suites[0])}
     times = RunTimes()
     assert times.estimate_run_s("noise", "cnn", "blocking") is None

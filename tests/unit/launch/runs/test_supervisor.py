@@ -35,7 +35,7 @@ def campaign_root(tmp_path: Path) -> Path:
 
 
 def supervised(root: Path, behaviour: str, timeout_s: float | None = None) -> tuple[RunPaths, Result, Recording]:
-    campaign = resolve_request(request(root.parent)).copy_with_device("cpu")
+    campaign = resolve_request(request(root.parent)).campaign.copy_with_device("cpu")
     run = next(run for run in campaign.runs(campaign.suites[0]) if run.spec.variant == "blocking")
     watching = Recording()
     supervisor = Supervisor(
