@@ -140,7 +140,7 @@ def step_as_entry(value: Any) -> Any:
 
 
 def draw_step(interval: int, every: int, seed: int) -> int:
-    """m*k + U{1..k-1} (metrics.md section 2), m = interval, k = every > 1.
+    """m*k + U{1..k-1} (docs/metrics.md, "Replay and lost work"), m = interval, k = every > 1.
 
     The share of the interval is drawn from (seed, interval) alone, so that suites which differ in
     checkpoint_every are struck at the same share of theirs, and all variants and seeds of a suite at one step.

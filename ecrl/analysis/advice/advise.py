@@ -1,4 +1,7 @@
-"""Interval advice: measured costs and an MTBF -> how often to checkpoint, and the goodput to expect (metrics.md 5)."""
+"""Interval advice: measured costs and an MTBF -> how often to checkpoint, and the goodput to expect.
+
+Definitions: docs/metrics.md, "Checkpoint interval".
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

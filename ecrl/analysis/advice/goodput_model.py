@@ -1,4 +1,7 @@
-"""Goodput that simple models predict from measured costs, beside the goodput that was measured (metrics.md 1 and 5)."""
+"""Goodput that simple models predict from measured costs, beside the goodput that was measured.
+
+Definitions: docs/metrics.md, "Predicted goodput".
+"""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""How often to checkpoint: the theory (metrics.md section 5). Pure functions of seconds.
+"""How often to checkpoint: the theory (docs/metrics.md, "Checkpoint interval"). Pure functions of seconds.
 
 Symbols: s = what one checkpoint blocks or slows (stall + interference); p = from the training thread's release until
 the checkpoint is durable; tau = compute between checkpoints; M = mean time between failures of the job; R = detect +

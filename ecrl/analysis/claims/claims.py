@@ -1,4 +1,4 @@
-"""Judging the claims that a matrix registered before its first run (metrics.md section 4, "Verdict for claim")."""
+"""Judging the claims that a matrix registered before its first run (docs/metrics.md, "Claims and verdicts")."""
 
 import math
 from collections.abc import Mapping, Sequence

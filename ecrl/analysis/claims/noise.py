@@ -1,4 +1,7 @@
-"""A/A: the reference run twice. What two equal runs differ by is noise, and an effect must exceed it (metrics.md 4)."""
+"""A/A: the reference run twice. What two equal runs differ by is noise, and an effect must exceed it.
+
+Definitions: docs/metrics.md, "Noise of equal runs".
+"""
 
 import math
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ WASTE_BUCKETS = ("detect", "restart", "restore", "lost_step", "replay")
 
 @dataclass(frozen=True)
 class FailureCost:
-    """What one failure cost, seconds by bucket (metrics.md: wasted_s per failure), and the steps it took."""
+    """What one failure cost, seconds by bucket, and the steps it took (docs/metrics.md, "The cost of a failure")."""
 
     index: int | None
     at: int | None
@@ -34,7 +34,7 @@ class FailureCost:
 
 
 def residual_allowed_s(wall_s: float) -> float:
-    """max(0.5 % of wall, 50 ms) (metrics.md section 0)."""
+    """max(0.5 % of wall, 50 ms) (docs/metrics.md, "The time ledger")."""
     return max(RESIDUAL_SHARE * wall_s, RESIDUAL_FLOOR_S)
 
 

@@ -1,4 +1,7 @@
-"""What a run's checkpoints cost: time that blocked the job, and how long each took to be durable (metrics.md 5)."""
+"""What a run's checkpoints cost: time that blocked the job, and how long each took to be durable.
+
+Definitions: docs/metrics.md, "Checkpoint costs".
+"""
 
 from dataclasses import dataclass
 

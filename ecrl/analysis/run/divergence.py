@@ -1,4 +1,4 @@
-"""How far a run's losses ended up from its reference's: a number, never a verdict (metrics.md section 3)."""
+"""How far a run's losses ended up from its reference's: a number, never a verdict (docs/metrics.md, "Divergence")."""
 
 import math
 from dataclasses import dataclass

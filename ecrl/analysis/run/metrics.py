@@ -1,5 +1,6 @@
-"""One run's numbers: pure functions of its records and of its block's reference (metrics.md sections 1 to 3).
+"""One run's numbers: pure functions of its records and of its block's reference.
 
+Definitions: docs/metrics.md, "Goodput and ETTR" and what follows.
 Absence is None throughout. Seconds end in `_s`; goodput is steps per second.
 """
 

@@ -1,4 +1,7 @@
-"""Which steps a run executed, which executions count in the end, and what each failure took away (metrics.md 2)."""
+"""Which steps a run executed, which executions count in the end, and what each failure took away.
+
+Definitions: docs/metrics.md, "Replay and lost work".
+"""
 
 import struct
 from collections.abc import Iterable, Iterator

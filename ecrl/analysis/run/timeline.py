@@ -1,5 +1,6 @@
-"""One run's time: what every rank did when, and the exclusive job ledger swept from it (metrics.md section 1).
+"""One run's time: what every rank did when, and the exclusive job ledger swept from it.
 
+Definitions: docs/metrics.md, "The time ledger".
 All stamps are nanoseconds of `records.clock`; all ledger values are seconds.
 """
 
@@ -157,7 +158,7 @@ def sweep(spans: Iterable[Span], t0: int, t1: int) -> tuple[Span, ...]:
 def timeline(record: RunRecord) -> tuple[Timeline | None, list[str]]:
     """The run's timeline and what was odd about it; None where wall-clock itself is unknown.
 
-    Never raises on sound events (see `soundness`): an unfinished or failed run gives what its records support.
+    Never raises on valid events (`event_validation`): an unfinished or failed run gives what its records support.
     """
     warnings: list[str] = []
     bounds = _bounds(record, warnings)

@@ -1,4 +1,6 @@
-"""Paired comparison of two variants: log ratios per block, t intervals, exact sign-flip p (metrics.md section 4).
+"""Paired comparison of two variants: log ratios per block, t intervals, sign-flip p.
+
+Definitions: docs/metrics.md, "Paired comparison".
 
 The effect of a ratio is kept on the log scale inside and given back as a ratio; a difference is kept as it is.
 """
@@ -99,7 +101,7 @@ class Comparison:
     @cached_property
     def bca(self) -> tuple[float | None, float | None]:
         """The 95 % BCa bootstrap interval over the units: shown beside the t interval, never decisive, as it covers
-        too little at small n (metrics.md 4)."""
+        too little at small n (docs/metrics.md, "Paired comparison")."""
         return scale_bounds(bca_interval(self.units), self.kind)
 
     def interval(self, confidence: float) -> tuple[float | None, float | None]:

@@ -1,0 +1,31 @@
+"""The pages in docs/ fit the code: what they define is there, and what the code refers to stands in them."""
+
+import re
+from pathlib import Path
+
+from ecrl.analysis.threats.detect import CHECKS
+from ecrl.records.columns import LEDGER_BUCKETS
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+SOURCES = [path for folder in ("ecrl", "tests", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_REFERENCE = re.compile(r'docs/([\w-]+\.md)(?:, "([^"\n]+)")?')
+
+
+def test_references_in_the_code_name_a_page_and_a_heading_that_are_there() -> None:
+    found = [
+        (path.relative_to(ROOT), page, heading)
+        for path in SOURCES
+        for page, heading in _REFERENCE.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert found
+    for path, page, heading in found:
+        assert (DOCS / page).is_file(), f"{path}: docs/{page} is not there"
+        headings = _HEADING.findall((DOCS / page).read_text(encoding="utf-8"))
+        assert not heading or heading in headings, f"{path}: docs/{page} has no heading {heading!r}"
+
+
+def test_metrics_define_every_threat_and_every_ledger_bucket() -> None:
+    defined = set(re.findall(r"`([a-z0-9_]+)`", (DOCS / "metrics.md").read_text(encoding="utf-8")))
+    assert {*CHECKS, *LEDGER_BUCKETS} <= defined
