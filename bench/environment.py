@@ -5,9 +5,9 @@ import json
 import sys
 from typing import Any
 
-from ecrl.launch import nvidia
+from ecrl.launch.system import nvidia
 from ecrl.records import machine
-from ecrl.worker.examine import examine
+from ecrl.worker.device_check import examine
 
 _PACKAGES = ("torchvision", "numpy", "pandas", "safetensors", "torchsnapshot", "torch-checkpointing")
 _CARD = (
@@ -20,14 +20,14 @@ _PRIVATE = ("host", "boot_id")  # they say who, not what
 
 def get_environment() -> dict[str, Any]:
     """Everything that a reader of the figures must know. cards: as nvidia-smi has them; nvidia_smi: its complaint."""
-    facts = {name: value for name, value in machine.facts().items() if name not in _PRIVATE}
-    told, problem = nvidia.ask([f"--query-gpu={','.join(_CARD)}"])
+    facts = {name: value for name, value in machine.read_facts().items() if name not in _PRIVATE}
+    told, problem = nvidia.query_smi([f"--query-gpu={','.join(_CARD)}"])
     return {
         **facts,
-        "load1": machine.pressure()["load1"],
+        "load1": machine.read_pressure()["load1"],
         **examine(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "cards": [dict(zip(_CARD, card, strict=True)) for card in nvidia.table(told, len(_CARD))],
+        "cards": [dict(zip(_CARD, card, strict=True)) for card in nvidia.parse_table(told, len(_CARD))],
         "nvidia_smi": problem,
     }
 

@@ -48,7 +48,7 @@ class Control:
 
     def preview(self, request: Request, policy: Policy = _RUN) -> Preview:
         """What `run` would do. Writes nothing."""
-        resolved = resolve_request(request)
+        resolved = self._resolve(request)
         policy.selection.check(resolved.rows)
         todo = list_todo(resolved.rows, policy)
         probe = self._probe(resolved.campaign) if todo else None
@@ -60,7 +60,7 @@ class Control:
     def plan(self, request: Request) -> Rows:
         """Freeze the matrix and write the manifest: every suite `pending`, but for those of which everything is
         done. Starts nothing; idempotent. Returns the rows of the manifest."""
-        resolved = resolve_request(request)
+        resolved = self._resolve(request)
         with explain_storage_errors(request.paths):
             if resolved.frozen is None:
                 resolved, _ = self._check_machine_and_disk(resolved)
@@ -77,7 +77,7 @@ class Control:
             StoppedError: a signal came; everything was handed over.
             EcrlError: it cannot start, or the results folder can no longer be written.
         """
-        resolved, probe = resolve_request(request), None
+        resolved, probe = self._resolve(request), None
         if policy.selection:
             policy.selection.check(resolved.rows)
         with explain_storage_errors(request.paths):
@@ -95,6 +95,13 @@ class Control:
             if compute_frozen_digest(paths) != digest:  # another ecrl has extended it, or changed its options
                 campaign = load_frozen(paths)
             return self._run_todo(campaign, policy, None)
+
+    def _resolve(self, request: Request) -> ResolvedCampaign:
+        """Resolve a request, and say what is odd about its matrix file."""
+        resolved = resolve_request(request)
+        for warning in resolved.campaign.matrix.warnings:
+            self.observer.note(f"warning: {warning}")
+        return resolved
 
     def _check_machine_and_disk(self, resolved: ResolvedCampaign) -> tuple[ResolvedCampaign, Probe]:
         """Check machine and disk before anything is written; decide the device."""

@@ -111,7 +111,7 @@ def resolve_request(request: Request) -> ResolvedCampaign:
             raise EcrlError(_extension_message(paths, frozen, extended, added))
         return ResolvedCampaign(request, extended, frozen, digest, True)
     # A table's order makes no other experiment, but the places of suites and with them the orders of blocks.
-    matrix = matrix.model_copy(update={"failures": frozen.matrix.failures})
+    matrix = matrix.model_copy(update={"failures": frozen.matrix.failures, "axes": frozen.matrix.axes})
     origin = frozen.origin if request.source is None else _describe_origin(request)
     return ResolvedCampaign(request, Campaign(paths, matrix, origin, frozen.older), frozen, digest, False)
 

@@ -10,7 +10,7 @@ import pytest
 from bench import gpu
 from bench.steps import OK, SKIPPED, Step
 from ecrl import plugins
-from ecrl.spec.matrix import load
+from ecrl.config.load import load
 from tests.unit.bench_gpu.test_steps import step
 
 
