@@ -34,6 +34,11 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} m"
 
 
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """'1 suite', '2 suites'. plural: the noun's, where it is not the noun and an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def format_bytes(count: float) -> str:
     """Bytes in decimal units: '512 B', '89.4 MB', '1.2 GB'."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ecrl.errors import RecordError
-from ecrl.units import format_bytes
+from ecrl.units import format_bytes, format_count
 
 _MS = 1e3
 _MISSING = "-"
@@ -14,7 +14,7 @@ Table = tuple[str, list[str], list[list[str]]]
 
 def summary_lines(document: dict[str, Any]) -> list[str]:
     """What was measured, on what: a few short lines."""
-    ranks = f"{document['nproc']} rank{'' if document['nproc'] == 1 else 's'}"
+    ranks = format_count(document["nproc"], "rank")
     copy, step = document["copy_floor_s"]["median"] * _MS, document["step_s"]["median"] * _MS
     lines = [
         f"{document['model']}, {document['optimizer']}, {ranks} on {document['device']},"

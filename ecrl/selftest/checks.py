@@ -15,7 +15,7 @@ from ecrl.selftest.progress import Progress, no_delay
 from ecrl.selftest.subject import ReferenceTraining
 from ecrl.selftest.verdict import INCONCLUSIVE, PASS, TORN, WRONG, CheckResult
 from ecrl.selftest.watched import Outcome, StressPlan, TakesBusySlot, WatchedBlocking, WatchedEngine, WatchedOverlapped
-from ecrl.units import format_bytes
+from ecrl.units import format_bytes, format_count
 
 StagerMaker = Callable[[Progress], Stager]
 Delay = Callable[[], None]
@@ -113,7 +113,7 @@ def check_mutant(setup: CheckSetup, optimizer: str, broken: Mutant) -> CheckResu
     if outcome.torn:
         names = {n for torn in outcome.torn.values() for n in torn}
         poison = f", {outcome.num_poisoned} with poison in them" if outcome.num_poisoned else ""
-        tensors = f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
+        tensors = format_count(len(names), "tensor")
         evidence = f"seen torn in {len(outcome.torn)} of {outcome.compared} snapshots ({tensors}){poison}"
         return CheckResult(PASS, evidence, details)
     evidence = f"{outcome.compared} snapshots, none seen torn: this check cannot see that fence missing here"

@@ -68,7 +68,7 @@ def test_full_while_planning_says_so_and_planning_works_after(
     filled(disk, left)
     with pytest.raises(EcrlError, match=r"free, expected at least .*(.|\n)*Free some space"):
         control(StandIn()).plan(asked)
-    monkeypatch.setattr(preview, "_free_bytes", lambda _: 10**12)  # another has filled it since it was looked at
+    monkeypatch.setattr(preview, "get_free_bytes", lambda _: 10**12)  # another has filled it since it was looked at
     with pytest.raises(EcrlError, match=r"no space left on the device(.|\n)*then type"):
         control(StandIn()).plan(asked)
     emptied(disk)

@@ -9,6 +9,7 @@ import typer
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import print_json, print_message
 from ecrl.errors import EXIT_UNFIT
+from ecrl.units import format_count
 
 if TYPE_CHECKING:
     from ecrl.launch.doctor.finding import Finding, Requirements
@@ -50,7 +51,7 @@ def doctor(
         told = [finding.to_json() for finding in found]
         print_json({"schema": SCHEMA, "fit": not counts[UNFIT], "findings": told})
     else:
-        warned = f"{counts[WARN]} warning{'' if counts[WARN] == 1 else 's'}" if counts[WARN] else "no warnings"
+        warned = format_count(counts[WARN], "warning") if counts[WARN] else "no warnings"
         print_message(f"unfit: {counts[UNFIT]} to put right, {warned}" if counts[UNFIT] else f"fit, {warned}")
     if counts[UNFIT]:
         raise typer.Exit(EXIT_UNFIT)

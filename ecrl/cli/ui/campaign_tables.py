@@ -9,7 +9,7 @@ from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, Liveness, check
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import FAILED, INTERRUPTED, RUNNING, STATUSES, Row, View
 from ecrl.records.paths import CampaignPaths, all_prefixes
-from ecrl.units import format_bytes, format_duration
+from ecrl.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
     from ecrl.launch.campaign.preview import Estimate, Preview
@@ -64,7 +64,8 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
 def _describe_leftovers(paths: CampaignPaths) -> str:
     """What an ecrl that was killed left going on, as far as this host shows."""
     number = len(find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()))
-    return f" ({number} orphaned process{'' if number == 1 else 'es'} of it left, resume ends them)" if number else ""
+    left = format_count(number, "orphaned process", "orphaned processes")
+    return f" ({left} of it left, resume ends them)" if number else ""
 
 
 def show_list(results: Path) -> None:

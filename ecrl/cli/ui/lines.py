@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ecrl.launch.system.process_identity import Liveness
 from ecrl.launch.views.snapshot import RunningSuite, Snapshot
-from ecrl.units import format_duration
+from ecrl.units import format_count, format_duration
 
 _SILENCE_WARNING_S = 15.0  # a run that records nothing for so long is worth a word
 
@@ -52,7 +52,7 @@ def format_run(running: RunningSuite) -> str:
     facts = [f"step {seen.step}/{seen.total}", seen.doing]
     facts += [] if seen.loss is None else [f"loss {seen.loss:.4g}"]
     facts += [] if run.steps_per_s is None else [f"{run.steps_per_s:.3g} steps/s"]
-    facts += [f"{seen.restarts} restart{'' if seen.restarts == 1 else 's'}"] if seen.restarts else []
+    facts += [format_count(seen.restarts, "restart")] if seen.restarts else []
     if running.silent_s is not None and running.silent_s > _SILENCE_WARNING_S:
         facts.append(f"silent for {format_duration(running.silent_s)}")
     return f"{run.variant} seed{run.seed} {', '.join(facts)}"

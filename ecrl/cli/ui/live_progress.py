@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ecrl.cli.ui.messages import STDERR
-from ecrl.cli.ui.progress_log import describe_run_end, format_count, format_suite_position, run_name
+from ecrl.cli.ui.progress_log import describe_run_end, format_suite_position, run_name
 from ecrl.cli.ui.tables import STYLES
 from ecrl.config.run import RunSpec
 from ecrl.launch.runs.progress import RunProgress, Totals
 from ecrl.records.manifest.store import Row
 from ecrl.records.result import Result
-from ecrl.units import format_duration
+from ecrl.units import format_count, format_duration
 
 _REDRAW_S = 0.25
 

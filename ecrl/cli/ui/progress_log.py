@@ -5,7 +5,7 @@ from ecrl.config.run import RunSpec
 from ecrl.launch.runs.progress import RunProgress, Totals
 from ecrl.records.manifest.store import INTERRUPTED, Row
 from ecrl.records.result import Result
-from ecrl.units import format_duration
+from ecrl.units import format_count, format_duration
 
 
 class ProgressLog:
@@ -59,11 +59,6 @@ class ProgressLog:
 def format_suite_position(row: Row, totals: Totals) -> str:
     """'suite 3/8' of one that has just ended; one that was interrupted is not among those that are done."""
     return f"suite {totals.suites_done + (row.status == INTERRUPTED)}/{totals.suites}"
-
-
-def format_count(number: int, noun: str) -> str:
-    """'1 restart', '2 restarts'."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def run_name(spec: RunSpec) -> str:

@@ -2,10 +2,9 @@
 
 from ecrl.cli.ui.campaign_tables import show_table
 from ecrl.cli.ui.messages import print_message
-from ecrl.cli.ui.progress_log import format_count
 from ecrl.launch.views.suite_view import NO_SPEC, RunView, SuiteView
 from ecrl.records.manifest.store import FAILED
-from ecrl.units import format_duration
+from ecrl.units import format_count, format_duration
 
 
 def show(suite: SuiteView) -> None:

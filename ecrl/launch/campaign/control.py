@@ -27,7 +27,7 @@ from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest.lazy_table import Rows
 from ecrl.records.paths import CampaignPaths
-from ecrl.units import format_bytes
+from ecrl.units import format_bytes, format_count
 
 _RUN = Policy(retry_failed=True)  # what a plain `run` does with what is there
 
@@ -130,7 +130,7 @@ class Control:
         facts = {} if probe is None else probe.facts
         sets = device_sets(campaign.matrix, 0 if probe is None else len(probe.gpus))
         if (jobs := campaign.matrix.run.jobs) > len(sets) and probe is not None:
-            made = f"{len(sets)} set{'' if len(sets) == 1 else 's'}"
+            made = format_count(len(sets), "set")
             self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {made} for runs this wide")
         chosen = dataclasses.replace(begun, retry_failed=policy.retry_failed)
         schedule = Scheduler(

@@ -10,7 +10,6 @@ prefix is said by the prefix's lease, never by a pid file alone. For the command
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.lock import Holder, holder, is_held
 from ecrl.launch.runs.file_tail import FileTail
+from ecrl.launch.system.free_space import find_existing_folder, get_free_bytes
 from ecrl.launch.system.process_identity import Liveness, check_owner
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
@@ -107,8 +107,8 @@ def _clear(paths: CampaignPaths, made: bool) -> None:
 
 def _explain_silence(paths: CampaignPaths, exit_code: int) -> str:
     """What to say for one that has left no word: a full disk has no room for its log."""
-    folder = paths.root if paths.root.exists() else paths.results
-    if (free := shutil.disk_usage(folder).free) >= _MIN_FREE_BYTES:
+    folder = find_existing_folder(paths.root)
+    if (free := get_free_bytes(folder)) >= _MIN_FREE_BYTES:
         return f"ecrl ended with exit code {exit_code} and said nothing."
     return (
         f"{folder}: {format_bytes(free)} free, no room even for the log of the ecrl that was started"

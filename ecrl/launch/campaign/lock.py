@@ -80,6 +80,8 @@ def last_exit_code(paths: CampaignPaths) -> int:
 
 def is_held(paths: CampaignPaths) -> bool:
     """Whether some ecrl holds the prefix at this moment."""
+    # Not a FileLock: that opens the file for writing, which one may not do in somebody else's folder or on a read-only
+    # disk, and takes the lock alone; two that look at once would see each other.
     try:
         fd = os.open(paths.lock, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,10 +1,8 @@
 """What a campaign would run and roughly cost, before anything is started."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ecrl.config.recipe import REFERENCE
@@ -15,6 +13,7 @@ from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.remaining import get_reusable_result
 from ecrl.launch.doctor.finding import Requirements
 from ecrl.launch.runs.run import Run
+from ecrl.launch.system.free_space import get_free_bytes
 from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest.store import DONE, Row
 
@@ -169,7 +168,7 @@ def _compute_estimate(campaign: Campaign, lots: Iterable[_SuiteGroup], probe: Pr
         written_bytes=written if known else None,
         kept_bytes=kept_bytes if known else None,
         peak_bytes=peak if known else None,
-        free_bytes=_free_bytes(campaign.paths.results.absolute()),
+        free_bytes=get_free_bytes(campaign.paths.results),
     )
 
 
@@ -178,12 +177,6 @@ def _count_replayed_steps(failure_step: int | str, every: int) -> int:
     if isinstance(failure_step, int):
         return failure_step % every
     return every if failure_step.endswith(("@staging", "@persist", "@commit")) else 0
-
-
-def _free_bytes(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def compute_requirements(campaign: Campaign, probe: Probe, disk_bytes: int = 0) -> Requirements:

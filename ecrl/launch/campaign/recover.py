@@ -17,6 +17,7 @@ from ecrl.launch.system.process_identity import UNKNOWN_HOST, Liveness, check_ow
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.lazy_table import Rows
 from ecrl.records.manifest.store import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
+from ecrl.units import format_count
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def open_manifest(campaign: Campaign, policy: Policy, observer: Observer) -> Man
     for suite_id in _ids_with_status(rows, RUNNING):
         _check_dead(rows[suite_id], campaign, policy)
     if ended := end_orphans(campaign.marker):
-        observer.note(f"ended {ended} orphaned process{'' if ended == 1 else 'es'} of an ecrl that died")
+        observer.note(f"ended {format_count(ended, 'orphaned process', 'orphaned processes')} of an ecrl that died")
     for suite_id in _ids_with_status(rows, RUNNING):
         rows.put(_clear_owner(rows[suite_id], INTERRUPTED))
     for suite_id in _find_incomplete(campaign, _ids_with_status(rows, *DONE)):

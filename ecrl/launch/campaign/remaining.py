@@ -11,8 +11,9 @@ from ecrl.config.run import RunSpec
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.selection import ALL
-from ecrl.launch.runs.progress import RunTimes, Totals
+from ecrl.launch.runs.progress import Totals
 from ecrl.launch.runs.run import Run
+from ecrl.launch.runs.run_times import Kind, RunTimes
 from ecrl.records.manifest.store import Manifest
 from ecrl.records.reader import read_result
 from ecrl.records.result import Result
@@ -34,7 +35,7 @@ class RemainingRuns:
         rows = manifest.rows
         self._campaign, self._manifest, self._todo, self._lanes = campaign, manifest, todo, lanes
         self._retry_failed = policy.retry_failed
-        self._left: Counter[tuple[str, str, str]] = Counter()  # runs to make, by kind
+        self._left: Counter[Kind] = Counter()  # runs to make, by kind
         self._seen: set[str] = set()  # suites whose results were counted beforehand
         self._times = RunTimes()
         runs, suites = manifest.runs_total(), len(rows)
@@ -62,7 +63,7 @@ class RemainingRuns:
             for run in self._campaign.runs(self._campaign.suite(suite_id, index)):
                 result = read_result(run.paths, run.spec.hash)
                 if result is not None and result["outcome"] == "completed":
-                    self._times.add(run.spec, result["wall_s"])
+                    self._times.add(_kind(run.spec), result["wall_s"])
 
     def _count_suite(self, suite_id: str) -> None:
         self._seen.add(suite_id)
@@ -85,16 +86,15 @@ class RemainingRuns:
     def finish_run(self, spec: RunSpec, result: Result, *, settled: bool) -> None:
         """A run was made. settled: it is not tried again."""
         self.totals.runs_done += settled
-        self._times.add(spec, result["wall_s"])
+        self._times.add(_kind(spec), result["wall_s"])
 
     def get_totals(self, spec: RunSpec) -> Totals:
         """The totals as this run starts."""
-        self.totals.run_s = self._times.estimate_run_s(*_kind(spec))
-        expected = [(number, self._times.estimate_run_s(*kind)) for kind, number in self._left.items() if number > 0]
-        known = [number * each for number, each in expected if each is not None]
-        self.totals.left_s = sum(known) / self._lanes if len(known) == len(expected) else None
+        self.totals.run_s = self._times.estimate_run_s(_kind(spec))
+        left_s = self._times.estimate_left_s(self._left)
+        self.totals.left_s = None if left_s is None else left_s / self._lanes
         return self.totals
 
 
-def _kind(spec: RunSpec) -> tuple[str, str, str]:
+def _kind(spec: RunSpec) -> Kind:
     return spec.dataset, spec.model, spec.variant

@@ -27,6 +27,7 @@ from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import FAILED, Manifest, Row
 from ecrl.records.result import Result
+from ecrl.units import format_count
 
 _WAIT_S = 0.25  # between two looks whether devices have become free
 _JOIN_S = 0.2
@@ -91,7 +92,7 @@ class Scheduler:
             statuses, again = self._manifest.rows.statuses(), dataclasses.replace(self._policy, retry_failed=True)
             undone = [suite_id for suite_id in self._todo if statuses[suite_id] not in manifest.DONE]
             raise NoDevicesLeftError(
-                f"no devices are left to use ({why}); {left} suite{'' if left == 1 else 's'} not finished.\n"
+                f"no devices are left to use ({why}); {format_count(left, 'suite')} not finished.\n"
                 f"Put that right, then type: {next_command(self._campaign.paths, again, undone)}"
             )
 

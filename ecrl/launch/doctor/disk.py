@@ -4,7 +4,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.system.free_space import find_existing_folder, get_free_bytes
 from ecrl.records import machine
 from ecrl.storage.atomic import fsync_dir
 from ecrl.units import format_bytes
@@ -28,7 +28,7 @@ _SKEW_S = 2.0
 
 def check_disk(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
     """Everything about the folder that holds, or will hold, the results. Leaves nothing behind."""
-    folder = _find_existing(results.absolute())
+    folder = find_existing_folder(results.absolute())
     yield _room(folder, wanted)
     yield _files(folder)
     yield from check_behaviour(results)
@@ -36,7 +36,7 @@ def check_disk(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
 
 def check_behaviour(results: Path) -> Iterator[Finding]:
     """Whether the folder's file system does what ecrl relies on, tried out."""
-    folder = _find_existing(results.absolute())
+    folder = find_existing_folder(results.absolute())
     kind = machine.file_system(folder)
     yield _file_system(folder, kind)
     try:
@@ -46,12 +46,6 @@ def check_behaviour(results: Path) -> Iterator[Finding]:
     except OSError as error:
         reason = error.strerror or str(error)
         yield Finding(FOLDER, UNFIT, f"{folder}: {reason}", "Name a folder that can be written: --results DIR")
-
-
-def _find_existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
 
 
 def _file_system(folder: Path, kind: str) -> Finding:
@@ -68,7 +62,7 @@ def _file_system(folder: Path, kind: str) -> Finding:
 
 
 def _room(folder: Path, wanted: Requirements | None) -> Finding:
-    free = shutil.disk_usage(folder).free
+    free = get_free_bytes(folder)
     said = f"{format_bytes(free)} free"
     if wanted is not None:
         said += f", {format_bytes(wanted.disk_bytes)} needed for the matrix's checkpoints"

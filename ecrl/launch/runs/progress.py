@@ -2,7 +2,6 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -132,27 +131,3 @@ class SilentObserver:
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None: ...
     def run_finished(self, spec: RunSpec, result: Result | None, log: str, totals: Totals) -> None: ...
     def suite_finished(self, row: Row, totals: Totals) -> None: ...
-
-
-class RunTimes:
-    """Measured run times, to say how long the rest will take: the median of runs like it, else of the variant,
-    else of all."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[tuple[str, ...], list[float]] = {}
-
-    @staticmethod
-    def _keys(dataset: str, model: str, variant: str) -> Sequence[tuple[str, ...]]:
-        return (dataset, model, variant), (model, variant), (variant,), ()
-
-    def add(self, spec: RunSpec, wall_s: float) -> None:
-        """Take in one measured run."""
-        for key in self._keys(spec.dataset, spec.model, spec.variant):
-            self._seconds.setdefault(key, []).append(wall_s)
-
-    def estimate_run_s(self, dataset: str, model: str, variant: str) -> float | None:
-        """What a run of this kind will take, or None while nothing was measured."""
-        for key in self._keys(dataset, model, variant):
-            if seconds := self._seconds.get(key):
-                return sorted(seconds)[len(seconds) // 2]
-        return None

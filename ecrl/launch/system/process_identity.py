@@ -32,6 +32,9 @@ class Liveness(Enum):
     UNKNOWN = "unknown"
 
 
+# Not psutil's: its create_time adds the boot's wall time, which every setting of the clock moves, so that the ticks in
+# a record cannot be told from it; it does not show who is ending or that the first thread alone has exited; and
+# `matrix status`, which asks whether owners live, is not to load it.
 @dataclass(frozen=True)
 class _Process:
     """A process as the kernel shows it in /proc/PID/stat. ending: it has begun to exit. gone: nothing of it holds

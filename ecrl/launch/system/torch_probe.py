@@ -14,6 +14,7 @@ from ecrl.config.matrix import Matrix
 from ecrl.config.suite import list_train_settings
 from ecrl.errors import DataMissingError, EcrlError
 from ecrl.launch.system.signals import StopRequest
+from ecrl.units import format_count
 
 PROBE_COMMAND = (sys.executable, "-m", "ecrl.worker.probe")
 _POLL_S = 0.1
@@ -61,7 +62,7 @@ class Probe:
             )
         if (nproc := max(over_nccl, default=0)) > usable:
             raise EcrlError(
-                f"--nproc: found {nproc} ranks for {usable} GPU{'' if usable == 1 else 's'}, expected a GPU for each"
+                f"--nproc: found {nproc} ranks for {format_count(usable, 'GPU')}, expected a GPU for each"
                 f" rank. Type --nproc {usable}, or --device cpu.\n"
                 'To let ranks share a GPU, write backend = "gloo" under [train]: for trying out, not for timing.'
             )

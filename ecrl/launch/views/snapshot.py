@@ -1,11 +1,13 @@
 """A campaign as it goes, read by a process that has no part in it: counts, running suites, time left, failures."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecrl.launch.runs.run_times import Kind, RunTimes
 from ecrl.launch.system.process_identity import Liveness, check_owner
 from ecrl.launch.views.follower import LiveFollower, LiveRun, find_live_run
 from ecrl.records.clock import boot_id, now_ns
@@ -96,13 +98,13 @@ class _ManifestState:
     failures: list[Failure]
     runs_done: int
     runs_total: int
-    times: "_Times"
+    times: RunTimes
     left_s: float | None
 
     @classmethod
     def from_view(cls, view: View, paths: CampaignPaths) -> "_ManifestState":
         rows = list(view.rows.values())
-        times = _Times(rows)
+        times = _measure_times(rows)
         return cls(
             view=view,
             counts=view.counts,
@@ -111,7 +113,7 @@ class _ManifestState:
             runs_done=sum(row.runs_total if row.status in DONE else row.runs_done for row in rows),
             runs_total=sum(row.runs_total for row in rows),
             times=times,
-            left_s=times.estimate_left_s(rows),
+            left_s=times.estimate_left_s(_count_left(rows)),
         )
 
 
@@ -193,43 +195,33 @@ class CampaignWatch:
             return None
 
 
-class _Times:
-    """How long runs took: the mean of those of the same data set and model, else of all."""
+def _kind(row: Row) -> Kind:
+    """The kind of a suite's runs; a manifest does not say how long each variant took."""
+    return row.dataset, row.model, ""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._sums: dict[tuple[str, ...], tuple[float, int]] = {}
-        for row in rows:
-            if row.wall_s and row.runs_done:
-                for key in ((row.dataset, row.model), ()):
-                    seconds, runs = self._sums.get(key, (0.0, 0))
-                    self._sums[key] = (seconds + row.wall_s, runs + row.runs_done)
 
-    @property
-    def measured(self) -> int:
-        """How many runs that is."""
-        return self._sums.get((), (0.0, 0))[1]
+def _measure_times(rows: Iterable[Row]) -> RunTimes:
+    times = RunTimes()
+    for row in rows:
+        if row.wall_s and row.runs_done:
+            times.add(_kind(row), row.wall_s / row.runs_done, row.runs_done)
+    return times
 
-    def run_s(self, row: Row) -> float | None:
-        """What a run of this suite is expected to take."""
-        seconds, runs = self._sums.get((row.dataset, row.model)) or self._sums.get((), (0.0, 0))
-        return seconds / runs if runs else None
 
-    def estimate_left_s(self, rows: Iterable[Row]) -> float | None:
-        """Seconds of work in runs that are not done; None if nothing tells."""
-        left = 0.0
-        for row in rows:
-            if row.status in (PENDING, RUNNING, INTERRUPTED):
-                if (each := self.run_s(row)) is None:
-                    return None
-                left += each * (row.runs_total - row.runs_done)
-        return left
+def _count_left(rows: Iterable[Row]) -> Counter[Kind]:
+    """Runs of suites that are not done, by kind."""
+    left: Counter[Kind] = Counter()
+    for row in rows:
+        if row.status in (PENDING, RUNNING, INTERRUPTED):
+            left[_kind(row)] += row.runs_total - row.runs_done
+    return left
 
 
 def _eta_s(read: _ManifestState, running: list[RunningSuite]) -> float | None:
     """Seconds until nothing is left, with as many suites side by side as there are now."""
     if read.left_s is None:
         return None
-    begun = sum(min(each.elapsed_s or 0.0, read.times.run_s(each.row) or 0.0) for each in running)
+    begun = sum(min(each.elapsed_s or 0.0, read.times.estimate_run_s(_kind(each.row)) or 0.0) for each in running)
     return max(read.left_s - begun, 0.0) / max(len(running), 1)
 
 

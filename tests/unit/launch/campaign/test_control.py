@@ -51,7 +51,7 @@ def test_plan_freezes_and_writes_a_pending_manifest_and_starts_nothing(tmp_path:
 def test_a_disk_too_small_for_the_checkpoints_is_told_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "_free_bytes", lambda _: 5000)
+    monkeypatch.setattr(estimate, "get_free_bytes", lambda _: 5000)
     with pytest.raises(EcrlError, match=r"5.0 kB free, expected at least 11.0 kB"):
         control(StandIn()).run(request(tmp_path / "results"), Policy())
     assert not (tmp_path / "results").exists()

@@ -5,8 +5,7 @@ from typing import Any
 
 from ecrl.config.run import RunSpec
 from ecrl.launch.campaign.recover import Policy
-from ecrl.launch.campaign.request import resolve_request
-from ecrl.launch.runs.progress import RunProgress, RunTimes, SilentObserver, Totals
+from ecrl.launch.runs.progress import RunProgress, SilentObserver, Totals
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 
@@ -50,18 +49,6 @@ def test_events_of_other_ranks_count_failures_but_do_not_say_what_rank_0_does() 
     assert progress.doing == "training"
     progress.note(0, 1, {"e": "failure", "index": 0, "at": 1, "kind": "kill"})
     assert progress.doing == "restarting"
-
-
-def test_expected_times_come_from_the_most_similar_runs_measured(tmp_path: Path) -> None:
-    campaign = resolve_request(request(tmp_path / "results")).campaign
-    specs = {run.spec.variant: run.spec for run in campaign.runs(campaign.suites[0])}
-    times = RunTimes()
-    assert times.estimate_run_s("noise", "cnn", "blocking") is None
-    times.add(specs["reference"], 10.0)
-    assert times.estimate_run_s("noise", "cnn", "blocking") == 10.0
-    times.add(specs["blocking"], 20.0)
-    assert times.estimate_run_s("noise", "cnn", "blocking") == 20.0
-    assert times.estimate_run_s("cifar10", "cnn", "reference") == 10.0
 
 
 class Starts(SilentObserver):
