@@ -99,6 +99,11 @@ class CampaignPaths:
         return self.root / f"{self.prefix}.lock"
 
     @property
+    def probe(self) -> Path:
+        """What the probe said of the machine, kept for the next start."""
+        return self.root / "probe.json"
+
+    @property
     def log(self) -> Path:
         """Where an ecrl without a terminal writes what it would have said."""
         return self.table("ecrl.log")

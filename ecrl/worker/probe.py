@@ -1,7 +1,8 @@
 """What this machine can run, told to the orchestrator, which loads no torch: JSON in, JSON out.
 
 In (stdin): {"datasets": [...], "models": [...], "optimizer": "sgd", "data_root": DIR or null}.
-Out (stdout): versions, GPUs, whether each data set is there and whole, and the bytes of each state.
+Out (stdout): versions, GPUs, whether each data set is there and whole, and the bytes of each state. A data set's
+`files` are {path: [bytes, mtime in ns]} of what its check has read; null: that cannot be told.
 """
 
 import importlib.metadata
@@ -50,11 +51,31 @@ def _torchvision() -> str | None:
 def _dataset(name: str, root: Path | None) -> dict[str, Any]:
     dataset = plugins.load("dataset", name)
     told = {"ok": True, "num_classes": dataset.num_classes, "synthetic": dataset.synthetic}
+    opened = _OpenedFiles()
     try:
         dataset.check(root)
     except DataMissingError as error:
         return told | {"ok": False, "error": str(error)}
-    return told
+    if root is None or not dataset.needs_root:  # its files are ecrl's own
+        return told | {"files": {}}
+    return told | {"files": opened.describe(root) or None}
+
+
+class _OpenedFiles:
+    """The files that this process opens from now on. The hook stays for good: a probe is a process of its own."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        sys.addaudithook(self._note)
+
+    def describe(self, root: Path) -> dict[str, tuple[int, int]]:
+        """Size and time of those below a folder."""
+        files = {name: Path(name).stat() for name in self._names if Path(name).is_relative_to(root)}
+        return {name: (status.st_size, status.st_mtime_ns) for name, status in files.items()}
+
+    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], str):
+            self._names.append(arguments[0])
 
 
 def _state_bytes(model: str, num_classes: int, optimizer: str) -> int:

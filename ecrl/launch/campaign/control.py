@@ -23,6 +23,7 @@ from ecrl.launch.runs.progress import Observer
 from ecrl.launch.system import torch_probe as probes
 from ecrl.launch.system.device_leases import device_sets
 from ecrl.launch.system.disk_errors import explain_storage_errors
+from ecrl.launch.system.probe_cache import load_probe, save_probe
 from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest.lazy_table import Rows
@@ -62,10 +63,14 @@ class Control:
         done. Starts nothing; idempotent. Returns the rows of the manifest."""
         resolved = self._resolve(request)
         with explain_storage_errors(request.paths):
+            probe = None
             if resolved.frozen is None:
-                resolved, _ = self._check_machine_and_disk(resolved)
+                resolved, probe = self._check_machine_and_disk(resolved)
             with prefix_lease(request.paths):
-                written = load_manifest(resolved.freeze().campaign, self.observer)
+                current = resolved.freeze()
+                if probe is not None:
+                    save_probe(request.paths.probe, probe, current.campaign.matrix)
+                written = load_manifest(current.campaign, self.observer)
                 written.compact()
                 written.close()
                 return written.rows
@@ -120,6 +125,8 @@ class Control:
         if todo and probe is None:
             probe = self._probe(campaign)
             self._run_quick_checks(campaign, probe)
+        if probe is not None:
+            save_probe(paths.probe, probe, campaign.matrix)
         if todo:
             self.stop.raise_if_requested(_NOTHING_STARTED)
         elif policy.selection:
@@ -152,9 +159,11 @@ class Control:
 
     def _probe(self, campaign: Campaign) -> Probe:
         plugins.require("engine", campaign.matrix.engines, "variant")
-        self.observer.note("checking data, models and device...")
-        self.stop.raise_if_requested(_NOTHING_STARTED)
-        probe = self.ask(campaign.matrix, self.stop)
+        probe = load_probe(campaign.paths.probe, campaign.matrix)
+        if probe is None:
+            self.observer.note("checking data, models and device...")
+            self.stop.raise_if_requested(_NOTHING_STARTED)
+            probe = self.ask(campaign.matrix, self.stop)
         probe.check(campaign.matrix)
         return probe
 

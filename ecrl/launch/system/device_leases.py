@@ -90,7 +90,7 @@ def device_sets(matrix: Matrix, num_gpus: int, environment: Mapping[str, str] = 
     if matrix.run.device == "cuda":
         visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         names = [*map(str, matrix.run.gpus)] or visible or [*map(str, range(num_gpus))]
-        uuids = _uuids()
+        uuids = read_gpu_uuids()
         return _sets([DeviceSet((f"gpu-{uuids.get(name, name)}",), (name,)) for name in names], num_ranks)
     cores = sorted(os.sched_getaffinity(0))
     return _sets(
@@ -106,7 +106,7 @@ def _sets(devices: Sequence[DeviceSet], size: int) -> list[DeviceSet]:
     ]
 
 
-def _uuids() -> dict[str, str]:
+def read_gpu_uuids() -> dict[str, str]:
     """GPU UUIDs by nvidia-smi's number, which counts in the order of the bus addresses that name these folders."""
     found: dict[str, str] = {}
     for number, folder in enumerate(sorted(_NVIDIA.iterdir()) if _NVIDIA.is_dir() else []):

@@ -22,8 +22,8 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Probe:
-    """The probe's answer. facts: versions and GPUs, recorded with every result; state_bytes: one checkpoint of
-    "<dataset>/<model>", all ranks together."""
+    """The probe's answer. facts: versions and GPUs, recorded with every result; datasets: see `ecrl.worker.probe`;
+    state_bytes: one checkpoint of "<dataset>/<model>", all ranks together."""
 
     facts: dict[str, Any]
     gpus: tuple[str, ...]
@@ -75,18 +75,10 @@ def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_
         EcrlError: PyTorch cannot be imported, or the probe failed.
         StoppedError: a signal came.
     """
-    optimizers = {train.optimizer for train in list_train_settings(matrix)}
-    request = {
-        "datasets": matrix.matrix.datasets,
-        "models": matrix.matrix.models,
-        "optimizer": "adamw" if "adamw" in optimizers else "sgd",  # the one with the larger state
-        "data_root": matrix.run.data_root,
-        "device": matrix.run.device,
-    }
     environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
     if matrix.run.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, matrix.run.gpus))  # as the runs will have it
-    out, errors, code = _run_child(command, json.dumps(request), environment, stop)
+    out, errors, code = _run_child(command, json.dumps(build_probe_request(matrix)), environment, stop)
     if code != 0:
         raise EcrlError(_explain(errors, code))
     try:
@@ -95,6 +87,18 @@ def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_
         return Probe(rest, tuple(told["gpus"]), told["datasets"], told["state_bytes"])
     except (ValueError, KeyError, TypeError) as error:
         raise RuntimeError(f"the probe answered {out[:500]!r}") from error
+
+
+def build_probe_request(matrix: Matrix) -> dict[str, Any]:
+    """What the probe is asked about a matrix."""
+    optimizers = {train.optimizer for train in list_train_settings(matrix)}
+    return {
+        "datasets": matrix.matrix.datasets,
+        "models": matrix.matrix.models,
+        "optimizer": "adamw" if "adamw" in optimizers else "sgd",  # the one with the larger state
+        "data_root": matrix.run.data_root,
+        "device": matrix.run.device,
+    }
 
 
 def _run_child(
