@@ -22,6 +22,8 @@ def run_rank(folder: str, environment: dict[str, str]) -> None:
         sys.exit(code)
 
 
+# Not a file of pids in the run's folder: what a rank forks (a data loader's or an engine's process) inherits this
+# memory and is found by it when the rank is gone, but would be in no such file; and a folder can be removed meanwhile.
 def _overwrite_environ(name: str, value: str) -> None:
     """Make /proc/self/environ say `name=value`.
 
