@@ -11,7 +11,7 @@ import typer
 from ecrl.cli.commands import clean, detached, status
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import EcrlTyper
-from ecrl.cli.ui.messages import STDERR, print_json, print_message
+from ecrl.cli.ui.messages import STDERR, can_draw, print_json, print_message
 
 if TYPE_CHECKING:
     from ecrl.launch.campaign.preview import Estimate
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ecrl.launch.campaign.request import Request
     from ecrl.launch.runs.progress import Observer
     from ecrl.launch.system.signals import StopRequest
+    from ecrl.records.paths import CampaignPaths
 
 app = EcrlTyper(
     help="Run a matrix of training jobs under planned failures, and pick it up again whatever stopped it.",
@@ -90,7 +91,7 @@ def run(
     if detach:
         detached.start(request.paths, as_json, "--yes")
         return
-    with handle_signals() as stop, _open_observer() as observer:
+    with handle_signals() as stop, _open_observer(request.paths) as observer:
         control = Control(observer, stop, confirm=lambda estimate: _confirm(estimate, yes, stop))
         code = control.run(request, policy)
     _finish(request.paths.prefix, results, as_json, code)
@@ -137,11 +138,12 @@ def plan(
         with exit_on_interrupt():
             _count(request, as_json)
         return
+    from ecrl.cli.ui.progress_log import ProgressLog
     from ecrl.launch.campaign.control import Control
     from ecrl.launch.campaign.resume_command import resume_command
 
-    with exit_on_interrupt() as stop, _open_observer(still=True) as observer:
-        rows = Control(observer, stop).plan(request)
+    with exit_on_interrupt() as stop:
+        rows = Control(ProgressLog(), stop).plan(request)
     if as_json:
         print_json(shown.build_status_document(request.paths))
     else:
@@ -175,7 +177,7 @@ def resume(
     if detach:
         detached.start(paths, as_json)
         return
-    with handle_signals() as stop, _open_observer() as observer:
+    with handle_signals() as stop, _open_observer(paths) as observer:
         policy = Policy(
             retry_failed=retry_failed,
             assume_dead=tuple(assume_dead or ()),
@@ -217,11 +219,12 @@ def _count(request: "Request", as_json: bool) -> None:
 
 def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
     from ecrl.cli.ui import campaign_tables as shown
+    from ecrl.cli.ui.progress_log import ProgressLog
     from ecrl.launch.campaign.control import Control
     from ecrl.launch.system.signals import exit_on_interrupt
 
-    with exit_on_interrupt() as stop, _open_observer(still=True) as observer:
-        preview = Control(observer, stop).preview(request, policy)
+    with exit_on_interrupt() as stop:
+        preview = Control(ProgressLog(), stop).preview(request, policy)
     if as_json:
         print_json(preview.to_json())
     else:
@@ -229,17 +232,17 @@ def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
 
 
 @contextmanager
-def _open_observer(*, still: bool = False) -> "Iterator[Observer]":
-    """Live progress on a terminal, plain lines elsewhere (`still`: there is nothing to animate)."""
+def _open_observer(paths: "CampaignPaths") -> "Iterator[Observer]":
+    """Live progress on a terminal, plain lines elsewhere."""
+    if can_draw(STDERR):
+        from ecrl.cli.ui.live_progress import open_live_progress
+
+        with open_live_progress(paths) as progress:
+            yield progress
+        return
     from ecrl.cli.ui.progress_log import ProgressLog
 
-    if still or not STDERR.isatty():
-        yield ProgressLog()
-        return
-    from ecrl.cli.ui.live_progress import open_live_view
-
-    with open_live_view() as view:
-        yield view
+    yield ProgressLog()
 
 
 def _confirm(estimate: "Estimate", yes: bool, stop: "StopRequest") -> None:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecrl.cli.ui.lines import format_counts
 from ecrl.cli.ui.messages import plain_table, print_message
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, Liveness, check_owner, find_marked_pids
 from ecrl.records.manifest import store as manifest
@@ -42,7 +43,7 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
     names = [name for name, status in view.rows.statuses().items() if few or status in _NOTABLE]
     shown = [view.rows[name] for name in (names if few else names[:_MANY])]
     rows = [_status_cells(row) for row in shown]
-    title = f"{paths.prefix}: {_format_counts(view)}"
+    title = f"{paths.prefix}: {format_counts(view.counts)}"
     if rows:
         show_table(title, ["suite", "status", "runs", "wall"], rows, status_column=1)
     else:
@@ -115,7 +116,7 @@ def estimate_line(estimate: "Estimate") -> str:
 def print_summary(paths: CampaignPaths) -> None:
     """The last lines of a run or resume."""
     view = _view(paths)
-    print_message(f"{paths.prefix}: {_format_counts(view)}")
+    print_message(f"{paths.prefix}: {format_counts(view.counts)}")
     if view.counts[FAILED]:
         print_message(f"Why: {_command('status', paths)}; again: {_command('resume', paths)} --retry-failed")
     print_message(f"Tables and report: {_command('report', paths)}")
@@ -135,11 +136,6 @@ def _warn(view: View) -> None:
 def _status_cells(row: Row) -> list[str]:
     wall = "" if row.wall_s is None else format_duration(row.wall_s)
     return [row.suite_id, row.status, f"{row.runs_done}/{row.runs_total}", wall]
-
-
-def _format_counts(view: View) -> str:
-    counts = ", ".join(f"{number} {status}" for status, number in view.counts.items() if number)
-    return f"{len(view.rows)} suites ({counts})"
 
 
 def _command(name: str, paths: CampaignPaths) -> str:

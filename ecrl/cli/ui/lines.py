@@ -1,36 +1,41 @@
-"""A watched campaign in words, the same on a screen and in a log."""
+"""A campaign and its runs in words, the same on a screen and in a log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ecrl.launch.system.process_identity import Liveness
-from ecrl.launch.views.snapshot import RunningSuite, Snapshot
 from ecrl.units import format_count, format_duration
 
+if TYPE_CHECKING:
+    from ecrl.launch.views.follower import LiveRun
+    from ecrl.launch.views.snapshot import RunningSuite, Snapshot
+
 _SILENCE_WARNING_S = 15.0  # a run that records nothing for so long is worth a word
+_STEPPING = ("training", "replaying", "saving")  # what a run does when its speed is that of now
 
 
-def format_lines(snapshot: Snapshot) -> Iterator[str]:
+def format_counts(counts: Mapping[str, int]) -> str:
+    """How many suites there are, and how many have each status."""
+    told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
+    return f"{sum(counts.values())} suites ({told})"
+
+
+def format_lines(snapshot: "Snapshot") -> Iterator[str]:
     """A look as plain lines, for logs and pipes: one for the campaign, one for each running suite."""
-    yield f"{snapshot.at} {headline(snapshot)}; {format_counts(snapshot)}; {format_time_left(snapshot)}"
+    yield f"{snapshot.at} {headline(snapshot)}; {format_counts(snapshot.counts)}; {format_time_left(snapshot)}"
     for running in snapshot.running:
         devices = describe_devices(running)
-        yield f"  {running.row.suite_id}: {format_run(running)}{f', {devices}' if devices else ''}"
+        yield f"  {running.row.suite_id}: {describe_run(running)}{f', {devices}' if devices else ''}"
     for failure in snapshot.failures[:1]:
         yield f"  last failure: {failure.suite_id}: {failure.reason}{f'; log: {failure.log}' if failure.log else ''}"
 
 
-def headline(snapshot: Snapshot) -> str:
+def headline(snapshot: "Snapshot") -> str:
     """The prefix and how far it is."""
     return f"{snapshot.prefix}: {snapshot.runs_done}/{snapshot.runs_total} runs"
 
 
-def format_counts(snapshot: Snapshot) -> str:
-    """How many suites have each status."""
-    counts = ", ".join(f"{number} {status}" for status, number in snapshot.counts.items() if number)
-    return f"{sum(snapshot.counts.values())} suites ({counts})"
-
-
-def format_time_left(snapshot: Snapshot) -> str:
+def format_time_left(snapshot: "Snapshot") -> str:
     """When it will be done, or why that is not known."""
     if snapshot.is_over:
         return "nothing left to run"
@@ -38,27 +43,45 @@ def format_time_left(snapshot: Snapshot) -> str:
         return "ETA unknown until a run is finished"
     if not snapshot.running:
         return f"stopped, {format_duration(snapshot.eta_s)} of work left"
-    return f"ETA {format_duration(snapshot.eta_s)} (from {snapshot.runs_measured} measured runs)"
+    return f"ETA {format_duration(snapshot.eta_s)} (from {format_count(snapshot.runs_measured, 'measured run')})"
 
 
-def format_run(running: RunningSuite) -> str:
-    """What a running suite does."""
+def describe_run(running: "RunningSuite") -> str:
+    """What a running suite does, in one line."""
     if running.liveness is Liveness.DEAD:
         return "its ecrl is gone; resume takes it up again"
     run = running.run
     if run is None:
         return f"between two runs ({running.row.runs_done}/{running.row.runs_total} done)"
+    return f"{run.variant} seed{run.seed} {format_step(run)}, {describe_activity(running, run)}"
+
+
+def format_step(run: "LiveRun") -> str:
+    """'step 3/120'."""
+    return f"step {run.progress.step}/{run.progress.total}"
+
+
+def format_time_to_go(run: "LiveRun") -> str:
+    """Until the run's last step at its present speed; empty where it has none."""
+    if not run.steps_per_s or run.progress.doing not in _STEPPING:
+        return ""
+    return f"{format_duration((run.progress.total - run.progress.step) / run.steps_per_s)} to go"
+
+
+def describe_activity(running: "RunningSuite", run: "LiveRun") -> str:
+    """What the run does now, and what it has come to."""
     seen = run.progress
-    facts = [f"step {seen.step}/{seen.total}", seen.doing]
-    facts += [] if seen.loss is None else [f"loss {seen.loss:.4g}"]
-    facts += [] if run.steps_per_s is None else [f"{run.steps_per_s:.3g} steps/s"]
-    facts += [format_count(seen.restarts, "restart")] if seen.restarts else []
+    facts = [seen.doing]
     if running.silent_s is not None and running.silent_s > _SILENCE_WARNING_S:
         facts.append(f"silent for {format_duration(running.silent_s)}")
-    return f"{run.variant} seed{run.seed} {', '.join(facts)}"
+    facts += [] if seen.loss is None else [f"loss {seen.loss:.4g}"]
+    facts += [f"{run.steps_per_s:.3g} steps/s"] if run.steps_per_s and seen.doing in _STEPPING else []
+    facts += [format_count(seen.restarts, "restart")] if seen.restarts else []
+    facts += [format_count(seen.saved, "checkpoint")] if seen.saved else []
+    return ", ".join(facts)
 
 
-def describe_devices(running: RunningSuite) -> str:
+def describe_devices(running: "RunningSuite") -> str:
     """The leased devices as the manifest names them, else those that the run's processes were given."""
     if running.row.where:
         return running.row.where

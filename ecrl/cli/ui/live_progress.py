@@ -1,51 +1,69 @@
-"""Live progress on a terminal, drawn with rich."""
+"""Progress of `ecrl matrix run` on a terminal: what it is told becomes snapshots of a `CampaignView`."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import IO, cast
+from dataclasses import dataclass, field, replace
 
-from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
+from ecrl.cli.ui.campaign_view import CampaignView, open_live
 from ecrl.cli.ui.messages import STDERR
-from ecrl.cli.ui.progress_log import describe_run_end, format_suite_position, run_name
+from ecrl.cli.ui.progress_log import describe_run_end, format_suite_position
 from ecrl.cli.ui.tables import STYLES
 from ecrl.config.run import RunSpec
 from ecrl.launch.runs.progress import RunProgress, Totals
-from ecrl.records.manifest.store import Row
+from ecrl.launch.system.process_identity import Liveness
+from ecrl.launch.views.follower import LiveRun
+from ecrl.launch.views.snapshot import RunningSuite, Snapshot
+from ecrl.records.manifest.store import PENDING, RUNNING, STATUSES, Row, utc_now
+from ecrl.records.paths import CampaignPaths
 from ecrl.records.result import Result
-from ecrl.units import format_count, format_duration
 
 _REDRAW_S = 0.25
+_HINT = "Ctrl-C stops cleanly"
+_DONE_BEFORE = "done before"
 
 
 @dataclass
-class _ShownSuite:
-    """A suite that goes on: its place among the suites, and its run, once one has begun."""
+class _Run:
+    """A run that goes on. expected_s: what it was expected to take when it began; changed: when it last recorded
+    anything new, None before the first record."""
 
-    row: Row
-    place: int
-    spec: RunSpec | None = None
+    spec: RunSpec
+    expected_s: float | None
+    began: float = field(default_factory=time.monotonic)
     progress: RunProgress = field(default_factory=lambda: RunProgress(total=0))
-    run_started: float = 0.0
+    changed: float | None = None
+    _seen: tuple[object, ...] = ("starting", 0, 0, 0)
+
+    def take(self, progress: RunProgress) -> None:
+        """Take in how far it is, and when that last changed."""
+        seen = (progress.doing, progress.step, progress.saved, progress.restarts)
+        if seen != self._seen:
+            self._seen, self.changed = seen, time.monotonic()
+        self.progress = progress
 
     @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self.run_started
+    def left_s(self) -> float | None:
+        """What is left of the time it was expected to take."""
+        return None if self.expected_s is None else max(self.expected_s - (time.monotonic() - self.began), 0.0)
 
 
-class LiveView:
-    """Matrix, suites and runs as they go, redrawn four times a second below the lines of finished runs."""
+class LiveProgress:
+    """Lines of what has ended, and below them the campaign as it goes, redrawn four times a second."""
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
+    def __init__(self, live: Live, paths: CampaignPaths) -> None:
+        self._live, self._paths = live, paths
         self._drawn = 0.0
-        self._suites: dict[str, _ShownSuite] = {}  # that go on, in the order they began
+        self._totals = Totals(suites=0)
+        self._rows: dict[str, Row] = {}  # of suites that go on, in the order they began
+        self._runs: dict[str, _Run] = {}  # by suite
+        self._statuses: dict[str, str] = {}  # of every suite since we began
+        self._done_before = 0
+        self._measured = 0
         self._side_by_side = False
 
     def note(self, text: str) -> None:
@@ -54,87 +72,111 @@ class LiveView:
 
     def suite_started(self, row: Row, totals: Totals) -> None:
         """Begin to show this suite."""
-        place = totals.suites_done + len(self._suites) + 1
-        self._suites[row.suite_id] = _ShownSuite(row, place)
-        self._side_by_side = self._side_by_side or len(self._suites) > 1
+        if not self._live.is_started:
+            self._done_before, self._measured = totals.suites_done, totals.runs_done
+            self._live.start()
+        self._totals, self._rows[row.suite_id], self._statuses[row.suite_id] = totals, row, RUNNING
+        self._side_by_side = self._side_by_side or len(self._rows) > 1
+        self._redraw()
 
     def run_started(self, spec: RunSpec, totals: Totals) -> None:
         """Begin to show this run."""
-        self._totals, self._drawn = totals, 0.0
-        shown = self._suites[spec.suite_id]
-        shown.spec, shown.run_started = spec, time.monotonic()
+        row = self._rows[spec.suite_id]
+        self._rows[spec.suite_id] = replace(row, runs_done=_count_runs_before(spec, row))
+        self._runs[spec.suite_id] = _Run(spec, totals.run_s)
+        self._drawn = 0.0
         self.run_progress(spec, RunProgress(total=spec.train.steps))
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
         """Redraw, if it is time."""
-        self._suites[spec.suite_id].progress = progress
-        if time.monotonic() - self._drawn < _REDRAW_S:
-            return
-        self._drawn = time.monotonic()
-        self._live.update(self._draw(self._totals), refresh=True)
+        self._runs[spec.suite_id].take(progress)
+        if time.monotonic() - self._drawn >= _REDRAW_S:
+            self._redraw()
 
     def run_finished(self, spec: RunSpec, result: Result | None, log: str, totals: Totals) -> None:
         """A line that stays."""
-        self._suites[spec.suite_id].spec = None
+        del self._runs[spec.suite_id]
+        row = self._rows[spec.suite_id]
+        self._rows[spec.suite_id] = replace(row, runs_done=row.runs_done + (result is not None))
+        self._measured += result is not None
         failed = result is not None and result["outcome"] == "failed"
         suite = f"{spec.suite_id}: " if self._side_by_side else ""
         self._print(Text(suite + describe_run_end(spec, result, log, totals), style="red" if failed else ""))
 
     def suite_finished(self, row: Row, totals: Totals) -> None:
         """A line that stays."""
-        del self._suites[row.suite_id]
+        del self._rows[row.suite_id]
+        self._statuses[row.suite_id] = row.status
         line = Text(f"{format_suite_position(row, totals)} {row.suite_id}: ")
         self._print(line.append(row.status, style=STYLES.get(row.status, "")))
 
     def _print(self, line: Text) -> None:
-        self._live.update(Text(""), refresh=True)  # what it drew is over
-        self._drawn = 0.0  # but other suites may go on
+        """The line, and below it what is live, if anything goes on."""
+        self._live.update(CampaignView(self.take_snapshot(), _HINT) if self._rows else Text(""))
         self._live.console.print(line)
 
-    def _draw(self, totals: Totals) -> Group:
-        going_on = [(shown, shown.spec) for shown in self._suites.values() if shown.spec is not None]
-        last, _ = going_on[-1]
-        left = format_eta(last.progress, totals, last.elapsed_s)
-        parts = [_draw_bar("matrix", totals.runs_done, totals.runs, f"{totals.runs_done}/{totals.runs} runs, {left}")]
-        for shown, spec in going_on:
-            seen = shown.progress
-            where = f"suite {shown.place}/{totals.suites} {shown.row.suite_id}"
-            told = f"step {seen.step}/{seen.total}, {format_duration(shown.elapsed_s)}"
-            parts += [Text(where, overflow="ellipsis", no_wrap=True), _draw_bar("run", seen.step, seen.total, told)]
-            parts.append(_describe_activity(spec, seen))
-        return Group(*parts)
+    def _redraw(self) -> None:
+        self._drawn = time.monotonic()
+        self._live.update(CampaignView(self.take_snapshot(), _HINT), refresh=True)
+
+    def take_snapshot(self) -> Snapshot:
+        """The campaign as far as this ecrl works on it. What failed stands in the lines above."""
+        totals = self._totals
+        return Snapshot(
+            prefix=self._paths.prefix,
+            options=self._paths.options,
+            at=utc_now(),
+            counts=self._count_suites(),
+            runs_done=totals.runs_done,
+            runs_total=totals.runs,
+            runs_measured=self._measured,
+            eta_s=self._estimate_eta_s(),
+            running=[self._describe_running(row) for row in self._rows.values()],
+            failures=[],
+            warnings=[],
+        )
+
+    def _count_suites(self) -> dict[str, int]:
+        pending = self._totals.suites - self._done_before - len(self._statuses)
+        counts = Counter(self._statuses.values()) | Counter({PENDING: pending, _DONE_BEFORE: self._done_before})
+        return {name: counts[name] for name in (*STATUSES, _DONE_BEFORE)}
+
+    def _estimate_eta_s(self) -> float | None:
+        """From measured run times: the runs not begun yet, then the longest of those that go on."""
+        going_on = [run.left_s for run in self._runs.values()]
+        known = [left_s for left_s in going_on if left_s is not None]
+        if self._totals.left_s is None or len(known) < len(going_on):
+            return None
+        return self._totals.left_s + max(known, default=0.0)
+
+    def _describe_running(self, row: Row) -> RunningSuite:
+        run = self._runs.get(row.suite_id)
+        if run is None:
+            return RunningSuite(row, Liveness.ALIVE, None, elapsed_s=None, silent_s=None)
+        live = LiveRun(
+            suite_id=row.suite_id,
+            variant=run.spec.folder_name,
+            seed=run.spec.seed,
+            progress=run.progress,
+            steps_per_s=run.progress.steps_per_s,
+            gpus="",
+            begun=None,
+            t=None,
+        )
+        now = time.monotonic()
+        silent_s = None if run.changed is None else now - run.changed
+        return RunningSuite(row, Liveness.ALIVE, live, elapsed_s=now - run.began, silent_s=silent_s)
 
 
-def _draw_bar(name: str, done: int, total: int, told: str) -> RenderableType:
-    bar = Table.grid(padding=(0, 1))
-    bar.add_row(f"{name:<6}", ProgressBar(total, done, width=24), told)
-    return bar
-
-
-def _describe_activity(spec: RunSpec, progress: RunProgress) -> Text:
-    facts = [] if progress.loss is None else [f"loss {progress.loss:.4g}"]
-    facts += [] if progress.steps_per_s is None else [f"{progress.steps_per_s:.3g} steps/s"]
-    facts += [] if not progress.saved else [format_count(progress.saved, "checkpoint")]
-    facts += [format_count(progress.restarts, "restart")]
-    doing = Text(f"{run_name(spec)}: ", overflow="ellipsis", no_wrap=True)
-    return doing.append(progress.doing, style="bold").append(f"  {', '.join(facts)}")
-
-
-def format_eta(progress: RunProgress, totals: Totals, elapsed_s: float) -> str:
-    """When everything is done, from measured run times; of this run alone while nothing was measured."""
-    run_s = progress.remaining_s if totals.run_s is None else max(totals.run_s - elapsed_s, 0.0)
-    if run_s is None:
-        return "ETA unknown yet"
-    if totals.left_s is None:
-        return f"this run {format_duration(run_s)} more"
-    return f"ETA {format_duration(totals.left_s + run_s)}"
+def _count_runs_before(spec: RunSpec, row: Row) -> int:
+    """The runs of the suite before this one: whole blocks, of which the first may have an A/A repeat, then its own."""
+    block, size = row.seeds.index(spec.seed), len(row.variants)
+    repeats = row.runs_total - size * len(row.seeds)
+    return block * size + (repeats if block else 0) + spec.block_position
 
 
 @contextmanager
-def open_live_view() -> Iterator[LiveView]:
+def open_live_progress(paths: CampaignPaths) -> Iterator[LiveProgress]:
     """A live display on stderr while the block runs."""
-    console = Console(file=cast(IO[str], STDERR))
-    with Live(
-        Text(""), console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as live:
-        yield LiveView(live)
+    with open_live(STDERR, full_screen=False) as live:
+        yield LiveProgress(live, paths)

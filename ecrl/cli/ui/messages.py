@@ -77,6 +77,11 @@ def open_checked_stdout() -> TextIO:
     return io.TextIOWrapper(raw, sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.isatty())
 
 
+def can_draw(stream: TextIO | ResilientStderr) -> bool:
+    """Whether it is a terminal on which things can move."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def print_message(text: str) -> None:
     """One message on stderr."""
     STDERR.write(text + "\n")

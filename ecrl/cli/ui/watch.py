@@ -1,5 +1,4 @@
-"""`status --watch`: the loop and its keys. `lines.py` says what is shown, `screen.py` draws it where there is a
-terminal."""
+"""`status --watch`: the loop and its keys."""
 
 import json
 import os
@@ -10,29 +9,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
 
 from ecrl.cli.ui.lines import format_lines
-from ecrl.launch.views.snapshot import CampaignWatch, Snapshot
+from ecrl.cli.ui.messages import can_draw
+from ecrl.launch.views.snapshot import CampaignWatch
 
 _QUIT_KEYS = ("q", "Q", "\x03", "\x1b", "\x04")
-
-
-class Display(Protocol):
-    """Where looks are drawn."""
-
-    def draw(self, snapshot: Snapshot, interval_s: float) -> None:
-        """Show this look."""
 
 
 def watch(source: CampaignWatch, interval_s: float, as_json: bool) -> None:
     """Look again and again until somebody leaves; off a terminal, until nothing is left to run."""
     try:
-        drawable = sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        if as_json or not drawable:
-            _watch_as_lines(source, interval_s, as_json)
-        else:
+        if not as_json and can_draw(sys.stdout) and sys.stdin.isatty():
             _watch_on_screen(source, interval_s)
+        else:
+            _watch_as_lines(source, interval_s, as_json)
     except KeyboardInterrupt:
         return  # Ctrl-C is how people leave; nothing is stopped by it
     finally:
@@ -49,13 +40,14 @@ def _watch_as_lines(source: CampaignWatch, interval_s: float, as_json: bool) -> 
 
 
 def _watch_on_screen(source: CampaignWatch, interval_s: float) -> None:
-    from ecrl.cli.ui.screen import open_screen
+    from ecrl.cli.ui.campaign_view import CampaignView, open_live
 
-    with open_screen() as shown, _open_keys() as pressed:
+    with open_live(sys.stdout, full_screen=True) as live, _open_keys() as pressed:
         while True:
-            shown.draw(source.take_snapshot(), interval_s)
-            key = pressed(interval_s)
-            if key in _QUIT_KEYS:
+            view = CampaignView(source.take_snapshot(), f"every {interval_s:g} s, q quits")
+            live.start()  # does nothing from the second time on
+            live.update(view, refresh=True)
+            if pressed(interval_s) in _QUIT_KEYS:
                 return
 
 

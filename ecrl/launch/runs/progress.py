@@ -80,12 +80,6 @@ class RunProgress:
         (t0, s0), (t1, s1) = self._recent[0], self._recent[-1]
         return (s1 - s0) / (t1 - t0)
 
-    @property
-    def remaining_s(self) -> float | None:
-        """Seconds to the last step at the present rate."""
-        rate = self.steps_per_s
-        return (self.total - self.step) / rate if rate else None
-
 
 @dataclass
 class Totals:

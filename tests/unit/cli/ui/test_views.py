@@ -1,16 +1,17 @@
 """What is shown while a campaign runs: on a terminal and off it."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from ecrl.cli.ui import messages
-from ecrl.cli.ui.live_progress import LiveView, format_eta
+from ecrl.cli.ui.campaign_view import CampaignView
+from ecrl.cli.ui.live_progress import LiveProgress
 from ecrl.cli.ui.messages import ResilientStderr, plain_table
 from ecrl.cli.ui.progress_log import ProgressLog, run_name
 from ecrl.cli.ui.tables import print_table
@@ -18,6 +19,9 @@ from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.launch.runs.progress import Observer, RunProgress, Totals
+from ecrl.launch.system.process_identity import Liveness
+from ecrl.launch.views.follower import LiveRun
+from ecrl.launch.views.snapshot import Failure, RunningSuite, Snapshot
 from ecrl.records.result import Result
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
@@ -73,30 +77,66 @@ def test_an_interrupted_suite_is_told_by_its_place(campaign: Campaign, capsys: p
     assert said == [f"suite 1/2 {row.suite_id}: interrupted", f"suite 1/2 {row.suite_id}: completed"]
 
 
-def test_on_a_terminal_all_there_is_to_know_fits_80_columns(campaign: Campaign) -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None, record=True)
-    view = LiveView(Live(Text(""), console=console, auto_refresh=False))
-    watched(view, campaign)
+@pytest.fixture
+def console() -> Console:
+    """A terminal of 80 columns that keeps what it was sent."""
+    return Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None, record=True)
+
+
+@pytest.fixture
+def live(console: Console, campaign: Campaign) -> LiveProgress:
+    return LiveProgress(Live(console=console, auto_refresh=False, transient=True), campaign.paths)
+
+
+def drawn(snapshot: Snapshot, width: int = 80, height: int = 24) -> list[str]:
+    """What a full screen shows of it, line by line."""
+    screen = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    view, options = CampaignView(snapshot, "q quits"), screen.options.update(height=height)
+    return ["".join(part.text for part in line) for line in screen.render_lines(view, options, pad=False)]
+
+
+def test_on_a_terminal_all_there_is_to_know_fits_80_columns(
+    campaign: Campaign, console: Console, live: LiveProgress
+) -> None:
+    watched(live, campaign)
+    assert "FAILED" in console.export_text()
     row, spec = next(campaign.rows()), next(campaign.runs(campaign.suites[0])).spec
     totals = Totals(suites=2, runs=6, left_s=60.0, run_s=12.0)
-    view.suite_started(row, totals)
-    view.run_started(spec, totals)
-    view.run_progress(spec, RunProgress(6, "replaying", step=3, furthest=4, loss=1.5, restarts=1, saved=1))
-    with console.capture() as captured:
-        console.print(view._draw(totals))
-    shown = captured.get()
+    live.suite_started(row, totals)
+    live.run_started(spec, totals)
+    live.run_progress(spec, RunProgress(6, "replaying", step=3, furthest=4, loss=1.5, restarts=1, saved=1))
+    lines = drawn(live.take_snapshot())
     for part in (
-        "suite 1/2",
-        "0/6 runs, ETA 1 m 12 s",
+        "exp: 0/6 runs",
+        "q quits",
+        "ETA 1 m 12 s",
+        "1 running",
+        row.suite_id,
+        "run 1/3",
+        run_name(spec),
         "step 3/6",
         "replaying",
         "loss 1.5",
         "1 checkpoint",
         "1 restart",
     ):
-        assert part in shown
-    assert max(map(len, shown.splitlines())) <= 80
-    assert "FAILED" in console.export_text()
+        assert part in "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_run_has_its_place_in_a_suite_of_several_blocks(tmp_path: Path, console: Console) -> None:
+    text = MATRIX.replace("[failures]", "seeds = [1, 2]\n[run]\naa = true\n[failures]", 1)
+    campaign = resolve_request(request(tmp_path / "results", text=text)).campaign.copy_with_device("cpu")
+    live, row, totals = LiveProgress(Live(console=console), campaign.paths), next(campaign.rows()), Totals(suites=2)
+    live.suite_started(row, totals)
+    places = []
+    for spec in (run.spec for run in campaign.runs(campaign.suites[0])):
+        live.run_started(spec, totals)
+        places.append(live.take_snapshot().running[0].row.runs_done)
+        live.run_finished(spec, result("completed"), "", totals)
+        assert live.take_snapshot().running[0].row.runs_done == places[-1] + 1
+    assert places == list(range(row.runs_total))
+    assert len(places) == 7
 
 
 def two_suites_at_once(view: Observer, campaign: Campaign) -> list[str]:
@@ -127,25 +167,89 @@ def test_side_by_side_every_line_names_its_suite_and_each_restart_is_told_once(
     assert lines[-1].endswith(" interrupted")
 
 
-def test_side_by_side_a_terminal_shows_every_run_that_goes_on(campaign: Campaign) -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    view = LiveView(Live(Text(""), console=console, auto_refresh=False))
-    one, two = two_suites_at_once(view, campaign)
-    with console.capture() as captured:
-        console.print(view._draw(Totals(suites=2, runs=6)))
-    shown = captured.get()
-    assert shown.count("step 3/6") == 2
-    assert f"suite 1/2 {one}"[:60] in shown
-    assert f"suite 2/2 {two}"[:60] in shown
-    assert max(map(len, shown.splitlines())) <= 80
+def test_side_by_side_a_terminal_shows_every_run_that_goes_on(campaign: Campaign, live: LiveProgress) -> None:
+    ids = two_suites_at_once(live, campaign)
+    lines = drawn(live.take_snapshot())
+    assert "\n".join(lines).count("step 3/6") == 2
+    assert [line.split()[0] for line in lines if line.startswith("  noise")] == ids
+    assert max(map(len, lines)) <= 80
 
 
-def test_an_eta_is_only_as_good_as_what_was_measured() -> None:
-    progress = RunProgress(total=6)
-    assert format_eta(progress, Totals(1), 5.0) == "ETA unknown yet"
-    assert format_eta(progress, Totals(1, left_s=0.0), 5.0) == "ETA unknown yet"
-    assert format_eta(progress, Totals(1, run_s=15.0), 5.0) == "this run 10.0 s more"
-    assert format_eta(progress, Totals(1, left_s=100.0, run_s=15.0), 20.0) == "ETA 1 m 40 s"
+def test_an_eta_is_only_as_good_as_what_was_measured(campaign: Campaign, live: LiveProgress) -> None:
+    row, spec = next(campaign.rows()), next(campaign.runs(campaign.suites[0])).spec
+
+    def eta_s(totals: Totals) -> float | None:
+        live.suite_started(row, totals)
+        live.run_started(spec, totals)
+        return live.take_snapshot().eta_s
+
+    assert eta_s(Totals(1)) is None
+    assert eta_s(Totals(1, left_s=0.0)) is None
+    assert eta_s(Totals(1, run_s=15.0)) is None
+    assert eta_s(Totals(1, left_s=100.0, run_s=15.0)) == pytest.approx(115.0, abs=1.0)
+
+
+def test_suites_are_counted_by_what_became_of_them(campaign: Campaign, live: LiveProgress) -> None:
+    one, two = campaign.rows()
+    totals = Totals(suites=9, suites_done=4)
+    live.suite_started(one, totals)
+    live.suite_started(two, totals)
+    live.suite_finished(replace(one, status="interrupted"), totals)
+    live.suite_finished(replace(two, status="failed"), totals)
+    live.suite_started(one, totals)  # on other devices
+    counts = {name: number for name, number in live.take_snapshot().counts.items() if number}
+    assert counts == {"pending": 3, "running": 1, "failed": 1, "done before": 4}
+
+
+def running_suites(campaign: Campaign, number: int) -> Snapshot:
+    """A campaign in which so many suites go on, beside one that failed and one whose ecrl is gone."""
+    row, spec = next(campaign.rows()), next(campaign.runs(campaign.suites[0])).spec
+    progress = RunProgress(600, "training", step=300, loss=1.5, restarts=2, saved=30)
+    run = LiveRun(row.suite_id, spec.variant, spec.seed, progress, 25.0, "0,1", None, None)
+    one = RunningSuite(row, Liveness.ALIVE, run, elapsed_s=12.0, silent_s=20.0)
+    gone = RunningSuite(row, Liveness.DEAD, None, None, None)
+    return Snapshot(
+        prefix="exp",
+        options="--prefix exp",
+        at="2026-11-21T23:28:00Z",
+        counts={"pending": 0, "running": number + 1, "interrupted": 0, "failed": 1},
+        runs_done=3,
+        runs_total=6,
+        runs_measured=3,
+        eta_s=60.0,
+        running=[*[one] * number, gone],
+        failures=[Failure(row.suite_id, "RuntimeError: boom " * 8, "results/exp/" + "log" * 40, "")],
+        warnings=["a line was damaged"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("height", "steps", "bars"),
+    [(40, "step 300/600  12.0 s to go", 1 + 3), (22, "step 300/600, training, silent", 1)],
+)
+def test_runs_have_bars_of_their_own_where_all_have_the_room(
+    campaign: Campaign, height: int, steps: str, bars: int
+) -> None:
+    lines = drawn(running_suites(campaign, 3), height=height)
+    assert len([line for line in lines if steps in line]) == 3
+    assert len([line for line in lines if "━" in line]) == bars
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+@pytest.mark.parametrize("height", [8, 24, 60])
+@pytest.mark.parametrize("number", [0, 1, 6, 50])
+def test_a_full_screen_is_never_larger_than_the_terminal_and_ends_with_what_to_type(
+    campaign: Campaign, width: int, height: int, number: int
+) -> None:
+    lines = drawn(running_suites(campaign, number), width, height)
+    shown = "\n".join(lines)
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    assert "Go on with: ecrl matrix" in shown
+    told = shown.count("  noise-cnn-early") - ("last failures" in shown)
+    rest = re.search(r"and (\d+) more", shown)
+    if height == 24:
+        assert told + (int(rest[1]) if rest else 0) == number + 1
 
 
 def test_a_reader_that_has_gone_costs_no_exception(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,10 +276,9 @@ def test_a_table_on_a_terminal_shows_every_cell(capsys: pytest.CaptureFixture[st
 
 
 def test_a_whole_campaign_can_be_watched_live(tmp_path: Path) -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True)
-    with Live(Text(""), console=console, auto_refresh=False, transient=True) as live:
-        code = control(StandIn({"late/overlapped": "crash"}), LiveView(live)).run(
-            request(tmp_path / "results"), Policy()
-        )
+    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True)
+    asked = request(tmp_path / "results")
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        code = control(StandIn({"late/overlapped": "crash"}), LiveProgress(live, asked.paths)).run(asked, Policy())
     assert code == 4
     assert "FAILED" in console.file.getvalue()  # type: ignore[attr-defined]
