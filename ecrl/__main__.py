@@ -15,7 +15,7 @@ def main() -> None:
     except EcrlError as error:
         from ecrl.cli.ui.messages import print_message
 
-        print_message(f"ecrl: {error}")
+        print_message(f"ecrl: {error.format_message()}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # while the imports went on; commands have handlers of their own
         sys.exit(130)

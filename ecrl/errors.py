@@ -4,6 +4,7 @@ Anything that is not an `EcrlError` is a bug of ours and keeps its traceback (ex
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 EXIT_OK = 0
@@ -15,13 +16,35 @@ EXIT_UNFIT = 6
 
 
 class EcrlError(Exception):
-    """Something the user can put right. `str(error)` is the whole message: found, expected, next command."""
+    """Something the user can put right. `str(error)` is the whole message: found, expected, next command.
+
+    code: what kind of problem it is ('ECRL-303'); it stays when the wording changes. docs/errors.md has them all.
+    """
 
     exit_code = EXIT_USAGE
 
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def format_message(self) -> str:
+        """The message with its code at the end of the first line, unless that has a code of its own."""
+        first, newline, rest = str(self).partition("\n")
+        return str(self) if first.endswith("]") and "[ECRL-" in first else f"{first} [{self.code}]{newline}{rest}"
+
 
 class InvalidMatrixError(EcrlError):
-    """A matrix that cannot be run; the message lists every problem found in one pass."""
+    """A matrix that cannot be run; the message lists every problem found in one pass, each with its own code."""
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The code of every problem, in the order of the message."""
+        return tuple(re.findall(r"\[(ECRL-\d+)\]$", str(self), re.MULTILINE)) or (self.code,)
+
+
+def add_code(code: str, problems: Iterable[str]) -> list[str]:
+    """Each problem of a matrix with its code at the end of its line."""
+    return [f"{problem} [{code}]" for problem in problems]
 
 
 class DataMissingError(EcrlError):

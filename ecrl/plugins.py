@@ -66,7 +66,7 @@ def require(family: str, wanted: Iterable[str], what: str) -> None:
             f"{what} {name} needs the extra `{extra_name}`: pip install 'ecrl[{extra_name}]'"
             for name, extra_name in absent.items()
         ]
-        raise MissingExtraError("\n".join(lines))
+        raise MissingExtraError("ECRL-290", "\n".join(lines))
 
 
 @cache
@@ -92,7 +92,7 @@ def load(family: str, name: str, part: str = "") -> Any:
         EcrlError: no member has this name, or what it needs is not installed.
     """
     if name not in names(family):
-        raise EcrlError(unknown_name(family, name, names(family)))
+        raise EcrlError("ECRL-291", unknown_name(family, name, names(family)))
     require(family, [name], family)
     path = f"ecrl.{FAMILIES[family]}.{name.replace('-', '_')}"
     return importlib.import_module(f"{path}.{part}" if part else path).PLUGIN

@@ -14,7 +14,7 @@ from ecrl.config.matrix import VARIANTS, Matrix, expand_steps, get_table
 from ecrl.config.problems import Sources, find_backend_problems, find_schedule_problems, find_shape_problems
 from ecrl.config.recipe_problems import find_claim_problems, find_unused_recipes, resolve_recipes
 from ecrl.config.toml_lines import Locator
-from ecrl.errors import InvalidMatrixError, did_you_mean, unknown_name
+from ecrl.errors import InvalidMatrixError, add_code, did_you_mean, unknown_name
 
 
 @dataclass(frozen=True)
@@ -54,25 +54,30 @@ def load(
         shipped = sorted(str(p) for p in Path("matrices").glob("*.toml"))
         hint = f" There are: {', '.join(shipped)}" if shipped else ""
         raise InvalidMatrixError(
+            "ECRL-201",
             f"{path}: no such matrix file.{did_you_mean(str(path), shipped)}{hint}\n"
-            f"Name one that is there; see what is: ls {shlex.quote(str(path.parent))}"
+            f"Name one that is there; see what is: ls {shlex.quote(str(path.parent))}",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidMatrixError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+        raise InvalidMatrixError("ECRL-202", f"{path}: cannot be read as UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:
-        raise InvalidMatrixError(f"{path}: not valid TOML: {error}. Correct that place and run again.") from None
+        raise InvalidMatrixError(
+            "ECRL-203", f"{path}: not valid TOML: {error}. Correct that place and run again."
+        ) from None
 
     sources = Sources(path, Locator(text), profile)
     problems: list[str] = []
     profiles = raw.pop("profiles", {})
     if not isinstance(profiles, Mapping) or not all(isinstance(table, Mapping) for table in profiles.values()):
-        problems.append(f"{sources.name(('profiles',))}: profiles: expected tables, e.g. [profiles.small]")
+        told = f"{sources.name(('profiles',))}: profiles: expected tables, e.g. [profiles.small]"
+        problems += add_code("ECRL-211", [told])
     elif profile is not None:
         if profile in profiles:
             raw = _merge(raw, profiles[profile])
         else:
             none = f"found {profile!r}, but the file has no [profiles.*]"
-            problems.append(f"--profile: {unknown_name('profile', profile, profiles) if profiles else none}")
+            told = unknown_name("profile", profile, profiles) if profiles else none
+            problems += add_code("ECRL-219", [f"--profile: {told}"])
     for override in overrides:
         if override.loc == ("matrix", "failures"):  # picks schedules by name; it cannot invent one
             raw["failures"] = _pick_schedules(raw.get("failures", {}), override, problems)
@@ -81,27 +86,27 @@ def load(
         sources.overridden[override.loc] = override.source
     if existing is not None:
         raw = fill_from(existing, expand_steps(raw))
-    raw, told = resolve_recipes(raw, sources, frozen=frozen, existing=existing)
-    problems += told
-    raw, told = normalize_axes(raw, sources)
-    problems += told
+    raw, recipe_problems = resolve_recipes(raw, sources, frozen=frozen, existing=existing)
+    raw, axis_problems = normalize_axes(raw, sources)
+    problems += add_code("ECRL-214", recipe_problems) + add_code("ECRL-213", axis_problems)
     context = {FROZEN: frozen, VARIANTS: tuple(get_table(raw, "variants"))}
     problems += find_shape_problems(raw, sources, context)
-    problems += find_schedule_problems(raw, sources) + find_backend_problems(raw, sources)
-    problems += find_filter_problems(raw, sources)
+    problems += add_code("ECRL-212", find_schedule_problems(raw, sources))
+    problems += add_code("ECRL-217", find_backend_problems(raw, sources))
+    problems += add_code("ECRL-215", find_filter_problems(raw, sources))
     if not frozen and ("matrix", "variants") not in sources.overridden:
-        problems += find_claim_problems(raw, sources)
+        problems += add_code("ECRL-216", find_claim_problems(raw, sources))
     _raise_if_any(problems)
     matrix = Matrix.model_validate(raw, context=context)
     if not frozen:
-        _raise_if_any(find_choice_problems(matrix, sources))
+        _raise_if_any(add_code("ECRL-215", find_choice_problems(matrix, sources)))
     return matrix.add_warnings(() if frozen else find_unused_recipes(raw, sources))
 
 
 def _raise_if_any(problems: Sequence[str]) -> None:
     if problems:
         again = f"Correct {'it' if len(problems) == 1 else 'them'} and run the same command again; nothing was started."
-        raise InvalidMatrixError("\n".join([*problems, again]))
+        raise InvalidMatrixError("ECRL-204", "\n".join([*problems, again]))
 
 
 def _nest(loc: Sequence[str], value: Any) -> Any:
@@ -122,5 +127,6 @@ def _pick_schedules(schedules: Any, override: Override, problems: list[str]) -> 
     if not isinstance(schedules, Mapping):
         return schedules  # reported with the other shapes
     unknown = [label for label in override.value if label not in schedules]
-    problems += [f"{override.source}: {unknown_name('failure schedule', label, schedules)}" for label in unknown]
+    told = [f"{override.source}: {unknown_name('failure schedule', label, schedules)}" for label in unknown]
+    problems += add_code("ECRL-219", told)
     return {label: schedules[label] for label in override.value if label in schedules} or schedules

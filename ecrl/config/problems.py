@@ -24,10 +24,11 @@ from ecrl.config.matrix import (
 )  # fmt: skip
 from ecrl.config.toml_lines import Locator
 from ecrl.config.train import CheckpointSettings
-from ecrl.errors import unknown_name
+from ecrl.errors import add_code, unknown_name
 
 Loc: TypeAlias = tuple[str | int, ...]
 
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # as pydantic calls them
 _ENTRIES: TypeAdapter[list[FailureEntry]] = TypeAdapter(Schedule)
 
 
@@ -60,8 +61,14 @@ def find_shape_problems(raw: Mapping[str, Any], sources: Sources, context: Mappi
     try:
         Matrix.model_validate(raw, context=context)
     except ValidationError as error:
-        return [_explain(e, sources) for e in error.errors(include_url=False)]
+        return [
+            problem for e in error.errors(include_url=False) for problem in add_code(_code(e), [_explain(e, sources)])
+        ]
     return []
+
+
+def _code(error: Any) -> str:
+    return "ECRL-210" if error["type"] in _UNKNOWN_KEY else "ECRL-211"
 
 
 def _explain(error: Any, sources: Sources) -> str:
@@ -69,7 +76,7 @@ def _explain(error: Any, sources: Sources) -> str:
     key = ".".join(map(str, loc))
     where = f"{sources.name(loc)}: {key}"
     match error["type"]:
-        case "extra_forbidden" | "unexpected_keyword_argument":
+        case name if name in _UNKNOWN_KEY:
             return f"{where}: {unknown_name('key', str(loc[-1]), _valid_keys(loc[:-1]))}"
         case "missing":
             return f"{where}: not found, and it has no default"

@@ -103,9 +103,9 @@ class RunSpec:
                 }
             )
         except FileNotFoundError:
-            raise RecordError(f"{path}: not found. A run folder holds a run.json.") from None
+            raise RecordError("ECRL-403", f"{path}: not found. A run folder holds a run.json.") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RecordError(f"{path}: not a run.json of schema {RUN_SCHEMA} ({error}).") from error
+            raise RecordError("ECRL-403", f"{path}: not a run.json of schema {RUN_SCHEMA} ({error}).") from error
         if spec.schema != RUN_SCHEMA or spec.hash != stored_hash:
-            raise RecordError(f"{path}: content does not match its run_hash; it was edited or damaged.")
+            raise RecordError("ECRL-403", f"{path}: content does not match its run_hash; it was edited or damaged.")
         return spec

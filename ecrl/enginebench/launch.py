@@ -55,16 +55,16 @@ class Bench:
             code = self._supervise(paths, progress, stop)
             stop.raise_if_requested("The bench has no result; type the same command again with a new --out.")
             if code != 0:
-                raise BenchFailedError(_explain(code, progress.faults, paths))
+                raise BenchFailedError("ECRL-801", _explain(code, progress.faults, paths))
         finally:
             shutil.rmtree(self.folder / "engines", ignore_errors=True)
 
     def _check(self) -> None:
         for family, name in (("model", self.spec.model), ("dataset", self.spec.dataset)):
             if name not in plugins.names(family):
-                raise EcrlError(f"--{family}: {unknown_name(family, name, plugins.names(family))}")
+                raise EcrlError("ECRL-102", f"--{family}: {unknown_name(family, name, plugins.names(family))}")
         if self.folder.exists() and any(self.folder.iterdir()):
-            raise EcrlError(f"--out: {self.folder} is not empty. Name a new folder, or remove it.")
+            raise EcrlError("ECRL-106", f"--out: {self.folder} is not empty. Name a new folder, or remove it.")
 
     def _supervise(self, paths: RunPaths, progress: "_Progress", stop: StopRequest) -> int:
         with paths.torchrun_log.open("wb") as log:

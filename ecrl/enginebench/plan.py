@@ -88,7 +88,7 @@ class BenchPlan:
             raw |= {"variants": tuple(raw["variants"]), "order": tuple(tuple(row) for row in raw["order"])}
             plan = cls(**raw)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RecordError(f"{path}: not a bench of schema {BENCH_SCHEMA} ({error}).") from error
+            raise RecordError("ECRL-802", f"{path}: not a bench of schema {BENCH_SCHEMA} ({error}).") from error
         if plan.schema != BENCH_SCHEMA:
-            raise RecordError(f"{path}: found schema {plan.schema}, expected {BENCH_SCHEMA}.")
+            raise RecordError("ECRL-802", f"{path}: found schema {plan.schema}, expected {BENCH_SCHEMA}.")
         return plan

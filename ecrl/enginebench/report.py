@@ -109,7 +109,7 @@ def plot(document: dict[str, Any]) -> bytes:
 
     engines = sorted(document["engines"], key=lambda e: e["stall_s"]["median"], reverse=True)
     if not engines:
-        raise RecordError("the bench measured no engine")
+        raise RecordError("ECRL-802", "the bench measured no engine")
     names, rows = [e["engine"] for e in engines], range(len(engines))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9.0, 1.2 + 0.45 * len(engines)), layout="constrained")

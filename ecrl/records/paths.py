@@ -68,8 +68,9 @@ class CampaignPaths:
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise EcrlError(
+                "ECRL-302",
                 f"--prefix: found {self.prefix!r}, expected letters, digits, '.', '_' and '-' (at most 100, no slash);"
-                f" the prefix names a folder in {self.results}/. Try --prefix {_suggest(self.prefix)}"
+                f" the prefix names a folder in {self.results}/. Try --prefix {_suggest(self.prefix)}",
             )
 
     @property

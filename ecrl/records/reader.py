@@ -114,7 +114,7 @@ def read_run(paths: RunPaths) -> RunRecord:
         spec = json.loads(paths.spec.read_text())
         run_hash = spec["run_hash"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{paths.spec}: not a readable run.json ({error})") from error
+        raise RecordError("ECRL-403", f"{paths.spec}: not a readable run.json ({error})") from error
     events = {key: read_events(path, warnings) for key, path in paths.all_events().items()}
     for attempt in sorted({a for a, _ in events}):
         absent = [r for r in range(spec["train"]["nproc"]) if (attempt, r) not in events]

@@ -125,11 +125,11 @@ class Selftest:
 
     def _validate(self) -> None:
         if self.device not in DEVICES:
-            raise EcrlError(f"--device: {unknown_name('device', self.device, DEVICES)}")
+            raise EcrlError("ECRL-102", f"--device: {unknown_name('device', self.device, DEVICES)}")
         if self.model not in plugins.names("model"):
-            raise EcrlError(f"--model: {unknown_name('model', self.model, plugins.names('model'))}")
+            raise EcrlError("ECRL-102", f"--model: {unknown_name('model', self.model, plugins.names('model'))}")
         if self.steps < MIN_STEPS:
-            raise EcrlError(f"--steps: found {self.steps}, expected at least {MIN_STEPS}.")
+            raise EcrlError("ECRL-102", f"--steps: found {self.steps}, expected at least {MIN_STEPS}.")
 
     def _checks(self, report: Report, folder: Path, stop: StopRequest) -> Iterator[Check]:
         for told in self._read_messages(folder, stop):
@@ -137,7 +137,7 @@ class Selftest:
                 case "machine":
                     report.machine = told
                 case "refused":
-                    raise EcrlError(told["reason"])
+                    raise EcrlError("ECRL-803", told["reason"])
                 case "check":
                     yield Check(**told)
         if self.kills:
@@ -167,7 +167,7 @@ class Selftest:
                     yield json.loads(line)
                 stop.raise_if_requested("Nothing was left behind; type the same command again.")
                 if time.monotonic() - begun > _TIMEOUT_S:
-                    raise EcrlError(f"the checks were not done after {_TIMEOUT_S:.0f} s and were ended.")
+                    raise EcrlError("ECRL-804", f"the checks were not done after {_TIMEOUT_S:.0f} s and were ended.")
         finally:
             if process.poll() is None:
                 end_run(process.pid, folder, stop_now=lambda: True)
@@ -181,8 +181,9 @@ class Selftest:
 def _death_message(code: int, errors: str, wall_s: float) -> dict[str, Any]:
     if "No module named 'torch" in errors:
         raise EcrlError(
+            "ECRL-506",
             f"{sys.executable} cannot import PyTorch. Expected torch and torchvision beside ecrl.\n"
-            "Type: pip install torch torchvision"
+            "Type: pip install torch torchvision",
         )
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "(it said nothing)")
     evidence = f"the process of the checks ended with exit code {code}: {last.strip()}"

@@ -116,8 +116,9 @@ class Dataset(ABC):
     def _make_missing_error(self, folder: Path | None, faults: Sequence[str]) -> DataMissingError:
         where = "" if folder is None else f", looked in {folder}"
         return DataMissingError(
+            "ECRL-508",
             f"data set {self.name!r}{where}: {'; '.join(faults)}.\n{self.how_to_get}"
-            + ("\nOr use 'fashion-mini': real images, embedded in ecrl, no folder needed." if self.needs_root else "")
+            + ("\nOr use 'fashion-mini': real images, embedded in ecrl, no folder needed." if self.needs_root else ""),
         )
 
     def _folder(self, root: Path | None) -> Path:
@@ -149,7 +150,7 @@ def read_checksums(root: Path) -> dict[str, str]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # bad JSON or bad UTF-8
-        raise DataMissingError(f"{path} is not JSON: {error}\n{_TABLE_EXPECTED}") from error
+        raise DataMissingError("ECRL-901", f"{path} is not JSON: {error}\n{_TABLE_EXPECTED}") from error
     return _check_table(table, str(path))
 
 
@@ -159,10 +160,10 @@ _TABLE_EXPECTED = 'Expected one object of file name -> md5, as {"data_batch_1": 
 def _check_table(table: object, where: str) -> dict[str, str]:
     # strict on purpose: torchvision takes an md5 of None as "do not check", and these files are unpickled
     if not isinstance(table, Mapping):
-        raise DataMissingError(f"{where}: found {type(table).__name__}.\n{_TABLE_EXPECTED}")
+        raise DataMissingError("ECRL-901", f"{where}: found {type(table).__name__}.\n{_TABLE_EXPECTED}")
     for name, md5 in table.items():
         if not isinstance(name, str) or not isinstance(md5, str) or not _MD5.fullmatch(md5.lower()):
-            raise DataMissingError(f"{where}: {name!r} has no md5 but {md5!r}.\n{_TABLE_EXPECTED}")
+            raise DataMissingError("ECRL-901", f"{where}: {name!r} has no md5 but {md5!r}.\n{_TABLE_EXPECTED}")
     return {name: md5.lower() for name, md5 in table.items()}
 
 

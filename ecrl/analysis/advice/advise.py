@@ -63,8 +63,9 @@ def advise(
     found = engine_costs(runs)
     if not found:
         raise EcrlError(
+            "ECRL-701",
             "Found no completed run that took a checkpoint, expected at least one with its time ledger.\n"
-            "Type `ecrl matrix resume --prefix P` to finish the campaign first."
+            "Type `ecrl matrix resume --prefix P` to finish the campaign first.",
         )
     # runs that start in tenths of a second tell nothing of restarts that take many
     launchers = dict.fromkeys(costs.workload.launcher for costs in found)
@@ -73,8 +74,9 @@ def advise(
     if silent and restart_s is None:
         which = "in these runs" if len(silent) == len(known) else f"in a run of the launcher {silent[0]}"
         raise EcrlError(
+            "ECRL-702",
             f"No failure struck {which}, so the time of a restart is not measured.\n"
-            "Give it: --restart 30s (detect + restart + restore), or run a matrix with [failures]."
+            "Give it: --restart 30s (detect + restart + restore), or run a matrix with [failures].",
         )
     job_s = mtbf_s / (nodes or 1)
     advice = [_advice(costs, job_s, restart_s, known[costs.workload.launcher]) for costs in found]

@@ -53,7 +53,7 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
         EcrlError: no such prefix (the existing ones are named), or a frozen matrix that no longer reads.
     """
     if not paths.matrix.is_file():
-        raise EcrlError(_unknown_prefix(paths))
+        raise EcrlError("ECRL-301", _unknown_prefix(paths))
     matrix = load_matrix(paths.matrix, frozen=True)
     suites = tuple(expand_matrix(matrix))
     warnings: list[str] = []

@@ -71,13 +71,14 @@ def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCam
     """
     prefixes = [found.prefix for found in campaigns]
     if len(set(prefixes)) < len(prefixes):
-        raise EcrlError(f"--prefix: found one twice ({', '.join(prefixes)}), expected different campaigns.")
+        raise EcrlError("ECRL-102", f"--prefix: found one twice ({', '.join(prefixes)}), expected different campaigns.")
     mixed = differences(campaigns)
     if mixed and not mix:
         raise EcrlError(
+            "ECRL-703",
             f"{' and '.join(prefixes)} differ. {'; '.join(mixed)}.\n"
             "Expected the same machine, versions and matrix (axes may differ).\n"
-            f"See both: `ecrl compare {prefixes[0]} {prefixes[1]}`; pool anyway, and have the report say so: --mix."
+            f"See both: `ecrl compare {prefixes[0]} {prefixes[1]}`; pool anyway, and have the report say so: --mix.",
         )
     runs, again, dropped, repeated = _blocks(campaigns)
     statuses: dict[str, manifest.Row] = {}

@@ -19,7 +19,7 @@ def kind_of(metric: str) -> Kind:
         EcrlError: no such metric.
     """
     if metric not in CLAIM_METRICS:
-        raise EcrlError(f"--metric: {unknown_name('metric', metric, CLAIM_METRICS)}")
+        raise EcrlError("ECRL-102", f"--metric: {unknown_name('metric', metric, CLAIM_METRICS)}")
     return "ratio" if metric in RATIOS else "difference"
 
 
@@ -35,8 +35,9 @@ def compare_before_after(before: LoadedCampaign, after: LoadedCampaign, metric: 
     if not variants or not renamed:
         what = "suite" if variants else "variant"
         raise EcrlError(
+            "ECRL-704",
             f"{before.prefix} and {after.prefix} have no {what} in common: nothing can be compared.\n"
-            "A suite is the same where data set, model, failures, interval and checkpoints in flight are."
+            "A suite is the same where data set, model, failures, interval and checkpoints in flight are.",
         )
     dropped = _collect_dropped(before, after, renamed)
     return {

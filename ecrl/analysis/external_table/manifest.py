@@ -37,12 +37,13 @@ def read_manifest(path: Path, warnings: list[str]) -> dict[tuple[str, str, str],
     try:
         lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EcrlError(f"{path}: cannot be read as a CSV manifest: {error}.") from None
+        raise EcrlError("ECRL-705", f"{path}: cannot be read as a CSV manifest: {error}.") from None
     header = [cell.strip() for cell in lines[0]] if lines else []
     if missing := [column for column in _KEY if column not in header]:
         near = did_you_mean(missing[0], header)
         raise EcrlError(
-            f"{path}: missing columns: {', '.join(missing)}.{near}\nFound: {', '.join(header) or 'nothing'}."
+            "ECRL-706",
+            f"{path}: missing columns: {', '.join(missing)}.{near}\nFound: {', '.join(header) or 'nothing'}.",
         )
     unknown = [column for column in header if column not in COLUMNS]
     warnings += [f"{path.name}: column {column!r} is not known and was left out" for column in unknown]

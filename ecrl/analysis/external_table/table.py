@@ -76,7 +76,9 @@ def load_table_evidence(table: Path, manifest: Path | None = None) -> Evidence:
     cells = [_parse_record(record, number, reading) for number, record in records]
     if reading.problems:
         more = f" ({len(reading.problems) - 1} more bad cells)" if len(reading.problems) > 1 else ""
-        raise EcrlError(f"{table}: {reading.problems[0]}{more}.\nCorrect the table; a missing value is an empty cell.")
+        raise EcrlError(
+            "ECRL-707", f"{table}: {reading.problems[0]}{more}.\nCorrect the table; a missing value is an empty cell."
+        )
     suites = _suites(cells, plans, reading)
     rows = tuple(row for suite in suites for row in suite.rows(columns))
     differences = {s.suite_id: s.values["ovl_minus_blk_loss_diff"] for s in suites}
@@ -109,12 +111,12 @@ def _records(reading: _TableReader) -> tuple[tuple[str, ...], list[tuple[int, di
     try:
         text = reading.path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise EcrlError(f"{reading.path}: cannot be read as a UTF-8 table: {error}.") from None
+        raise EcrlError("ECRL-705", f"{reading.path}: cannot be read as a UTF-8 table: {error}.") from None
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
         raise EcrlError(
-            f"{reading.path}: not a CSV table: {error}. Expected commas, a header and quoted commas."
+            "ECRL-705", f"{reading.path}: not a CSV table: {error}. Expected commas, a header and quoted commas."
         ) from None
     header = tuple(cell.strip() for cell in lines[0]) if lines else ()
     _check_header(header, reading)
@@ -128,10 +130,12 @@ def _records(reading: _TableReader) -> tuple[tuple[str, ...], list[tuple[int, di
                 if len(line) > len(header)
                 else ""
             )
-            raise EcrlError(f"{reading.path}: row {number} has {len(line)} cells, expected {len(header)}.{hint}")
+            raise EcrlError(
+                "ECRL-707", f"{reading.path}: row {number} has {len(line)} cells, expected {len(header)}.{hint}"
+            )
         records.append((number, dict(zip(header, (cell.strip() for cell in line), strict=True))))
     if not records:
-        raise EcrlError(f"{reading.path}: found a header and no rows, expected one row per suite.")
+        raise EcrlError("ECRL-707", f"{reading.path}: found a header and no rows, expected one row per suite.")
     return header, records
 
 
@@ -139,7 +143,9 @@ def _check_header(header: tuple[str, ...], reading: _TableReader) -> None:
     known = (*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS)
     repeated = sorted({column for column in header if header.count(column) > 1})
     if repeated:
-        raise EcrlError(f"{reading.path}: column {repeated[0]!r} stands there twice, expected each column once.")
+        raise EcrlError(
+            "ECRL-706", f"{reading.path}: column {repeated[0]!r} stands there twice, expected each column once."
+        )
     missing = [column for column in DETAILED_COLUMNS if column not in header]
     unknown = [column for column in header if column not in known]
     if missing:
@@ -147,8 +153,9 @@ def _check_header(header: tuple[str, ...], reading: _TableReader) -> None:
         if len(header) == 1 and (other := next((mark for mark in (";", "\t", "|") if mark in header[0]), None)):
             near = f" Its cells are parted by {other!r}, expected commas."
         raise EcrlError(
+            "ECRL-706",
             f"{reading.path}: missing columns: {', '.join(missing)}.{near}\n"
-            f"Found: {', '.join(header) or 'nothing'}. Needed: {', '.join(DETAILED_COLUMNS)}."
+            f"Found: {', '.join(header) or 'nothing'}. Needed: {', '.join(DETAILED_COLUMNS)}.",
         )
     for column in unknown:
         reading.warnings.append(f"column {column!r} is not known and was left out.{did_you_mean(column, known)}")
@@ -285,8 +292,9 @@ def _suites(
         suite_id = values.get("suite_id") or "-".join([*map(slug, (values["dataset"], values["model"], label)), *axes])
         if suite_id in found:
             raise EcrlError(
+                "ECRL-707",
                 f"{reading.path}: rows {found[suite_id].values['row']} and {values['row']} are the same suite"
-                f" ({suite_id}), expected one row per suite.\nGive each its own failure label, or merge them."
+                f" ({suite_id}), expected one row per suite.\nGive each its own failure label, or merge them.",
             )
         found[suite_id] = _Suite(suite_id, label, steps, values, plan)
     return list(found.values())

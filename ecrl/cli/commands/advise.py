@@ -49,7 +49,9 @@ def advise(
         curve.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(curve, shown.plot(found))
     except OSError as error:
-        raise EcrlError(f"{curve}: the curve cannot be written: {error.strerror}.\nName a file with --out.") from error
+        raise EcrlError(
+            "ECRL-106", f"{curve}: the curve cannot be written: {error.strerror}.\nName a file with --out."
+        ) from error
     if as_json:
         print_json(shown.document(prefix, found))
     else:
@@ -63,9 +65,9 @@ def _duration_s(flag: str, text: str) -> float:
     try:
         seconds = parse_duration_s(text)
     except ValueError as error:
-        raise EcrlError(f"{flag}: {error}") from None
+        raise EcrlError("ECRL-102", f"{flag}: {error}") from None
     if seconds <= 0:
-        raise EcrlError(f"{flag}: found {text!r}, expected more than 0")
+        raise EcrlError("ECRL-102", f"{flag}: found {text!r}, expected more than 0")
     return seconds
 
 

@@ -118,9 +118,9 @@ def _names(text: str) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     valid = plugins.names("engine")
     if unknown := next((name for name in wanted if name not in valid), None):
-        raise EcrlError(f"--engines: {unknown_name('engine', unknown, valid)}")
+        raise EcrlError("ECRL-102", f"--engines: {unknown_name('engine', unknown, valid)}")
     if not wanted:
-        raise EcrlError(f"--engines: found none, expected some of {', '.join(valid)}")
+        raise EcrlError("ECRL-102", f"--engines: found none, expected some of {', '.join(valid)}")
     plugins.require("engine", wanted, "--engines: engine")
     return wanted
 
@@ -130,12 +130,12 @@ def _optimizer(name: str) -> Literal["sgd", "adamw"]:
         return "sgd"
     if name == "adamw":
         return "adamw"
-    raise EcrlError(f"--optimizer: {unknown_name('optimizer', name, ('sgd', 'adamw'))}")
+    raise EcrlError("ECRL-102", f"--optimizer: {unknown_name('optimizer', name, ('sgd', 'adamw'))}")
 
 
 def _device(name: str) -> str:
     if name not in ("auto", "cpu", "cuda"):
-        raise EcrlError(f"--device: {unknown_name('device', name, ('auto', 'cpu', 'cuda'))}")
+        raise EcrlError("ECRL-102", f"--device: {unknown_name('device', name, ('auto', 'cpu', 'cuda'))}")
     return name
 
 

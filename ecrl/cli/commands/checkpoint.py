@@ -114,16 +114,17 @@ def _owner(folder: Path) -> tuple[str | None, int | None]:
         return str(content["run_hash"]), int(content["train"]["nproc"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(
-            f"{path}: does not read as a run's run.json ({error}). Restore it, or move it away."
+            "ECRL-403", f"{path}: does not read as a run's run.json ({error}). Restore it, or move it away."
         ) from error
 
 
 def _steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         raise EcrlError(
-            f"{folder}: no such folder. Give a run's checkpoints/ folder, e.g. results/P/suites/*/*/*/checkpoints"
+            "ECRL-107",
+            f"{folder}: no such folder. Give a run's checkpoints/ folder, e.g. results/P/suites/*/*/*/checkpoints",
         )
     steps = commit.list_steps(folder)
     if not steps and (folder / "checkpoints").is_dir():
-        raise EcrlError(f"{folder}: holds no step-* folders. Did you mean {folder / 'checkpoints'}?")
+        raise EcrlError("ECRL-107", f"{folder}: holds no step-* folders. Did you mean {folder / 'checkpoints'}?")
     return steps

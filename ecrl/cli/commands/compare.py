@@ -33,7 +33,7 @@ def compare(
     from ecrl.report.pages import before_after as shown
 
     if before == after:
-        raise EcrlError(f"Found {before!r} twice, expected two campaigns. `ecrl matrix list` names them.")
+        raise EcrlError("ECRL-102", f"Found {before!r} twice, expected two campaigns. `ecrl matrix list` names them.")
     old, new = (load_campaign(CampaignPaths(results, prefix)) for prefix in (before, after))
     for found in (old, new):
         for warning in found.warnings:

@@ -68,12 +68,14 @@ def _report(
         folder = out or table.with_name(f"{evidence.prefix}_report")
     elif prefix:
         if manifest is not None:
-            raise EcrlError("--manifest: belongs to --table; a campaign has its own.")
+            raise EcrlError("ECRL-104", "--manifest: belongs to --table; a campaign has its own.")
         evidence, folder = _load_evidence(prefix, results, out, mix)
     else:
         known = all_prefixes(results)
         there = f"There are: {', '.join(known)}." if known else f"No campaign is in {results}/."
-        raise EcrlError(f"Found neither --prefix nor --table, expected one of them. {there}\nTry `ecrl report --help`.")
+        raise EcrlError(
+            "ECRL-104", f"Found neither --prefix nor --table, expected one of them. {there}\nTry `ecrl report --help`."
+        )
     for shortfall in evidence.shortfalls:
         typer.echo(f"note: {shortfall}", err=True)
     for warning in evidence.warnings[:_SHOWN_WARNINGS]:

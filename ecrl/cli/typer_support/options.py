@@ -131,7 +131,7 @@ def _seconds(flag: str, text: str) -> float:
     try:
         return parse_duration_s(text)
     except ValueError as error:
-        raise EcrlError(f"{flag}: {error}.\nType e.g.: {flag} 10m") from None
+        raise EcrlError("ECRL-102", f"{flag}: {error}.\nType e.g.: {flag} 10m") from None
 
 
 def _keep_value(flag: str, value: Any) -> Any:  # noqa: ARG001
@@ -185,7 +185,9 @@ def _parse_setting(text: str) -> "Override":
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or "." not in key:
-        raise EcrlError(f"--set: found {text!r}, expected TABLE.KEY=VALUE.\nType e.g.: --set train.steps=40")
+        raise EcrlError(
+            "ECRL-103", f"--set: found {text!r}, expected TABLE.KEY=VALUE.\nType e.g.: --set train.steps=40"
+        )
     table, _, axis = key.partition(".")
     loc = (table, axis) if table == "axes" else split_key(key) if table == "variants" else tuple(key.split("."))
     return Override(tuple(filter(None, loc)), _parse_value(value.strip()), f"--set {key}")

@@ -76,7 +76,7 @@ class EcrlGroup(TyperGroup):
         try:
             return super().main(*args, **kwargs)
         except typer.BadParameter as error:
-            raise EcrlError(_bad_value(error)) from None
+            raise EcrlError("ECRL-102", _bad_value(error)) from None
         except Exception as error:
             # Typer's usage errors share no public base class; they have a context and an exit code of 2.
             if getattr(error, "exit_code", None) != EXIT_USAGE or not hasattr(error, "ctx"):
@@ -96,8 +96,10 @@ def _explain(error: Any) -> None:
     if type(error).__name__ == "NoSuchOption":
         options = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
         near = did_you_mean(error.option_name, [*options, "--help"])
-        raise EcrlError(_append_next_command(error, f"unknown option {error.option_name!r}.{near}")) from None
-    raise EcrlError(_append_next_command(error, error.format_message())) from None
+        raise EcrlError(
+            "ECRL-101", _append_next_command(error, f"unknown option {error.option_name!r}.{near}")
+        ) from None
+    raise EcrlError("ECRL-101", _append_next_command(error, error.format_message())) from None
 
 
 def _bad_value(error: Any) -> str:
@@ -135,5 +137,5 @@ def check_choice(flag: str, found: str, valid: Sequence[str]) -> str:
         EcrlError: it is not; the message names the nearest.
     """
     if found not in valid:
-        raise EcrlError(f"{flag}: {unknown_name('value', found, valid)}")
+        raise EcrlError("ECRL-102", f"{flag}: {unknown_name('value', found, valid)}")
     return found

@@ -64,8 +64,9 @@ class _CheckedStdout(io.FileIO):
             if error.errno == errno.EPIPE:
                 raise SystemExit(128 + signal.SIGPIPE) from None
             raise EcrlError(
+                "ECRL-105",
                 f"stdout: {error.strerror}; what was printed is not all there is to say.\n"
-                "Put that right, then type the same command again, or send it somewhere else."
+                "Put that right, then type the same command again, or send it somewhere else.",
             ) from None
 
 

@@ -176,7 +176,8 @@ def _check_disk(estimate: Estimate, campaign: Campaign) -> None:
         return
     needed = (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0)
     raise EcrlError(
+        "ECRL-308",
         f"{campaign.paths.results}: {format_bytes(estimate.free_bytes)} free, expected at least {format_bytes(needed)}"
         f" for the checkpoints of {estimate.runs_todo} runs. Nothing was started.\n"
-        "Free some space, lower checkpoint.keep, or name a folder on another disk with --results."
+        "Free some space, lower checkpoint.keep, or name a folder on another disk with --results.",
     )

@@ -39,7 +39,7 @@ class DetachError(EcrlError):
     """The detached ecrl ended before it began to work, with its own exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__("ECRL-313", message)
         self.exit_code = exit_code
 
 
@@ -136,8 +136,9 @@ def follow(
     told = _get_holder(paths, "attach")
     if not told.logs:
         raise EcrlError(
+            "ECRL-314",
             f"campaign {paths.prefix} is run by pid {told.owner.pid} from a terminal; it keeps no log to attach to.\n"
-            f"Watch it with: ecrl matrix status {paths.options} --watch"
+            f"Watch it with: ecrl matrix status {paths.options} --watch",
         )
     tail, due = FileTail(paths.log), 0.0
     try:
@@ -178,8 +179,9 @@ def stop_holder(
     pid = told.owner.pid
     if check_owner(told.owner) is not Liveness.ALIVE:
         raise EcrlError(
+            "ECRL-310",
             f"campaign {paths.prefix} is run by pid {pid} on host {told.owner.host}, which is not seen from here.\n"
-            f"On that host type: ecrl matrix stop {paths.options}"
+            f"On that host type: ecrl matrix stop {paths.options}",
         )
     try:
         handle = os.pidfd_open(pid)
@@ -196,8 +198,9 @@ def stop_holder(
         while (still := holder(paths)) is not None and still.owner == told.owner:
             if time.monotonic() > deadline:
                 raise EcrlError(
+                    "ECRL-315",
                     f"pid {pid} still works on {paths.prefix} {patience_s:.0f} s after it was asked to stop.\n"
-                    f"End its workers at once: ecrl matrix stop {paths.options} --now"
+                    f"End its workers at once: ecrl matrix stop {paths.options} --now",
                 )
             waiting()
             time.sleep(_POLL_S)
@@ -213,14 +216,16 @@ def _get_holder(paths: CampaignPaths, command: str) -> Holder:
     while (told := holder(paths)) is None:
         if not is_held(paths):
             if not (paths.matrix.is_file() or paths.manifest.is_file()):
-                raise EcrlError(manifest.no_such_prefix_message(paths))
+                raise EcrlError("ECRL-301", manifest.no_such_prefix_message(paths))
             raise EcrlError(
-                f"nobody works on campaign {paths.prefix}: there is nothing to {command}.\n{_next_command(paths)}"
+                "ECRL-314",
+                f"nobody works on campaign {paths.prefix}: there is nothing to {command}.\n{_next_command(paths)}",
             )
         if time.monotonic() > deadline:
             raise EcrlError(
+                "ECRL-309",
                 f"campaign {paths.prefix} is held by a process that does not say who it is; its lock is {paths.lock}.\n"
-                f"See who has it open: fuser -v {shlex.quote(str(paths.lock))}"
+                f"See who has it open: fuser -v {shlex.quote(str(paths.lock))}",
             )
         time.sleep(_POLL_S)
     return told

@@ -46,8 +46,9 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
         lock.acquire(poll_interval=0.02)
     except Timeout:
         raise PrefixHeldError(
+            "ECRL-309",
             f"prefix {paths.prefix!r} is held by another ecrl ({_read_holder(paths)}).\n"
-            f"Expected to be alone. Watch it with: ecrl matrix status {paths.options}"
+            f"Expected to be alone. Watch it with: ecrl matrix status {paths.options}",
         ) from None
     try:
         told = dataclasses.asdict(get_current_owner()) | {"since": utc_now(), "logs": _stderr_is(paths.log)}

@@ -90,12 +90,13 @@ def _check_dead(row: Row, campaign: Campaign, policy: Policy) -> None:
     match check_owner(row.owner):
         case Liveness.ALIVE:
             assert row.owner is not None
-            raise PrefixHeldError(f"suite {row.suite_id} is being run by pid {row.owner.pid} on this host.")
+            raise PrefixHeldError("ECRL-309", f"suite {row.suite_id} is being run by pid {row.owner.pid} on this host.")
         case Liveness.UNKNOWN:
             by = "no record says by whom" if row.owner is None else f"by pid {row.owner.pid} on host {host}"
             raise EcrlError(
+                "ECRL-310",
                 f"suite {row.suite_id} is marked running, {by}; whether that still lives cannot be seen from here.\n"
-                f"If it does not: ecrl matrix resume {campaign.paths.options} --assume-dead {shlex.quote(host)}"
+                f"If it does not: ecrl matrix resume {campaign.paths.options} --assume-dead {shlex.quote(host)}",
             )
 
 

@@ -93,7 +93,7 @@ def resolve_request(request: Request) -> ResolvedCampaign:
     digest = compute_frozen_digest(paths)  # before the file is read: what changes in between is seen as a change
     if request.source is None:
         if not digest:
-            raise EcrlError(_no_matrix_message(paths))
+            raise EcrlError("ECRL-306", _no_matrix_message(paths))
         _check_profile(request)
     frozen = load_frozen(paths) if digest else None
     matrix = _load_matrix(request, frozen)
@@ -106,9 +106,9 @@ def resolve_request(request: Request) -> ResolvedCampaign:
         extended = Campaign(paths, matrix, _describe_origin(request), older)
         added = find_additions(frozen.matrix, matrix)
         if added is None:
-            raise EcrlError(_other_experiment_message(paths, differences))
+            raise EcrlError("ECRL-303", _other_experiment_message(paths, differences))
         if not request.extend:
-            raise EcrlError(_extension_message(paths, frozen, extended, added))
+            raise EcrlError("ECRL-304", _extension_message(paths, frozen, extended, added))
         return ResolvedCampaign(request, extended, frozen, digest, True)
     # A table's order makes no other experiment, but the places of suites and with them the orders of blocks.
     matrix = matrix.model_copy(update={"failures": frozen.matrix.failures, "axes": frozen.matrix.axes})
@@ -157,9 +157,10 @@ def _check_profile(request: Request) -> None:
     if request.profile is not None and request.profile != used:
         made = f"was frozen with profile {used}" if used else "was frozen without a profile"
         raise EcrlError(
+            "ECRL-305",
             f"--profile: found {request.profile!r}, but campaign {request.paths.prefix} {made}.\n"
             f"To run another profile: ecrl matrix run {next_prefix(request.paths).options}"
-            f" --profile {shlex.quote(request.profile)} FILE"
+            f" --profile {shlex.quote(request.profile)} FILE",
         )
 
 

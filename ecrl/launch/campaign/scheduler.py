@@ -92,8 +92,9 @@ class Scheduler:
             statuses, again = self._manifest.rows.statuses(), dataclasses.replace(self._policy, retry_failed=True)
             undone = [suite_id for suite_id in self._todo if statuses[suite_id] not in manifest.DONE]
             raise NoDevicesLeftError(
+                "ECRL-311",
                 f"no devices are left to use ({why}); {format_count(left, 'suite')} not finished.\n"
-                f"Put that right, then type: {next_command(self._campaign.paths, again, undone)}"
+                f"Put that right, then type: {next_command(self._campaign.paths, again, undone)}",
             )
 
     @property

@@ -57,7 +57,7 @@ class Term:
         there = set(STATUSES) if self.column == "status" else {str(getattr(row, self.column)) for row in rows}
         for value in self.value.split("|"):
             if value not in there:
-                raise EcrlError(f"--only: {_unknown_message(self.key, value, there, options)}")
+                raise EcrlError("ECRL-320", f"--only: {_unknown_message(self.key, value, there, options)}")
 
 
 def _unknown_message(what: str, found: str, there: set[str], options: str) -> str:
@@ -84,24 +84,31 @@ def parse_terms(text: str) -> tuple[Term, ...]:
 def _term(text: str) -> Term:
     match = _TERM.fullmatch(text)
     if match is None or not match["value"]:
-        raise EcrlError(f"--only: found {text.strip()!r}, {_EXAMPLE}.\nSigns: = != ~ (matches) !~ < <= > >=")
+        raise EcrlError(
+            "ECRL-320", f"--only: found {text.strip()!r}, {_EXAMPLE}.\nSigns: = != ~ (matches) !~ < <= > >="
+        )
     term = Term(match["key"], match["sign"], match["value"])
     if term.key in ("variant", "variants", "seed", "seeds"):
         raise EcrlError(
+            "ECRL-320",
             f"--only: found {term.key!r}, but a suite's variants and seeds are compared with each other and run"
-            f" together.\nChoose them when the campaign begins: ecrl matrix run --prefix NEW --{term.key.rstrip('s')}s"
+            f" together.\nChoose them when the campaign begins: ecrl matrix run --prefix NEW --{term.key.rstrip('s')}s",
         )
     if term.key not in KEYS:
-        raise EcrlError(f"--only: {unknown_name('key', term.key, KEYS)}")
+        raise EcrlError("ECRL-320", f"--only: {unknown_name('key', term.key, KEYS)}")
     if term.sign in _ORDERS and not (term.value.isascii() and term.value.isdigit()):
-        raise EcrlError(f"--only: {term.key}{term.sign}: found {term.value!r}, expected a whole number")
+        raise EcrlError("ECRL-320", f"--only: {term.key}{term.sign}: found {term.value!r}, expected a whole number")
     if term.sign in _ORDERS and KEYS[term.key] not in ("checkpoint_every", "max_inflight", "nproc", "steps"):
-        raise EcrlError(f"--only: {term.key} is no number; compare it with =, != or ~ instead of {term.sign}")
+        raise EcrlError(
+            "ECRL-320", f"--only: {term.key} is no number; compare it with =, != or ~ instead of {term.sign}"
+        )
     if "~" in term.sign:
         try:
             re.compile(term.value)
         except re.error as error:
-            raise EcrlError(f"--only: {term.key}: {term.value!r} is no regular expression: {error}") from None
+            raise EcrlError(
+                "ECRL-320", f"--only: {term.key}: {term.value!r} is no regular expression: {error}"
+            ) from None
     return term
 
 
@@ -166,12 +173,15 @@ class Selection:
             term.check(rows.values(), self.options)
         if self.terms and not any(all(term.matches(row) for term in self.terms) for row in rows.values()):
             there = _status(self.options)
-            raise EcrlError(f"--only: no suite of {len(rows)} fulfils {self._only!r}.\nSee what is there: {there}")
+            raise EcrlError(
+                "ECRL-321", f"--only: no suite of {len(rows)} fulfils {self._only!r}.\nSee what is there: {there}"
+            )
         if self.rerun and not self.select((), rows):
             named = ", ".join(sorted(self.select_reruns(rows)))
             raise EcrlError(
+                "ECRL-321",
                 f"--rerun: nothing of {named} fulfils --only {self._only!r}; nothing was started or set aside.\n"
-                f"Leave --only out, or see what is there: {_status(self.options)}"
+                f"Leave --only out, or see what is there: {_status(self.options)}",
             )
 
 
@@ -189,16 +199,19 @@ def resolve_suite_name(name: str, suite_ids: Iterable[str], options: str, flag: 
     if name in known:
         return name
     if not name.strip():
-        raise EcrlError(f"{flag}: found {name!r}, expected a suite id or a part of one.\nSee: {_status(options)}")
+        raise EcrlError(
+            "ECRL-322", f"{flag}: found {name!r}, expected a suite id or a part of one.\nSee: {_status(options)}"
+        )
     near = [suite_id for suite_id in known if name.lower() in suite_id]
     if len(near) == 1:
         return near[0]
     if near:
         more = f" and {len(near) - _MAX_NEAR} more" if len(near) > _MAX_NEAR else ""
         raise EcrlError(
+            "ECRL-323",
             f"{flag}: {name!r} is part of {len(near)} suite ids, expected one: {', '.join(near[:_MAX_NEAR])}{more}.\n"
-            f"Type more of it, e.g. {'' if flag == 'SUITE' else f'{flag} '}{near[0]}"
+            f"Type more of it, e.g. {'' if flag == 'SUITE' else f'{flag} '}{near[0]}",
         )
     if len(known) <= _SHOWN:
-        raise EcrlError(f"{flag}: {unknown_name('suite', name, known)}")
-    raise EcrlError(f"{flag}: unknown suite {name!r}.{did_you_mean(name, known)} See: {_status(options)}")
+        raise EcrlError("ECRL-322", f"{flag}: {unknown_name('suite', name, known)}")
+    raise EcrlError("ECRL-322", f"{flag}: unknown suite {name!r}.{did_you_mean(name, known)} See: {_status(options)}")

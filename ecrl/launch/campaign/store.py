@@ -51,16 +51,17 @@ def load_frozen(paths: CampaignPaths) -> Campaign:
         RecordError: its frozen matrix was edited.
     """
     if not paths.matrix.is_file():
-        raise EcrlError(manifest.no_such_prefix_message(paths))
+        raise EcrlError("ECRL-301", manifest.no_such_prefix_message(paths))
     matrix = matrix_files.load(paths.matrix, frozen=True)
     said = read_header(paths)
     origin = "\n".join(f"{k}: {said[k]}" for k in _ORIGIN_KEYS if k in said)
     campaign = Campaign(paths, matrix, origin, _load_older(paths, matrix))
     if campaign.experiment_hash != said.get("experiment"):
         raise RecordError(
+            "ECRL-307",
             f"{paths.matrix}: its content does not match the experiment hash in its header; it was edited or damaged.\n"
             f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run"
-            f" {next_prefix(paths).options} {shlex.quote(str(paths.matrix))}"
+            f" {next_prefix(paths).options} {shlex.quote(str(paths.matrix))}",
         )
     return campaign
 

@@ -41,6 +41,7 @@ def raise_if_unfit(found: list[Finding]) -> None:
         more = f" (and {len(unfit) - 1} more)" if len(unfit) > 1 else ""
         first = unfit[0]
         raise UnfitError(
+            "ECRL-501",
             f"this machine is unfit: {first.check}: {first.found}{more}. Nothing was started.\n"
-            f"{first.advice}\nSee everything: ecrl doctor"
+            f"{first.advice}\nSee everything: ecrl doctor",
         )

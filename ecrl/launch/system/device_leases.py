@@ -127,13 +127,16 @@ def lease_folder() -> Path:
         folder.mkdir(mode=0o1777, parents=True, exist_ok=True)
         status = folder.lstat()
         if stat.S_ISLNK(status.st_mode):
-            raise EcrlError(f"{folder}: is a link, expected a folder. Name another one with {FOLDER_VARIABLE}=DIR")
+            raise EcrlError(
+                "ECRL-503", f"{folder}: is a link, expected a folder. Name another one with {FOLDER_VARIABLE}=DIR"
+            )
         if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) != 0o1777:
             folder.chmod(0o1777)  # the umask took something away; sticky: nobody removes another's lock
     except OSError as error:
         raise EcrlError(
+            "ECRL-503",
             f"{folder}: leases of GPUs and CPU cores cannot be kept there ({error.strerror}).\n"
-            f"Put that right, or name another folder with {FOLDER_VARIABLE}=DIR (the same for every user)."
+            f"Put that right, or name another folder with {FOLDER_VARIABLE}=DIR (the same for every user).",
         ) from error
     return folder
 
@@ -197,7 +200,9 @@ def _open_lock(path: Path) -> int:
             continue  # made by another just now
         os.fchmod(fd, 0o666)
         return fd
-    raise EcrlError(f"{path}: cannot be opened. Remove it, or name another folder with {FOLDER_VARIABLE}=DIR")
+    raise EcrlError(
+        "ECRL-503", f"{path}: cannot be opened. Remove it, or name another folder with {FOLDER_VARIABLE}=DIR"
+    )
 
 
 def _write_holder(fd: int, text: bytes) -> None:

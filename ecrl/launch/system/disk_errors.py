@@ -40,6 +40,7 @@ def explain_storage_errors(paths: CampaignPaths, next_command: Callable[[], str]
         where = error.filename or paths.root
         again = "then type the same command again" if next_command is None else f"then type: {next_command()}"
         raise EcrlError(
+            "ECRL-504",
             f"{where}: {_STORAGE_ERRORS[error.errno]}. Expected to write results there; what was finished is kept.\n"
-            f"Put that right (or name another folder with --results), {again}"
+            f"Put that right (or name another folder with --results), {again}",
         ) from error

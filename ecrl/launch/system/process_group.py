@@ -111,8 +111,9 @@ def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]]
         if time.monotonic() > deadline:
             pids = ", ".join(sorted(str(p.pid) for p in left))
             raise EcrlError(
+                "ECRL-505",
                 f"processes {pids} did not end {_KILL_PATIENCE_S:.0f} s after SIGKILL (stuck in I/O?).\n"
-                "End them by hand, then type the resume command."
+                "End them by hand, then type the resume command.",
             )
         _signal(left, signal.SIGKILL)
         time.sleep(_POLL_S)

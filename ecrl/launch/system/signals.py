@@ -14,7 +14,7 @@ class StoppedError(EcrlError):
     """ecrl was asked to stop and handed over cleanly; exits with 128 + the signal's number."""
 
     def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
+        super().__init__("ECRL-312", message)
         self.exit_code = 128 + signum
 
 

@@ -43,28 +43,33 @@ class Probe:
         """
         missing = [told["error"] for told in self.datasets.values() if not told["ok"]]
         if missing:
-            raise DataMissingError("\n".join(missing))
+            raise DataMissingError("ECRL-508", "\n".join(missing))
         chosen, usable, device = matrix.run.gpus, len(self.gpus), self.device(matrix.run.device)
         over_nccl = [train.nproc for train in list_train_settings(matrix) if train.get_backend(device) == "nccl"]
         if device != "cuda" and over_nccl:
             raise EcrlError(
+                "ECRL-507",
                 "train.backend: found nccl, expected auto or gloo: NCCL needs GPUs, and PyTorch sees none here.\n"
-                "Change it in the matrix, or check nvidia-smi."
+                "Change it in the matrix, or check nvidia-smi.",
             )
         if device != "cuda":
             return
         if not self.gpus:
-            raise EcrlError("--device: found cuda, but PyTorch sees no GPU. Type --device cpu, or check nvidia-smi.")
+            raise EcrlError(
+                "ECRL-507", "--device: found cuda, but PyTorch sees no GPU. Type --device cpu, or check nvidia-smi."
+            )
         if usable < len(chosen):
             listed = ",".join(map(str, chosen))
             raise EcrlError(
-                f"--gpus: found {listed}, but PyTorch sees {usable} of them. nvidia-smi -L lists what is here."
+                "ECRL-507",
+                f"--gpus: found {listed}, but PyTorch sees {usable} of them. nvidia-smi -L lists what is here.",
             )
         if (nproc := max(over_nccl, default=0)) > usable:
             raise EcrlError(
+                "ECRL-507",
                 f"--nproc: found {nproc} ranks for {format_count(usable, 'GPU')}, expected a GPU for each"
                 f" rank. Type --nproc {usable}, or --device cpu.\n"
-                'To let ranks share a GPU, write backend = "gloo" under [train]: for trying out, not for timing.'
+                'To let ranks share a GPU, write backend = "gloo" under [train]: for trying out, not for timing.',
             )
 
 
@@ -80,7 +85,7 @@ def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, matrix.run.gpus))  # as the runs will have it
     out, errors, code = _run_child(command, json.dumps(build_probe_request(matrix)), environment, stop)
     if code != 0:
-        raise EcrlError(_explain(errors, code))
+        raise EcrlError("ECRL-506", _explain(errors, code))
     try:
         told = json.loads(out)
         rest = {k: v for k, v in told.items() if k not in ("datasets", "state_bytes")}

@@ -66,9 +66,9 @@ def choose_run(suite: SuiteView, variant: str | None, seed: int | None) -> RunVi
     """
     variants, seeds = suite.row.variants, suite.row.seeds
     if variant is not None and variant not in variants:
-        raise EcrlError(f"--variant: {unknown_name('variant', variant, variants)}")
+        raise EcrlError("ECRL-102", f"--variant: {unknown_name('variant', variant, variants)}")
     if seed is not None and seed not in seeds:
-        raise EcrlError(f"--seed: {unknown_name('seed', str(seed), map(str, seeds))}")
+        raise EcrlError("ECRL-102", f"--seed: {unknown_name('seed', str(seed), map(str, seeds))}")
     named = [run for run in suite.runs if variant in (None, run.variant) and seed in (None, run.seed)]
     for state in ("running", "failed", "left"):
         if found := [run for run in named if run.state == state]:
@@ -76,8 +76,9 @@ def choose_run(suite: SuiteView, variant: str | None, seed: int | None) -> RunVi
     begun = [run for run in named if run.state != "pending"]
     if not begun:
         raise EcrlError(
+            "ECRL-324",
             f"SUITE: {suite.row.suite_id}: nothing of it has begun, so it has no logs.\n"
-            f"Wait for them: ecrl logs -f {suite.paths.options} {suite.row.suite_id}"
+            f"Wait for them: ecrl logs -f {suite.paths.options} {suite.row.suite_id}",
         )
     return max(begun, key=_start_ns)
 

@@ -105,11 +105,12 @@ def locate_suite(
         return paths, rows[resolve_suite_name(name, rows, paths.options)]
     if there:
         prefixes = ", ".join(paths.prefix for paths, _ in there)
-        raise EcrlError(f"SUITE: {name!r} is in several campaigns: {prefixes}.\nName one with --prefix.")
+        raise EcrlError("ECRL-323", f"SUITE: {name!r} is in several campaigns: {prefixes}.\nName one with --prefix.")
     of = "" if str(results) == "results" else f" --results {shlex.quote(str(results))}"
     raise EcrlError(
+        "ECRL-322",
         f"SUITE: no campaign in {results}/ has a suite {name!r}.{did_you_mean(name, known)}\n"
-        f"See what is there: ecrl matrix list{of}"
+        f"See what is there: ecrl matrix list{of}",
     )
 
 

@@ -97,7 +97,9 @@ def read(paths: CampaignPaths) -> View:
     try:
         rows = Rows.from_text(_decode(data), paths.manifest, warnings, trusted=trusted)
     except UnicodeDecodeError as error:
-        raise RecordError(f"{paths.manifest}: not UTF-8 text ({error}).\n{describe_remedy(paths.manifest)}") from None
+        raise RecordError(
+            "ECRL-401", f"{paths.manifest}: not UTF-8 text ({error}).\n{describe_remedy(paths.manifest)}"
+        ) from None
     newest: dict[str, dict[str, Any]] = {}
     for record in records:
         if "snapshot" not in record:
@@ -293,10 +295,11 @@ def _manifest_bytes(paths: CampaignPaths) -> bytes:
         return paths.manifest.read_bytes()
     except FileNotFoundError:
         if not paths.matrix.is_file():
-            raise EcrlError(no_such_prefix_message(paths)) from None
+            raise EcrlError("ECRL-301", no_such_prefix_message(paths)) from None
         raise RecordError(
+            "ECRL-402",
             f"{paths.manifest}: not found. If no ecrl is about to write it, type `ecrl matrix resume {paths.options}`:"
-            " it is made again from the frozen matrix and the results."
+            " it is made again from the frozen matrix and the results.",
         ) from None
 
 

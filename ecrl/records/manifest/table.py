@@ -146,7 +146,7 @@ def parse_row(text: str, number: int, path: Path) -> Row:
     cells = _cells(text)
     if len(cells) != len(COLUMNS):
         found = f"found {len(cells)} columns, expected {len(COLUMNS)}"
-        raise RecordError(f"{path}: row {number} ({cells[0]}): {found}.\n{describe_remedy(path)}")
+        raise RecordError("ECRL-401", f"{path}: row {number} ({cells[0]}): {found}.\n{describe_remedy(path)}")
     values: dict[str, Any] = {}
     for name, found in zip(COLUMNS, cells, strict=True):
         try:
@@ -266,9 +266,12 @@ def _check_header(text: str, path: Path) -> None:
         found = header[number] if number < len(header) else "nothing"
         if found != expected:
             where = f"row 0 (the header), column {number + 1}"
-            raise RecordError(f"{path}: {where}: found {found!r}, expected {expected!r}.\n{describe_remedy(path)}")
+            raise RecordError(
+                "ECRL-401", f"{path}: {where}: found {found!r}, expected {expected!r}.\n{describe_remedy(path)}"
+            )
     raise RecordError(
-        f"{path}: row 0 (the header): found {len(header)} columns, expected {len(COLUMNS)}.\n{describe_remedy(path)}"
+        "ECRL-401",
+        f"{path}: row 0 (the header): found {len(header)} columns, expected {len(COLUMNS)}.\n{describe_remedy(path)}",
     )
 
 
@@ -276,7 +279,8 @@ def make_cell_error(path: Path, number: int, column: str, found: str, expected: 
     """The error for a cell that says what cannot be. Rows are counted from 1, below the header."""
     sentence = expected if expected.endswith("?") else f"{expected.rstrip('.')}."
     return RecordError(
-        f"{path}: row {number}, column {column}: found {found!r}, expected {sentence}\n{describe_remedy(path)}"
+        "ECRL-401",
+        f"{path}: row {number}, column {column}: found {found!r}, expected {sentence}\n{describe_remedy(path)}",
     )
 
 

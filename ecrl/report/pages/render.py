@@ -32,9 +32,9 @@ def formats(text: str) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in found:
         if name not in FORMATS:
-            raise EcrlError(f"--format: {unknown_name('format', name, FORMATS)}")
+            raise EcrlError("ECRL-102", f"--format: {unknown_name('format', name, FORMATS)}")
     if not found:
-        raise EcrlError(f"--format: found nothing, expected some of {', '.join(FORMATS)}")
+        raise EcrlError("ECRL-102", f"--format: found nothing, expected some of {', '.join(FORMATS)}")
     return found
 
 
@@ -73,7 +73,8 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
                 written.append(_write(folder, f"{evidence.prefix}_tables.tex", text))
     except OSError as error:
         raise EcrlError(
-            f"{folder}: the report cannot be written: {error.strerror or error}.\nName another folder with --out."
+            "ECRL-106",
+            f"{folder}: the report cannot be written: {error.strerror or error}.\nName another folder with --out.",
         ) from error
     return written
 

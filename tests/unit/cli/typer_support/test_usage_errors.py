@@ -175,9 +175,12 @@ def test_a_full_disk_under_stdout_is_told_in_a_line(more: list[str]) -> None:
         (["matrix", "attach", "--prefx", "exp"], "Type: ecrl matrix attach --help"),
         (
             ["matrix", "attach", "--prefix", "exp"],
-            "nothing to attach.\nContinue it with: ecrl matrix resume --prefix exp",
+            "nothing to attach. [ECRL-314]\nContinue it with: ecrl matrix resume --prefix exp",
         ),
-        (["matrix", "stop", "--prefix", "exp"], "nothing to stop.\nContinue it with: ecrl matrix resume --prefix exp"),
+        (
+            ["matrix", "stop", "--prefix", "exp"],
+            "nothing to stop. [ECRL-314]\nContinue it with: ecrl matrix resume --prefix exp",
+        ),
         (["matrix", "stop", "--prefix", "exq"], "Did you mean 'exp'?"),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_told_before_anything_is_written
 
 def test_whoever_declines_a_large_campaign_leaves_nothing_behind(tmp_path: Path) -> None:
     def decline(_told: Estimate) -> None:
-        raise EcrlError("declined")
+        raise EcrlError("ECRL-506", "declined")
 
     with pytest.raises(EcrlError, match="declined"):
         dataclasses.replace(control(StandIn()), confirm=decline).run(request(tmp_path / "results"), Policy())

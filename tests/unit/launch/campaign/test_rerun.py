@@ -69,7 +69,7 @@ def test_run_chooses_by_the_states_that_the_manifest_has(paths: CampaignPaths) -
 
 
 def _no_data(_matrix: Matrix, _stop: StopRequest) -> Probe:
-    raise EcrlError("cifar10: not found")
+    raise EcrlError("ECRL-506", "cifar10: not found")
 
 
 def _stopped(matrix: Matrix, stop: StopRequest) -> Probe:
@@ -90,7 +90,7 @@ def test_a_check_that_fails_or_is_interrupted_leaves_every_result_where_it_is(
 
 def test_an_unfit_machine_leaves_every_result_where_it_is(paths: CampaignPaths) -> None:
     def unfit(*_: object) -> list[object]:
-        raise EcrlError("/dev/shm: too small")
+        raise EcrlError("ECRL-506", "/dev/shm: too small")
 
     way_in: Control = dataclasses.replace(control(StandIn()), examine=unfit)  # type: ignore[arg-type]
     with pytest.raises(EcrlError, match="too small"):
