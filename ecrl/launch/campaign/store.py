@@ -39,7 +39,7 @@ def compute_frozen_digest(paths: CampaignPaths) -> str:
     since it was looked at."""
     try:
         return hashlib.sha256(paths.matrix.read_bytes()).hexdigest()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""
 
 
