@@ -11,7 +11,7 @@ from ecrl.records.paths import CampaignPaths
 from tests.process.program import Ecrl
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
-ARCHIVE = Path(__file__).parents[1] / "unit" / "spec" / "golden" / "half-run-0.1.0.tar.xz"
+ARCHIVE = Path(__file__).parents[1] / "unit" / "config" / "golden" / "half-run-0.1.0.tar.xz"
 
 
 def unpacked(ecrl: Ecrl) -> CampaignPaths:
