@@ -11,7 +11,7 @@ import typer
 from ecrl.cli.commands import clean, detached, status
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import EcrlTyper
-from ecrl.cli.ui.messages import STDERR, can_draw, print_json, print_message
+from ecrl.cli.ui.messages import can_draw, print_json, print_message
 
 if TYPE_CHECKING:
     from ecrl.launch.campaign.preview import Estimate
@@ -234,7 +234,7 @@ def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
 @contextmanager
 def _open_observer(paths: "CampaignPaths") -> "Iterator[Observer]":
     """Live progress on a terminal, plain lines elsewhere."""
-    if can_draw(STDERR):
+    if can_draw(sys.stderr):
         from ecrl.cli.ui.live_progress import open_live_progress
 
         with open_live_progress(paths) as progress:
@@ -247,7 +247,7 @@ def _open_observer(paths: "CampaignPaths") -> "Iterator[Observer]":
 
 def _confirm(estimate: "Estimate", yes: bool, stop: "StopRequest") -> None:
     """Ask a person before a large campaign; scripts are not asked."""
-    if yes or not estimate.large or not (sys.stdin.isatty() and STDERR.isatty()):
+    if yes or not estimate.large or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     import select
 

@@ -1,6 +1,7 @@
 """What the shell may complete: prefixes and suite ids, read from the results folder by name alone."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,10 @@ def prefixes(ctx: Any, incomplete: str) -> list[str]:
 
 def suites(ctx: Any, incomplete: str) -> list[str]:
     """Suite ids that begin like this, of the prefix that was typed or of every one."""
-    results = _results(ctx)
-    prefix = ctx.params.get("prefix")
-    found: dict[str, None] = {}
-    for name in [prefix] if prefix else all_prefixes(results):
-        for suite_id in _suite_ids(CampaignPaths(results, name)):
-            if suite_id.startswith(incomplete):
-                found[suite_id] = None
-            if len(found) == _MAX_SUGGESTIONS:
-                return list(found)
-    return list(found)
+    results, prefix = _results(ctx), ctx.params.get("prefix")
+    campaigns = (CampaignPaths(results, name) for name in ([prefix] if prefix else all_prefixes(results)))
+    found = (name for paths in campaigns for name in _suite_ids(paths) if name.startswith(incomplete))
+    return list(islice(dict.fromkeys(found), _MAX_SUGGESTIONS))
 
 
 def _results(ctx: Any) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ecrl.cli.ui.messages import open_checked_stdout, print_message
+from ecrl.cli.ui.messages import guard_streams, print_message
 from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -24,7 +24,7 @@ _BAD_VALUES = {  # by pydantic's type of an error
 
 def run(app: typer.Typer) -> None:
     """Run the command line and exit with its code; an `EcrlError` comes out as it is."""
-    sys.stdout = open_checked_stdout()
+    guard_streams()
     try:
         code = app(prog_name="ecrl", standalone_mode=False)
     finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, cast
+from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
@@ -21,7 +21,6 @@ from ecrl.cli.ui.lines import (
     format_time_to_go,
     headline,
 )
-from ecrl.cli.ui.messages import ResilientStderr
 from ecrl.cli.ui.tables import STYLES
 from ecrl.launch.system.process_identity import Liveness
 from ecrl.launch.views.snapshot import Failure, RunningSuite, Snapshot
@@ -139,10 +138,10 @@ def _draw_foot(shown: Snapshot) -> list[RenderableType]:
 
 
 @contextmanager
-def open_live(stream: IO[str] | ResilientStderr, *, full_screen: bool) -> Iterator[Live]:
+def open_live(stream: TextIO, *, full_screen: bool) -> Iterator[Live]:
     """A display on a terminal, to be started in the block; at its end what was there before comes back."""
     live = Live(
-        console=Console(file=cast(IO[str], stream)),
+        console=Console(file=stream),
         screen=full_screen,
         transient=True,
         auto_refresh=False,

@@ -1,5 +1,6 @@
 """Progress of `ecrl matrix run` on a terminal: what it is told becomes snapshots of a `CampaignView`."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ from rich.live import Live
 from rich.text import Text
 
 from ecrl.cli.ui.campaign_view import CampaignView, open_live
-from ecrl.cli.ui.messages import STDERR
 from ecrl.cli.ui.progress_log import describe_run_end, format_suite_position
 from ecrl.cli.ui.tables import STYLES
 from ecrl.config.run import RunSpec
@@ -178,5 +178,5 @@ def _count_runs_before(spec: RunSpec, row: Row) -> int:
 @contextmanager
 def open_live_progress(paths: CampaignPaths) -> Iterator[LiveProgress]:
     """A live display on stderr while the block runs."""
-    with open_live(STDERR, full_screen=False) as live:
+    with open_live(sys.stderr, full_screen=False) as live:
         yield LiveProgress(live, paths)

@@ -4,88 +4,79 @@ import errno
 import io
 import json
 import os
+import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from ecrl.errors import EcrlError
 
 
-class ResilientStderr:
-    """stderr as a file that survives its terminal: after a hang-up or a closed pipe there is nobody left to read,
-    and that must not cost a run. From then on it writes to nowhere."""
+class _Descriptor(io.FileIO):
+    """The descriptor of stdout or stderr. When it cannot be written it leads nowhere from then on, also what Python
+    itself flushes at exit, and `on_error` says what that means."""
 
-    encoding = "utf-8"
-
-    def write(self, text: str) -> int:
-        """Write and flush; never raises for a reader that has gone."""
-        try:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 2)  # also for what Python itself flushes at exit
-            os.close(nowhere)
-        return len(text)
-
-    def flush(self) -> None:
-        """Everything was flushed by `write`."""
-
-    def isatty(self) -> bool:
-        """Whether a person is watching."""
-        return sys.stderr.isatty()
-
-    def fileno(self) -> int:
-        """The descriptor of stderr."""
-        return sys.stderr.fileno()
-
-
-STDERR = ResilientStderr()
-
-
-class _CheckedStdout(io.FileIO):
-    """The descriptor of stdout. What cannot be written ends the command: quietly where the reader has gone, as SIGPIPE
-    ends others, else with an error that is the user's to solve."""
+    def __init__(self, number: int, on_error: Callable[[OSError], None]) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._on_error = on_error
 
     def write(self, data: Any) -> Any:
-        """As a file's.
-
-        Raises:
-            EcrlError: the disk that stdout goes to is full, or the like.
-        """
+        """As a file's; raises what `on_error` does."""
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])  # somebody who has it, too, made it non-blocking
+            return written
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())  # for what Python itself flushes at exit
+            os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            if error.errno == errno.EPIPE:
-                raise SystemExit(128 + signal.SIGPIPE) from None
-            raise EcrlError(
-                "ECRL-105",
-                f"stdout: {error.strerror}; what was printed is not all there is to say.\n"
-                "Put that right, then type the same command again, or send it somewhere else.",
-            ) from None
+            self._on_error(error)
+            return len(data)
 
 
-def open_checked_stdout() -> TextIO:
-    """stdout, its errors told as `_CheckedStdout` does; nowhere, if whoever started ecrl has closed it."""
-    if sys.stdout is None:
+def _end_command(error: OSError) -> None:
+    """End the command: quietly where the reader has gone, as SIGPIPE ends others.
+
+    Raises:
+        EcrlError: the disk that stdout goes to is full, or the like.
+    """
+    if error.errno == errno.EPIPE:
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    raise EcrlError(
+        "ECRL-105",
+        f"stdout: {error.strerror}; what was printed is not all there is to say.\n"
+        "Put that right, then type the same command again, or send it somewhere else.",
+    ) from None
+
+
+def _go_on(_error: OSError) -> None:
+    """After a hang-up nobody is left to read messages, and that must not cost a run."""
+
+
+def guard_streams() -> None:
+    """Make stdout end the command when it cannot be written, and stderr outlive its terminal."""
+    sys.stdout = _guard(sys.stdout, _end_command, line_buffering=sys.stdout is not None and sys.stdout.isatty())
+    sys.stderr = _guard(sys.stderr, _go_on, line_buffering=True)
+
+
+def _guard(stream: TextIO | None, on_error: Callable[[OSError], None], *, line_buffering: bool) -> TextIO:
+    """The stream with this end; one to nowhere, if whoever started ecrl has closed it."""
+    if stream is None:
         return Path(os.devnull).open("w")
-    raw = io.BufferedWriter(_CheckedStdout(sys.stdout.fileno(), "w", closefd=False))
-    return io.TextIOWrapper(raw, sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.isatty())
+    raw = io.BufferedWriter(_Descriptor(stream.fileno(), on_error))
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=line_buffering)
 
 
-def can_draw(stream: TextIO | ResilientStderr) -> bool:
+def can_draw(stream: TextIO) -> bool:
     """Whether it is a terminal on which things can move."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def print_message(text: str) -> None:
     """One message on stderr."""
-    STDERR.write(text + "\n")
+    print(text, file=sys.stderr)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -129,6 +130,35 @@ def test_exit_141_the_reader_of_stdout_has_gone(arguments: list[str]) -> None:
     done = subprocess.run([*ECRL, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=50)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["list"], 0), (["stop", "--prefix", "exp"], 2)])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_are_closed_cost_no_exit_code(arguments: list[str], code: int, closed: str) -> None:
+    command = shlex.join([*ECRL, "matrix", *arguments])
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, text=True, timeout=50)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+def test_a_message_that_nobody_reads_costs_no_exit_code() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*ECRL, "matrix", "stop", "--prefix", "exp"], stderr=writing, timeout=50)
+    os.close(writing)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_a_non_blocking_pipe_cannot_take_at_once_is_not_lost(stream: str) -> None:
+    code = (
+        "import os, sys, ecrl.cli.ui.campaign_tables as s\n"
+        f"s.show_list = lambda _: print('x' * 999_999, file=sys.{stream})\n"
+        f"os.set_blocking(sys.{stream}.fileno(), False)"
+    )
+    done = patched(code, "matrix", "list")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(getattr(done, stream)) == 1_000_000
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

@@ -9,10 +9,9 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from ecrl.cli.ui import messages
 from ecrl.cli.ui.campaign_view import CampaignView
 from ecrl.cli.ui.live_progress import LiveProgress
-from ecrl.cli.ui.messages import ResilientStderr, plain_table
+from ecrl.cli.ui.messages import plain_table
 from ecrl.cli.ui.progress_log import ProgressLog, run_name
 from ecrl.cli.ui.tables import print_table
 from ecrl.launch.campaign.campaign import Campaign
@@ -250,18 +249,6 @@ def test_a_full_screen_is_never_larger_than_the_terminal_and_ends_with_what_to_t
     rest = re.search(r"and (\d+) more", shown)
     if height == 24:
         assert told + (int(rest[1]) if rest else 0) == number + 1
-
-
-def test_a_reader_that_has_gone_costs_no_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(5, "Input/output error")
-
-    silenced: list[int] = []
-    monkeypatch.setattr("sys.stderr", Gone())
-    monkeypatch.setattr(messages.os, "dup2", lambda _, fd: silenced.append(fd))  # type: ignore[attr-defined]
-    ResilientStderr().write("nobody reads this")
-    assert silenced == [2]
 
 
 def test_a_plain_table_has_aligned_columns() -> None:
