@@ -31,6 +31,9 @@ ALLOWED = {
     "declared": "the design page calls it `plugins.declared`",
     # Hooks are named for the moment at which they are called, as everywhere in PyTorch's world.
     "on_phase": "hook: a phase begins",
+    "on_loss": "hook: the loss of a step is there",
+    "on_gradients": "hook: the gradients of a step are there",
+    "on_update": "hook: the update of a step is there",
     "before_forward": "hook: called before each forward",
     "before_update": "hook: called before each optimizer step",
     "after_step": "hook: called after each optimizer step",

@@ -90,6 +90,8 @@ def fill_from(value: Any, raw: Any) -> Any:
     file means under its prefix what it meant when the prefix was frozen, whatever has become of the defaults.
     """
     if _is_record(type(value)) and isinstance(raw, Mapping):
+        if not _has_same_fields(value, raw):
+            return raw
         filled = {name: fill_from(getattr(value, name), item) for name, item in raw.items() if hasattr(value, name)}
         for name, mark in _marks(type(value)):
             if name not in raw and isinstance(mark, Later):
@@ -102,6 +104,13 @@ def fill_from(value: Any, raw: Any) -> Any:
     if isinstance(value, list | tuple) and isinstance(raw, list) and len(value) == len(raw):
         return [fill_from(old, new) for old, new in zip(value, raw, strict=True)]
     return raw
+
+
+def _has_same_fields(value: Any, raw: Mapping[str, Any]) -> bool:
+    """Whether `raw` is for a record with the fields of `value`: a class may say by `decided_by` which of its fields
+    the others depend on."""
+    field = getattr(value, "decided_by", None)
+    return field is None or raw.get(field, type(value).model_fields[field].default) == getattr(value, field)
 
 
 def _is_record(kind: type) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.config.axis_problems import find_choice_problems, find_filter_problems, normalize_axes
-from ecrl.config.failure_schedule import FROZEN
+from ecrl.config.failure_entry import FROZEN
 from ecrl.config.hashing import fill_from
 from ecrl.config.matrix import VARIANTS, Matrix, expand_steps, get_table
 from ecrl.config.problems import Sources, find_backend_problems, find_schedule_problems, find_shape_problems

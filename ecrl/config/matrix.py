@@ -9,7 +9,6 @@ import tomli_w
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -19,7 +18,7 @@ from pydantic import (
 )
 
 from ecrl import plugins
-from ecrl.config.failure_schedule import FailureEntry, read_older_files, step_as_entry
+from ecrl.config.failure_entry import Entry, read_older_files, step_as_entry
 from ecrl.config.hashing import NEVER, Later, content_hash, identity
 from ecrl.config.recipe import ENGINE, REFERENCE, Recipe
 from ecrl.config.train import CheckpointSettings, TrainSettings
@@ -91,7 +90,7 @@ class Axes(_Table):
     launchers: Annotated[list[Literal["cold", "warm"]], *_AXIS] | None = None
 
 
-Schedule = list[Annotated[FailureEntry, BeforeValidator(step_as_entry)]]
+Schedule = list[Entry]
 AxisValue = bool | int | float | str
 
 

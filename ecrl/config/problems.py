@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from ecrl.config import failure_schedule as failures
-from ecrl.config.failure_schedule import FailureEntry
+from ecrl.config.failure_entry import FailureEntry, find_entry_table
 from ecrl.config.matrix import (
     LABEL,
     Axes,
@@ -21,7 +21,7 @@ from ecrl.config.matrix import (
     Schedule,
     TrainTable,
     get_table,
-)  # fmt: skip
+)
 from ecrl.config.toml_lines import Locator
 from ecrl.config.train import CheckpointSettings
 from ecrl.errors import add_code, unknown_name
@@ -62,7 +62,9 @@ def find_shape_problems(raw: Mapping[str, Any], sources: Sources, context: Mappi
         Matrix.model_validate(raw, context=context)
     except ValidationError as error:
         return [
-            problem for e in error.errors(include_url=False) for problem in add_code(_code(e), [_explain(e, sources)])
+            problem
+            for e in error.errors(include_url=False)
+            for problem in add_code(_code(e), [_explain(e, sources, raw)])
         ]
     return []
 
@@ -71,13 +73,13 @@ def _code(error: Any) -> str:
     return "ECRL-210" if error["type"] in _UNKNOWN_KEY else "ECRL-211"
 
 
-def _explain(error: Any, sources: Sources) -> str:
+def _explain(error: Any, sources: Sources, raw: Mapping[str, Any]) -> str:
     loc: Loc = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
     key = ".".join(map(str, loc))
     where = f"{sources.name(loc)}: {key}"
     match error["type"]:
         case name if name in _UNKNOWN_KEY:
-            return f"{where}: {unknown_name('key', str(loc[-1]), _valid_keys(loc[:-1]))}"
+            return f"{where}: {unknown_name('key', str(loc[-1]), _valid_keys(loc[:-1], raw))}"
         case "missing":
             return f"{where}: not found, and it has no default"
         case "too_short" if error["input"] in ([], {}):
@@ -90,13 +92,15 @@ def _explain(error: Any, sources: Sources) -> str:
     return f"{where}: found {error['input']!r}, expected {expected}"
 
 
-def _valid_keys(loc: Loc) -> Iterable[str]:
+def _valid_keys(loc: Loc, raw: Mapping[str, Any]) -> Iterable[str]:
     """The keys of the table at `loc`."""
     if not loc:
         return [*Matrix.model_fields, "profiles"]
+    if loc[0] == "failures":
+        return list(find_entry_table(raw["failures"][loc[1]][loc[2]]).model_fields)
     tables: dict[str | int, Any] = {
         "experiment": Experiment, "matrix": Axes, "train": TrainTable, "checkpoint": CheckpointTable,
-        "run": RunOptions, "claims": Claim, "failures": FailureEntry,
+        "run": RunOptions, "claims": Claim,
     }  # fmt: skip
     return list(tables[loc[0]].model_fields)
 

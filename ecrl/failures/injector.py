@@ -1,22 +1,25 @@
 """Planned failures: decided before launch, struck in their order, once each, whatever the attempt."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ecrl import plugins
-from ecrl.failures.base import FailureKind
+from ecrl.failures.base import FailureKind, Strike
 from ecrl.records.clock import now_ns
 from ecrl.records.failure_checks import RESTART_PHASES
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
 class PlannedFailure:
     """`kind` strikes `rank` where phase and at (or after_s) say: records/failure_checks.py defines them.
 
-    index: the failure's place in its run's plan. A failure is armed once all before it have struck, so a
-    later one with a smaller step strikes while that step is replayed. ranks: "all" or several, for which
-    `rank` strikes.
+    index: the failure's place in its run's plan. ranks: "all" or several, for which `rank` strikes. options: of the
+    kind, where they differ from their legacy values.
     """
 
     index: int
@@ -26,6 +29,8 @@ class PlannedFailure:
     phase: str = "step"
     after_s: float | None = None
     ranks: str | list[int] | None = None
+    ends_attempt: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class AttemptContext:
@@ -46,7 +51,12 @@ def read_plan(entries: Iterable[Mapping[str, Any]]) -> tuple[PlannedFailure, ...
 
 
 class Injector:
-    """Strikes this rank when its turn in the plan comes. Whatever thread comes by a place may report it."""
+    """Strikes this rank when its turns in the plan come. Whatever thread comes by a place may report it.
+
+    A failure is armed once every failure before it that ends an attempt has struck, so a later one with a smaller
+    step strikes while that step is replayed. Within an attempt the steps themselves keep the order: a schedule in
+    which a failure that ends no attempt stands before one of an earlier step is refused (config/failure_schedule.py).
+    """
 
     def __init__(
         self,
@@ -62,40 +72,83 @@ class Injector:
         right before a failure strikes; must leave a record that survives SIGKILL. complete: waits until the device
         has done the steps it was given; a failure planned after a step strikes then, not when the step is queued."""
         fired = set(already_fired)
-        waiting = [failure for failure in plan if failure.index not in fired]
-        self._armed = waiting[0] if waiting and waiting[0].rank == rank else None
+        own = [f for f in _list_armed([f for f in plan if f.index not in fired]) if f.rank == rank]
+        self._kinds: dict[str, FailureKind] = {f.kind: plugins.load("failure kind", f.kind) for f in own}
+        # By place, so that a step without a failure costs one look into a dictionary that is empty in most runs, and
+        # so that of two threads that come by one place, one takes what is there.
+        self._armed: dict[tuple[str, int | None], list[PlannedFailure]] = {}
+        self._timed = [failure for failure in own if failure.after_s is not None]
+        for failure in own:
+            if failure.after_s is None:
+                place = (failure.phase, None if failure.phase in RESTART_PHASES else failure.at)
+                self._armed.setdefault(place, []).append(failure)
         self._announce = announce
         self._attempt_context = attempt_context or AttemptContext()
         self._clock = clock
         self._complete = complete
-        self._instant_ns: int | None = None
+        self._begun_ns: int | None = None
+
+    def on_loss(self, step: int, loss: "torch.Tensor") -> "torch.Tensor":
+        """The loss of `step`, or what a failure planned there makes of it."""
+        for kind, strike in self._take("loss", step):
+            loss = kind.on_loss(strike, loss)
+        return loss
+
+    def on_gradients(self, step: int, model: "torch.nn.Module") -> None:
+        """Strike if a failure is planned for when the gradients of `step` are there."""
+        for kind, strike in self._take("gradients", step):
+            kind.on_gradients(strike, model)
+
+    def on_update(self, step: int, model: "torch.nn.Module", optimizer: "torch.optim.Optimizer") -> None:
+        """Strike if a failure is planned for when the update of `step` is queued."""
+        for kind, strike in self._take("update", step):
+            kind.on_update(strike, model, optimizer)
 
     def after_step(self, step: int) -> None:
-        """Strike if the armed failure is this rank's and planned right after `step`, or for an instant now past."""
-        failure = self._armed
-        if failure is None or failure.phase != "step":
+        """Strike if a failure is planned right after `step`, or for an instant that is now past."""
+        if not (self._armed or self._timed):
             return
-        if failure.at == step if failure.after_s is None else self._is_past(failure.after_s):
+        if ("step", step) in self._armed:
             self._complete()
-            self._strike(failure, step)
+        for kind, strike in self._take("step", step):
+            kind.on_phase(strike)
+        while self._timed and self._is_past(self._timed[0].after_s):
+            self._complete()
+            kind, strike = self._begin(self._timed.pop(0), step)
+            kind.on_phase(strike)
 
     def on_phase(self, phase: str, step: int) -> None:
-        """Strike if the armed failure is this rank's and planned for this phase (of the checkpoint of `step`)."""
-        failure = self._armed
-        if failure is not None and failure.phase == phase and (phase in RESTART_PHASES or failure.at == step):
-            self._strike(failure, step)
+        """Strike if a failure is planned for this phase (of the checkpoint of `step`)."""
+        for kind, strike in self._take(phase, step):
+            kind.on_phase(strike)
 
-    def _is_past(self, after_s: float) -> bool:
-        if self._instant_ns is None:
-            begun = self._attempt_context.get_first_step_ns()
-            if begun is None:
-                return False
-            self._instant_ns = begun + round(after_s * 1_000_000_000)
-        return self._clock() >= self._instant_ns
+    def _take(self, phase: str, step: int) -> Iterator[tuple[FailureKind, Strike]]:
+        """What strikes at a place, each announced when its turn comes."""
+        for failure in self._armed.pop((phase, None if phase in RESTART_PHASES else step), ()):
+            yield self._begin(failure, step)
 
-    def _strike(self, failure: PlannedFailure, step: int) -> None:
-        self._armed = None
-        kind: FailureKind = plugins.load("failure kind", failure.kind)
+    def _begin(self, failure: PlannedFailure, step: int) -> tuple[FailureKind, Strike]:
+        kind = self._kinds[failure.kind]
+        options = {name: told["legacy"] for name, told in kind.options.items()} | dict(failure.options)
         peers = self._attempt_context.get_pids(failure.ranks) if failure.ranks is not None else []
         self._announce(failure, step)
-        kind.strike(peers)
+        return kind, Strike(step, failure.phase, options, peers)
+
+    def _is_past(self, after_s: float | None) -> bool:
+        assert after_s is not None
+        if self._begun_ns is None:
+            self._begun_ns = self._attempt_context.get_first_step_ns()
+        return self._begun_ns is not None and self._clock() >= self._begun_ns + round(after_s * 1_000_000_000)
+
+
+class NoFailures(Injector):
+    """Nothing is planned."""
+
+    def __init__(self) -> None:
+        super().__init__((), 0, (), lambda _failure, _step: None)
+
+
+def _list_armed(waiting: list[PlannedFailure]) -> list[PlannedFailure]:
+    """Those that can strike in this attempt: up to the first that ends it."""
+    lasting = list(itertools.takewhile(lambda failure: not failure.ends_attempt, waiting))
+    return [*lasting, *waiting[len(lasting) :][:1]]

@@ -48,15 +48,16 @@ def _gate(passed: bool | None, evidence: str) -> Gate:
 
 def _check_finished(record: RunRecord, exit_code: int | None) -> Gate:
     """C1: target step reached, every rank at its end, each planned failure struck once and where it was meant to,
-    restarts = failures. A failure planned for an instant after the end of the run is no fault.
+    as many restarts as failures that end an attempt. A failure planned for an instant after the end of the run is no
+    fault.
 
     An exit code is a fault only where a rank did not record its end; else it is noted.
     """
     target = record.spec["train"]["steps"]
     reached = max((e["s"] for _, _, e in record.get_events("final")), default=0)
-    planned = [f["index"] for f in record.spec["failures"]]
     struck, beyond = list_fired(record), failure_checks.find_failures_after_end(record)
-    due = [index for index in planned if index not in beyond]
+    plan = [planned for planned in record.spec["failures"] if planned["index"] not in beyond]
+    due, num_expected = [planned["index"] for planned in plan], failure_checks.count_expected_restarts(plan)
     num_ended = len({rank for _, rank, _ in record.get_events("end")})
     ended = find_ended_attempt(record)
     num_restarts = count_restarts(record) if ended is None else ended
@@ -67,8 +68,9 @@ def _check_finished(record: RunRecord, exit_code: int | None) -> Gate:
         faults.append(f"exit code {exit_code}")
     if struck != due:
         faults.append(f"planned failures {due}, struck {struck}")
-    if num_restarts != len(due):
-        faults.append(f"{num_restarts} restarts for {len(due)} planned failures")
+    if num_restarts != num_expected:
+        which = "" if num_expected == len(due) else " that end an attempt"
+        faults.append(f"{num_restarts} restarts for {num_expected} planned failures{which}")
     faults += failure_checks.find_faults(record)
     if ended is None:
         faults.append(f"{num_ended} of {record.spec['train']['nproc']} ranks ended")

@@ -23,7 +23,8 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
     remove_failed  s, reason: a checkpoint or what is left of one could not be removed; tried again later (rank 0)
     drain     t0, t: after the last step, until nothing is in flight
     failure   index, at, kind, phase: written by the victim right before a planned failure strikes. at: the step
-              that was reached; of the checkpoint in its phases, restored in `restore`, 0 in `init`
+              that was reached; of the checkpoint in its phases, restored in `restore`, 0 in `init`.
+              ends_attempt: false where the attempt goes on after it; else absent
     final     s, digest (model, optimizer, scheduler: SHA-256), params_digest, rng_digest
     end       the last event of a rank that finished
     error     type, message, trace: an exception ended this rank

@@ -5,23 +5,29 @@ A planned failure as `run.json` holds it (keys that are absent have the value in
     index    its place in the plan: it is armed once all before it have struck, and strikes once
     kind     what happens
     rank     whose turn it is; ranks ["all" or a list; absent]: that rank takes these with it
-    phase    ["step"] right after step `at`; staging, persist, commit, retention: while that goes on for the
-             checkpoint of step `at`; restore, init: in the attempt that follows the failure before it
+    phase    ["step"] right after step `at`; loss, gradients, update: inside step `at`, once that is there; staging,
+             persist, commit, retention: while that goes on for the checkpoint of step `at`; restore, init: in the
+             attempt that follows the failure before it
     at       the step; for restore and init that of the failure before
     after_s  [absent] instead of `at`: at the end of the first step that ends at least so many seconds after the
              run's first step began
+    ends_attempt  [true] whether the worker group must start again after it; a `failure` event says it likewise
+    options  [{}] of its kind, where they differ from their legacy values
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ecrl.records.reader import Event, RunRecord
 
-PHASES = ("step", "staging", "persist", "commit", "retention", "restore", "init")
+IN_STEP_PHASES = ("loss", "gradients", "update")
 CHECKPOINT_PHASES = ("staging", "persist", "commit", "retention")
 RESTART_PHASES = ("restore", "init")
+PHASES = ("step", *IN_STEP_PHASES, *CHECKPOINT_PHASES, *RESTART_PHASES)
 # A killed process writes no more once the signal is out; the victim may be kept from sending it by a busy machine.
 _GROUP_GRACE_NS = 1_000_000_000
+
+_STEP_BEGINS = ("step", "restored")  # after which a rank goes on with the next step
 
 Planned = Mapping[str, Any]
 
@@ -31,11 +37,29 @@ def phase_of(planned: Planned) -> str:
     return str(planned.get("phase", "step"))
 
 
+def is_ending(planned: Planned) -> bool:
+    """Whether the attempt that a planned failure, or a `failure` event, strikes is over with it."""
+    return bool(planned.get("ends_attempt", True))
+
+
+def count_expected_restarts(plan: Iterable[Planned]) -> int:
+    """How often the worker group starts again if each of these planned failures, or `failure` events, strikes once."""
+    return sum(map(is_ending, plan))
+
+
+def get_ending_failures(record: RunRecord) -> list[tuple[int, int, Event]]:
+    """The `failure` events that ended their attempts, as (attempt, rank, event)."""
+    return [found for found in record.get_events("failure") if is_ending(found[2])]
+
+
 def format_failure_step(planned: Planned) -> int | str:
-    """Where a failure is planned, as tables show it: 400, '900@persist', '412.5s'."""
+    """Where a failure is planned, as tables show it: 400, '900@persist', '412.5s'; the step and the kind of one after
+    which the attempt goes on: '300@nan-loss'."""
     if (after_s := planned.get("after_s")) is not None:
         return f"{after_s:g}s"
     at: int = planned["at"]
+    if not is_ending(planned):
+        return f"{at}@{planned['kind']}"
     return at if phase_of(planned) == "step" else f"{at}@{phase_of(planned)}"
 
 
@@ -87,16 +111,25 @@ def _find_misplacement(record: RunRecord, planned: Planned, attempt: int, rank: 
         fault = _check_instant(record, planned, before)
     elif phase == "step":
         fault = _check_after_step(before, planned["at"])
+    elif phase in IN_STEP_PHASES:
+        fault = _check_in_step(before, planned["at"])
     elif phase in CHECKPOINT_PHASES:
         fault = _check_in_checkpoint(record, attempt, before, event, phase)
     else:
         fault = _check_in_restart(before, phase)
-    return fault or _check_survivors(record, attempt, event, planned.get("ranks", []))
+    meant = planned.get("ranks", []) if is_ending(planned) else []
+    return fault or _check_survivors(record, attempt, event, meant)
 
 
 def _check_after_step(before: Sequence[Event], at: int) -> str | None:
     last = next((e.get("s") for e in reversed(before) if e["e"] == "step"), None)
     return None if last == at else f"the victim's last step was {last}"
+
+
+def _check_in_step(before: Sequence[Event], at: int) -> str | None:
+    begun = ((e.get("s") if e["e"] == "step" else e.get("step")) for e in reversed(before) if e["e"] in _STEP_BEGINS)
+    last = next(begun, None)
+    return None if last == at - 1 else f"the victim's last step was {last}"
 
 
 def _check_instant(record: RunRecord, planned: Planned, before: Sequence[Event]) -> str | None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from ecrl.checkpoint.sharded.prefetch_verify import PrefetchedVerification
 from ecrl.config.run import RunSpec
 from ecrl.records.clock import boot_id, real_minus_boot_ns
+from ecrl.records.failure_checks import count_expected_restarts
 from ecrl.records.paths import RunPaths
-from ecrl.records.reader import read_events
+from ecrl.records.reader import Event, read_events
 from ecrl.records.recorder import Recorder
 from ecrl.worker.leave import leave
 from ecrl.worker.rank_info import read_rank_info
@@ -42,10 +43,8 @@ def main(folder: Path) -> int:
         process_start=_process_start_ns(),
     )
     fired = _load_fired(paths, attempt)
-    if len(fired) != attempt:
-        reason = (
-            f"attempt {attempt} follows {len(fired)} planned failures: a rank of attempt {attempt - 1} died unplanned"
-        )
+    if (planned := count_expected_restarts(fired)) != attempt:
+        reason = f"attempt {attempt} follows {planned} planned failures: a rank of attempt {attempt - 1} died unplanned"
         recorder.event("refused", reason=reason)
         print(reason, file=sys.stderr)
         return EXIT_REFUSED
@@ -57,7 +56,7 @@ def main(folder: Path) -> int:
         )
         from ecrl.worker.run import run  # torch: 1.3 s and more, after the first record
 
-        run(spec, paths, rank_info, recorder, fired, verify)
+        run(spec, paths, rank_info, recorder, [event["index"] for event in fired], verify)
     except Exception as error:
         recorder.event(
             "error", type=type(error).__name__, message=str(error)[:2000], trace=traceback.format_exc()[-8000:]
@@ -69,11 +68,11 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _load_fired(paths: RunPaths, attempt: int) -> list[int]:
-    """Planned failures that struck in earlier attempts, on any rank."""
+def _load_fired(paths: RunPaths, attempt: int) -> list[Event]:
+    """The `failure` events of earlier attempts, of any rank."""
     warnings: list[str] = []  # a line torn by the very kill that it announces does not exist: it is one write
     files = [path for (a, _), path in paths.all_events().items() if a < attempt]
-    return [e["index"] for path in files for e in read_events(path, warnings) if e["e"] == "failure"]
+    return [e for path in files for e in read_events(path, warnings) if e["e"] == "failure"]
 
 
 def _process_start_ns() -> int | None:

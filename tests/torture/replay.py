@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import fmean
 
 from ecrl.analysis.run.step_history import Loss, build_step_history
-from ecrl.config.failure_schedule import FailureEntry, build_plan
+from ecrl.config.failure_entry import FailureEntry
+from ecrl.config.failure_schedule import build_plan
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.launch.launchers.cold import Cold

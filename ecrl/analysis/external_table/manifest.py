@@ -10,7 +10,7 @@ from ecrl.errors import EcrlError, did_you_mean
 from ecrl.records.manifest.store import COLUMNS
 
 # Where a failure is planned: 400, 900@persist, 412.5s (records/failure_checks.py).
-PLACE = r"[0-9]{1,12}(?:@[a-z]+|(?:\.[0-9]+)?s)?"
+PLACE = r"[0-9]{1,12}(?:@[a-z][a-z0-9-]*|(?:\.[0-9]+)?s)?"
 _WHOLE = re.compile(r"[0-9]{1,12}")
 _KEY = ("dataset", "model", "failure_label")
 

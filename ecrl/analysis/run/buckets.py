@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ecrl.analysis.run.step_history import StepHistory
 from ecrl.analysis.run.timeline import Timeline
+from ecrl.records.failure_checks import get_ending_failures
 from ecrl.records.reader import RunRecord
 
 # The ledger is trusted while its residual stays within this share of wall-clock, or within this many seconds.
@@ -53,7 +54,7 @@ def steady_step_s(line: Timeline) -> float | None:
 
 
 def failure_costs(record: RunRecord, own: StepHistory, line: Timeline | None) -> tuple[FailureCost, ...]:
-    struck = {a: (r, e) for a, r, e in reversed(record.get_events("failure"))}  # the first of an attempt stays
+    struck = {a: (r, e) for a, r, e in reversed(get_ending_failures(record))}  # the first of an attempt stays
     lost = {rollback.attempt: rollback for rollback in own.rollbacks}
     outages = line.outages if line else ()
     costs = []

@@ -280,7 +280,7 @@ def _count_warnings(record: RunRecord, own: StepHistory, line: Timeline | None) 
 def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
     """What threats and comparisons with the reference need later."""
     offsets = [e["real_minus_boot_ns"] for _, _, e in record.get_events("start") if "real_minus_boot_ns" in e]
-    failed_at = {a: e["t"] for a, _, e in record.get_events("failure")}
+    failed_at = {a: e["t"] for a, _, e in failure_checks.get_ending_failures(record)}
     return {
         "machine": dict(record.result["machine"]) if record.result else {},
         "reason": record.result["reason"] if record.result else "no valid result.json: the run did not finish",

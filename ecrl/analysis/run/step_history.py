@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from ecrl.records.failure_checks import get_ending_failures
 from ecrl.records.reader import Event, RunRecord
 
 # (rank, step) -> value of one execution
@@ -199,6 +200,6 @@ def _find_restoring_attempts(record: RunRecord) -> list[int]:
 def _has_been_in_flight(record: RunRecord, attempt: int, saved: int) -> bool:
     """Whether checkpoint `saved` was asked for in this attempt and not committed before it failed."""
     asked = any(e["s"] == saved for a, _, e in record.get_events("save") if a == attempt)
-    struck = min((e["t"] for a, _, e in record.get_events("failure") if a == attempt), default=None)
+    struck = min((e["t"] for a, _, e in get_ending_failures(record) if a == attempt), default=None)
     committed = [e["t"] for a, _, e in record.get_events("committed") if a == attempt and e["s"] == saved]
     return asked and not any(struck is None or t <= struck for t in committed)

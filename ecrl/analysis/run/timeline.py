@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ecrl.analysis.run.step_history import get_executed_steps
 from ecrl.records.columns import LEDGER_BUCKETS
+from ecrl.records.failure_checks import get_ending_failures
 from ecrl.records.reader import Event, RunRecord
 
 NS_PER_S = 1_000_000_000
@@ -200,10 +201,11 @@ def _bounds(record: RunRecord, warnings: list[str]) -> tuple[int, int] | None:
 def _rank_spans(record: RunRecord) -> list[Span]:
     """Steps, saves, fences, drains and restores of every rank."""
     spans: list[Span] = []
+    failed = _failure_stamps(record)
     highest = 0  # highest step executed in an earlier attempt: up to it, steps are replay
     for attempt in record.attempts:
         recorded: dict[int, set[int]] = {}
-        failed_t = min((e["t"] for e in _attempt_events(record, attempt) if e["e"] == "failure"), default=None)
+        failed_t = failed.get(attempt)
         for (_, rank), events in sorted((k, v) for k, v in record.events.items() if k[0] == attempt):
             for event in events:
                 spans += _event_spans(event, rank, attempt, highest)
@@ -250,11 +252,11 @@ def _ready_t(events: list[Event]) -> int | None:
 def _outages(record: RunRecord, t1: int) -> tuple[Outage, ...]:
     """One outage for every attempt that failed or was followed by another."""
     reported = sorted(e["t"] for e in record.launcher if e["e"] == "worker_failed")
-    attempts, found = record.attempts, []
+    attempts, failed, found = record.attempts, _failure_stamps(record), []
     for place, attempt in enumerate(attempts):
         later = attempts[place + 1 :]
         own = _attempt_events(record, attempt)
-        failed_t = min((e["t"] for e in own if e["e"] == "failure"), default=None)
+        failed_t = failed.get(attempt)
         if failed_t is None and not later:
             continue
         since = min((e["t"] for e in own), default=0) if failed_t is None else failed_t
@@ -270,6 +272,14 @@ def _outages(record: RunRecord, t1: int) -> tuple[Outage, ...]:
             )
         )
     return tuple(found)
+
+
+def _failure_stamps(record: RunRecord) -> dict[int, int]:
+    """When each attempt was struck by the first failure that ended it; attempts that none ended are absent."""
+    stamps: dict[int, int] = {}
+    for attempt, _, event in get_ending_failures(record):
+        stamps[attempt] = min(stamps.get(attempt, event["t"]), event["t"])
+    return stamps
 
 
 def _attempt_events(record: RunRecord, attempt: int) -> list[Event]:

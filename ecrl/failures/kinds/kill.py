@@ -3,21 +3,22 @@
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
 
-from ecrl.failures.base import FailureKind
+from ecrl.failures.base import FailureKind, Strike
 
 
 class Kill(FailureKind):
     """SIGKILL to the calling process, and before that to its peers."""
 
-    description = "SIGKILL of one rank, or of several at once"
-
-    def strike(self, peers: Sequence[int]) -> None:
-        for pid in peers:
+    def on_phase(self, strike: Strike) -> None:
+        for pid in strike.peers:
             with contextlib.suppress(ProcessLookupError):  # it went by itself
                 os.kill(pid, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-PLUGIN = Kill()
+PLUGIN = Kill(
+    description="SIGKILL of one rank, or of several at once",
+    ends_attempt=True,
+    phases=("step", "staging", "persist", "commit", "retention", "restore", "init"),
+)

@@ -15,6 +15,7 @@ from ecrl.launch.doctor.finding import Requirements
 from ecrl.launch.runs.run import Run
 from ecrl.launch.system.free_space import get_free_bytes
 from ecrl.launch.system.torch_probe import Probe
+from ecrl.records.failure_checks import is_ending
 from ecrl.records.manifest.store import DONE, Row
 
 _TO_RUN, _DONE, _NOT_CHOSEN = "to run", "done", "not chosen"
@@ -150,7 +151,9 @@ def _compute_estimate(campaign: Campaign, lots: Iterable[_SuiteGroup], probe: Pr
         runs += making
         steps += suite.train.steps * making
         replayed += saving * sum(
-            _count_replayed_steps(failure_step, suite.checkpoint_every) for failure_step in suite.failure_steps
+            _count_replayed_steps(failure_step, suite.checkpoint_every)
+            for failure_step, planned in zip(suite.failure_steps, suite.failures, strict=True)
+            if is_ending(planned)
         )
         checkpoints += saving * boundaries
         written += saving * boundaries * state_bytes

@@ -13,6 +13,7 @@ from ecrl.launch.runs.file_tail import Event
 from ecrl.launch.runs.launcher import WorkerFailed
 from ecrl.launch.runs.run import Run
 from ecrl.records import correctness
+from ecrl.records.failure_checks import is_ending
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run, read_token
 from ecrl.records.result import RESULT_SCHEMA, Result
@@ -23,7 +24,7 @@ from ecrl.storage.atomic import write_atomic
 class RunEvidence:
     """What the supervisor saw while the run went on, as far as it bears on the outcome."""
 
-    failures: list[tuple[int, int]] = field(default_factory=list)  # (attempt, t) of planned failures
+    failures: list[tuple[int, int]] = field(default_factory=list)  # (attempt, t) of planned ends of attempts
     errors: list[tuple[int, int, Event]] = field(default_factory=list)
     refused: list[tuple[int, int, Event]] = field(default_factory=list)
     workers_failed: list[WorkerFailed] = field(default_factory=list)
@@ -32,7 +33,7 @@ class RunEvidence:
     def note(self, attempt: int, rank: int, event: Event) -> None:
         """Take one event in."""
         match event["e"]:
-            case "failure":
+            case "failure" if is_ending(event):
                 self.failures.append((attempt, event["t"]))
             case "error":
                 self.errors.append((attempt, rank, event))

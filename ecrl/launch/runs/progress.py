@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ecrl.config.run import RunSpec
+from ecrl.records.failure_checks import is_ending
 from ecrl.records.manifest.store import Row
 from ecrl.records.result import Result
 
@@ -40,7 +41,7 @@ class RunProgress:
         self.restarts = max(self.restarts, attempt)
         if kind == "failure":
             self.failures += 1
-            self.doing = "restarting"
+            self.doing = "restarting" if is_ending(event) else self.doing
         elif kind == "committed":
             self.saved += 1
         if rank != 0 or attempt < self._attempt:

@@ -94,9 +94,8 @@ class TorchrunLauncher(Launcher):
         return [sys.executable, "-m", "torch.distributed.run", *self.arguments(run)]
 
     def arguments(self, run: Run) -> list[str]:
-        """torchrun's arguments, with one restart for every planned failure: the next one would be a crash that nobody
-        planned."""
-        restarts = len(run.spec.failures)
+        """torchrun's arguments, with as many restarts as are planned: the next one would be for an unplanned crash."""
+        restarts = count_expected_restarts(run.spec.failures)
         return [
             *("--standalone", "--nproc-per-node", str(run.spec.train.nproc), "--max-restarts", str(restarts)),
             *("--monitor-interval", MONITOR_INTERVAL_S, "--redirects", "3", "--log-dir", str(run.paths.logs)),

@@ -90,9 +90,8 @@ class Row:
         return {k: list(v) if isinstance(v, tuple) else v if v != "" else None for k, v in values.items()}
 
 
-_FAILURE_STEP_TEXT = (
-    r"[0-9]+(?:@[a-z]+)?|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?s"  # records/failure_checks.py: format_failure_step
-)
+# records/failure_checks.py: format_failure_step
+_FAILURE_STEP_TEXT = r"[0-9]+(?:@[a-z][a-z0-9-]*)?|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?s"
 _FAILURE_STEP = re.compile(_FAILURE_STEP_TEXT)
 _COUNTS = frozenset({"checkpoint_every", "max_inflight", "nproc", "steps", "attempts", "runs_done", "runs_total"})
 # A line as ecrl writes it. What does not match may still be a row that an editor has written in another way.

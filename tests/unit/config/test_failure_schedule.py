@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ecrl.config.failure_schedule import FailureEntry, build_plan, draw_instants_s, draw_step
+from ecrl.config.failure_entry import FailureEntry, draw_instants_s, draw_step
+from ecrl.config.failure_schedule import build_plan
 from ecrl.config.load import Override, load
 from ecrl.config.suite import expand_matrix
 from tests.unit.config.test_matrix import GOOD, problems

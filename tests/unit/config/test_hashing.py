@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
-from ecrl.config import failure_schedule, matrix
+from ecrl.config import failure_entry, matrix
 from ecrl.config.hashing import NEVER, Later, canonical_json, content_hash, fill_from, fill_legacy, identity
 from ecrl.config.load import load
 from ecrl.config.matrix import Matrix
@@ -92,7 +92,7 @@ class NewEntry(OldEntry):
     @model_validator(mode="before")
     @classmethod
     def _read_older_files(cls, raw: Any, info: ValidationInfo) -> Any:
-        return failure_schedule.read_older_files(cls, raw, info)
+        return failure_entry.read_older_files(cls, raw, info)
 
 
 class OldTable(BaseModel):
@@ -133,7 +133,7 @@ def test_a_later_field_with_another_value_is_another_identity(new: NewTable) -> 
 
 def test_a_file_that_ecrl_wrote_is_read_with_the_legacy_values_of_what_it_lacks() -> None:
     assert fill_legacy(NewSettings, {"steps": 3}) == {"steps": 3, "precision": "fp32", "nodes": None}
-    frozen = NewEntry.model_validate({"at": 1}, context={failure_schedule.FROZEN: True})
+    frozen = NewEntry.model_validate({"at": 1}, context={failure_entry.FROZEN: True})
     assert (frozen.ratio, NewEntry.model_validate({"at": 1}).ratio) == (0.5, 0.25)
 
 
@@ -160,7 +160,7 @@ def test_fill_from_leaves_values_of_a_wrong_type_to_the_validation() -> None:
     "kind",
     [
         Matrix, matrix.Axes, matrix.TrainTable, matrix.CheckpointTable, matrix.RunOptions, matrix.Claim,
-        failure_schedule.FailureEntry, RunSpec, Suite, TrainSettings, CheckpointSettings,
+        failure_entry.FailureEntry, RunSpec, Suite, TrainSettings, CheckpointSettings,
     ],
 )  # fmt: skip
 def test_every_later_field_can_be_read_from_a_file_that_lacks_it(kind: type) -> None:

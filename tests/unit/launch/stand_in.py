@@ -69,7 +69,7 @@ def in_place_of_all(launcher: StandIn) -> LauncherFactory:
 
 def answer(matrix: Matrix, _stop: StopRequest | None = None) -> Probe:
     """A machine without GPUs that has every data set; a checkpoint takes 1,000 bytes."""
-    datasets = {name: {"ok": True, "num_classes": 10, "synthetic": True} for name in matrix.matrix.datasets}
+    datasets = {name: {"ok": True, "synthetic": True} for name in matrix.matrix.datasets}
     sizes = {f"{d}/{m}": 1000 for d in matrix.matrix.datasets for m in matrix.matrix.models}
     return Probe({"torch": "stand-in"}, (), datasets, sizes)
 

@@ -7,7 +7,10 @@ import pytest
 from ecrl.records.correctness import compute_gates, count_restarts, find_ended_attempt, list_fired
 from ecrl.records.reader import RunRecord
 
-SPEC = {"train": {"steps": 4, "nproc": 2}, "failures": [{"index": 0, "at": 3, "kind": "kill", "rank": 1}]}
+SPEC: dict[str, Any] = {
+    "train": {"steps": 4, "nproc": 2},
+    "failures": [{"index": 0, "at": 3, "kind": "kill", "rank": 1}],
+}
 
 
 def step(s: int, loss: float | None = 0.5) -> dict[str, Any]:
@@ -53,6 +56,27 @@ def test_each_gate_fails_for_its_own_reason(gate: str, spoil: Any) -> None:
     decided = compute_gates(record, 0)
     assert decided[gate]["passed"] is False
     assert decided[gate]["evidence"]
+
+
+def test_a_failure_that_ends_no_attempt_must_strike_once_and_is_followed_by_no_restart() -> None:
+    record = good()
+    lasting = {"index": 0, "at": 2, "kind": "scale", "rank": 0, "phase": "loss", "ends_attempt": False}
+    record.spec = SPEC | {"failures": [lasting, SPEC["failures"][0] | {"index": 1}]}
+    record.events[0, 1][-1]["index"] = 1
+    restored = {"e": "restored", "t": 0, "step": 0, "digest_recorded": None, "digest_live": None}
+    struck = {"e": "failure", "t": 1, "index": 0, "at": 2, "kind": "scale", "phase": "loss", "ends_attempt": False}
+    record.events[0, 0][:1] = [restored, step(1), struck]
+    gate = compute_gates(record, 0)["C1"]
+    assert (gate["passed"], gate["evidence"]) == (True, "step 4, 2 failures, 1 restarts")
+    record.events[0, 0].remove(struck)
+    assert "planned failures [0, 1], struck [1]" in compute_gates(_copy(record), 0)["C1"]["evidence"]
+    record.spec["failures"][0]["ends_attempt"] = True
+    evidence = compute_gates(_copy(record), 0)["C1"]["evidence"]
+    assert "1 restarts for 2 planned failures" in evidence
+
+
+def _copy(record: RunRecord) -> RunRecord:
+    return RunRecord(record.spec, record.result, record.events, record.launcher)
 
 
 @pytest.mark.parametrize("exit_code", [1, -6, None])

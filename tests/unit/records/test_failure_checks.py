@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from ecrl.records.correctness import compute_gates
-from ecrl.records.failure_checks import find_failures_after_end, find_faults, format_failure_step
+from ecrl.records.failure_checks import (
+    count_expected_restarts,
+    find_failures_after_end,
+    find_faults,
+    format_failure_step,
+    get_ending_failures,
+)
 from ecrl.records.reader import Event, RunRecord
 
 NPROC = 2
@@ -182,3 +188,39 @@ def test_a_step_that_did_not_strike_is_never_beyond_the_end() -> None:
 )
 def test_a_place_is_shown_in_one_word(planned: dict[str, Any], shown: int | str) -> None:
     assert format_failure_step(planned) == shown
+
+
+LASTING = {"kind": "scale", "phase": "loss", "ends_attempt": False}
+
+
+def inside(planned: dict[str, Any], *before: Event) -> RunRecord:
+    """One attempt of the run, struck inside a step after `before`, that then goes on to its end."""
+    struck = failure(95, **LASTING)
+    rest = [*steps(9, 12, 100), *ended(200)]
+    events = {(0, 0): [*before, struck, *rest], (0, 1): [*before, *rest]}
+    plan = {"index": 0, "at": 9, "rank": 0, **LASTING, **planned}
+    struck["at"] = plan["at"]
+    return RunRecord({"train": {"steps": 12, "nproc": NPROC}, "failures": [plan]}, None, events, [])
+
+
+def test_a_failure_inside_a_step_strikes_after_the_step_before_it_and_others_live_on() -> None:
+    assert find_faults(inside({}, *TO_8)) == []
+    assert find_faults(inside({"at": 5}, *began(0, 4))) == [], "the first step of an attempt"
+    assert find_faults(inside({"at": 10}, *TO_8)) == ["failure 0 (10@scale, rank 0): the victim's last step was 8"]
+    assert find_faults(inside({"at": 8}, *TO_8)) == ["failure 0 (8@scale, rank 0): the victim's last step was 8"]
+    assert find_faults(inside({"phase": "update"}, *TO_8)) == ["failure 0 (9@scale, rank 0): struck in loss"]
+
+
+def test_restarts_are_expected_after_failures_that_end_an_attempt_alone() -> None:
+    plan = [{"at": 3, "kind": "kill"}, {"at": 4} | LASTING, {"at": 9, "kind": "kill", "ends_attempt": True}]
+    assert count_expected_restarts(plan) == 2
+    assert count_expected_restarts([]) == 0
+    found = inside({}, *TO_8)
+    assert get_ending_failures(found) == []
+    found.events[0, 1].append(failure(300))
+    assert [e["t"] for _, _, e in get_ending_failures(RunRecord(found.spec, None, found.events, []))] == [300]
+
+
+def test_a_failure_after_which_the_attempt_goes_on_is_shown_with_its_kind() -> None:
+    assert format_failure_step({"at": 300} | LASTING) == "300@scale"
+    assert format_failure_step({"at": 300, "kind": "oom", "phase": "loss"}) == "300@loss"

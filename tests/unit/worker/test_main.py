@@ -40,6 +40,15 @@ def test_an_attempt_after_an_unplanned_crash_is_refused(
     assert "died unplanned" in capsys.readouterr().err
 
 
+def test_a_failure_that_ended_no_attempt_explains_no_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(RunPaths(tmp_path).events(0, 0))
+    recorder.event("failure", index=0, at=3, kind="scale", phase="loss", ends_attempt=False)
+    assert start(tmp_path, 1, monkeypatch) == worker.EXIT_REFUSED
+    recorder.event("failure", index=1, at=5, kind="kill", phase="step")
+    with pytest.raises(Exception, match=r"run\.json"):  # it is let through, and finds nothing that it should do
+        start(tmp_path, 1, monkeypatch)
+
+
 def test_an_exception_is_recorded_with_its_trace_and_not_swallowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def test_a_survivors_error_after_a_planned_failure_is_collateral() -> None:
         ("before the failure of the same attempt", [(0, 1, error(5)), (0, 0, failure(10))]),
         ("in a later attempt", [(0, 0, failure(10)), (1, 1, error(20))]),
         ("without any failure", [(0, 1, error(5))]),
+        ("after a failure that ends no attempt", [(0, 0, failure(10) | {"ends_attempt": False}), (0, 1, error(20))]),
     ],
 )
 def test_every_other_error_is_a_crash(what: str, events: list[tuple[int, int, dict[str, Any]]]) -> None:

@@ -51,6 +51,13 @@ def test_events_of_other_ranks_count_failures_but_do_not_say_what_rank_0_does() 
     assert progress.doing == "restarting"
 
 
+def test_a_failure_after_which_the_attempt_goes_on_is_counted_and_nothing_restarts() -> None:
+    progress = RunProgress(total=4)
+    progress.note(0, 0, {"e": "restored", "step": 0})
+    progress.note(0, 1, {"e": "failure", "index": 0, "at": 1, "kind": "scale", "ends_attempt": False})
+    assert (progress.failures, progress.doing) == (1, "training")
+
+
 class Starts(SilentObserver):
     """Notes which runs start, how many are done by then, and for how many after it time is reckoned."""
 

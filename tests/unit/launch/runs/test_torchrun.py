@@ -1,5 +1,6 @@
 """torchrun's command, environment and log lines."""
 
+import dataclasses
 import sys
 import time
 from datetime import datetime
@@ -37,6 +38,9 @@ def test_the_command_allows_one_restart_for_every_planned_failure(run: Run) -> N
     command = Cold().command(run)
     assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
     assert command[command.index("--max-restarts") + 1] == str(len(run.spec.failures)) == "1"
+    lasting = {"index": 1, "at": 9, "kind": "scale", "rank": 0, "ends_attempt": False}
+    more = dataclasses.replace(run, spec=dataclasses.replace(run.spec, failures=(*run.spec.failures, lasting)))
+    assert Cold().command(more) == command, "a failure that ends no attempt needs no restart"
     assert command[command.index("--nproc-per-node") + 1] == "2"
     assert command[-3:] == ["-m", "ecrl.worker", "/r/run"]
 

@@ -1,0 +1,231 @@
+"""An entry of a failure schedule: all that a matrix may say about one planned failure.
+
+400                                           rank 0, 1, ... in turn, right after step 400
+{ at = 425, kind = "kill", rank = 1 }         that rank
+{ at = 425, ranks = "all" }                   the whole group at once; ranks = [0, 2]: those
+{ at = 900, phase = "persist", rank = 0 }     while the checkpoint of the first boundary >= 900 is persisted;
+                                              also staging, commit, retention (the latter two: rank 0)
+{ phase = "restore" }, { phase = "init" }     in the attempt that follows the failure before it
+{ interval = 8, seed = 3 }                    uniformly inside the interval that follows checkpoint 8
+{ mtbf_s = 600, seed = 7, count = 3 }         exponential gaps; alone in its schedule
+{ at = 300, kind = "X", factor = 3 }          with what the kind lets be said of it (its options), in a phase of its own
+"""
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
+
+from ecrl import plugins
+from ecrl.config.hashing import Later, fill_legacy
+from ecrl.config.options import get_declared_options, get_legacy_options, validate_options
+from ecrl.errors import unknown_name
+from ecrl.records.failure_checks import CHECKPOINT_PHASES, IN_STEP_PHASES, PHASES, RESTART_PHASES
+
+FAMILY = "failure kind"
+DEFAULT_KIND = "kill"
+_RANK_0_ALONE = ("commit", "retention")
+FROZEN = "frozen"  # key of a validation's context: the file was written by ecrl, maybe by an older one
+
+
+def read_older_files(table: type[BaseModel], raw: Any, info: ValidationInfo) -> Any:
+    """`raw` as `table` is to read it: of a file that ecrl wrote, absent later fields are at their legacy values."""
+    written_by_ecrl = (info.context or {}).get(FROZEN, False)
+    return fill_legacy(table, raw) if written_by_ecrl and isinstance(raw, Mapping) else raw
+
+
+def _check_phase(valid: Sequence[str]) -> AfterValidator:
+    def check(phase: str) -> str:
+        if phase not in valid:
+            raise ValueError(unknown_name("phase", phase, valid))
+        return phase
+
+    return AfterValidator(check)
+
+
+def _check_kind(name: str) -> str:
+    if name not in plugins.names(FAMILY):
+        raise ValueError(unknown_name(FAMILY, name, plugins.names(FAMILY)))
+    return name
+
+
+def _group(value: Any) -> Any:
+    several = isinstance(value, list) and len(value) > 1 and len(value) == len(set(map(repr, value)))
+    if value == "all" or (several and all(type(rank) is int and rank >= 0 for rank in value)):
+        return value
+    raise ValueError(f"found {value!r}, expected 'all' or a list of at least two ranks, e.g. [0, 1]")
+
+
+class FailureEntry(BaseModel):
+    """One entry of a schedule: `kind` strikes `rank` in `phase`. `get_entry_table` adds the options of a kind.
+
+    A rank that is not given alternates with the failure's place in the schedule, so that a schedule of two
+    hits both the rank that publishes commits (0) and one that does not.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    decided_by: ClassVar[str] = "kind"
+
+    at: Annotated[int, Field(ge=1)] | None = None
+    phase: Annotated[str, _check_phase(PHASES)] = "step"
+    interval: Annotated[int, Field(ge=0)] | None = None
+    mtbf_s: Annotated[float, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    count: Annotated[int, Field(ge=1, le=1000)] | None = None
+    kind: Annotated[str, AfterValidator(_check_kind)] = DEFAULT_KIND
+    rank: Annotated[int, Field(ge=0)] | None = None
+    ranks: Annotated[Any, AfterValidator(_group)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_files(cls, raw: Any, info: ValidationInfo) -> Any:
+        return read_older_files(cls, raw, info)
+
+    @model_validator(mode="after")
+    def _check_one_form(self) -> "FailureEntry":
+        if faults := [*self._find_time_faults(), *self._find_rank_faults()]:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _find_time_faults(self) -> list[str]:
+        given = [name for name in ("at", "interval", "mtbf_s") if getattr(self, name) is not None]
+        drawn = self.interval is not None or self.mtbf_s is not None
+        faults = []
+        if self.phase in RESTART_PHASES:
+            if given:
+                faults.append(
+                    f"found {given[0]} with phase = {self.phase!r}, expected none: it strikes in the attempt that"
+                    " follows the failure before it"
+                )
+        elif len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            faults.append(f"found {found}, expected one of at, interval and mtbf_s")
+        if drawn and self.seed is None:
+            faults.append("found no seed, expected one: what is drawn must be drawn again alike")
+        if drawn and self.phase not in self._find_drawable_phases():
+            faults.append(f"found phase = {self.phase!r} with {given[0]}, expected no phase: it strikes after a step")
+        if self.seed is not None and not drawn:
+            faults.append("found seed without interval or mtbf_s, expected nothing to be drawn")
+        if self.count is not None and self.mtbf_s is None:
+            faults.append("found count without mtbf_s, expected one entry for each failure")
+        return faults
+
+    def _find_drawable_phases(self) -> tuple[str, ...]:
+        """Phases of what is drawn: an instant falls between two steps, a step of an interval may be struck inside."""
+        return ("step", *RESTART_PHASES, *(IN_STEP_PHASES if self.mtbf_s is None else ()))
+
+    def _find_rank_faults(self) -> list[str]:
+        faults = []
+        if self.ranks is not None and self.phase in IN_STEP_PHASES:
+            faults.append(f"found ranks with phase = {self.phase!r}, expected rank: each strikes inside its own step")
+        if self.rank is not None and self.ranks is not None:
+            faults.append("found rank and ranks, expected one of them")
+        first = min(self.ranks) if isinstance(self.ranks, list) else self.rank
+        if self.phase in _RANK_0_ALONE and first not in (None, 0):
+            faults.append(
+                f"found rank = {first} with phase = {self.phase!r}, expected rank 0, which alone publishes and"
+                " removes checkpoints"
+            )
+        return faults
+
+    @property
+    def ends_attempt(self) -> bool:
+        """Whether the worker group must start again after it."""
+        return bool(plugins.declared(FAMILY, self.kind)["ends_attempt"])
+
+    def get_options(self) -> dict[str, Any]:
+        """The kind's options, less those at their legacy values."""
+        legacy = get_legacy_options(FAMILY, self.kind)
+        return {option: value for option in legacy if (value := getattr(self, option)) != legacy[option]}
+
+    def get_step(self, every: int) -> int:
+        """The step of a failure that has one; for a checkpoint's phases the step of that checkpoint."""
+        if self.interval is not None:
+            assert self.seed is not None
+            return draw_step(self.interval, every, self.seed)
+        assert self.at is not None
+        return -(-self.at // every) * every if self.phase in CHECKPOINT_PHASES else self.at
+
+    def build_victim(self, index: int, nproc: int) -> dict[str, Any]:
+        """`rank` (where several are struck: the one that strikes for all) and then `ranks`."""
+        if self.ranks == "all":
+            return {"rank": 0, "ranks": self.ranks}
+        if self.ranks is not None:
+            return {"rank": min(self.ranks), "ranks": sorted(self.ranks)}
+        if self.phase in _RANK_0_ALONE:
+            return {"rank": 0}
+        return {"rank": index % nproc if self.rank is None else self.rank}
+
+
+@cache
+def get_entry_table(kind: str) -> type[FailureEntry]:
+    """The table of an entry of this kind: with the phases that it strikes in and the options that it has."""
+    phases = plugins.declared(FAMILY, kind)["phases"]
+    keys: dict[str, Any] = {"phase": (Annotated[str, _check_phase(phases)], phases[0])}
+    for option, told in get_declared_options(FAMILY, kind).items():
+        annotated = Annotated[Any, Later(legacy=told["legacy"]), _check_option(kind, option)]
+        keys[option] = (annotated, told["default"])
+    return create_model(FailureEntry.__name__, __base__=FailureEntry, **keys)
+
+
+def _check_option(kind: str, option: str) -> AfterValidator:
+    def check(value: Any) -> Any:
+        resolved, problems = validate_options(FAMILY, kind, {option: value})
+        if problems:
+            raise ValueError(problems[option])
+        return resolved[option]
+
+    return AfterValidator(check)
+
+
+def find_entry_table(raw: Any) -> type[FailureEntry]:
+    """The table that an entry, as it stands in a file, must fit."""
+    kind = raw.get("kind", DEFAULT_KIND) if isinstance(raw, Mapping) else DEFAULT_KIND
+    known = isinstance(kind, str) and kind in plugins.names(FAMILY)
+    return get_entry_table(kind) if known else FailureEntry  # which says what is wrong with the kind
+
+
+def _read_entry(raw: Any, info: ValidationInfo) -> FailureEntry:
+    if isinstance(raw, FailureEntry):
+        return raw
+    raw = step_as_entry(raw)
+    return find_entry_table(raw).model_validate(raw, context=info.context)
+
+
+# An entry in the table of its kind, written back with all that this holds.
+Entry = Annotated[SerializeAsAny[FailureEntry], PlainValidator(_read_entry)]
+
+
+def step_as_entry(value: Any) -> Any:
+    """A bare integer is a kill right after that step."""
+    return {"at": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def draw_step(interval: int, every: int, seed: int) -> int:
+    """m*k + U{1..k-1} (docs/metrics.md, "Replay and lost work"), m = interval, k = every > 1.
+
+    The share of the interval is drawn from (seed, interval) alone, so that suites which differ in
+    checkpoint_every are struck at the same share of theirs, and all variants and seeds of a suite at one step.
+    """
+    share = random.Random(f"interval/{seed}/{interval}").random()
+    return interval * every + 1 + int(share * (every - 1))
+
+
+def draw_instants_s(mtbf_s: float, seed: int, count: int) -> list[float]:
+    """Seconds since the run's first step began: sums of `count` exponential gaps of mean mtbf_s, to the millisecond."""
+    rng = random.Random(f"mtbf/{seed}")
+    gaps = (rng.expovariate(1 / mtbf_s) for _ in range(count))
+    return [round(instant, 3) for instant in itertools.accumulate(gaps)]
