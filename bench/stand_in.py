@@ -34,6 +34,6 @@ def make_launcher(_name: str, lease: Lease | None) -> Launcher:
 
 def answer(matrix: Matrix, _stop: StopRequest) -> Probe:
     """A machine that has everything."""
-    datasets = {name: {"ok": True, "num_classes": 10, "synthetic": True} for name in matrix.matrix.datasets}
+    datasets = {name: {"ok": True, "synthetic": True} for name in matrix.matrix.datasets}
     sizes = {f"{d}/{m}": 1000 for d in matrix.matrix.datasets for m in matrix.matrix.models}
     return Probe({"python": sys.version.split()[0]}, (), datasets, sizes)

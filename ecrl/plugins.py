@@ -23,6 +23,8 @@ FAMILIES = {
     "model": "workloads.models",
     "dataset": "workloads.datasets",
     "launcher": "launch.launchers",
+    "task": "workloads.tasks",
+    "parallelism": "worker.parallel",
     "report section": "report.sections",
     "experiment": "experiments",
 }

@@ -32,7 +32,9 @@ ARROWS = {
         "workloads/images": "workloads",
         "workloads/datasets": "workloads workloads/images",
         "workloads/models": "workloads workloads/images",
-        "worker": "checkpoint checkpoint/sharded workloads workloads/images failures config records storage",
+        "workloads/tasks": "workloads workloads/images",
+        "worker": "checkpoint checkpoint/sharded workloads failures config records storage",
+        "worker/parallel": "worker",
         "worker/warm": "worker",
         # the orchestrator
         "launch/system": "config records records/manifest storage",
@@ -61,13 +63,12 @@ ARROWS = {
         "report/pages": "report/formats report/plots report/sections report/text analysis analysis/advice"
         " analysis/campaign analysis/statistics records storage",
         # features that span the programs
-        "enginebench": "enginebench/plan worker checkpoint workloads workloads/images config records",
+        "enginebench": "enginebench/plan worker checkpoint failures config records",
         "enginebench/plan": "storage",
         "enginebench/launch": "enginebench/plan launch/launchers launch/runs launch/system config records",
         "enginebench/compare": "enginebench/plan records",
         "enginebench/report": "report/plots",
-        "selftest": "worker checkpoint checkpoint/engines checkpoint/sharded workloads workloads/images config records"
-        " storage",
+        "selftest": "worker checkpoint checkpoint/engines checkpoint/sharded workloads failures config records storage",
         "selftest/runner": "launch/runs launch/system config records",
         # the command line
         "cli/ui": "launch/campaign launch/runs launch/system launch/views config records records/manifest",
@@ -83,7 +84,7 @@ ARROWS = {
 EVERYONE_MAY = {"errors", "units", "plugins", "__init__"}
 # Third-party packages that only these may import, anywhere in a file. `folder/`: it and all below it.
 ONLY = {
-    "torch": {"checkpoint/", "workloads/", "worker/", "enginebench", "selftest"},
+    "torch": {"checkpoint/", "workloads/", "worker/", "enginebench", "selftest", "failures/"},  # failures: in hooks
     "torchvision": {"workloads/", "worker/"},
     "pandas": {"analysis/", "report/"},
     "scipy": {"analysis/", "report/"},

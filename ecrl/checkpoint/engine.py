@@ -4,8 +4,8 @@ The base class measures, so that engines cannot measure themselves differently.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class EngineContext:
     retention (an old checkpoint is withdrawn, its files are still there), restore (half of the state is loaded).
 
     verify(step): `storage.commit.verify` for this run, where it was begun before there was a context.
+
+    options: of the engine, as its `EnginePlugin` declares them; all of them in what `EnginePlugin.build` hands on.
     """
 
     state: CheckpointableState
@@ -60,6 +62,7 @@ class EngineContext:
     agree: Callable[[], Agreement]
     reached: Callable[[str, int], None] = inject_nothing
     verify: Callable[[int], Verdict] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,9 @@ class EnginePlugin:
     """What an engine's file exports. The promises are shown in the report beside its numbers.
 
     durable: committed means fsynced. verified: a damaged checkpoint is noticed. exact: RNG and buffers of
-    every rank come back. limits: what else it leaves to its user, or to ecrl in its place, in a few words.
-    All of them literals: the report reads them without importing an engine.
+    every rank come back. limits: what else it leaves to its user, or to ecrl in its place, in a few words. They are
+    those of the default options. options: declared as in config/options.py.
+    All of them literals, which are read without importing an engine.
     """
 
     description: str
@@ -175,6 +179,12 @@ class EnginePlugin:
     verified: bool
     exact: bool
     limits: str = ""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def build(self, context: EngineContext) -> Engine:
+        """The engine, options that the context lacks at their legacy values."""
+        legacy = {option: told["legacy"] for option, told in self.options.items()}
+        return self.make(replace(context, options=legacy | dict(context.options)))
 
 
 class NoCheckpoints(Engine):

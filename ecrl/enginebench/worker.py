@@ -8,6 +8,7 @@ go to `events-0-<rank>.jsonl`, each with its segment; the numbers are made from 
 import dataclasses
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,14 @@ from ecrl.config.run import RunSpec
 from ecrl.enginebench import gauges
 from ecrl.enginebench.gauges import CopyFloor, FsyncCounter
 from ecrl.enginebench.plan import REFERENCE, BenchPlan, Segment
+from ecrl.failures.injector import NoFailures
 from ecrl.records.clock import now_ns
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
+from ecrl.worker.build import TrainingJob, build, build_engine, seed_generators
 from ecrl.worker.leave import leave
 from ecrl.worker.loop import train
 from ecrl.worker.rank_info import RankInfo, read_rank_info
-from ecrl.worker.run import TrainingJob, build, make_engine, seed_generators
-from ecrl.workloads.images.batches import BatchSource
-from ecrl.workloads.sampler import StepSampler
 
 EXIT_REFUSED = 86
 _FLOOR_SAMPLES = 5  # in each segment
@@ -60,10 +60,6 @@ class Bench:
         self._fsyncs = FsyncCounter()
         self._job: TrainingJob = build(self._spec, rank_info, recorder)
         seed_generators(spec.seed, rank_info.rank)
-        sampler = StepSampler(
-            len(self._job.data.images), spec.train.batch_size, rank_info.rank, rank_info.world_size, spec.seed
-        )
-        self._batches = BatchSource(self._job.data, sampler, self._job.device, spec.train.augment, spec.seed)
         self._floor = CopyFloor(self._job.state.view(0), self._job.device)
 
     def run(self) -> None:
@@ -114,7 +110,7 @@ class Bench:
         # Each turn is an attempt to the store: topics of agreement are used once in each.
         rank_info = dataclasses.replace(self._rank_info, attempt=segment.index)
         spec = dataclasses.replace(self._spec, variant=segment.variant)
-        return make_engine(spec, RunPaths(self._folder / "engines" / segment.variant), rank_info, recorder, self._job)
+        return build_engine(spec, RunPaths(self._folder / "engines" / segment.variant), rank_info, recorder, self._job)
 
     def _warm_up(self, segment: Segment) -> None:
         """One step: the caches and the allocator have forgotten training by now."""
@@ -133,28 +129,36 @@ class Bench:
 
     def _steps(self, begin: int, last: int, engine: Engine, recorder: Recorder) -> int:
         """Train after step `begin` to `last` and drain; returns the stamp at which the device had done `last`."""
-        ended: list[int] = []
-
-        def after_step(step: int) -> None:
-            if step == last:
-                self._synchronize()
-                ended.append(now_ns())
-
+        end = _LastStep(last, self._synchronize)
         train(
             settings=dataclasses.replace(self._spec.train, steps=last),
-            model=self._job.parallel,
+            task=self._job.task,
+            model=self._job.model,
             optimizer=self._job.optimizer,
-            batches=self._batches,
             engine=engine,
+            failures=end,
             begin=begin,
             record_step=lambda step, begun, _loss, _ids: recorder.event("step", s=step, t0=begun),
-            after_step=after_step,
         )
-        return ended[0]
+        return end.stamp
 
     def _synchronize(self) -> None:
         if self._job.device.type != "cpu":
             torch.accelerator.synchronize(self._job.device)
+
+
+class _LastStep(NoFailures):
+    """Stamps the end of a step, its checkpoint call included, and does no harm."""
+
+    def __init__(self, step: int, complete: Callable[[], None]) -> None:
+        super().__init__()
+        self._step, self._complete_step = step, complete
+        self.stamp = 0
+
+    def after_step(self, step: int) -> None:
+        if step == self._step:
+            self._complete_step()
+            self.stamp = now_ns()
 
 
 def usable_device(wanted: str, num_ranks: int) -> str:

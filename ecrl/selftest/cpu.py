@@ -8,7 +8,14 @@ import torch
 from ecrl.checkpoint.sharded.snapshot import ThreadStager
 from ecrl.selftest import checks, threads
 from ecrl.selftest.checks import CheckSetup, Mutant, StagerMaker
-from ecrl.selftest.subject import OPTIMIZERS, Optimizer, RealTraining, ReferenceTraining, load_data, train_reference
+from ecrl.selftest.subject import (
+    OPTIMIZERS,
+    Optimizer,
+    RealTraining,
+    ReferenceTraining,
+    load_subject_task,
+    train_reference,
+)
 from ecrl.selftest.verdict import Plan
 from ecrl.selftest.watched import TakesBusySlot, WatchedBlocking, WatchedOverlapped
 
@@ -21,10 +28,10 @@ def make_setup(model: str, steps: int, folder: Path) -> CheckSetup:
     device = torch.device("cpu")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    data = load_data()
+    task = load_subject_task(model, device, _BATCH_SIZE)
 
     def make_training(optimizer: str) -> RealTraining:
-        return RealTraining(model, _check_optimizer(optimizer), device, data, _BATCH_SIZE)
+        return RealTraining(task, _check_optimizer(optimizer), device)
 
     twins: dict[str, ReferenceTraining] = {
         optimizer: train_reference(make_training(optimizer), steps) for optimizer in OPTIMIZERS

@@ -10,7 +10,14 @@ from ecrl.selftest import checks, overlap, sanitizer, streams
 from ecrl.selftest.checks import CheckSetup, Delay, Mutant, StagerMaker
 from ecrl.selftest.drill import TrainingUnderTest
 from ecrl.selftest.progress import no_delay
-from ecrl.selftest.subject import OPTIMIZERS, Optimizer, RealTraining, ReferenceTraining, load_data, train_reference
+from ecrl.selftest.subject import (
+    OPTIMIZERS,
+    Optimizer,
+    RealTraining,
+    ReferenceTraining,
+    load_subject_task,
+    train_reference,
+)
 from ecrl.selftest.verdict import Plan
 from ecrl.selftest.watched import TakesBusySlot, WatchedBlocking, WatchedOverlapped
 
@@ -75,11 +82,11 @@ def make_setup(model: str, steps: int, folder: Path, *, delayed: bool = True) ->
     torch.cuda.set_device(device)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
-    data = load_data()
+    task = load_subject_task(model, device, _BATCH_SIZE)
 
     def make_training(optimizer: str) -> TrainingUnderTest:
         known: Optimizer = "sgd" if optimizer == "sgd" else "adamw"
-        return RealTraining(model, known, device, data, _BATCH_SIZE)
+        return RealTraining(task, known, device)
 
     twins: dict[str, ReferenceTraining] = {
         optimizer: train_reference(make_training(optimizer), steps) for optimizer in OPTIMIZERS

@@ -3,26 +3,23 @@
 import itertools
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from ecrl import plugins
-from ecrl.checkpoint.engine import Engine, NoCheckpoints
+from ecrl.checkpoint.engine import CheckpointableState, Engine, NoCheckpoints
 from ecrl.checkpoint.state_view import live_leaves
 from ecrl.config.train import TrainSettings
+from ecrl.failures.injector import NoFailures
 from ecrl.records.recorder import Recorder
 from ecrl.selftest.drill import TrainingUnderTest, engine_context
 from ecrl.selftest.watched import Leaves
+from ecrl.worker.build import assemble, build_model, seed_generators
 from ecrl.worker.loop import train
-from ecrl.worker.run import seed_generators
-from ecrl.worker.state import TrainState, make_optimizer
-from ecrl.workloads.dataset import ImageData
-from ecrl.workloads.images.batches import BatchSource
-from ecrl.workloads.sampler import StepSampler
+from ecrl.workloads.task import Task, TaskSettings, load_task
 
 Optimizer = Literal["sgd", "adamw"]
 OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adamw")
@@ -40,51 +37,37 @@ class RandomNumberModel(torch.nn.Module):
         super().__init__()
         self._model, self._device = model, device
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: Any) -> Any:
         random.random()
         np.random.rand()
         torch.rand(())
         if self._device.type != "cpu":
             torch.rand((), device=self._device)
-        logits: torch.Tensor = self._model(images)
-        return logits
+        return self._model(*inputs)
 
 
 class RealTraining:
-    """The production loop over a model of the registry and real images, from a fixed seed."""
+    """The production loop over a real task, from a fixed seed."""
 
-    def __init__(
-        self, model: str, optimizer: Optimizer, device: torch.device, data: ImageData, batch_size: int
-    ) -> None:
+    def __init__(self, task: Task, optimizer: Optimizer, device: torch.device) -> None:
         self.device = device
-        self._settings = TrainSettings(
-            steps=1, batch_size=batch_size, optimizer=optimizer, lr=_RATES[optimizer], schedule="constant"
-        )
-        torch.manual_seed(_SEED)
-        built: torch.nn.Module = plugins.load("model", model).build(data.num_classes).to(device)
-        self._optimizer = make_optimizer(built, self._settings)
-        self._model = RandomNumberModel(built, device)
-        self.state = TrainState(built, self._optimizer, device)
-        self._batches = BatchSource(data, StepSampler(len(data.images), batch_size, 0, 1, _SEED), device, True, _SEED)
+        self._settings = TrainSettings(steps=1, optimizer=optimizer, lr=_RATES[optimizer], schedule="constant")
+        model = build_model(task, _SEED, device)
+        self._job = assemble(task, device, model, RandomNumberModel(model, device), self._settings)
+        self.state: CheckpointableState = self._job.state
 
     def train(self, engine: Engine, steps: int) -> None:
         """See `TrainingUnderTest.train`."""
         seed_generators(_SEED, 0)
         train(
-            settings=TrainSettings(
-                steps=steps,
-                batch_size=self._settings.batch_size,
-                optimizer=self._settings.optimizer,
-                lr=self._settings.lr,
-                schedule="constant",
-            ),
-            model=self._model,
-            optimizer=self._optimizer,
-            batches=self._batches,
+            settings=replace(self._settings, steps=steps),
+            task=self._job.task,
+            model=self._job.model,
+            optimizer=self._job.optimizer,
             engine=engine,
+            failures=NoFailures(),
             begin=0,
             record_step=lambda *_: None,
-            after_step=lambda _: None,
         )
 
 
@@ -140,7 +123,7 @@ def train_reference(subject: TrainingUnderTest, steps: int) -> ReferenceTraining
     return engine.twin
 
 
-def load_data() -> ImageData:
-    """The images that every subject is trained on."""
-    data: ImageData = plugins.load("dataset", DATASET).load(None)
-    return data
+def load_subject_task(model: str, device: torch.device, batch_size: int) -> Task:
+    """What every subject trains."""
+    settings = TaskSettings(batch_size=batch_size, augment=True, seed=_SEED, rank=0, world_size=1, device=device)
+    return load_task(DATASET, model, settings)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from ecrl.checkpoint.engine import Engine
 from ecrl.config.train import TrainSettings
+from ecrl.failures.injector import Injector
 from ecrl.records.clock import now_ns
 from ecrl.worker.lr_schedule import learning_rate
-from ecrl.workloads.images.batches import BatchSource
+from ecrl.workloads.task import Task
 
 # (step, begun_ns, loss, ids_digest)
 StepRecord = Callable[[int, int, torch.Tensor, str], None]
@@ -18,29 +18,31 @@ StepRecord = Callable[[int, int, torch.Tensor, str], None]
 def train(
     *,
     settings: TrainSettings,
+    task: Task,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: BatchSource,
     engine: Engine,
+    failures: Injector,
     begin: int,
     record_step: StepRecord,
-    after_step: Callable[[int], None],
 ) -> None:
-    """Train from after step `begin` to the last. after_step: where planned failures strike."""
+    """Train from after step `begin` to the last."""
     for step in range(begin + 1, settings.steps + 1):
         begun = now_ns()
-        batch = batches.batch(step)
+        batch = task.batch(step)
         engine.before_forward()
-        loss = cross_entropy(model(batch.images), batch.labels)
+        loss = failures.on_loss(step, task.loss(model, batch))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        failures.on_gradients(step, model)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, settings)
         engine.before_update(step)
         optimizer.step()
+        failures.on_update(step, model, optimizer)
         engine.synchronize_if_due(step)
         record_step(step, begun, loss, batch.ids_digest)
         if engine.is_due(step):
             engine.save(step)
-        after_step(step)
+        failures.after_step(step)
     engine.drain()

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 
 from ecrl import plugins
+from ecrl.config.task_fit import is_fitting_pair
 from ecrl.errors import DataMissingError
 from ecrl.worker.device_check import nccl_version
+from ecrl.workloads.task import make_model
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
@@ -32,9 +34,10 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
         "datasets": datasets,
         "state_bytes": {
-            f"{dataset}/{model}": _state_bytes(model, told["num_classes"], request["optimizer"])
-            for dataset, told in datasets.items()
+            f"{dataset}/{model}": _state_bytes(dataset, model, request["optimizer"])
+            for dataset in request["datasets"]
             for model in request["models"]
+            if is_fitting_pair(dataset, model)
         },
     }
 
@@ -50,7 +53,7 @@ def _torchvision() -> str | None:
 
 def _dataset(name: str, root: Path | None) -> dict[str, Any]:
     dataset = plugins.load("dataset", name)
-    told = {"ok": True, "num_classes": dataset.num_classes, "synthetic": dataset.synthetic}
+    told = {"ok": True, "synthetic": dataset.synthetic}
     opened = _OpenedFiles()
     try:
         dataset.check(root)
@@ -78,11 +81,11 @@ class _OpenedFiles:
             self._names.append(arguments[0])
 
 
-def _state_bytes(model: str, num_classes: int, optimizer: str) -> int:
+def _state_bytes(dataset: str, model: str, optimizer: str) -> int:
     """Bytes of parameters, buffers and optimizer state: what one checkpoint of all ranks holds, less
     the few kilobytes of random generators and the further ranks' buffers."""
     with torch.device("meta"):
-        module = plugins.load("model", model).build(num_classes)
+        module = make_model(dataset, model)
     parameters = sum(int(p.nbytes) for p in module.parameters())
     moments: int = {"sgd": 1, "adamw": 2}[optimizer]
     return parameters * (1 + moments) + sum(int(b.nbytes) for b in module.buffers())

@@ -1,4 +1,4 @@
-"""What a data set is: checked before it is trusted, loaded whole into memory, the training split only.
+"""What a data set is: checked before it is trusted. What it holds is its task's to say (e.g. images/dataset.py).
 
 Importing this module, or any member of `datasets/`, costs neither torch nor torchvision, so that a missing data
 set is found before a worker is started.
@@ -9,14 +9,10 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from ecrl.errors import DataMissingError
-
-if TYPE_CHECKING:
-    import torch
 
 CHECKSUMS_FILE = "checksums.json"
 # where the data sets that ship with ecrl keep their files
@@ -26,49 +22,27 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _NO_MD5S: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, eq=False)
-class ImageData:
-    """The training images of one data set, in file order, on the CPU.
-
-    Attributes:
-        name: the data set's name in a matrix.
-        images: uint8 [N, 3, 32, 32], contiguous.
-        labels: int64 [N], each in [0, num_classes).
-        num_classes: classes of the data set, whether or not all of them occur.
-        synthetic: True when the images are noise.
-        mean, std: per channel, of pixels scaled to [0, 1]; constants of the data set, not computed from `images`.
-        repacked: True when the files were checked against another md5 table than the published one.
-    """
-
-    name: str
-    images: "torch.Tensor"
-    labels: "torch.Tensor"
-    num_classes: int
-    synthetic: bool
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    repacked: bool = False
-
-
 class Dataset(ABC):
     """One data set of the folder `datasets/`; the base owns the guards, members say what their files hold.
 
-    `name` is the name in a matrix. `needs_root` says whether `root` must be given; data sets that are embedded
-    ignore it. `published_md5` names every file of a folder data set with its md5 as published.
+    `name` is the name in a matrix, `task` that of the task it is for. `needs_root` says whether `root` must be given;
+    data sets that are embedded ignore it. `published_md5` names every file of a folder data set with its md5 as
+    published.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
-    num_classes: ClassVar[int]
-    mean: ClassVar[tuple[float, float, float]]
-    std: ClassVar[tuple[float, float, float]]
     how_to_get: ClassVar[str]
     synthetic: ClassVar[bool] = False
     needs_root: ClassVar[bool] = False
     published_md5: ClassVar[Mapping[str, str]] = _NO_MD5S
+    instead: ClassVar[str] = ""  # what to use where it cannot be had
+
+    def __init__(self, *, task: str) -> None:
+        self.task = task
 
     def check(self, root: Path | None, checksums: Mapping[str, str] | None = None) -> None:
-        """Say whether `load` would find what it needs; reads the files to digest them, imports no torch.
+        """Say whether everything is there; reads the files to digest them, imports no torch.
 
         Args:
             root: the folder of data sets; ignored unless `needs_root`.
@@ -81,44 +55,16 @@ class Dataset(ABC):
         if faults := self._find_faults(folder, self._md5_table(folder, checksums)):
             raise self._make_missing_error(folder, faults)
 
-    def load(self, root: Path | None, checksums: Mapping[str, str] | None = None) -> ImageData:
-        """Read the training split; arguments as for `check`. Every file is digested before it is decoded.
-
-        Raises:
-            DataMissingError: as `check`, and when the files hold something other than this data set.
-        """
-        folder = self._folder(root)
-        md5 = self._md5_table(folder, checksums)
-        images, labels = self._read(folder, md5)
-        if len(images) == 0 or len(images) != len(labels):
-            raise self._make_missing_error(folder, [f"{len(images)} images and {len(labels)} labels"])
-        if int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
-            raise self._make_missing_error(folder, [f"labels outside 0..{self.num_classes - 1}"])
-        return ImageData(
-            name=self.name,
-            images=images,
-            labels=labels,
-            num_classes=self.num_classes,
-            synthetic=self.synthetic,
-            mean=self.mean,
-            std=self.std,
-            repacked=md5 != self.published_md5,
-        )
-
     @abstractmethod
     def _find_faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
-        """What is wrong with the files, a phrase each; [] when `_read` will succeed."""
-
-    @abstractmethod
-    def _read(self, folder: Path, md5: Mapping[str, str], /) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Images uint8 [N, 3, 32, 32] and labels int64 [N]; raises `_make_missing_error(...)` for files that fail."""
+        """What is wrong with the files, a phrase each; [] when they can be read."""
 
     def _make_missing_error(self, folder: Path | None, faults: Sequence[str]) -> DataMissingError:
         where = "" if folder is None else f", looked in {folder}"
         return DataMissingError(
             "ECRL-508",
             f"data set {self.name!r}{where}: {'; '.join(faults)}.\n{self.how_to_get}"
-            + ("\nOr use 'fashion-mini': real images, embedded in ecrl, no folder needed." if self.needs_root else ""),
+            + (f"\n{self.instead}" if self.needs_root and self.instead else ""),
         )
 
     def _folder(self, root: Path | None) -> Path:

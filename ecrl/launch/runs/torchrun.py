@@ -14,6 +14,7 @@ from ecrl.launch.runs.launcher import Launcher, RunHandle, WorkerFailed
 from ecrl.launch.runs.run import Run
 from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run, open_exit_fd
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, get_owner
+from ecrl.records.failure_checks import count_expected_restarts
 
 _FAILED = re.compile(
     r"[EW](?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d+) .*failed \(exitcode: (?P<code>-?\d+)\) local_rank: (?P<rank>\d+)"

@@ -7,14 +7,13 @@ import gc
 
 gc.disable()  # imports make no garbage, and every collection would look at all there is
 
-import torch._dynamo  # noqa: E402, F401 (the first optimizer and DDP import it)
 import torchvision  # noqa: E402, F401 (models and data sets import it when they are used)
 
 import ecrl.worker.run  # noqa: E402
 import ecrl.worker.warm.rank  # noqa: E402, F401
 from ecrl import plugins  # noqa: E402
 
-for _family in ("engine", "failure kind", "model", "dataset"):
+for _family in ("engine", "failure kind", "model", "dataset", "task", "parallelism"):
     _names = plugins.names(_family)
     for _name in set(_names) - plugins.find_missing(_family, _names).keys():
         plugins.load(_family, _name)

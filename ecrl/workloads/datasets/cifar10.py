@@ -32,4 +32,4 @@ class Cifar10(CifarDataset):
     }
 
 
-PLUGIN = Cifar10()
+PLUGIN = Cifar10(task="images")

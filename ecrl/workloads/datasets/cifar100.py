@@ -28,4 +28,4 @@ class Cifar100(CifarDataset):
     }
 
 
-PLUGIN = Cifar100()
+PLUGIN = Cifar100(task="images")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecrl.workloads.dataset import Dataset
 from ecrl.workloads.images import fashion
+from ecrl.workloads.images.dataset import ImageDataset
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ IMAGES_FILE = "fashion_mini.npz"
 PROVENANCE_FILE = "fashion_mini.json"
 
 
-class FashionMini(Dataset):
+class FashionMini(ImageDataset):
     """The first 500 training images of each Fashion-MNIST class, in file order."""
 
     name = "fashion-mini"
@@ -55,4 +55,4 @@ class FashionMini(Dataset):
         return content, []
 
 
-PLUGIN = FashionMini()
+PLUGIN = FashionMini(task="images")

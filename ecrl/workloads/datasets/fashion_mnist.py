@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ecrl.workloads.dataset import Dataset
 from ecrl.workloads.images import fashion, idx
+from ecrl.workloads.images.dataset import ImageDataset
 
 if TYPE_CHECKING:
     import numpy
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _FILES = {fashion.TRAIN_IMAGES: (28, 28), fashion.TRAIN_LABELS: ()}
 
 
-class FashionMnist(Dataset):
+class FashionMnist(ImageDataset):
     """Reads `ROOT/FashionMNIST/raw/` or, when that has no training files, ROOT itself; plain files before `.gz`.
 
     The md5s are of the uncompressed content, so that a recompressed `.gz` is still the published set.
@@ -76,4 +76,4 @@ def _locate(root: Path) -> tuple[dict[str, Path], list[str]]:
     return {}, list(_FILES)
 
 
-PLUGIN = FashionMnist()
+PLUGIN = FashionMnist(task="images")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecrl.workloads.dataset import Dataset
+from ecrl.workloads.images.dataset import ImageDataset
 
 if TYPE_CHECKING:
     import torch
@@ -13,7 +13,7 @@ _NUM_IMAGES = 5_000
 _SEED = 20_170_831
 
 
-class Noise(Dataset):
+class Noise(ImageDataset):
     """Images and labels drawn independently, the same on every call."""
 
     name = "noise"
@@ -38,4 +38,4 @@ class Noise(Dataset):
         return torch.from_numpy(images), torch.from_numpy(labels)
 
 
-PLUGIN = Noise()
+PLUGIN = Noise(task="images")

@@ -5,24 +5,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ecrl.workloads.dataset import ImageData
 from ecrl.workloads.images.augment import Normaliser, crop_and_flip, draw
+from ecrl.workloads.images.dataset import ImageData
 from ecrl.workloads.sampler import IdArray, StepSampler, digest
+from ecrl.workloads.task import Batch
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """One step's input of one rank.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageBatch(Batch):
+    """One step's images of one rank.
 
     Attributes:
         images: float32 [B, 3, 32, 32], normalised, on the device.
         labels: int64 [B], on the device.
-        ids_digest: eight hex digits of the sample indices, in order.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
-    ids_digest: str
 
 
 class BatchSource:
@@ -44,7 +43,7 @@ class BatchSource:
         self._labels = data.labels.to(device)
         self._normalise = Normaliser(data.mean, data.std, device)
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> ImageBatch:
         """The batch of a step, counted from 1. On a GPU it only enqueues work and never waits.
 
         Raises:
@@ -55,7 +54,8 @@ class BatchSource:
         images = self._images[on_device[0]]
         if self._augment:
             images = crop_and_flip(images, on_device[1], on_device[2], on_device[3])
-        return Batch(self._normalise(images), self._labels[on_device[0]], digest(ids))
+        labels = self._labels[on_device[0]]
+        return ImageBatch(images=self._normalise(images), labels=labels, ids_digest=digest(ids))
 
     def _plan(self, step: int, ids: IdArray) -> torch.Tensor:
         """int64 [1 or 4, B]: sample indices, then the draws; one tensor so that a step costs one copy."""

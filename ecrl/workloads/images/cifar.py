@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ecrl.workloads.dataset import CHECKSUMS_FILE, Dataset, compute_md5
+from ecrl.workloads.dataset import CHECKSUMS_FILE, compute_md5
+from ecrl.workloads.images.dataset import ImageDataset
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ _NO_BATCH = (
 )
 
 
-class CifarDataset(Dataset):
+class CifarDataset(ImageDataset):
     """Reads `ROOT/<folder_name>/`, every file of which must have its md5: the published one, or a declared one.
 
     Members give `torchvision_class`, the name of the class in `torchvision.datasets` that knows the files.

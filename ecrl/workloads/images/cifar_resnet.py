@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ecrl.workloads.model import Model
+from ecrl.workloads.images.model import ImageModel
 
 if TYPE_CHECKING:
     import torch
 
 
-class CifarResnet(Model):
+class CifarResnet(ImageModel):
     """A 3x3 stride-1 first convolution and no max-pool, so that 32x32 images are not shrunk to 8x8 at once.
 
     Members give `torchvision_name`, the builder's name in `torchvision.models`.
@@ -17,7 +17,7 @@ class CifarResnet(Model):
     torchvision_name: ClassVar[str]
 
     def build(self, num_classes: int) -> "torch.nn.Module":
-        """See `Model.build`; the state dict has torchvision's key names, conv1's shape differs."""
+        """See `ImageModel.build`; the state dict has torchvision's key names, conv1's shape differs."""
         import torchvision
         from torch import nn
 

@@ -3,19 +3,19 @@
 import torch
 from torch import nn
 
-from ecrl.workloads.model import Model
+from ecrl.workloads.images.model import ImageModel
 
 _DROPOUT = 0.2
 
 
-class Cnn(Model):
+class Cnn(ImageModel):
     """Batch norm makes buffers part of the state, dropout makes the random generator part of it."""
 
     name = "cnn"
     description = "3 convolutions with batch norm, 2 linear layers with dropout; 0.2 million parameters"
 
     def build(self, num_classes: int) -> nn.Module:
-        """See `Model.build`."""
+        """See `ImageModel.build`."""
         return CnnModule(num_classes)
 
 
@@ -48,4 +48,4 @@ def _make_halving_block(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
 
 
-PLUGIN = Cnn()
+PLUGIN = Cnn(task="images")

@@ -11,4 +11,4 @@ class Resnet18(CifarResnet):
     torchvision_name = "resnet18"
 
 
-PLUGIN = Resnet18()
+PLUGIN = Resnet18(task="images")

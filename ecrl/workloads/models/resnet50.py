@@ -11,4 +11,4 @@ class Resnet50(CifarResnet):
     torchvision_name = "resnet50"
 
 
-PLUGIN = Resnet50()
+PLUGIN = Resnet50(task="images")

@@ -10,8 +10,8 @@ import torch.distributed as dist
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.worker import process_group
+from ecrl.worker.build import take_device
 from ecrl.worker.rank_info import RankInfo
-from ecrl.worker.run import take_device
 
 
 def spec(device: str, **train: Any) -> RunSpec:

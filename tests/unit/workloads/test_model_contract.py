@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ecrl import plugins
+from ecrl.workloads.images.model import ImageModel
 from ecrl.workloads.model import Model
 
 
@@ -17,12 +18,22 @@ def model(request: pytest.FixtureRequest) -> Model:
     assert isinstance(plugin, Model)
     assert plugin.name == request.param
     assert plugin.description
+    assert plugins.declared("model", request.param) == {"task": plugin.task}, "told without importing it"
+    assert plugin.task in plugins.names("task")
     return plugin
 
 
+@pytest.fixture
+def image_model(model: Model) -> ImageModel:
+    if model.task != "images":
+        pytest.skip("takes no images")
+    assert isinstance(model, ImageModel)
+    return model
+
+
 @pytest.mark.parametrize("num_classes", [10, 100])
-def test_it_classifies_32x32_images_and_every_parameter_learns(model: Model, num_classes: int) -> None:
-    net = model.build(num_classes)
+def test_it_classifies_32x32_images_and_every_parameter_learns(image_model: ImageModel, num_classes: int) -> None:
+    net = image_model.build(num_classes)
     assert net.training
     logits = net(torch.randn(2, 3, 32, 32))
     assert (logits.shape, logits.dtype) == ((2, num_classes), torch.float32)
@@ -31,17 +42,17 @@ def test_it_classifies_32x32_images_and_every_parameter_learns(model: Model, num
     assert all(p.requires_grad and p.grad is not None for p in net.parameters())
 
 
-def test_the_seed_decides_the_weights(model: Model) -> None:
+def test_the_seed_decides_the_weights(image_model: ImageModel) -> None:
     states = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        states.append(model.build(10).state_dict())
+        states.append(image_model.build(10).state_dict())
     assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(states[0].values(), states[2].values(), strict=True))
 
 
-def test_its_state_goes_into_another_one(model: Model) -> None:
-    first, second = model.build(10).eval(), model.build(10).eval()
+def test_its_state_goes_into_another_one(image_model: ImageModel) -> None:
+    first, second = image_model.build(10).eval(), image_model.build(10).eval()
     second.load_state_dict(first.state_dict())
     image = torch.randn(1, 3, 32, 32)
     with torch.no_grad():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ecrl import plugins
-from ecrl.workloads.dataset import ImageData
 from ecrl.workloads.images.batches import BatchSource
+from ecrl.workloads.images.dataset import ImageData
 from ecrl.workloads.sampler import StepSampler, digest
 
 CPU = torch.device("cpu")

@@ -1,0 +1,35 @@
+"""Which data sets and models are made for one task, told by what their files declare; imports none of them."""
+
+from collections.abc import Iterable
+
+from ecrl import plugins
+
+
+def is_fitting_pair(dataset: str, model: str) -> bool:
+    """Whether the model can be trained on the data set."""
+    return _get_task("dataset", dataset) == _get_task("model", model)
+
+
+def find_unfit_pairs(datasets: Iterable[str], models: Iterable[str]) -> list[tuple[str, str]]:
+    """The (dataset, model) pairs of a matrix that have no task in common. Names that do not exist are passed over."""
+    known = [name for name in models if name in plugins.names("model")]
+    return [
+        (dataset, model)
+        for dataset in datasets
+        if dataset in plugins.names("dataset")
+        for model in known
+        if not is_fitting_pair(dataset, model)
+    ]
+
+
+def explain_unfit_pair(dataset: str, model: str) -> str:
+    """What is wrong with a pair, and the table that takes it out of a matrix."""
+    return (
+        f"found model {model!r}, made for the task {_get_task('model', model)!r}, with dataset {dataset!r}, made for"
+        f" {_get_task('dataset', dataset)!r}: expected one task. Leave the pair out by a table"
+        f' [[exclude]] with model = "{model}" and dataset = "{dataset}"'
+    )
+
+
+def _get_task(family: str, name: str) -> str:
+    return str(plugins.declared(family, name)["task"])

@@ -1,0 +1,133 @@
+"""What one rank trains with, made from what `run.json` says: for a run, a bench of engines and the selftest alike."""
+
+import gc
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch._dynamo  # the first optimizer and DDP import it: a second's worth, which belongs to the imports
+
+from ecrl import plugins
+from ecrl.checkpoint.engine import Engine, EngineContext, EnginePlugin, NoCheckpoints
+from ecrl.config.run import RunSpec
+from ecrl.config.train import TrainSettings
+from ecrl.records.paths import RunPaths
+from ecrl.records.recorder import Recorder
+from ecrl.worker.parallelism import Group, Parallelism
+from ecrl.worker.process_group import new_agreement, start_group
+from ecrl.worker.rank_info import RankInfo
+from ecrl.worker.state import TrainState, make_optimizer
+from ecrl.workloads.task import Task, TaskSettings, load_task
+
+PARALLELISM = "ddp"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What is trained, on which device. `model`: as the loop calls it; `state` sees model and optimizer."""
+
+    task: Task
+    device: torch.device
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    state: TrainState
+
+
+def build(spec: RunSpec, rank_info: RankInfo, recorder: Recorder) -> TrainingJob:
+    """Make task, model and optimizer, and start the process group. `imported` and `group` are recorded in between."""
+    device = take_device(spec, rank_info)
+    _make_deterministic(spec)
+    task = load_task(spec.dataset, spec.model, _read_task_settings(spec, rank_info, device))
+    model = build_model(task, spec.seed, device)
+    recorder.event("imported")
+    gc.freeze()  # what is there stays: no collection needs to look at it again
+    gc.enable()
+    start_group(rank_info, spec.train.get_backend(device.type))
+    recorder.event("group")
+    parallelism: Parallelism = plugins.load("parallelism", PARALLELISM)
+    group = Group(device=device, world_size=rank_info.world_size, deterministic=spec.train.deterministic)
+    return assemble(task, device, model, parallelism.wrap(model, group), spec.train)
+
+
+def build_model(task: Task, seed: int, device: torch.device) -> torch.nn.Module:
+    """The task's model with the weights of `seed`: the same on every rank and in every attempt and variant."""
+    torch.manual_seed(seed)
+    return task.build_model().to(device)
+
+
+def assemble(
+    task: Task, device: torch.device, model: torch.nn.Module, wrapped: torch.nn.Module, train: TrainSettings
+) -> TrainingJob:
+    """The job of training `model` by calls of `wrapped`, with a new optimizer."""
+    # after the wrapping, which may put other parameters into the model
+    optimizer = make_optimizer(model, train)
+    return TrainingJob(task, device, wrapped, optimizer, TrainState(model, optimizer, device))
+
+
+def build_engine(
+    spec: RunSpec, paths: RunPaths, rank_info: RankInfo, recorder: Recorder, job: TrainingJob, **hooks: Any
+) -> Engine:
+    """The engine of the spec's variant; `NoCheckpoints` for `reference`. hooks: `reached` and `verify` of
+    `EngineContext`."""
+    agreements = iter(range(10**9))  # every rank asks for the same agreements in the same order
+    context = EngineContext(
+        state=job.state,
+        device=job.device,
+        root=paths.checkpoints,
+        run_hash=spec.hash,
+        rank=rank_info.rank,
+        world_size=rank_info.world_size,
+        attempt=rank_info.attempt,
+        checkpoint_every=spec.checkpoint_every,
+        max_inflight=spec.max_inflight,
+        keep=spec.checkpoint.keep,
+        recorder=recorder,
+        agree=lambda: new_agreement(rank_info, str(next(agreements)), spec.checkpoint.commit_timeout_s),
+        options=spec.engine_options,
+        **hooks,
+    )
+    if spec.engine is None:
+        return NoCheckpoints(context)
+    plugin: EnginePlugin = plugins.load("engine", spec.engine)
+    return plugin.build(context)
+
+
+def seed_generators(seed: int, rank: int) -> None:
+    """Give each rank generators of its own, after everything that must be equal on all ranks was drawn."""
+    own = (seed * 1_000_003 + rank) % 2**63
+    random.seed(own)
+    np.random.seed(own % 2**32)
+    torch.manual_seed(own)
+
+
+def take_device(spec: RunSpec, rank_info: RankInfo) -> torch.device:
+    """Make the rank's device the current one, and return it."""
+    if spec.device == "cpu":
+        torch.set_num_threads(spec.train.threads)
+        return torch.device("cpu")
+    shared = spec.train.get_backend("cuda") == "gloo"
+    # NCCL refuses a second rank on a device: there a rank without one of its own fails here, by its number.
+    index = rank_info.local_rank % max(torch.cuda.device_count(), 1) if shared else rank_info.local_rank
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def _make_deterministic(spec: RunSpec) -> None:
+    if spec.train.deterministic:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def _read_task_settings(spec: RunSpec, rank_info: RankInfo, device: torch.device) -> TaskSettings:
+    return TaskSettings(
+        batch_size=spec.train.batch_size,
+        augment=spec.train.augment,
+        seed=spec.seed,
+        rank=rank_info.rank,
+        world_size=rank_info.world_size,
+        device=device,
+        data_root=None if spec.data_root is None else Path(spec.data_root),
+    )
