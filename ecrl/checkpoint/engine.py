@@ -16,6 +16,7 @@ from ecrl.checkpoint.state_view import StateView
 from ecrl.records.clock import now_ns
 from ecrl.records.recorder import Recorder
 from ecrl.storage.commit import Verdict
+from ecrl.storage.formats import OWN_FORMAT
 
 
 class CheckpointableState(ABC):
@@ -169,7 +170,9 @@ class EnginePlugin:
 
     durable: committed means fsynced. verified: a damaged checkpoint is noticed. exact: RNG and buffers of
     every rank come back. limits: what else it leaves to its user, or to ecrl in its place, in a few words. They are
-    those of the default options. options: declared as in config/options.py.
+    those of the default options.
+
+    format: what lies in a checkpoint's folder, as in storage/formats.py. options: declared as in config/options.py.
     All of them literals, which are read without importing an engine.
     """
 
@@ -179,6 +182,7 @@ class EnginePlugin:
     verified: bool
     exact: bool
     limits: str = ""
+    format: str | Mapping[str, Any] = OWN_FORMAT
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def build(self, context: EngineContext) -> Engine:

@@ -4,7 +4,7 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
 
     start     rank, attempt, world_size, pid, host, boot_id, real_minus_boot_ns, process_start
               (process_start: when the kernel started the process)
-    imported  heavy imports are done, data, model and optimizer made
+    imported  heavy imports are done, data and model made
     group     the process group is up
     ready     process group up, model built: the worker can load
     verified  s, t0, t, state: the newest committed checkpoint was verified ahead of the restore, in a thread

@@ -115,7 +115,7 @@ def live(life: Life, rank: int) -> None:
         recorder=recorder, agree=agree, reached=marks.reached,
     )  # fmt: skip
     _mark_phases(marks)
-    engine: sharded.ShardedEngine = plugins.load("engine", life.engine).make(context)
+    engine: sharded.ShardedEngine = plugins.load("engine", life.engine).build(context)
     _mark_staging(marks, engine)
     engine.prepare()
     with marks.around("restore"):

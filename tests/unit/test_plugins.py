@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from ecrl.plugins import MissingExtraError
 from tests.extras import need
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
-PEERS = {"torchsnapshot": "torchsnapshot", "torch-checkpointing": "torch_checkpointing"}
+ENGINES = plugins.names("engine")
+PEERS = {name: needed[1] for name in ENGINES if (needed := plugins.extra("engine", name))}
 
 
 @pytest.fixture
@@ -31,9 +33,11 @@ def without_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", absent)
 
 
-def test_only_the_peers_need_an_extra() -> None:
-    needs = {name: plugins.extra("engine", name) for name in plugins.names("engine")}
-    assert {name: need for name, need in needs.items() if need} == {n: ("peers", m) for n, m in PEERS.items()}
+def test_every_extra_that_an_engine_needs_is_one_that_pip_knows() -> None:
+    known = tomllib.loads((Path(plugins.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    extras = {needed[0] for name in ENGINES if (needed := plugins.extra("engine", name))}
+    assert extras <= known["optional-dependencies"].keys()
+    assert {"torchsnapshot", "torch-checkpointing"} <= PEERS.keys()
 
 
 @pytest.mark.parametrize("engine", plugins.names("engine"))
@@ -89,9 +93,11 @@ def test_a_bench_refuses_it_by_name_and_leaves_it_out_otherwise(tmp_path: Path) 
         )
     assert not (tmp_path / "b").exists()
     chosen, notes = bench._find_engines()
-    assert chosen == ("blocking", "overlapped", "torch-save", "dcp", "dcp-async")
-    assert notes == [f"left out, not installed: {name} (pip install 'ecrl[peers]')" for name in PEERS]
+    assert set(chosen) == set(ENGINES) - PEERS.keys()
+    assert notes == [f"left out, not installed: {name} (pip install 'ecrl[peers]')" for name in sorted(PEERS)]
 
 
-def test_a_bench_of_all_that_is_installed_compares_every_engine() -> None:
-    assert set(bench._DEFAULT_ENGINES) == set(plugins.names("engine"))
+def test_a_bench_of_all_that_is_installed_compares_every_engine_those_of_ecrl_first() -> None:
+    chosen, _ = bench._find_engines()
+    assert set(chosen) == set(ENGINES) - plugins.find_missing("engine", ENGINES).keys()
+    assert chosen[:2] == ("blocking", "overlapped")

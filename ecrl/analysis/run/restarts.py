@@ -15,9 +15,9 @@ from ecrl.records.reader import RunRecord
 PHASES = {
     "detect": "the launcher reports the dead rank",
     "spawn": "the processes of the new attempt exist",
-    "import": "imports are done; data, model and optimizer are made",
+    "import": "imports are done; data and model are made",
     "group": "the process group is up",
-    "prepare": "the model is in DDP, the engine has its slots",
+    "prepare": "the model is spread over the ranks, its optimizer is made, the engine has its slots",
     "restore": "the checkpoint is chosen, verified and loaded",
     "first step": "the first step begins",
 }

@@ -30,4 +30,14 @@ PLUGIN = EnginePlugin(
     verified=False,
     exact=True,
     limits="files fsynced, their folder not; retention is ecrl's",
+    format={"complete": ".metadata", "parts": ("*.distcp",)},
+    options={
+        "thread_count": {
+            "type": "int",
+            "default": 1,
+            "legacy": 1,
+            "ge": 1,
+            "help": "threads that write this rank's part, each into a file of its own (DCP's FileSystemWriter)",
+        },
+    },
 )

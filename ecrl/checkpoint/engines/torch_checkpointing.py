@@ -232,4 +232,5 @@ PLUGIN = EnginePlugin(
     verified=False,
     exact=True,
     limits="one in flight; buffers cloned by ecrl; retention is ecrl's",
+    format={"complete": "meta_0.json"},  # the folder gets its name last
 )

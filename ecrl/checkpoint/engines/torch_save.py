@@ -3,18 +3,21 @@
     step-00000400/{state.pt, rank-<rank>.pt}
 
 state.pt is the replicated state; rank-<r>.pt a rank's buffers and generators. Written into `partial-*`, which
-is renamed once every rank has said that its file is written. Nothing is flushed to the disk: scripts do not.
+is renamed once every rank has said that its file is written. Nothing is flushed to the disk, since scripts do not,
+unless the option `fsync` asks for it.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ecrl.checkpoint.engine import EnginePlugin
+from ecrl.checkpoint.engine import EngineContext, EnginePlugin
 from ecrl.checkpoint.external.base import ExternalEngine, copy_into_live, first_line
 from ecrl.checkpoint.state_view import StateView
 from ecrl.records.clock import now_ns
+from ecrl.storage.atomic import fsync_dir
 from ecrl.storage.commit import step_folder
 
 _STATE_FILE = "state.pt"
@@ -22,6 +25,10 @@ _STATE_FILE = "state.pt"
 
 class TorchSave(ExternalEngine):
     """`torch.save` of the live tensors, inline, on the training thread."""
+
+    def __init__(self, context: EngineContext) -> None:
+        super().__init__(context)
+        self._fsync: bool = context.options["fsync"]
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -36,6 +43,8 @@ class TorchSave(ExternalEngine):
         def publish() -> None:
             self.context.reached("commit", ticket)
             partial.rename(step_folder(self.context.root, ticket))
+            if self._fsync:
+                fsync_dir(self.context.root)
 
         self._finish_save(ticket, self._agreement, self._write_files(ticket, partial), partial, publish)
 
@@ -52,6 +61,10 @@ class TorchSave(ExternalEngine):
                 torch.save(content, partial / name)
                 if place == 0:
                     self.context.reached("persist", step)
+            if self._fsync:
+                for name in contents:
+                    _flush(partial / name)
+                fsync_dir(partial)
             written = sum((partial / name).stat().st_size for name in contents)
         except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
             return f"rank {rank}: {first_line(error)}"
@@ -73,6 +86,14 @@ class TorchSave(ExternalEngine):
         return meta
 
 
+def _flush(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def _rank_file(rank: int) -> str:
     return f"rank-{rank}.pt"
 
@@ -89,4 +110,13 @@ PLUGIN = EnginePlugin(
     verified=False,
     exact=True,
     limits="retention is ecrl's; nothing in flight",
+    format={"complete": "rank-0.pt"},  # the folder gets its name last
+    options={
+        "fsync": {
+            "type": "bool",
+            "default": False,
+            "legacy": False,
+            "help": "flush the files and the folders that name them to the disk before the checkpoint counts",
+        },
+    },
 )

@@ -24,7 +24,6 @@ from ecrl.checkpoint.external.background import BackgroundEngine
 from ecrl.checkpoint.external.base import first_line, make_own_group
 from ecrl.checkpoint.state_view import ForeignCheckpointError, StateView, check_same_model, get_tensor_specs
 from ecrl.records.clock import now_ns
-from ecrl.storage import formats
 from ecrl.storage.commit import step_folder
 
 with warnings.catch_warnings():  # it scripts three helpers when it is imported
@@ -38,7 +37,7 @@ with warnings.catch_warnings():  # it scripts three helpers when it is imported
     from torchsnapshot.storage_plugins.fs import FSStoragePlugin
 
 EXTRA = ("peers", "torchsnapshot")
-_COMPLETE = formats.TORCHSNAPSHOT.complete  # written last, by rank 0, once every rank has written
+_COMPLETE = ".snapshot_metadata"  # written last, by rank 0, once every rank has written
 _REPLICATED, _OWN = "replicated", "own"
 _MONITOR = "ecrl.watch"  # the storage option by which a `WriteMonitor` reaches the storage
 
@@ -207,4 +206,5 @@ PLUGIN = EnginePlugin(
     verified=False,
     exact=True,
     limits="no bound in flight (here: one); retention is ecrl's",
+    format={"complete": ".snapshot_metadata", "parts": ("batched", "replicated", "[0-9]*/own")},
 )

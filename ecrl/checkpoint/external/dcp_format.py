@@ -1,6 +1,6 @@
 """State in PyTorch Distributed Checkpoint's format: keys, reading, and what its failures say.
 
-    step-00000400/{__<rank>_0.distcp, .metadata}
+    step-00000400/{__<rank>_<thread>.distcp, .metadata}
 
 Replicated tensors have one key for all ranks: DCP writes each once, on the rank with the least to write. A
 rank's buffers and generators have keys of their own (`rank<r>/...`), or DCP would keep one rank's for all.
@@ -8,6 +8,7 @@ DCP fsyncs its files but not the folder that names them.
 """
 
 import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,9 @@ from ecrl.checkpoint.engine import EngineContext
 from ecrl.checkpoint.external.base import ExternalEngine, first_line, make_own_group
 from ecrl.checkpoint.state_view import StateView
 from ecrl.records.clock import now_ns
-from ecrl.storage import formats
 from ecrl.storage.commit import step_folder
 
-_COMPLETE = formats.DCP.complete  # written last, by rank 0, once every rank has written
+_COMPLETE = ".metadata"  # written last, by rank 0, once every rank has written
 
 
 class DcpEngine(ExternalEngine):
@@ -80,10 +80,10 @@ class DcpEngine(ExternalEngine):
 
 
 class RecordingWriter(FileSystemWriter):
-    """DCP's own writer with its defaults, which records when this rank's part is written (and fsynced)."""
+    """DCP's own writer, which records when this rank's part is written (and fsynced)."""
 
     def __init__(self, folder: Path, step: int, context: EngineContext) -> None:
-        super().__init__(folder)
+        super().__init__(folder, thread_count=context.options["thread_count"])
         self._step, self._context = step, context
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
@@ -107,15 +107,15 @@ class HalfwayPlanner(DefaultSavePlanner):
     def __init__(self, halfway: Callable[[], None]) -> None:
         super().__init__()
         self._halfway = halfway
-        self._until_halfway = 0
+        self._half = 0
+        self._begun = itertools.count(1)  # several threads count with it
 
     def finish_plan(self, new_plan: SavePlan) -> SavePlan:
-        self._until_halfway = (len(new_plan.items) + 1) // 2
+        self._half = (len(new_plan.items) + 1) // 2
         return super().finish_plan(new_plan)
 
     def resolve_data(self, write_item: WriteItem) -> "torch.Tensor | io.BytesIO":
-        self._until_halfway -= 1
-        if self._until_halfway == 0:
+        if next(self._begun) == self._half:
             self._halfway()
         return super().resolve_data(write_item)
 

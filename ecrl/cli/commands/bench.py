@@ -12,11 +12,10 @@ from ecrl import plugins
 from ecrl.cli.typer_support.usage_errors import EcrlTyper
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError, unknown_name
+from ecrl.storage.formats import has_own_format
 
 if TYPE_CHECKING:
     from ecrl.enginebench.launch import Bench
-
-_DEFAULT_ENGINES = ("blocking", "overlapped", "torch-save", "dcp", "dcp-async", "torchsnapshot", "torch-checkpointing")
 
 
 def register(app: typer.Typer) -> None:
@@ -108,10 +107,11 @@ def _bench(
 
 
 def _find_engines() -> tuple[tuple[str, ...], list[str]]:
-    """The engines compared by default, and a note for each that is not installed."""
-    left_out = plugins.find_missing("engine", _DEFAULT_ENGINES)
+    """The engines compared by default, those of ecrl's own format first, and a note for each that is not installed."""
+    names = sorted(plugins.names("engine"), key=lambda name: not has_own_format(name))
+    left_out = plugins.find_missing("engine", names)
     notes = [f"left out, not installed: {name} (pip install 'ecrl[{extra}]')" for name, extra in left_out.items()]
-    return tuple(name for name in _DEFAULT_ENGINES if name not in left_out), notes
+    return tuple(name for name in names if name not in left_out), notes
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from ecrl.records.reader import Event, read_events
 from ecrl.records.recorder import Recorder
 
 T = TypeVar("T")
+# Engines whose ranks need no process group, of which a process has but one: of others, one rank is tried in threads.
+SEVERAL_IN_THREADS = {"blocking", "overlapped", "torch-save"}
 
 
 class ToyState(CheckpointableState):
@@ -96,7 +98,7 @@ class Group:
             recorder=Recorder(self._events(rank)),
             agree=lambda: Agreement(PrefixStore(str(next(numbers)), store), rank, self.world_size, 20.0),
         )
-        engine: Engine = plugins.load("engine", name).make(replace(base, **context))
+        engine: Engine = plugins.load("engine", name).build(replace(base, **context))
         return engine
 
     def _events(self, rank: int) -> Path:

@@ -7,10 +7,8 @@ import pytest
 from ecrl.records.correctness import compute_gates, count_restarts, find_ended_attempt, list_fired
 from ecrl.records.reader import RunRecord
 
-SPEC: dict[str, Any] = {
-    "train": {"steps": 4, "nproc": 2},
-    "failures": [{"index": 0, "at": 3, "kind": "kill", "rank": 1}],
-}
+KILL = {"index": 0, "at": 3, "kind": "kill", "rank": 1}
+SPEC: dict[str, Any] = {"train": {"steps": 4, "nproc": 2}, "failures": [KILL]}
 
 
 def step(s: int, loss: float | None = 0.5) -> dict[str, Any]:

@@ -21,15 +21,15 @@ from ecrl import plugins
 from ecrl.checkpoint.engine import EnginePlugin
 from ecrl.checkpoint.external.base import ExternalEngine
 from ecrl.checkpoint.state_view import ForeignCheckpointError
-from ecrl.storage.commit import list_steps, step_folder
+from ecrl.storage.commit import list_steps, step_folder, verify
+from ecrl.storage.formats import find_complete_format, find_partial_format, has_own_format, load_formats
 from tests.extras import need
-from tests.unit.checkpoint.ranks_in_threads import Group
+from tests.unit.checkpoint.ranks_in_threads import SEVERAL_IN_THREADS, Group, ToyState
 
 pytestmark = pytest.mark.timeout(240)  # a writer process starts an interpreter, slowly on a busy machine
-NEED_A_GROUP = {"dcp", "dcp-async", "torchsnapshot", "torch-checkpointing"}
 ENGINES = plugins.names("engine")
-PEERS = ["dcp", "dcp-async", "torch-save", "torchsnapshot", "torch-checkpointing"]
-CASES = [(engine, n) for engine in ENGINES for n in ((1,) if engine in NEED_A_GROUP else (1, 2, 3))]
+PEERS = [engine for engine in ENGINES if not has_own_format(engine)]
+CASES = [(engine, n) for engine in ENGINES for n in ((1, 2, 3) if engine in SEVERAL_IN_THREADS else (1,))]
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,84 @@ def test_an_engine_says_what_it_promises(engine: str) -> None:
     assert isinstance(plugin, EnginePlugin)
     assert plugin.description
     assert plugin.exact  # else no run of it could ever count as correct
+    made = {"description", "make", "durable", "verified", "exact", "limits", "format", "options"}
+    assert vars(plugin).keys() == made, "and nothing else"
+    for name, value in plugins.declared("engine", engine).items():
+        assert getattr(plugin, name) == value
+    literal = {name for name in made - {"make"} if getattr(plugin, name) != getattr(EnginePlugin, name, {})}
+    assert literal <= plugins.declared("engine", engine).keys(), "all that it says can be read without importing it"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_folder_tells_by_its_files_which_format_it_has_and_whether_it_is_whole(tmp_path: Path, engine: str) -> None:
+    group = Group(tmp_path, engine, world_size=1)
+    group.train(1, 10)
+    group.settle()
+    root, folder = tmp_path / "checkpoints", step_folder(tmp_path / "checkpoints", 10)
+    found = find_complete_format(folder)
+    if has_own_format(engine):
+        assert found is None
+        assert verify(root, 10).state == "valid"
+        return
+    shared = plugins.declared("engine", engine)["format"]
+    assert found is not None
+    assert found.engine == (shared if isinstance(shared, str) else engine)
+    assert verify(root, 10).state == "unverifiable"
+    (folder / found.complete).unlink()
+    assert find_complete_format(folder) is None
+    if found.parts:  # else the folder would not have its name yet
+        assert find_partial_format(folder) == found
+
+
+def test_no_two_formats_can_be_taken_for_each_other() -> None:
+    formats = load_formats()
+    assert len({f.complete for f in formats}) == len(formats) >= 1
+    shared = {plugins.declared("engine", engine)["format"] for engine in PEERS if _shares_a_format(engine)}
+    assert shared <= {f.engine for f in formats}
+
+
+def _shares_a_format(engine: str) -> bool:
+    return isinstance(plugins.declared("engine", engine)["format"], str)
+
+
+@pytest.mark.parametrize("engine", ["dcp", "dcp-async"])
+def test_dcp_writes_with_as_many_threads_as_its_option_says(tmp_path: Path, engine: str) -> None:
+    for threads, folder in ((None, tmp_path / "plain"), (3, tmp_path / "more")):
+        folder.mkdir()
+        reached: list[tuple[str, int]] = []
+        more: dict[str, Any] = {} if threads is None else {"options": {"thread_count": threads}}
+        first = Group(
+            folder, engine, 1, state=lambda rank: ToyState(rank, 5000),
+            reached=lambda phase, step, reached=reached: reached.append((phase, step)), **more,
+        )  # fmt: skip
+        first.train(1, 10)
+        first.settle()
+        assert len(list(step_folder(folder / "checkpoints", 10).glob("*.distcp"))) == (threads or 1)
+        assert reached == [("staging", 10), ("persist", 10), ("commit", 10)], "each once"
+        second = Group(folder, engine, 1, attempt=1, state=lambda rank: ToyState(rank, 5000))
+        assert second.engines[0].restore().step == 10
+        assert bool((second.states[0].weights["model/more"] == 10).all())
+        second.settle()
+
+
+@pytest.mark.parametrize("fsync", [None, False, True])
+def test_torch_save_flushes_its_files_and_folders_where_its_option_says_so(
+    tmp_path: Path, fsync: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush, flushed = os.fsync, []
+
+    def note(fd: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{fd}").readlink().relative_to(tmp_path.resolve()).as_posix())
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    given: dict[str, Any] = {} if fsync is None else {"options": {"fsync": fsync}}
+    group = Group(tmp_path, "torch-save", 1, **given)
+    group.train(1, 10)
+    group.settle()
+    partial = "checkpoints/partial-00000010"
+    expected = [f"{partial}/rank-0.pt", f"{partial}/state.pt", partial, "checkpoints"]
+    assert flushed == (expected if fsync else [])
 
 
 @pytest.mark.parametrize(("engine", "world_size"), CASES)
