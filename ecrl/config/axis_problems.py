@@ -11,6 +11,7 @@ from ecrl.config.options import get_declared_options, validate_options
 from ecrl.config.problems import Sources
 from ecrl.config.recipe import ENGINE
 from ecrl.config.suite import expand_matrix
+from ecrl.config.task_fit import explain_unfit_pair, find_unfit_pairs
 from ecrl.errors import unknown_name
 
 _TABLES: dict[str, type[BaseModel]] = {"train": TrainTable, "checkpoint": CheckpointTable}
@@ -111,6 +112,16 @@ def find_filter_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
             if not chosen and loc[0] == "exclude":
                 problems.append(f"{sources.name(loc)}: {text}: found it empty, expected at least one axis")
     return problems
+
+
+def find_task_problems(matrix: Matrix, sources: Sources) -> list[str]:
+    """Cells of a valid matrix whose model cannot be trained on their data set."""
+    axes = matrix.matrix
+    return [
+        f"{sources.name(('matrix', 'models'))}: matrix.models: {explain_unfit_pair(dataset, model)}"
+        for dataset, model in find_unfit_pairs(axes.datasets, axes.models)
+        if any((suite.dataset, suite.model) == (dataset, model) for suite in expand_matrix(matrix))
+    ]
 
 
 def find_choice_problems(matrix: Matrix, sources: Sources) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecrl.config.axis_problems import find_choice_problems, find_filter_problems, normalize_axes
+from ecrl.config.axis_problems import find_choice_problems, find_filter_problems, find_task_problems, normalize_axes
 from ecrl.config.failure_entry import FROZEN
 from ecrl.config.hashing import fill_from
 from ecrl.config.matrix import VARIANTS, Matrix, expand_steps, get_table
@@ -99,7 +99,8 @@ def load(
     _raise_if_any(problems)
     matrix = Matrix.model_validate(raw, context=context)
     if not frozen:
-        _raise_if_any(add_code("ECRL-215", find_choice_problems(matrix, sources)))
+        problems = add_code("ECRL-215", find_choice_problems(matrix, sources))
+        _raise_if_any([*problems, *add_code("ECRL-218", find_task_problems(matrix, sources))])
     return matrix.add_warnings(() if frozen else find_unused_recipes(raw, sources))
 
 
