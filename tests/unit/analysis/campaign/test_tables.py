@@ -1,0 +1,79 @@
+"""The CSV tables keep their bytes: `golden/` holds what version 0.1.0 wrote, before the tables were built on frames."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from ecrl.analysis.campaign.load import load_campaign
+from ecrl.analysis.campaign.tables import build_detailed_csv, build_runs_csv, build_summary_csv
+from ecrl.analysis.external_table.table import load_table_evidence
+from ecrl.config.run import RunSpec
+from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS
+from ecrl.records.reader import RunRecord
+from tests.unit.analysis.campaign_builder import campaign
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def change(run: RunSpec, found: RunRecord) -> RunRecord | None:
+    """Runs of every outcome, losses that are no numbers, steps that diverge, a launcher that told nothing."""
+    assert found.result is not None
+    match run.dataset, run.variant, run.seed, run.train.launcher:
+        case "cifar10", "blocking", 1, "cold":
+            return None
+        case "cifar10", "reference", 3, "cold":
+            found.result["outcome"] = "failed"
+        case "fashion-mini", "overlapped", 1, "cold":
+            for event in found.events[1, 0]:
+                if event["e"] == "step":
+                    event["loss"] = math.nan if event["s"] == 12 else event["loss"] * (1 + 1e-7)
+        case "fashion-mini", "blocking", 2, "warm":
+            found.result = None
+        case "fashion-mini", "overlapped", 2, "warm":
+            found.launcher.pop()
+        case "fashion-mini", "blocking", 3, "warm":
+            del found.events[1, 1]
+    return found
+
+
+def make_campaign_tables(results: Path) -> dict[str, str]:
+    """The three tables of a campaign in which much went wrong."""
+    paths = campaign(results, launchers=["cold", "warm"], change=change)
+    unreadable = next(path for path in sorted(paths.suites.glob("cifar10-*/overlapped/seed2/run.json")))
+    unreadable.write_text("garbage")
+    found = load_campaign(paths)
+    rows = [run.row for run in found.runs]
+    return {
+        "runs.csv": build_runs_csv(rows),
+        "summary.csv": build_summary_csv(rows),
+        "detailed.csv": build_detailed_csv(rows, found.dropped),
+    }
+
+
+def make_foreign_tables(folder: Path) -> dict[str, str]:
+    """The same of somebody else's table, with cells that need quotes, whole numbers, large ones and gaps."""
+    columns = (*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS[:-1])
+    lines = [
+        'cifar10,resnet18,"base:400,1200",5.0,5.2,0.04,30.0,2.0,0.001,6,100,98.5,3,2,true,false,3,,50,4',
+        'cifar10,"res ""net""","late:800;1400",123456789.25,123456790.75,,1e12,1e-9,-0.0,,,,,,,,1,,100,4',
+        "cifar100,resnet18,none,,4.9,,,2.1,,5,,77.123456789012,,4,,true,2,,50,8",
+    ]
+    path = folder / "old_detailed_table.csv"
+    path.write_text("\n".join([",".join(columns), *lines]) + "\n")
+    rows = load_table_evidence(path).rows
+    return {
+        "foreign_runs.csv": build_runs_csv(rows),
+        "foreign_summary.csv": build_summary_csv(rows),
+        "foreign_detailed.csv": build_detailed_csv(rows, {}),
+    }
+
+
+def test_every_table_has_the_bytes_that_it_always_had(tmp_path: Path) -> None:
+    made = make_campaign_tables(tmp_path / "results") | make_foreign_tables(tmp_path)
+    assert sorted(made) == sorted(path.name for path in GOLDEN.iterdir())
+    for name, text in made.items():
+        assert text == (GOLDEN / name).read_bytes().decode(), name
