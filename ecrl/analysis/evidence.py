@@ -3,11 +3,15 @@
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
+
+import pandas as pd
 
 from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.claims.claims import ClaimResult, judge_claims
 from ecrl.analysis.claims.noise import Noise, noise
+from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
@@ -65,6 +69,11 @@ class Evidence:
     noise: Noise | None = None
     again: tuple[RunAnalysis, ...] = ()
     _made: dict[tuple[str, str, str, Kind], Comparison] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a frame, with every column of the runs table."""
+        return build_runs_frame(self.rows)
 
     @property
     def suites(self) -> dict[str, Row]:

@@ -1,17 +1,21 @@
-"""The three tables of a campaign as CSV text: runs, summary, detailed (design 3.3).
+"""The three tables of a campaign, runs, summary and detailed (design 3.3), as frames and as CSV text.
 
 Floats carry 9 significant digits; an unknown value is an empty cell. Same analysis, same bytes.
 """
 
-import csv
-import io
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ecrl.analysis.run.metrics import REFERENCE, Row
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ecrl.analysis.frames.columns import COUNT, NUMBER, TEXT, TRUTH
+from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.compare import log_interval
-from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, LEDGER_BUCKETS, RUN_COLUMNS
+from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, LEDGER_BUCKETS
 
 SIGNIFICANT_DIGITS = 9
 
@@ -34,69 +38,115 @@ SUMMARY_COLUMNS = (
     *_SUITE, "variant", "n_seeds", "n_missing", "n_correct",
     "goodput_steps_per_s", "goodput_ci_low", "goodput_ci_high", "rel_goodput", *_MEANS,
 )  # fmt: skip
+# Where the runs of a group stand in their frame.
+_Places = npt.NDArray[np.intp]
+_Mask = npt.NDArray[np.bool_]
 
 
-def cell(value: Any) -> str:
-    """A value as a CSV cell: '' for None and for what is not finite, true/false, 9 significant digits for floats."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:.{SIGNIFICANT_DIGITS}g}" if isinstance(value, float) else str(value)
+def format_csv(frame: pd.DataFrame) -> str:
+    """The frame as CSV with a header and '\\n' line ends: '' for what is missing or not finite, true and false."""
+    shown = frame.copy(deep=False)
+    for column, dtype in shown.dtypes.items():
+        if dtype == TRUTH:
+            shown[column] = shown[column].map({True: "true", False: "false"})
+        elif dtype == NUMBER:
+            shown[column] = shown[column].where(np.isfinite(shown[column]))
+    return shown.to_csv(index=False, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n")
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows as CSV with a header and '\\n' line ends; keys that are not columns are left out."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([cell(row.get(column)) for column in columns])
-    return out.getvalue()
-
-
-def build_runs_csv(rows: Iterable[Row]) -> str:
-    """`<prefix>_runs.csv`: one row a run."""
-    return csv_text(RUN_COLUMNS, rows)
-
-
-def build_summary_rows(rows: Sequence[Row]) -> list[Row]:
+def build_summary_frame(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per suite x variant over its completed runs: geometric mean of goodput over seeds with a t interval
     on logs (from two seeds on), arithmetic means of everything else (metrics.md section 1, last rule)."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["suite_id"], row["variant"]), []).append(row)
-    return [_summary(group) for group in groups.values()]
+    groups = _group(runs, "suite_id", "variant")
+    done = _select(groups, runs["outcome"] == "completed")
+    goodputs = [[value for value in own if value] for own in _get_known(runs, done, "goodput_steps_per_s")]
+    relatives = [[value for value in own if value] for own in _get_known(runs, done, "rel_goodput")]
+    intervals = list(map(log_interval, goodputs))
+    columns: dict[str, Any] = {
+        "n_seeds": _count(done),
+        "n_missing": _count(groups) - _count(done),
+        "n_correct": _count(_select(done, runs["correct"].fillna(False))),
+        "goodput_steps_per_s": _floats(map(geometric_mean, goodputs)),
+        "goodput_ci_low": _floats(low for low, _ in intervals),
+        "goodput_ci_high": _floats(high for _, high in intervals),
+        "rel_goodput": _floats(map(geometric_mean, relatives)),
+    }
+    columns |= {column: _floats(map(mean, _get_known(runs, done, column))) for column in _MEANS}
+    return _first_rows(runs, groups, (*_SUITE, "variant")).assign(**columns)
 
 
-def _summary(group: list[Row]) -> Row:
-    done = [row for row in group if row["outcome"] == "completed"]
-    goodputs = [row["goodput_steps_per_s"] for row in done if row["goodput_steps_per_s"]]
-    relative = [row["rel_goodput"] for row in done if row["rel_goodput"]]
-    low, high = log_interval(goodputs)
-    return (
-        {column: group[0][column] for column in (*_SUITE, "variant")}
-        | {
-            "n_seeds": len(done),
-            "n_missing": len(group) - len(done),
-            "n_correct": sum(row["correct"] is True for row in done),
-            "goodput_steps_per_s": geometric_mean(goodputs),
-            "goodput_ci_low": low,
-            "goodput_ci_high": high,
-            "rel_goodput": geometric_mean(relative),
-        }
-        | {column: mean([row[column] for row in done]) for column in _MEANS}
-    )
+def build_detailed_frame(runs: pd.DataFrame, dropped: Mapping[tuple[str, int], str]) -> pd.DataFrame:
+    """One row per suite, blocking against overlapped, over the blocks that are whole. A suite without one has
+    missing values."""
+    suites = _group(runs, "suite_id")
+    whole = np.array([key not in dropped for key in zip(runs["suite_id"], runs["seed"], strict=True)], dtype=bool)
+    frame = _first_rows(runs, suites, _SUITE)
+    steps = runs["failure_steps"].astype(TEXT).fillna("").to_numpy()
+    planned = [next(filter(None, steps[own]), "") for own in suites]
+    columns: dict[str, Any] = {"failure": list(map(failure_text, frame["failure_label"], planned))}
+    for short, variant in (("ref", REFERENCE), ("blk", "blocking"), ("ovl", "overlapped")):
+        columns |= _describe_variant(runs, _select(suites, runs["variant"] == variant), whole, short)
+    columns["ovl_vs_blk"] = columns["ovl_goodput"] / columns["blk_goodput"] - 1
+    columns["ovl_minus_blk_loss_diff"] = columns["ovl_final_loss"] - columns["blk_final_loss"]
+    columns["n_seeds"] = np.minimum(columns["blk_seeds"], columns["ovl_seeds"])
+    return frame.assign(**columns)[[*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS]]
 
 
-def build_summary_csv(rows: Sequence[Row]) -> str:
-    """`<prefix>_summary.csv`: one row per suite x variant."""
-    return csv_text(SUMMARY_COLUMNS, build_summary_rows(rows))
+def _describe_variant(runs: pd.DataFrame, groups: Sequence[_Places], whole: _Mask, short: str) -> dict[str, Any]:
+    """One variant's columns of the detailed table. groups: its runs of each suite."""
+    used = [own[whole[own]] for own in groups]
+    goodputs = ([value for value in own if value] for own in _get_known(runs, used, "goodput_steps_per_s"))
+    columns: dict[str, Any] = {f"{short}_goodput": _floats(map(geometric_mean, goodputs))}
+    for column in ("stall_s", "wall_s", "restarts", "final_loss"):
+        columns[f"{short}_{column}"] = _floats(map(mean, _get_known(runs, used, column)))
+    done = _select(groups, runs["outcome"] == "completed")
+    verdicts = zip(_get_known(runs, done, "correct"), map(len, done), strict=True)
+    correct = [all(known) if known and len(known) == n else None for known, n in verdicts]
+    columns[f"{short}_correct"] = pd.Series(correct, dtype=TRUTH)
+    columns[f"{short}_seeds"] = _count(used)
+    return columns
+
+
+def _group(runs: pd.DataFrame, *columns: str) -> list[_Places]:
+    """The places of each group's runs, groups and runs in the order of the frame."""
+    if runs.empty:
+        return []
+    numbers = runs.groupby(list(columns), sort=False, observed=True).ngroup().to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+
+
+def _select(groups: Sequence[_Places], chosen: "pd.Series[bool]") -> list[_Places]:
+    """The runs of each group that are chosen."""
+    mask = chosen.to_numpy(dtype=bool)
+    return [own[mask[own]] for own in groups]
+
+
+def _first_rows(runs: pd.DataFrame, groups: Sequence[_Places], columns: Sequence[str]) -> pd.DataFrame:
+    return runs[list(columns)].iloc[[own[0] for own in groups]].reset_index(drop=True)
+
+
+def _get_known(runs: pd.DataFrame, groups: Sequence[_Places], column: str) -> list[list[float]]:
+    """The known values of each group's runs."""
+    if not groups:
+        return []
+    values = runs[column].to_numpy(dtype=float, na_value=np.nan)[np.concatenate(groups)].tolist()
+    ends = itertools.accumulate(map(len, groups), initial=0)
+    return [[value for value in values[begin:end] if not math.isnan(value)] for begin, end in itertools.pairwise(ends)]
+
+
+def _count(groups: Sequence[_Places]) -> "pd.Series[int]":
+    return pd.Series(list(map(len, groups)), dtype=COUNT)
+
+
+def _floats(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
+    return np.array(list(values), dtype=float)
 
 
 def mean(values: Sequence[float | None]) -> float | None:
     """Arithmetic mean of the known values, None without any."""
     known = [value for value in values if value is not None]
+    # Not pandas' mean: its sum may miss the exact one by the last bit, which decides the ninth digit of a tie.
     return math.fsum(known) / len(known) if known else None
 
 
@@ -108,43 +158,3 @@ def geometric_mean(values: Sequence[float]) -> float | None:
 def failure_text(label: str, steps: str) -> str:
     """'base:400,1200' from a label and steps joined with ';'."""
     return f"{label}:{steps.replace(';', ',')}" if steps else label
-
-
-def build_detailed_rows(rows: Sequence[Row], dropped: Mapping[tuple[str, int], str]) -> list[Row]:
-    """One row per suite, blocking against overlapped, over the blocks that are whole. A suite without one has
-    empty cells."""
-    suites: dict[str, list[Row]] = {}
-    for row in rows:
-        suites.setdefault(row["suite_id"], []).append(row)
-    return [
-        _build_detailed_row(group, [r for r in group if (r["suite_id"], r["seed"]) not in dropped])
-        for group in suites.values()
-    ]
-
-
-def _build_detailed_row(group: list[Row], usable: list[Row]) -> Row:
-    steps = next((row["failure_steps"] for row in group if row["failure_steps"]), "")
-    result: Row = {
-        column: group[0][column]
-        for column in ("suite_id", "dataset", "model", "checkpoint_every", "max_inflight", "launcher")
-    }
-    result["failure"] = failure_text(group[0]["failure_label"], steps)
-    for short, variant in (("ref", REFERENCE), ("blk", "blocking"), ("ovl", "overlapped")):
-        own = [row for row in usable if row["variant"] == variant]
-        result[f"{short}_goodput"] = geometric_mean([r["goodput_steps_per_s"] for r in own if r["goodput_steps_per_s"]])
-        for column in ("stall_s", "wall_s", "restarts", "final_loss"):
-            result[f"{short}_{column}"] = mean([row[column] for row in own])
-        known = [row["correct"] for row in group if row["variant"] == variant and row["outcome"] == "completed"]
-        result[f"{short}_correct"] = all(known) if known and None not in known else None
-        result[f"{short}_seeds"] = len(own)
-    if result["blk_goodput"] and result["ovl_goodput"]:
-        result["ovl_vs_blk"] = result["ovl_goodput"] / result["blk_goodput"] - 1
-    if result["ovl_final_loss"] is not None and result["blk_final_loss"] is not None:
-        result["ovl_minus_blk_loss_diff"] = result["ovl_final_loss"] - result["blk_final_loss"]
-    result["n_seeds"] = min(result["blk_seeds"], result["ovl_seeds"])
-    return result
-
-
-def build_detailed_csv(rows: Sequence[Row], dropped: Mapping[tuple[str, int], str]) -> str:
-    """`<prefix>_detailed_table.csv`: the columns of design 3.3, in their order."""
-    return csv_text((*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS), build_detailed_rows(rows, dropped))

@@ -2,8 +2,9 @@
 
 import itertools
 
-from ecrl.analysis.campaign.tables import SUMMARY_COLUMNS, build_detailed_rows, build_summary_rows
+from ecrl.analysis.campaign.tables import SUMMARY_COLUMNS, build_detailed_frame, build_summary_frame
 from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.frames.columns import to_rows
 from ecrl.analysis.statistics.compare import Kind
 from ecrl.records.columns import DETAILED_COLUMNS, LEDGER_BUCKETS
 from ecrl.report.sections import claims, integrity, ledger, threats
@@ -79,7 +80,7 @@ def _gates(evidence: Evidence, _figures: Figures) -> list[Block]:
 
 def _summary(evidence: Evidence, _figures: Figures) -> list[Block]:
     columns = SUMMARY_COLUMNS[SUMMARY_COLUMNS.index("launcher") : SUMMARY_COLUMNS.index("lost_in_flight_steps") + 1]
-    rows = build_summary_rows(evidence.rows)
+    rows = to_rows(build_summary_frame(evidence.frame))
     body = tuple((str(row["suite_id"]), *(_cell(row[c]) for c in columns)) for row in rows[:_MOST_RUNS])
     return [Table(("suite", *columns), body, frozenset({"suite", "launcher", "variant"}))]
 
@@ -87,7 +88,7 @@ def _summary(evidence: Evidence, _figures: Figures) -> list[Block]:
 def _detail_table(evidence: Evidence, _figures: Figures) -> list[Block]:
     if not {"blocking", "overlapped"} <= set(evidence.variants):
         return [Paragraph("The variants `blocking` and `overlapped` are not both there.")]
-    rows = build_detailed_rows(evidence.rows, evidence.dropped)
+    rows = to_rows(build_detailed_frame(evidence.frame, evidence.dropped))
     for row in rows:
         row["ovl_minus_blk_loss_diff"] = evidence.loss_differences.get(row["suite_id"])
     body = tuple(tuple(_cell(row.get(column)) for column in DETAILED_COLUMNS) for row in rows)

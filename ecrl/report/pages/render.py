@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
 from ecrl import plugins
 from ecrl.analysis.campaign import tables
 from ecrl.analysis.evidence import Evidence
@@ -55,7 +57,7 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if "csv" in wanted:
-            written += [_write(folder, name, text) for name, text in _tables(evidence).items()]
+            written += [_write(folder, name, tables.format_csv(frame)) for name, frame in _tables(evidence).items()]
         if {"md", "html", "tex"} & set(wanted):
             figures = draw(evidence, pdf="tex" in wanted)
             written += _plots(folder, figures)
@@ -79,12 +81,12 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
     return written
 
 
-def _tables(evidence: Evidence) -> dict[str, str]:
+def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """The tables by file name. A detailed table from elsewhere is not written over with itself."""
-    found = {"runs.csv": tables.build_runs_csv(evidence.rows), "summary.csv": tables.build_summary_csv(evidence.rows)}
+    found = {"runs": evidence.frame, "summary": tables.build_summary_frame(evidence.frame)}
     if evidence.source == "campaign":
-        found["detailed_table.csv"] = tables.build_detailed_csv(evidence.rows, evidence.dropped)
-    return {f"{evidence.prefix}_{name}": text for name, text in found.items()}
+        found["detailed_table"] = tables.build_detailed_frame(evidence.frame, evidence.dropped)
+    return {f"{evidence.prefix}_{name}.csv": frame for name, frame in found.items()}
 
 
 def _write(folder: Path, name: str, text: str) -> Path:

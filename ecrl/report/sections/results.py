@@ -4,8 +4,10 @@ import math
 import statistics
 from collections.abc import Mapping
 
-from ecrl.analysis.campaign.tables import build_summary_rows, failure_text, geometric_mean, mean
+from ecrl.analysis.campaign.tables import build_summary_frame, failure_text, geometric_mean, mean
 from ecrl.analysis.evidence import GOODPUT, Evidence
+from ecrl.analysis.frames.columns import to_rows
+from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.run.metrics import REFERENCE, Row
 from ecrl.analysis.statistics.association import suite_model
 from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison, Kind, compare
@@ -69,9 +71,10 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
 def _levels(evidence: Evidence) -> list[Block]:
     """Equal weight for every suite; raw steps/s of different suites are never pooled, nor different blocks compared."""
     rows = []
+    summary = to_rows(build_summary_frame(build_runs_frame(evidence.whole)))
     for arm in evidence.arms:
         own = [row for row in evidence.whole if arm.holds(row)]
-        per_suite = build_summary_rows(own)
+        per_suite = [row for row in summary if arm.holds(row)]
         relative = [row["rel_goodput"] for row in per_suite if row["rel_goodput"]]
         means = [mean([row[c] for row in per_suite]) for c in ("wall_s", "ettr", "stall_s", "interference_s")]
         lost = [mean([row[c] for row in per_suite]) for c in ("replayed_steps", "lost_in_flight_steps")]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ecrl import plugins
 from ecrl.analysis.advice.engine_costs import engine_costs
 from ecrl.analysis.campaign.load import load_campaign
-from ecrl.analysis.campaign.tables import build_detailed_csv, build_runs_csv, build_summary_csv
+from ecrl.analysis.campaign.tables import build_detailed_frame, build_summary_frame, format_csv
 from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.analysis.external_table.table import load_table_evidence
 from ecrl.cli.commands.report import register
@@ -153,12 +153,8 @@ def test_launchers_stand_in_lines_and_columns_of_their_own(tmp_path: Path, whole
     assert "| launcher |" in ranking
     assert ">blocking, warm<" in (tmp_path / "plots" / "restarts.svg").read_text()
     assert ">blocking, warm<" in (tmp_path / "plots" / "ledger.svg").read_text()
-    for lines in (
-        build_runs_csv(found.rows),
-        build_summary_csv(found.rows),
-        build_detailed_csv(found.rows, found.dropped),
-    ):
-        values = {row["launcher"] for row in csv.DictReader(lines.splitlines())}
+    for frame in (found.frame, build_summary_frame(found.frame), build_detailed_frame(found.frame, found.dropped)):
+        values = {row["launcher"] for row in csv.DictReader(format_csv(frame).splitlines())}
         assert values == {"cold", "warm"}
     # one launcher is the rule: it is named once, in the table of suites
     assert [str(arm) for arm in whole.arms] == ["reference", "blocking", "overlapped"]

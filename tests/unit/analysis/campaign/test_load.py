@@ -9,8 +9,9 @@ import pytest
 import tomli_w
 
 from ecrl.analysis.campaign.load import load_campaign
-from ecrl.analysis.campaign.tables import build_detailed_csv, build_runs_csv, build_summary_csv
+from ecrl.analysis.campaign.tables import build_detailed_frame, build_summary_frame, format_csv
 from ecrl.analysis.evidence import Evidence, build_evidence
+from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import Suite
 from ecrl.errors import EcrlError
@@ -294,9 +295,10 @@ def test_a_ledger_with_too_much_unexplained_time_blocks_confirmation(tmp_path: P
 def test_tables_have_the_contracts_columns_and_the_same_bytes_each_time(tmp_path: Path) -> None:
     paths = campaign(tmp_path, change=only("cifar10", "blocking"))  # type: ignore[arg-type]
     first, again = load_campaign(paths), load_campaign(paths)
-    rows = [run.row for run in first.runs]
-    runs, summary, detailed = build_runs_csv(rows), build_summary_csv(rows), build_detailed_csv(rows, first.dropped)
-    assert runs == build_runs_csv([run.row for run in again.runs])
+    frame = build_runs_frame(run.row for run in first.runs)
+    runs, summary = format_csv(frame), format_csv(build_summary_frame(frame))
+    detailed = format_csv(build_detailed_frame(frame, first.dropped))
+    assert runs == format_csv(build_runs_frame(run.row for run in again.runs))
     assert runs.splitlines()[0] == ",".join(RUN_COLUMNS)
     assert len(runs.splitlines()) == 19
     assert len(summary.splitlines()) == 7
@@ -309,7 +311,8 @@ def test_tables_have_the_contracts_columns_and_the_same_bytes_each_time(tmp_path
 def test_a_suite_without_a_whole_block_has_empty_cells(tmp_path: Path) -> None:
     paths = campaign(tmp_path, seeds=[1], change=only("cifar10", "overlapped"))  # type: ignore[arg-type]
     found = load_campaign(paths)
-    last = build_detailed_csv([run.row for run in found.runs], found.dropped).splitlines()[-1]
+    runs = build_runs_frame(run.row for run in found.runs)
+    last = format_csv(build_detailed_frame(runs, found.dropped)).splitlines()[-1]
     assert last.startswith("cifar10,cnn,inside:6,,,,,,,")
 
 
@@ -342,7 +345,8 @@ def test_a_loss_that_is_not_finite_fails_c5_and_leaves_no_number_in_a_table(tmp_
     loaded = load_campaign(campaign(tmp_path, seeds=[1], change=change))
     rows = [run.row for run in loaded.runs]
     assert {row["c5"] for row in rows if row["variant"] == "blocking"} == {"fail"}
-    assert "nan" not in build_runs_csv(rows) + build_summary_csv(rows)
+    frame = build_runs_frame(rows)
+    assert "nan" not in format_csv(frame) + format_csv(build_summary_frame(frame))
 
 
 def test_a_campaign_narrowed_by_a_flag_keeps_its_claims_and_can_be_reported(tmp_path: Path) -> None:

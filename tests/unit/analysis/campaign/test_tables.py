@@ -1,16 +1,12 @@
 """The CSV tables keep their bytes: `golden/` holds what version 0.1.0 wrote, before the tables were built on frames."""
 
-import csv
-import io
-import json
 import math
 from pathlib import Path
 
-import pytest
-
 from ecrl.analysis.campaign.load import load_campaign
-from ecrl.analysis.campaign.tables import build_detailed_csv, build_runs_csv, build_summary_csv
+from ecrl.analysis.campaign.tables import build_detailed_frame, build_summary_frame, format_csv
 from ecrl.analysis.external_table.table import load_table_evidence
+from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.config.run import RunSpec
 from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS
 from ecrl.records.reader import RunRecord
@@ -46,11 +42,11 @@ def make_campaign_tables(results: Path) -> dict[str, str]:
     unreadable = next(path for path in sorted(paths.suites.glob("cifar10-*/overlapped/seed2/run.json")))
     unreadable.write_text("garbage")
     found = load_campaign(paths)
-    rows = [run.row for run in found.runs]
+    runs = build_runs_frame(run.row for run in found.runs)
     return {
-        "runs.csv": build_runs_csv(rows),
-        "summary.csv": build_summary_csv(rows),
-        "detailed.csv": build_detailed_csv(rows, found.dropped),
+        "runs.csv": format_csv(runs),
+        "summary.csv": format_csv(build_summary_frame(runs)),
+        "detailed.csv": format_csv(build_detailed_frame(runs, found.dropped)),
     }
 
 
@@ -64,11 +60,11 @@ def make_foreign_tables(folder: Path) -> dict[str, str]:
     ]
     path = folder / "old_detailed_table.csv"
     path.write_text("\n".join([",".join(columns), *lines]) + "\n")
-    rows = load_table_evidence(path).rows
+    runs = build_runs_frame(load_table_evidence(path).rows)
     return {
-        "foreign_runs.csv": build_runs_csv(rows),
-        "foreign_summary.csv": build_summary_csv(rows),
-        "foreign_detailed.csv": build_detailed_csv(rows, {}),
+        "foreign_runs.csv": format_csv(runs),
+        "foreign_summary.csv": format_csv(build_summary_frame(runs)),
+        "foreign_detailed.csv": format_csv(build_detailed_frame(runs, {})),
     }
 
 

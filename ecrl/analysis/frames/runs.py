@@ -1,0 +1,29 @@
+"""The runs table as a frame, from which the other tables are derived."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from ecrl.analysis.frames.columns import CATEGORY, COUNT, NUMBER, TEXT, TRUTH, build_frame
+from ecrl.analysis.run.metrics import Row
+from ecrl.records.columns import RUN_COLUMNS
+
+AXES = ("dataset", "model", "failure_label", "checkpoint_every", "max_inflight", "launcher")
+# Words from a short list. c1 to c6 have three values and unknown: pass, fail, not_applicable.
+_WORDS = (*AXES, "failure_steps", "variant", "device", "outcome", "c1", "c2", "c3", "c4", "c5", "c6")
+_COUNTS = (
+    "seed", "nproc", "steps", "restarts", "failures_fired", "executed_steps", "replayed_steps", "lost_interval_steps",
+    "lost_in_flight_steps", "checkpoints_requested", "checkpoints_committed", "persist_failures",
+    "first_divergent_step", "block_position",
+)  # fmt: skip
+DTYPES = (
+    dict.fromkeys(RUN_COLUMNS, NUMBER)
+    | dict.fromkeys(_WORDS, CATEGORY)
+    | dict.fromkeys(_COUNTS, COUNT)
+    | {"suite_id": TEXT, "correct": TRUTH}
+)
+
+
+def build_runs_frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """One row a run, with every column of the runs table."""
+    return build_frame(rows, RUN_COLUMNS, DTYPES)
