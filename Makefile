@@ -40,7 +40,7 @@ clean:
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers,parquet]'
 	touch $@
 
 $(PEERS): bench/peers.txt

@@ -48,16 +48,19 @@ Check = Callable[[CampaignFacts], Iterable[Threat]]
 
 
 class CheckRegistry:
-    """The checks of one file, by the code of the threat that they look for."""
+    """The checks of one file, by the code of the threat that they look for. blocking: codes that may block claims."""
 
     def __init__(self) -> None:
         self.by_code: dict[str, Check] = {}
+        self.blocking: set[str] = set()
 
-    def register(self, code: str) -> Callable[[Check], Check]:
-        """Decorator: this function looks for `code`."""
+    def register(self, code: str, *, blocks: bool = False) -> Callable[[Check], Check]:
+        """Decorator: this function looks for `code`. blocks: some or all that it finds blocks claims."""
 
         def add_check(check: Check) -> Check:
             self.by_code[code] = check
+            if blocks:
+                self.blocking.add(code)
             return check
 
         return add_check

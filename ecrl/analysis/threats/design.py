@@ -16,10 +16,10 @@ OUTLIER_SHARE = 0.5  # from the mean of its suite and variant (pyperf's rule)
 SYNTHETIC_DATASETS = frozenset({"noise"})
 
 _checks = CheckRegistry()
-CHECKS = _checks.by_code
+CHECKS, BLOCKING = _checks.by_code, _checks.blocking
 
 
-@_checks.register("n_pairs_lt_6")
+@_checks.register("n_pairs_lt_6", blocks=True)
 def _check_few_pairs(facts: CampaignFacts) -> Iterable[Threat]:
     few: dict[int, list[str]] = {}
     for a, b in itertools.combinations(facts.campaign.matrix.matrix.variants, 2):
@@ -31,21 +31,21 @@ def _check_few_pairs(facts: CampaignFacts) -> Iterable[Threat]:
         yield Threat("n_pairs_lt_6", True, f"{pairs}; below {MIN_PAIRS} no exact two-sided test can reach p = .05")
 
 
-@_checks.register("one_seed")
+@_checks.register("one_seed", blocks=True)
 def _check_one_seed(facts: CampaignFacts) -> Iterable[Threat]:
     seeds = facts.campaign.matrix.matrix.seeds
     if len(seeds) == 1:
         yield Threat("one_seed", True, f"every run has seed {seeds[0]}: nothing can be said about another")
 
 
-@_checks.register("claims_after_data")
+@_checks.register("claims_after_data", blocks=True)
 def _check_late_claims(facts: CampaignFacts) -> Iterable[Threat]:
     if not facts.registered and facts.campaign.matrix.claims:
         late = [r.name for r in facts.begun if r.facts["claims_hash"] != facts.campaign.matrix.claims_hash]
         yield Threat("claims_after_data", True, f"runs that carry another claims hash ({len(late)}): {join_some(late)}")
 
 
-@_checks.register("correctness_failed")
+@_checks.register("correctness_failed", blocks=True)
 def _check_incorrect(facts: CampaignFacts) -> Iterable[Threat]:
     wrong = [run.name for run in facts.begun if run.row["correct"] is False]
     if wrong:
@@ -54,7 +54,7 @@ def _check_incorrect(facts: CampaignFacts) -> Iterable[Threat]:
         )
 
 
-@_checks.register("checkpoints_not_kept")
+@_checks.register("checkpoints_not_kept", blocks=True)
 def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
     """An engine that keeps fewer checkpoints than it was asked for does less work than one that keeps them."""
     shares = {
@@ -70,7 +70,7 @@ def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
         )
 
 
-@_checks.register("missing_blocks")
+@_checks.register("missing_blocks", blocks=True)
 def _check_missing(facts: CampaignFacts) -> Iterable[Threat]:
     dropped = facts.campaign.dropped
     if not dropped:

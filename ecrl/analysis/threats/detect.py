@@ -11,6 +11,7 @@ from ecrl.analysis.threats import design, machine, noise
 from ecrl.analysis.threats.base import CampaignFacts, Threat
 
 CHECKS = design.CHECKS | machine.CHECKS | noise.CHECKS
+BLOCKING = design.BLOCKING | machine.BLOCKING | noise.BLOCKING
 
 # Why a condition cannot be looked for where no reference ran twice: said in the report, as silence is no pass.
 NEED_NOISE = {

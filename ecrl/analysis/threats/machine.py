@@ -39,10 +39,10 @@ NEEDED_FACTS = {
 GPU_FACTS = frozenset({"driver", "gpu_uuids", "clock_event_reasons", "gpu_foreign_processes"})
 
 _checks = CheckRegistry()
-CHECKS = _checks.by_code
+CHECKS, BLOCKING = _checks.by_code, _checks.blocking
 
 
-@_checks.register("ledger_residual")
+@_checks.register("ledger_residual", blocks=True)
 def _check_residual(facts: CampaignFacts) -> Iterable[Threat]:
     over = [
         f"{run.name} ({run.row['residual_s']:.3f} s of {run.row['wall_s']:.1f} s)"
@@ -55,7 +55,7 @@ def _check_residual(facts: CampaignFacts) -> Iterable[Threat]:
         )
 
 
-@_checks.register("mixed_environment")
+@_checks.register("mixed_environment", blocks=True)
 def _check_mixed(facts: CampaignFacts) -> Iterable[Threat]:
     for (suite, seed), block in facts.blocks.items():
         if names := _find_differing_facts(run.facts.get("machine", {}) for run in block):
@@ -76,7 +76,7 @@ def _find_differing_facts(machines: Iterable[dict[str, Any]]) -> list[str]:
     return sorted(name for name, seen in values.items() if len(seen) > 1)
 
 
-@_checks.register("not_interleaved")
+@_checks.register("not_interleaved", blocks=True)
 def _check_not_interleaved(facts: CampaignFacts) -> Iterable[Threat]:
     orders = {run.facts["block_order"] for run in facts.begun if run.facts.get("block_order")}
     blocks = len({(run.row["suite_id"], run.row["seed"]) for run in facts.begun})
@@ -123,7 +123,7 @@ def _boots(facts: CampaignFacts) -> set[str]:
     return {str(r.facts["machine"]["boot_id"]) for r in facts.begun if "boot_id" in r.facts.get("machine", {})}
 
 
-@_checks.register("interrupted")
+@_checks.register("interrupted", blocks=True)
 def _check_interrupted(facts: CampaignFacts) -> Iterable[Threat]:
     rows = facts.campaign.statuses.values()
     stopped = [row.suite_id for row in rows if row.status == manifest.INTERRUPTED]
@@ -143,7 +143,7 @@ def _check_reused(facts: CampaignFacts) -> Iterable[Threat]:
         yield Threat("reused_runs", False, f"suites kept from an earlier session ({len(reused)}): {join_some(reused)}")
 
 
-@_checks.register("drained_before_kill")
+@_checks.register("drained_before_kill", blocks=True)
 def _check_drained(facts: CampaignFacts) -> Iterable[Threat]:
     drained = [run.name for run in facts.begun if run.facts["drained_before_failure"]]
     if drained:
@@ -237,7 +237,7 @@ def _check_disk(facts: CampaignFacts) -> Iterable[Threat]:
         )
 
 
-@_checks.register("suspended")
+@_checks.register("suspended", blocks=True)
 def _check_suspended(facts: CampaignFacts) -> Iterable[Threat]:
     found = []
     for run in facts.begun:

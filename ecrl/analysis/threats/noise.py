@@ -11,7 +11,7 @@ from ecrl.config.axes import matches
 from ecrl.config.matrix import EXPECT
 
 _checks = CheckRegistry()
-CHECKS = _checks.by_code
+CHECKS, BLOCKING = _checks.by_code, _checks.blocking
 
 
 def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | None]]:
@@ -53,7 +53,7 @@ def _size(c: Comparison) -> float:
     return math.log(c.overall.center) if c.kind == "ratio" else c.overall.center
 
 
-@_checks.register("aa_noise_ge_effect")
+@_checks.register("aa_noise_ge_effect", blocks=True)
 def _check_noise_ge_effect(facts: CampaignFacts) -> Iterable[Threat]:
     for name, c, floor in _effects_with_noise(facts):
         if floor.sd >= abs(_size(c)):

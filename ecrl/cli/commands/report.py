@@ -21,7 +21,7 @@ _TABLE = typer.Option("--table", help="A detailed table made elsewhere (nine col
 _MANIFEST = typer.Option("--manifest", help="A manifest beside that table: intervals, seeds, statuses.")
 _OUT = typer.Option("--out", help="Where to write. Default: the campaign's folder, or <table>_report beside a table.")
 _RESULTS = typer.Option("--results", help="The folder that holds the campaigns.")
-_FORMAT = typer.Option("--format", help="Comma-separated: md, html, csv (tables), tex (tables and PDFs).")
+_FORMAT = typer.Option("--format", help="Comma-separated: md, html, csv (tables), tex (tables, PDFs), parquet (runs).")
 _REQUIRE = typer.Option("--require-confirmed", help="Exit 4 unless every registered claim is CONFIRMED (for CI).")
 _SHOWN_WARNINGS = 20
 

@@ -1,5 +1,7 @@
 """Evidence -> files: tables, analysis, report draft, plots, HTML. Idempotent: the same evidence, the same bytes."""
 
+import importlib.util
+import io
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -11,6 +13,7 @@ import pandas as pd
 from ecrl import plugins
 from ecrl.analysis.campaign import tables
 from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.verdict_frames import build_claims_frame, build_threats_frame
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.report.formats import latex
 from ecrl.report.formats.html import Card, page
@@ -21,15 +24,17 @@ from ecrl.report.text.document import Block, Figure, Section
 from ecrl.report.text.numbers import format_fixed, number
 from ecrl.storage.atomic import write_atomic
 
-FORMATS = ("md", "html", "csv", "tex")
+FORMATS = ("md", "html", "csv", "tex", "parquet")
 DEFAULT_FORMATS = ("md", "html", "csv")
+# format -> the extra of pyproject.toml that it needs, and the module that comes with it
+_EXTRAS = {"parquet": ("parquet", "pyarrow")}
 
 
 def formats(text: str) -> tuple[str, ...]:
     """The formats in 'md,html,csv'.
 
     Raises:
-        EcrlError: an unknown one.
+        EcrlError: an unknown one, or one whose extra is not installed.
     """
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in found:
@@ -37,6 +42,10 @@ def formats(text: str) -> tuple[str, ...]:
             raise EcrlError("ECRL-102", f"--format: {unknown_name('format', name, FORMATS)}")
     if not found:
         raise EcrlError("ECRL-102", f"--format: found nothing, expected some of {', '.join(FORMATS)}")
+    for name, (extra, module) in _EXTRAS.items():
+        if name in found and importlib.util.find_spec(module) is None:
+            needs = f"--format {name} needs the extra `{extra}`: pip install 'ecrl[{extra}]'"
+            raise plugins.MissingExtraError("ECRL-290", needs)
     return found
 
 
@@ -58,6 +67,8 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
         folder.mkdir(parents=True, exist_ok=True)
         if "csv" in wanted:
             written += [_write(folder, name, tables.format_csv(frame)) for name, frame in _tables(evidence).items()]
+        if "parquet" in wanted:
+            written.append(_write_parquet(folder, f"{evidence.prefix}_runs.parquet", evidence.frame))
         if {"md", "html", "tex"} & set(wanted):
             figures = draw(evidence, pdf="tex" in wanted)
             written += _plots(folder, figures)
@@ -86,12 +97,22 @@ def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     found = {"runs": evidence.frame, "summary": tables.build_summary_frame(evidence.frame)}
     if evidence.source == "campaign":
         found["detailed_table"] = tables.build_detailed_frame(evidence.frame, evidence.dropped)
+    found["claims"] = build_claims_frame(evidence.claims, evidence.threats)
+    found["threats"] = build_threats_frame(evidence.threats)
     return {f"{evidence.prefix}_{name}.csv": frame for name, frame in found.items()}
 
 
 def _write(folder: Path, name: str, text: str) -> Path:
     path = folder / name
     write_atomic(path, text.encode())
+    return path
+
+
+def _write_parquet(folder: Path, name: str, frame: pd.DataFrame) -> Path:
+    held = io.BytesIO()
+    frame.to_parquet(held, engine="pyarrow", index=False)
+    path = folder / name
+    write_atomic(path, held.getvalue())
     return path
 
 

@@ -8,7 +8,11 @@ from ecrl.report.text.document import Block, Figures, Section, Table
 
 def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     name = evidence.prefix
-    rows = [(f"`{name}_analysis.md`", "every number behind this report")]
+    rows = [
+        (f"`{name}_analysis.md`", "every number behind this report"),
+        (f"`{name}_claims.csv`", "one row a claim, with its verdict"),
+        (f"`{name}_threats.csv`", "the threats to validity, found or not"),
+    ]
     if evidence.source == "campaign":
         rows += [
             (f"`{name}_runs.csv`", "one row a run, every metric and ledger bucket"),

@@ -1,4 +1,5 @@
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -19,6 +21,7 @@ from ecrl.analysis.campaign.load import load_campaign
 from ecrl.analysis.campaign.tables import build_detailed_frame, build_summary_frame, format_csv
 from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.analysis.external_table.table import load_table_evidence
+from ecrl.analysis.frames.columns import to_rows
 from ecrl.cli.commands.report import register
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
@@ -355,6 +358,61 @@ def test_the_command_lists_what_it_wrote_and_exits_0_whatever_the_verdicts(call:
     assert all(Path(line).is_file() for line in out.splitlines())
     assert any(line.endswith("exp_report.md") for line in out.splitlines())
     assert "warning: exp_manifest.csv: not found" in err
+
+
+def test_the_csv_format_writes_what_the_report_says_of_claims_and_threats(call: Call, tmp_path: Path) -> None:
+    campaign(tmp_path, seeds=[1])
+    code, out, _ = call("--prefix", "exp", "--results", str(tmp_path), "--format", "csv")
+    assert code == 0
+    names = ["runs", "summary", "detailed_table", "claims", "threats"]
+    assert [Path(line).name for line in out.splitlines()] == [f"exp_{name}.csv" for name in names]
+    claims = (tmp_path / "exp" / "exp_claims.csv").read_text().splitlines()
+    assert claims[0] == "name,metric,compare,where,verdict,estimate,low,high,p,pairs,suites,looks,vetoes"
+    assert claims[1].startswith("overlapping pays,goodput_steps_per_s,overlapped;blocking,,INCONCLUSIVE,1.02")
+    assert claims[1].endswith(",2,2,1,n_pairs_lt_6;one_seed")
+    threats = (tmp_path / "exp" / "exp_threats.csv").read_text()
+    assert threats.splitlines()[0] == "code,state,weight,evidence"
+    assert "one_seed,found,blocks,every run has seed 1: nothing can be said about another" in threats.splitlines()
+    assert "\nsuspended,cannot be seen,blocks,not recorded by any run\n" in threats
+
+
+def test_a_table_from_elsewhere_has_threats_and_no_claims(call: Call, tmp_path: Path) -> None:
+    assert call("--table", str(table(tmp_path, ROWS)), "--format", "csv")[0] == 0
+    folder = tmp_path / "old_report"
+    assert len((folder / "old_claims.csv").read_text().splitlines()) == 1
+    threats = list(csv.DictReader((folder / "old_threats.csv").read_text().splitlines()))
+    assert {"code": "no_reference", "state": "found", "weight": "warns", "evidence": "no reference column"} in threats
+    assert {row["state"] for row in threats} == {"found", "cannot be seen"}
+
+
+def test_parquet_holds_the_runs_with_their_types(call: Call, tmp_path: Path) -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        assert not os.environ.get("CI"), "CI installs the extra `parquet`"
+        pytest.skip("the format needs the extra `parquet`")
+    paths = campaign(tmp_path, seeds=[1], change=lambda run, found: None if run.variant == "overlapped" else found)
+    code, out, _ = call("--prefix", "exp", "--results", str(tmp_path), "--format", "parquet")
+    assert code == 0
+    assert out.splitlines() == [str(paths.root / "exp_runs.parquet")]
+    first = (paths.root / "exp_runs.parquet").read_bytes()
+    back = pd.read_parquet(paths.root / "exp_runs.parquet")
+    expected = evidence(paths).frame
+    numeric_axes = {"checkpoint_every": "int64", "max_inflight": "int64"}  # the format has dictionaries of words alone
+    assert back.dtypes.map(str).to_dict() == expected.dtypes.map(str).to_dict() | numeric_axes
+    assert to_rows(back) == to_rows(expected)
+    assert call("--prefix", "exp", "--results", str(tmp_path), "--format", "parquet")[0] == 0
+    assert (paths.root / "exp_runs.parquet").read_bytes() == first
+
+
+def test_parquet_without_its_extra_is_refused_before_anything_is_written(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = campaign(tmp_path, seeds=[1])
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else find(name))
+    before = sorted(paths.root.iterdir())
+    code, _, message = call("--prefix", "exp", "--results", str(tmp_path), "--format", "csv,parquet")
+    assert (code, message) == (2, "--format parquet needs the extra `parquet`: pip install 'ecrl[parquet]'")
+    assert sorted(paths.root.iterdir()) == before
 
 
 def test_require_confirmed_turns_verdicts_into_an_exit_code(call: Call, tmp_path: Path) -> None:
