@@ -130,13 +130,16 @@ class Campaign:
         name = f"{suite_id}/{variant}/seed{seed}"
         if not paths.spec.exists():
             raise EcrlError(
+                "ECRL-710",
                 f"{name} has left no records: there is no {paths.spec.name} in {paths.folder}.\n"
-                f"Expected a run that has begun. To run what is missing: `ecrl matrix resume {self._paths.options}`."
+                f"Expected a run that has begun. To run what is missing: `ecrl matrix resume {self._paths.options}`.",
             )
         record = read_run(paths)
         written = tuple(record.spec.get(field) for field in ("suite_id", "variant", "seed"))
         if written != (suite_id, REFERENCE if variant == REPEAT_VARIANT else variant, seed):
-            raise EcrlError(f"{paths.spec}: found the run {written}, expected {key}: a copied folder.\nRemove it.")
+            raise EcrlError(
+                "ECRL-403", f"{paths.spec}: found the run {written}, expected {key}: a copied folder.\nRemove it."
+            )
         return record
 
     def _find_key(self, run: "str | tuple[Any, ...] | pd.Series[Any]") -> RunKey:
@@ -153,11 +156,13 @@ class Campaign:
         variants = {one[1] for one in known if one[0] == suite_id}
         if not variants:
             near = did_you_mean(suite_id, {one[0] for one in known})
-            raise EcrlError(f"{self.prefix} has no suite {suite_id!r}.{near} `campaign.suites` lists them.")
+            raise EcrlError("ECRL-710", f"{self.prefix} has no suite {suite_id!r}.{near} `campaign.suites` lists them.")
         if variant not in variants:
-            raise EcrlError(f"{suite_id}: {unknown_name('variant', variant, variants)}.")
+            raise EcrlError("ECRL-710", f"{suite_id}: {unknown_name('variant', variant, variants)}.")
         seeds = sorted(one[2] for one in known if one[:2] == (suite_id, variant))
-        raise EcrlError(f"{suite_id}/{variant}: found seed {seed}, expected one of {', '.join(map(str, seeds))}.")
+        raise EcrlError(
+            "ECRL-710", f"{suite_id}/{variant}: found seed {seed}, expected one of {', '.join(map(str, seeds))}."
+        )
 
 
 def _parse_run(run: Any) -> RunKey:
@@ -175,8 +180,9 @@ def _parse_run(run: Any) -> RunKey:
         return str(suite_id), str(variant), int(seed)
     except (ValueError, TypeError, AttributeError):
         raise EcrlError(
+            "ECRL-710",
             f"run: found {run!r}, expected a row of `campaign.runs`, (suite_id, variant, seed) or"
-            ' "suite_id/variant/seed1337".'
+            ' "suite_id/variant/seed1337".',
         ) from None
 
 
@@ -196,7 +202,7 @@ def open_campaign(path: "str | os.PathLike[str]") -> Campaign:
     folder = Path(path)
     folder = folder if folder.name else folder.resolve()
     if not (folder / f"{folder.name}_matrix.toml").is_file():
-        raise EcrlError(_describe_missing_campaign(folder))
+        raise EcrlError("ECRL-301", _describe_missing_campaign(folder))
     paths = CampaignPaths(folder.parent, folder.name)
     return Campaign(paths, load_campaign(paths))
 

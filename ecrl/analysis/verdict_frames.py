@@ -44,8 +44,8 @@ def build_claims_frame(claims: Sequence[ClaimResult], threats: ThreatReport) -> 
         {
             "name": judged.claim.name,
             "metric": judged.claim.metric,
-            "compare": ";".join(judged.claim.compare),
-            "where": _format_where(getattr(judged.claim, "where", None) or {}),
+            "compare": ";".join(judged.claim.variants),
+            "where": _format_where(judged.claim.where),
             "verdict": judged.verdict,
             "estimate": judged.estimate,
             "low": judged.low,
