@@ -14,6 +14,7 @@ from ecrl.analysis.frames.columns import COUNT, NUMBER, TEXT, TIME, DTypes, buil
 from ecrl.analysis.frames.events import build_events_frame, build_steps_frame
 from ecrl.analysis.frames.runs import DTYPES, build_runs_frame
 from ecrl.analysis.run.metrics import REFERENCE
+from ecrl.analysis.threats.base import format_count, join_some
 from ecrl.analysis.verdict_frames import build_claims_frame, build_threats_frame
 from ecrl.config.suite import Suite
 from ecrl.errors import EcrlError, did_you_mean, unknown_name
@@ -48,7 +49,7 @@ class Campaign:
     def __repr__(self) -> str:
         outcomes = self.runs["outcome"].value_counts()
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items() if count)
-        return f"<Campaign {self.prefix}: {len(self._found.suites)} suites, runs: {counts or 'none'}>"
+        return f"<Campaign {self.prefix}: {format_count(len(self._found.suites), 'suite')}, runs: {counts or 'none'}>"
 
     @property
     def prefix(self) -> str:
@@ -209,8 +210,8 @@ def open_campaign(path: "str | os.PathLike[str]") -> Campaign:
 
 def _describe_missing_campaign(folder: Path) -> str:
     known = [str(home / prefix) for home in (folder, folder.parent) for prefix in all_prefixes(home)]
-    shown = ", ".join(known[:_SHOWN_PREFIXES]) + (f" and {len(known) - _SHOWN_PREFIXES} more" if known[10:] else "")
-    there = f"There are: {shown}." if known else f"No campaign is in {folder} or {folder.parent}."
+    nothing = f"No campaign is in {folder} or {folder.parent}."
+    there = f"There are: {join_some(known, _SHOWN_PREFIXES)}." if known else nothing
     return (
         f"ecrl.load: found {str(folder)!r}, expected a campaign's folder, which holds {folder.name}_matrix.toml."
         f"{did_you_mean(str(folder), known)}\n{there} Type `ecrl matrix list --results {folder.parent}`."

@@ -1,4 +1,4 @@
-"""What the report says of claims and of threats to validity, as frames (design 3.3: `_claims.csv`, `_threats.csv`)."""
+"""What the report says of claims and of threats to validity, as frames: the tables claims.csv and threats.csv."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from ecrl.analysis.campaign.load import load_campaign
-from ecrl.analysis.campaign.tables import build_detailed_frame, build_summary_frame, format_csv
+from ecrl.analysis.campaign.tables import SUMMARY_COLUMNS, build_detailed_frame, build_summary_frame, format_csv
 from ecrl.analysis.external_table.table import load_table_evidence
 from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.config.run import RunSpec
@@ -66,6 +66,13 @@ def make_foreign_tables(folder: Path) -> dict[str, str]:
         "foreign_summary.csv": format_csv(build_summary_frame(runs)),
         "foreign_detailed.csv": format_csv(build_detailed_frame(runs, {})),
     }
+
+
+def test_tables_of_no_run_have_their_columns_and_no_row() -> None:
+    runs = build_runs_frame([])
+    for frame in (runs, build_summary_frame(runs), build_detailed_frame(runs, {})):
+        assert format_csv(frame).count("\n") == 1
+    assert tuple(build_summary_frame(runs).columns) == SUMMARY_COLUMNS
 
 
 def test_every_table_has_the_bytes_that_it_always_had(tmp_path: Path) -> None:
