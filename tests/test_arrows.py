@@ -54,9 +54,9 @@ ARROWS = {
         " records/manifest",
         "analysis": "analysis/threats analysis/claims analysis/campaign analysis/frames analysis/run"
         " analysis/statistics config records records/manifest",
-        "analysis/external_table": "analysis analysis/threats analysis/run analysis/statistics config records"
-        " records/manifest",
-        "report/text": "analysis analysis/advice analysis/run analysis/statistics",
+        "analysis/external_table": "analysis analysis/threats analysis/campaign analysis/run analysis/statistics config"
+        " records records/manifest",
+        "report/text": "analysis analysis/advice analysis/campaign analysis/run analysis/statistics",
         "report/plots": "report/text analysis analysis/campaign analysis/run records",
         "report/formats": "report/text report/plots",
         "report/sections": "report/text analysis analysis/claims analysis/campaign analysis/frames analysis/run"

@@ -4,37 +4,42 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
+from ecrl.analysis.campaign.axes import MATRIX_AXES, format_axis, list_axes
 from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED, VariantRecipe, find_main_pair, list_recipes
 from ecrl.analysis.claims.claims import ClaimResult, judge_claims
 from ecrl.analysis.claims.noise import Noise, noise
 from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
+from ecrl.analysis.run.restarts import Medians, medians
 from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
 from ecrl.analysis.threats.base import format_count
 from ecrl.analysis.threats.detect import ThreatReport, detect_threats
+from ecrl.records.columns import get_axis_column
 
-BLOCKING, OVERLAPPED = "blocking", "overlapped"
 GOODPUT = "goodput_steps_per_s"
+# Lines of a table beyond which the axes of `[axes]` are averaged over, and said to be.
+MOST_ARMS = 12
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A variant under one launcher; launcher None: the only one there is."""
+    """A variant in those suites that have one value each of the axes in `cell`, by column."""
 
     variant: str
-    launcher: str | None
+    cell: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        return self.variant if self.launcher is None else f"{self.variant}, {self.launcher}"
+        return ", ".join((self.variant, *(format_axis(column, value) for column, value in self.cell)))
 
     def holds(self, row: Row) -> bool:
         """Whether a run is one of this arm's."""
-        return row["variant"] == self.variant and self.launcher in (None, row["launcher"])
+        return row["variant"] == self.variant and all(row[column] == value for column, value in self.cell)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Evidence:
     columns: the table's columns, () for a campaign. loss_differences: signed final-loss difference of overlapped
     minus blocking by suite. dropped: blocks that no comparison uses, with the reason. unsupported: what this
     source can never show, and why (tables only). folders: each campaign's folder as seen from the report's. mixed:
-    what pooled campaigns differ in. noise, again: of references that ran twice.
+    what pooled campaigns differ in. noise, again: of references that ran twice. axes: the columns of `[axes]`, in file
+    order. recipes: of every variant but the reference, none where the source is a table.
     """
 
     source: Literal["campaign", "table"]
@@ -68,6 +74,8 @@ class Evidence:
     mixed: tuple[str, ...] = ()
     noise: Noise | None = None
     again: tuple[RunAnalysis, ...] = ()
+    axes: tuple[str, ...] = ()
+    recipes: Mapping[str, VariantRecipe] = field(default_factory=dict)
     _made: dict[tuple[str, str, str, Kind], Comparison] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -75,7 +83,7 @@ class Evidence:
         """The rows as a frame, with every column of the runs table."""
         return build_runs_frame(self.rows)
 
-    @property
+    @cached_property
     def suites(self) -> dict[str, Row]:
         """One representative row per suite, in order; the one that plans failures where there is one."""
         found: dict[str, Row] = {}
@@ -111,7 +119,43 @@ class Evidence:
         """'over 5 whole blocks', with how many are left out."""
         n = len({(row["suite_id"], row["seed"]) for row in self.whole})
         left = f" ({format_count(len(self.dropped), 'block')} left out)" if self.dropped else ""
-        return f"over {format_count(n, 'whole block')}{left}"
+        averaged = [axis for axis in self.varying_axes if axis in self.axes and axis not in self.separating_axes]
+        mixed = f", every {' and '.join(averaged)} together" if averaged else ""
+        return f"over {format_count(n, 'whole block')}{left}{mixed}"
+
+    @cached_property
+    def factors(self) -> dict[str, tuple[Any, ...]]:
+        """The values that every axis has in these suites, in order, by column; those of settings only where they are
+        axes."""
+        rows = list(self.suites.values())
+        settings = [axis for axis in list_axes(rows) if axis in MATRIX_AXES or axis in self.axes]
+        return {axis: tuple(dict.fromkeys(row[axis] for row in rows)) for axis in settings}
+
+    @property
+    def varying_axes(self) -> tuple[str, ...]:
+        """The axes with several values."""
+        return tuple(axis for axis, values in self.factors.items() if len(values) > 1)
+
+    @property
+    def separating_axes(self) -> tuple[str, ...]:
+        """The axes over which no line of a table averages. Runs that start in seconds and runs that start in tenths of
+        one are never averaged; those of `[axes]` are where the lines would be too many to read."""
+        lines, found = len(self.variants), []
+        for axis in ("launcher", *self.axes):
+            several = len(self.factors.get(axis, ()))
+            if several > 1 and (axis == "launcher" or lines * several <= MOST_ARMS):
+                found.append(axis)
+                lines *= several
+        return tuple(found)
+
+    @property
+    def plans_failures(self) -> bool:
+        """Whether a failure was planned anywhere."""
+        return any(row["failure_steps"] or row["failures_fired"] for row in self.rows)
+
+    def describe(self, variant: str) -> str:
+        """A variant with its engine and options where its name does not tell them."""
+        return str(self.recipes.get(variant, variant))
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -119,12 +163,17 @@ class Evidence:
         return tuple(variant for variant in self.variants if variant != REFERENCE)
 
     @property
+    def restarts(self) -> dict["Arm", Medians]:
+        """What restarts of whole blocks took, by arm."""
+        found = {arm: medians(run for run in self.whole_runs if arm.holds(run.row)) for arm in self.arms}
+        return {arm: own for arm, own in found.items() if own is not None}
+
+    @property
     def arms(self) -> tuple["Arm", ...]:
-        """Every variant under every launcher that a suite has: what may share one line of a table. Runs that start in
-        seconds and runs that start in tenths of one are never averaged."""
-        launchers = tuple(dict.fromkeys(row["launcher"] for row in self.suites.values()))
-        several = len(launchers) > 1
-        return tuple(Arm(v, one if several else None) for one in launchers or (None,) for v in self.variants)
+        """What may share one line of a table: a variant, apart by every axis that separates."""
+        axes = self.separating_axes
+        cells = dict.fromkeys(tuple((axis, row[axis]) for axis in axes) for row in self.suites.values())
+        return tuple(Arm(variant, cell) for cell in cells or ((),) for variant in self.variants)
 
     @property
     def shortfalls(self) -> tuple[str, ...]:
@@ -151,12 +200,10 @@ class Evidence:
 
     @property
     def headline(self) -> tuple[str, str] | None:
-        """The two variants of the main comparison: overlapped against blocking, else the last engine against the
-        first, else the only engine against the reference; None with one variant."""
-        if {BLOCKING, OVERLAPPED} <= set(self.variants):
-            return OVERLAPPED, BLOCKING
-        if len(self.engines) > 1:
-            return self.engines[-1], self.engines[0]
+        """The two variants of the main comparison; with one, it against the reference; None where that is not
+        there."""
+        if (pair := find_main_pair(self.variants)) is not None:
+            return pair
         return (self.engines[0], REFERENCE) if self.engines and REFERENCE in self.variants else None
 
     def compare(self, a: str, b: str, metric: str = GOODPUT, kind: Kind = "ratio") -> Comparison:
@@ -179,7 +226,7 @@ def build_evidence(
     train = found.matrix.train_settings
     machines = [run.facts["machine"] for run in found.runs if run.facts.get("machine")]
     differences = _loss_differences(rows, found.dropped)
-    warnings = [*found.warnings, *(f"{run.name}: {text}" for run in found.runs for text in run.warnings)]
+    warnings = [*found.warnings, *(f"{run.label}: {text}" for run in found.runs for text in run.warnings)]
     return Evidence(
         "campaign",
         found.prefix,
@@ -200,6 +247,8 @@ def build_evidence(
         mixed=found.mixed,
         noise=noise(found),
         again=found.again,
+        axes=tuple(map(get_axis_column, found.matrix.axes)),
+        recipes=list_recipes(found.matrix),
     )
 
 

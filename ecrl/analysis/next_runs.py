@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ecrl.analysis.campaign.axes import format_where
 from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.claims.claims import CONFIRMED, REFUTED, ClaimResult
 from ecrl.analysis.claims.power import MAX_SEEDS, compute_between_sd, seeds_needed, suites_needed
@@ -63,7 +64,8 @@ def next_runs(campaign: LoadedCampaign, claims: Sequence[ClaimResult], caller: C
     found = [*unfinished, *noise, *_suggest_seeds(campaign, claims, prefix, caller), *_suggest_replay(campaign)]
     if len(campaign.matrix.matrix.checkpoint_every) == 1:
         every = campaign.matrix.matrix.checkpoint_every[0]
-        values = sorted({max(1, every // 2), every, min(campaign.matrix.train_settings.steps, every * 2)})
+        steps = min(suite.train.steps for suite in campaign.suites)
+        values = sorted({max(1, every // 2), every, min(steps, every * 2)})
         hours = _hours(campaign, len(values))  # another prefix runs the present interval again
         command = caller.run(prefix, "intervals", "--checkpoint-every", ",".join(map(str, values)))
         found.append(NextRun(f"the effect of the checkpoint interval (now {every} alone)", command, hours))
@@ -119,18 +121,19 @@ def _suggest_seeds(
 ) -> list[NextRun]:
     """Seeds that each undecided claim needs at the observed spread (80 % power at alpha .05), or suites where the
     spread between them is what seeds cannot narrow."""
-    suites, have = len(campaign.suites), campaign.matrix.matrix.seeds
-    found: dict[int, list[str]] = {}
+    have = campaign.matrix.matrix.seeds
+    found: dict[tuple[int, int], list[str]] = {}
     suggestions = []
     for judged in claims:
         if judged.would_be in (CONFIRMED, REFUTED) or judged.comparison is None or judged.comparison.overall is None:
             continue
+        suites = judged.population[0]
         seeds = seeds_needed(judged, suites)
         if seeds is None or max(seeds, len(have) + 1) > MAX_SEEDS:
             suggestions.append(_suggest_beyond_seeds(campaign, judged))
         else:
-            found.setdefault(max(seeds, 2, len(have) + 1), []).append(judged.claim.name)
-    for seeds, names in sorted(found.items()):
+            found.setdefault((max(seeds, 2, len(have) + 1), suites), []).append(judged.claim.name)
+    for (seeds, suites), names in sorted(found.items()):
         quoted = ", ".join(f'"{name}"' for name in names)
         fresh = [max(have) + i for i in range(1, seeds - len(have) + 1)]
         text = ",".join(map(str, [*have, *fresh]))
@@ -164,7 +167,9 @@ def _suggest_beyond_seeds(campaign: LoadedCampaign, judged: ClaimResult) -> Next
         "" if apart is None else f" (SD between suites {apart:.3g}{' of the log ratio' if c.kind == 'ratio' else ''})"
     )
     text = f"a decision on {quoted}: over {format_count(c.n_suites, 'suite')} no number of seeds gives one{differ}. Add"
-    text += f" {format_count(extra, 'suite')} (data sets, models or schedules) with {format_count(seeds, 'seed')} each"
+    kinds = "data sets, models or schedules"
+    kinds = f"where {format_where(judged.claim.where)}" if judged.claim.where else kinds
+    text += f" {format_count(extra, 'suite')} ({kinds}) with {format_count(seeds, 'seed')} each"
     return NextRun(text, None, hours)
 
 
@@ -182,7 +187,7 @@ def _suggest_replay(campaign: LoadedCampaign) -> list[NextRun]:
     done = [run.row for run in campaign.runs if run.row["failures_fired"] and run.row["outcome"] == "completed"]
     if not done or any(row["replayed_steps"] for row in done):
         return []
-    suite = campaign.suites[0]
+    suite = next((suite for suite in campaign.suites if suite.failures), campaign.suites[0])
     half = max(1, suite.checkpoint_every // 2)
     inside = [at + half for at in suite.failure_steps if isinstance(at, int)]
     inside = [at for at in inside if at <= suite.train.steps] or [half]

@@ -1,5 +1,7 @@
 """The columns of the result tables, and the buckets of the job ledger."""
 
+from collections.abc import Iterable
+
 # The buckets of the job ledger, in the order a run meets them. They partition wall-clock.
 LEDGER_BUCKETS = (
     "startup",
@@ -67,6 +69,30 @@ RUN_COLUMNS = (
     "wasted_s",
     "block_position",
 )
+
+# Keys of a matrix file whose values have a column, whether they are an axis or not.
+KEY_COLUMNS = {"train.nproc": "nproc", "train.steps": "steps", "train.launcher": "launcher"}
+_AXIS_TABLES = frozenset({"train", "checkpoint", "storage", "job", "variants"})
+
+
+def get_axis_column(key: str) -> str:
+    """The column that holds the values of an axis of `[axes]`: the one that its key has anyway, else its own."""
+    return KEY_COLUMNS.get(key, key)
+
+
+def is_axis_column(column: str) -> bool:
+    """Whether a column of a table holds the values of an axis of `[axes]`."""
+    table, dot, _ = column.partition(".")
+    return column in KEY_COLUMNS.values() or (bool(dot) and table in _AXIS_TABLES)
+
+
+def add_axis_columns(columns: Iterable[str], axes: Iterable[str]) -> tuple[str, ...]:
+    """The columns of a table and behind them those of the axes that it lacks.
+
+    axes: the keys of `[axes]`, or their columns, in file order.
+    """
+    return tuple(dict.fromkeys((*columns, *map(get_axis_column, axes))))
+
 
 # Metrics that a [[claims]] table may name: numeric columns of the runs table.
 CLAIM_METRICS = (

@@ -3,35 +3,39 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ecrl.analysis.campaign.axes import format_axis
 from ecrl.analysis.campaign.tables import mean
-from ecrl.analysis.run.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis
+from ecrl.analysis.run.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis, get_own_axes
 from ecrl.analysis.statistics.compare import CONFIDENCE, t_interval
 
 BACKPRESSURE_SHARE = 0.01  # of the stall; below it is the time of asking for a slot that is free
 
 
 class Workload(NamedTuple):
-    """What decides the size of a step and of a checkpoint, and how long a start takes."""
+    """What decides the size of a step and of a checkpoint, and how long a start takes. axes: (column, value) of the
+    axes of `[axes]` that have a column of their own."""
 
     dataset: str
     model: str
     nproc: int
     max_inflight: int
     launcher: str
+    axes: tuple[tuple[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
-        """'cifar10, resnet18, 2 ranks, 4 in flight', and the launcher where it is not what people run."""
-        ranks = f"{self.nproc} rank{'' if self.nproc == 1 else 's'}"
-        launcher = "" if self.launcher == DEFAULT_LAUNCHER else f", {self.launcher}"
-        return f"{self.dataset}, {self.model}, {ranks}, {self.max_inflight} in flight{launcher}"
+        """'cifar10, resnet18, 2 ranks, 4 in flight', the launcher where it is not what people run, and the axes."""
+        axes = [("dataset", self.dataset), ("model", self.model), ("nproc", self.nproc)]
+        axes += [("max_inflight", self.max_inflight)]
+        axes += [] if self.launcher == DEFAULT_LAUNCHER else [("launcher", self.launcher)]
+        return ", ".join(format_axis(column, value) for column, value in (*axes, *self.axes))
 
 
 @dataclass(frozen=True)
 class EngineCosts:
-    """Means over an engine's completed runs of a workload, in the symbols of `interval`.
+    """Means over the completed runs of a workload of one variant, in the symbols of `interval`.
 
     stall_s, interference_s: per checkpoint (interference None without a reference). interference_ci_s: the 95 % t
     interval of its mean over runs, (None, None) below two.
@@ -40,6 +44,7 @@ class EngineCosts:
     """
 
     workload: Workload
+    variant: str
     engine: str
     runs: int
     checkpoints: int
@@ -54,6 +59,11 @@ class EngineCosts:
     fixed_s: float
     intervals: tuple[int, ...]
     notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The variant, with its engine where that has another name."""
+        return self.variant if self.variant == self.engine else f"{self.variant} ({self.engine})"
 
     @property
     def cost_s(self) -> float:
@@ -76,24 +86,25 @@ class EngineCosts:
 def workload(run: RunAnalysis) -> Workload:
     """The workload of a run."""
     row = run.row
-    return Workload(row["dataset"], row["model"], row["nproc"], row["max_inflight"], row["launcher"])
+    axes = tuple(get_own_axes(row).items())
+    return Workload(row["dataset"], row["model"], row["nproc"], row["max_inflight"], row["launcher"], axes)
 
 
 def engine_costs(runs: Iterable[RunAnalysis]) -> list[EngineCosts]:
-    """One entry for every workload and engine with a completed run that took a checkpoint, in order of appearance."""
+    """One entry for every workload and variant with a completed run that took a checkpoint, in order of appearance."""
     groups: dict[Workload, dict[str, list[RunAnalysis]]] = {}
     for run in runs:
         if run.row["outcome"] == "completed" and run.row["correct"] is not False and run.checkpoints is not None:
             groups.setdefault(workload(run), {}).setdefault(run.row["variant"], []).append(run)
     return [
-        _costs(place, engine, own, variants.get(REFERENCE, []))
+        _costs(place, variant, own, variants.get(REFERENCE, []))
         for place, variants in groups.items()
-        for engine, own in variants.items()
-        if engine != REFERENCE and any(run.checkpoints and run.checkpoints.visits for run in own)
+        for variant, own in variants.items()
+        if variant != REFERENCE and any(run.checkpoints and run.checkpoints.visits for run in own)
     ]
 
 
-def _costs(place: Workload, engine: str, own: list[RunAnalysis], references: list[RunAnalysis]) -> EngineCosts:
+def _costs(place: Workload, variant: str, own: list[RunAnalysis], references: list[RunAnalysis]) -> EngineCosts:
     notes = []
     own = [run for run in own if run.checkpoints is not None and run.checkpoints.visits]
     found = [run.checkpoints for run in own if run.checkpoints is not None]
@@ -128,7 +139,8 @@ def _costs(place: Workload, engine: str, own: list[RunAnalysis], references: lis
     failed = [c.seconds["detect"] + c.seconds["restart"] + c.seconds["restore"] for run in own for c in run.failures]
     return EngineCosts(
         place,
-        engine,
+        variant,
+        own[0].facts["engine"],
         len(own),
         visits,
         len(failed),

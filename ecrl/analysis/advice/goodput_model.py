@@ -16,11 +16,11 @@ from ecrl.analysis.statistics.compare import BlockKey
 
 @dataclass(frozen=True)
 class Prediction:
-    """One suite with one engine, goodput in steps/s. planned: with the failures where they struck; anywhere: with
+    """One suite with one variant, goodput in steps/s. planned: with the failures where they struck; anywhere: with
     the phase of a failure uniform in its interval; pccheck: PCcheck's published model."""
 
     suite_id: str
-    engine: str
+    variant: str
     runs: int
     planned: float
     anywhere: float
@@ -34,10 +34,10 @@ class Prediction:
 
 
 def predictions(runs: Sequence[RunAnalysis], dropped: Mapping[BlockKey, str]) -> list[Prediction]:
-    """One for every suite and engine with completed runs. Checkpoints and restarts cost the mean over the workload's
+    """One for every suite and variant with completed runs. Checkpoints and restarts cost the mean over the workload's
     runs; a step takes what it took the suite's own reference, where there is one."""
     usable = [run for run in runs if (run.row["suite_id"], run.row["seed"]) not in dropped]
-    costs = {(c.workload, c.engine): c for c in engine_costs(usable)}
+    costs = {(c.workload, c.variant): c for c in engine_costs(usable)}
     groups: dict[tuple[str, str], list[RunAnalysis]] = {}
     for run in usable:
         if (workload(run), run.row["variant"]) in costs and run.row["goodput_steps_per_s"]:
@@ -47,8 +47,8 @@ def predictions(runs: Sequence[RunAnalysis], dropped: Mapping[BlockKey, str]) ->
         if run.row["variant"] == REFERENCE and run.row["outcome"] == "completed" and run.facts["tref_s"]:
             references.setdefault(run.row["suite_id"], []).append(run)
     return [
-        _prediction(suite, engine, own, _adapt_costs(costs[workload(own[0]), engine], references.get(suite, [])))
-        for (suite, engine), own in groups.items()
+        _prediction(suite, variant, own, _adapt_costs(costs[workload(own[0]), variant], references.get(suite, [])))
+        for (suite, variant), own in groups.items()
     ]
 
 
@@ -68,7 +68,7 @@ def median_error(found: Sequence[Prediction]) -> float | None:
     return statistics.median(abs(one.error) for one in found) if found else None
 
 
-def _prediction(suite_id: str, engine: str, own: Sequence[RunAnalysis], costs: EngineCosts) -> Prediction:
+def _prediction(suite_id: str, variant: str, own: Sequence[RunAnalysis], costs: EngineCosts) -> Prediction:
     """W = startup and shutdown + U t + (U/k) s + sum over failures of (R + lost work)."""
     row = own[0].row
     every, useful, t = row["checkpoint_every"], row["steps"], costs.step_s
@@ -82,7 +82,7 @@ def _prediction(suite_id: str, engine: str, own: Sequence[RunAnalysis], costs: E
     assert wall_s is not None
     return Prediction(
         suite_id,
-        engine,
+        variant,
         len(own),
         useful / (base_s + planned_s),
         useful / (base_s + anywhere_s),

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from ecrl.analysis.campaign.axes import add_axes, format_suite_axes
 from ecrl.analysis.run.metrics import PASS, REFERENCE, RunAnalysis, analyse, empty_row
 from ecrl.config.load import load as load_matrix
 from ecrl.config.matrix import Matrix
@@ -45,6 +47,11 @@ class LoadedCampaign:
     parts: tuple["LoadedCampaign", ...] = ()
     mixed: tuple[str, ...] = ()
 
+    @cached_property
+    def axes_texts(self) -> dict[str, str]:
+        """The values of `[axes]` of every suite, by its id, which need not tell them."""
+        return {suite.suite_id: format_suite_axes(suite, self.matrix.axes) for suite in self.suites}
+
 
 def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
     """Load and analyse a whole prefix, block by block.
@@ -64,8 +71,8 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
         suite_id = suite.suite_id  # hashed anew each time it is asked for
         for seed in suite.seeds:
             block, repeats = _block(paths, suite, suite_id, seed, keep=len(runs) < MAX_KEPT_TIMELINES)
-            runs += block
-            again += repeats
+            runs += [add_axes(run, suite, matrix.axes) for run in block]
+            again += [add_axes(run, suite, matrix.axes) for run in repeats]
             if (reason := _unusable(block)) is not None:
                 dropped[suite_id, seed] = reason
     warnings += _find_foreign_folders(paths, suites, again)

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ecrl.analysis.campaign.axes import add_axes, format_where, get_axis_value
 from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.campaign.variants import list_recipes
 from ecrl.analysis.run.metrics import RunAnalysis
-from ecrl.config.matrix import Matrix
+from ecrl.config.matrix import Claim, Matrix
 from ecrl.errors import EcrlError
 from ecrl.records.manifest import store as manifest
 
@@ -23,7 +25,8 @@ SEPARATOR = "+"
 def differences(campaigns: Sequence[LoadedCampaign]) -> list[str]:
     """'torch: A has 2.9, B has 2.10' for every fact of machine, versions or matrix in which campaigns differ."""
     facts = {found.prefix: _facts(found) for found in campaigns}
-    names = dict.fromkeys(name for known in facts.values() for name in known)
+    axes = {key for found in campaigns for key in found.matrix.axes}
+    names = dict.fromkeys(name for known in facts.values() for name in known if name not in axes)
     found = []
     for name in names:
         values = {prefix: known.get(name, "nothing recorded") for prefix, known in facts.items()}
@@ -43,10 +46,18 @@ def _facts(found: LoadedCampaign) -> dict[str, str]:
     devices = sorted({str(run.row["device"]) for run in found.runs if run.row["device"]})
     facts["device"] = " and ".join(devices) or found.matrix.run.device
     facts["variants"] = ", ".join(sorted(found.matrix.matrix.variants))
+    for variant, recipe in list_recipes(found.matrix).items():
+        facts[f"variants.{variant}.engine"] = recipe.engine
+        facts |= {f"variants.{variant}.{option}": value for option, value in recipe.options.items()}
     facts |= {f"train.{name}": str(value) for name, value in vars(found.matrix.train_settings).items()}
     facts |= {f"checkpoint.{name}": str(value) for name, value in vars(found.matrix.checkpoint_settings).items()}
-    facts["claims"] = "; ".join(f"{c.name} ({c.metric}, {c.expect})" for c in found.matrix.claims) or "none"
+    facts["claims"] = "; ".join(map(_describe_claim, found.matrix.claims)) or "none"
     return facts
+
+
+def _describe_claim(claim: Claim) -> str:
+    told = (f"{claim.metric} of {' and '.join(claim.variants)}", claim.expect, format_where(claim.where))
+    return f"{claim.name} ({', '.join(filter(None, told))})"
 
 
 def _find_label_conflicts(campaigns: Sequence[LoadedCampaign]) -> list[str]:
@@ -54,7 +65,7 @@ def _find_label_conflicts(campaigns: Sequence[LoadedCampaign]) -> list[str]:
     places: dict[str, dict[str, str]] = {}
     for found in campaigns:
         for suite in found.suites:
-            steps = ",".join(map(str, suite.failure_steps))
+            steps = ",".join(map(str, suite.failure_steps)) or "none"
             places.setdefault(suite.failure_label, {}).setdefault(found.prefix, steps)
     return [
         f"failures.{label}: " + ", ".join(f"{prefix} has {steps}" for prefix, steps in own.items())
@@ -80,6 +91,8 @@ def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCam
             "Expected the same machine, versions and matrix (axes may differ).\n"
             f"See both: `ecrl compare {prefixes[0]} {prefixes[1]}`; pool anyway, and have the report say so: --mix.",
         )
+    matrix = _merge_matrices(campaigns)
+    suites = {suite.suite_id: suite for found in reversed(campaigns) for suite in found.suites}
     runs, again, dropped, repeated = _blocks(campaigns)
     statuses: dict[str, manifest.Row] = {}
     for found in campaigns:
@@ -90,13 +103,13 @@ def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCam
     warnings += [f"{suite}/seed{seed} stands in {a} and {b}: {a}'s is used" for suite, seed, a, b in repeated]
     return LoadedCampaign(
         SEPARATOR.join(prefixes),
-        _merge_matrices([found.matrix for found in campaigns]),
-        tuple({suite.suite_id: suite for found in reversed(campaigns) for suite in found.suites}.values()),
-        tuple(runs),
+        matrix,
+        tuple(suites.values()),
+        tuple(add_axes(run, suites[run.row["suite_id"]], matrix.axes) for run in runs),
         dropped,
         statuses,
         tuple(warnings),
-        again=tuple(again),
+        again=tuple(add_axes(run, suites[run.row["suite_id"]], matrix.axes) for run in again),
         parts=tuple(campaigns),
         mixed=tuple(mixed),
     )
@@ -124,9 +137,15 @@ def _blocks(
     return runs, again, dropped, list(repeated)
 
 
-def _merge_matrices(matrices: Sequence[Matrix]) -> Matrix:
-    """The first matrix with the axes, schedules, variants and claims of all."""
+def _merge_matrices(campaigns: Sequence[LoadedCampaign]) -> Matrix:
+    """The first matrix with the axes, schedules, variants and claims of all. A key that is an axis of one has there
+    the values of all, whether it is an axis of the others or a setting."""
+    matrices = [found.matrix for found in campaigns]
     first = matrices[0]
+    suites = [suite for found in campaigns for suite in found.suites]
+    keys = dict.fromkeys(key for matrix in matrices for key in matrix.axes)
+    settings = {key: list(dict.fromkeys(get_axis_value(suite, key) for suite in suites)) for key in keys}
+    recipes = {name: table for matrix in reversed(matrices) for name, table in matrix.variants.items()}
     axes: dict[str, list[Any]] = {
         axis: list(dict.fromkeys(value for matrix in matrices for value in getattr(matrix.matrix, axis)))
         for axis in (*AXES, "variants")
@@ -135,5 +154,11 @@ def _merge_matrices(matrices: Sequence[Matrix]) -> Matrix:
     claims = [claim for place, claim in enumerate(c for m in matrices for c in m.claims)]
     unique = [claim for place, claim in enumerate(claims) if claim not in claims[:place]]
     return first.model_copy(
-        update={"matrix": first.matrix.model_copy(update=axes), "failures": schedules, "claims": unique}
+        update={
+            "matrix": first.matrix.model_copy(update=axes),
+            "axes": settings,
+            "variants": recipes,
+            "failures": schedules,
+            "claims": unique,
+        }
     )

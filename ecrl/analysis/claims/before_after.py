@@ -1,5 +1,6 @@
 """Two campaigns side by side: the same suite and seed before and after a change."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ecrl.analysis.campaign.load import LoadedCampaign
@@ -37,7 +38,7 @@ def compare_before_after(before: LoadedCampaign, after: LoadedCampaign, metric: 
         raise EcrlError(
             "ECRL-704",
             f"{before.prefix} and {after.prefix} have no {what} in common: nothing can be compared.\n"
-            "A suite is the same where data set, model, failures, interval and checkpoints in flight are.",
+            "A suite is the same where data set, model, failures, interval, checkpoints in flight and [axes] are.",
         )
     dropped = _collect_dropped(before, after, renamed)
     return {
@@ -48,19 +49,19 @@ def compare_before_after(before: LoadedCampaign, after: LoadedCampaign, metric: 
 
 def match_suites(before: LoadedCampaign, after: LoadedCampaign) -> dict[str, str]:
     """Suites of `after` that `before` has: id there -> id here. Where settings differ the ids do, and a suite is
-    known by the readable part of its id, as long as it is the only one of that name on both sides."""
-    ours, theirs = ({suite.suite_id for suite in found.suites} for found in (before, after))
-    found = {suite_id: suite_id for suite_id in ours & theirs}
-    names = {_stem(suite_id): suite_id for suite_id in ours - theirs}
-    rest = sorted(theirs - ours)
-    stems = [_stem(suite_id) for suite_id in rest]
-    unique = len(names) == len(ours - theirs)
-    found |= {i: names[s] for i, s in zip(rest, stems, strict=True) if unique and s in names and stems.count(s) == 1}
-    return found
+    known by the readable part of its id and its values of `[axes]`, as long as it is the only one of that name on both
+    sides."""
+    ours, theirs = before.axes_texts, after.axes_texts
+    found = {suite_id: suite_id for suite_id in ours.keys() & theirs.keys()}
+    names = {_get_name(suite_id, axes): suite_id for suite_id, axes in ours.items() if suite_id not in found}
+    unique = len(names) == len(ours) - len(found)
+    rest = [(suite_id, _get_name(suite_id, axes)) for suite_id, axes in theirs.items() if suite_id not in found]
+    taken = Counter(name for _, name in rest)
+    return found | {i: names[name] for i, name in rest if unique and name in names and taken[name] == 1}
 
 
-def _stem(suite_id: str) -> str:
-    return suite_id.rpartition("-")[0]
+def _get_name(suite_id: str, axes: str) -> tuple[str, str]:
+    return suite_id.rpartition("-")[0], axes
 
 
 def _rows(before: LoadedCampaign, after: LoadedCampaign, renamed: Mapping[str, str], variant: str) -> Sequence[Row]:

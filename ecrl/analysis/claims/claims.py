@@ -8,7 +8,8 @@ from typing import Literal
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from ecrl.analysis.run.metrics import Row, get_cell
+from ecrl.analysis.campaign.axes import format_where, select_rows
+from ecrl.analysis.run.metrics import Row
 from ecrl.analysis.statistics.compare import (
     ALPHA,
     MIN_PAIRS,
@@ -19,7 +20,6 @@ from ecrl.analysis.statistics.compare import (
     compare,
     tost_p,
 )
-from ecrl.config.axes import matches
 from ecrl.config.matrix import EXPECT, Claim
 
 CONFIRMED, REFUTED, INCONCLUSIVE, EXPLORATORY = "CONFIRMED", "REFUTED", "INCONCLUSIVE", "EXPLORATORY"
@@ -30,9 +30,11 @@ class ClaimResult:
     """A claim, its verdict and the numbers behind it.
 
     would_be: what the verdict would read had the claim been registered in time (differs for EXPLORATORY only).
-    estimate, low, high: the effect on the claim's scale (ratio, difference or rate) with its 95 % interval.
+    estimate, low, high: the effect on the claim's scale (ratio, difference, rate, or the value itself) with its 95 %
+    interval. n_pairs: blocks that it was measured on; of a rate of correct runs, runs.
     p, p_adjusted: two-sided exact sign-flip p against the threshold (TOST p for `within`, exact binomial p for a
-    rate), before and after Holm. reasons: why it is not CONFIRMED. comparison: None for a rate.
+    rate), before and after Holm. reasons: why it is not CONFIRMED. comparison: None for a rate. population: how many
+    suites the claim speaks of, and of how many.
     """
 
     claim: Claim
@@ -47,6 +49,7 @@ class ClaimResult:
     n_suites: int
     reasons: tuple[str, ...]
     comparison: Comparison | None = None
+    population: tuple[int, int] = (0, 0)
 
     @property
     def allowed(self) -> tuple[float, float]:
@@ -62,12 +65,23 @@ class ClaimResult:
 
     @property
     def expectation(self) -> str:
-        """'goodput_steps_per_s: overlapped / blocking, ratio > 1.00', and of which suites where it is not of all."""
-        what = EXPECT.fullmatch(self.claim.expect)
+        """'goodput_steps_per_s: overlapped / blocking, ratio > 1.00, for 4 of 8 suites: dataset = noise'; of one
+        variant 'wall_s of blocking: value < 20'."""
+        claim, what = self.claim, EXPECT.fullmatch(self.claim.expect)
         sign = {"ratio": " / ", "difference": " - "}.get(what["what"] if what else "", " against ")
-        chosen = ", ".join(f"{axis} = {value}" for axis, value in self.claim.where.items())
-        where = f" (where {chosen})" if chosen else ""
-        return f"{self.claim.metric}: {sign.join(self.claim.variants)}, {self.claim.expect}{where}"
+        of = f" of {claim.of}:" if claim.of else f": {sign.join(claim.variants)},"
+        text = f"{claim.metric}{of} {claim.expect}"
+        if not claim.where:
+            return text
+        chosen, every = self.population
+        return f"{text}, for {chosen} of {every} suite{'' if every == 1 else 's'}: {format_where(claim.where)}"
+
+    @property
+    def unit(self) -> str:
+        """What `n_pairs` counts: 'pair', 'block' of a claim about one variant, 'run' of a rate of correct runs."""
+        if self.claim.metric == "correct" and self.claim.expect.startswith("rate"):
+            return "run"
+        return "pair" if self.claim.of is None else "block"
 
 
 def judge_claims(
@@ -83,9 +97,13 @@ def judge_claims(
     registered: the claims were hashed before the first run. vetoes: codes of blocking threats; any of them
     keeps a claim from being CONFIRMED.
     """
-    measured = [_measure_claim(claim, rows, dropped) for claim in claims]
-    if not measured:
+    if not claims:
         return ()
+    every, measured = _count_suites(rows), []
+    for claim in claims:
+        chosen = select_rows(rows, claim.where)
+        one = _measure_claim(claim, chosen, dropped)
+        measured.append(replace(one, population=(_count_suites(chosen), every)))
     adjusted = multipletests([1.0 if m.p is None else m.p for m in measured], alpha=ALPHA, method="holm")[1]
     judged = []
     for one, p in zip(measured, adjusted, strict=True):
@@ -98,8 +116,11 @@ def judge_claims(
     return tuple(judged)
 
 
+def _count_suites(rows: Sequence[Row]) -> int:
+    return len({row["suite_id"] for row in rows})
+
+
 def _measure_claim(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> ClaimResult:
-    rows = [row for row in rows if matches(claim.where, get_cell(row))]
     parts = EXPECT.fullmatch(claim.expect)
     assert parts is not None, "claims are validated with the matrix"
     if parts["what"] == "rate":
@@ -166,11 +187,14 @@ def _rate(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) ->
 def _verdict(judged: ClaimResult, vetoes: Sequence[str]) -> tuple[str, list[str]]:
     """The verdict and why it is not CONFIRMED."""
     if judged.estimate is None:
-        return INCONCLUSIVE, ["no block has both variants"]
+        claim = judged.claim
+        return INCONCLUSIVE, [
+            "no block has both variants" if claim.of is None else f"no block has {claim.metric} of {claim.of}"
+        ]
     holds, fails, reasons = _position(judged)
     if judged.comparison is not None and judged.n_pairs < MIN_PAIRS:
         direction = "in the claimed direction" if _is_inside_bounds(judged) else "against the claimed direction"
-        return INCONCLUSIVE, [f"directional only, {direction}: {_pairs(judged.n_pairs)}, {MIN_PAIRS} are needed"]
+        return INCONCLUSIVE, [f"directional only, {direction}: {format_basis(judged)}, {MIN_PAIRS} are needed"]
     if fails:
         return REFUTED, reasons
     if judged.p_adjusted is None or judged.p_adjusted > ALPHA:
@@ -182,8 +206,9 @@ def _verdict(judged: ClaimResult, vetoes: Sequence[str]) -> tuple[str, list[str]
     return (CONFIRMED if holds and not vetoes else INCONCLUSIVE), reasons
 
 
-def _pairs(n: int) -> str:
-    return f"{n} pair{'' if n == 1 else 's'}"
+def format_basis(judged: ClaimResult) -> str:
+    """'1 pair', '8 blocks'."""
+    return f"{judged.n_pairs} {judged.unit}{'' if judged.n_pairs == 1 else 's'}"
 
 
 def _bounds(judged: ClaimResult) -> tuple[float, float]:

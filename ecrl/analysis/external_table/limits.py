@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from ecrl.analysis.campaign.variants import BLOCKING
 from ecrl.analysis.run.metrics import REFERENCE, Row
 from ecrl.analysis.statistics.compare import MIN_PAIRS
 from ecrl.analysis.threats.base import Threat
@@ -85,7 +86,7 @@ def threats_of(rows: Sequence[Row], seeds: Sequence[int], ratio: float | None) -
             found.append(Threat(code, False, f"{axis} is {next(iter(values))} everywhere"))
     if not any(row["variant"] == REFERENCE for row in rows):
         found.append(Threat("no_reference", False, "no reference column"))
-    found += find_nuisance(rows, abs(ratio - 1)) if ratio is not None else []
+    found += find_nuisance(rows, BLOCKING, abs(ratio - 1)) if ratio is not None else []
     checked = {"n_pairs_lt_6", "no_reference"} | ({"nuisance_gt_effect"} if ratio is not None else set())
     checked |= {"one_seed"} if seeds else set()
     checked |= {"replay_untested"} if has_only_boundary_failures(rows) is not None else set()

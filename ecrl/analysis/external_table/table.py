@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ecrl.analysis.evidence import BLOCKING, OVERLAPPED, Evidence
+from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED
+from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.external_table.limits import limits, threats_of
 from ecrl.analysis.external_table.manifest import PLACE, Plan, read_manifest
 from ecrl.analysis.run.metrics import REFERENCE, Row, empty_row
 from ecrl.analysis.statistics.compare import compare
 from ecrl.config.hashing import slug
 from ecrl.errors import EcrlError, did_you_mean
-from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS
+from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, is_axis_column
 
 # How far ovl_vs_blk may lie from ovl_goodput / blk_goodput - 1 before it is pointed out: both are rounded.
 RATIO_TOLERANCE = 0.005
@@ -26,6 +27,7 @@ _LONGEST_NAME = 120  # what a plot and a phone have room for
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 _FAILURE = re.compile(r"(?P<label>[^:]+?)(?::\s*(?P<steps>PLACE(?:[,; ]+PLACE)*))?".replace("PLACE", PLACE))
+NO_FAILURES = "none"  # the schedule of a matrix that plans none
 _SHORTS = {"ref": REFERENCE, "blk": BLOCKING, "ovl": OVERLAPPED}
 _NUMBERS: dict[str, tuple[float, bool]] = {  # column -> lower bound, whether the bound itself is excluded
     "blk_goodput": (0, True),
@@ -39,11 +41,13 @@ _NUMBERS: dict[str, tuple[float, bool]] = {  # column -> lower bound, whether th
     "ovl_wall_s": (0, True),
     "blk_restarts": (0, False),
     "ovl_restarts": (0, False),
-    "n_seeds": (1, False),
+    "n_seeds": (0, False),
     "checkpoint_every": (1, False),
     "max_inflight": (1, False),
+    "nproc": (1, False),
+    "steps": (1, False),
 }
-_WHOLE = frozenset({"blk_restarts", "ovl_restarts", "n_seeds", "checkpoint_every", "max_inflight"})
+_WHOLE = frozenset({"blk_restarts", "ovl_restarts", "n_seeds", "checkpoint_every", "max_inflight", "nproc", "steps"})
 _TRUTH = {"true": True, "yes": True, "1": True, "pass": True, "false": False, "no": False, "0": False, "fail": False}
 
 
@@ -84,7 +88,7 @@ def load_table_evidence(table: Path, manifest: Path | None = None) -> Evidence:
     differences = {s.suite_id: s.values["ovl_minus_blk_loss_diff"] for s in suites}
     known = {suite: value for suite, value in differences.items() if value is not None}
     effect = compare(rows, OVERLAPPED, BLOCKING, "goodput_steps_per_s", "ratio", {}).overall
-    seeds = [int(s.values["n_seeds"]) for s in suites if s.values.get("n_seeds") is not None]
+    seeds = [int(s.values["n_seeds"]) for s in suites if s.values.get("n_seeds")]  # 0: no block has both variants
     return Evidence(
         "table",
         table.stem.removesuffix("_detailed_table"),
@@ -103,6 +107,7 @@ def load_table_evidence(table: Path, manifest: Path | None = None) -> Evidence:
         {s.suite_id: s.plan.status for s in suites if s.plan and s.plan.status},
         columns,
         limits(rows, columns, seeds, known),
+        axes=tuple(column for column in columns if is_axis_column(column) and column != "launcher"),
     )
 
 
@@ -140,7 +145,7 @@ def _records(reading: _TableReader) -> tuple[tuple[str, ...], list[tuple[int, di
 
 
 def _check_header(header: tuple[str, ...], reading: _TableReader) -> None:
-    known = (*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS)
+    known = (*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS, *filter(is_axis_column, header))
     repeated = sorted({column for column in header if header.count(column) > 1})
     if repeated:
         raise EcrlError(
@@ -177,7 +182,7 @@ def _parse_record(record: dict[str, str], number: int, reading: _TableReader) ->
             elif not text.isprintable() or len(text) > _LONGEST_NAME:
                 reading.add_problem(where, text, f"a name of printable characters, at most {_LONGEST_NAME}")
             values[column] = text
-        elif column in DETAILED_OPTIONAL_COLUMNS:
+        elif column in DETAILED_OPTIONAL_COLUMNS or is_axis_column(column):
             values[column] = text or None
     _check_ratio(values, number, reading)
     silent = [column for column in ("blk_goodput", "ovl_goodput") if values.get(column) is None]
@@ -254,8 +259,8 @@ class _Suite:
             checkpoint_every=value("checkpoint_every") or plan.checkpoint_every,
             max_inflight=value("max_inflight") or plan.max_inflight,
             launcher=value("launcher"),
-            nproc=plan.nproc,
-            steps=plan.steps,
+            nproc=value("nproc") or plan.nproc,
+            steps=value("steps") or plan.steps,
             variant=_SHORTS[short],
             outcome="completed" if goodput is not None else "missing",
             goodput_steps_per_s=goodput,
@@ -264,6 +269,7 @@ class _Suite:
             wall_s=value(f"{short}_wall_s"),
             restarts=value(f"{short}_restarts"),
             correct=value(f"{short}_correct"),
+            **{column: text for column, text in self.values.items() if "." in column},
         )
 
 
@@ -281,7 +287,7 @@ def _suites(
                 f"row {values['row']}: the manifest has no suite {values['dataset']}, {values['model']}, {label}"
             )
         steps = steps or (plan.failure_steps if plan else "")
-        if not steps:
+        if not steps and label != NO_FAILURES:
             where, text = reading.locate(values["row"], "failure"), values["failure"]
             reading.warnings.append(f"{where}: {text!r} gives no steps (like base:400,1200); it is used as a label")
         axes = [
@@ -289,6 +295,7 @@ def _suites(
             for short, c in (("k", "checkpoint_every"), ("q", "max_inflight"), ("", "launcher"))
             if values.get(c)
         ]
+        axes += [slug(f"{c}-{text}") for c, text in values.items() if is_axis_column(c) and c != "launcher" and text]
         suite_id = values.get("suite_id") or "-".join([*map(slug, (values["dataset"], values["model"], label)), *axes])
         if suite_id in found:
             raise EcrlError(

@@ -17,7 +17,7 @@ from ecrl.analysis.run.step_history import StepHistory, build_step_history
 from ecrl.analysis.run.timeline import Timeline, timeline
 from ecrl.records import correctness as run_gates
 from ecrl.records import failure_checks
-from ecrl.records.columns import LEDGER_BUCKETS, RUN_COLUMNS
+from ecrl.records.columns import KEY_COLUMNS, LEDGER_BUCKETS, RUN_COLUMNS
 from ecrl.records.reader import RunRecord
 from ecrl.records.result import Gate
 
@@ -26,8 +26,10 @@ DEFAULT_LAUNCHER = "cold"  # of runs that were made before there was another
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not_applicable"
 
-# One row of the runs table: RUN_COLUMNS -> a word, a number, a truth value, or None where it is not known.
+# One row of the runs table: RUN_COLUMNS, and a column for every axis of `[axes]` that has none among them -> a word, a
+# number, a truth value, or None where it is not known.
 Row = dict[str, Any]
+_RUN_COLUMNS = frozenset(RUN_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,21 @@ class RunAnalysis:
         """suite/variant/seed, as its folder is called."""
         return "{}/{}/seed{}".format(*self.key)
 
+    @property
+    def label(self) -> str:
+        """Its name with the values of `[axes]`, which a suite's id need not tell."""
+        axes = self.facts.get("axes")
+        return f"{self.name} ({axes})" if axes else self.name
+
 
 def get_cell(row: Row) -> Row:
     """The value of every axis of a run, by the names that `where` of a claim chooses by."""
-    return row | {"failure": row["failure_label"]}
+    return row | {"failure": row["failure_label"]} | {key: row[column] for key, column in KEY_COLUMNS.items()}
+
+
+def get_own_axes(row: Row) -> dict[str, Any]:
+    """The values of the axes of `[axes]` that have a column of their own."""
+    return {column: value for column, value in row.items() if column not in _RUN_COLUMNS}
 
 
 def empty_row(**known: Any) -> Row:
@@ -297,7 +310,15 @@ def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
         ],
         "checkpoint_bytes": _checkpoint_bytes(record),
         "train": record.spec["train"],
+        "engine": _get_engine(record.spec),
     }
+
+
+def _get_engine(spec: dict[str, Any]) -> str | None:
+    """The engine of its variant, None for the reference; a variant without a recipe is the engine of its name."""
+    if (recipe := spec.get("recipe")) is not None:
+        return str(recipe["engine"])
+    return None if spec["variant"] == REFERENCE else str(spec["variant"])
 
 
 def _checkpoint_bytes(record: RunRecord) -> int | None:

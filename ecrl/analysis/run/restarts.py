@@ -6,7 +6,7 @@ A phase ends when the last rank has passed it; its seconds are None where the re
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ecrl.analysis.run.timeline import NS_PER_S, Timeline
 from ecrl.records.reader import RunRecord
@@ -36,10 +36,6 @@ class Restart:
 
 class HasRestarts(Protocol):
     """What this module needs of an analysed run (`metrics.RunAnalysis`, which is made from what is here)."""
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """Its row of the runs table."""
 
     @property
     def restarts(self) -> tuple[Restart, ...]:
@@ -81,27 +77,20 @@ def _restart(record: RunRecord, attempt: int, killed: int, detected: int | None)
 
 @dataclass(frozen=True)
 class Medians:
-    """Medians over n restarts of one variant under one launcher; None where no restart's records tell."""
+    """Medians over n restarts; None where no restart's records tell."""
 
     n: int
     seconds: dict[str, float | None]
     total_s: float | None
 
 
-def medians(runs: Iterable[HasRestarts]) -> dict[tuple[str, str], Medians]:
-    """Restarts by (variant, launcher), in order of appearance."""
-    found: dict[tuple[str, str], list[Restart]] = {}
-    for run in runs:
-        if run.restarts:
-            found.setdefault((run.row["variant"], run.row["launcher"]), []).extend(run.restarts)
-    return {
-        kind: Medians(
-            len(own),
-            {phase: _median(restart.seconds[phase] for restart in own) for phase in PHASES},
-            _median(restart.total_s for restart in own),
-        )
-        for kind, own in found.items()
-    }
+def medians(runs: Iterable[HasRestarts]) -> Medians | None:
+    """The medians over the restarts of some runs; None where they never restarted."""
+    own = [restart for run in runs for restart in run.restarts]
+    if not own:
+        return None
+    seconds = {phase: _median(restart.seconds[phase] for restart in own) for phase in PHASES}
+    return Medians(len(own), seconds, _median(restart.total_s for restart in own))
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -6,7 +6,7 @@ The effect of a ratio is kept on the log scale inside and given back as a ratio;
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -117,6 +117,23 @@ def compare(
     b is None: the metric of `a` itself, as its difference from 0.
     """
     pairs, missing = _pair_blocks(rows, a, b, metric, kind, dropped)
+    return _summarize(a, b, metric, kind, pairs, missing)
+
+
+def restrict(c: Comparison, suites: Collection[str]) -> Comparison:
+    """The same comparison over some of its suites."""
+    pairs = [pair for pair in c.pairs if pair.suite_id in suites]
+    return _summarize(c.a, c.b, c.metric, c.kind, pairs, [one for one in c.missing if one[0] in suites])
+
+
+def _summarize(
+    a: str,
+    b: str | None,
+    metric: str,
+    kind: Kind,
+    pairs: Sequence[Pair],
+    missing: Sequence[tuple[str, int | None, str]],
+) -> Comparison:
     by_suite: dict[str, list[float]] = {}
     for pair in pairs:
         by_suite.setdefault(pair.suite_id, []).append(pair.d)

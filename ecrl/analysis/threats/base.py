@@ -41,7 +41,18 @@ class CampaignFacts:
 
     @property
     def engines(self) -> list[str]:
+        """Every variant but the reference."""
         return [v for v in self.campaign.matrix.matrix.variants if v != REFERENCE]
+
+    @property
+    def plans_failures(self) -> bool:
+        """Whether any suite does."""
+        return any(suite.failures for suite in self.campaign.suites)
+
+    def label(self, suite_id: str, *parts: str) -> str:
+        """A suite, or a part of it ('seed1', 'blocking'), with the values of `[axes]`, which its id need not tell."""
+        name, axes = "/".join((suite_id, *parts)), self.campaign.axes_texts.get(suite_id)
+        return f"{name} ({axes})" if axes else name
 
 
 Check = Callable[[CampaignFacts], Iterable[Threat]]

@@ -4,6 +4,9 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ecrl.analysis.campaign.axes import list_axes
+from ecrl.analysis.campaign.variants import BLOCKING as BLOCKING_ENGINE
+from ecrl.analysis.campaign.variants import find_main_pair, list_recipes
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.statistics.compare import MIN_PAIRS, compare
 from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat, format_count, join_some
@@ -41,13 +44,13 @@ def _check_one_seed(facts: CampaignFacts) -> Iterable[Threat]:
 @_checks.register("claims_after_data", blocks=True)
 def _check_late_claims(facts: CampaignFacts) -> Iterable[Threat]:
     if not facts.registered and facts.campaign.matrix.claims:
-        late = [r.name for r in facts.begun if r.facts["claims_hash"] != facts.campaign.matrix.claims_hash]
+        late = [r.label for r in facts.begun if r.facts["claims_hash"] != facts.campaign.matrix.claims_hash]
         yield Threat("claims_after_data", True, f"runs that carry another claims hash ({len(late)}): {join_some(late)}")
 
 
 @_checks.register("correctness_failed", blocks=True)
 def _check_incorrect(facts: CampaignFacts) -> Iterable[Threat]:
-    wrong = [run.name for run in facts.begun if run.row["correct"] is False]
+    wrong = [run.label for run in facts.begun if run.row["correct"] is False]
     if wrong:
         yield Threat(
             "correctness_failed", True, f"runs that fail a correctness gate ({len(wrong)}): {join_some(wrong)}"
@@ -58,7 +61,7 @@ def _check_incorrect(facts: CampaignFacts) -> Iterable[Threat]:
 def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
     """An engine that keeps fewer checkpoints than it was asked for does less work than one that keeps them."""
     shares = {
-        run.name: run.row["persist_failures"] / run.row["checkpoints_requested"]
+        run.label: run.row["persist_failures"] / run.row["checkpoints_requested"]
         for run in facts.begun
         if run.row["persist_failures"] and run.row["checkpoints_requested"]
     }
@@ -78,7 +81,7 @@ def _check_missing(facts: CampaignFacts) -> Iterable[Threat]:
     guilty = {
         variant for block, own in facts.blocks.items() if block in dropped for variant in _find_failed_variants(own)
     }
-    names = [f"{suite}/seed{seed} ({reason})" for (suite, seed), reason in dropped.items()]
+    names = [f"{facts.label(suite, f'seed{seed}')} ({reason})" for (suite, seed), reason in dropped.items()]
     one_sided = len(guilty) == 1 and len(facts.campaign.matrix.matrix.variants) > 1
     why = f"only {next(iter(guilty))} is to blame, so they are not missing at random; " if one_sided else ""
     yield Threat("missing_blocks", one_sided, f"dropped blocks ({len(dropped)}): {why}{join_some(names)}")
@@ -110,7 +113,8 @@ def _describe_boundaries(facts: CampaignFacts) -> str:
 
 @_checks.register("inflight_untested")
 def _check_inflight_untested(facts: CampaignFacts) -> Iterable[Threat]:
-    for variant in (v for v in facts.engines if v != "blocking"):
+    engines = {variant: recipe.engine for variant, recipe in list_recipes(facts.campaign.matrix).items()}
+    for variant in (variant for variant, engine in engines.items() if engine != BLOCKING_ENGINE):
         costs = [c for r in facts.begun if r.row["variant"] == variant for c in r.failures]
         if costs and not any(cost.in_flight for cost in costs):
             evidence = (
@@ -122,7 +126,7 @@ def _check_inflight_untested(facts: CampaignFacts) -> Iterable[Threat]:
 @_checks.register("short_run")
 def _check_short(facts: CampaignFacts) -> Iterable[Threat]:
     shares = {
-        run.name: (run.row["startup_s"] + run.row["shutdown_s"]) / run.row["wall_s"]
+        run.label: (run.row["startup_s"] + run.row["shutdown_s"]) / run.row["wall_s"]
         for run in facts.begun
         if run.row["startup_s"] is not None
     }
@@ -175,11 +179,9 @@ def _check_outlier(facts: CampaignFacts) -> Iterable[Threat]:
         center = sum(row["goodput_steps_per_s"] for row in rows) / len(rows)
         far = [row["seed"] for row in rows if abs(row["goodput_steps_per_s"] - center) > OUTLIER_SHARE * center]
         if far:
-            yield Threat(
-                "outlier",
-                False,
-                f"{suite}/{variant}: seeds {far} lie more than {OUTLIER_SHARE * 100:.0f} % from the mean goodput",
-            )
+            where = f"{facts.label(suite, variant)}: seeds {far}"
+            evidence = f"{where} lie more than {OUTLIER_SHARE * 100:.0f} % from the mean goodput"
+            yield Threat("outlier", False, evidence)
 
 
 @_checks.register("pooled_campaigns")
@@ -194,18 +196,20 @@ def _check_pooled(facts: CampaignFacts) -> Iterable[Threat]:
 
 @_checks.register("nuisance_gt_effect")
 def _check_nuisance(facts: CampaignFacts) -> Iterable[Threat]:
-    if {"blocking", "overlapped"} <= set(facts.engines):
-        c = compare(facts.rows, "overlapped", "blocking", "goodput_steps_per_s", "ratio", facts.campaign.dropped)
+    if (pair := find_main_pair(facts.engines)) is not None:
+        c = compare(facts.rows, *pair, "goodput_steps_per_s", "ratio", facts.campaign.dropped)
         if c.overall is not None:
-            yield from find_nuisance(facts.rows, abs(c.overall.center - 1))
+            yield from find_nuisance(facts.rows, pair[1], abs(c.overall.center - 1))
 
 
-def find_nuisance(rows: Sequence[Row], effect: float) -> list[Threat]:
-    """Whether data sets of one shape, which should cost the same, differ in blocking goodput by more than `effect`."""
+def find_nuisance(rows: Sequence[Row], variant: str, effect: float) -> list[Threat]:
+    """Whether data sets of one shape, which should cost the same, differ in goodput of a variant by more than
+    `effect`."""
     cells: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    axes = [axis for axis in list_axes(rows) if axis != "dataset"]
     for row in rows:
-        if row["variant"] == "blocking" and row["goodput_steps_per_s"]:
-            key = (row["model"], row["failure_label"], row["checkpoint_every"], row["max_inflight"])
+        if row["variant"] == variant and row["goodput_steps_per_s"]:
+            key = tuple(row[axis] for axis in axes)
             cells.setdefault(key, {}).setdefault(row["dataset"], []).append(row["goodput_steps_per_s"])
     gaps = {}
     for key, by_dataset in cells.items():
@@ -215,7 +219,7 @@ def find_nuisance(rows: Sequence[Row], effect: float) -> list[Threat]:
     if not gaps or max(gaps.values()) <= effect:
         return []
     worst = max(gaps, key=lambda key: gaps[key])
-    gap = f"blocking goodput differs by {gaps[worst] * 100:.1f} % between data sets ({worst[0]}, {worst[1]})"
+    gap = f"{variant} goodput differs by {gaps[worst] * 100:.1f} % between data sets ({worst[0]}, {worst[1]})"
     evidence = f"{gap}, the effect is {effect * 100:.1f} %"
     return [Threat("nuisance_gt_effect", False, evidence)]
 

@@ -13,6 +13,9 @@ from ecrl.analysis.threats.base import CampaignFacts, Threat
 CHECKS = design.CHECKS | machine.CHECKS | noise.CHECKS
 BLOCKING = design.BLOCKING | machine.BLOCKING | noise.BLOCKING
 
+# Conditions that failures alone can bring about.
+NEED_FAILURES = ("replay_untested", "inflight_untested", "drained_before_kill", "page_cache_only")
+
 # Why a condition cannot be looked for where no reference ran twice: said in the report, as silence is no pass.
 NEED_NOISE = {
     "aa_noise_ge_effect": "no reference was run twice (A/A): `ecrl matrix run --aa` does that",
@@ -41,8 +44,11 @@ def detect_threats(campaign: LoadedCampaign, *, registered: bool) -> ThreatRepor
     facts = CampaignFacts(campaign, registered)
     found = [threat for check in CHECKS.values() for threat in check(facts)]
     not_checked, not_applicable, unseen = _check_against_noise(facts)
+    if not facts.plans_failures:
+        not_applicable |= dict.fromkeys(NEED_FAILURES, "no failure is planned")
     devices = {run.row["device"] for run in facts.begun}
-    for code, needed in machine.NEEDED_FACTS.items():
+    looked_for = {code: needed for code, needed in machine.NEEDED_FACTS.items() if code not in not_applicable}
+    for code, needed in looked_for.items():
         asked = [name for name in needed if name not in machine.GPU_FACTS or devices != {"cpu"}]
         absent = [n for n in asked if all(machine.get_fact(run, n) is None for run in campaign.runs)]
         for names, why, place in (

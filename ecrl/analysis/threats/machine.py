@@ -45,7 +45,7 @@ CHECKS, BLOCKING = _checks.by_code, _checks.blocking
 @_checks.register("ledger_residual", blocks=True)
 def _check_residual(facts: CampaignFacts) -> Iterable[Threat]:
     over = [
-        f"{run.name} ({run.row['residual_s']:.3f} s of {run.row['wall_s']:.1f} s)"
+        f"{run.label} ({run.row['residual_s']:.3f} s of {run.row['wall_s']:.1f} s)"
         for run in facts.begun
         if run.row["residual_s"] is not None and abs(run.row["residual_s"]) > residual_allowed_s(run.row["wall_s"])
     ]
@@ -59,7 +59,11 @@ def _check_residual(facts: CampaignFacts) -> Iterable[Threat]:
 def _check_mixed(facts: CampaignFacts) -> Iterable[Threat]:
     for (suite, seed), block in facts.blocks.items():
         if names := _find_differing_facts(run.facts.get("machine", {}) for run in block):
-            yield Threat("mixed_environment", True, f"inside block {suite}/seed{seed}: {', '.join(names)} differ")
+            yield Threat(
+                "mixed_environment",
+                True,
+                f"inside block {facts.label(suite, f'seed{seed}')}: {', '.join(names)} differ",
+            )
     if names := _find_differing_facts(run.facts.get("machine", {}) for run in facts.begun):
         yield Threat("mixed_environment", False, f"between blocks: {', '.join(names)} differ")
 
@@ -91,13 +95,13 @@ def _check_not_interleaved(facts: CampaignFacts) -> Iterable[Threat]:
     torn = []
     for key, group in itertools.groupby(ordered, key=lambda run: (run.row["suite_id"], run.row["seed"])):
         if len(list(group)) < sizes[key]:
-            torn.append(f"{key[0]}/seed{key[1]}")
+            torn.append(facts.label(key[0], f"seed{key[1]}"))
     if torn:
         names = sorted(set(torn))
         yield Threat(
             "not_interleaved", True, f"blocks between whose variants other runs came ({len(names)}): {join_some(names)}"
         )
-    if apart := _find_split_blocks(ordered):
+    if apart := _find_split_blocks(facts, ordered):
         yield Threat(
             "not_interleaved",
             True,
@@ -105,7 +109,7 @@ def _check_not_interleaved(facts: CampaignFacts) -> Iterable[Threat]:
         )
 
 
-def _find_split_blocks(ordered: Iterable[RunAnalysis]) -> list[str]:
+def _find_split_blocks(facts: CampaignFacts, ordered: Iterable[RunAnalysis]) -> list[str]:
     """Blocks in which longer passed between two runs than any of the block's runs took: another session's runs."""
     blocks: dict[tuple[str, int], list[RunAnalysis]] = {}
     for run in ordered:
@@ -115,7 +119,8 @@ def _find_split_blocks(ordered: Iterable[RunAnalysis]) -> list[str]:
         gap_ns = max((b.facts["spawn_t"] - a.facts["exit_t"] for a, b in itertools.pairwise(own)), default=0)
         longest_ns = max(run.facts["exit_t"] - run.facts["spawn_t"] for run in own)
         if gap_ns > max(longest_ns, SESSION_GAP_NS):
-            found.append(f"{suite}/seed{seed} ({gap_ns / NS_PER_S:.0f} s between two runs)")
+            block = facts.label(suite, f"seed{seed}")
+            found.append(f"{block} ({gap_ns / NS_PER_S:.0f} s between two runs)")
     return found
 
 
@@ -126,40 +131,41 @@ def _boots(facts: CampaignFacts) -> set[str]:
 @_checks.register("interrupted", blocks=True)
 def _check_interrupted(facts: CampaignFacts) -> Iterable[Threat]:
     rows = facts.campaign.statuses.values()
-    stopped = [row.suite_id for row in rows if row.status == manifest.INTERRUPTED]
+    stopped = [facts.label(row.suite_id) for row in rows if row.status == manifest.INTERRUPTED]
     if stopped:
         yield Threat(
             "interrupted", True, f"suites that were stopped and not continued ({len(stopped)}): {join_some(stopped)}"
         )
-    again = [f"{row.suite_id} ({row.attempts} times)" for row in rows if row.attempts > 1]
+    again = [f"{facts.label(row.suite_id)} ({row.attempts} times)" for row in rows if row.attempts > 1]
     if again:  # runs are repeated whole, never continued, so this alone spoils no run
         yield Threat("interrupted", False, f"suites that were begun more than once ({len(again)}): {join_some(again)}")
 
 
 @_checks.register("reused_runs")
 def _check_reused(facts: CampaignFacts) -> Iterable[Threat]:
-    reused = [row.suite_id for row in facts.campaign.statuses.values() if row.status == manifest.SKIPPED]
+    rows = facts.campaign.statuses.values()
+    reused = [facts.label(row.suite_id) for row in rows if row.status == manifest.SKIPPED]
     if reused:
         yield Threat("reused_runs", False, f"suites kept from an earlier session ({len(reused)}): {join_some(reused)}")
 
 
 @_checks.register("drained_before_kill", blocks=True)
 def _check_drained(facts: CampaignFacts) -> Iterable[Threat]:
-    drained = [run.name for run in facts.begun if run.facts["drained_before_failure"]]
+    drained = [run.label for run in facts.begun if run.facts["drained_before_failure"]]
     if drained:
         yield Threat("drained_before_kill", True, f"checkpoints were drained before a failure in {join_some(drained)}")
 
 
 @_checks.register("cpu_contention")
 def _check_contended(facts: CampaignFacts) -> Iterable[Threat]:
-    nproc = facts.campaign.matrix.train_settings.nproc
+    nproc = max((run.row["nproc"] for run in facts.begun), default=0)
     cores = {run.facts["machine"]["cores"] for run in facts.begun if "cores" in run.facts.get("machine", {})}
     if cores and nproc > min(cores):
         yield Threat("cpu_contention", False, f"{nproc} ranks share {min(cores)} cores")
-    busy = [text for run in facts.begun if (text := _load(run, nproc)) is not None]
+    busy = [text for run in facts.begun if (text := _load(run)) is not None]
     if busy:
         yield Threat("cpu_contention", False, f"runs on a busy machine ({len(busy)}): {join_some(busy)}")
-    stolen = {run.name: share for run in facts.begun if (share := compute_stolen_share(run)) is not None}
+    stolen = {run.label: share for run in facts.begun if (share := compute_stolen_share(run)) is not None}
     if much := {name: share for name, share in stolen.items() if share > STOLEN_SHARE}:
         worst = max(much, key=lambda name: much[name])
         evidence = f"the hypervisor took processor time from {format_count(len(much), 'run')} of {len(stolen)}"
@@ -174,20 +180,21 @@ def compute_stolen_share(run: RunAnalysis) -> float | None:
     return float((stamps[1] - stamps[0]) / (stamps[3] - stamps[2]))
 
 
-def _load(run: RunAnalysis, nproc: int) -> str | None:
+def _load(run: RunAnalysis) -> str | None:
+    nproc = run.row["nproc"]
     machine = run.facts.get("machine", {})
     before = machine.get("pressure_before")  # what came after holds the run's own load
     facts = pick_numbers(before if isinstance(before, dict) else machine)
     load, cores = facts.get("load1"), machine.get("cores")
     if load is not None and cores and load - nproc > CONTENDED_LOAD_SHARE * cores:
-        return f"{run.name} (load {load:.1f} with {nproc} ranks on {cores:.0f} cores)"
+        return f"{run.label} (load {load:.1f} with {nproc} ranks on {cores:.0f} cores)"
     psi = max((value for name, value in facts.items() if name.startswith(("psi_cpu", "psi_io"))), default=0.0)
-    return f"{run.name} (pressure {psi:.0f} %)" if psi > CONTENDED_PSI_PERCENT else None
+    return f"{run.label} (pressure {psi:.0f} %)" if psi > CONTENDED_PSI_PERCENT else None
 
 
 @_checks.register("clock_step")
 def _check_clock(facts: CampaignFacts) -> Iterable[Threat]:
-    stepped = [r.name for r in facts.begun if (r.facts["clock_step_ns"] or 0) > CLOCK_STEP_NS]
+    stepped = [r.label for r in facts.begun if (r.facts["clock_step_ns"] or 0) > CLOCK_STEP_NS]
     if stepped:
         yield Threat(
             "clock_step", False, f"runs during which the wall clock was set ({len(stepped)}): {join_some(stepped)}"
@@ -198,7 +205,7 @@ def _check_clock(facts: CampaignFacts) -> Iterable[Threat]:
 def _check_cached(facts: CampaignFacts) -> Iterable[Threat]:
     sizes = [run.facts["checkpoint_bytes"] for run in facts.begun if run.facts["checkpoint_bytes"]]
     memories = [m for run in facts.begun if (m := _free_memory(run))]
-    if sizes and memories and min(memories) > CACHED_MEMORY_RATIO * max(sizes):
+    if facts.plans_failures and sizes and memories and min(memories) > CACHED_MEMORY_RATIO * max(sizes):
         ratio = min(memories) / max(sizes)
         yield Threat(
             "page_cache_only",
@@ -230,7 +237,7 @@ def _check_disk(facts: CampaignFacts) -> Iterable[Threat]:
         free, total = get_fact(run, "disk_free_bytes"), get_fact(run, "disk_total_bytes")
         need = NEARLY_FULL_CHECKPOINTS * (run.facts["checkpoint_bytes"] or 0)
         if free is not None and (free < need or (total and free < NEARLY_FULL_SHARE * total)):
-            found.append(f"{run.name} ({format_bytes(free)} free)")
+            found.append(f"{run.label} ({format_bytes(free)} free)")
     if found:
         yield Threat(
             "disk_nearly_full", False, f"runs on a disk that is nearly full ({len(found)}): {join_some(found)}"
@@ -243,7 +250,7 @@ def _check_suspended(facts: CampaignFacts) -> Iterable[Threat]:
     for run in facts.begun:
         before, after = (get_fact(run, "boot_minus_mono_ns", when) for when in ("before", "after"))
         if before is not None and after is not None and after - before > SUSPENDED_NS:
-            found.append(f"{run.name} ({(after - before) / 1e9:.0f} s)")
+            found.append(f"{run.label} ({(after - before) / 1e9:.0f} s)")
     if found:
         yield Threat("suspended", True, f"runs during which the machine slept ({len(found)}): {join_some(found)}")
 
@@ -254,19 +261,19 @@ def _check_throttled(facts: CampaignFacts) -> Iterable[Threat]:
     for run in facts.begun:
         before, after = (get_fact(run, "cpu_mhz", when) for when in ("before", "after"))
         if before and after and after < (1 - THROTTLED_SHARE) * before:
-            found.append(f"{run.name} (CPU {before:.0f} to {after:.0f} MHz)")
+            found.append(f"{run.label} (CPU {before:.0f} to {after:.0f} MHz)")
         reasons = [
             r for r in get_fact(run, "clock_event_reasons") or () if any(w in str(r) for w in THROTTLING_REASONS)
         ]
         if reasons:
-            found.append(f"{run.name} ({', '.join(map(str, reasons))})")
+            found.append(f"{run.label} ({', '.join(map(str, reasons))})")
     if found:
         yield Threat("throttled", False, f"runs on a throttled processor ({len(found)}): {join_some(found)}")
 
 
 @_checks.register("gpu_contention")
 def _check_foreign_on_gpu(facts: CampaignFacts) -> Iterable[Threat]:
-    found = [run.name for run in facts.begun if get_fact(run, "gpu_foreign_processes")]
+    found = [run.label for run in facts.begun if get_fact(run, "gpu_foreign_processes")]
     if found:
         yield Threat(
             "gpu_contention", False, f"runs beside other processes on their GPU ({len(found)}): {join_some(found)}"

@@ -1,13 +1,14 @@
 """Threats that the A/A noise shows: effects no larger than the difference of two equal runs."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from ecrl.analysis.campaign.axes import select_rows
+from ecrl.analysis.campaign.variants import find_main_pair
 from ecrl.analysis.claims.noise import Noise, noise
-from ecrl.analysis.run.metrics import Row, get_cell
 from ecrl.analysis.statistics.compare import Comparison, Kind, compare
 from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat
-from ecrl.config.axes import matches
 from ecrl.config.matrix import EXPECT
 
 _checks = CheckRegistry()
@@ -15,20 +16,19 @@ CHECKS, BLOCKING = _checks.by_code, _checks.blocking
 
 
 def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | None]]:
-    """What is claimed (without claims, overlapped against blocking), each with the noise of its own metric."""
-    asked: list[tuple[str, str, str, str, Kind, list[Row]]] = []
+    """What is claimed (without claims, the main comparison), each with the noise of its own metric in its suites."""
+    asked: list[tuple[str, str, str, str, Kind, Mapping[str, Any]]] = []
     for claim in facts.campaign.matrix.claims:
         parts = EXPECT.fullmatch(claim.expect)
         if claim.compare is None or parts is None or parts["what"] == "rate" or parts["margin"]:
             continue  # `within` claims no effect, and one variant has none
         kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
-        rows = [row for row in facts.rows if matches(claim.where, get_cell(row))]
-        asked.append((claim.name, claim.compare[0], claim.compare[1], claim.metric, kind, rows))
-    if not facts.campaign.matrix.claims and {"blocking", "overlapped"} <= set(facts.engines):
-        rows = list(facts.rows)
-        asked.append(("overlapped / blocking", "overlapped", "blocking", "goodput_steps_per_s", "ratio", rows))
-    for name, a, b, metric, kind, rows in asked:
-        yield name, compare(rows, a, b, metric, kind, facts.campaign.dropped), noise(facts.campaign, metric, kind)
+        asked.append((claim.name, claim.compare[0], claim.compare[1], claim.metric, kind, claim.where))
+    if not facts.campaign.matrix.claims and (pair := find_main_pair(facts.engines)) is not None:
+        asked.append((" / ".join(pair), *pair, "goodput_steps_per_s", "ratio", {}))
+    for name, a, b, metric, kind, where in asked:
+        c = compare(select_rows(facts.rows, where), a, b, metric, kind, facts.campaign.dropped)
+        yield name, c, noise(facts.campaign, metric, kind, where)
 
 
 def explain_unchecked(facts: CampaignFacts) -> dict[str, str]:

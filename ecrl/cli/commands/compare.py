@@ -43,7 +43,7 @@ def compare(
     if as_json:
         print_json(shown.document(before, after, metric, changes, differing))
         return
-    for title, header, rows in shown.tables(changes):
+    for title, header, rows in shown.tables(changes, old.axes_texts):
         if sys.stdout.isatty():
             from ecrl.cli.ui.tables import print_table
 

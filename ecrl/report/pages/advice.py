@@ -26,7 +26,7 @@ def group_by_workload(advice: Sequence[Advice]) -> list[tuple[str, list[Advice]]
 def tables(advice: Sequence[Advice]) -> list[tuple[str, list[str], list[list[str]]]]:
     """(title, header, rows) of each workload: a line per quantity, a column per engine, the best engine first."""
     return [
-        (name, ["", *(one.costs.engine for one in own)], [list(row) for row in zip(*_lines(own), strict=True)])
+        (name, ["", *(one.costs.name for one in own)], [list(row) for row in zip(*_lines(own), strict=True)])
         for name, own in group_by_workload(advice)
     ]
 
@@ -82,11 +82,11 @@ def sentences(advice: Sequence[Advice]) -> list[str]:
         best = own[0]
         loss = f"checkpoints and the work lost between them take about {share(best.overhead)}"
         found.append(
-            f"{name}: {best.costs.engine} every {best.every:,} steps, expected ETTR {share(best.ettr)}"
+            f"{name}: {best.costs.name} every {best.every:,} steps, expected ETTR {share(best.ettr)}"
             f" ({number(best.goodput_steps_per_s)} steps/s); {loss}. Within {FLAT_LOSS * 100:g} points of it:"
             f" {best.band[0]:,} to {best.band[1]:,} steps."
         )
-        found += [f"{name}, {one.costs.engine}: {note}." for one in own for note in one.notes]
+        found += [f"{name}, {one.costs.name}: {note}." for one in own for note in one.notes]
     return found
 
 
@@ -103,7 +103,8 @@ def document(prefix: str, advice: Sequence[Advice]) -> dict[str, Any]:
 def _entry(one: Advice) -> dict[str, Any]:
     c = one.costs
     return {
-        **c.workload._asdict(),
+        **c.workload._asdict() | {"axes": dict(c.workload.axes)},
+        "variant": c.variant,
         "engine": c.engine,
         "runs": c.runs,
         "checkpoints": c.checkpoints,
@@ -139,7 +140,7 @@ def plot(advice: Sequence[Advice]) -> bytes:
     groups = group_by_workload(advice)[:MAX_PANELS]
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
-    names = list(dict.fromkeys(one.costs.engine for _, own in groups for one in own))
+    names = list(dict.fromkeys(one.costs.name for _, own in groups for one in own))
     with matplotlib.rc_context(STYLE):
         canvas = Canvas(figsize=(4.6 * columns + 0.6, 3.2 * lines + 0.5), layout="constrained")
         grid = canvas.subplots(lines, columns, squeeze=False)
@@ -154,13 +155,13 @@ def plot(advice: Sequence[Advice]) -> bytes:
 
 def _panel(axes: Axes, name: str, own: Sequence[Advice], names: Sequence[str]) -> None:
     for one in own:
-        color = VARIANT_COLORS[names.index(one.costs.engine) % len(VARIANT_COLORS)]
+        color = VARIANT_COLORS[names.index(one.costs.name) % len(VARIANT_COLORS)]
         below = [(k, 100 * e) for k, e in one.curve if k <= one.floor_steps]
         above = [(k, 100 * e) for k, e in one.curve if k >= one.floor_steps]
         good = [(k, e) for k, e in above if one.band[0] <= k <= one.band[1]]
         if len(below) > 1:
             axes.plot(*zip(*below, strict=True), ":", color=color, linewidth=1.2)
-        axes.plot(*zip(*above, strict=True), color=color, linewidth=1.3, label=one.costs.engine)
+        axes.plot(*zip(*above, strict=True), color=color, linewidth=1.3, label=one.costs.name)
         axes.plot(*zip(*good, strict=True), color=color, linewidth=4, alpha=0.45, solid_capstyle="butt")
         axes.plot([one.every], [100 * one.ettr], "o", color=color, markeredgecolor=INK, markersize=6)
     axes.set_xscale("log")

@@ -49,8 +49,10 @@ def _name(row: dict[str, object]) -> tuple[str, str, str]:
 
 
 def _run_table(evidence: Evidence, columns: tuple[str, ...]) -> list[Block]:
-    rows = tuple((*_name(row), *(_cell(row[c]) for c in columns)) for row in evidence.rows[:_MOST_RUNS])
-    headers = ("suite", "variant", "seed", *(c.removesuffix("_s") if c.endswith("_s") else c for c in columns))
+    cells = (*evidence.axes, *columns)
+    rows = tuple((*_name(row), *(_cell(row[c]) for c in cells)) for row in evidence.rows[:_MOST_RUNS])
+    titles = (c if c.endswith("_per_s") else c.removesuffix("_s") for c in columns)
+    headers = ("suite", "variant", "seed", *evidence.axes, *titles)
     table: list[Block] = [Table(headers, rows, frozenset({"suite", "variant", "outcome"}))]
     rest = len(evidence.rows) - len(rows)
     return [*table, Paragraph(f"{rest:,} more runs stand in the runs table.")] if rest > 0 else table
@@ -69,12 +71,12 @@ def _ledger(evidence: Evidence, _figures: Figures) -> list[Block]:
 
 def _gates(evidence: Evidence, _figures: Figures) -> list[Block]:
     faults = [
-        f"`{run.name}` {code}: {'fails' if gate['passed'] is False else 'undecided'}, {gate['evidence']}"
+        f"`{run.label}` {code}: {'fails' if gate['passed'] is False else 'undecided'}, {gate['evidence']}"
         for run in evidence.runs
         for code, gate in run.gates.items()
         if run.row[code.lower()] in (None, "fail")
     ]
-    blocks = integrity.PLUGIN.blocks(evidence, {})[:1]
+    blocks = integrity.gate_blocks(evidence)
     return [*blocks, Bullets(tuple(faults))] if faults else blocks
 
 

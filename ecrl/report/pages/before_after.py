@@ -10,23 +10,30 @@ from ecrl.report.text.numbers import basis, count, effect, interval, number, p_e
 SCHEMA = 1
 
 
-def tables(changes: Mapping[str, Comparison]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """(title, header, rows) of each variant: a row per suite, the mean over suites last."""
-    return [(f"{variant}: {c.metric}", _header(c), _rows(c)) for variant, c in changes.items()]
+def tables(changes: Mapping[str, Comparison], axes: Mapping[str, str]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(title, header, rows) of each variant: a row per suite, the mean over suites last.
+
+    axes: the values of `[axes]` of every suite, as text, which its id need not tell.
+    """
+    return [(f"{variant}: {c.metric}", _header(c), _rows(c, axes)) for variant, c in changes.items()]
 
 
 def _header(c: Comparison) -> list[str]:
     return ["suite", str(c.b), c.a, "change", "95 % CI", "pairs"]
 
 
-def _rows(c: Comparison) -> list[list[str]]:
+def _rows(c: Comparison, axes: Mapping[str, str]) -> list[list[str]]:
     rows = [
-        [suite_id, *map(number, _levels(c, suite_id)), *_change(c, one), str(one.n)]
+        [_label(suite_id, axes), *map(number, _levels(c, suite_id)), *_change(c, one), str(one.n)]
         for suite_id, one in sorted(c.suites.items())
     ]
     if c.overall is not None and c.n_suites > 1:
         rows.append(["mean", "", "", *_change(c, c.overall), str(len(c.pairs))])
     return rows
+
+
+def _label(suite_id: str, axes: Mapping[str, str]) -> str:
+    return f"{suite_id} ({axes[suite_id]})" if axes.get(suite_id) else suite_id
 
 
 def _levels(c: Comparison, suite_id: str) -> tuple[float | None, float | None]:

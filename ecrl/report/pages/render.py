@@ -136,7 +136,7 @@ def _plots(folder: Path, figures: dict[str, Figure]) -> list[Path]:
 
 
 def _title(evidence: Evidence) -> str:
-    return f"{evidence.prefix}: what checkpointing and failures cost"
+    return f"{evidence.prefix}: what checkpointing {'and failures cost' if evidence.plans_failures else 'costs'}"
 
 
 def _document(title: str, parts: Sequence[tuple[str, Sequence[Block]]]) -> str:

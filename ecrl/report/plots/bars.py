@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 
 from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.run.restarts import PHASES, medians
+from ecrl.analysis.run.restarts import PHASES
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.plots.style import COLORS, make_canvas
 
@@ -18,7 +18,7 @@ PHASE_COLORS = dict(
 
 
 def draw_ledger(evidence: Evidence) -> Canvas | None:
-    """One bar a variant and launcher: the mean ledger of its runs in whole blocks; None without a ledger."""
+    """One bar an arm: the mean ledger of its runs in whole blocks; None without a ledger."""
     known = [row for row in evidence.whole if row["compute_s"] is not None]
     groups = {str(arm): own for arm in evidence.arms if (own := [row for row in known if arm.holds(row)])}
     if not groups:
@@ -31,14 +31,14 @@ def draw_ledger(evidence: Evidence) -> Canvas | None:
 
 
 def draw_restarts(evidence: Evidence) -> Canvas | None:
-    """One bar a variant and launcher: the phases of its restarts, kill to first step; None without any."""
-    found = medians(evidence.whole_runs)
+    """One bar an arm: the phases of its restarts, kill to first step; None without any."""
+    found = evidence.restarts
     if not found:
         return None
-    launchers = {launcher for _, launcher in found}
-    names = [f"{variant}, {launcher}" if len(launchers) > 1 else variant for variant, launcher in found]
     parts = {phase: [own.seconds[phase] or 0.0 for own in found.values()] for phase in PHASES}
-    return _draw_stacked(names, parts, PHASE_COLORS, "seconds from the kill to the first step (medians of the phases)")
+    return _draw_stacked(
+        list(map(str, found)), parts, PHASE_COLORS, "seconds from the kill to the first step (medians of the phases)"
+    )
 
 
 def _draw_stacked(

@@ -26,11 +26,8 @@ def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
         "ratios": (_ratios, _ratios_caption(evidence)),
         "stall_gain": (_stall_gain, "Stall saved against wall-clock saved, per block, of the main comparison"),
         "ledger": (draw_ledger, "Where the time went: mean seconds per run by variant"),
-        "restarts": (draw_restarts, "Where restarts spend their time, by variant and launcher"),
-        "losses": (
-            draw_losses,
-            f"Loss (mean over ranks, last execution, at most {MAX_CURVE_POINTS} points a curve); dotted: failures",
-        ),
+        "restarts": (draw_restarts, "Where restarts spend their time, by variant"),
+        "losses": (draw_losses, _losses_caption(evidence)),
     }
     figures: dict[str, Figure] = {}
     names = suite_names(evidence.suites)
@@ -49,6 +46,11 @@ def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
 
 def _figure(name: str, caption: str, canvas: Canvas, pdf: bool) -> Figure:
     return Figure(f"plots/{name}.svg", caption, svg(canvas), as_pdf(canvas) if pdf else b"")
+
+
+def _losses_caption(evidence: Evidence) -> str:
+    text = f"Loss (mean over ranks, last execution, at most {MAX_CURVE_POINTS} points a curve)"
+    return f"{text}; dotted: failures" if evidence.plans_failures else text
 
 
 def _ratios_caption(evidence: Evidence) -> str:

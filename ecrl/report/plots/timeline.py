@@ -34,11 +34,12 @@ def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) 
     canvas.subplots_adjust(
         left=beside / _WIDTH_IN, right=1 - 0.1 / _WIDTH_IN, bottom=_BELOW_IN / height, top=1 - _ABOVE_IN / height
     )
-    y, ticks, used = 0.0, {}, set()
+    y, ticks, used, struck = 0.0, {}, set(), False
     for (run, line), count in zip(lines, ranks, strict=True):
         ticks[y] = str(run.row["variant"])
         used |= _bars(axes, line.job, line.t0, y, _JOB_HEIGHT, longest, colors)
         failures = [(o.failed_t - line.t0) / NS_PER_S for o in line.outages if o.failed_t is not None]
+        struck |= bool(failures)
         axes.plot(failures, [y] * len(failures), "x", color=ink, markersize=6, zorder=5)
         for rank in range(count):
             y += 1
@@ -50,7 +51,8 @@ def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) 
     axes.set_xlabel("seconds since the launch")
     axes.grid(axis="y", visible=False)
     handles: list[Patch | Line2D] = [Patch(color=colors[b], label=b.replace("_", " ")) for b in colors if b in used]
-    handles.append(Line2D([], [], color=ink, marker="x", linestyle="", label="failure"))
+    if struck:
+        handles.append(Line2D([], [], color=ink, marker="x", linestyle="", label="failure"))
     if any(line.persists for _, line in lines):
         handles.append(Line2D([], [], color=colors["drain"], linewidth=2, label="persist in flight"))
     canvas.legend(handles=handles, loc="upper center", ncols=6, fontsize=7)

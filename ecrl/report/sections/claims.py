@@ -1,6 +1,6 @@
 """Claims: what was registered before the runs, and how it fared."""
 
-from ecrl.analysis.claims.claims import EXPLORATORY, ClaimResult
+from ecrl.analysis.claims.claims import EXPLORATORY, ClaimResult, format_basis
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.statistics.compare import POWER, smallest_detectable
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Table
@@ -19,27 +19,34 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
             f"**{j.verdict}**",
             f"{number(j.estimate)} {interval(j.low, j.high)}",
             p_value(j.p_adjusted),
-            f"{j.n_pairs} in {count(j.n_suites, 'suite')}",
+            f"{format_basis(j)} in {count(j.n_suites, 'suite')}",
         )
         for j in evidence.claims
     )
-    headers = ("claim", "expectation", "verdict", "estimate [95 % CI]", "p (Holm)", "pairs")
+    headers = ("claim", "expectation", "verdict", "estimate [95 % CI]", "p (Holm)", "basis")
     reasons = [text for j in evidence.claims if (text := verdict_text(j)) is not None]
-    blocks: list[Block] = [Table(headers, rows, frozenset({"claim", "expectation", "verdict", "pairs"}))]
+    blocks: list[Block] = [Table(headers, rows, frozenset({"claim", "expectation", "verdict", "basis"}))]
     blocks += [Bullets(tuple(reasons))] if reasons else []
-    detectable = []
-    for j in evidence.claims:
-        c = j.comparison
-        size = smallest_detectable(c.sd, len(c.units)) if c else None
-        if c is not None and size is not None:
-            least = spread(size) if c.kind == "ratio" else number(size)
-            detectable.append(f"{j.claim.name}: {least} with {len(c.units)} {c.unit}")
+    detectable = [text for j in evidence.claims if (text := _describe_detectable(j)) is not None]
     if detectable:
         text = f"Smallest effect that would show with {POWER * 100:.0f} % power: {'; '.join(detectable)}."
         if evidence.noise is not None:
             text += f" Two equal runs (A/A) differ in goodput by {spread(evidence.noise.sd)}."
         blocks.append(Paragraph(text))
     return blocks
+
+
+def _describe_detectable(judged: ClaimResult) -> str | None:
+    """'overlapping pays: 3.2 % with 8 suites (of interest: 1 %)'; of one variant, how far from what is claimed."""
+    c, claim = judged.comparison, judged.claim
+    size = smallest_detectable(c.sd, len(c.units)) if c is not None else None
+    if c is None or size is None:
+        return None
+    least = spread(size) if c.kind == "ratio" else number(size)
+    away = "" if claim.of is None or judged.threshold is None else f" away from {number(judged.threshold)}"
+    wanted = "" if claim.smallest is None else number(claim.smallest * (100 if c.kind == "ratio" else 1))
+    interest = f" (of interest: {wanted}{' %' if c.kind == 'ratio' else ''})" if wanted else ""
+    return f"{claim.name}: {least}{away} with {len(c.units)} {c.unit}{interest}"
 
 
 def verdict_text(judged: ClaimResult) -> str | None:

@@ -9,6 +9,7 @@ from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.compare import clopper_pearson, wilson
 from ecrl.analysis.statistics.rates import compare_recovery, recoveries
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
+from ecrl.report.text.names import label_suite
 from ecrl.report.text.numbers import UNKNOWN, count, format_fixed, join_names, p_equals, share
 
 GATES = {
@@ -25,7 +26,7 @@ _MOST_WARNINGS = 40
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     blocks = [
         *_promises(evidence),
-        *_gates(evidence),
+        *gate_blocks(evidence),
         *_ledger(evidence),
         *_checkpoints(evidence),
         *_recovery(evidence),
@@ -34,7 +35,10 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     if missing:
         blocks += [Subheading("Runs that are missing or failed"), Bullets(tuple(_reasons(evidence)))]
     if evidence.dropped:
-        items = tuple(f"`{suite}` seed {seed}: {reason}." for (suite, seed), reason in evidence.dropped.items())
+        items = tuple(
+            f"{label_suite(evidence, suite)} seed {seed}: {reason}."
+            for (suite, seed), reason in evidence.dropped.items()
+        )
         blocks += [Subheading("Blocks that no comparison uses"), Bullets(items)]
     if evidence.shortfalls:
         blocks += [Subheading("What is too little"), Bullets(tuple(f"{text}." for text in evidence.shortfalls))]
@@ -49,17 +53,18 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
 def _promises(evidence: Evidence) -> list[Block]:
     """What each engine says of itself: numbers of engines that promise less are not numbers of the same thing."""
     rows = []
-    for variant in evidence.engines:
-        if variant not in plugins.names("engine"):
-            continue  # a table made elsewhere
-        said = plugins.declared("engine", variant)
+    for recipe in evidence.recipes.values():
+        said = plugins.declared("engine", recipe.engine)
         marks = ("yes" if said.get(promise) else "no" for promise in ("durable", "verified", "exact"))
-        rows.append((variant, *marks, str(said.get("limits", "")) or "nothing"))
-    headers = ("engine", "fsynced", "verified", "RNG and buffers", "leaves to its user")
-    return [Table(headers, tuple(rows), frozenset({"engine", "leaves to its user"}))] if rows else []
+        rows.append((str(recipe), *marks, str(said.get("limits", "")) or "nothing"))
+    named = any(recipe.engine != variant for variant, recipe in evidence.recipes.items())
+    first = "variant (engine)" if named else "engine"
+    headers = (first, "fsynced", "verified", "RNG and buffers", "leaves to its user")
+    return [Table(headers, tuple(rows), frozenset({first, "leaves to its user"}))] if rows else []
 
 
-def _gates(evidence: Evidence) -> list[Block]:
+def gate_blocks(evidence: Evidence) -> list[Block]:
+    """How many runs pass each gate of correctness."""
     if not any(row[gate] is not None for row in evidence.rows for gate in GATES):
         known = [row["correct"] for row in evidence.completed if row["correct"] is not None]
         if not known:
@@ -99,7 +104,8 @@ def _checkpoints(evidence: Evidence) -> list[Block]:
     asked, committed, failed = map(sum, zip(*known, strict=True))
     rest = asked - committed - failed
     text = f"{count(asked, 'checkpoint')} asked for = {committed} committed + {failed} that could not be kept"
-    return [Paragraph(f"{text} + {rest} that a failure or the end of a run found in flight.")]
+    cause = "a failure or the end of a run" if evidence.plans_failures else "the end of a run"
+    return [Paragraph(f"{text} + {rest} that {cause} found in flight.")]
 
 
 def _recovery(evidence: Evidence) -> list[Block]:
@@ -150,7 +156,8 @@ def _reasons(evidence: Evidence) -> list[str]:
             log = run.facts.get("log")
             where = f" Log: `{evidence.folder_of(run)}/{log}`." if log and not str(log).startswith("/") else ""
             reason = str(run.facts.get("reason", "")).rstrip(".") or "no reason recorded"
-            found.append(f"`{run.name}` is {run.row['outcome']}: {reason}.{where}")
+            axes = run.label.removeprefix(run.name)
+            found.append(f"`{run.name}`{axes} is {run.row['outcome']}: {reason}.{where}")
     if not evidence.runs:
         absent = [f"{row['suite_id']} {row['variant']}" for row in evidence.rows if row["outcome"] == "missing"]
         found.append(f"No goodput in the table for {join_names(absent)}." if absent else UNKNOWN)

@@ -9,6 +9,7 @@ from ecrl.analysis.statistics.association import rank_correlation
 from ecrl.analysis.statistics.compare import ALPHA, MIN_PAIRS, Comparison, Effect
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section
+from ecrl.report.text.names import describe_averaged
 from ecrl.report.text.numbers import (
     basis,
     count,
@@ -41,6 +42,8 @@ def _scope(evidence: Evidence) -> list[str]:
     suites = len(evidence.suites)
     if suites < 3:
         found.append(f"{count(suites, 'suite')} cannot show how an effect varies between workloads.")
+    if averaged := describe_averaged(evidence):
+        found.append(f"What follows is over all values of {averaged} together; the tables above tell them apart.")
     return found
 
 
@@ -103,11 +106,11 @@ def stalls(evidence: Evidence, a: str, b: str) -> list[str]:
 
 def _other_differences(evidence: Evidence, a: str, b: str) -> list[str]:
     """Where else the two differ, as far as an interval excludes 0."""
-    parts = {"steps": "interference_s", "replay": "replay_s"}
+    parts = {"steps": "interference_s"} | ({"replay": "replay_s"} if evidence.plans_failures else {})
     found = {noun: evidence.compare(a, b, metric, "difference").overall for noun, metric in parts.items()}
     known = {noun: one for noun, one in found.items() if one is not None and one.low is not None}
     if not known:
-        return ["Whether steps or replay took longer, these records cannot say."]
+        return [f"Whether {' or '.join(parts)} took longer, these records cannot say."]
     apart = [noun for noun, one in known.items() if _excludes_0(one)]
     sentences = []
     if apart:
@@ -169,7 +172,8 @@ def _cost(evidence: Evidence) -> list[str]:
         c = evidence.compare(variant, REFERENCE)
         if c.overall is None:
             continue
-        more = f"With checkpoints and failures {variant} keeps {number(c.overall.center)} of the reference's goodput"
+        what = "checkpoints and failures" if evidence.plans_failures else "checkpoints"
+        more = f"With {what} {variant} keeps {number(c.overall.center)} of the reference's goodput"
         decided = c.overall.high is not None and c.overall.high < 1 and len(c.pairs) >= MIN_PAIRS
         found.append(f"{more}{', beyond noise' if decided else ''} ({basis(c)}).")
     return found

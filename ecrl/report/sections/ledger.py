@@ -1,15 +1,18 @@
 """Where the time went."""
 
+from collections.abc import Mapping
+
 from ecrl.analysis.campaign.tables import mean
-from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.evidence import Arm, Evidence
 from ecrl.analysis.run.buckets import WASTE_BUCKETS
-from ecrl.analysis.run.restarts import PHASES, medians
+from ecrl.analysis.run.restarts import PHASES
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.text.numbers import UNKNOWN, format_fixed, share
 from ecrl.report.text.prediction import prediction_blocks
 
 MOST_SHARES = 4  # columns of seconds that a column of shares may stand beside: more fits neither page nor phone
+MOST_COLUMNS = 6  # arms that stand beside each other; more stand below each other
 STEPS = ("interval", "in flight")  # what a failure costs in steps; the rest is seconds
 
 
@@ -20,25 +23,17 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     if not known:
         return [Paragraph("No block is whole, so the variants' ledgers cannot stand beside each other.")]
     by_arm = {arm: own for arm in evidence.arms if (own := [row for row in known if arm.holds(row)])}
-    walls = {arm: mean([row["wall_s"] for row in rows]) or 0.0 for arm, rows in by_arm.items()}
-    shares = len(by_arm) <= MOST_SHARES
-    table = []
-    for bucket in (*LEDGER_BUCKETS, "residual"):
-        cells = []
-        for arm, own in by_arm.items():
-            value = mean([row[f"{bucket}_s"] for row in own])
-            cells.append(format_fixed(value, 3))
-            cells += [UNKNOWN if value is None else share(value / walls[arm])] if shares else []
-        table.append((bucket, *cells))
-    table.append(
-        ("wall", *(cell for wall_s in walls.values() for cell in (format_fixed(wall_s, 3), share(1.0))[: 1 + shares]))
-    )
-    headers = ("bucket", *(text for arm in by_arm for text in (f"{arm} (s)", f"{arm} (%)")[: 1 + shares]))
+    seconds = {
+        arm: {bucket: mean([row[f"{bucket}_s"] for row in own]) for bucket in (*LEDGER_BUCKETS, "residual")}
+        | {"wall": mean([row["wall_s"] for row in own])}
+        for arm, own in by_arm.items()
+    }
+    line = "column" if len(seconds) <= MOST_COLUMNS else "line"
     text = (
-        f"Mean seconds per run {evidence.whole_basis}. At any instant the job is in one bucket, so a column adds up to"
+        f"Mean seconds per run {evidence.whole_basis}. At any instant the job is in one bucket, so a {line} adds up to"
         " its wall-clock."
     )
-    blocks: list[Block] = [Paragraph(text), Table(headers, tuple(table), frozenset({"bucket"}))]
+    blocks: list[Block] = [Paragraph(text), _list_arms(seconds) if line == "line" else _list_buckets(seconds)]
     if "ledger" in figures:
         blocks.append(figures["ledger"])
     blocks += _failures(evidence)
@@ -50,9 +45,34 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     return blocks
 
 
+def _list_buckets(seconds: Mapping[Arm, Mapping[str, float | None]]) -> Table:
+    """A line a bucket, a column an arm."""
+    shares = len(seconds) <= MOST_SHARES
+    rows = []
+    for bucket in next(iter(seconds.values())):
+        cells = []
+        for own in seconds.values():
+            value, wall_s = own[bucket], own["wall"]
+            cells.append(format_fixed(value, 3))
+            cells += [share(value / wall_s) if value is not None and wall_s else UNKNOWN] if shares else []
+        rows.append((bucket, *cells))
+    headers = ("bucket", *(text for arm in seconds for text in (f"{arm} (s)", f"{arm} (%)")[: 1 + shares]))
+    return Table(headers, tuple(rows), frozenset({"bucket"}))
+
+
+def _list_arms(seconds: Mapping[Arm, Mapping[str, float | None]]) -> Table:
+    """A line an arm, a column a bucket."""
+    headers = ("variant", *(f"{bucket} (s)" for bucket in next(iter(seconds.values()))))
+    rows = tuple((str(arm), *(format_fixed(value, 3) for value in own.values())) for arm, own in seconds.items())
+    return Table(headers, rows, frozenset({"variant"}))
+
+
 def _failures(evidence: Evidence) -> list[Block]:
-    """What one failure cost, by variant and launcher: means over the failures of whole blocks."""
+    """What one failure cost, by arm: means over the failures of whole blocks."""
+    if not evidence.plans_failures:
+        return []
     costs: dict[str, list[dict[str, float | None]]] = {}
+    arms = evidence.arms
     for run in evidence.whole_runs:
         for cost in run.failures:
             known: dict[str, float | None] = dict(cost.seconds)
@@ -63,7 +83,7 @@ def _failures(evidence: Evidence) -> list[Block]:
                 "interval": cost.lost_interval_steps,
                 "in flight": cost.lost_in_flight_steps,
             }
-            arm = next(arm for arm in evidence.arms if arm.holds(run.row))
+            arm = next(arm for arm in arms if arm.holds(run.row))
             costs.setdefault(str(arm), []).append(known)
     if not costs:
         return [Subheading("Failures"), Paragraph("No failure struck.")]
@@ -90,24 +110,24 @@ def _failures(evidence: Evidence) -> list[Block]:
 
 
 def restart_blocks(evidence: Evidence, figures: Figures) -> list[Block]:
-    """Where restarts spend their time, by variant and launcher: medians over restarts."""
-    found = medians(evidence.whole_runs)
+    """Where restarts spend their time, by arm: medians over restarts."""
+    found = evidence.restarts
     if not found:
         return []
     rows = tuple(
         (
-            *kind,
+            str(arm),
             str(own.n),
             *(format_fixed(own.seconds[phase], 3) for phase in PHASES),
             format_fixed(own.total_s, 3),
         )
-        for kind, own in found.items()
+        for arm, own in found.items()
     )
-    headers = ("variant", "launcher", "restarts", *(f"{phase} (s)" for phase in PHASES), "kill to first step (s)")
+    headers = ("variant", "restarts", *(f"{phase} (s)" for phase in PHASES), "kill to first step (s)")
     meaning = "; ".join(f"{phase}: {end}" for phase, end in PHASES.items())
     text = f"Medians over the restarts of runs {evidence.whole_basis}. A phase ends when the last rank has passed it."
     text += f" {meaning}."
-    table = Table(headers, rows, frozenset({"variant", "launcher"}))
+    table = Table(headers, rows, frozenset({"variant"}))
     plot = [figures["restarts"]] if "restarts" in figures else []
     return [Subheading("Restarts"), Paragraph(text), table, *plot]
 

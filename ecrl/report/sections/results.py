@@ -2,25 +2,27 @@
 
 import math
 import statistics
-from collections.abc import Mapping
 
-from ecrl.analysis.campaign.tables import build_summary_frame, failure_text, geometric_mean, mean
+from ecrl.analysis.campaign.tables import build_summary_frame, geometric_mean, mean
 from ecrl.analysis.evidence import GOODPUT, Evidence
 from ecrl.analysis.frames.columns import to_rows
 from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.run.metrics import REFERENCE, Row
 from ecrl.analysis.statistics.association import suite_model
-from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison, Kind, compare
+from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison, Kind
+from ecrl.report.text.by_suite import break_down, rank_suites
 from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.text.names import suite_names
+from ecrl.report.text.names import (
+    describe_averaged,
+    label_suite,
+    suite_names,
+)
 from ecrl.report.text.numbers import (
-    UNKNOWN,
     basis,
     count,
     effect,
     format_fixed,
     interval,
-    join_names,
     number,
     p_equals,
     p_value,
@@ -28,12 +30,8 @@ from ecrl.report.text.numbers import (
     spread,
 )
 
-_FACTORS = {
-    "dataset": "By dataset",
-    "model": "By model",
-    "failure_label": "By failure schedule",
-    "launcher": "By launcher",
-}
+# What only a failure can make other than 0.
+_OF_FAILURES = frozenset({"replayed_steps", "lost_in_flight_steps", "wasted_s"})
 _MEASURES: tuple[tuple[str, str, Kind], ...] = (
     (GOODPUT, "goodput (ratio)", "ratio"),
     ("goodput_steady_steps_per_s", "goodput less startup and shutdown (ratio)", "ratio"),
@@ -53,12 +51,12 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         return [*blocks, Paragraph("One variant only: there is nothing to compare it with.")]
     a, b = evidence.headline
     c = evidence.compare(a, b)
-    blocks += [Subheading(f"{a} against {b}".capitalize()), *_headline(evidence, c)]
+    blocks += [Subheading(f"{a} against {b}"), *_headline(evidence, c)]
     if "ratios" in figures:
         blocks.append(figures["ratios"])
     if c.pairs:
-        blocks += [Subheading("Ranking of suites"), _rank_suites(evidence, c)]
-        blocks += _breakdowns(evidence, c)
+        blocks += [Subheading("Ranking of suites"), rank_suites(evidence, c)]
+        blocks += break_down(evidence, c)
     blocks += _noise(evidence)
     blocks += _divergence(evidence)
     if "losses" in figures:
@@ -72,12 +70,13 @@ def _levels(evidence: Evidence) -> list[Block]:
     """Equal weight for every suite; raw steps/s of different suites are never pooled, nor different blocks compared."""
     rows = []
     summary = to_rows(build_summary_frame(build_runs_frame(evidence.whole)))
+    losses = ("replayed_steps", "lost_in_flight_steps") if evidence.plans_failures else ()
     for arm in evidence.arms:
         own = [row for row in evidence.whole if arm.holds(row)]
         per_suite = [row for row in summary if arm.holds(row)]
         relative = [row["rel_goodput"] for row in per_suite if row["rel_goodput"]]
         means = [mean([row[c] for row in per_suite]) for c in ("wall_s", "ettr", "stall_s", "interference_s")]
-        lost = [mean([row[c] for row in per_suite]) for c in ("replayed_steps", "lost_in_flight_steps")]
+        lost = [mean([row[c] for row in per_suite]) for c in losses]
         rows.append(
             (
                 str(arm),
@@ -91,8 +90,8 @@ def _levels(evidence: Evidence) -> list[Block]:
             )
         )
     headers = (
-        "variant", "runs", "goodput / reference", "wall (s)", "ETTR", "stall (s)", "interference (s)", "replayed steps",
-        "lost in flight (steps)",
+        "variant", "runs", "goodput / reference", "wall (s)", "ETTR", "stall (s)", "interference (s)",
+        *(("replayed steps", "lost in flight (steps)") if losses else ()),
     )  # fmt: skip
     text = f"Means {evidence.whole_basis}; every suite weighs the same."
     return [Paragraph(text), Table(headers, tuple(rows), frozenset({"variant"}))]
@@ -100,7 +99,8 @@ def _levels(evidence: Evidence) -> list[Block]:
 
 def _reference_comparison(evidence: Evidence) -> list[Block]:
     if REFERENCE not in evidence.variants:
-        return [Paragraph("No reference: the cost of checkpointing and failures themselves cannot be stated.")]
+        what = "checkpointing and failures themselves" if evidence.plans_failures else "checkpointing itself"
+        return [Paragraph(f"No reference: the cost of {what} cannot be stated.")]
     if not evidence.engines:
         return []
     rows = []
@@ -118,6 +118,8 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
         return [Paragraph(f"No block has both variants. {'; '.join(reasons)}".rstrip(".") + ".")]
     rows = []
     for metric, title, kind in _MEASURES:
+        if metric in _OF_FAILURES and not evidence.plans_failures:
+            continue
         scale: Kind = "ratio" if kind == "ratio" else "difference"
         one = c if metric == GOODPUT else evidence.compare(c.a, str(c.b), metric, scale)
         if one.overall is not None:
@@ -126,6 +128,8 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
     unit = "suite means" if c.unit == "suites" else "blocks"
     text = f"Paired per block ({sign}); 95 % t intervals over {unit}; p from the exact sign-flip test, unadjusted."
     text += " BCa: the bootstrap interval, a check on the t interval that decides nothing."
+    if averaged := describe_averaged(evidence):
+        text += f" Over all values of {averaged} together."
     headers = ("measure", "mean [95 % CI]", "BCa", "basis", "p")
     blocks: list[Block] = [Paragraph(text), Table(headers, tuple(rows), frozenset({"measure", "basis"}))]
     model = suite_model(c)
@@ -146,80 +150,11 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
         )
     if c.missing:
         names = "; ".join(
-            f"`{suite}`{'' if seed is None else f' seed {seed}'} ({why})" for suite, seed, why in c.missing
+            f"{label_suite(evidence, suite)}{'' if seed is None else f' seed {seed}'} ({why})"
+            for suite, seed, why in c.missing
         )
         blocks.append(Paragraph(f"Not in the comparison, {count(len(c.missing), 'block')}: {names}."))
     return blocks
-
-
-def _rank_suites(evidence: Evidence, c: Comparison) -> Table:
-    """Suites by ratio, the largest first."""
-    suites = evidence.suites
-    ordered = sorted(c.suites.items(), key=lambda item: (-item[1].center, item[0]))
-    several = evidence.arms[0].launcher is not None
-    rows = []
-    for place, (suite_id, one) in enumerate(ordered, start=1):
-        row = suites[suite_id]
-        own = [pair for pair in c.pairs if pair.suite_id == suite_id]
-        rows.append(
-            (
-                str(place),
-                row["dataset"],
-                row["model"],
-                failure_text(row["failure_label"], row["failure_steps"] or ""),
-                UNKNOWN if row["checkpoint_every"] is None else str(row["checkpoint_every"]),
-                *([row["launcher"]] if several else []),
-                number(geometric_mean([pair.b for pair in own])),
-                number(geometric_mean([pair.a for pair in own])),
-                percent(one.center),
-                f"[{percent(one.low)}, {percent(one.high)}]" if one.low is not None else UNKNOWN,
-                str(one.n),
-            )
-        )
-    levels = (f"{c.b} (steps/s)", f"{c.a} (steps/s)")
-    launcher = ["launcher"] if several else []
-    headers = ("#", "dataset", "model", "failures", "every", *launcher, *levels, "change", "95 % CI", "pairs")
-    return Table(headers, tuple(rows), frozenset({"dataset", "model", "failures", "launcher"}))
-
-
-def _breakdowns(evidence: Evidence, c: Comparison) -> list[Block]:
-    blocks: list[Block] = []
-    alone = []
-    for factor, title in _FACTORS.items():
-        by_level: dict[str, list[Row]] = {}
-        for row in evidence.rows:
-            by_level.setdefault(row[factor], []).append(row)
-        if len(by_level) > 1:
-            blocks += [Subheading(title), *_breakdown(evidence, c, factor, by_level)]
-        elif factor != "launcher":  # one launcher is the rule, and no factor of the design
-            alone.append(f"{factor.removesuffix('_label')} ({next(iter(by_level))})")
-    if alone:
-        blocks.append(Paragraph(f"Nothing to break down by {join_names(alone)}: there is one each."))
-    return blocks
-
-
-def _breakdown(evidence: Evidence, c: Comparison, factor: str, by_level: Mapping[str, list[Row]]) -> list[Block]:
-    found = {level: compare(rows, c.a, c.b, GOODPUT, "ratio", evidence.dropped) for level, rows in by_level.items()}
-    table = tuple(
-        (
-            level,
-            effect(one.overall),
-            percent(one.overall.center if one.overall else None),
-            _describe_suites_above(one),
-            basis(one),
-        )
-        for level, one in found.items()
-    )
-    headers = (factor.removesuffix("_label"), "ratio [95 % CI]", "change", f"suites with {c.a} above", "basis")
-    blocks: list[Block] = [Table(headers, table, frozenset({headers[0], "basis"}))]
-    small = [level for level, one in found.items() if len(one.pairs) < MIN_PAIRS]
-    if small:
-        blocks.append(Paragraph(f"Below {MIN_PAIRS} pairs ({', '.join(small)}): a description, no verdict."))
-    return blocks
-
-
-def _describe_suites_above(c: Comparison) -> str:
-    return f"{c.suites_above} of {c.n_suites}"
 
 
 def _noise(evidence: Evidence) -> list[Block]:
@@ -260,10 +195,10 @@ def _divergence(evidence: Evidence) -> list[Block]:
             mine = [row for row in own if row["variant"] == variant]
             same = sum(row["first_divergent_step"] is None for row in mine)
             cells = [number(_largest(mine, column)) for column in ("d_end", "d_max", "d_rms")]
-            rows.append(
-                (variant, str(len(mine)), str(same), *cells, number(mean([row["replay_agreement"] for row in mine])))
-            )
-        headers = ("variant", "runs", "bit-identical losses", "max d_end", "max d_max", "max d_rms", "replay agreement")
+            agreement = [number(mean([row["replay_agreement"] for row in mine]))] if evidence.plans_failures else []
+            rows.append((variant, str(len(mine)), str(same), *cells, *agreement))
+        last = ("replay agreement",) if evidence.plans_failures else ()
+        headers = ("variant", "runs", "bit-identical losses", "max d_end", "max d_max", "max d_rms", *last)
         blocks.append(Table(headers, tuple(rows), frozenset({"variant"})))
         blocks.append(
             Paragraph("Absolute differences of the loss from the same block's reference, last execution of every step.")

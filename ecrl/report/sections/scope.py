@@ -1,9 +1,9 @@
 """Scope and setup."""
 
-from ecrl.analysis.campaign.tables import failure_text
 from ecrl.analysis.evidence import Evidence
+from ecrl.records.columns import get_axis_column
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Table
-from ecrl.report.text.names import suite_names
+from ecrl.report.text.names import AXIS_HEADERS, WORDS, axis_cells, axis_headers, suite_names
 from ecrl.report.text.numbers import UNKNOWN, count, join_names
 from ecrl.units import format_bytes
 
@@ -11,6 +11,8 @@ _MACHINE = (
     "host", "cpu", "cores", "memory_bytes", "gpus", "driver", "kernel", "filesystem", "python", "torch", "cuda", "nccl",
     "ecrl", "git",
 )  # fmt: skip
+
+_TRAINING = ("optimizer", "batch_size", "lr", "schedule", "deterministic", "threads", "nproc", "backend")
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -21,42 +23,18 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     known = [f"seeds {join_names(map(str, evidence.seeds))}"] if evidence.seeds else []
     done = len(evidence.completed)
     text = (
-        f"Variants {join_names(evidence.variants)} over {count(len(suites), 'suite')}"
+        f"Variants {join_names(map(evidence.describe, evidence.variants))} over {count(len(suites), 'suite')}"
         f"{', ' + known[0] if known else ''}: {done:,} of {count(len(rows), 'run')} completed."
     )
     blocks: list[Block] = [Paragraph(text), Bullets(tuple(_facts(evidence)))]
-    headers = (
-        "suite",
-        "dataset",
-        "model",
-        "failures",
-        "every",
-        "in flight",
-        "ranks",
-        "steps",
-        "launcher",
-        "status",
-        "id",
-    )
+    axes = tuple(dict.fromkeys((*AXIS_HEADERS, *evidence.axes)))
     names = suite_names(suites)
     table = tuple(
-        (
-            names[suite_id],
-            row["dataset"],
-            row["model"],
-            failure_text(row["failure_label"], row["failure_steps"] or ""),
-            *(
-                UNKNOWN if row[c] is None else str(row[c])
-                for c in ("checkpoint_every", "max_inflight", "nproc", "steps", "launcher")
-            ),
-            evidence.statuses.get(suite_id, UNKNOWN),
-            f"`{suite_id}`",
-        )
+        (names[suite_id], *axis_cells(row, axes), evidence.statuses.get(suite_id, UNKNOWN), f"`{suite_id}`")
         for suite_id, row in suites.items()
     )
-    blocks.append(
-        Table(headers, table, frozenset({"suite", "dataset", "model", "failures", "launcher", "status", "id"}))
-    )
+    headers = ("suite", *axis_headers(axes), "status", "id")
+    blocks.append(Table(headers, table, WORDS | {"suite", "status", "id"}))
     return blocks
 
 
@@ -69,14 +47,21 @@ def _facts(evidence: Evidence) -> list[str]:
     if evidence.mixed:
         facts.append(f"**Mixed**: these campaigns differ, and were pooled all the same. {'; '.join(evidence.mixed)}.")
     if evidence.train:
-        names = ("optimizer", "batch_size", "lr", "schedule", "deterministic", "threads", "nproc", "backend")
-        facts.append("Training: " + ", ".join(f"{n} {evidence.train[n]}" for n in names if n in evidence.train) + ".")
+        told = (f"{name} {_describe_setting(evidence, name)}" for name in _TRAINING if name in evidence.train)
+        facts.append(f"Training: {', '.join(told)}.")
     machine = [_fact(name, evidence.machine[name]) for name in _MACHINE if evidence.machine.get(name)]
     facts.append(f"Machine of the first run: {', '.join(machine)}." if machine else "The machine was not recorded.")
     devices = sorted({row["device"] for row in evidence.rows if row["device"]})
     if devices:
         facts.append(f"Device: {join_names(devices)}.")
     return facts
+
+
+def _describe_setting(evidence: Evidence, name: str) -> str:
+    """The value of a key of `[train]`; of one that is an axis, all of them."""
+    axis = get_axis_column(f"train.{name}")
+    values = evidence.factors[axis] if axis in evidence.axes else (evidence.train[name],)
+    return " or ".join(map(str, values))
 
 
 def _fact(name: str, value: object) -> str:

@@ -1,28 +1,72 @@
-"""What suites are called in a report: only what tells them apart, as their ids are too long for a plot or a phone."""
+"""What suites and their axes are called in a report: only what tells them apart, as ids are too long for a plot."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 
+from ecrl.analysis.campaign.axes import MATRIX_AXES, format_axis, list_axes
+from ecrl.analysis.campaign.tables import failure_text
+from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.metrics import Row
+from ecrl.report.text.numbers import UNKNOWN, join_names
 
-_PARTS: tuple[Callable[[Row], str], ...] = (
-    lambda row: str(row["dataset"]),
-    lambda row: str(row["model"]),
-    lambda row: str(row["failure_label"]),
-    lambda row: f"every {row['checkpoint_every']}",
-    lambda row: f"{row['max_inflight']} in flight",
-    lambda row: str(row["launcher"]),
-)
-_LEAST = 3  # data set, model and schedule name a suite that has no other beside it
+# Headers of the axes' columns; a key of `[axes]` without a column of its own is one.
+AXIS_HEADERS = {
+    "dataset": "dataset", "model": "model", "failure_label": "failures", "checkpoint_every": "every",
+    "max_inflight": "in flight", "nproc": "ranks", "steps": "steps", "launcher": "launcher",
+}  # fmt: skip
+WORDS = frozenset({"dataset", "model", "failures", "launcher"})  # headers of words; the others are numbers
+_LEAST = MATRIX_AXES[:3]  # data set, model and schedule name a suite that has no other beside it
 
 
 def suite_names(suites: Mapping[str, Row]) -> dict[str, str]:
     """A short name for every suite id. Suites that differ in nothing but their settings keep the hash of their id."""
-    parts = {suite_id: [part(row) for part in _PARTS] for suite_id, row in suites.items()}
-    columns = list(zip(*parts.values(), strict=True))
-    varying = [place for place, values in enumerate(columns) if len(set(values)) > 1] or range(_LEAST)
-    names = {suite_id: ", ".join(values[place] for place in varying) for suite_id, values in parts.items()}
+    axes = list_axes(suites.values())
+    varying = [axis for axis in axes if len({row.get(axis) for row in suites.values()}) > 1] or _LEAST
+    names = {
+        suite_id: ", ".join(format_axis(axis, row.get(axis)) for axis in varying) for suite_id, row in suites.items()
+    }
     taken = list(names.values())
     return {
         suite_id: name if taken.count(name) == 1 else f"{name}, {suite_id.rpartition('-')[2]}"
         for suite_id, name in names.items()
     }
+
+
+def label_suite(evidence: Evidence, suite_id: str) -> str:
+    """The id of a suite as code, with the values of `[axes]`, which it need not tell."""
+    row = evidence.suites.get(suite_id, {})
+    axes = [format_axis(axis, row[axis]) for axis in evidence.axes if row.get(axis) is not None]
+    return f"`{suite_id}` ({', '.join(axes)})" if axes else f"`{suite_id}`"
+
+
+def axis_headers(axes: Iterable[str]) -> tuple[str, ...]:
+    """The headers of these columns in a table of suites."""
+    return tuple(AXIS_HEADERS.get(axis, axis) for axis in axes)
+
+
+def axis_cells(row: Row, axes: Iterable[str]) -> tuple[str, ...]:
+    """The values of these columns in a table of suites."""
+    return tuple(axis_cell(row, axis) for axis in axes)
+
+
+def axis_cell(row: Row, axis: str) -> str:
+    """The value of one axis under its header; the schedule of failures with its steps."""
+    if axis == "failure_label":
+        return failure_text(row["failure_label"], row["failure_steps"] or "")
+    return format_value(row[axis])
+
+
+def format_value(value: object) -> str:
+    """The value of an axis: 4, 0.05, true; a dash where it is not known."""
+    if value is None:
+        return UNKNOWN
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def describe_averaged(evidence: Evidence) -> str | None:
+    """'train.batch_size (4 and 8)': the axes of `[axes]` over which a number of all suites averages; None without."""
+    varying = [axis for axis in evidence.varying_axes if axis in evidence.axes]
+    if not varying:
+        return None
+    return join_names(
+        f"{axis_headers([axis])[0]} ({join_names(map(format_value, evidence.factors[axis]))})" for axis in varying
+    )

@@ -14,25 +14,30 @@ def prediction_blocks(evidence: Evidence) -> list[Block]:
     if error is None:
         return []
     names = suite_names(evidence.suites)
+    fails = evidence.plans_failures
     rows = tuple(
         (
             names[one.suite_id],
-            one.engine,
-            *(number(value) for value in (one.measured, one.planned, one.anywhere, one.pccheck)),
+            one.variant,
+            *(number(value) for value in (one.measured, one.planned)),
+            *([number(one.anywhere)] if fails else []),
+            number(one.pccheck),
             percent(one.error + 1),
         )
         for one in found
     )
+    anywhere = ["failures anywhere"] if fails else []
     headers = (
-        "suite", "variant", "measured (steps/s)", "predicted", "failures anywhere", "PCcheck's model",
-        "predicted / measured",
+        "suite", "variant", "measured (steps/s)", "predicted", *anywhere, "PCcheck's model", "predicted / measured",
     )  # fmt: skip
     text = (
         "Predicted: startup and shutdown + steps x step time (both of the suite's reference) + checkpoints x (stall +"
-        " interference) + failures x (restart + lost work), the costs being means over the workload's runs; `failures"
-        " anywhere` puts each failure at a random place of its interval. This tests the form of the model that `ecrl"
-        f" advise` uses, not how well costs carry over to other runs. Median absolute error: {share(error)}."
     )
+    text += f" interference){' + failures x (restart + lost work)' if fails else ''}, the costs being means over the"
+    text += " workload's runs"
+    text += "; `failures anywhere` puts each failure at a random place of its interval" if fails else ""
+    text += ". This tests the form of the model that `ecrl advise` uses, not how well costs carry over to other runs."
+    text += f" Median absolute error: {share(error)}."
     return [
         Subheading("Predicted against measured goodput"),
         Paragraph(text),

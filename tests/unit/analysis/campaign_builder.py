@@ -106,11 +106,12 @@ checkpoint_every = [4]
 seeds = {seeds}
 variants = {variants}
 [failures]
-inside = [6]
+{failures}
 [train]
 steps = 12
 nproc = 2
 deterministic = true
+{more}
 {claims}
 """
 CLAIM = """[[claims]]
@@ -131,14 +132,20 @@ def campaign(
     claims: str = CLAIM,
     device: str = "cpu",
     launchers: Sequence[str] = ("cold",),
+    failures: str = "inside = [6]",
+    more: str = "",
     change: Change = lambda _, found: found,
 ) -> CampaignPaths:
-    """A campaign on disk, every run simulated; `change` may alter a record or leave the run out (None)."""
+    """A campaign on disk, every run simulated; `change` may alter a record or leave the run out (None).
+
+    failures: the lines of `[failures]`. more: other tables of the matrix, e.g. `[axes]` and `[variants.NAME]`.
+    """
     paths = CampaignPaths(results, prefix)
     paths.root.mkdir(parents=True)
     quoted = {"datasets": json.dumps(list(datasets)), "variants": json.dumps(list(variants))}
     quoted["launchers"] = json.dumps(list(launchers))
-    paths.matrix.write_text(MATRIX.format(seeds=list(seeds), claims=claims, **quoted))
+    text = MATRIX.format(seeds=list(seeds), claims=claims, failures=failures, more=more, **quoted)
+    paths.matrix.write_text(text)
     matrix = load(paths.matrix)
     paths.matrix.write_text(matrix.to_toml("frozen"))
     suites, now = expand_matrix(matrix), 0.0
@@ -156,8 +163,8 @@ def campaign(
     return paths
 
 
-# the stall (ms) of one visit to the engine, by variant
-STALL_MS = {"reference": 0.0, "blocking": 40.0, "overlapped": 2.0}
+# the stall (ms) of one visit to the engine
+STALL_MS = {"blocking": 40.0, "overlapped": 2.0}
 
 
 def simulated(run: RunSpec, begin: float) -> RunRecord:
@@ -174,9 +181,9 @@ def simulated(run: RunSpec, begin: float) -> RunRecord:
         for s in planned:
             own.append(step(s, now, now + step_ms))
             now += step_ms
-            if run.variant != "reference" and s % every == 0:
-                own.append(_visit(run.variant, s, now))
-                now += STALL_MS[run.variant]
+            if run.engine is not None and s % every == 0:
+                own.append(_visit(run.engine, s, now))
+                now += STALL_MS[run.engine]
         last = attempt == len(todo) - 1
         for rank in ranks:
             extra = [] if last or rank else [at("failure", now, index=0, at=planned[-1], kind="kill")]
@@ -196,6 +203,6 @@ def simulated(run: RunSpec, begin: float) -> RunRecord:
     return record(run, events, launcher)
 
 
-def _visit(variant: str, s: int, now: float) -> Event:
-    staged = now + (10 if variant == "blocking" else STALL_MS[variant])
-    return save(s, now, now, staged, now + STALL_MS[variant])
+def _visit(engine: str, s: int, now: float) -> Event:
+    staged = now + (10 if engine == "blocking" else STALL_MS[engine])
+    return save(s, now, now, staged, now + STALL_MS[engine])

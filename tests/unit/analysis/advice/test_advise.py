@@ -114,7 +114,7 @@ def test_lost_work_reaches_back_to_the_newest_checkpoint_that_was_durable(runs: 
 
 def test_a_prediction_from_exact_costs_is_the_measured_goodput(runs: tuple[RunAnalysis, ...]) -> None:
     found = predictions(runs, {})
-    assert {one.engine for one in found} == {"blocking", "overlapped"}
+    assert {one.variant for one in found} == {"blocking", "overlapped"}
     for one in found:
         assert one.runs == 3
         assert one.planned == pytest.approx(one.measured, rel=0.05)

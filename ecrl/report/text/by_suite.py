@@ -1,0 +1,98 @@
+"""The main comparison suite by suite, and by every axis that has several values."""
+
+from collections.abc import Collection
+
+from ecrl.analysis.campaign.tables import geometric_mean, mean
+from ecrl.analysis.evidence import Evidence
+from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison, restrict
+from ecrl.report.text.document import Block, Paragraph, Subheading, Table
+from ecrl.report.text.names import WORDS, axis_cells, axis_headers, format_value
+from ecrl.report.text.numbers import UNKNOWN, basis, effect, join_names, number, percent
+
+# What the axes that every campaign has are called; a key of `[axes]` is called what it is.
+_FACTORS = {
+    "dataset": "dataset",
+    "model": "model",
+    "failure_label": "failure schedule",
+    "checkpoint_every": "checkpoint interval",
+    "max_inflight": "checkpoints in flight",
+    "launcher": "launcher",
+}
+_RANKED = ("dataset", "model", "failure_label", "checkpoint_every")  # what the ranking shows whether it varies or not
+
+
+def rank_suites(evidence: Evidence, c: Comparison) -> Table:
+    """Suites by ratio, the largest first."""
+    suites = evidence.suites
+    ordered = sorted(c.suites.items(), key=lambda item: (-item[1].center, item[0]))
+    axes = dict.fromkeys((*_RANKED, *evidence.varying_axes))
+    stalls = evidence.compare(c.a, str(c.b), "stall_s", "difference")
+    rows = []
+    for place, (suite_id, one) in enumerate(ordered, start=1):
+        own = [pair for pair in c.pairs if pair.suite_id == suite_id]
+        rows.append(
+            (
+                str(place),
+                *axis_cells(suites[suite_id], axes),
+                number(geometric_mean([pair.b for pair in own])),
+                number(geometric_mean([pair.a for pair in own])),
+                percent(one.center),
+                f"[{percent(one.low)}, {percent(one.high)}]" if one.low is not None else UNKNOWN,
+                number(stalls.suites[suite_id].center) if suite_id in stalls.suites else UNKNOWN,
+                number(_compute_loss_difference(evidence, c, {suite_id})),
+                str(one.n),
+            )
+        )
+    levels = (f"{c.b} (steps/s)", f"{c.a} (steps/s)")
+    rest = ("change", "95 % CI", "stall difference (s)", "loss difference", "pairs")
+    return Table(("#", *axis_headers(axes), *levels, *rest), tuple(rows), WORDS)
+
+
+def _compute_loss_difference(evidence: Evidence, c: Comparison, suites: Collection[str]) -> float | None:
+    """Mean over suites; a table from elsewhere tells it without the losses themselves."""
+    one = restrict(evidence.compare(c.a, str(c.b), "final_loss", "difference"), suites).overall
+    told = [value for suite_id, value in evidence.loss_differences.items() if suite_id in suites]
+    return mean(told) if one is None else one.center
+
+
+def break_down(evidence: Evidence, c: Comparison) -> list[Block]:
+    """A table for every axis with several values; the others are named."""
+    blocks: list[Block] = []
+    alone = []
+    for axis, values in evidence.factors.items():
+        title = _FACTORS.get(axis, axis_headers([axis])[0])
+        if len(values) > 1:
+            blocks += [Subheading(f"By {title}"), *_breakdown(evidence, c, axis)]
+        elif axis != "launcher" and values != (None,):  # one launcher is the rule, and no factor of the design
+            alone.append(f"{title} ({format_value(values[0])})")
+    if alone:
+        blocks.append(Paragraph(f"Nothing to break down by {join_names(alone)}: there is one each."))
+    return blocks
+
+
+def _breakdown(evidence: Evidence, c: Comparison, axis: str) -> list[Block]:
+    """The main comparison for every value of an axis, over the suites that have it."""
+    stalls = evidence.compare(c.a, str(c.b), "stall_s", "difference")
+    table, small = [], []
+    for value in evidence.factors[axis]:
+        suites = {suite_id for suite_id, row in evidence.suites.items() if row[axis] == value}
+        one = restrict(c, suites)
+        small += [format_value(value)] if len(one.pairs) < MIN_PAIRS else []
+        table.append(
+            (
+                format_value(value),
+                effect(one.overall),
+                percent(one.overall.center if one.overall else None),
+                effect(restrict(stalls, suites).overall),
+                number(_compute_loss_difference(evidence, c, suites)),
+                f"{one.suites_above} of {one.n_suites}",
+                basis(one),
+            )
+        )
+    header = _FACTORS.get(axis, axis_headers([axis])[0])
+    others = ("stall difference (s)", "loss difference", f"suites with {c.a} above", "basis")
+    headers = (header, "ratio [95 % CI]", "change", *others)
+    blocks: list[Block] = [Table(headers, tuple(table), frozenset({header, "basis"}))]
+    if small:
+        blocks.append(Paragraph(f"Below {MIN_PAIRS} pairs ({header} {join_names(small)}): a description, no verdict."))
+    return blocks
