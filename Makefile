@@ -18,8 +18,8 @@ test: check
 	$(BIN)/python -m pytest -q
 
 check: $(READY)
-	$(BIN)/ruff check ecrl tests bench
-	$(BIN)/ruff format --check ecrl tests bench
+	$(BIN)/ruff check ecrl tests bench docs
+	$(BIN)/ruff format --check ecrl tests bench docs
 	$(BIN)/mypy
 
 # The full versions of what `make test` checks in short; -rP shows each program's verdict.

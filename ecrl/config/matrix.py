@@ -1,4 +1,7 @@
-"""The tables of a matrix file, as pydantic models."""
+"""The tables of a matrix file, as pydantic models.
+
+The text under a field is its meaning, which docs/matrix.md is generated from.
+"""
 
 import dataclasses
 import re
@@ -78,16 +81,23 @@ _AXIS = (Field(min_length=1), AfterValidator(_check_no_repeats))
 
 
 class Axes(_Table):
-    """`[matrix]`: the axes and their values. launchers: takes the place of `train.launcher` where it is given; each
-    launcher makes suites of its own, so no block mixes them."""
+    """`[matrix]`: the axes and their values. Each combination is a suite, but for seeds and variants, which make its
+    runs."""
 
     datasets: Annotated[list[DatasetName], *_AXIS]
+    """data sets, by name"""
     models: Annotated[list[ModelName], *_AXIS]
+    """models, by name"""
     checkpoint_every: Annotated[list[Count], *_AXIS]
+    """steps between two checkpoints"""
     max_inflight: Annotated[list[Count], *_AXIS] = [4]
+    """checkpoints that may be under way at once; an engine that has one at a time ignores it"""
     seeds: Annotated[list[Seed], *_AXIS] = [1337]
+    """seeds, one block of runs each"""
     variants: Annotated[list[VariantName], *_AXIS] = ["reference", "blocking", "overlapped"]
+    """what is compared: `reference`, names of engines, and names of tables `[variants.NAME]`"""
     launchers: Annotated[list[Literal["cold", "warm"]], *_AXIS] | None = None
+    """takes the place of `train.launcher`; each launcher makes suites of its own, so no block mixes them"""
 
 
 Schedule = list[Entry]
@@ -121,13 +131,21 @@ class RunOptions(_Table):
     a difference here is no other experiment (except `device`)."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to train; auto: GPUs if there are any"""
     gpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_check_no_repeats)] = []
+    """GPUs to use, as nvidia-smi numbers them; empty: all"""
     data_root: str | None = None
+    """folder of the data sets that are not built in"""
     retries: Annotated[int, Field(ge=0)] = 0
+    """times that a failed run is run again"""
     timeout_s: Annotated[float, Field(gt=0)] | None = None
-    jobs: Count = 1  # suites that run at once, each on GPUs (or CPU cores) of its own
-    aa: bool = False  # repeat the reference in the first block of each suite
-    stop_after_same: Annotated[int, Field(ge=0)] = 5  # failures alike in a row that end the use of a set; 0: never
+    """seconds after which a run is ended and failed"""
+    jobs: Count = 1
+    """suites that run at once, each on GPUs (or CPU cores) of its own"""
+    aa: bool = False
+    """repeat the reference in the first block of each suite"""
+    stop_after_same: Annotated[int, Field(ge=0)] = 5
+    """failures alike in a row that end the use of a set of devices; 0: never"""
 
 
 def _check_expectation(text: str) -> str:
@@ -146,21 +164,23 @@ def _check_metric(name: str) -> str:
 
 
 class Claim(_Table):
-    """`[[claims]]`: what is expected of `metric`, written before the first run and judged by the report.
-
-    compare = [A, B]: the claim is about A / B (`ratio`) or A - B (`difference`); `within M` claims that the
-    ratio lies in 1 +- M, or the difference in 0 +- M. of = A: it is about A alone (`value`, `rate`).
-    where: the suites that it speaks of, by axis a value, a pattern or a list of them; empty: all.
-    smallest: the smallest effect of interest, as a share of 1 (`ratio`) or in the metric's unit.
-    """
+    """`[[claims]]`: what is expected of `metric`, written before the first run and judged by the report."""
 
     name: Annotated[str, Field(min_length=1)]
+    """what the report calls it"""
     compare: Annotated[list[VariantName], Field(min_length=2, max_length=2)] | None = None
+    """[A, B]: the claim is about A / B (`ratio`) or A - B (`difference`)"""
     metric: Annotated[str, AfterValidator(_check_metric)] = "goodput_steps_per_s"
+    """a numeric column of the runs table"""
     expect: Annotated[str, AfterValidator(_check_expectation)]
+    """`ratio > X`, `difference < X`, `value > X`, `rate > X`; or `within M`: the ratio lies in 1 +- M, the difference
+    in 0 +- M"""
     of: Annotated[VariantName | None, Later(legacy=None)] = None
+    """A: the claim is about A alone (`value`, `rate`), instead of `compare`"""
     where: Annotated[dict[str, AxisValue | list[AxisValue]], Later(legacy={})] = {}
+    """the suites that it speaks of, by axis a value, a pattern or a list of them; empty: all"""
     smallest: Annotated[Annotated[float, Field(gt=0)] | None, Later(legacy=None)] = None
+    """the smallest effect of interest, as a share of 1 (`ratio`) or in the metric's unit"""
 
     @model_validator(mode="after")
     def _speaks_of_one_or_two(self) -> "Claim":
@@ -183,9 +203,10 @@ class Claim(_Table):
 
 
 class Experiment(_Table):
-    """`[experiment]`: kind = what the runs are."""
+    """`[experiment]`: what is run. The table may be left out."""
 
     kind: Annotated[str, _make_member_check("experiment")] = DEFAULT_KIND
+    """what the runs are"""
 
 
 class Matrix(_Table):
@@ -194,9 +215,18 @@ class Matrix(_Table):
     experiment: Annotated[Experiment, NEVER] = Experiment()
     matrix: Axes
     axes: Annotated[dict[str, Annotated[list[AxisValue], *_AXIS]], Later(legacy={})] = {}
+    """`[axes]`: more axes. A key is that of another table, `"train.lr"`, `"checkpoint.keep"` or
+    `"variants.NAME.OPTION"`, and its value a list of values, which make suites."""
     exclude: Annotated[list[dict[str, AxisValue | list[AxisValue]]], Later(legacy=[])] = []
+    """`[[exclude]]`: cells that are left out. Each table names axes (dataset, model, failure, checkpoint_every,
+    max_inflight, launcher, or a key of `[axes]`), each with a value, a shell pattern, or a list of them; a cell that
+    has them all makes no suite."""
     variants: Annotated[dict[str, dict[str, AxisValue]], NEVER] = {}
+    """`[variants.NAME]`: a recipe, an engine and its options, that `matrix.variants` may list under a name of its own.
+    A variant without a table is the engine of that name."""
     failures: Annotated[dict[str, Schedule], Field(min_length=1)] = {"none": []}
+    """`[failures]`: schedules of planned failures, a list under a name. The names are the values of the axis `failure`;
+    without the table there is one schedule, `none = []`."""
     train: TrainTable
     checkpoint: CheckpointTable = CheckpointTable()
     run: Annotated[RunOptions, NEVER] = RunOptions()

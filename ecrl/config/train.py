@@ -1,4 +1,7 @@
-"""The tables `[train]` and `[checkpoint]`. `matrix.py` validates them with the bounds annotated here."""
+"""The tables `[train]` and `[checkpoint]`. `matrix.py` validates them with the bounds annotated here.
+
+The text under a field is its meaning, which docs/matrix.md is generated from.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,30 +13,37 @@ from ecrl.config.hashing import Later
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """`[train]`: how every run of a campaign trains.
-
-    steps: optimizer steps of a complete run. batch_size: samples per rank and step. nproc: ranks.
-    lr is the peak rate, reached after warmup_steps and then following `schedule`.
-    threads: CPU threads per rank. deterministic: bitwise reproducible kernels, required for C6.
-    launcher: who starts the ranks. cold: torchrun, as users run it; warm: its agent kept from run to run, with
-    ranks forked from a server that has everything imported.
-    backend: how ranks talk. auto: NCCL between GPUs, gloo on the CPU; gloo on GPUs lets several ranks share one.
-    """
+    """`[train]`: how every run of a campaign trains."""
 
     steps: Annotated[int, Ge(1)]
+    """optimizer steps of a complete run"""
     batch_size: Annotated[int, Ge(1)] = 128
+    """samples per rank and step"""
     nproc: Annotated[int, Ge(1)] = 1
+    """ranks"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum, or AdamW"""
     lr: Annotated[float, Gt(0)] = 0.05
+    """peak learning rate, reached after `warmup_steps` and then following `schedule`"""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """momentum of `sgd`; `adamw` has none"""
     weight_decay: Annotated[float, Ge(0)] = 5e-4
+    """weight decay of the optimizer"""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """how the learning rate falls after its peak"""
     warmup_steps: Annotated[int, Ge(0)] = 0
+    """steps in which the learning rate rises from 0 to its peak"""
     augment: bool = True
+    """random crops and flips of the images"""
     deterministic: bool = True
+    """bitwise reproducible kernels, which gate C6 needs"""
     threads: Annotated[int, Ge(1)] = 1
+    """CPU threads per rank"""
     launcher: Literal["cold", "warm"] = "cold"
+    """who starts the ranks. cold: torchrun, as users run it; warm: its agent kept from run to run, with ranks forked
+    from a server that has everything imported"""
     backend: Annotated[Literal["auto", "nccl", "gloo"], Later(legacy="auto")] = "auto"
+    """how ranks talk. auto: NCCL between GPUs, gloo on the CPU; gloo on GPUs lets several ranks share one"""
 
     def get_backend(self, device: str) -> str:
         """The back end of the ranks' process group on a device (cpu or cuda): `auto` decided."""
@@ -42,8 +52,10 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSettings:
-    """`[checkpoint]`: keep = committed checkpoints kept while a run goes on; commit_timeout_s = how long a
-    rank waits for the others to make their shards durable before a checkpoint is given up and counted."""
+    """`[checkpoint]`: what is kept, and how long a rank waits."""
 
     keep: Annotated[int, Ge(2)] = 2
+    """committed checkpoints kept while a run goes on"""
     commit_timeout_s: Annotated[float, Gt(0), Le(86400)] = 120.0
+    """seconds that a rank waits for the others to make their shards durable before a checkpoint is given up and
+    counted"""

@@ -3,14 +3,22 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from docs.generate.pages import DOCS, PAGES
 from ecrl.analysis.threats.detect import CHECKS
 from ecrl.records.columns import LEDGER_BUCKETS
 
 ROOT = Path(__file__).parents[3]
-DOCS = ROOT / "docs"
 SOURCES = [path for folder in ("ecrl", "tests", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _REFERENCE = re.compile(r'docs/([\w-]+\.md)(?:, "([^"\n]+)")?')
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_what_the_code_says(name: str) -> None:
+    stale = "it is stale: type `python -m docs.generate`"
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), stale
 
 
 def test_references_in_the_code_name_a_page_and_a_heading_that_are_there() -> None:
