@@ -37,3 +37,10 @@ def test_references_in_the_code_name_a_page_and_a_heading_that_are_there() -> No
 def test_metrics_define_every_threat_and_every_ledger_bucket() -> None:
     defined = set(re.findall(r"`([a-z0-9_]+)`", (DOCS / "metrics.md").read_text(encoding="utf-8")))
     assert {*CHECKS, *LEDGER_BUCKETS} <= defined
+
+
+def test_the_map_names_every_folder_of_the_house() -> None:
+    tree = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^ +([a-z_]+)/", tree, re.MULTILINE))
+    there = {p.parent.relative_to(ROOT / "ecrl") for p in (ROOT / "ecrl").rglob("__init__.py")} - {Path()}
+    assert {folder.name for folder in there} == named
