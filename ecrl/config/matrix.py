@@ -24,7 +24,7 @@ from ecrl import plugins
 from ecrl.config.failure_entry import Entry, read_older_files, step_as_entry
 from ecrl.config.hashing import NEVER, Later, content_hash, identity
 from ecrl.config.recipe import ENGINE, REFERENCE, Recipe
-from ecrl.config.train import CheckpointSettings, TrainSettings
+from ecrl.config.train import CheckpointSettings, Member, TrainSettings
 from ecrl.errors import unknown_name
 from ecrl.records.columns import CLAIM_METRICS
 
@@ -63,6 +63,7 @@ def _check_no_repeats(values: list[Any]) -> list[Any]:
 Count = Annotated[int, Field(ge=1)]
 DatasetName = Annotated[str, _make_member_check("dataset")]
 ModelName = Annotated[str, _make_member_check("model")]
+LauncherName = Annotated[str, _make_member_check("launcher")]
 VARIANTS = "variants"  # key of a validation's context: the names of the recipes in the file
 DEFAULT_KIND = "training"
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")  # part of folder names and of journal lines
@@ -96,7 +97,7 @@ class Axes(_Table):
     """seeds, one block of runs each"""
     variants: Annotated[list[VariantName], *_AXIS] = ["reference", "blocking", "overlapped"]
     """what is compared: `reference`, names of engines, and names of tables `[variants.NAME]`"""
-    launchers: Annotated[list[Literal["cold", "warm"]], *_AXIS] | None = None
+    launchers: Annotated[list[LauncherName], *_AXIS] | None = None
     """takes the place of `train.launcher`; each launcher makes suites of its own, so no block mixes them"""
 
 
@@ -108,10 +109,18 @@ def _table_of(settings: type) -> type[_Table]:
     """The strict table whose keys, bounds and defaults are the fields of a settings dataclass."""
     hints = get_type_hints(settings, include_extras=True)
     keys: dict[str, Any] = {
-        f.name: (hints[f.name], ... if f.default is dataclasses.MISSING else f.default)
+        f.name: (_check_member(hints[f.name]), ... if f.default is dataclasses.MISSING else f.default)
         for f in dataclasses.fields(settings)
     }
     return create_model(settings.__name__, __base__=_Table, **keys)
+
+
+def _check_member(hint: Any) -> Any:
+    """The hint, with the check that a mark of `Member` asks for."""
+    for mark in getattr(hint, "__metadata__", ()):
+        if isinstance(mark, Member):
+            hint = Annotated[hint, _make_member_check(mark.family)]
+    return hint
 
 
 if TYPE_CHECKING:  # made from the dataclasses below, which a type checker cannot follow

@@ -11,6 +11,13 @@ from annotated_types import Ge, Gt, Le, Lt
 from ecrl.config.hashing import Later
 
 
+@dataclass(frozen=True)
+class Member:
+    """Marks the name of a member of a family (ecrl/plugins.py). Workers load this file, and no pydantic."""
+
+    family: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """`[train]`: how every run of a campaign trains."""
@@ -39,9 +46,8 @@ class TrainSettings:
     """bitwise reproducible kernels, which gate C6 needs"""
     threads: Annotated[int, Ge(1)] = 1
     """CPU threads per rank"""
-    launcher: Literal["cold", "warm"] = "cold"
-    """who starts the ranks. cold: torchrun, as users run it; warm: its agent kept from run to run, with ranks forked
-    from a server that has everything imported"""
+    launcher: Annotated[str, Member("launcher")] = "cold"
+    """who starts the ranks, by name"""
     backend: Annotated[Literal["auto", "nccl", "gloo"], Later(legacy="auto")] = "auto"
     """how ranks talk. auto: NCCL between GPUs, gloo on the CPU; gloo on GPUs lets several ranks share one"""
 

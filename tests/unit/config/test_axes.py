@@ -63,6 +63,13 @@ def test_launchers_and_the_axis_train_launcher_are_one_thing(tmp_path: Path) -> 
     assert "axes.train.launcher: found matrix.launchers too" in both
 
 
+@pytest.mark.parametrize("loc", [("train", "launcher"), ("matrix", "launchers")])
+def test_a_launcher_is_one_of_the_folder_wherever_it_is_named(tmp_path: Path, loc: tuple[str, str]) -> None:
+    value = "colt" if loc[0] == "train" else ["colt"]
+    told = problems(written(tmp_path), Override(loc, value, "x"))
+    assert "unknown launcher 'colt'. Did you mean 'cold'? Valid: cold, warm" in told
+
+
 @pytest.mark.parametrize(
     ("axis", "expected"),
     [
