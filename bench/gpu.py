@@ -57,7 +57,7 @@ def build_steps(device: str, prefix: str) -> list[Step]:
         Step("selftest", "ecrl", ("selftest", "--device", device, "--json"), 30, read_selftest, shown=False),
     ]
     if device == "cpu":  # so that it takes a minute on two cores; the order of turns cannot be balanced in that
-        few = ("--batch-size", "2", "--checkpoint-every", "3", "--rounds", "2", "--engines", "blocking,overlapped")
+        few = ("--batch-size", "2", "--checkpoint-every", "2", "--rounds", "2", "--engines", "blocking,overlapped")
         return [*found, _engines(device, prefix, "resnet18", 20, few), *_campaign(device, prefix, "cpu", 20)]
     # 20 steps take longer than writing a checkpoint, so that a stall is a stall and no wait for a free slot
     found.append(_engines(device, prefix, "resnet50", 20, ("--batch-size", "64", "--checkpoint-every", "20")))
@@ -142,10 +142,9 @@ def read_selftest(out: Path, _errors: Path) -> str:
 def read_engines(document: Path) -> str:
     """Stall of a checkpoint: overlapped against blocking."""
     told = json.loads(document.read_text())
-    stalls = {engine["engine"]: engine["stall_s"]["median"] * _MS for engine in told["engines"]}
-    copy_ms = told["copy_floor_s"]["median"] * _MS
-    ours, theirs = stalls["overlapped"], stalls["blocking"]
-    return f"stall {ours:.3g} ms overlapped, {theirs:.3g} ms blocking (a plain copy: {copy_ms:.3g} ms)"
+    stalls = {engine["engine"]: _format_ms(engine["stall_s"]["median"]) for engine in told["engines"]}
+    copy = _format_ms(told["copy_floor_s"]["median"])
+    return f"stall {stalls['overlapped']} overlapped, {stalls['blocking']} blocking (a plain copy: {copy})"
 
 
 def read_campaign(out: Path, _errors: Path) -> str:
@@ -161,15 +160,20 @@ def read_report(runs_table: Path) -> str:
     with runs_table.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["outcome"] == "completed"]
     stalls = {
-        name: _sum(rows, "stall_s", name) / _sum(rows, "checkpoints_requested", name) * _MS
+        name: _format_ms(_sum(rows, "stall_s", name) / _sum(rows, "checkpoints_requested", name))
         for name in ("overlapped", "blocking")
         if _sum(rows, "checkpoints_requested", name)
     }
     restarts, correct = _sum(rows, "restarts"), [row for row in rows if row["correct"] == "true"]
-    parts = ["stall " + ", ".join(f"{stall:.3g} ms {name}" for name, stall in stalls.items())] if stalls else []
+    parts = ["stall " + ", ".join(f"{stall} {name}" for name, stall in stalls.items())] if stalls else []
     if restarts:
         parts.append(f"restart {_sum(rows, 'restart_s') / restarts:.3g} s")
-    return "; ".join([*parts, f"{len(correct)} of {len(rows)} runs correct"])
+    return "; ".join([*parts, f"{len(correct)} of {len(rows)} runs correct"]) if rows else "no run is complete"
+
+
+def _format_ms(seconds: float) -> str:
+    milliseconds = seconds * _MS
+    return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds:,.0f} ms"
 
 
 def _sum(rows: Sequence[dict[str, str]], column: str, variant: str | None = None) -> float:

@@ -115,7 +115,10 @@ class Program:
         begun = time.monotonic()
         out, errors = step.get_stdout(self.logs), step.get_stderr(self.logs)
         command = [sys.executable, "-m", step.module, *step.arguments]
-        outcome.exit_code = run_within(outcome.limit_s, command, out, errors, step.environment)
+        busy_with: list[str] = []
+        outcome.exit_code = run_within(
+            outcome.limit_s, command, out, errors, step.environment, lambda: busy_with.extend(get_tail(errors)[-1:])
+        )
         outcome.seconds = round(time.monotonic() - begun, 1)
         outcome.state = {0: OK, None: TIMEOUT}.get(outcome.exit_code, FAILED)
         try:
@@ -126,15 +129,21 @@ class Program:
                 outcome.state, outcome.figure = FAILED, f"its result cannot be read: {type(error).__name__}: {error}"
         if outcome.state != OK:
             outcome.tail = get_tail(errors) or get_tail(out)
-            said = outcome.figure or (outcome.tail[-1] if outcome.tail else "it said nothing")
+            said = outcome.figure or next(iter([*busy_with, *outcome.tail[-1:]]), "it said nothing")
             why = f"ended after {outcome.seconds:.0f} s" if outcome.state == TIMEOUT else f"exit {outcome.exit_code}"
             outcome.figure = f"{why}: {said}"
 
 
 def run_within(
-    limit_s: float, command: Sequence[str], out: Path, errors: Path, environment: Mapping[str, str]
+    limit_s: float,
+    command: Sequence[str],
+    out: Path,
+    errors: Path,
+    environment: Mapping[str, str],
+    look: Callable[[], None],
 ) -> int | None:
-    """Run a command to its end; returns its exit code, or None if it had to be ended. None of its processes is left."""
+    """Run a command to its end; returns its exit code, or None if it had to be ended. None of its processes is left.
+    look: called before a late one is ended, as it will then say other things."""
     with out.open("wb") as stdout, errors.open("wb") as stderr:
         process = subprocess.Popen(
             command,
@@ -147,6 +156,7 @@ def run_within(
     try:
         return process.wait(limit_s)
     except subprocess.TimeoutExpired:
+        look()
         return None
     finally:
         if process.poll() is None:

@@ -13,7 +13,7 @@ match sys.argv[1:]:
         print("before it went wrong", file=sys.stderr)
         raise SystemExit("it went wrong")
     case ["hang", pids]:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: print("go on with: x", file=sys.stderr, flush=True))
         other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
         Path(pids).write_text(str(other.pid))
         print("still at it", file=sys.stderr, flush=True)

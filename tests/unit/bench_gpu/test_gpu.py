@@ -109,6 +109,7 @@ def test_the_figure_of_a_report_is_made_of_the_completed_runs(tmp_path: Path) ->
     )
     figure = gpu.read_report(write(tmp_path / "runs.csv", runs))
     assert figure == "stall 2 ms overlapped, 100 ms blocking; restart 3.5 s; 2 of 3 runs correct"
+    assert gpu.read_report(write(tmp_path / "runs.csv", runs.partition("\n")[0])) == "no run is complete"
 
 
 def test_without_a_usable_gpu_only_the_doctor_goes_on(tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ def test_a_step_that_is_late_is_ended_with_all_that_it_started(tmp_path: Path, m
     begun = time.monotonic()
     late, ok = carried_out(tmp_path, step("first", "hang", str(tmp_path / "pid")), step("second", "ok"), budget_s=8.0)
     assert (late.state, late.exit_code) == (TIMEOUT, None)
-    assert late.figure == "ended after 4 s: still at it"
+    assert late.figure == "ended after 4 s: still at it", "not what it said on being ended"
+    assert late.tail[0] == "still at it"
+    assert "go on with: x" in late.tail
     assert ok.state == OK
     assert time.monotonic() - begun < 8.0
     pid = int((tmp_path / "pid").read_text())
