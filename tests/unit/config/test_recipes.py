@@ -1,0 +1,141 @@
+"""Variants are recipes: an engine with its options under a name of its own, and every mistake told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecrl.config.hashing import identity
+from ecrl.config.load import Override, load
+from ecrl.config.matrix import Matrix
+from ecrl.config.recipe import Recipe
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import build_run_specs, expand_matrix
+from tests.unit.config.test_matrix import GOOD, problems
+
+VARIANTS = 'variants = ["reference", "blocking", "overlapped", "dcp", "threads", "flushed"]'
+TABLES = """
+[variants.threads]
+engine = "dcp"
+thread_count = 4
+[variants.flushed]
+engine = "torch-save"
+fsync = true
+"""
+
+
+def written(tmp_path: Path, tables: str = TABLES, variants: str = VARIANTS) -> Path:
+    path = tmp_path / "m.toml"
+    path.write_text(GOOD.replace("seeds = [1337]", f"seeds = [1337]\n{variants}", 1) + tables)
+    return path
+
+
+def specs(matrix: Matrix, index: int = 0) -> dict[str, RunSpec]:
+    suite = expand_matrix(matrix)[index]
+    told: dict[str, Any] = {"prefix": "p", "device": "cpu", "data_root": None, "claims_hash": "c"}
+    return {spec.variant: spec for spec in build_run_specs(suite, 1337, suite.variants, **told)}
+
+
+def test_a_recipe_is_an_engine_with_its_options_under_a_name_of_its_own(tmp_path: Path) -> None:
+    found = specs(load(written(tmp_path)))
+    assert (found["threads"].engine, found["threads"].engine_options) == ("dcp", {"thread_count": 4})
+    assert (found["flushed"].engine, found["flushed"].engine_options) == ("torch-save", {"fsync": True})
+    assert (found["reference"].engine, found["blocking"].engine) == (None, "blocking")
+    assert found["reference"].recipe is found["blocking"].recipe is None
+
+
+def test_an_engine_without_a_table_has_its_defaults_and_the_hash_of_version_0_1_0(tmp_path: Path) -> None:
+    dcp = specs(load(written(tmp_path)))["dcp"]
+    assert dcp.engine_options == {"thread_count": 1}, "run.json is written whole"
+    assert "recipe" not in identity(dcp), "what version 0.1.0 ran is no recipe"
+    plain = specs(load(written(tmp_path, "", 'variants = ["dcp", "blocking", "overlapped"]')))["dcp"]
+    assert plain.hash == dcp.hash
+
+
+def test_the_recipe_stands_in_the_text_of_the_run_without_what_is_as_it_always_was(tmp_path: Path) -> None:
+    found = specs(load(written(tmp_path)))
+    assert identity(found["threads"])["recipe"] == {"engine": "dcp", "thread_count": 4}
+    renamed = Recipe(name="other", engine="dcp", options={"thread_count": 1})
+    assert renamed.to_identity() == {"engine": "dcp"}, "another name is another recipe"
+    assert found["threads"].hash != found["dcp"].hash
+
+
+def test_run_json_keeps_the_recipe(tmp_path: Path) -> None:
+    spec, path = specs(load(written(tmp_path)))["threads"], tmp_path / "run.json"
+    spec.write(path)
+    assert RunSpec.read(path) == spec
+    raw = json.loads(path.read_text())
+    assert raw["recipe"] == {"name": "threads", "engine": "dcp", "options": {"thread_count": 4}}
+
+
+def test_the_experiment_holds_recipes_that_are_listed_and_no_others(tmp_path: Path) -> None:
+    matrix = load(written(tmp_path))
+    assert matrix.content["variants"] == {
+        "threads": {"engine": "dcp", "thread_count": 4},
+        "flushed": {"engine": "torch-save", "fsync": True},
+    }
+    unlisted = load(written(tmp_path, TABLES, 'variants = ["reference", "blocking", "overlapped", "dcp"]'))
+    assert "variants" not in unlisted.content
+    line = len(GOOD.splitlines()) + 3
+    assert f"m.toml:{line}: variants.threads: not listed in matrix.variants, so it is not run" in unlisted.warnings[0]
+    assert len(unlisted.warnings) == 2
+
+
+def test_a_frozen_matrix_holds_complete_recipes_and_reads_back(tmp_path: Path) -> None:
+    matrix = load(written(tmp_path))
+    frozen = tmp_path / "frozen.toml"
+    frozen.write_text(matrix.to_toml("x"))
+    again = load(frozen, frozen=True)
+    assert again == matrix
+    assert again.variants["dcp"] == {"engine": "dcp", "thread_count": 1}
+    assert load(written(tmp_path), existing=again).content == matrix.content
+
+
+def test_an_option_of_a_recipe_may_be_an_axis(tmp_path: Path) -> None:
+    matrix = load(written(tmp_path, TABLES + '[axes]\n"variants.threads.thread_count" = [2, 4]\n'))
+    every = expand_matrix(matrix)
+    assert len(every) == 4 * 2
+    assert [every.index_of(suite) for suite in every] == list(range(8))
+    assert every[0].suite_id.split("-q4-")[1].startswith("2-")
+    assert specs(matrix, 0)["threads"].engine_options == {"thread_count": 2}
+    assert specs(matrix, 1)["threads"].engine_options == {"thread_count": 4}
+    assert specs(matrix, 1)["threads"].hash == specs(load(written(tmp_path)))["threads"].hash, "one run, one hash"
+
+
+def test_set_gives_a_recipe_another_option(tmp_path: Path) -> None:
+    override = Override(("variants", "threads", "thread_count"), 8, "--set variants.threads.thread_count")
+    matrix = load(written(tmp_path), overrides=[override])
+    assert specs(matrix)["threads"].engine_options == {"thread_count": 8}
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("[variants.ram]\nthread_count = 2", "variants.ram: found no engine, expected one; valid: "),
+        ("[variants.dcp]\nthread_count = 2", 'variants.dcp: found no engine, expected one, e.g. engine = "dcp"'),
+        ('[variants.ram]\nengine = "dpc"', "variants.ram: engine: unknown engine 'dpc'. Did you mean 'dcp'?"),
+        (
+            '[variants.ram]\nengine = "dcp"\nthread_cout = 2',
+            "unknown option 'thread_cout'. Did you mean",
+        ),
+        ('[variants.ram]\nengine = "dcp"\nthread_count = 0', "found 0, expected a whole number >= 1"),
+        ('[variants.ram]\nengine = "dcp"\nthread_count = true', "found True, expected a whole number >= 1"),
+        ('[variants.ram]\nengine = "blocking"\nx = 1', "engine blocking: unknown option 'x': it has none"),
+        ('[variants.reference]\nengine = "dcp"', "variants.reference: found a table, expected none"),
+        ('[variants.dcp]\nengine = "blocking"', "found engine = 'blocking' under the name of another engine"),
+        ('[variants."a b"]\nengine = "dcp"', "found the name 'a b', expected at most 40 letters"),
+        ('[axes]\n"variants.threads.engine" = ["dcp"]', "found the engine itself; expected an option"),
+        ('[axes]\n"variants.threads.thread_cout" = [1]', "unknown option of the engine dcp 'thread_cout'"),
+        ('[axes]\n"variants.threads.thread_count" = [0]', "found 0, expected a whole number >= 1"),
+    ],
+)
+def test_a_recipe_that_cannot_be_meant_is_told_with_its_code(tmp_path: Path, table: str, expected: str) -> None:
+    told = problems(written(tmp_path, f"{TABLES}{table}\n"))
+    assert expected in told
+    assert "[ECRL-213]" in told or "[ECRL-214]" in told
+
+
+def test_a_variant_without_a_table_must_be_an_engine(tmp_path: Path) -> None:
+    told = problems(written(tmp_path, "", 'variants = ["reference", "ram"]'))
+    assert "matrix.variants.1: unknown variant 'ram'" in told
