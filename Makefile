@@ -7,15 +7,23 @@ PEERS := .venv-peers/.installed
 PREFIX ?= demo
 DEVICE ?= cuda
 BUDGET ?= 480
+JOBS ?= 2
+UNIT := tests/unit $(wildcard tests/test_*.py)
 
-.PHONY: demo test check bench gpu torture clean
+.PHONY: demo test test-fast check bench gpu torture clean
 
 demo: $(READY)
 	$(BIN)/ecrl matrix run --prefix $(PREFIX) matrices/demo.toml
 	$(BIN)/ecrl report --prefix $(PREFIX)
 
+# Unit tests side by side; what starts worker groups, which take both cores, one after another.
 test: check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations 10 $(UNIT)
+	$(BIN)/python -m pytest -q --durations 10 --ignore tests/unit $(addprefix --ignore ,$(wildcard tests/*.py)) tests
+
+# What to run after every change: lint, types and the unit tests.
+test-fast: check
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations 10 $(UNIT)
 
 check: $(READY)
 	$(BIN)/ruff check ecrl tests bench docs

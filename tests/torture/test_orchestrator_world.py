@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+import random
 import shutil
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -70,17 +72,28 @@ def resumed(paths: CampaignPaths, number: int) -> None:
     assert {row.status for row in manifest.read(paths).rows.values()} == {"completed"}
 
 
-@pytest.mark.timeout(300)  # thousands of cuts, each with its own flushes
 @pytest.mark.parametrize("name", ["journal", "manifest"])
-def test_cut_at_every_byte_the_campaign_is_taken_up_and_nothing_finished_is_made_again(
-    done: CampaignPaths, name: str
+def test_cut_anywhere_the_campaign_is_taken_up_and_nothing_finished_is_made_again(
+    done: CampaignPaths, name: str, sampler: random.Random
 ) -> None:
+    size = len(getattr(done, name).read_bytes())
+    cut_and_resume(done, name, sorted({0, size - 1, *sampler.sample(range(size), 60)}))
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(900)  # thousands of cuts, each with its own flushes
+@pytest.mark.parametrize("name", ["journal", "manifest"])
+def test_cut_at_every_byte_the_campaign_is_taken_up(done: CampaignPaths, name: str) -> None:
+    cut_and_resume(done, name, range(len(getattr(done, name).read_bytes())))
+
+
+def cut_and_resume(done: CampaignPaths, name: str, cuts: Iterable[int]) -> None:
     path = getattr(done, name)
     files = {p: p.read_bytes() for p in (done.journal, done.manifest)}
     history = manifest.history_path(done)
     whole, campaign = files[path], load_frozen(done)
     ends = {0, *(i + 1 for i, byte in enumerate(whole) if byte == ord("\n"))}
-    for cut in range(len(whole)):
+    for cut in cuts:
         for other, data in files.items():
             other.write_bytes(data)
         history.unlink(missing_ok=True)
