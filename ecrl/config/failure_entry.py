@@ -115,17 +115,17 @@ class FailureEntry(BaseModel):
             faults.append(f"found {found}, expected one of at, interval and mtbf_s")
         if drawn and self.seed is None:
             faults.append("found no seed, expected one: what is drawn must be drawn again alike")
-        if drawn and self.phase not in self._find_drawable_phases():
+        if self.mtbf_s is not None and self.phase in IN_STEP_PHASES:
+            faults.append(
+                f"found mtbf_s with phase = {self.phase!r}, expected at or interval: it strikes inside a step"
+            )
+        elif drawn and self.phase not in ("step", *IN_STEP_PHASES, *RESTART_PHASES):
             faults.append(f"found phase = {self.phase!r} with {given[0]}, expected no phase: it strikes after a step")
         if self.seed is not None and not drawn:
             faults.append("found seed without interval or mtbf_s, expected nothing to be drawn")
         if self.count is not None and self.mtbf_s is None:
             faults.append("found count without mtbf_s, expected one entry for each failure")
         return faults
-
-    def _find_drawable_phases(self) -> tuple[str, ...]:
-        """Phases of what is drawn: an instant falls between two steps, a step of an interval may be struck inside."""
-        return ("step", *RESTART_PHASES, *(IN_STEP_PHASES if self.mtbf_s is None else ()))
 
     def _find_rank_faults(self) -> list[str]:
         faults = []

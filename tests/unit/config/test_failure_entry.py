@@ -75,7 +75,7 @@ def test_beside_a_frozen_campaign_an_absent_option_is_that_campaigns(tmp_path: P
         ('[{ at = 7, kind = "factor", phase = "step" }]', "base.0.phase: unknown phase 'step'. Valid: loss"),
         ('[{ at = 7, phase = "loss" }]', "base.0.phase: unknown phase 'loss'."),
         ('[{ at = 7, kind = "factor", ranks = "all" }]', "base.0: found ranks with phase = 'loss', expected rank"),
-        ('[{ mtbf_s = 7, seed = 1, kind = "factor" }]', "base.0: found phase = 'loss' with mtbf_s"),
+        ('[{ mtbf_s = 7, seed = 1, kind = "factor" }]', "base.0: found mtbf_s with phase = 'loss', expected at"),
         ('[{ at = 9, kind = "factor" }, { phase = "init" }]', "found phase = 'init' after factor, expected a failure"),
         ('[{ at = 9, kind = "factor" }, 8]', "found step 8 after a failure at 9 that does not end the attempt"),
         ('[{ at = 9, kind = "factor" }, { at = 8, kind = "factor" }]', "found step 8 after a failure at 9"),

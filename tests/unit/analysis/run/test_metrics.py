@@ -67,6 +67,25 @@ def test_a_run_with_one_failure_has_exactly_these_numbers() -> None:
     assert cost.wasted_s == pytest.approx(row["wasted_s"])
 
 
+def test_failures_after_which_the_attempt_goes_on_cost_no_restart_and_hide_no_other() -> None:
+    plain, lasting = analyse(interrupted(), reference(), has_reference=True), interrupted()
+    scale = {"kind": "scale", "phase": "loss", "ends_attempt": False}
+    (kill,) = lasting.spec["failures"]
+    lasting.spec["failures"] = [
+        {"index": 0, "at": 2, "rank": 0, **scale}, {**kill, "index": 1}, {"index": 2, "at": 4, "rank": 0, **scale},
+    ]  # fmt: skip
+    first, second = lasting.events[0, 0], lasting.events[1, 0]
+    first[-1]["index"] = 1
+    first[:1] = [restored(0, 80, 81), first[0], at("failure", 112, index=0, at=2, **scale)]
+    second.insert(3, at("failure", 223, index=2, at=4, **scale))
+    run = analyse(lasting, reference(), has_reference=True)
+    changed = {name for name in run.row if run.row[name] != plain.row[name]}
+    assert changed == {"failures_fired", "failure_steps"}
+    assert (run.row["failures_fired"], run.row["failure_steps"]) == (3, "2@scale;3;4@scale")
+    assert [(cost.index, cost.at, cost.seconds) for cost in run.failures] == [(1, 3, plain.failures[0].seconds)]
+    assert run.warnings == ()
+
+
 def test_a_reference_is_its_own_measure_and_needs_no_comparison() -> None:
     row = reference().row
     assert row["rel_goodput"] == 1
