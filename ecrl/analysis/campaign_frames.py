@@ -69,7 +69,7 @@ class Campaign:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row per suite and variant, over its completed runs: the columns of `<prefix>_summary.csv`."""
-        return build_summary_frame(self._build_runs())
+        return build_summary_frame(self._build_runs(), tuple(self._found.matrix.axes))
 
     @cached_property
     def suites(self) -> pd.DataFrame:
@@ -115,7 +115,7 @@ class Campaign:
         return build_evidence(self._found)
 
     def _build_runs(self) -> pd.DataFrame:
-        return build_runs_frame(run.row for run in self._found.runs)
+        return build_runs_frame((run.row for run in self._found.runs), tuple(self._found.matrix.axes))
 
     def _describe_suite(self, suite: Suite) -> dict[str, Any]:
         if (row := self._found.statuses.get(suite.suite_id)) is not None:

@@ -81,7 +81,7 @@ class Evidence:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The rows as a frame, with every column of the runs table."""
-        return build_runs_frame(self.rows)
+        return build_runs_frame(self.rows, self.axes)
 
     @cached_property
     def suites(self) -> dict[str, Row]:

@@ -15,7 +15,12 @@ import pandas as pd
 from ecrl.analysis.frames.columns import COUNT, NUMBER, TEXT, TRUTH
 from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.compare import log_interval
-from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, LEDGER_BUCKETS
+from ecrl.records.columns import (
+    DETAILED_COLUMNS,
+    DETAILED_OPTIONAL_COLUMNS,
+    LEDGER_BUCKETS,
+    add_axis_columns,
+)
 
 SIGNIFICANT_DIGITS = 9
 
@@ -54,7 +59,7 @@ def format_csv(frame: pd.DataFrame) -> str:
     return shown.to_csv(index=False, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n")
 
 
-def build_summary_frame(runs: pd.DataFrame) -> pd.DataFrame:
+def build_summary_frame(runs: pd.DataFrame, axes: Sequence[str] = ()) -> pd.DataFrame:
     """One row per suite x variant over its completed runs: geometric mean of goodput over seeds with a t interval
     on logs (from two seeds on), arithmetic means of everything else (metrics.md section 1, last rule)."""
     groups = _group(runs, "suite_id", "variant")
@@ -72,15 +77,21 @@ def build_summary_frame(runs: pd.DataFrame) -> pd.DataFrame:
         "rel_goodput": _floats(map(geometric_mean, relatives)),
     }
     columns |= {column: _floats(map(mean, _get_known(runs, done, column))) for column in _MEANS}
-    return _first_rows(runs, groups, (*_SUITE, "variant")).assign(**columns)
+    whole = add_axis_columns(SUMMARY_COLUMNS, axes)
+    own = [column for column in whole if column in (*_SUITE, "variant") or column not in SUMMARY_COLUMNS]
+    return _first_rows(runs, groups, own).assign(**columns)[list(whole)]
 
 
-def build_detailed_frame(runs: pd.DataFrame, dropped: Mapping[tuple[str, int], str]) -> pd.DataFrame:
+def build_detailed_frame(
+    runs: pd.DataFrame, dropped: Mapping[tuple[str, int], str], axes: Sequence[str] = ()
+) -> pd.DataFrame:
     """One row per suite, blocking against overlapped, over the blocks that are whole. A suite without one has
-    missing values."""
+    missing values. axes: those of `[axes]`, behind the other columns."""
     suites = _group(runs, "suite_id")
     whole = np.array([key not in dropped for key in zip(runs["suite_id"], runs["seed"], strict=True)], dtype=bool)
-    frame = _first_rows(runs, suites, _SUITE)
+    known = (*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS)
+    whole_table = add_axis_columns(known, axes)
+    frame = _first_rows(runs, suites, [*_SUITE, *(column for column in whole_table if column not in known)])
     steps = runs["failure_steps"].astype(TEXT).fillna("").to_numpy()
     planned = [next(filter(None, steps[own]), "") for own in suites]
     columns: dict[str, Any] = {"failure": list(map(failure_text, frame["failure_label"], planned))}
@@ -89,7 +100,7 @@ def build_detailed_frame(runs: pd.DataFrame, dropped: Mapping[tuple[str, int], s
     columns["ovl_vs_blk"] = columns["ovl_goodput"] / columns["blk_goodput"] - 1
     columns["ovl_minus_blk_loss_diff"] = columns["ovl_final_loss"] - columns["blk_final_loss"]
     columns["n_seeds"] = np.minimum(columns["blk_seeds"], columns["ovl_seeds"])
-    return frame.assign(**columns)[[*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS]]
+    return frame.assign(**columns)[list(whole_table)]
 
 
 def _describe_variant(runs: pd.DataFrame, groups: Sequence[_Places], whole: _Mask, short: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ecrl.analysis.frames.columns import CATEGORY, COUNT, NUMBER, TEXT, TRUTH, build_frame
 from ecrl.analysis.run.metrics import Row
-from ecrl.records.columns import RUN_COLUMNS
+from ecrl.records.columns import RUN_COLUMNS, add_axis_columns
 
 AXES = ("dataset", "model", "failure_label", "checkpoint_every", "max_inflight", "launcher")
 # Words from a short list. c1 to c6 have three values and unknown: pass, fail, not_applicable.
@@ -24,6 +24,7 @@ DTYPES = (
 )
 
 
-def build_runs_frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """One row a run, with every column of the runs table."""
-    return build_frame(rows, RUN_COLUMNS, DTYPES)
+def build_runs_frame(rows: Iterable[Row], axes: Iterable[str] = ()) -> pd.DataFrame:
+    """One row a run, with every column of the runs table. axes: those of `[axes]`, behind the other columns."""
+    columns = add_axis_columns(RUN_COLUMNS, axes)
+    return build_frame(rows, columns, dict.fromkeys(columns, CATEGORY) | DTYPES)

@@ -82,7 +82,8 @@ def _gates(evidence: Evidence, _figures: Figures) -> list[Block]:
 
 def _summary(evidence: Evidence, _figures: Figures) -> list[Block]:
     columns = SUMMARY_COLUMNS[SUMMARY_COLUMNS.index("launcher") : SUMMARY_COLUMNS.index("lost_in_flight_steps") + 1]
-    rows = to_rows(build_summary_frame(evidence.frame))
+    columns = (*evidence.axes, *columns)
+    rows = to_rows(build_summary_frame(evidence.frame, evidence.axes))
     body = tuple((str(row["suite_id"]), *(_cell(row[c]) for c in columns)) for row in rows[:_MOST_RUNS])
     return [Table(("suite", *columns), body, frozenset({"suite", "launcher", "variant"}))]
 
@@ -90,11 +91,13 @@ def _summary(evidence: Evidence, _figures: Figures) -> list[Block]:
 def _detail_table(evidence: Evidence, _figures: Figures) -> list[Block]:
     if not {"blocking", "overlapped"} <= set(evidence.variants):
         return [Paragraph("The variants `blocking` and `overlapped` are not both there.")]
-    rows = to_rows(build_detailed_frame(evidence.frame, evidence.dropped))
+    axes = [axis for axis in evidence.varying_axes if axis not in ("dataset", "model", "failure_label")]
+    columns = (*DETAILED_COLUMNS, *axes)
+    rows = to_rows(build_detailed_frame(evidence.frame, evidence.dropped, evidence.axes))
     for row in rows:
         row["ovl_minus_blk_loss_diff"] = evidence.loss_differences.get(row["suite_id"])
-    body = tuple(tuple(_cell(row.get(column)) for column in DETAILED_COLUMNS) for row in rows)
-    return [Table(DETAILED_COLUMNS, body, frozenset({"dataset", "model", "failure"}))]
+    body = tuple(tuple(_cell(row.get(column)) for column in columns) for row in rows)
+    return [Table(columns, body, frozenset({"dataset", "model", "failure"}))]
 
 
 def _comparisons(evidence: Evidence, _figures: Figures) -> list[Block]:

@@ -94,9 +94,9 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
 
 def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """The tables by file name. A detailed table from elsewhere is not written over with itself."""
-    found = {"runs": evidence.frame, "summary": tables.build_summary_frame(evidence.frame)}
+    found = {"runs": evidence.frame, "summary": tables.build_summary_frame(evidence.frame, evidence.axes)}
     if evidence.source == "campaign":
-        found["detailed_table"] = tables.build_detailed_frame(evidence.frame, evidence.dropped)
+        found["detailed_table"] = tables.build_detailed_frame(evidence.frame, evidence.dropped, evidence.axes)
     found["claims"] = build_claims_frame(evidence.claims, evidence.threats)
     found["threats"] = build_threats_frame(evidence.threats)
     return {f"{evidence.prefix}_{name}.csv": frame for name, frame in found.items()}

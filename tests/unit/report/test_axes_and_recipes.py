@@ -61,8 +61,8 @@ def test_suites_are_told_apart_by_their_axes_wherever_they_are_named(batches: Ev
     [ranking] = [one for one in tables(results.PLUGIN.blocks(batches, {})) if one.headers[0] == "#"]
     assert [row[ranking.headers.index("train.batch_size")] for row in ranking.rows] in (["4", "8"], ["8", "4"])
     assert "stall difference (s)" in ranking.headers
-    for section in analysis_sections()[:2]:
-        assert "train.batch_size" in markdown(section.blocks(batches, {}))
+    for section in analysis_sections()[:5]:
+        assert "train.batch_size" in markdown(section.blocks(batches, {})) or section.title == "Gates"
 
 
 def test_missing_runs_dropped_blocks_and_threats_name_the_axes_of_their_suites(tmp_path: Path) -> None:
@@ -116,6 +116,17 @@ def test_many_lines_of_a_ledger_stand_below_each_other_and_add_up(tmp_path: Path
     for row in first.rows:
         *parts, wall_s = map(float, row[1:])
         assert sum(parts) == pytest.approx(wall_s, abs=0.02)
+
+
+def test_a_detailed_table_is_read_back_with_its_axes(tmp_path: Path) -> None:
+    more = '[axes]\n"train.batch_size" = [4, 8]\n"train.nproc" = [1, 2]\n'
+    render(made(tmp_path / "results", more=more, failures="none = []"), tmp_path, ["csv"])
+    found = load_table_evidence(tmp_path / "exp_detailed_table.csv")
+    assert found.warnings == ()
+    assert found.axes == ("train.batch_size", "nproc")
+    assert found.factors["nproc"] == (1, 2)
+    assert len(set(suite_names(found.suites).values())) == 4
+    assert "### By train.batch_size" in prose(found)
 
 
 # -- recipes --------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`[axes]` in the analysis: a column for every key, in every run, and what claims, pools and comparisons make of it."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.analysis.run.metrics import get_own_axes
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
-from ecrl.records.columns import add_axis_columns
+from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, RUN_COLUMNS, add_axis_columns
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
+from ecrl.report.pages.render import render
 from tests.unit.analysis.campaign_builder import campaign
 
 AXES = '[axes]\n"train.batch_size" = [4, 8]\n"train.nproc" = [1, 2]\n'
@@ -56,6 +58,30 @@ def test_every_run_has_the_values_of_its_axes_whether_it_was_started_or_not(tmp_
         assert values == (suite.train.batch_size, suite.train.nproc)
         assert get_own_axes(run.row) == {"train.batch_size": suite.train.batch_size}
         assert run.label == f"{run.name} (train.batch_size={values[0]}, train.nproc={values[1]})"
+
+
+@pytest.mark.parametrize(
+    ("table", "header", "added"),
+    [
+        ("runs", RUN_COLUMNS, ("train.batch_size",)),
+        ("summary", None, ("train.batch_size", "nproc")),
+        ("detailed_table", (*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS), ("train.batch_size", "nproc")),
+    ],
+)
+def test_every_table_has_a_column_for_every_axis_behind_its_own(
+    tmp_path: Path, table: str, header: tuple[str, ...] | None, added: tuple[str, ...]
+) -> None:
+    render(evidence(one_set(tmp_path / "results")), tmp_path, ["csv"])
+    with (tmp_path / f"exp_{table}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0])[-len(added) :] == added
+    assert header is None or tuple(rows[0]) == (*header, *added)
+    assert {(row["train.batch_size"], row["nproc"]) for row in rows} == {(b, n) for b in "48" for n in "12"}
+
+
+def test_tables_without_axes_have_the_columns_that_they_always_had(tmp_path: Path) -> None:
+    render(evidence(one_set(tmp_path / "results", more="")), tmp_path, ["csv"])
+    assert (tmp_path / "exp_runs.csv").read_text().splitlines()[0] == ",".join(RUN_COLUMNS)
 
 
 def test_a_claim_speaks_of_the_suites_that_its_axis_chooses_the_missing_included(tmp_path: Path) -> None:
