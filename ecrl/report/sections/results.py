@@ -69,7 +69,7 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
 def _levels(evidence: Evidence) -> list[Block]:
     """Equal weight for every suite; raw steps/s of different suites are never pooled, nor different blocks compared."""
     rows = []
-    summary = to_rows(build_summary_frame(build_runs_frame(evidence.whole)))
+    summary = to_rows(build_summary_frame(build_runs_frame(evidence.whole, evidence.axes), evidence.axes))
     losses = ("replayed_steps", "lost_in_flight_steps") if evidence.plans_failures else ()
     for arm in evidence.arms:
         own = [row for row in evidence.whole if arm.holds(row)]
