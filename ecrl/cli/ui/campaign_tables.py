@@ -1,6 +1,7 @@
 """Showing campaigns: status, list and preview, as tables and as JSON. Loads rich only for a terminal."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,10 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
     few = everything or len(view.rows) <= _MANY
     names = [name for name, status in view.rows.statuses().items() if few or status in _NOTABLE]
     shown = [view.rows[name] for name in (names if few else names[:_MANY])]
-    rows = [_status_cells(row) for row in shown]
+    header, rows = _add_axes(["suite", "status", "runs", "wall"], [_status_cells(row) for row in shown], shown)
     title = f"{paths.prefix}: {format_counts(view.counts)}"
     if rows:
-        show_table(title, ["suite", "status", "runs", "wall"], rows, status_column=1)
+        show_table(title, header, rows, status_column=header.index("status"))
     else:
         print(title)
     if len(shown) < len(view.rows):
@@ -84,18 +85,30 @@ def show_list(results: Path) -> None:
 
 def show_preview(preview: "Preview") -> None:
     """`--dry-run`: every suite with its runs in the order they would run, then the sums."""
-    rows = []
+    rows, suites = [], []
     for row in preview.rows:
         of_suite = preview.runs[row.suite_id]
         for seed in row.seeds:
             block = [planned for planned in of_suite if planned.spec.seed == seed]
             order = " ".join(p.spec.folder_name if p.todo else f"({p.spec.folder_name}: {p.state})" for p in block)
             rows.append([row.suite_id, str(seed), order])
+            suites.append(row)
     device = preview.campaign.matrix.run.device
-    first = preview.rows[0]
-    title = f"{preview.campaign.paths.prefix}: {first.nproc} ranks on {device}, {first.steps} steps a run"
-    show_table(title, ["suite", "seed", "runs, in this order"], rows)
+    ranks, steps = (
+        " or ".join(map(str, dict.fromkeys(getattr(r, name) for r in suites))) for name in ("nproc", "steps")
+    )
+    title = f"{preview.campaign.paths.prefix}: {ranks} ranks on {device}, {steps} steps a run"
+    header, rows = _add_axes(["suite", "seed", "runs, in this order"], rows, suites)
+    show_table(title, header, rows)
     print(estimate_line(preview.estimate))
+
+
+def _add_axes(header: list[str], rows: list[list[str]], suites: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """A table of suites with the values of `[axes]` behind the suite's name, where there are any."""
+    if not any(suite.axes for suite in suites):
+        return header, rows
+    cells = [[row[0], suite.axes.replace(";", " "), *row[1:]] for row, suite in zip(rows, suites, strict=True)]
+    return [header[0], "axes", *header[1:]], cells
 
 
 def estimate_line(estimate: "Estimate") -> str:

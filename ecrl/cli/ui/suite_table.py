@@ -15,6 +15,8 @@ def show(suite: SuiteView) -> None:
     print(f"campaign  {suite.paths.prefix}, {suite.paths.root / 'suites' / row.suite_id}")
     print(f"train     {row.dataset} x {row.model}, {row.steps} steps on {format_count(row.nproc, 'rank')}")
     print(f"failures  {failures}")
+    if row.axes:
+        print(f"axes      {row.axes.replace(';', ', ')}")
     print(f"engine    a checkpoint every {row.checkpoint_every} steps, at most {row.max_inflight} in flight")
     began = f", begun {row.started_at} ({format_count(row.attempts, 'attempt')})" if row.started_at else ""
     ended = f", ended {row.finished_at}" if row.finished_at else ""
