@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from ecrl.cli.ui.messages import guard_streams
 from ecrl.cli.ui.progress_log import ProgressLog
 from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
@@ -103,6 +104,7 @@ class StopsAt(SilentObserver):
 
 
 def main(command: str, results: str, prefix: str, matrix: str, behaviours: str) -> int:
+    guard_streams()
     paths, launcher = CampaignPaths(Path(results), prefix), StandIn(json.loads(behaviours))
     try:
         with handle_signals() as stop:
