@@ -69,7 +69,7 @@ class Campaign:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row per suite and variant, over its completed runs: the columns of `<prefix>_summary.csv`."""
-        return build_summary_frame(self._build_runs(), tuple(self._found.matrix.axes))
+        return build_summary_frame(self._build_runs(), self._found.axes)
 
     @cached_property
     def suites(self) -> pd.DataFrame:
@@ -115,13 +115,13 @@ class Campaign:
         return build_evidence(self._found)
 
     def _build_runs(self) -> pd.DataFrame:
-        return build_runs_frame((run.row for run in self._found.runs), tuple(self._found.matrix.axes))
+        return build_runs_frame((run.row for run in self._found.runs), self._found.axes)
 
     def _describe_suite(self, suite: Suite) -> dict[str, Any]:
         if (row := self._found.statuses.get(suite.suite_id)) is not None:
             return {name: _format_value(getattr(row, name)) for name in manifest.COLUMNS}
         facts = {name: getattr(suite, name, None) for name in manifest.FIXED}
-        facts |= {"nproc": suite.train.nproc, "steps": suite.train.steps}
+        facts |= {"nproc": suite.train.nproc, "steps": suite.train.steps, "axes": suite.axes_text}
         facts["runs_total"] = len(suite.seeds) * len(suite.variants)
         return {name: _format_value(value) for name, value in facts.items()}
 

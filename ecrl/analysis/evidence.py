@@ -20,7 +20,6 @@ from ecrl.analysis.run.restarts import Medians, medians
 from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
 from ecrl.analysis.threats.base import format_count
 from ecrl.analysis.threats.detect import ThreatReport, detect_threats
-from ecrl.records.columns import get_axis_column
 
 GOODPUT = "goodput_steps_per_s"
 # Lines of a table beyond which the axes of `[axes]` are averaged over, and said to be.
@@ -247,7 +246,7 @@ def build_evidence(
         mixed=found.mixed,
         noise=noise(found),
         again=found.again,
-        axes=tuple(map(get_axis_column, found.matrix.axes)),
+        axes=found.axes,
         recipes=list_recipes(found.matrix),
     )
 

@@ -13,6 +13,7 @@ from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import REPEAT, Suite, expand_matrix
 from ecrl.errors import EcrlError, RecordError, did_you_mean
+from ecrl.records.columns import get_axis_column
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths, RunPaths, all_prefixes
 from ecrl.records.reader import read_run
@@ -46,6 +47,11 @@ class LoadedCampaign:
     again: tuple[RunAnalysis, ...] = ()
     parts: tuple["LoadedCampaign", ...] = ()
     mixed: tuple[str, ...] = ()
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The columns of `[axes]`, in file order."""
+        return tuple(map(get_axis_column, self.matrix.axes))
 
     @cached_property
     def axes_texts(self) -> dict[str, str]:

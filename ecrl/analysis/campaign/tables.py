@@ -52,7 +52,7 @@ def format_csv(frame: pd.DataFrame) -> str:
     """The frame as CSV with a header and '\\n' line ends: '' for what is missing or not finite, true and false."""
     shown = frame.copy(deep=False)
     for column, dtype in shown.dtypes.items():
-        if dtype == TRUTH:
+        if dtype == TRUTH or (isinstance(dtype, pd.CategoricalDtype) and dtype.categories.dtype == "bool"):
             shown[column] = shown[column].map({True: "true", False: "false"})
         elif dtype == NUMBER:
             shown[column] = shown[column].where(np.isfinite(shown[column]))
@@ -61,7 +61,7 @@ def format_csv(frame: pd.DataFrame) -> str:
 
 def build_summary_frame(runs: pd.DataFrame, axes: Sequence[str] = ()) -> pd.DataFrame:
     """One row per suite x variant over its completed runs: geometric mean of goodput over seeds with a t interval
-    on logs (from two seeds on), arithmetic means of everything else (metrics.md section 1, last rule)."""
+    on logs (from two seeds on), arithmetic means of everything else (docs/metrics.md, "Tables")."""
     groups = _group(runs, "suite_id", "variant")
     done = _select(groups, runs["outcome"] == "completed")
     goodputs = [[value for value in own if value] for own in _get_known(runs, done, "goodput_steps_per_s")]
@@ -77,9 +77,8 @@ def build_summary_frame(runs: pd.DataFrame, axes: Sequence[str] = ()) -> pd.Data
         "rel_goodput": _floats(map(geometric_mean, relatives)),
     }
     columns |= {column: _floats(map(mean, _get_known(runs, done, column))) for column in _MEANS}
-    whole = add_axis_columns(SUMMARY_COLUMNS, axes)
-    own = [column for column in whole if column in (*_SUITE, "variant") or column not in SUMMARY_COLUMNS]
-    return _first_rows(runs, groups, own).assign(**columns)[list(whole)]
+    frame = _first_rows(runs, groups, add_axis_columns((*_SUITE, "variant"), axes)).assign(**columns)
+    return frame[list(add_axis_columns(SUMMARY_COLUMNS, axes))]
 
 
 def build_detailed_frame(
@@ -89,9 +88,7 @@ def build_detailed_frame(
     missing values. axes: those of `[axes]`, behind the other columns."""
     suites = _group(runs, "suite_id")
     whole = np.array([key not in dropped for key in zip(runs["suite_id"], runs["seed"], strict=True)], dtype=bool)
-    known = (*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS)
-    whole_table = add_axis_columns(known, axes)
-    frame = _first_rows(runs, suites, [*_SUITE, *(column for column in whole_table if column not in known)])
+    frame = _first_rows(runs, suites, add_axis_columns(_SUITE, axes))
     steps = runs["failure_steps"].astype(TEXT).fillna("").to_numpy()
     planned = [next(filter(None, steps[own]), "") for own in suites]
     columns: dict[str, Any] = {"failure": list(map(failure_text, frame["failure_label"], planned))}
@@ -100,7 +97,7 @@ def build_detailed_frame(
     columns["ovl_vs_blk"] = columns["ovl_goodput"] / columns["blk_goodput"] - 1
     columns["ovl_minus_blk_loss_diff"] = columns["ovl_final_loss"] - columns["blk_final_loss"]
     columns["n_seeds"] = np.minimum(columns["blk_seeds"], columns["ovl_seeds"])
-    return frame.assign(**columns)[list(whole_table)]
+    return frame.assign(**columns)[list(add_axis_columns((*DETAILED_COLUMNS, *DETAILED_OPTIONAL_COLUMNS), axes))]
 
 
 def _describe_variant(runs: pd.DataFrame, groups: Sequence[_Places], whole: _Mask, short: str) -> dict[str, Any]:

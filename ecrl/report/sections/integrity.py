@@ -3,6 +3,7 @@
 import itertools
 
 from ecrl import plugins
+from ecrl.analysis.campaign.variants import VariantRecipe
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.buckets import residual_allowed_s
 from ecrl.analysis.run.metrics import REFERENCE
@@ -55,12 +56,19 @@ def _promises(evidence: Evidence) -> list[Block]:
     rows = []
     for recipe in evidence.recipes.values():
         said = plugins.declared("engine", recipe.engine)
-        marks = ("yes" if said.get(promise) else "no" for promise in ("durable", "verified", "exact"))
-        rows.append((str(recipe), *marks, str(said.get("limits", "")) or "nothing"))
+        marks = ("yes" if said.get(promise) else "no" for promise in ("verified", "exact"))
+        rows.append((str(recipe), _describe_fsync(recipe), *marks, str(said.get("limits", "")) or "nothing"))
     named = any(recipe.engine != variant for variant, recipe in evidence.recipes.items())
     first = "variant (engine)" if named else "engine"
     headers = (first, "fsynced", "verified", "RNG and buffers", "leaves to its user")
     return [Table(headers, tuple(rows), frozenset({first, "leaves to its user"}))] if rows else []
+
+
+def _describe_fsync(recipe: VariantRecipe) -> str:
+    """Whether an engine flushes what it writes: always, or where its option says so."""
+    if plugins.declared("engine", recipe.engine).get("durable") or recipe.options.get("fsync") == "true":
+        return "yes"
+    return "where fsync is true" if "fsync" in recipe.options else "no"
 
 
 def gate_blocks(evidence: Evidence) -> list[Block]:

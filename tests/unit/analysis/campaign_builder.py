@@ -164,7 +164,7 @@ def campaign(
 
 
 # the stall (ms) of one visit to the engine
-STALL_MS = {"blocking": 40.0, "overlapped": 2.0}
+STALL_MS = {"blocking": 40.0, "overlapped": 2.0, "torch-save": 60.0}
 
 
 def simulated(run: RunSpec, begin: float) -> RunRecord:
@@ -204,5 +204,5 @@ def simulated(run: RunSpec, begin: float) -> RunRecord:
 
 
 def _visit(engine: str, s: int, now: float) -> Event:
-    staged = now + (10 if engine == "blocking" else STALL_MS[engine])
+    staged = now + (2 if engine == "overlapped" else 10)
     return save(s, now, now, staged, now + STALL_MS[engine])

@@ -1,8 +1,7 @@
 import ast
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.analysis.threats.base import Threat
 from ecrl.analysis.threats.detect import BLOCKING, CHECKS, ThreatReport
 from ecrl.analysis.verdict_frames import build_claims_frame, build_threats_frame
+from ecrl.config.matrix import Claim
 from tests.unit.analysis.campaign_builder import campaign
 
 NOTHING = ThreatReport((), (), {})
@@ -38,11 +38,10 @@ def test_claims_say_what_the_report_says(found: Evidence) -> None:
 
 
 def test_a_claim_that_chooses_its_suites_says_so(found: Evidence) -> None:
-    where = {"model": "resnet18", "checkpoint_every": [50, 100]}
-    claim = SimpleNamespace(name="n", metric="ettr", compare=["a", "b"], where=where)
-    judged = replace(found.claims[0], claim=cast(Any, claim))
-    [row] = build_claims_frame([judged], NOTHING).to_dict("records")
-    assert row["where"] == "model=resnet18;checkpoint_every=50,100"
+    where: dict[str, Any] = {"model": "resnet18", "checkpoint_every": [50, 100]}
+    claim = Claim(name="n", metric="ettr", of="blocking", expect="value > 0.5", where=where)
+    [row] = build_claims_frame([replace(found.claims[0], claim=claim)], NOTHING).to_dict("records")
+    assert (row["compare"], row["where"]) == ("blocking", "model=resnet18;checkpoint_every=50,100")
 
 
 def test_a_claim_that_was_looked_at_before_says_how_often(found: Evidence) -> None:
