@@ -5,7 +5,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from docs.generate.pages import NOTICE, format_table, join_blocks
+from docs.generate.pages import NOTICE, escape_html, format_table, join_blocks
 from ecrl.cli.app import app
 
 _INTRODUCTION = """
@@ -55,7 +55,7 @@ def _render_command(path: str, command: Any) -> Iterator[str]:
     named = [_name_value(p) if p.required else f"[{_name_value(p)}]" for p in arguments]
     more = ["[OPTIONS]"] if len(options) > len(needed) else []
     yield f"```text\n{' '.join([path, *needed, *named, *more])}\n```"
-    yield from command.help.split("\n\n")
+    yield from escape_html(command.help).split("\n\n")
     rows = [(f"`{_name_value(p)}`", p.help or "", _describe_default(p), "") for p in arguments]
     rows += [(_name(p), p.help or "", _describe_default(p), f"`{p.envvar}`" if p.envvar else "") for p in options]
     yield format_table(("argument or option", "meaning", "default", "environment"), rows)

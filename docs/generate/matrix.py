@@ -8,7 +8,7 @@ from docs.generate.field_docs import get_field_docs
 from docs.generate.pages import NOTICE, format_table, join_blocks
 from docs.generate.types import describe, format_value
 from ecrl import plugins
-from ecrl.config import failure_schedule
+from ecrl.config import failure_entry
 from ecrl.config.matrix import Axes, Claim, Experiment, Matrix, RunOptions
 from ecrl.config.options import get_declared_options
 from ecrl.config.train import CheckpointSettings, TrainSettings
@@ -92,8 +92,16 @@ def _render_open_tables() -> Iterator[str]:
 
 
 def _render_failures() -> Iterator[str]:
-    _, _, forms = (failure_schedule.__doc__ or "").partition("\n\n")
+    _, _, forms = (failure_entry.__doc__ or "").partition("\n\n")
     yield f"```text\n{forms.strip()}\n```"
+    yield "Keys of an entry; a kind may have options beside them:"
+    yield format_table(_HEADERS, _list_rows(failure_entry.FailureEntry))
+    phases = [(f"`{name}`", _list_phases(name)) for name in plugins.names("failure kind")]
+    yield format_table(("kind", "phases that it strikes in, the default first"), phases)
+
+
+def _list_phases(kind: str) -> str:
+    return ", ".join(f"`{phase}`" for phase in plugins.declared("failure kind", kind)["phases"])
 
 
 def _render_families() -> Iterator[str]:

@@ -13,6 +13,7 @@ _WORDS = {
     int: ("whole number", "whole numbers"),
     float: ("number", "numbers"),
     str: ("text", "texts"),
+    Any: ("text or list", "values"),
 }
 _BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
 _LARGEST_SAID = 2**62  # beyond, a bound is what the format holds, and tells a reader nothing

@@ -80,14 +80,23 @@ class FailureEntry(BaseModel):
     decided_by: ClassVar[str] = "kind"
 
     at: Annotated[int, Field(ge=1)] | None = None
+    """the step; for a phase of a checkpoint, the checkpoint of the first boundary from there on"""
     phase: Annotated[str, _check_phase(PHASES)] = "step"
+    """where in the step, the checkpoint or the restart; a kind has a default and a choice of its own"""
     interval: Annotated[int, Field(ge=0)] | None = None
+    """instead of `at`: a step drawn uniformly inside the interval that follows this checkpoint"""
     mtbf_s: Annotated[float, Field(gt=0)] | None = None
+    """instead of `at`: instants drawn with exponential gaps of this mean; alone in its schedule"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """what `interval` and `mtbf_s` are drawn from"""
     count: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """failures that `mtbf_s` draws; 3 where it is not given"""
     kind: Annotated[str, AfterValidator(_check_kind)] = DEFAULT_KIND
+    """what happens"""
     rank: Annotated[int, Field(ge=0)] | None = None
+    """who is struck; ranks take turns where it is not given"""
     ranks: Annotated[Any, AfterValidator(_group)] = None
+    """instead of `rank`: "all", or a list of at least two that are struck at once"""
 
     @model_validator(mode="before")
     @classmethod
