@@ -87,8 +87,8 @@ def declared(family: str, name: str) -> Mapping[str, Any]:
     return {}
 
 
-def load(family: str, name: str, part: str = "") -> Any:
-    """Import one member, or one part of it, and return its `PLUGIN`.
+def load(family: str, name: str) -> Any:
+    """Import one member and return its `PLUGIN`.
 
     Raises:
         EcrlError: no member has this name, or what it needs is not installed.
@@ -96,8 +96,7 @@ def load(family: str, name: str, part: str = "") -> Any:
     if name not in names(family):
         raise EcrlError("ECRL-291", unknown_name(family, name, names(family)))
     require(family, [name], family)
-    path = f"ecrl.{FAMILIES[family]}.{name.replace('-', '_')}"
-    return importlib.import_module(f"{path}.{part}" if part else path).PLUGIN
+    return importlib.import_module(f"ecrl.{FAMILIES[family]}.{name.replace('-', '_')}").PLUGIN
 
 
 def _folder(family: str) -> Path:

@@ -93,13 +93,15 @@ def control(launcher: StandIn, observer: Observer | None = None, stop: StopReque
 
 
 class StopsAt(SilentObserver):
-    """An observer that asks ecrl to stop as soon as a run of this variant shows progress."""
+    """An observer that asks ecrl to stop as soon as a run of this variant (of these suites: '' for all) shows
+    progress."""
 
-    def __init__(self, stop: StopRequest, variant: str, signum: int) -> None:
-        self.stop, self.variant, self.signum = stop, variant, signum
+    def __init__(self, stop: StopRequest, variant: str, signum: int, failure_label: str = "") -> None:
+        self.stop, self.variant, self.signum, self.failure_label = stop, variant, signum, failure_label
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
-        if spec.variant == self.variant and progress.step >= 3:
+        is_meant = spec.variant == self.variant and self.failure_label in ("", spec.failure_label)
+        if is_meant and progress.step >= 3:
             self.stop.request(self.signum)
 
 

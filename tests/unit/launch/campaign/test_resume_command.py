@@ -35,7 +35,7 @@ def stopped(paths: CampaignPaths, policy: Policy, label: str) -> str:
     stop = StopRequest()
     launcher = StandIn({f"{label}/blocking": "hang"})
     with pytest.raises(StoppedError) as told:
-        control(launcher, StopsAt(stop, "blocking", signal.SIGINT), stop).resume(paths, policy)
+        control(launcher, StopsAt(stop, "blocking", signal.SIGINT, label), stop).resume(paths, policy)
     return rest(paths, str(told.value).splitlines()[-1])
 
 
