@@ -1,0 +1,113 @@
+"""The examples of docs/extending.md work as they stand: a copy of ecrl that has them runs and reports a campaign."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ecrl
+from ecrl.records.paths import RunPaths
+from ecrl.records.reader import RunRecord, read_run
+from tests.doc_examples import read_examples
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
+
+WAIT_S = 0.5
+MATRIX = f"""
+[matrix]
+datasets = ["stripes"]
+models = ["mlp"]
+checkpoint_every = [4]
+variants = ["reference", "plain-safetensors", "unflushed"]
+[variants.unflushed]
+engine = "plain-safetensors"
+flush = false
+[failures]
+straggler = [{{ at = 3, kind = "slow-rank", wait_s = {WAIT_S}, rank = 1 }}, 6]
+[train]
+steps = 9
+batch_size = 4
+nproc = 2
+launcher = "nice"
+[run]
+device = "cpu"
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of ecrl that has every example, after its campaign and report."""
+    folder = tmp_path_factory.mktemp("extended")
+    shutil.copytree(Path(ecrl.__file__).parent, folder / "ecrl", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in read_examples().items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "matrix.toml").write_text(MATRIX, encoding="utf-8")
+    for arguments in (["matrix", "run", "--prefix", "x", "--yes", "matrix.toml"], ["report", "--prefix", "x"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ecrl", *arguments],
+            cwd=folder,
+            env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(home: Path) -> dict[str, RunRecord]:
+    """The run of every variant."""
+    found = (home / "results" / "x").rglob("run.json")
+    return {path.parts[-3]: read_run(RunPaths(path.parent)) for path in found}
+
+
+def test_every_run_is_complete_and_passes_its_gates(records: dict[str, RunRecord]) -> None:
+    assert sorted(records) == ["plain-safetensors", "reference", "unflushed"]
+    for variant, record in records.items():
+        assert record.result is not None
+        assert record.result["outcome"] == "completed", variant
+        assert [code for code, gate in record.result["gates"].items() if gate["passed"] is False] == []
+
+
+def test_the_engine_commits_restores_and_has_the_options_of_its_recipe(records: dict[str, RunRecord]) -> None:
+    for variant, flush in (("plain-safetensors", True), ("unflushed", False)):
+        record = records[variant]
+        assert {e["step"] for a, _, e in record.get_events("restored") if a == 1} == {4}
+        assert {e["s"] for _, _, e in record.get_events("committed")} == {4, 8}
+        recipe = record.spec["recipe"] or {"options": {"flush": True}}
+        assert recipe["options"] == {"flush": flush}
+
+
+def test_the_final_state_is_the_references_bit_for_bit(records: dict[str, RunRecord]) -> None:
+    digests = {
+        variant: [e["digest"] for _, rank, e in record.get_events("final") if rank == 0]
+        for variant, record in records.items()
+    }
+    assert len(set(map(tuple, digests.values()))) == 1
+
+
+def test_the_kind_of_failure_makes_its_rank_wait_and_ends_no_attempt(records: dict[str, RunRecord]) -> None:
+    record = records["plain-safetensors"]
+    struck = [(a, rank, e["kind"], e["at"]) for a, rank, e in record.get_events("failure")]
+    assert struck == [(0, 1, "slow-rank", 3), (0, 1, "kill", 6)]
+    assert record.attempts == [0, 1]
+    [waited] = [(e["t"] - e["t0"]) / 1e9 for a, rank, e in record.get_events("step") if (a, rank, e["s"]) == (0, 1, 3)]
+    assert waited >= WAIT_S
+
+
+def test_the_launcher_puts_nice_before_torchrun(records: dict[str, RunRecord]) -> None:
+    for record in records.values():
+        [spawned] = [e for e in record.launcher if e["e"] == "spawn"]
+        assert spawned["command"][:3] == ["nice", "-n", "19"]
+
+
+def test_the_section_stands_in_the_report(home: Path) -> None:
+    report = (home / "results" / "x" / "x_report.md").read_text(encoding="utf-8")
+    _, _, section = report.partition("Size of checkpoints\n")
+    table = section.partition("\n## ")[0]
+    assert "plain-safetensors" in table
+    assert "unflushed" in table
