@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 PEERS := .venv-peers/.installed
+DOCS := .venv/.installed-docs
 PREFIX ?= demo
 DEVICE ?= cuda
 BUDGET ?= 480
 JOBS ?= 2
 UNIT := tests/unit $(wildcard tests/test_*.py)
 
-.PHONY: demo test test-fast check bench gpu torture clean
+.PHONY: demo test test-fast check bench gpu torture docs clean
 
 demo: $(READY)
 	$(BIN)/ecrl matrix run --prefix $(PREFIX) matrices/demo.toml
@@ -43,12 +44,21 @@ bench: $(READY)
 gpu: $(READY)
 	$(BIN)/python -m bench.gpu --device $(DEVICE) --budget-s $(BUDGET)
 
+# The site in build/site; --strict makes an error of a broken link.
+docs: $(DOCS)
+	$(BIN)/python -m docs.generate
+	$(BIN)/mkdocs build --strict
+
 clean:
 	rm -rf .venv .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers,parquet]'
+	touch $@
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 $(PEERS): bench/peers.txt
