@@ -1,4 +1,4 @@
-"""A campaign: one expansion of a matrix under a prefix. Its suites, their runs, and the order these run in."""
+"""A campaign: the expansion of a matrix under a prefix, with its suites, their runs, and the order of the runs."""
 
 import dataclasses
 import itertools
@@ -19,8 +19,10 @@ from ecrl.records.paths import CampaignPaths
 
 @dataclass(frozen=True)
 class Campaign:
-    """A valid matrix under a prefix, its device decided or still `auto`. origin: comments for the frozen file.
-    older: the matrices that it extends and that were frozen before it, oldest first."""
+    """A valid matrix under a prefix. Its device may still be `auto`.
+
+    origin: comments for the frozen file. older: the frozen matrices that this one extends, oldest first.
+    """
 
     paths: CampaignPaths
     matrix: Matrix
@@ -29,26 +31,26 @@ class Campaign:
 
     @cached_property
     def experiment_hash(self) -> str:
-        """SHA-256 of what makes this the experiment it is."""
+        """SHA-256 of the content that identifies the experiment."""
         return content_hash(self.matrix.content)
 
     @property
     def rows_hash(self) -> str:
-        """What decides the rows: the experiment, and whether the reference is repeated."""
+        """Identifies the manifest's rows: the experiment, and whether the reference is repeated (`aa`)."""
         return self.experiment_hash + ("+aa" if self.matrix.run.aa else "")
 
     @property
     def marker(self) -> Path:
-        """What the processes of this campaign carry in their environment: one path, however it was reached."""
+        """The campaign's marker in the environment of its processes: its resolved folder."""
         return self.paths.root.resolve()
 
     @cached_property
     def suites(self) -> Suites:
-        """Every suite, in matrix order, each made when it is asked for."""
+        """All suites in matrix order; each is built on access."""
         return expand_matrix(self.matrix)
 
     def suite(self, suite_id: str, index: int = 0) -> Suite:
-        """The suite of this id. index: where it stands in the matrix, as far as the caller knows.
+        """The suite with this id. index: its likely position in the matrix; a wrong one only costs time.
 
         Raises:
             KeyError: the matrix has no such suite.
@@ -63,8 +65,11 @@ class Campaign:
 
     @cached_property
     def orders(self) -> dict[tuple[str, int], tuple[str, ...]]:
-        """In which order each block runs its variants: drawn from the frozen experiment alone, and kept by what
-        extends it."""
+        """(suite id, seed) -> variant order of that block.
+
+        The order is drawn from the frozen experiment alone. An extension keeps the orders of the blocks that it
+        extends.
+        """
         generations = [(expand_matrix(matrix), content_hash(matrix.content)) for matrix in self.older]
         return extend_block_orders([*generations, (self.suites, self.experiment_hash)])
 
@@ -73,13 +78,14 @@ class Campaign:
         return BlockOrders(self.experiment_hash, tuple(self.matrix.matrix.variants))
 
     def _order(self, suite: Suite, seed: int) -> tuple[str, ...]:
-        """As `orders` has it; of a matrix that extends none, without looking at every suite."""
+        """The variant order of a block without the A/A repeat."""
         if self.older:
             return self.orders[suite.suite_id, seed]
+        # The same as `orders`, without building every suite.
         return self._block_orders.get_order(self.suites.index_of(suite) * len(suite.seeds) + suite.seeds.index(seed))
 
     def order(self, suite: Suite, seed: int) -> tuple[str, ...]:
-        """In which order a block runs; the first block of a suite has the A/A repeat, if there is one."""
+        """The variant order of a block. The first block of a suite contains the A/A repeat, if there is one."""
         order = self._order(suite, seed)
         if self._has_repeat(suite) and seed == suite.seeds[0]:
             return insert_repeat(order, suite.suite_id, self._first_hash)
@@ -141,6 +147,6 @@ class Campaign:
         return map(self.row, self.suites)
 
     def copy_with_device(self, device: str) -> "Campaign":
-        """The same campaign with its device decided, before it is frozen: `resume` must not decide anew."""
+        """A copy with the device decided. Call it before freezing: `resume` must not decide again."""
         run = self.matrix.run.model_copy(update={"device": device})
         return dataclasses.replace(self, matrix=self.matrix.model_copy(update={"run": run}))

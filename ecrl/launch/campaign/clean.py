@@ -1,4 +1,7 @@
-"""What of a campaign may go: runs that were set aside, checkpoints of finished runs, files that a dead ecrl left."""
+"""Finds and removes what a campaign no longer needs.
+
+This is: runs that were set aside, checkpoints of finished suites, and files that a killed ecrl left half-written.
+"""
 
 import re
 import shutil
@@ -13,7 +16,7 @@ from ecrl.records.manifest.store import DONE, FAILED
 from ecrl.records.paths import CampaignPaths
 
 SCHEMA = 1
-# Kind -> what it is. The first two are cleaned unless told otherwise.
+# Kind -> description. DEFAULT_KINDS are cleaned unless others are named.
 KINDS = {
     "set-aside": "records of goes at a run that did not count",
     "temporary": "half-written files of an ecrl that was killed",
@@ -25,7 +28,7 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file or folder that may go."""
+    """A file or folder that can be removed."""
 
     kind: str
     path: Path
@@ -37,7 +40,7 @@ class Leftover:
 
 
 def find_leftovers(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
-    """Everything of these kinds, in folder order. Touches nothing.
+    """All leftovers of these kinds, in folder order. Removes nothing.
 
     Raises:
         EcrlError: there is no such campaign.
@@ -49,12 +52,13 @@ def find_leftovers(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]
 
 
 def clean(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
-    """Remove everything of these kinds, under the campaign's lease; returns what is gone.
+    """Remove all leftovers of these kinds under the campaign's lease; returns what was removed.
 
     Raises:
+        EcrlError: there is no such campaign.
         PrefixHeldError: an ecrl works on the campaign.
     """
-    find_leftovers(paths, ())  # a prefix that is not there must not be made by taking its lease
+    find_leftovers(paths, ())  # raises for an unknown prefix, whose folder the lease would create
     with prefix_lease(paths):
         found = find_leftovers(paths, kinds)
         for each in found:

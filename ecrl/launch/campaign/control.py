@@ -30,14 +30,15 @@ from ecrl.records.manifest.lazy_table import Rows
 from ecrl.records.paths import CampaignPaths
 from ecrl.units import format_bytes, format_count
 
-_RUN = Policy(retry_failed=True)  # what a plain `run` does with what is there
+_RUN = Policy(retry_failed=True)  # of a plain `run`
 
 
 @dataclass(frozen=True)
 class Control:
-    """The way in for the command line. confirm: asked before a new campaign is frozen; raises to decline.
+    """The entry point of the command line.
 
-    ask and make_launcher are what tests put in place of the probe and of the launchers.
+    confirm: called with the estimate before a new campaign is frozen, and before `run` extends one; raises to decline.
+    ask and make_launcher: the probe and the launchers; tests replace them.
     """
 
     observer: Observer
@@ -59,8 +60,10 @@ class Control:
         return build_preview(campaign, resolved.rows, todo, policy, probe)
 
     def plan(self, request: Request) -> Rows:
-        """Freeze the matrix and write the manifest: every suite `pending`, but for those of which everything is
-        done. Starts nothing; idempotent. Returns the rows of the manifest."""
+        """Freeze the matrix and write the manifest; returns its rows. Starts no run; idempotent.
+
+        New suites are `pending`, and so are finished ones that have more runs than before.
+        """
         resolved = self._resolve(request)
         with explain_storage_errors(request.paths):
             probe = None
@@ -76,11 +79,11 @@ class Control:
                 return written.rows
 
     def run(self, request: Request, policy: Policy) -> int:
-        """Run what is not done of the campaign; returns the exit code.
+        """Run the suites that are not done; returns the exit code.
 
         Raises:
-            StoppedError: a signal came; everything was handed over.
-            EcrlError: it cannot start, or the results folder can no longer be written.
+            StoppedError: a signal came; the workers have ended and finished work is kept.
+            EcrlError: the campaign cannot start, or the results folder can no longer be written.
         """
         resolved, probe = self._resolve(request), None
         if policy.selection:
@@ -93,7 +96,7 @@ class Control:
                 return self._run_todo(current.campaign, policy, probe if current is resolved else None)
 
     def resume(self, paths: CampaignPaths, policy: Policy) -> int:
-        """Continue what is not done; returns the exit code. Raises as `run` does."""
+        """Run the suites of the frozen campaign that are not done; returns the exit code. Raises as `run` does."""
         digest = compute_frozen_digest(paths)
         campaign = load_frozen(paths)
         with explain_storage_errors(paths, lambda: resume_command(paths, policy)), prefix_lease(paths):
@@ -102,14 +105,14 @@ class Control:
             return self._run_todo(campaign, policy, None)
 
     def _resolve(self, request: Request) -> ResolvedCampaign:
-        """Resolve a request, and say what is odd about its matrix file."""
+        """Resolve the request and report the warnings of its matrix file."""
         resolved = resolve_request(request)
         for warning in resolved.campaign.matrix.warnings:
             self.observer.note(f"warning: {warning}")
         return resolved
 
     def _check_machine_and_disk(self, resolved: ResolvedCampaign) -> tuple[ResolvedCampaign, Probe]:
-        """Check machine and disk before anything is written; decide the device."""
+        """Check machine and disk, decide the device, and ask for confirmation. Writes nothing."""
         probe = self._probe(resolved.campaign)
         resolved = resolved.copy_with_device(probe.device(resolved.campaign.matrix.run.device))
         self._run_quick_checks(resolved.campaign, probe)
@@ -130,7 +133,7 @@ class Control:
         if todo:
             self.stop.raise_if_requested(_NOTHING_STARTED)
         elif policy.selection:
-            policy.selection.check(opened_manifest.rows)  # of another state than before they were judged
+            policy.selection.check(opened_manifest.rows)  # again: opening the manifest may have changed states
         begun = build_resume_policy(policy, opened_manifest.rows, todo)
         if policy.selection.rerun:
             reset_suites(campaign, opened_manifest, todo)
@@ -150,7 +153,7 @@ class Control:
         return schedule.exit_code
 
     def _run_quick_checks(self, campaign: Campaign, probe: Probe) -> None:
-        """The doctor's visit, in short: warnings are noted, an unfit machine is told before anything starts."""
+        """Report the warnings of the doctor's quick checks. Raises `UnfitError` if the machine is unfit."""
         found = self.examine(campaign.paths.results, compute_requirements(campaign, probe))
         for finding in found:
             if finding.state == WARN:

@@ -1,11 +1,7 @@
 """A campaign without a terminal: `--detach` starts it, `ecrl matrix attach` follows it, `ecrl matrix stop` ends it.
 
-The detached ecrl is an ordinary one in a session of its own whose stderr is `<prefix>_ecrl.log`. Who works on a
-prefix is said by the prefix's lease, never by a pid file alone. For the command line:
-
-    run ... --detach    sys.exit(say(started(paths, [...arguments without --detach, plus "--yes"])))
-    matrix attach       follow(paths, say, stop)   # Ctrl-C leaves the campaign going
-    matrix stop         stop_holder(paths, now=..., patience_s=...)
+The detached ecrl is an ordinary ecrl in a session of its own; its stderr goes to `<prefix>_ecrl.log`. The prefix's
+lease identifies the ecrl that works on a prefix, never a pid file alone.
 """
 
 import os
@@ -29,14 +25,14 @@ from ecrl.records.paths import CampaignPaths
 from ecrl.units import format_bytes
 
 _POLL_S = 0.05
-_MIN_FREE_BYTES = 1 << 20  # less free than this, and nothing can be written soon
+_MIN_FREE_BYTES = 1 << 20  # with less free space, hardly anything can be written
 _FOLLOW_S = 0.2
 STATUS_EVERY_S = 10.0
-_START_TIMEOUT_S = 2.0  # who takes the lock says at once who it is
+_START_TIMEOUT_S = 2.0  # a new holder of the lock records at once who it is
 
 
 class DetachError(EcrlError):
-    """The detached ecrl ended before it began to work, with its own exit code."""
+    """The detached ecrl ended before it held the prefix. exit_code: that of the detached ecrl."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__("ECRL-313", message)
@@ -45,19 +41,20 @@ class DetachError(EcrlError):
 
 @dataclass(frozen=True)
 class DetachedProcess:
-    """A campaign that goes on by itself. pid: its ecrl's; log: what it would have said to a terminal."""
+    """A detached campaign. pid: its ecrl. log: the file that its ecrl writes instead of a terminal."""
 
     pid: int
     log: Path
 
 
 def start_detached(paths: CampaignPaths, arguments: Sequence[str], stop: StopRequest | None = None) -> DetachedProcess:
-    """Start `ecrl ARGUMENTS` (`matrix run --prefix ... --yes`, without --detach) in a session of its own, and wait
-    until it holds the prefix or has ended: what keeps it from starting is told here, not in a log.
+    """Start `ecrl ARGUMENTS` in a session of its own, and wait until it holds the prefix or has ended.
+
+    arguments: `matrix run --prefix ... --yes`, without --detach.
 
     Raises:
-        DetachError: it ended first, with anything but 0; the message is what it said.
-        StoppedError: a signal came while it was starting; it was ended.
+        DetachError: it ended early with an exit code other than 0; the message is what it wrote.
+        StoppedError: a signal came during the start; the new ecrl was ended.
     """
     return start_detached_command(paths, [sys.executable, "-m", "ecrl", *arguments], stop)
 
@@ -65,7 +62,7 @@ def start_detached(paths: CampaignPaths, arguments: Sequence[str], stop: StopReq
 def start_detached_command(
     paths: CampaignPaths, command: Sequence[str], stop: StopRequest | None = None
 ) -> DetachedProcess:
-    """`start_detached` for any command line that works on the prefix."""
+    """As `start_detached`, for any command line that works on the prefix."""
     made = not paths.root.exists()
     paths.root.mkdir(parents=True, exist_ok=True)
     log = paths.log
@@ -81,7 +78,7 @@ def start_detached_command(
     while process.poll() is None:
         told = holder(paths)
         if told is not None and told.owner.pid == process.pid:
-            process.returncode = 0  # its end is nobody's to wait for here: no warning about a child left behind
+            process.returncode = 0  # nobody waits for it here: avoids the warning about a running child
             return DetachedProcess(process.pid, log)
         if stop:
             process.send_signal(signal.SIGTERM)
@@ -98,7 +95,7 @@ def start_detached_command(
 
 
 def _clear(paths: CampaignPaths, made: bool) -> None:
-    """Leave nothing behind of one that ended before anything was frozen. made: the folder is new."""
+    """Remove what an ecrl left that ended before it froze a matrix. made: the folder was new."""
     if made and not paths.matrix.exists():
         paths.log.unlink(missing_ok=True)
         if not any(paths.root.iterdir()):
@@ -106,7 +103,7 @@ def _clear(paths: CampaignPaths, made: bool) -> None:
 
 
 def _explain_silence(paths: CampaignPaths, exit_code: int) -> str:
-    """What to say for one that has left no word: a full disk has no room for its log."""
+    """The message for an ecrl that ended without writing anything, for example because the disk is full."""
     folder = find_existing_folder(paths.root)
     if (free := get_free_bytes(folder)) >= _MIN_FREE_BYTES:
         return f"ecrl ended with exit code {exit_code} and said nothing."
@@ -125,13 +122,15 @@ def follow(
     last_lines: int = 20,
     standing: Callable[[], Iterable[str]] = tuple,
 ) -> Holder | None:
-    """Show what the prefix's ecrl says until it ends (None) or this process is asked to stop (who goes on).
+    """Show the output of the prefix's ecrl until it ends or this process is asked to stop.
 
-    standing: lines that tell where it stands, shown at first and every `STATUS_EVERY_S` seconds: it says nothing itself
-    while a run goes on.
+    Returns None if that ecrl has ended, else its holder.
+
+    last_lines: how many earlier lines of the log to show. standing: called for lines that describe the campaign's
+    state; they are shown at first and every `STATUS_EVERY_S` seconds.
 
     Raises:
-        EcrlError: nobody works on the prefix, or whoever does has a terminal of its own to talk to.
+        EcrlError: no ecrl works on the prefix, or it writes to a terminal of its own.
     """
     told = _get_holder(paths, "attach")
     if not told.logs:
@@ -145,7 +144,7 @@ def follow(
         for line in tail.lines()[-last_lines:]:
             say(line.decode(errors="replace"))
         while True:
-            ended = not is_held(paths)  # asked before the last lines are read: none is missed
+            ended = not is_held(paths)  # checked before the lines are read, so that none is missed
             for line in tail.lines():
                 say(line.decode(errors="replace"))
             if ended:
@@ -154,6 +153,7 @@ def follow(
                 return told
             if time.monotonic() >= due:
                 due = time.monotonic() + STATUS_EVERY_S
+                # The followed ecrl itself writes nothing while a run is active.
                 for text in standing():
                     say(text)
             time.sleep(_FOLLOW_S)
@@ -168,12 +168,13 @@ def stop_holder(
     patience_s: float = 60.0,
     waiting: Callable[[], None] = lambda: None,
 ) -> Holder:
-    """Ask the prefix's ecrl to hand over (SIGTERM), as Ctrl-C would, and wait until it has let go of the prefix.
+    """Ask the prefix's ecrl to hand over (SIGTERM, like Ctrl-C), and wait until it has released the prefix.
 
-    now: do not be gentle with the workers (a second Ctrl-C). waiting: called while it waits; it may raise.
+    now: also end the workers without a grace period (like a second Ctrl-C). patience_s: how many seconds to wait.
+    waiting: called repeatedly meanwhile; may raise.
 
     Raises:
-        EcrlError: nobody works on the prefix, it is on another host, or it has not let go in time.
+        EcrlError: no ecrl works on the prefix, it runs on another host, or it has not released the prefix in time.
     """
     told = _get_holder(paths, "stop")
     pid = told.owner.pid
@@ -190,7 +191,7 @@ def stop_holder(
     try:
         if (
             check_owner(told.owner) is Liveness.ALIVE
-        ):  # the descriptor is that process's, not a later owner's of its pid
+        ):  # so the descriptor is not of a later process with the same pid
             signal.pidfd_send_signal(handle, signal.SIGTERM)
             if now:  # another signal: of two pending SIGTERMs the kernel keeps one
                 signal.pidfd_send_signal(handle, signal.SIGINT)
@@ -232,7 +233,7 @@ def _get_holder(paths: CampaignPaths, command: str) -> Holder:
 
 
 def _next_command(paths: CampaignPaths) -> str:
-    """The command to type where nobody works."""
+    """The command to suggest when no ecrl works on the campaign."""
     if paths.manifest.exists():
         counts = manifest.read(paths).counts
         if not any(counts[status] for status in (manifest.PENDING, manifest.RUNNING, manifest.INTERRUPTED)):

@@ -1,4 +1,4 @@
-"""Who may work on a prefix: one ecrl at a time."""
+"""The lease of a prefix: only one ecrl at a time works on it."""
 
 import contextlib
 import dataclasses
@@ -20,12 +20,12 @@ from ecrl.records.manifest.store import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
 from ecrl.storage.atomic import write_atomic
 
-_HOLDER_TIMEOUT_S = 0.2  # `is_held` takes the lock for an instant: that is nobody working on the prefix
+_HOLDER_TIMEOUT_S = 0.2  # `is_held` takes the lock for an instant, which must not count as holding it
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who works on a prefix, and since when. logs: it says what it does into the campaign's log, not to a terminal."""
+    """The ecrl that works on a prefix. since: when it began. logs: its stderr is the campaign's log, not a terminal."""
 
     owner: Owner
     since: str
@@ -34,11 +34,12 @@ class Holder:
 
 @contextmanager
 def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
-    """Hold the prefix while the block runs; the kernel gives it back if this process dies. How the block has ended
-    is what `last_exit_code` tells.
+    """Hold the prefix while the block runs. The kernel releases it if this process dies.
+
+    `last_exit_code` returns how the block ended.
 
     Raises:
-        PrefixHeldError: another ecrl holds it; the message names that process.
+        PrefixHeldError: another ecrl holds the prefix; the message names that process.
     """
     paths.root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(paths.lock, timeout=_HOLDER_TIMEOUT_S)
@@ -54,13 +55,13 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
         told = dataclasses.asdict(get_current_owner()) | {"since": utc_now(), "logs": _stderr_is(paths.log)}
         try:
             write_atomic(_sidecar(paths), json.dumps(told).encode())
-        except OSError as error:  # the lock is what counts, and `clean` is needed on a full disk most of all
+        except OSError as error:  # the lock alone counts, and `clean` must work on a full disk
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
         yield
         _sidecar(paths).unlink(missing_ok=True)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # nothing can be written: what is there says that it did not end well
+        with contextlib.suppress(OSError):  # on a full disk the holder's record stays, which means a failure
             write_atomic(_sidecar(paths), json.dumps({"exit_code": getattr(error, "exit_code", EXIT_BUG)}).encode())
         raise
     finally:
@@ -68,8 +69,11 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
 
 
 def last_exit_code(paths: CampaignPaths) -> int:
-    """How the ecrl that held the prefix last has ended: 0 when it did all it was asked to, the exit code of its
-    error, or that of one that was ended when it could not say."""
+    """How the last holder of the prefix ended.
+
+    0: it did everything it was asked to. Otherwise the exit code of its error, or 128 + SIGTERM if it was killed before
+    it could record one.
+    """
     try:
         told = json.loads(_sidecar(paths).read_text())
         return int(told.get("exit_code", 128 + signal.SIGTERM))
@@ -80,9 +84,9 @@ def last_exit_code(paths: CampaignPaths) -> int:
 
 
 def is_held(paths: CampaignPaths) -> bool:
-    """Whether some ecrl holds the prefix at this moment."""
-    # Not a FileLock: that opens the file for writing, which one may not do in somebody else's folder or on a read-only
-    # disk, and takes the lock alone; two that look at once would see each other.
+    """Whether an ecrl holds the prefix now."""
+    # Not a FileLock: it opens the file for writing, which fails in another user's folder or on a read-only disk. Its
+    # lock is exclusive, so that two simultaneous checks would see each other.
     try:
         fd = os.open(paths.lock, os.O_RDONLY)
     except FileNotFoundError:
@@ -97,7 +101,7 @@ def is_held(paths: CampaignPaths) -> bool:
 
 
 def holder(paths: CampaignPaths) -> Holder | None:
-    """Who holds the prefix; None: nobody, or somebody who has not said yet who it is."""
+    """The holder of the prefix. None: no process holds it, or the holder has not recorded yet who it is."""
     if not is_held(paths):
         return None
     try:
@@ -106,7 +110,7 @@ def holder(paths: CampaignPaths) -> Holder | None:
         owner = Owner(**told)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if check_owner(owner) is Liveness.DEAD else Holder(owner, since, logs)  # left by one that was killed
+    return None if check_owner(owner) is Liveness.DEAD else Holder(owner, since, logs)  # the record of a killed holder
 
 
 def _sidecar(paths: CampaignPaths) -> Path:
@@ -116,12 +120,12 @@ def _sidecar(paths: CampaignPaths) -> Path:
 def _stderr_is(path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(2), path.stat())
-    except OSError:  # it is closed, or there is no such file
+    except OSError:  # stderr is closed, or the log does not exist
         return False
 
 
 def _read_holder(paths: CampaignPaths) -> str:
-    """The holder as its sidecar file describes it; it may be about to write it."""
+    """A description of the holder, or the lock's path while the holder has not recorded who it is."""
     told = holder(paths)
     if told is None:
         return f"its lock is {paths.lock}"

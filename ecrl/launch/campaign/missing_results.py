@@ -1,5 +1,7 @@
-"""Which finished suites lack a result. With 100,000 suites this is most of what a resume decision takes, so several
-processes share it. This file is also the program that the others run: it imports only what Python has in memory.
+"""Finds finished suites that lack a result.
+
+With 100,000 suites this takes most of the time of a resume, so several processes share it. The helper processes run
+this file as their program: it imports only modules that Python has in memory.
 """
 
 import errno
@@ -12,17 +14,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 _MISSING_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_FILES_PER_PROCESS = 20_000  # files that take about as long to ask for as a process takes to start, some times over
-_MAX_PROCESSES = 4  # processes; what the file system has to say is the limit soon
+_FILES_PER_PROCESS = 20_000  # checking them takes several times as long as starting a process
+_MAX_PROCESSES = 4  # processes; more are limited by the file system
 
 
 def find_missing_results(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[str]:
-    """Those suites of which a result is gone: no such file, an empty one, or no file. Order is kept.
+    """The suites that lack a result: a file that is missing, empty or not a regular file. The order is kept.
 
     Args:
         folder: the campaign's suites/.
         suites: their ids.
-        results: where each of them has its results, from its own folder.
+        results: paths of the results, relative to a suite's folder.
     """
     processes = min(_MAX_PROCESSES, len(os.sched_getaffinity(0)), len(suites) * len(results) // _FILES_PER_PROCESS)
     if processes < 2:
@@ -34,13 +36,13 @@ def find_missing_results(folder: Path, suites: Sequence[str], results: Sequence[
         gone = _find_missing_here(folder, own, results)
         for part, helper in zip(others, helpers, strict=True):
             answer, _ = helper.communicate()
-            # one that was killed has said nothing about its part
+            # a helper that was killed has not checked its part
             gone += answer.split() if helper.returncode == 0 else _find_missing_here(folder, part, results)
     return gone
 
 
 def _start_helper(folder: Path, suites: Sequence[str], results: Sequence[str]) -> "subprocess.Popen[str]":
-    with os.fdopen(os.memfd_create("suites"), "w+") as names:  # not a pipe: nobody waits until the helper has started
+    with os.fdopen(os.memfd_create("suites"), "w+") as names:  # not a pipe: writing must not wait for the helper to start
         names.write("\n".join(suites))
         names.seek(0)
         return subprocess.Popen(
@@ -50,8 +52,9 @@ def _start_helper(folder: Path, suites: Sequence[str], results: Sequence[str]) -
 
 
 def _find_missing_here(folder: Path, suites: Sequence[str], results: Sequence[str]) -> list[str]:
-    """Asked here, by names as short as can be: the kernel walks every part of a path."""
+    """Find the suites that lack a result, in this process."""
     try:
+        # Paths relative to this descriptor are short: the kernel walks every part of a path.
         suites_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return list(suites)
@@ -66,7 +69,7 @@ def _find_missing_here(folder: Path, suites: Sequence[str], results: Sequence[st
                         gone.append(suite_id)
                         break
             except OSError as error:
-                if error.errno in _MISSING_ERRNOS:  # another error does not say that it is gone
+                if error.errno in _MISSING_ERRNOS:  # another error does not prove that it is gone
                     gone.append(suite_id)
     finally:
         os.close(suites_fd)

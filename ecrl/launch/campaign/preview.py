@@ -1,4 +1,4 @@
-"""What a campaign would run and roughly cost, before anything is started."""
+"""What a campaign would run and roughly cost; computed before anything starts."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ _TO_RUN, _DONE, _NOT_CHOSEN = "to run", "done", "not chosen"
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run in the order it would run. state: to run, done (a result that counts is there), or not chosen."""
+    """One run, in run order. state: to run, done (a valid result exists), or not chosen."""
 
     spec: RunSpec
     state: str
@@ -36,9 +36,12 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Sums over the runs to start. steps: without what failures make replay; replayed_steps: at least, where a
-    failure strikes inside an interval; peak_bytes: what the largest single run needs on disk while it goes on.
-    Bytes are None where the probe does not know the state."""
+    """Sums over the runs to start.
+
+    steps: without replayed steps. replayed_steps: a lower bound, from failures inside a checkpoint interval.
+    peak_bytes: disk space that the largest single run needs while it runs. The bytes written, kept and at the peak are
+    None without a probe.
+    """
 
     suites: int
     runs: int
@@ -53,18 +56,18 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether the disk holds every checkpoint that stays, and one more while the last run goes on."""
+        """Whether the disk holds all kept checkpoints plus the peak of one run. True if these sizes are unknown."""
         return self.kept_bytes is None or self.kept_bytes + (self.peak_bytes or 0) <= self.free_bytes
 
     @property
     def large(self) -> bool:
-        """Whether to ask before starting: many hours, or much of the disk."""
+        """Whether to ask the user before starting: many runs, or much of the free disk space."""
         return self.runs_todo > 200 or (self.kept_bytes or 0) > self.free_bytes // 2
 
 
 @dataclass(frozen=True)
 class Preview:
-    """Everything `--dry-run` shows."""
+    """Everything that `--dry-run` shows."""
 
     campaign: Campaign
     rows: list[Row]
@@ -100,7 +103,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class _SuiteGroup:
-    """Suites that cost the same: one of them, how many there are, and how many runs of each variant one has to make."""
+    """Suites of equal cost. suite: one of them. number: how many there are. runs: variant -> runs to make per suite."""
 
     suite: Suite
     number: int
@@ -110,7 +113,8 @@ class _SuiteGroup:
 def build_preview(
     campaign: Campaign, rows: Mapping[str, Row], todo: Iterable[str], policy: Policy, probe: Probe | None
 ) -> Preview:
-    """Exactly what would run, `todo` being the suites. Without a probe no bytes are estimated."""
+    """The runs that would start if the suites `todo` were run, and their cost. Bytes are not estimated without a
+    probe."""
     wanted, again = set(todo), policy.selection.select_reruns(rows)
 
     def state(suite_id: str, run: Run) -> str:
@@ -133,8 +137,9 @@ def build_preview(
 
 
 def compute_estimate(campaign: Campaign, probe: Probe | None) -> Estimate:
-    """At most what would run: every suite counts whole. Looks at no run and makes few suites, so that it is quick."""
+    """An upper bound of what would run: counts every run of every suite."""
     each = dict.fromkeys(campaign.matrix.matrix.variants, len(campaign.matrix.matrix.seeds))
+    # Fast for large matrices: no result is read, and equal suites are built once.
     lots = (_SuiteGroup(suite, number, each) for suite, number in campaign.suites.group_equivalent())
     return _compute_estimate(campaign, lots, probe)
 
@@ -158,7 +163,7 @@ def _compute_estimate(campaign: Campaign, lots: Iterable[_SuiteGroup], probe: Pr
         checkpoints += saving * boundaries
         written += saving * boundaries * state_bytes
         kept_bytes += saving * min(keep, boundaries) * state_bytes
-        if saving:  # while a run goes on: what it keeps, and every checkpoint being written beside it
+        if saving:  # the checkpoints that a run keeps, plus those it is writing
             peak = max(peak, min(keep + suite.max_inflight, boundaries) * state_bytes)
     known = probe is not None
     return Estimate(
@@ -176,14 +181,18 @@ def _compute_estimate(campaign: Campaign, lots: Iterable[_SuiteGroup], probe: Pr
 
 
 def _count_replayed_steps(failure_step: int | str, every: int) -> int:
-    """Steps that a failure at this place (`records.strikes.format_failure_step`) takes back at least."""
+    """The least number of steps that a failure at this place makes the run repeat.
+
+    failure_step: as `records.strikes.format_failure_step` formats it.
+    """
     if isinstance(failure_step, int):
         return failure_step % every
     return every if failure_step.endswith(("@staging", "@persist", "@commit")) else 0
 
 
 def compute_requirements(campaign: Campaign, probe: Probe, disk_bytes: int = 0) -> Requirements:
-    """What a campaign needs, from its matrix and the probe's sizes: of as many runs as go on side by side."""
+    """What a campaign needs of a machine while `run.jobs` runs are active. Computed from its matrix and the probe's
+    sizes."""
     every, run = list_train_settings(campaign.matrix), campaign.matrix.run
     device = probe.device(run.device)
     return Requirements(

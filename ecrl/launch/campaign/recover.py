@@ -1,4 +1,4 @@
-"""Puts a campaign's past in order: stale rows, orphans, the manifest against the matrix, suites to run again."""
+"""Restores a campaign's consistent state: stale rows, orphans, the manifest against the matrix, suites to run again."""
 
 import dataclasses
 import shlex
@@ -22,9 +22,11 @@ from ecrl.units import format_count
 
 @dataclass(frozen=True)
 class Policy:
-    """What to do with what is there. retry_failed: run failed suites again. mark_skipped: finished suites become
-    `skipped_exists` (a plain second `run`). assume_dead: hosts whose running suites the user knows to be dead.
-    selection: which of the suites to run."""
+    """How to treat existing suites.
+
+    retry_failed: run failed suites again. mark_skipped: completed suites become `skipped_exists`, as when `run` is
+    repeated. assume_dead: hosts whose running suites the user declares dead. selection: which suites to run.
+    """
 
     retry_failed: bool = False
     mark_skipped: bool = False
@@ -33,11 +35,12 @@ class Policy:
 
 
 def load_manifest(campaign: Campaign, observer: Observer) -> Manifest:
-    """The campaign's manifest with a row for every suite of the matrix as it is now; whoever runs is left alone. Not
-    written yet, unless it is new. Call it under the prefix's lease.
+    """The campaign's manifest, with a row for every suite of the current matrix. Call it under the prefix's lease.
+
+    Rows of running suites keep their owners. A new manifest is written; changes to an existing one are not yet.
 
     Raises:
-        RecordError: the manifest was edited into nonsense.
+        RecordError: the manifest was edited and is not valid any more.
     """
     paths = campaign.paths
     if not paths.manifest.exists():
@@ -45,7 +48,7 @@ def load_manifest(campaign: Campaign, observer: Observer) -> Manifest:
     there = Manifest.open(paths)
     for warning in there.warnings:
         observer.note(f"warning: {warning}")
-    if there.experiment != campaign.rows_hash:  # else these very rows were checked when written
+    if there.experiment != campaign.rows_hash:  # else the rows were checked when they were written
         if gone := len(campaign.suites) - len(there.rows):
             observer.note(f"{gone} suites have no row in the manifest; what they have finished is kept")
         there.rows = reconcile_rows(campaign, there.rows, paths.manifest)
@@ -54,12 +57,15 @@ def load_manifest(campaign: Campaign, observer: Observer) -> Manifest:
 
 
 def open_manifest(campaign: Campaign, policy: Policy, observer: Observer) -> Manifest:
-    """The manifest as `load_manifest` has it, ready to work on: stale rows judged, orphans ended, the journal folded
-    in. Call it under the prefix's lease.
+    """The manifest of `load_manifest`, ready for work. Call it under the prefix's lease.
+
+    Stale running suites become `interrupted`, orphaned processes are ended, and finished suites that lack a result
+    become `pending`. The journal is written into the CSV.
 
     Raises:
-        RecordError: the manifest was edited into nonsense.
-        EcrlError: a running suite's owner may be alive, as far as this host can know; or the selection is none.
+        RecordError: the manifest was edited and is not valid any more.
+        EcrlError: the owner of a running suite is alive or cannot be checked from this host, or the selection matches
+            no suite.
     """
     opened_manifest = load_manifest(campaign, observer)
     rows = opened_manifest.rows
@@ -85,7 +91,7 @@ def open_manifest(campaign: Campaign, policy: Policy, observer: Observer) -> Man
 def _check_dead(row: Row, campaign: Campaign, policy: Policy) -> None:
     host = UNKNOWN_HOST if row.owner is None else row.owner.host
     copied = row.owner is not None and row.owner.folder not in (0, campaign.paths.root.stat().st_ino)
-    if host in policy.assume_dead or copied:  # whoever is at work there is not at work in this copy
+    if host in policy.assume_dead or copied:  # in a copied folder, the owner works on the original
         return
     match check_owner(row.owner):
         case Liveness.ALIVE:
@@ -105,20 +111,21 @@ def _ids_with_status(rows: Rows, *wanted: str) -> list[str]:
 
 
 def _clear_owner(row: Row, status: str) -> Row:
-    """The row as work begins: nothing is running."""
+    """The row with this status and no owner: nothing is running."""
     return replace(row, status=status, owner=None, run="", where="")
 
 
 def _find_incomplete(campaign: Campaign, finished: Sequence[str]) -> list[str]:
-    """Those finished suites of which a result is gone; what results say was checked when they were written."""
+    """Those of the finished suites that lack a result file. The contents of results are not checked."""
     suite = campaign.suites[0]  # its seeds and variants are those of the matrix, and of every suite
     own = campaign.paths.suites / suite.suite_id
     results = [campaign.paths.run(suite.suite_id, *run).result for run in campaign.run_names(suite)]
+    # Results were checked when they were written.
     return find_missing_results(campaign.paths.suites, finished, [str(result.relative_to(own)) for result in results])
 
 
 def list_todo(rows: Mapping[str, Row], policy: Policy) -> list[str]:
-    """Suites that will be run, in order."""
+    """The suites that will be run, in order."""
     left_alone = DONE if policy.retry_failed else (*DONE, FAILED)
     statuses = rows.statuses() if isinstance(rows, Rows) else {name: row.status for name, row in rows.items()}
     return policy.selection.select(
@@ -127,11 +134,13 @@ def list_todo(rows: Mapping[str, Row], policy: Policy) -> list[str]:
 
 
 def reconcile_rows(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> Rows:
-    """The manifest's rows in matrix order, each checked against the suite it names; missing ones are `pending`, and
-    so are completed and failed ones whose suite has more runs by now; what they have run counts as before.
+    """The manifest's rows in matrix order, each checked against its suite.
+
+    A suite without a row gets a `pending` one. A finished or failed suite that has more runs than before becomes
+    `pending`; its finished runs still count.
 
     Raises:
-        RecordError: a row says something that the frozen matrix does not.
+        RecordError: a row contradicts the frozen matrix.
     """
     expected = {row.suite_id: row for row in campaign.rows()}
     for number, row in enumerate(rows.values(), start=1):
@@ -149,7 +158,7 @@ def reconcile_rows(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> R
         if row.runs_done > row.runs_total:
             raise manifest.make_cell_error(path, number, "runs_done", str(row.runs_done), f"at most {row.runs_total}")
         state = {name: getattr(row, name) for name in manifest.STATE}
-        state["runs_done"] = min(row.runs_done, should.runs_total)  # one fewer to do once `aa` is taken back
+        state["runs_done"] = min(row.runs_done, should.runs_total)  # a suite without `aa` has one run fewer
         if should.runs_total > row.runs_total and row.status in (*manifest.DONE, manifest.FAILED):
             state["status"] = manifest.PENDING
         expected[row.suite_id] = dataclasses.replace(should, **state)
@@ -157,7 +166,8 @@ def reconcile_rows(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> R
 
 
 def _can_have_grown(campaign: Campaign, row: Row, column: str) -> bool:
-    """Whether a row may differ from the matrix: it was written before the matrix was extended, or `aa` changed."""
+    """Whether the row may differ from the matrix in this column, because the matrix was extended or `aa` changed
+    since."""
     if column == "runs_total":
         return row.runs_total in {len(row.seeds) * len(row.variants) + repeat for repeat in (0, 1)}
     if column not in ("seeds", "variants"):
@@ -167,8 +177,10 @@ def _can_have_grown(campaign: Campaign, row: Row, column: str) -> bool:
 
 
 def reset_suites(campaign: Campaign, opened: Manifest, suite_ids: Collection[str]) -> None:
-    """Make the rows of these suites `pending` on disk, then set their runs aside. Call it under the lease, when
-    nothing is left that could keep them from running."""
+    """Make the rows of these suites `pending` on disk, then set their runs aside.
+
+    Call it under the lease, after every check that could refuse to start them.
+    """
     rows = opened.rows
     for suite_id in suite_ids:
         rows.put(

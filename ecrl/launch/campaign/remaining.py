@@ -1,4 +1,4 @@
-"""What is left of a campaign: counted from the runs that will really be made, timed by those that were measured."""
+"""Counts the runs that are left of a campaign, and estimates their time from measured runs."""
 
 import dataclasses
 import itertools
@@ -18,18 +18,18 @@ from ecrl.records.manifest.store import Manifest
 from ecrl.records.reader import read_result
 from ecrl.records.result import Result
 
-_MAX_TIMED_SUITES = 50  # how many earlier suites are read to know how long runs take
-_MAX_COUNTED_RUNS = 3000  # how many runs of suites that have begun are looked at to know which are left
+_MAX_TIMED_SUITES = 50  # earlier suites whose results are read to learn how long runs take
+_MAX_COUNTED_RUNS = 3000  # runs of started suites that are checked for results
 
 
 def get_reusable_result(run: Run, retry_failed: bool) -> Result | None:
-    """The run's result that makes running it superfluous, or None."""
+    """The run's result if the run need not be made again, else None."""
     result = read_result(run.paths, run.spec.hash)
     return None if result is None or (result["outcome"] == "failed" and retry_failed) else result
 
 
 class RemainingRuns:
-    """Where the suites that are to be done stand. Lanes share it: call it under their lock."""
+    """The progress of the suites that are to be run. Lanes share it: call it under their lock."""
 
     def __init__(self, campaign: Campaign, manifest: Manifest, todo: Sequence[str], policy: Policy, lanes: int) -> None:
         rows = manifest.rows
@@ -39,7 +39,7 @@ class RemainingRuns:
         self._seen: set[str] = set()  # suites whose results were counted beforehand
         self._times = RunTimes()
         runs, suites = manifest.runs_total(), len(rows)
-        if policy.selection:  # what was not chosen is neither done nor left
+        if policy.selection:  # suites outside the selection are neither done nor left
             left_out = set(list_todo(rows, dataclasses.replace(policy, selection=ALL))) - set(todo)
             runs -= sum(rows[suite_id].runs_total for suite_id in left_out)
             suites -= len(left_out)
@@ -47,7 +47,7 @@ class RemainingRuns:
         self.totals = Totals(suites=suites, suites_done=suites - len(todo), runs=runs, runs_done=done)
 
     def count(self) -> None:
-        """Count what is left, and learn from runs made earlier how long such runs take."""
+        """Count the runs that are left, and learn from earlier results how long such runs take."""
         folder = self._campaign.paths.suites
         # names, no paths: there may be 100,000
         begun = set(os.listdir(folder)) if self._todo and folder.is_dir() else set[str]()  # noqa: PTH208
@@ -74,22 +74,22 @@ class RemainingRuns:
                 self.totals.runs_done += 1
 
     def add_existing_run(self, spec: RunSpec) -> None:
-        """A run has its result already."""
+        """Count a run that has a reusable result."""
         if spec.suite_id not in self._seen:
             self._left[_kind(spec)] -= 1
             self.totals.runs_done += 1
 
     def begin_run(self, spec: RunSpec) -> None:
-        """A run is about to be made."""
+        """Count a run that is about to start."""
         self._left[_kind(spec)] -= 1
 
     def finish_run(self, spec: RunSpec, result: Result, *, settled: bool) -> None:
-        """A run was made. settled: it is not tried again."""
+        """Count an attempt that has ended. settled: the run is not retried."""
         self.totals.runs_done += settled
         self._times.add(_kind(spec), result["wall_s"])
 
     def get_totals(self, spec: RunSpec) -> Totals:
-        """The totals as this run starts."""
+        """The totals at the start of this run."""
         self.totals.run_s = self._times.estimate_run_s(_kind(spec))
         left_s = self._times.estimate_left_s(self._left)
         self.totals.left_s = None if left_s is None else left_s / self._lanes

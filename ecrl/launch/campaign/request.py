@@ -1,4 +1,4 @@
-"""What the user asked for, compared with what the prefix holds: the same experiment, more of it, or another one."""
+"""Compares the user's request with what the prefix holds: the same experiment, an extension of it, or another one."""
 
 import dataclasses
 import shlex
@@ -24,8 +24,11 @@ _MAX_DIFFERENCES = 4
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. source: the matrix file, or None for the frozen one of the prefix.
-    extend: add what the matrix has more than the frozen one; what is done stays done."""
+    """What the user asked for.
+
+    source: the matrix file; None: the frozen matrix of the prefix. extend: add what the matrix has beyond the frozen
+    one; finished work is kept.
+    """
 
     paths: CampaignPaths
     source: Path | None = None
@@ -36,10 +39,10 @@ class Request:
 
 @dataclass(frozen=True)
 class ResolvedCampaign:
-    """A request as it was compared with what its prefix holds: made once, and handed down.
+    """A request after its comparison with what the prefix holds.
 
-    frozen: the campaign that the prefix holds, None: none. digest: of the frozen file as it was then, '' if there was
-    none. extends: the campaign is the frozen one with more in it.
+    frozen: the campaign that the prefix holds, or None. digest: of the frozen file at the time of the comparison, '' if
+    there was none. extends: whether the campaign extends the frozen one.
     """
 
     request: Request
@@ -50,32 +53,34 @@ class ResolvedCampaign:
 
     @property
     def is_new(self) -> bool:
-        """Whether something is asked for that nobody has checked this machine for."""
+        """Whether the campaign is new or extended, so that this machine was not checked for it yet."""
         return self.frozen is None or self.extends
 
     @cached_property
     def rows(self) -> Mapping[str, Row]:
-        """Its rows as the manifest has them, or as a new one would; read once."""
+        """The rows of the manifest, or those that a new manifest would have; read once."""
         there = self.campaign.paths.manifest
         if self.frozen is not None and there.exists():
             return reconcile_rows(self.campaign, manifest.read(self.campaign.paths).rows, there)
         return {row.suite_id: row for row in self.campaign.rows()}
 
     def copy_with_device(self, device: str) -> "ResolvedCampaign":
-        """The same with its device decided."""
+        """A copy with the device decided."""
         return dataclasses.replace(self, campaign=self.campaign.copy_with_device(device))
 
     def freeze(self) -> "ResolvedCampaign":
-        """Write the frozen matrix, unless it is there with the same content. Call it under the prefix's lease. Returns
-        this, or what the request comes to by now if another ecrl has frozen a matrix since it was resolved.
+        """Write the frozen matrix, unless it exists with the same content. Call it under the prefix's lease.
+
+        Returns this object. If another ecrl has frozen a matrix since it was resolved, returns the request resolved
+        again.
 
         Raises:
-            EcrlError: as `resolve_request`, of what the prefix holds by now.
+            EcrlError: as `resolve_request`, for what the prefix holds now.
         """
         now = self
         if compute_frozen_digest(self.campaign.paths) != self.digest:
             now = resolve_request(self.request)
-            if now.campaign.matrix.run.device == "auto":  # what was there is gone again
+            if now.campaign.matrix.run.device == "auto":  # the frozen matrix was removed
                 now = now.copy_with_device(self.campaign.matrix.run.device)
         if now.frozen is None or now.campaign.matrix != now.frozen.matrix:  # new, or with other [run] options
             freeze(now.campaign, extends=now.extends)
@@ -83,14 +88,15 @@ class ResolvedCampaign:
 
 
 def resolve_request(request: Request) -> ResolvedCampaign:
-    """Merge and validate what was asked for, and compare it with what the prefix holds already. Writes nothing.
+    """Load and validate the requested matrix, and compare it with what the prefix holds. Writes nothing.
 
     Raises:
         InvalidMatrixError: the matrix has problems.
-        EcrlError: no matrix was named and none is frozen, or the prefix holds another experiment.
+        EcrlError: no matrix was named and none is frozen; the prefix holds another experiment or profile; or the matrix
+            extends the frozen one and the request does not allow it.
     """
     paths = request.paths
-    digest = compute_frozen_digest(paths)  # before the file is read: what changes in between is seen as a change
+    digest = compute_frozen_digest(paths)  # read before the matrix: a change in between then changes the digest
     if request.source is None:
         if not digest:
             raise EcrlError("ECRL-306", _no_matrix_message(paths))
@@ -110,14 +116,14 @@ def resolve_request(request: Request) -> ResolvedCampaign:
         if not request.extend:
             raise EcrlError("ECRL-304", _extension_message(paths, frozen, extended, added))
         return ResolvedCampaign(request, extended, frozen, digest, True)
-    # A table's order makes no other experiment, but the places of suites and with them the orders of blocks.
+    # The order of a table's entries does not change the experiment. It would move suites and change block orders.
     matrix = matrix.model_copy(update={"failures": frozen.matrix.failures, "axes": frozen.matrix.axes})
     origin = frozen.origin if request.source is None else _describe_origin(request)
     return ResolvedCampaign(request, Campaign(paths, matrix, origin, frozen.older), frozen, digest, False)
 
 
 def _load_matrix(request: Request, frozen: Campaign | None) -> Matrix:
-    """The matrix that is asked for; its folder of data is the one seen from here."""
+    """The requested matrix. A data folder that is not frozen is made absolute."""
     if request.source is None and frozen is not None and not request.overrides:
         return frozen.matrix
     matrix = load(
@@ -129,7 +135,7 @@ def _load_matrix(request: Request, frozen: Campaign | None) -> Matrix:
     )
     if matrix.run.data_root is None:
         return matrix
-    # a relative folder means the one seen from here, now
+    # a relative folder is relative to the current folder
     return _replace_run_option(matrix, "data_root", str(Path(matrix.run.data_root).expanduser().absolute()))
 
 
@@ -152,7 +158,8 @@ def _text(value: object) -> str:
 
 
 def _check_profile(request: Request) -> None:
-    """A profile is merged when a matrix is frozen; naming the same one again asks for nothing new."""
+    """Raise if the request names another profile than the frozen matrix was made with."""
+    # A profile is merged when a matrix is frozen. Naming the same one again changes nothing.
     used = read_header(request.paths).get("profile")
     if request.profile is not None and request.profile != used:
         made = f"was frozen with profile {used}" if used else "was frozen without a profile"

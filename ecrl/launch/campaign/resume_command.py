@@ -1,4 +1,4 @@
-"""The command that goes on with what was asked for, no more and no less, wherever it stopped."""
+"""Builds the command that continues exactly what was asked for, wherever it stopped."""
 
 import dataclasses
 import shlex
@@ -11,11 +11,11 @@ from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
 
-_NAMED = 100  # suites; the kernel takes some 3,000 in one argument, a reader fewer
+_NAMED = 100  # suite ids; the kernel allows some 3,000 in one argument, a reader wants fewer
 
 
 def resume_command(paths: CampaignPaths, policy: Policy | None = None) -> str:
-    """The command that continues this campaign from this folder, or that asks for all of `policy`."""
+    """The command that continues this campaign from the current folder, with all options of `policy`."""
     words = ["ecrl matrix resume", paths.options]
     if policy is not None:
         words += policy.selection.to_flags
@@ -25,34 +25,36 @@ def resume_command(paths: CampaignPaths, policy: Policy | None = None) -> str:
 
 
 def build_resume_policy(policy: Policy, rows: Mapping[str, Row], todo: Sequence[str]) -> Policy:
-    """What is worth typing again once the suites of a command begin. Those of `--rerun` are chosen for good: they are
-    pending from now on. There is nobody left to be dead, and a retry counts where something was tried before."""
+    """The options that the resume command still needs once the suites `todo` have begun."""
     if policy.selection.rerun:
+        # The chosen suites are `pending` from now on, so nothing else selects them.
         return Policy(selection=Selection(rerun=tuple(todo)))
     retry_failed = policy.retry_failed and any(rows[suite_id].attempts for suite_id in todo)
+    # `--assume-dead` is not needed again: no running suite is left. `--retry-failed` is, if a suite was tried before.
     return Policy(retry_failed=retry_failed, selection=policy.selection)
 
 
 def next_command(paths: CampaignPaths, begun: Policy, left: Sequence[str]) -> str:
-    """The command that does what is left of a command that has begun (see `build_resume_policy`).
+    """The command that runs what is left of a command that has begun. begun: see `build_resume_policy`.
 
-    What is chosen by its state or to run once more is named suite by suite: its state is another one by now, and what
-    `--rerun` has set aside runs again by itself. Too many for a command line are named by what else they were chosen
-    by; others that are like them run then, too.
+    Suites selected by state or by `--rerun` are listed by id. If there are too many ids for one command line, the other
+    selection terms are used instead; this may select additional suites.
     """
     selection = begun.selection
     if selection and not left:
         return f"ecrl matrix status {paths.options}"
     if selection.depends_on_state or (selection.limit is not None and begun.retry_failed):
+        # The state of these suites has changed since they were selected. Suites of `--rerun` were set aside: they run
+        # again without the option.
         alike = tuple(term for term in selection.terms if term.column != "status")
         selection = Selection.from_suite_ids(left) if len(left) <= _NAMED else Selection(alike)
-    elif selection.limit is not None:  # what is left comes first
+    elif selection.limit is not None:  # the suites that are left come first
         selection = dataclasses.replace(selection, limit=len(left))
     return resume_command(paths, dataclasses.replace(begun, selection=selection))
 
 
 def make_stopped_error(stop: StopRequest, command: str) -> StoppedError:
-    """The hand-over: what a signal ends with. The last line is the command to go on with."""
+    """The error that ends a command after a signal. Its last line is the command that continues."""
     assert stop.signum is not None
     message = f"stopped by {Signals(stop.signum).name}; workers are ended, what was finished is kept. Go on with:\n"
     return StoppedError(stop.signum, message + command)

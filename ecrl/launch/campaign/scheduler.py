@@ -1,7 +1,7 @@
-"""The campaign loop: suite after suite, block after block, run after run, every change of state on disk first.
+"""The campaign loop: distributes suites over lanes and stops using devices that keep failing.
 
-States of a suite: pending -> running -> completed | failed | interrupted; interrupted, failed and stale running
-suites run again (failed ones when asked to); completed -> skipped_exists when the prefix is run once more.
+States of a suite: pending -> running -> completed | failed | interrupted. Interrupted and stale running suites run
+again; failed suites only on request. A completed suite becomes skipped_exists when the prefix is run once more.
 """
 
 import dataclasses
@@ -29,19 +29,21 @@ from ecrl.records.manifest.store import FAILED, Manifest, Row
 from ecrl.records.result import Result
 from ecrl.units import format_count
 
-_WAIT_S = 0.25  # between two looks whether devices have become free
+_WAIT_S = 0.25  # between two checks for free devices
 _JOIN_S = 0.2
 
 
 class NoDevicesLeftError(EcrlError):
-    """Every set of devices has failed too often in the same way; what is left was not finished."""
+    """Every device set was retired after repeated equal failures, and some suites are not finished."""
 
     exit_code = EXIT_SOME_FAILED
 
 
 class Scheduler:
-    """Runs what is to be done of a campaign whose manifest is open, on one lane or several: a lane holds a set of
-    devices and runs one suite after another on it. What lanes share is changed under one lock."""
+    """Runs the suites `todo` of an open manifest on one or more lanes.
+
+    A lane leases a device set and runs one suite after another on it. State that lanes share is changed under one lock.
+    """
 
     def __init__(
         self,
@@ -74,10 +76,10 @@ class Scheduler:
         )
 
     def run(self) -> None:
-        """Run every suite that is to be done; returns early, suites marked `interrupted`, when asked to stop.
+        """Run every suite of `todo`. Returns early, with suites marked `interrupted`, when asked to stop.
 
         Raises:
-            NoDevicesLeftError: no set of devices is left that works.
+            NoDevicesLeftError: suites are left, but no working device set.
         """
         self._remaining.count()
         try:
@@ -99,18 +101,19 @@ class Scheduler:
 
     @property
     def left(self) -> list[str]:
-        """Suites that were to be done and are not: ecrl was asked to stop, or could not go on."""
+        """Suites of `todo` that are neither completed nor failed, because ecrl was asked to stop or could not
+        continue."""
         return [suite_id for suite_id in self._todo if suite_id not in self._shared.settled]
 
     @property
     def exit_code(self) -> int:
-        """0: every suite is done; 4: some failed."""
+        """0: no suite has failed; 4: some failed."""
         return EXIT_SOME_FAILED if self._manifest.rows.counts()[FAILED] else EXIT_OK
 
     # -- lanes ----------------------------------------------------------------------------------------------------
 
     def _run_lanes(self) -> None:
-        """One lane runs here; several run in threads, and signals are noted here meanwhile."""
+        """Run a single lane in this thread, or several lanes in threads of their own."""
         if self._lanes == 1:
             self._run_lane()
             return
@@ -126,13 +129,14 @@ class Scheduler:
     def _run_lane_safely(self) -> None:
         try:
             self._run_lane()
-        except BaseException as error:  # raised again where the campaign was started
+        except BaseException as error:  # raised again by _run_lanes
             with self._shared.lock:
                 self._errors.append(error)
-            self._stop.request(signal.SIGTERM)  # the others hand over
+            self._stop.request(signal.SIGTERM)  # makes the other lanes stop
 
     def _run_lane(self) -> None:
-        """Take a set of devices and run suites on it, until there are no more suites or it is not to be used on."""
+        """Lease a device set and run suites on it until no suite is left or the set is retired; then lease another
+        set."""
         while (lease := self._acquire_lease()) is not None:
             launchers = LauncherPool(lease, self._make_launcher)
             try:
@@ -145,7 +149,10 @@ class Scheduler:
                     self._busy.discard(lease.devices)
 
     def _acquire_lease(self) -> Lease | None:
-        """A lease of a set that no other lane has, waiting for one to get free. None: nothing is left to do with it."""
+        """Lease a device set that no other lane uses; waits until one is free.
+
+        None: no suite is waiting, every set is retired, or ecrl was asked to stop.
+        """
         told = False
         while not self._stop:
             with self._shared.lock:
@@ -163,7 +170,7 @@ class Scheduler:
         return None
 
     def _pop_suite(self) -> str | None:
-        """The next suite to run, or None: no more, or asked to stop."""
+        """The next suite to run. None: no suite is left, or ecrl was asked to stop."""
         with self._shared.lock:
             return None if self._stop or not self._shared.waiting else self._shared.waiting.popleft()
 
@@ -171,7 +178,7 @@ class Scheduler:
         return self._manifest.rows.index_of(suite_id)
 
     def _count(self, devices: DeviceSet, run: Run, result: Result) -> None:
-        """Take a run's outcome in: a set on which too many fail alike is not used any more."""
+        """Count a run's outcome for its device set, and retire the set after too many equal failures in a row."""
         with self._shared.lock:
             alike = self._sets[devices]
             if result["outcome"] == "completed":
@@ -187,7 +194,7 @@ class Scheduler:
 
 
 class LockedObserver:
-    """Passes every call on, under a lock that what is told about is changed under, too."""
+    """Forwards every call while holding the lock that also guards the state being reported."""
 
     def __init__(self, observer: Observer, lock: threading.RLock) -> None:
         self._observer = observer

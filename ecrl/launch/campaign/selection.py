@@ -1,4 +1,4 @@
-"""Which suites a command is about: `--only 'dataset=cifar10,model~resnet'`, `--limit N`, `--rerun SUITE`."""
+"""The suites that a command selects: `--only 'dataset=cifar10,model~resnet'`, `--limit N`, `--rerun SUITE`."""
 
 import operator
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ecrl.errors import EcrlError, did_you_mean, unknown_name
 from ecrl.records.manifest.store import STATUSES, Row
 
-# What may stand on the left of a term, and the manifest column it means.
+# Key of a term -> manifest column.
 KEYS = {
     "suite": "suite_id", "dataset": "dataset", "model": "model", "failure": "failure_label",
     "failure_label": "failure_label", "checkpoint_every": "checkpoint_every", "max_inflight": "max_inflight",
@@ -26,8 +26,11 @@ _MAX_NEAR = 4
 
 @dataclass(frozen=True)
 class Term:
-    """One condition. = and != compare whole values (a|b: either); ~ and !~ search a regular expression, case
-    aside; <, <=, > and >= compare numbers."""
+    """One condition of `--only`.
+
+    Equality signs (=, !=) compare whole values (`a|b`: either). ~ and !~ search a regular expression and ignore case.
+    The signs <, <=, > and >= compare numbers.
+    """
 
     key: str
     sign: str
@@ -38,11 +41,11 @@ class Term:
 
     @property
     def column(self) -> str:
-        """The manifest column it is about."""
+        """The manifest column that the term tests."""
         return KEYS[self.key]
 
     def matches(self, row: Row) -> bool:
-        """Whether it is true of a suite."""
+        """Whether the term is true of a suite."""
         value = getattr(row, self.column)
         if self.sign in _ORDERS:
             return _ORDERS[self.sign](value, int(self.value))
@@ -51,7 +54,11 @@ class Term:
         return (str(value) in self.value.split("|")) == (self.sign == "=")
 
     def check(self, rows: Iterable[Row], options: str) -> None:
-        """Raise if it compares with a value that no suite has: a typing error, most likely."""
+        """Raise if the term compares with a value that no suite has, most likely a typing error.
+
+        Raises:
+            EcrlError: names the value and similar ones that exist.
+        """
         if self.sign not in ("=", "!="):
             return
         there = set(STATUSES) if self.column == "status" else {str(getattr(row, self.column)) for row in rows}
@@ -72,12 +79,13 @@ def _status(options: str) -> str:
 
 
 def parse_terms(text: str) -> tuple[Term, ...]:
-    """The terms of an `--only`.
+    """The terms of an `--only` option.
 
     Raises:
-        EcrlError: it does not read as terms, or names an unknown key; an empty one would mean everything.
+        EcrlError: the text is not a list of terms, is empty, or names an unknown key.
     """
     parts = [part for part in text.split(",") if part.strip()]
+    # An empty text must not mean every suite: `_term` rejects it.
     return tuple(_term(part) for part in parts or [text])
 
 
@@ -114,8 +122,11 @@ def _term(text: str) -> Term:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which suites to run, of those that would run. limit: at most so many of them, the first ones. rerun: these
-    alone, though they may be done. options: name the campaign in the next command to type."""
+    """Which of the suites that would run are selected.
+
+    terms: all must be true of a suite. limit: at most this many suites, the first ones. rerun: select only from these
+    suites, even if they are already complete. options: the options that name the campaign in suggested commands.
+    """
 
     terms: tuple[Term, ...] = ()
     limit: int | None = None
@@ -127,17 +138,17 @@ class Selection:
 
     @classmethod
     def from_suite_ids(cls, suite_ids: Iterable[str]) -> "Selection":
-        """These suites, whatever they are like."""
+        """The selection of exactly these suites."""
         return cls((Term("suite", "=", "|".join(suite_ids)),))
 
     @property
     def depends_on_state(self) -> bool:
-        """Whether it chooses by what running a suite changes."""
+        """Whether the selection tests something that running a suite changes."""
         return bool(self.rerun) or any(term.column == "status" for term in self.terms)
 
     @property
     def to_flags(self) -> list[str]:
-        """The options that say the same on a command line."""
+        """The command-line options that make this selection."""
         only = [f"--only {shlex.quote(self._only)}"] if self.terms else []
         limit = [] if self.limit is None else [f"--limit {self.limit}"]
         return [*only, *limit, *(f"--rerun {shlex.quote(name)}" for name in self.rerun)]
@@ -147,7 +158,7 @@ class Selection:
         return ",".join(map(str, self.terms))
 
     def select(self, suite_ids: Iterable[str], rows: Mapping[str, Row]) -> list[str]:
-        """The suites chosen from `suite_ids`, in order."""
+        """The selected suites, in order. They come from `suite_ids`, or with `rerun` from the suites that it names."""
         if self.rerun:
             wanted = self.select_reruns(rows)
             suite_ids = [suite_id for suite_id in rows if suite_id in wanted]
@@ -159,15 +170,15 @@ class Selection:
         return chosen if self.limit is None else chosen[: self.limit]
 
     def select_reruns(self, rows: Mapping[str, Row]) -> set[str]:
-        """The suites that `--rerun` names."""
+        """The ids of the suites that `--rerun` names."""
         return {resolve_suite_name(name, rows, self.options, "--rerun") for name in self.rerun}
 
     def check(self, rows: Mapping[str, Row]) -> None:
-        """Raise what makes it no selection of this campaign.
+        """Raise if the selection does not fit this campaign.
 
         Raises:
-            EcrlError: a value or suite that the campaign does not have, terms that no suite fulfils, or none of those
-                to run once more.
+            EcrlError: the campaign lacks a value or suite that is named, no suite matches the terms, or no suite of
+                `--rerun` matches them.
         """
         for term in self.terms:
             term.check(rows.values(), self.options)
@@ -189,11 +200,12 @@ ALL = Selection()
 
 
 def resolve_suite_name(name: str, suite_ids: Iterable[str], options: str, flag: str = "SUITE") -> str:
-    """The one suite that a user means: by its id, or by any part of it that only one has. options: name the campaign
-    in the next command to type.
+    """The id of the suite that a user means by its id or by a part that only one id contains.
+
+    options: the options that name the campaign in suggested commands. flag: the option that is named in errors.
 
     Raises:
-        EcrlError: none, or several.
+        EcrlError: no suite matches, or several do.
     """
     known = list(suite_ids)
     if name in known:

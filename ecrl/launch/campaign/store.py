@@ -1,4 +1,4 @@
-"""The frozen matrix of a prefix: written before anything runs, and the campaign found again from nothing else."""
+"""The frozen matrix of a prefix. It is written before anything runs, and the campaign is loaded from it alone."""
 
 import dataclasses
 import hashlib
@@ -20,8 +20,10 @@ _ORIGIN_KEYS = ("source", "profile", "overrides")
 
 
 def freeze(campaign: Campaign, *, extends: bool = False) -> None:
-    """Write a campaign's frozen matrix, in a folder that is made if need be. extends: the one that is there is the last
-    of `older`, and is kept beside it."""
+    """Write a campaign's frozen matrix; creates the folder if needed.
+
+    extends: the existing frozen matrix is the last one of `older`, and is kept under a numbered name.
+    """
     campaign.paths.root.mkdir(parents=True, exist_ok=True)
     if extends:
         write_atomic(_older_path(campaign.paths, len(campaign.older)), campaign.paths.matrix.read_bytes())
@@ -35,8 +37,7 @@ def freeze(campaign: Campaign, *, extends: bool = False) -> None:
 
 
 def compute_frozen_digest(paths: CampaignPaths) -> str:
-    """SHA-256 of the bytes of a prefix's frozen matrix, '' where there is none: whether another ecrl has frozen one
-    since it was looked at."""
+    """SHA-256 of a prefix's frozen matrix file, '' if there is none. It changes when another ecrl freezes a matrix."""
     try:
         return hashlib.sha256(paths.matrix.read_bytes()).hexdigest()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -48,7 +49,7 @@ def load_frozen(paths: CampaignPaths) -> Campaign:
 
     Raises:
         EcrlError: there is no such prefix.
-        RecordError: its frozen matrix was edited.
+        RecordError: its frozen matrix was edited or damaged.
     """
     if not paths.matrix.is_file():
         raise EcrlError("ECRL-301", manifest.no_such_prefix_message(paths))
@@ -71,21 +72,23 @@ def _older_path(paths: CampaignPaths, number: int) -> Path:
 
 
 def _load_older(paths: CampaignPaths, newest: Matrix) -> tuple[Matrix, ...]:
-    """The matrices that were extended; killed between keeping one and freezing the next, the last is no older one."""
+    """The matrices that `newest` extends, oldest first."""
     kept: list[Matrix] = []
     while (path := _older_path(paths, len(kept) + 1)).is_file():
         kept.append(matrix_files.load(path, frozen=True))
+    # If ecrl was killed between keeping a matrix and freezing the next one, the last kept matrix is still the frozen
+    # one.
     return tuple(matrix for matrix in kept if matrix.content != newest.content)
 
 
 def read_header(paths: CampaignPaths) -> dict[str, str]:
-    """What the comments of a frozen matrix say of it, by key."""
+    """The comments in the header of a frozen matrix, by key."""
     comments = (line[2:] for line in paths.matrix.read_text().splitlines() if line.startswith("# "))
     return {m[1]: m[2] for m in (re.fullmatch(r"(\w+): (.*)", c) for c in comments) if m}
 
 
 def next_prefix(paths: CampaignPaths) -> CampaignPaths:
-    """The paths of a prefix that is not taken: exp4 -> exp4-2."""
+    """The paths of a prefix that is not in use: exp4 -> exp4-2."""
     stem = re.sub(r"-\d+$", "", paths.prefix)
     number = 2
     while (paths.results / f"{stem}-{number}").exists():

@@ -29,10 +29,11 @@ _NO_OWNER: dict[str, Any] = {"owner": None, "run": "", "where": ""}
 
 @dataclass
 class Shared:
-    """The state that lanes share; it is changed under `lock`.
+    """The state that lanes share. Change it only while holding `lock`.
 
-    waiting: suites that no lane has begun. settled: suites that are done or failed. retired: sets of devices that are
-    not used any more -> why. moved: how many runs of a suite had their turn before it had to change devices.
+    waiting: suites that no lane has taken. settled: suites that are completed or failed. retired: device sets that are
+    no longer used -> reason. moved: for a suite that left a retired device set, how many of its runs it had finished
+    there.
     """
 
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -43,9 +44,9 @@ class Shared:
 
 
 class SuiteRunner:
-    """Runs one suite after another: its blocks, their runs, retries, and every change of state on disk first.
+    """Runs suites one after another: their blocks, runs and retries. Every change of state is written to disk first.
 
-    count: called with the devices, run and result of every run that has ended.
+    count: called with the device set, run and result of every attempt that ends with a result.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class SuiteRunner:
                     status = FAILED
                     messages.append(self._describe_failure(run, result))
         except BaseException:
-            # Whatever goes wrong with ecrl itself, the workers are gone and the suite is not running any more.
+            # An error of ecrl itself: the workers have ended, so the suite must not stay marked as running.
             self._record(suite_id, status=INTERRUPTED, message="ecrl stopped with an error", **_NO_OWNER)
             raise
         finished_at = "" if status == INTERRUPTED else manifest.utc_now()
@@ -126,16 +127,16 @@ class SuiteRunner:
         if leaves:
             with self._shared.lock:
                 self._shared.moved[suite_id] = done
-                self._shared.waiting.appendleft(suite_id)  # for another set, or for resume
+                self._shared.waiting.appendleft(suite_id)  # another device set or a later resume continues it
 
     def _record(self, suite_id: str, **changes: Any) -> Row:
         with self._shared.lock:
             return self._manifest.record(suite_id, **changes)
 
     def _find_result(self, run: Run, number: int) -> Result | None:
-        """The result that a suite's run of this number has already. One that was made before the suite changed
-        devices counts as it is."""
+        """The existing result of the suite's run number `number` (0-based). None: the run must be made."""
         again = number < self._shared.moved.get(run.spec.suite_id, 0)
+        # Results from before the suite moved to another device set are kept even if they failed.
         found = get_reusable_result(run, self._policy.retry_failed and not again)
         if found is not None and not again:
             with self._shared.lock:
@@ -143,7 +144,10 @@ class SuiteRunner:
         return found
 
     def _run(self, run: Run, launchers: LauncherPool, devices: DeviceSet, done: int, wall_s: float) -> Result | None:
-        """A new result of the run, after as many retries as it takes and may take; None: asked to stop."""
+        """Make the run and return its result. None: ecrl was asked to stop.
+
+        A failed run is retried up to `run.retries` times, unless the device set was retired.
+        """
         with self._shared.lock:
             self._remaining.begin_run(run.spec)
         result: Result | None = None
@@ -170,7 +174,10 @@ class SuiteRunner:
         return result
 
     def _begin_run(self, run: Run, done: int, wall_s: float) -> Run:
-        """The run with a token that is higher than that of every attempt before it, recorded; its folder is free."""
+        """Record a new attempt at the run and free the run's folder; returns the run with the attempt's token.
+
+        The token is higher than that of every earlier attempt.
+        """
         folder = run.paths.folder
         with self._shared.lock:
             self._manifest.token = max(self._manifest.token, read_token(run.paths))
@@ -197,5 +204,5 @@ class SuiteRunner:
 
 
 def _shorten_path(path: Path) -> Path:
-    """The path as it is shortest to type from here."""
+    """The path relative to the current folder if it lies below it, else the path itself."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
