@@ -189,9 +189,7 @@ def stop_holder(
     except ProcessLookupError:
         return told
     try:
-        if (
-            check_owner(told.owner) is Liveness.ALIVE
-        ):  # so the descriptor is not of a later process with the same pid
+        if check_owner(told.owner) is Liveness.ALIVE:  # so the descriptor is not of a later process with the same pid
             signal.pidfd_send_signal(handle, signal.SIGTERM)
             if now:  # another signal: of two pending SIGTERMs the kernel keeps one
                 signal.pidfd_send_signal(handle, signal.SIGINT)

@@ -42,7 +42,7 @@ def find_missing_results(folder: Path, suites: Sequence[str], results: Sequence[
 
 
 def _start_helper(folder: Path, suites: Sequence[str], results: Sequence[str]) -> "subprocess.Popen[str]":
-    with os.fdopen(os.memfd_create("suites"), "w+") as names:  # not a pipe: writing must not wait for the helper to start
+    with os.fdopen(os.memfd_create("suites"), "w+") as names:  # not a pipe: no wait for the helper's start
         names.write("\n".join(suites))
         names.seek(0)
         return subprocess.Popen(

@@ -27,7 +27,7 @@ def resume_command(paths: CampaignPaths, policy: Policy | None = None) -> str:
 def build_resume_policy(policy: Policy, rows: Mapping[str, Row], todo: Sequence[str]) -> Policy:
     """The options that the resume command still needs once the suites `todo` have begun."""
     if policy.selection.rerun:
-        # The chosen suites are `pending` from now on, so nothing else selects them.
+        # The chosen suites become `pending`: terms about their state would not select them again.
         return Policy(selection=Selection(rerun=tuple(todo)))
     retry_failed = policy.retry_failed and any(rows[suite_id].attempts for suite_id in todo)
     # `--assume-dead` is not needed again: no running suite is left. `--retry-failed` is, if a suite was tried before.

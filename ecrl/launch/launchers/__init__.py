@@ -1,1 +1,1 @@
-"""The ways to start a run's processes, one file each."""
+"""The launchers, one file each."""

@@ -1,11 +1,11 @@
-"""`cold`: torchrun as its users start it, a new one for every run."""
+"""`cold`: a new torchrun for every run, as users start it."""
 
 from ecrl.launch.runs.launcher import LauncherPlugin
 from ecrl.launch.runs.torchrun import TorchrunLauncher
 
 
 class Cold(TorchrunLauncher):
-    """A torchrun for every run, whose ranks import everything anew."""
+    """A torchrun for every run; its ranks import everything anew."""
 
 
 PLUGIN = LauncherPlugin(

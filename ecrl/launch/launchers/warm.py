@@ -1,9 +1,9 @@
-"""`warm`: one agent process that serves run after run, its ranks forked with everything imported.
+"""`warm`: one agent process serves several runs; its ranks are forked with everything imported.
 
-The orchestrator knows the agent's command line and one socket (the agent's stdin): a run is asked for with one
-JSON line, and its end is told with one. Before the first the agent says that it is ready: until then it imports, which
-no run is to be charged with. The agent dies with a run that is ended by force, and is made anew
-for the next one; it ends when the socket is closed, so it cannot outlive this process for longer than a run.
+ecrl and the agent talk through one socket, the agent's stdin. ecrl requests a run with one JSON line; the agent reports
+the end of the run with another. A new agent first reports that it is ready; before that it imports, and this time does
+not count for any run. The agent dies with a run that is ended by force, and a new one is started for the next run. It
+ends when the socket is closed, so it outlives this process by one run at most.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ from ecrl.launch.system.process_identity import RUN_MARKER
 
 _LONGEST_PATH = 4096
 _GRACE_S = 5.0  # between closing the socket and SIGTERM
-_POLL_S = 0.1  # between two looks whether a new agent is still wanted
+_POLL_S = 0.1  # between two checks whether a new agent is still wanted
 _READY_S = 300.0  # a busy network file system may take a minute to import torch from
 
 
 class WarmRun(TorchrunHandle):
-    """One run inside an agent: it ends when the agent says so, or dies."""
+    """One run inside an agent. It ends when the agent reports it, or dies."""
 
     def __init__(self, run: Run, agent: "subprocess.Popen[bytes]", replies: socket.socket) -> None:
         self._replies = replies
@@ -62,13 +62,13 @@ class WarmRun(TorchrunHandle):
             data = b""
         *told, self._heard = (self._heard + data).split(b"\n")
         for line in told:
-            self._code = json.loads(line).get("code")  # no code: it had been given up waiting for, and is ready now
+            self._code = json.loads(line).get("code")  # no code: a late 'ready' of an agent
         if self._code is None and not data:
-            self._code = self._process.wait() or 1  # whatever it says, it did not end its run
+            self._code = self._process.wait() or 1  # an agent that exits with 0 did not finish its run
 
 
 class Warm(TorchrunLauncher):
-    """An agent that the first run starts, and that serves the next ones as long as they need no other environment."""
+    """An agent that the first run starts. It serves later runs as long as they need the same environment."""
 
     def __init__(self, lease: Lease | None = None) -> None:
         super().__init__(lease)
@@ -77,19 +77,19 @@ class Warm(TorchrunLauncher):
         self._environment: dict[str, str] = {}
 
     def command(self, run: Run) -> list[str]:
-        """The agent's; what belongs to the run it is told through its stdin."""
+        """The command line of the agent. The agent receives a run's details through its stdin."""
         return [sys.executable, "-m", "ecrl.worker.warm.server"]
 
     def environment(self, run: Run, campaign: Path) -> dict[str, str]:
-        """The agent's, which is any run's that needs the same devices and threads."""
+        """The environment of the agent, which serves every run that needs the same devices and threads."""
         return super().environment(run, campaign) | {
-            # Says whose agent it is, and makes room for the folder that each rank writes over it.
+            # Names the agent's owner, and reserves space: each rank overwrites it with its run's folder.
             RUN_MARKER: f"warm agent of pid {os.getpid()} in {campaign} ".ljust(_LONGEST_PATH, "."),
-            "OPENBLAS_NUM_THREADS": "1",  # else numpy starts threads in the fork server, which must have none
+            "OPENBLAS_NUM_THREADS": "1",  # otherwise numpy starts threads in the fork server, which must have none
         }
 
     def start(self, run: Run, campaign: Path, log: IO[bytes]) -> RunHandle:
-        """Ask the agent for a run; it is started first where there is none."""
+        """Request a run from the agent; starts the agent first if there is none."""
         order = {
             "folder": str(run.paths.folder),
             "log": str(run.paths.torchrun_log),
@@ -97,13 +97,16 @@ class Warm(TorchrunLauncher):
             "torchrun": ["--start-method", "forkserver", *self.arguments(run)],
         }
         agent, control = self._ensure_agent(run, campaign, log)
-        with contextlib.suppress(ConnectionError):  # died since: its run hears of it, and ends
+        with contextlib.suppress(ConnectionError):  # the agent has died: WarmRun notices and ends
             control.settimeout(None)
             control.sendall(json.dumps(order).encode() + b"\n")
         return WarmRun(run, agent, control)
 
     def prepare(self, run: Run, campaign: Path, log: IO[bytes], given_up: Callable[[], bool]) -> bool:
-        """Start the agent, if it is not there, and wait until it has imported everything."""
+        """Start the agent if there is none, and wait until it has imported everything.
+
+        Returns whether an agent was started.
+        """
         if self._agent is not None and self._agent.poll() is not None:
             self.close()
         before = self._agent
@@ -117,24 +120,24 @@ class Warm(TorchrunLauncher):
                 with contextlib.suppress(ConnectionError):
                     control.recv(4096)
                 break  # it is ready, or has died
-        return True  # one that died or takes for ever is its first run's to tell
+        return True  # if it died or hangs, its first run reports that
 
     def _ensure_agent(
         self, run: Run, campaign: Path, log: IO[bytes]
     ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
-        """The agent, made anew where there is none or the run needs another environment."""
+        """The agent and its socket. Starts a new agent if there is none or the run needs another environment."""
         environment = self.environment(run, campaign)
         if self._agent is not None and environment != self._environment:
             self.close()
         if self._agent is None or self._control is None:
             self._control, its_end = socket.socketpair()
-            with its_end:  # `log`: until it is told the log of its first run
+            with its_end:  # `log` is used until the first run names its own
                 self._agent = self.spawn(run, campaign, log, its_end.fileno())
             self._environment = environment
         return self._agent, self._control
 
     def close(self) -> None:
-        """End the agent and its fork server, if there are any."""
+        """End the agent and its fork server, if they exist."""
         agent, control, marker = self._agent, self._control, Path(self._environment.get(RUN_MARKER, ""))
         self._agent = self._control = None
         if control is not None:

@@ -1,4 +1,4 @@
-"""What kind of failure a run ended with, judged by what its logs say; and when failures are alike."""
+"""Classifies a run's failure by its logs, and recognises failures that are alike."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 _TAIL_BYTES = 64 * 1024
 BUG, TIMEOUT, DISK_FULL = "bug", "timeout", "disk full"
 
-# In the order of judgement: what is listed first is the cause of what follows it in a log.
+# The first kind that matches wins: an earlier kind is the cause when a log shows several.
 _EVIDENCE: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile("|".join(signs)))
     for kind, signs in (
@@ -36,15 +36,18 @@ _EVIDENCE: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 @dataclass(frozen=True)
 class Failure:
-    """kind: out of memory, communication, data missing, disk full, gpu fault, timeout or bug. evidence: the line
-    that says so, '' if it is the reason itself or there is none."""
+    """A classified failure.
+
+    kind: out of memory, communication, data missing, disk full, gpu fault, timeout or bug. evidence: the log line that
+    shows the kind; '' if the reason itself shows it, or if nothing does.
+    """
 
     kind: str
     evidence: str = ""
 
 
 def classify_failure(reason: str, logs: list[Path], *, timed_out: bool = False, oom_kills: int = 0) -> Failure:
-    """The kind of a failure. oom_kills: processes that the kernel ended for want of memory while the run went on."""
+    """The kind of a failure. oom_kills: processes that the kernel killed for lack of memory during the run."""
     if timed_out:
         return Failure(TIMEOUT)
     for kind, signs in _EVIDENCE:
@@ -61,32 +64,33 @@ def classify_failure(reason: str, logs: list[Path], *, timed_out: bool = False, 
 
 
 def build_signature(kind: str, reason: str) -> str:
-    """What failures that are alike have in common: the kind and the reason, without numbers and places."""
+    """A text that is equal for failures that are alike: the kind and the reason, without numbers, rank and step."""
     without_place = re.sub(r"\((?:rank \d+, )?(?:after step \d+|before its first step)\)", "", reason)
     return f"{kind}: {re.sub(r'0x[0-9a-fA-F]+|[0-9]+', '#', without_place).strip()}"
 
 
 @dataclass
 class RepeatedFailures:
-    """Counts failures alike, in a row, on one set of devices."""
+    """Counts equal failures in a row on one device set."""
 
     limit: int  # 0: never too many
     signature: str = ""
     number: int = 0
 
     def add_failure(self, sign: str) -> bool:
-        """Take a failure in. True: it was one too many."""
+        """Count a failure. True: the limit of equal failures in a row is reached."""
         self.number = self.number + 1 if sign == self.signature else 1
         self.signature = sign
         return bool(self.limit) and self.number >= self.limit
 
     def reset(self) -> None:
-        """A run has completed: whatever it was, the devices work."""
+        """Call when a run completes: a completed run proves that the devices work, so earlier failures no longer
+        count."""
         self.signature, self.number = "", 0
 
 
 def read_oom_kills() -> int:
-    """Processes that the kernel has ended for want of memory in this control group so far; 0 where it does not say."""
+    """How many processes of this control group the kernel has killed for lack of memory; 0 where it does not say."""
     try:
         own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
         text = (Path("/sys/fs/cgroup") / own.lstrip("/") / "memory.events").read_text()

@@ -1,4 +1,4 @@
-"""Following the records of a run while it writes them, cheaply enough to do it twenty times a second."""
+"""Follows the records of a run while they are written, cheaply enough for twenty reads a second."""
 
 import json
 import os
@@ -39,8 +39,10 @@ class FileTail:
 
 
 class EventTail:
-    """New events of all ranks and attempts of a run. Of the steps that a rank made since the last call only the
-    latest is parsed: the rest is for the analysis."""
+    """Reads the new events of all ranks and attempts of a run.
+
+    If a rank has made several steps since the last call, only the latest step is parsed; the analysis reads the rest.
+    """
 
     def __init__(self, paths: RunPaths) -> None:
         self._paths = paths
@@ -48,9 +50,9 @@ class EventTail:
         self._folder_mtime_ns = -1
 
     def read(self) -> Iterator[tuple[int, int, Event]]:
-        """(attempt, rank, event) for what is new, file by file."""
+        """Yields (attempt, rank, event) for every new event, file by file."""
         mtime_ns = self._paths.folder.stat().st_mtime_ns
-        # A change within the clock tick of the last look leaves the time as it was: not trusted while young.
+        # A second change within one clock tick does not change the time, so a young time is not trusted.
         young = time.time_ns() - mtime_ns < _SETTLED_NS
         if young or mtime_ns != self._folder_mtime_ns:
             self._folder_mtime_ns = mtime_ns
@@ -71,8 +73,9 @@ class EventTail:
 
 
 def _parse(line: bytes) -> Event:
-    """A line is one write, so a whole one is a whole event; a damaged one is for the reader to name."""
+    """The event of a whole line. A line that is no event becomes a `damaged` event."""
     try:
+        # A line is one write, so a whole line is a whole event. The reader of the records names the damaged ones.
         event = json.loads(line)
     except ValueError:
         return {"e": "damaged"}

@@ -1,8 +1,8 @@
-"""What starts the ranks of a run, and the handle of a run that it has started.
+"""The interface of launchers, which start the ranks of a run, and of the handle of a started run.
 
-The folder `launch/launchers/` is the registry: a file is a launcher, by the name that `train.launcher` has for it.
-Where a suite runs is no launcher's to say: an executor (a folder `launch/executors/`, once there is more than this
-host) would take suites and start an ecrl there, which uses these launchers.
+The folder `launch/launchers/` is the registry: each file is a launcher with the name that `train.launcher` uses. A
+launcher does not choose the host of a suite: an executor (a folder `launch/executors/`, once ecrl supports more than
+this host) would take suites and start an ecrl there, which uses these launchers.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from ecrl.records.paths import RunPaths
 
 @dataclass(frozen=True)
 class WorkerFailed:
-    """The launcher's report of the first worker that failed. unix_ns: when it said so, or None."""
+    """The launcher's report of the first worker that failed. unix_ns: the time of the report, or None."""
 
     local_rank: int
     exitcode: int
@@ -28,10 +28,10 @@ class WorkerFailed:
 
 
 class RunHandle(ABC):
-    """A run that was started: all that its supervisor knows of it, whatever started it and wherever it goes on.
+    """A started run, as its supervisor sees it, independent of the launcher and of the place where the run executes.
 
-    owner: the process at the root of the run. command: what started that. paths: where its records can be read from
-    here.
+    owner: the process at the root of the run. command: the command that started it. paths: where its records can be
+    read on this host.
     """
 
     owner: Owner
@@ -40,23 +40,25 @@ class RunHandle(ABC):
 
     @abstractmethod
     def poll(self) -> int | None:
-        """The run's exit code, or None while it goes on."""
+        """The run's exit code, or None while it is running."""
 
     @abstractmethod
     def wait(self, timeout_s: float) -> int | None:
-        """The run's exit code as soon as it has ended, or None if it still goes on after `timeout_s`."""
+        """The run's exit code as soon as it has ended, or None if it is still running after `timeout_s`."""
 
     @abstractmethod
     def stop(self, now: Callable[[], bool]) -> int:
-        """End everything of the run, gently first; returns its exit code. now: asked all the while; True: at once.
+        """End all processes of the run, gently first; returns its exit code.
+
+        now: called repeatedly; True ends the processes at once.
 
         Raises:
-            EcrlError: a process of it does not end.
+            EcrlError: a process does not end.
         """
 
     @abstractmethod
     def end_leftovers(self) -> None:
-        """End what a run that has ended left behind."""
+        """End the processes that an ended run left behind."""
 
     @abstractmethod
     def read_failures(self) -> list[WorkerFailed]:
@@ -64,27 +66,31 @@ class RunHandle(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close what the handle has open; ends nothing."""
+        """Close the handle's files and descriptors. Ends no process."""
 
 
 class Launcher(ABC):
-    """Starts the ranks of runs, and restarts them after failures. lease: the devices that it does this on; None: any.
-    It is closed before the lease is released."""
+    """Starts the ranks of runs and restarts them after failures.
+
+    lease: the devices to use; None: any. A launcher is closed before its lease is released.
+    """
 
     def __init__(self, lease: Lease | None = None) -> None:
         self.lease = lease
 
     def prepare(self, run: Run, campaign: Path, log: IO[bytes], given_up: Callable[[], bool]) -> bool:
-        """Get ready what serves this run and the next ones; its time is no run's. False: nothing was to be done.
-        Returns early once `given_up` says so."""
+        """Start what serves this run and later ones. Its time does not count for any run.
+
+        Returns False if there was nothing to do. Returns early once `given_up` returns True.
+        """
         return False
 
     @abstractmethod
     def start(self, run: Run, campaign: Path, log: IO[bytes]) -> RunHandle:
-        """Start a run whose folder is there, the launcher's own output going to `log`."""
+        """Start a run whose folder exists. The launcher's own output goes to `log`."""
 
     def close(self) -> None:
-        """Let go of what serves several runs; none is going on."""
+        """Release what serves several runs. Call it while no run is active."""
 
 
 LauncherFactory = Callable[[str, Lease | None], Launcher]
@@ -92,10 +98,10 @@ LauncherFactory = Callable[[str, Lease | None], Launcher]
 
 @dataclass(frozen=True)
 class LauncherPlugin:
-    """A member of `launchers/`, which says of itself what can be known without importing it.
+    """A member of `launchers/`: properties that are known without importing the launcher.
 
-    leases_devices: its runs compute on devices of this host, leased before. forks_warm: ranks are forked from a process
-    that has imported everything. serves_many_runs: it keeps something from run to run, which `prepare` starts.
+    leases_devices: its runs compute on devices of this host, which are leased first. forks_warm: ranks are forked from
+    a process that has imported everything. serves_many_runs: `prepare` starts something that serves several runs.
     is_local: the ranks are processes of this host.
     """
 
@@ -111,14 +117,14 @@ def load_launcher(name: str, lease: Lease | None = None) -> Launcher:
     """A new launcher of this name.
 
     Raises:
-        EcrlError: there is none.
+        EcrlError: there is no such launcher.
     """
     plugin: LauncherPlugin = plugins.load("launcher", name)
     return plugin.make(lease)
 
 
 class LauncherPool:
-    """The launchers of one lease, each made when a run first asks for it."""
+    """The launchers of one lease. Each is made when a run first needs it."""
 
     def __init__(self, lease: Lease | None, make: LauncherFactory = load_launcher) -> None:
         self._lease = lease
@@ -126,13 +132,13 @@ class LauncherPool:
         self._launchers: dict[str, Launcher] = {}
 
     def get_launcher(self, run: Run) -> Launcher:
-        """The launcher that the run asks for."""
+        """The launcher that the run names."""
         name = run.spec.train.launcher
         if name not in self._launchers:
             self._launchers[name] = self._make(name, self._lease)
         return self._launchers[name]
 
     def close(self) -> None:
-        """Close every launcher; no run is going on."""
+        """Close every launcher. Call it while no run is active."""
         for launcher in self._launchers.values():
             launcher.close()

@@ -1,5 +1,4 @@
-"""What was true of the machine while a run went on: code, file system, and what its GPUs met. In a thread of its own,
-so that no run waits for git or a driver."""
+"""Records the state of the machine during a run: the version of the code and the load of its GPUs."""
 
 import subprocess
 import threading
@@ -10,17 +9,17 @@ from typing import Self
 from ecrl.launch.system import nvidia
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, find_marked_pids, is_ending
 
-SAMPLE_S = 10.0  # between two looks at the GPUs: a look takes the driver tens of milliseconds
-_PATIENCE_S = 30.0  # for the first look; a driver that takes longer is hung
+SAMPLE_S = 10.0  # between two samples of the GPUs; a sample takes the driver tens of milliseconds
+_PATIENCE_S = 30.0  # for the first sample; a driver that takes longer is hung
 _GIT_TIMEOUT_S = 10.0
 _CHECKOUT = Path(__file__).parents[3]
 
 
 class MachineMonitor:
-    """Looks at the machine from now until it is left or `get_facts` is asked for.
+    """Samples the machine until its block ends or `get_facts` is called.
 
-    gpus: numbers or UUIDs of the run's GPUs, empty for all, None where it uses none. campaign: whose marker the run's
-    own processes carry.
+    gpus: numbers or UUIDs of the run's GPUs; empty: all; None: the run uses none. campaign: the value of the marker
+    that the run's own processes carry.
     """
 
     def __init__(self, campaign: Path, gpus: Sequence[str] | None, sample_s: float = SAMPLE_S) -> None:
@@ -28,9 +27,10 @@ class MachineMonitor:
         self._facts: dict[str, object] = {}
         self._reasons: set[str] = set()
         self._foreign: set[int] = set()
-        self._own: set[int] = set()  # once the run's own, always: what is ending shows no marker any more
+        self._own: set[int] = set()  # kept, because an ending process shows no marker any more
         self._told: dict[str, object] = {}
         self._looked, self._stop = threading.Event(), threading.Event()
+        # In a thread, so that no run waits for git or a driver.
         self._thread = threading.Thread(target=self._watch, name="ecrl-beside", daemon=True)
         self._thread.start()
 
@@ -41,8 +41,11 @@ class MachineMonitor:
         self._stop.set()
 
     def get_facts(self) -> dict[str, object]:
-        """End the watch; the facts: `git` of the code that ran, and with GPUs `driver`, `gpu_uuids` and
-        `pressure_during` {clock_event_reasons, gpu_foreign_processes}. What could not be found out is absent."""
+        """Stop sampling and return the facts. A fact that could not be determined is absent.
+
+        Facts: `git` (version of the code), and with GPUs `driver`, `gpu_uuids` and `pressure_during`
+        {clock_event_reasons, gpu_foreign_processes}.
+        """
         self._stop.set()
         if not self._looked.wait(_PATIENCE_S):
             nvidia.stop_querying()
@@ -72,7 +75,7 @@ class MachineMonitor:
             self._reasons |= seen.reasons
             told["clock_event_reasons"] = sorted(self._reasons)
         if seen.pids is not None:
-            there = frozenset(pid for pid in seen.pids if not is_ending(pid))  # whose it was can no longer be told
+            there = frozenset(pid for pid in seen.pids if not is_ending(pid))  # an ending process shows no owner
             self._foreign |= find_foreign_pids(there, self._own, first=first)
             told["gpu_foreign_processes"] = len(self._foreign)
         self._told = told
@@ -81,20 +84,23 @@ class MachineMonitor:
 def find_foreign_pids(
     pids: frozenset[int], own: Collection[int], *, first: bool, visible: Callable[[int], bool] | None = None
 ) -> set[int]:
-    """Those of `pids` that are not the run's own. first: the run has not reached its GPUs yet, so that whoever
-    computes there is somebody else; later, a pid that this process cannot see (another container's, or the driver
-    counts in the host's numbers) may be the run's own and is not counted."""
+    """The pids that do not belong to the run.
+
+    first: the run has not reached its GPUs yet, so every process there is foreign. Otherwise a pid that this process
+    cannot see is not counted, because it may belong to the run: pids of other containers are hidden, and some drivers
+    count in the host's numbers.
+    """
     seen = visible or (lambda pid: Path("/proc", str(pid)).exists())
     return {pid for pid in pids if pid not in own and (first or seen(pid))}
 
 
 def read_git_state(root: Path = _CHECKOUT) -> str | None:
-    """The commit that ecrl's code is of, '-dirty' with uncommitted changes; None outside a git checkout."""
-    if not (root / ".git").exists():  # installed as a package; a repository further up is somebody else's
+    """The commit of ecrl's code, with '-dirty' if there are uncommitted changes. None outside a git checkout."""
+    if not (root / ".git").exists():  # installed as a package; a repository further up is not ecrl's
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None  # no git here: the version of ecrl still stands in the facts
+        return None  # no git here: the facts still have the version of ecrl
     return done.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""What became of a run: completed, or failed and why. Reads the records; writes `result.json`, last and atomically."""
+"""Decides the outcome of a run from its records, and writes `result.json`, last and atomically."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from ecrl.storage.atomic import write_atomic
 
 @dataclass
 class RunEvidence:
-    """What the supervisor saw while the run went on, as far as it bears on the outcome."""
+    """Events that the supervisor saw during the run and that matter for its outcome."""
 
     failures: list[tuple[int, int]] = field(default_factory=list)  # (attempt, t) of planned ends of attempts
     errors: list[tuple[int, int, Event]] = field(default_factory=list)
@@ -31,7 +31,7 @@ class RunEvidence:
     last_step: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def note(self, attempt: int, rank: int, event: Event) -> None:
-        """Take one event in."""
+        """Add one event."""
         match event["e"]:
             case "failure" if is_ending(event):
                 self.failures.append((attempt, event["t"]))
@@ -43,19 +43,20 @@ class RunEvidence:
                 self.last_step[attempt, rank] = event["s"]
 
     def find_crash(self) -> tuple[int, int, Event] | None:
-        """The first error that no planned failure explains, else the first refusal.
-
-        A rank that loses a peer to a planned failure ends with an error of its own: it comes after the failure,
-        in the same attempt, and is no crash.
-        """
+        """The first error that no planned failure explains, else the first refusal."""
+        # A rank that loses a peer to a planned failure ends with an error of its own. That error comes after the
+        # failure, in the same attempt, and is no crash.
         own = [e for e in self.errors if not any(a == e[0] and t <= e[2]["t"] for a, t in self.failures)]
         return min(own or self.refused, key=lambda found: found[2]["t"], default=None)
 
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How the launcher ended: its exit code, and why ecrl ended it, if it did (a timeout). oom_kills: processes that
-    the kernel ended meanwhile for want of memory."""
+    """How the launcher ended.
+
+    exit_code: of the launcher. reason: why ecrl ended it (a timeout), or ''. oom_kills: processes that the kernel
+    killed meanwhile for lack of memory.
+    """
 
     exit_code: int
     reason: str = ""
@@ -63,20 +64,20 @@ class RunEnd:
 
 
 class FencedError(EcrlError):
-    """A newer attempt has taken the run over: this one's result is kept apart, and this ecrl has nothing to say."""
+    """A newer attempt has taken over the run's folder. The result of this attempt is kept in a separate file."""
 
     exit_code = EXIT_HELD
 
 
 def decide_result(run: Run, findings: RunEvidence, ending: RunEnd, started_at: str, finished_at: str) -> Result:
-    """Decide the outcome from the records."""
+    """Decide the outcome of a run from its records."""
     spec, paths = run.spec, run.paths
     record = read_run(paths)
     decided = correctness.compute_gates(record, ending.exit_code)
     reason, log = "", paths.torchrun_log
     ended = (
         correctness.find_ended_attempt(record) is not None
-    )  # what a process does after its end says nothing about the run
+    )  # after the run's recorded end, a process's exit does not matter
     if ending.reason:
         reason = ending.reason
     elif not ended and (crash := findings.find_crash()) is not None:
@@ -110,10 +111,10 @@ def decide_result(run: Run, findings: RunEvidence, ending: RunEnd, started_at: s
 
 
 def write_result(result: Result, machine: dict[str, Any], paths: RunPaths) -> Result:
-    """Write `result.json` with the machine's facts.
+    """Write `result.json` with the machine's facts; returns the whole result.
 
     Raises:
-        FencedError: the folder belongs to a newer attempt by now; the result is put beside that one's.
+        FencedError: a newer attempt owns the folder; the result was written to a separate file there.
     """
     whole: Result = {**result, "machine": machine}
     data = json.dumps(whole, indent=1, allow_nan=False).encode()
@@ -133,8 +134,9 @@ def write_result(result: Result, machine: dict[str, Any], paths: RunPaths) -> Re
 
 
 def _set_late_aside(paths: RunPaths, token: int) -> None:
-    """A result that is there before this attempt has written one was written late by an older attempt."""
+    """Rename a result that an older attempt wrote late."""
     try:
+        # This attempt has not written yet, so an existing result comes from an older one.
         there = json.loads(paths.result.read_text()).get("token", 0)
     except FileNotFoundError:
         return
@@ -147,7 +149,7 @@ def _set_late_aside(paths: RunPaths, token: int) -> None:
 def _crash_reason(crash: tuple[int, int, Event], findings: RunEvidence, paths: RunPaths) -> tuple[str, Path]:
     attempt, rank, event = crash
     if event["e"] == "refused":
-        # The rank that died left no error: the launcher is the one that saw it go.
+        # The rank that died left no error; only the launcher has reported its end.
         failed = next(iter(findings.workers_failed[max(attempt - 1, 0) :]), None)
         if failed is None:
             return event["reason"], paths.torchrun_log
@@ -159,7 +161,7 @@ def _crash_reason(crash: tuple[int, int, Event], findings: RunEvidence, paths: R
 
 
 def _exit_reason(exit_code: int, findings: RunEvidence, record: RunRecord, paths: RunPaths) -> tuple[str, Path]:
-    if exit_code < 0:  # itself, not a rank; ranks that it reported before were restarted
+    if exit_code < 0:  # torchrun itself was killed; the ranks that it reported before were restarted
         return f"torchrun was ended by {signal.Signals(-exit_code).name}", paths.torchrun_log
     if findings.workers_failed:
         return _death_reason(findings.workers_failed[-1], max(record.attempts, default=0), findings, paths)
@@ -185,7 +187,7 @@ def _describe_rank(findings: RunEvidence, attempt: int, rank: int) -> str:
 
 
 def _stderr_log(paths: RunPaths, attempt: int, rank: int) -> Path:
-    """What a rank wrote to stderr, in the folder that torchrun chose; torchrun's own log if there is nothing."""
+    """The stderr log of a rank, in the folder that torchrun chose; torchrun's own log if the rank wrote nothing."""
     found = sorted(paths.logs.glob(f"*/attempt_{attempt}/{rank}/stderr.log"))
     return found[-1] if found and found[-1].stat().st_size else paths.torchrun_log
 

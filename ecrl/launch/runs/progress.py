@@ -1,4 +1,4 @@
-"""What a run is doing, derived from its events, and whom to tell."""
+"""What a run is doing, derived from its events, and the observers that are notified of it."""
 
 import time
 from collections import deque
@@ -15,10 +15,11 @@ _RATE_WINDOW_S = 10.0
 
 @dataclass
 class RunProgress:
-    """A run as it goes. doing: starting, training, replaying, saving, restarting, restoring, draining, stopping.
+    """The progress of a run.
 
-    step: the last step of rank 0; furthest: the highest step any attempt reached. A checkpoint that a
-    background engine saves does not hide that it trains.
+    doing: starting, training, replaying, saving, restarting, restoring, draining or stopping. A new step ends `saving`,
+    so a checkpoint that a background engine saves does not hide the training. step: the last step of rank 0. furthest:
+    the highest step of any attempt.
     """
 
     total: int
@@ -33,7 +34,7 @@ class RunProgress:
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
 
     def note(self, attempt: int, rank: int, event: dict[str, Any]) -> None:
-        """Take one event in."""
+        """Add one event."""
         kind = event["e"]
         if attempt > self._attempt:
             self._attempt, self.doing = attempt, "restarting"
@@ -75,7 +76,7 @@ class RunProgress:
 
     @property
     def steps_per_s(self) -> float | None:
-        """Steps a second over the last ten seconds, as far as this attempt goes."""
+        """Steps per second of the current attempt over the last ten seconds; None: too few steps to tell."""
         if len(self._recent) < 2 or self._recent[-1][0] - self._recent[0][0] < 0.2:
             return None
         (t0, s0), (t1, s1) = self._recent[0], self._recent[-1]
@@ -84,8 +85,11 @@ class RunProgress:
 
 @dataclass
 class Totals:
-    """Where the campaign stands. left_s, run_s: seconds that the runs not begun yet (side by side, where they are),
-    and the one that begins now, will take, as far as measured runs tell."""
+    """The progress of the campaign.
+
+    run_s: expected seconds of the run that starts now. left_s: expected seconds of the runs that have not started,
+    considering that several run at the same time. Both come from measured runs and are None without any.
+    """
 
     suites: int
     suites_done: int = 0
@@ -96,29 +100,30 @@ class Totals:
 
 
 class Observer(Protocol):
-    """Who watches a campaign. Called from the loop that supervises workers: must return at once."""
+    """Receives the progress of a campaign. Called from the loop that supervises workers, so methods must return at
+    once."""
 
     def note(self, text: str) -> None:
-        """One line that is worth reading whoever watches."""
+        """A line of text for every kind of observer."""
 
     def suite_started(self, row: Row, totals: Totals) -> None:
-        """A suite begins or goes on."""
+        """A suite starts or continues."""
 
     def run_started(self, spec: RunSpec, totals: Totals) -> None:
-        """torchrun is about to be started."""
+        """A run's launcher is about to be started."""
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
-        """Something may have changed; about twenty times a second."""
+        """Called about twenty times a second; the progress may be unchanged."""
 
     def run_finished(self, spec: RunSpec, result: Result | None, log: str, totals: Totals) -> None:
-        """A run has its result, or None: it was interrupted."""
+        """A run has ended. result: None: it was interrupted."""
 
     def suite_finished(self, row: Row, totals: Totals) -> None:
         """A suite has its new status."""
 
 
 class SilentObserver:
-    """An observer that says nothing."""
+    """An observer that ignores every call."""
 
     def note(self, text: str) -> None: ...
     def suite_started(self, row: Row, totals: Totals) -> None: ...

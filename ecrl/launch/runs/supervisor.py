@@ -1,4 +1,4 @@
-"""One run: start its launcher, follow its records, end it when it must end, and write down what became of it."""
+"""Supervises one run: starts its launcher, follows its records, ends it if needed, and writes its result."""
 
 import contextlib
 import errno
@@ -32,8 +32,11 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Supervisor:
-    """Runs runs. facts: what the probe told about this machine, kept with every result; timeout_s: a run that
-    takes longer is ended and failed."""
+    """Supervises runs, one at a time.
+
+    facts: the probe's facts about this machine, recorded with every result. timeout_s: a run that takes longer is ended
+    and has failed; None: no limit.
+    """
 
     launcher: Launcher
     campaign: Path
@@ -43,10 +46,10 @@ class Supervisor:
     timeout_s: float | None = None
 
     def run(self, run: Run) -> Result | None:
-        """Make a run in its (new) folder. None: a signal asked to stop; the workers are gone and there is no result.
+        """Make a run in its new folder and return its result. None: ecrl was asked to stop; the workers have ended.
 
         Raises:
-            OSError: the folder cannot be written, by ecrl or by the run; the workers are gone.
+            OSError: the folder cannot be written, by ecrl or by the run; the workers have ended.
         """
         paths = run.paths
         paths.logs.mkdir(parents=True)
@@ -59,7 +62,7 @@ class Supervisor:
             return None
         ending = replace(ending, oom_kills=read_oom_kills() - killed_before)
         result = outcome.decide_result(run, findings, ending, started_at, utc_now())
-        if result.get("failure", {}).get("kind") == DISK_FULL:  # says nothing about the run: it is no result
+        if result.get("failure", {}).get("kind") == DISK_FULL:  # a full disk is no result of the run
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.folder))
         after = machine.read_pressure(paths.folder)
         facts = (
@@ -68,7 +71,7 @@ class Supervisor:
         return outcome.write_result(result, facts | {"pressure_before": pressure, "pressure_after": after}, paths)
 
     def _gpus(self, run: Run) -> tuple[str, ...] | None:
-        """The GPUs that the run may use, as CUDA_VISIBLE_DEVICES names them (empty: all); None on the CPU."""
+        """The GPUs that the run may use, as in CUDA_VISIBLE_DEVICES (empty: all); None on the CPU."""
         if run.spec.device == "cpu":
             return None
         return () if self.launcher.lease is None else self.launcher.lease.devices.gpus
@@ -86,7 +89,7 @@ class Supervisor:
                 spawned = now_ns()
                 handle = self.launcher.start(run, self.campaign, log)
             cleared.callback(handle.close)
-            # From here on, an error of ours (a full disk, a bug) must not leave workers behind.
+            # From here on, an error of ecrl (a full disk, a bug) must not leave workers behind.
             cleared.callback(_stop_if_alive, handle)
             recorder.event("spawn", t=spawned, pid=handle.owner.pid, command=handle.command)
             watch = _RunMonitor(self, run, handle, findings, recorder)
@@ -110,7 +113,7 @@ def _stop_if_alive(handle: RunHandle) -> None:
 
 
 class _RunMonitor:
-    """Follows a run's records and what its launcher reports, and decides when to end it."""
+    """Follows a run's records and its launcher's reports, and decides when to end the run."""
 
     def __init__(
         self, supervisor: Supervisor, run: Run, handle: RunHandle, findings: RunEvidence, recorder: Recorder
@@ -126,14 +129,15 @@ class _RunMonitor:
         self._begun = time.monotonic()
 
     def poll(self) -> str | None:
-        """Take in what is new. A text: end the run ('' where the records or the signal say why)."""
+        """Process what is new. A text means: end the run; it is the reason, or '' if the records or the signal give
+        one."""
         self._read_events()
         self._show()
         if self._supervisor.stop:
             return ""
         if self._findings.find_crash() is not None:
-            # The victim of a planned failure writes before it dies, the survivors' errors come after; but its
-            # file may have been read before it wrote. Look again before calling an error a crash.
+            # The victim of a planned failure writes its event before the survivors write their errors, but its
+            # file may have been read before that. Read again before an error counts as a crash.
             self._read_events()
             if self._findings.find_crash() is not None:
                 return ""
@@ -145,7 +149,7 @@ class _RunMonitor:
         return None
 
     def poll_last(self) -> None:
-        """Take in what was written up to the end."""
+        """Process everything that was written before the end."""
         self._read_events()
         self._show()
         self._say(self._remarks.get_final_warnings())
@@ -168,13 +172,14 @@ class _RunMonitor:
             self._say(self._remarks.get_warnings(attempt, rank, event))
         for failed in self._handle.read_failures():
             self._findings.workers_failed.append(failed)
-            # The instant it was reported, on the records' clock; if the line has none, the instant it was seen.
+            # The time of the report on the records' clock; without a time in the line, the time it was read.
             t = None if failed.unix_ns is None else failed.unix_ns - real_minus_boot_ns()
             self._recorder.event("worker_failed", t=t, local_rank=failed.local_rank, exitcode=failed.exitcode)
 
 
 def set_aside(paths: RunPaths) -> Path | None:
-    """Move the leftovers of a run out of the way, keeping everything but its checkpoints. None: there are none."""
+    """Rename the folder of an earlier attempt and delete its checkpoints; returns the new folder. None: there is no
+    folder."""
     folder = paths.folder
     if not folder.exists():
         return None

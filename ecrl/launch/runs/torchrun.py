@@ -1,4 +1,5 @@
-"""torchrun on this host: its command, its environment, its log, and a run of it. Nothing is imported from it."""
+"""torchrun on this host: its command, environment and log, and a run that it executes. ecrl imports none of its
+code."""
 
 import os
 import re
@@ -19,13 +20,13 @@ from ecrl.records.failure_checks import count_expected_restarts
 _FAILED = re.compile(
     r"[EW](?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d+) .*failed \(exitcode: (?P<code>-?\d+)\) local_rank: (?P<rank>\d+)"
 )
-# How often torchrun looks whether a rank has died; a look costs it a tenth of a millisecond.
+# Seconds between torchrun's checks for dead ranks; a check costs a tenth of a millisecond.
 MONITOR_INTERVAL_S = "0.02"
 _STAMP_FORMAT = "%Y%m%d %H:%M:%S.%f"
 
 
 class TorchrunHandle(RunHandle):
-    """A run whose root is a process of this host; its others are found as descendants and by their markers."""
+    """A run whose root is a process of this host. Its other processes are found as descendants and by their marker."""
 
     def __init__(self, run: Run, process: "subprocess.Popen[bytes]") -> None:
         self.paths = run.paths
@@ -49,7 +50,7 @@ class TorchrunHandle(RunHandle):
         end_leftovers(self.paths.folder)
 
     def read_failures(self) -> list[WorkerFailed]:
-        if self._log is None:  # not when the handle is made: a log that is gone must not hide a run that goes on
+        if self._log is None:  # not opened in __init__: a missing log must not hide a running run
             self._log = FileTail(self.paths.torchrun_log)
         told = (parse_failure(line.decode(errors="replace")) for line in self._log.lines())
         return [failed for failed in told if failed is not None]
@@ -60,17 +61,19 @@ class TorchrunHandle(RunHandle):
             self._log.close()
 
     def _open_exit_fd(self) -> int | None:
-        """A new descriptor that is readable once the run has ended; None: the kernel has none."""
+        """A new descriptor that is readable once the run has ended. None: the kernel does not support it."""
         return open_exit_fd(self.owner.pid)
 
     def _join(self) -> int:
-        """The exit code of a run that was told to end."""
+        """Wait for the end of a run that is being ended; returns its exit code."""
         return self._process.wait()
 
 
 class TorchrunLauncher(Launcher):
-    """`python -m torch.distributed.run` for every run. worker: the module that is started as each rank, and is told
-    the run's folder."""
+    """Starts `python -m torch.distributed.run` for every run.
+
+    worker: the module that runs as each rank; its argument is the run's folder.
+    """
 
     worker: ClassVar[str] = "ecrl.worker"
 
@@ -86,16 +89,17 @@ class TorchrunLauncher(Launcher):
             stdout=log,
             stderr=subprocess.STDOUT,
             env=self.environment(run, campaign),
-            pass_fds=() if self.lease is None else self.lease.fds,  # a launcher that outlives ecrl keeps its devices
-            start_new_session=True,  # signals from the terminal are ecrl's to answer
+            pass_fds=() if self.lease is None else self.lease.fds,  # a launcher that outlives ecrl keeps the lease
+            start_new_session=True,  # ecrl alone handles signals from the terminal
         )
 
     def command(self, run: Run) -> list[str]:
-        """The command line that is started."""
+        """The command line to start."""
         return [sys.executable, "-m", "torch.distributed.run", *self.arguments(run)]
 
     def arguments(self, run: Run) -> list[str]:
-        """torchrun's arguments, with as many restarts as are planned: the next one would be for an unplanned crash."""
+        """torchrun's arguments."""
+        # Only the planned restarts are allowed: one more would follow an unplanned crash.
         restarts = count_expected_restarts(run.spec.failures)
         return [
             *("--standalone", "--nproc-per-node", str(run.spec.train.nproc), "--max-restarts", str(restarts)),
@@ -104,13 +108,13 @@ class TorchrunLauncher(Launcher):
         ]
 
     def environment(self, run: Run, campaign: Path) -> dict[str, str]:
-        """The whole environment of the command: the caller's, what users of torchrun set, the markers, the devices."""
+        """The whole environment of the command: the caller's, torchrun settings, the markers and the devices."""
         leased = {} if self.lease is None else self.lease.environment
         return build_run_environment(os.environ, run, campaign) | leased
 
 
 def build_run_environment(base: Mapping[str, str], run: Run, campaign: Path) -> dict[str, str]:
-    """The environment of a run's processes, whatever starts them."""
+    """The environment of a run's processes, for every launcher."""
     extra = {
         "OMP_NUM_THREADS": str(run.spec.train.threads),
         "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # no third-party backend is imported into a measured process
@@ -123,22 +127,25 @@ def build_run_environment(base: Mapping[str, str], run: Run, campaign: Path) -> 
 
 
 def parse_failure(line: str) -> WorkerFailed | None:
-    """Parse `E1121 23:30:12.123000 <pid> ...] failed (exitcode: -9) local_rank: 0 (pid: 42) of binary: ...`; None: the
-    line reports no failed worker."""
+    """The failed worker that a line of torchrun's log reports. None: the line reports none.
+
+    Example: `E1121 23:30:12.123000 <pid> ...] failed (exitcode: -9) local_rank: 0 (pid: 42) of binary: ...`.
+    """
     if not (match := _FAILED.search(line)):
         return None
     return WorkerFailed(int(match["rank"]), int(match["code"]), _unix_ns(match["stamp"], datetime.now()))
 
 
 def _unix_ns(stamp: str, now: datetime) -> int | None:
-    """Unix time of torchrun's stamp: local wall time without a year, so the year that brings it nearest to now."""
+    """Unix time of torchrun's stamp. The stamp is local wall time without a year: the nearest year to `now` is
+    taken."""
     candidates = []
     for year in (now.year - 1, now.year, now.year + 1):
         try:
             naive = datetime.strptime(f"{year}{stamp}", _STAMP_FORMAT)
         except ValueError:
             continue  # 29 February of another year
-        # A stamp in the hour that clocks are set back means one of two instants (fold).
+        # A stamp in the hour in which clocks are set back is ambiguous (fold).
         candidates += [naive.replace(fold=fold).timestamp() for fold in (0, 1)]
     nearest = min(candidates, key=lambda s: abs(s - now.timestamp()), default=None)
     return None if nearest is None else round(nearest * 1e9)

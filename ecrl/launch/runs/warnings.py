@@ -1,20 +1,21 @@
-"""What goes wrong in a run without ending it: told as it happens, once, and summed up at the end."""
+"""Warnings about problems that do not end a run: given once when they happen, and summed up at the end."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 class RunWarnings:
-    """Follows one run's events. A checkpoint that could not be kept is told by every rank, and is one."""
+    """Collects the warnings of one run from its events."""
 
     def __init__(self) -> None:
         self._lost: set[tuple[int, int]] = set()  # (attempt, step)
 
     def get_warnings(self, attempt: int, rank: int, event: dict[str, Any]) -> Iterator[str]:
-        """What an event gives to say."""
+        """The warnings that an event causes."""
         if event["e"] == "persist_failed":
             if not self._lost:
                 yield f"checkpoint {event['s']} could not be kept: {event['reason']}; training goes on"
+            # Every rank reports a lost checkpoint; it counts once.
             self._lost.add((attempt, event["s"]))
         elif event["e"] == "restored" and rank == 0 and attempt > 0:
             for passed in event.get("passed_over", ()):
@@ -23,6 +24,6 @@ class RunWarnings:
                 yield "there is no checkpoint to restore: it begins again at step 0"
 
     def get_final_warnings(self) -> Iterator[str]:
-        """What is to be said once the run is over."""
+        """The warnings to give at the end of the run."""
         if len(self._lost) > 1:
             yield f"{len(self._lost)} checkpoints could not be kept"
