@@ -1,1 +1,1 @@
-"""Turns runs into processes."""
+"""Executes campaigns: schedules suites, starts runs as processes, and shows their progress."""

@@ -1,4 +1,4 @@
-"""Findings about the results folder: its file system, whether locks and flushes work there, and room."""
+"""Findings about the results folder: its file system, locks, flushes and free space."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from ecrl.records import machine
 from ecrl.storage.atomic import fsync_dir
 from ecrl.units import format_bytes
 
-FOLDER = "results folder"  # the finding that nothing can be written there
+FOLDER = "results folder"  # the check whose finding says that the folder cannot be written
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _NETWORK = ("nfs", "cifs", "smb", "fuse", "9p", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs")
 _SLOW_FSYNC_S = 0.05
@@ -27,7 +27,7 @@ _SKEW_S = 2.0
 
 
 def check_disk(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
-    """Everything about the folder that holds, or will hold, the results. Leaves nothing behind."""
+    """All findings about the folder of the results, which need not exist yet. Leaves no file behind."""
     folder = find_existing_folder(results.absolute())
     yield _room(folder, wanted)
     yield _files(folder)
@@ -35,7 +35,7 @@ def check_disk(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
 
 
 def check_behaviour(results: Path) -> Iterator[Finding]:
-    """Whether the folder's file system does what ecrl relies on, tried out."""
+    """Findings about the folder's file system, from trying what ecrl relies on."""
     folder = find_existing_folder(results.absolute())
     kind = machine.file_system(folder)
     yield _file_system(folder, kind)
@@ -87,7 +87,8 @@ def _files(folder: Path) -> Finding:
 
 
 def _lock(scratch: Path, kind: str) -> Finding:
-    """Take a lock, and see that it keeps a second taker out: who works on a campaign depends on it."""
+    """Take a lock and check that a second taker is refused."""
+    # Only this lock keeps a second ecrl away from a campaign.
     path = scratch / "lock"
     first, second = (os.open(path, os.O_RDWR | os.O_CREAT, 0o600) for _ in range(2))
     advice = "Two ecrl could work on one campaign: name a folder on a local disk with --results."
@@ -107,7 +108,7 @@ def _lock(scratch: Path, kind: str) -> Finding:
 
 
 def _flush(scratch: Path, kind: str) -> Iterator[Finding]:
-    """Write, flush and replace a file a few times: what every state change and every checkpoint does."""
+    """Write, flush and replace a file a few times, as every change of state and every checkpoint does."""
     path, seconds = scratch / "file", []
     try:
         for _ in range(_FSYNCS):

@@ -1,4 +1,4 @@
-"""Findings about a machine, and what a matrix asks of it."""
+"""Findings about a machine, and a matrix's requirements on it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ OK, WARN, UNFIT = "ok", "warn", "unfit"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. found: what there is; advice: what to do about it, '' where all is well."""
+    """The result of one check. state: ok, warn or unfit. found: what the check found. advice: what to do, '' if ok."""
 
     check: str
     state: str
@@ -22,9 +22,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a matrix asks of a machine. nproc, threads: of all runs that go on side by side; slots: snapshots in memory
-    at once; checkpoint_bytes: the largest; disk_bytes: what stays on disk, with one run going on; nccl: ranks talk
-    over NCCL, so that none can share a GPU."""
+    """A matrix's requirements on a machine.
+
+    nproc, threads: of all runs that are active at the same time. slots: snapshots in memory at the same time.
+    checkpoint_bytes: of the largest checkpoint. disk_bytes: what stays on disk, plus the peak of one active run. nccl:
+    ranks use NCCL, so no two can share a GPU.
+    """
 
     device: str
     gpus: tuple[int, ...]

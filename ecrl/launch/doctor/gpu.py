@@ -1,4 +1,4 @@
-"""Findings about GPUs and PyTorch: who else computes there, whether driver and build match, which back ends work."""
+"""Findings about GPUs and PyTorch: other users of the GPUs, driver against build, and the back ends that work."""
 
 import json
 import os
@@ -20,7 +20,7 @@ _QUERY = ("index", "uuid", "name", "driver_version", "memory.total", "memory.use
 
 
 def check_gpus(wanted: Requirements | None, command: Sequence[str] = EXAMINE_COMMAND) -> Iterator[Finding]:
-    """GPUs as the driver shows them, then what PyTorch makes of this machine."""
+    """Findings about the GPUs as the driver shows them, then about PyTorch on this machine."""
     cuda = wanted is not None and wanted.device == "cuda"
     cards = yield from _cards(wanted, cuda)
     told, problem = _run_examine(command)
@@ -36,7 +36,7 @@ def check_gpus(wanted: Requirements | None, command: Sequence[str] = EXAMINE_COM
 
 
 def _ranks(wanted: Requirements, there: int) -> Finding:
-    """More ranks than GPUs."""
+    """The finding for more ranks than GPUs."""
     said = f"{wanted.nproc} rank{'' if wanted.nproc == 1 else 's'} for {there} GPU{'' if there == 1 else 's'}"
     if wanted.nccl or not there:
         advice = f"Type --nproc {there}, or --device cpu." if there else "Type --device cpu."
@@ -45,7 +45,7 @@ def _ranks(wanted: Requirements, there: int) -> Finding:
 
 
 def _cards(wanted: Requirements | None, cuda: bool) -> Generator[Finding, None, list[dict[str, str]]]:
-    """A finding for every GPU; returns them as nvidia-smi lists them."""
+    """Yields a finding for every GPU; returns the GPUs as nvidia-smi lists them."""
     if shutil.which("nvidia-smi") is None:
         yield Finding("gpu", UNFIT if cuda else OK, "no nvidia-smi here", "Type --device cpu." if cuda else "")
         return []
@@ -91,7 +91,7 @@ def _card(card: dict[str, str], users: list[str], wanted: Requirements | None) -
 
 
 def _bytes(told: str) -> int | None:
-    """Of '81559 MiB'; None where the driver does not say ('[N/A]')."""
+    """Bytes of a text like '81559 MiB'. None: the driver does not report them ('[N/A]')."""
     number = told.partition(" ")[0]
     return int(number) * _MIB if number.isdecimal() else None
 
@@ -112,7 +112,7 @@ def _owner(pid: str) -> str:
 
 
 def _run_examine(command: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
-    """What the child that loads PyTorch told, or why it told nothing."""
+    """(answer of the process that loads PyTorch, ''), or (None, why there is none)."""
     environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -132,7 +132,7 @@ def _describe_build(told: dict[str, Any]) -> str:
 
 
 def _match(told: dict[str, Any], cards: list[dict[str, str]], cuda: bool) -> Iterator[Finding]:
-    """Whether driver and build fit each other."""
+    """Findings about driver and PyTorch build: whether they fit, and whether each GPU computes."""
     driver = cards[0]["driver_version"] if cards else ""
     if cards and not told["cuda"]:
         advice = "Install the build for CUDA: https://pytorch.org/get-started/locally/"

@@ -1,4 +1,4 @@
-"""Findings about the host: memory, shared memory, limits, processors, clock. Reads /proc; takes milliseconds."""
+"""Findings about the host: memory, shared memory, limits, processors, clock. Reads /proc and takes milliseconds."""
 
 import os
 import resource
@@ -11,14 +11,14 @@ from ecrl.records import machine
 from ecrl.units import format_bytes
 
 _GB = 10**9
-_RANK_BYTES = 700 * 10**6  # what a rank of PyTorch takes on the host before it trains anything
+_RANK_BYTES = 700 * 10**6  # host memory of a PyTorch rank before any training
 _SHM_BYTES = 256 << 20
 _UNLIMITED = resource.RLIM_INFINITY
 _EPOCH = 1704067200  # 2024: a clock before this was never set
 
 
 def check_host(wanted: Requirements | None) -> Iterator[Finding]:
-    """Everything about the host."""
+    """All findings about the host."""
     yield _memory(wanted)
     yield _shm(wanted)
     yield from _limits(wanted)

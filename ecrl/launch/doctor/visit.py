@@ -1,4 +1,4 @@
-"""Is this machine fit to run a matrix? Findings, each with what to do: the whole visit, and in short before a start."""
+"""Checks whether this machine is fit to run a matrix: all checks, or the quick ones before a start."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,30 +11,30 @@ SCHEMA = 1
 
 
 class UnfitError(EcrlError):
-    """This machine cannot run what was asked for, and a run would only find out later."""
+    """This machine cannot run the matrix; raised before the start, because a run would fail only later."""
 
     exit_code = EXIT_UNFIT
 
 
 def run_checks(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
-    """Everything, the child that loads PyTorch last: a few seconds."""
+    """All checks; takes a few seconds. The process that loads PyTorch comes last."""
     yield from host.check_host(wanted)
     yield from disk.check_disk(results, wanted)
     yield from gpu.check_gpus(wanted)
 
 
 def quick_checks(results: Path, wanted: Requirements | None) -> list[Finding]:
-    """What takes a few milliseconds and is worth a word before a start: no child, nothing that is well. A full or
-    read-only disk is left to whoever writes there first, who knows what was to be written."""
+    """The checks that run before every start: no subprocess, a few milliseconds. Returns only problems."""
     found = [*host.check_host(wanted), *disk.check_behaviour(results)]
+    # The first write reports a full or read-only disk, and it knows what was to be written.
     return [finding for finding in found if finding.state != OK and finding.check != disk.FOLDER]
 
 
 def raise_if_unfit(found: list[Finding]) -> None:
-    """Raise if one of the findings is `unfit`.
+    """Raise if a finding is `unfit`.
 
     Raises:
-        UnfitError: names the first, and how many more there are.
+        UnfitError: names the first such finding, and how many more there are.
     """
     unfit = [finding for finding in found if finding.state == UNFIT]
     if unfit:

@@ -1,11 +1,11 @@
-"""Which GPUs or CPU cores a run takes, and leases of them that several ecrl processes and users respect.
+"""Chooses the GPUs or CPU cores of a run, and leases them among all ecrl processes and users of this machine.
 
-A lease is a lock (flock) on one file a device in a folder that all users of this machine share. Its descriptor is
-inherited by the run's launcher, so a killed ecrl frees nothing that its workers still use; and processes that carry
-the lease's marker keep a device taken even when their launcher is gone as well.
+A lease is a lock (flock) on one file per device, in a folder that all users share. The run's launcher inherits the
+descriptor, so the devices stay leased if ecrl is killed while workers use them. A device also counts as taken while a
+process with the lease's marker lives, even if its launcher is gone.
 
 ECRL_LEASES names another folder (default /tmp/ecrl-leases; containers that share GPUs must share it, too).
-ECRL_FAKE_GPUS=N makes this machine one with N devices `fake-0`.. to lease, for tests.
+ECRL_FAKE_GPUS=N gives this machine N devices `fake-0`.. to lease, for tests.
 """
 
 import contextlib
@@ -36,13 +36,14 @@ FOLDER_VARIABLE = "ECRL_LEASES"
 FAKE_VARIABLE = "ECRL_FAKE_GPUS"
 LEASE_MARKER = "ECRL_LEASE"  # in the environment of a run's processes: <folder>:<name>,<name>
 _DEFAULT_FOLDER = "/tmp/ecrl-leases"
-_EXIT_S = 2.0  # a process that takes longer to end is stuck in somebody's driver, and most likely not ours
+_EXIT_S = 2.0  # a process that takes longer to end hangs in a driver, and most likely is not ecrl's
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True)
 class DeviceSet:
-    """Devices that one run takes together. locks: a file name each; gpus: for CUDA_VISIBLE_DEVICES, if any."""
+    """Devices that one run takes together. locks: one file name per device. gpus: their names for
+    CUDA_VISIBLE_DEVICES."""
 
     locks: tuple[str, ...]
     gpus: tuple[str, ...] = ()
@@ -56,7 +57,7 @@ class DeviceSet:
 
 @dataclass
 class Lease:
-    """A set of devices that is this process's, and its runs', until it is released and they are gone."""
+    """A device set that belongs to this process and its runs, until it is released and they have ended."""
 
     devices: DeviceSet
     folder: Path
@@ -64,7 +65,7 @@ class Lease:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a run on these devices has in its environment."""
+        """Variables to add to the environment of a run on these devices."""
         marker = {LEASE_MARKER: f"{self.folder}:{','.join(self.devices.locks)}"}
         if not self.devices.gpus:
             return marker
@@ -72,16 +73,16 @@ class Lease:
         return marker | {"CUDA_VISIBLE_DEVICES": ",".join(self.devices.gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
     def release(self) -> None:
-        """Let go; a process that has inherited the locks holds them on."""
+        """Release the lease. A process that has inherited the locks keeps holding them."""
         for fd in self.fds:
             os.close(fd)
         self.fds = ()
 
 
 def device_sets(matrix: Matrix, num_gpus: int, environment: Mapping[str, str] = os.environ) -> list[DeviceSet]:
-    """The disjoint sets that this machine's devices make for runs of this matrix, in order.
+    """The disjoint device sets of this machine for runs of this matrix, in order.
 
-    num_gpus: those that PyTorch sees. A set is as wide as the widest run; devices that do not fill one are left alone.
+    num_gpus: how many PyTorch sees. Each set is as wide as the widest run; devices that do not fill a set are not used.
     """
     settings = list_train_settings(matrix)
     num_ranks = max(train.nproc for train in settings)
@@ -107,7 +108,8 @@ def _sets(devices: Sequence[DeviceSet], size: int) -> list[DeviceSet]:
 
 
 def read_gpu_uuids() -> dict[str, str]:
-    """GPU UUIDs by nvidia-smi's number, which counts in the order of the bus addresses that name these folders."""
+    """GPU UUIDs by the number that nvidia-smi uses."""
+    # nvidia-smi counts in the order of the bus addresses, which are the names of these folders.
     found: dict[str, str] = {}
     for number, folder in enumerate(sorted(_NVIDIA.iterdir()) if _NVIDIA.is_dir() else []):
         lines = (folder / "information").read_text().splitlines()
@@ -117,10 +119,10 @@ def read_gpu_uuids() -> dict[str, str]:
 
 
 def lease_folder() -> Path:
-    """The folder of lock files, made for all users of this machine if it is not there.
+    """The folder of the lock files; it is created for all users of this machine if needed.
 
     Raises:
-        EcrlError: it cannot be used, or not safely.
+        EcrlError: the folder cannot be used, or not safely.
     """
     folder = Path(os.environ.get(FOLDER_VARIABLE) or _DEFAULT_FOLDER)
     try:
@@ -131,7 +133,7 @@ def lease_folder() -> Path:
                 "ECRL-503", f"{folder}: is a link, expected a folder. Name another one with {FOLDER_VARIABLE}=DIR"
             )
         if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) != 0o1777:
-            folder.chmod(0o1777)  # the umask took something away; sticky: nobody removes another's lock
+            folder.chmod(0o1777)  # the umask removed permissions; sticky: no user removes another's lock
     except OSError as error:
         raise EcrlError(
             "ECRL-503",
@@ -142,10 +144,11 @@ def lease_folder() -> Path:
 
 
 def try_lease(devices: DeviceSet, paths: CampaignPaths | None = None) -> Lease | None:
-    """A lease of the set if every device is free now, else None and nothing is held. paths: for which campaign."""
+    """A lease of the set. None, without holding anything, if a device is in use. paths: the campaign that needs the
+    lease."""
     lease = Lease(devices, lease_folder())
     try:
-        for name in sorted(devices.locks):  # in one order everywhere: of two that want the same, one gets it
+        for name in sorted(devices.locks):  # in one order everywhere, so that one of two competitors succeeds
             fd = _open_lock(lease.folder / f"{name}.lock")
             lease.fds += (fd,)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -167,8 +170,10 @@ def try_lease(devices: DeviceSet, paths: CampaignPaths | None = None) -> Lease |
 
 
 def describe_holders(devices: DeviceSet) -> str:
-    """Who holds devices of this set, as the lock files say, e.g. `pid 42 (prefix exp4)`; of an ecrl that is gone,
-    what ends the workers that it left on them."""
+    """The holders of this set's devices according to the lock files, e.g. `pid 42 (prefix exp4)`.
+
+    For a dead ecrl, the text has the command that ends the workers that it left.
+    """
     found = []
     for name in devices.locks:
         try:
@@ -179,14 +184,14 @@ def describe_holders(devices: DeviceSet) -> str:
                 who = f"workers that {who} left when it died; to end them: ecrl matrix resume {told['options']}"
             found.append(who)
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # its holder has not said who it is, or may not be read: the lock alone counts
+            continue  # the holder is not recorded or not readable: the lock alone counts
     return ", ".join(dict.fromkeys(found)) or "a process that does not say who it is"
 
 
 def _open_lock(path: Path) -> int:
-    """The lock file's descriptor. Opened without O_CREAT if it is there: with it, the kernel refuses another
-    user's file in a sticky folder."""
+    """A descriptor of the lock file, which is created if needed."""
     for _ in range(3):
+        # Without O_CREAT for an existing file: with it, the kernel refuses another user's file in a sticky folder.
         for flags in (os.O_RDWR, os.O_RDONLY):
             try:
                 return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -197,7 +202,7 @@ def _open_lock(path: Path) -> int:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except FileExistsError:
-            continue  # made by another just now
+            continue  # another process has just created it
         os.fchmod(fd, 0o666)
         return fd
     raise EcrlError(
@@ -213,14 +218,15 @@ def _write_holder(fd: int, text: bytes) -> None:
 
 
 def _is_in_use(lease: Lease) -> bool:
-    """Whether a living process of this user was started on one of the devices: its launcher may be gone."""
+    """Whether a living process of this user was started on one of the devices."""
     folder, _, _ = lease.environment[LEASE_MARKER].partition(":")
     wanted = set(lease.devices.locks)
+    # The launcher that held the lock may be gone while its workers still run.
     for _, value in iterate_environments(LEASE_MARKER):
         its_folder, _, names = value.partition(":")
         if its_folder == folder and wanted & set(names.split(",")):
             return True
-    # What was ending while we looked shows no marker: it has gone before the devices are anybody's.
+    # A process that is ending shows no marker. Wait for its end before the devices are leased.
     deadline = time.monotonic() + _EXIT_S
     for pid in list_exiting_pids():
         while get_start_ticks(pid) is not None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""What a disk does to its users, told as an error with the next command."""
+"""Explains storage errors (full disk, missing permission) with the next command to type."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -23,8 +23,11 @@ _STORAGE_ERRORS = {
 
 @contextmanager
 def explain_storage_errors(paths: CampaignPaths, next_command: Callable[[], str] | None = None) -> Iterator[None]:
-    """Turn what a disk does to its users (full, not writable), or a user to the disk (a run's folder removed while it
-    goes on), into an error with the next command, asked for when it is needed; None: the same one again.
+    """Turn an OSError of the results folder into an error with the next command.
+
+    This covers a full or read-only disk, and a run's folder that was removed during the run.
+
+    next_command: called only when it is needed; None: the user repeats the same command.
 
     Raises:
         EcrlError: in place of such an OSError.

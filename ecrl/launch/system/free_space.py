@@ -1,16 +1,16 @@
-"""Room on the disk that holds a folder, or will hold it."""
+"""Free space on the disk of a folder, which need not exist yet."""
 
 import shutil
 from pathlib import Path
 
 
 def find_existing_folder(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
+    """The folder itself, or its nearest parent that exists."""
     while not folder.exists():
         folder = folder.parent
     return folder
 
 
 def get_free_bytes(folder: Path) -> int:
-    """Bytes that may still be written below a folder, which need not be there yet."""
+    """Bytes that can still be written below a folder, which need not exist yet."""
     return shutil.disk_usage(find_existing_folder(folder.absolute())).free

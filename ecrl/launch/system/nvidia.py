@@ -1,4 +1,4 @@
-"""What nvidia-smi tells: the cards, who computes on them, and what holds their clocks back. No other module asks it."""
+"""Queries nvidia-smi: cards, processes that compute on them, and limits of their clocks. Only this module runs it."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ _TIMEOUT_S = 20.0
 _FACTS = ("uuid", "name", "driver_version")
 _MASK = re.compile(r"0x[0-9a-fA-F]+")
 _hung = threading.Event()
-# The bit mask of reasons for which a card does not run at its full clock; drivers before 535 know it by its old name.
+# The bit mask of reasons why a card runs below its full clock; drivers before 535 know only the second name.
 _REASON_FIELDS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 # nvml.h, nvmlClocksEventReason*
 _REASONS = {
@@ -28,8 +28,11 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """Some cards at one instant. reasons: names of what any of them is held back by; None where the driver does not
-    say. pids: processes that compute on any of them; None where the driver does not list them."""
+    """The state of some cards at one instant.
+
+    reasons: what limits the clock of any card; None if the driver does not report it. pids: processes that compute on
+    any card; None if the driver does not list them.
+    """
 
     uuids: tuple[str, ...]
     names: tuple[str, ...]
@@ -39,10 +42,10 @@ class Sample:
 
 
 def take_sample(gpus: Sequence[str]) -> Sample | None:
-    """The cards with these numbers or UUIDs (empty: all), None where nvidia-smi does not answer for them."""
+    """A sample of the cards with these numbers or UUIDs (empty: all). None: nvidia-smi does not answer for them."""
     chosen = ["-i", ",".join(gpus)] if gpus else []
     told, field = "", ""
-    for field in (*_REASON_FIELDS, ""):  # the last without reasons: a driver that knows neither name
+    for field in (*_REASON_FIELDS, ""):  # last without reasons, for a driver that knows neither name
         columns = [*_FACTS, *([field] if field else [])]
         told, problem = query_smi([*chosen, f"--query-gpu={','.join(columns)}"])
         if not problem:
@@ -61,7 +64,7 @@ def take_sample(gpus: Sequence[str]) -> Sample | None:
 
 
 def _reasons(masks: Sequence[str]) -> frozenset[str] | None:
-    """Names of the bits that are set in any mask; None where no card tells ('[N/A]')."""
+    """Names of the bits that are set in any mask. None: no card reports a mask ('[N/A]')."""
     known = [int(found[0], 16) for mask in masks if (found := _MASK.match(mask))]
     return frozenset(name for bit, name in _REASONS.items() if any(mask & bit for mask in known)) if known else None
 
@@ -74,14 +77,17 @@ def _pids(uuids: Sequence[str]) -> frozenset[int] | None:
 
 
 def parse_table(told: str, columns: int) -> list[list[str]]:
-    """The rows of an answer; a line of another length says nothing that could be relied on."""
+    """The rows of an answer. Lines with another number of columns are dropped."""
     rows = [line.split(", ") for line in told.splitlines()]
     return [row for row in rows if len(row) == columns]
 
 
 def query_smi(arguments: Sequence[str]) -> tuple[str, str]:
-    """nvidia-smi's answer (CSV without a header), or what went wrong. One that has not answered in time is not asked
-    again by this process: a driver that hangs would cost every run as long."""
+    """(nvidia-smi's answer as CSV without a header, ''), or ('', what went wrong).
+
+    After a timeout, this process does not run nvidia-smi again.
+    """
+    # Each query of a hung driver would cost another timeout.
     if _hung.is_set():
         return "", "it did not answer before and is not asked again"
     command = ["nvidia-smi", *arguments, "--format=csv,noheader"]
@@ -98,5 +104,6 @@ def query_smi(arguments: Sequence[str]) -> tuple[str, str]:
 
 
 def stop_querying() -> None:
-    """Ask nvidia-smi no more: it hangs, perhaps so deep in its driver that it cannot even be ended."""
+    """Make every later query fail at once."""
+    # nvidia-smi hangs, perhaps so deep in its driver that it cannot even be killed.
     _hung.set()

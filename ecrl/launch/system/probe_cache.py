@@ -1,5 +1,6 @@
-"""The probe's answer, kept beside the manifest: as long as nothing that it tells of can have changed, a campaign need
-not start the child that loads PyTorch again.
+"""Keeps the probe's answer in a file of the campaign.
+
+While nothing that the answer depends on has changed, a campaign need not start the process that loads PyTorch again.
 """
 
 import contextlib
@@ -26,31 +27,33 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def load_probe(path: Path, matrix: Matrix) -> Probe | None:
-    """The answer that was kept there, if this machine would give it again; None: ask."""
+    """The stored answer, if this machine would give the same one again. None: the probe must run."""
     try:
         told = json.loads(path.read_text())
         probe = Probe(**told["probe"] | {"gpus": tuple(told["probe"]["gpus"])})
         known = told["schema"] == SCHEMA and told["machine"] == describe_machine(matrix)
         return probe if known and _has_its_data(probe) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # nothing was kept, or it is damaged
+        return None  # no answer is stored, or the file is damaged
 
 
 def save_probe(path: Path, probe: Probe, matrix: Matrix) -> None:
-    """Keep an answer that `load_probe` can check: every data set says which files it is, and a GPU can be seen without
-    asking a driver."""
+    """Store an answer that `load_probe` can verify; other answers are not stored.
+
+    An answer can be verified if every data set lists its files, and if GPUs show in /proc or /dev.
+    """
     machine = describe_machine(matrix)
-    if load_probe(path, matrix) == probe:  # it came from there
+    if load_probe(path, matrix) == probe:  # it was loaded from this file
         return
     if not _has_its_data(probe) or (probe.gpus and not machine["devices"]):
         return
     told = {"schema": SCHEMA, "machine": machine, "probe": dataclasses.asdict(probe)}
-    with contextlib.suppress(OSError):  # a full disk: the child is started again next time
+    with contextlib.suppress(OSError):  # a full disk: the probe runs again next time
         write_atomic(path, json.dumps(told, indent=1).encode())
 
 
 def describe_machine(matrix: Matrix) -> dict[str, Any]:
-    """Everything that the answer for a matrix depends on, but for the data sets' files. Loads no PyTorch."""
+    """Everything that the answer for a matrix depends on, except the data sets' files. Does not load PyTorch."""
     return {
         "request": {key: value for key, value in build_probe_request(matrix).items() if key != "device"},
         "gpus": list(matrix.run.gpus),
@@ -64,7 +67,7 @@ def describe_machine(matrix: Matrix) -> dict[str, Any]:
 
 
 def _has_its_data(probe: Probe) -> bool:
-    """Whether the files of every data set are those that were checked."""
+    """Whether every data set's files are the ones that the probe checked, by size and modification time."""
     for told in probe.datasets.values():
         if not told.get("ok") or told.get("files") is None:
             return False

@@ -1,7 +1,7 @@
-"""Ending processes as a group: whatever a run has started, in whatever session it sits by now.
+"""Ends all processes of a run or campaign, in whatever session they are.
 
-torchrun puts each rank into a session of its own, so no signal to one group reaches all of them. A run's
-processes are found as descendants of its launcher and by the marker in their environment.
+torchrun puts each rank into a session of its own, so no signal to one group reaches all of them. A run's processes are
+found as descendants of its launcher and by the marker in their environment.
 """
 
 import contextlib
@@ -18,12 +18,15 @@ from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, fin
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
 _POLL_S = 0.02
-_KILL_PATIENCE_S = 30.0  # a process in uninterruptible I/O dies when that ends
+_KILL_PATIENCE_S = 30.0  # a process in uninterruptible I/O dies only when the I/O ends
 
 
 class ExitWait:
-    """Waits until `poll` knows an exit code, waking as soon as the descriptor `fd` is readable; without one it sleeps
-    and looks. It closes the descriptor."""
+    """Waits until `poll` returns an exit code.
+
+    fd: readable when the process has ended; it wakes the wait at once. None: the wait polls. The descriptor is closed
+    by `close`.
+    """
 
     def __init__(self, poll: Callable[[], int | None], fd: int | None) -> None:
         self._poll = poll
@@ -49,7 +52,7 @@ class ExitWait:
 
 
 def open_exit_fd(pid: int) -> int | None:
-    """A descriptor that is readable once the process has ended; None: this kernel has none."""
+    """A descriptor that becomes readable when the process has ended. None: the kernel does not support it."""
     try:
         return os.pidfd_open(pid)
     except OSError:
@@ -57,17 +60,20 @@ def open_exit_fd(pid: int) -> int | None:
 
 
 def end_run(pid: int, folder: Path, *, stop_now: Callable[[], bool]) -> None:
-    """End a run's root process, its descendants and everything that carries the run's marker; the root is left to be
-    waited for.
+    """End a run's root process, its descendants, and every process with the run's marker.
 
-    stop_now: asked all the while; True skips the rest of the grace period.
+    The caller must still wait for the root process. stop_now: called repeatedly; True skips the rest of the grace
+    period.
+
+    Raises:
+        EcrlError: a process does not end after SIGKILL.
     """
     members = _descendants(pid) + _processes(find_marked_pids(RUN_MARKER, folder))
     _end(members, lambda: _processes(find_marked_pids(RUN_MARKER, folder)), stop_now)
 
 
 def end_leftovers(folder: Path) -> int:
-    """End what a launcher that has exited left behind of its run; returns how many there were."""
+    """End the processes that an exited launcher left of its run; returns how many there were."""
     left = find_marked_pids(RUN_MARKER, folder)
     if left:
         _end(_processes(left), lambda: _processes(find_marked_pids(RUN_MARKER, folder)), lambda: False)
@@ -75,7 +81,7 @@ def end_leftovers(folder: Path) -> int:
 
 
 def end_orphans(campaign: Path) -> int:
-    """End every process that carries the campaign's marker: workers whose ecrl has died. Returns how many."""
+    """End every process with the campaign's marker: workers whose ecrl has died. Returns how many there were."""
     pids = find_marked_pids(CAMPAIGN_MARKER, campaign)
     if pids:
         _end(_processes(pids), lambda: _processes(find_marked_pids(CAMPAIGN_MARKER, campaign)), lambda: False)
@@ -99,14 +105,14 @@ def _processes(pids: list[int]) -> list[psutil.Process]:
 
 
 def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]], stop_now: Callable[[], bool]) -> None:
-    """SIGTERM, wait up to GRACE_S, then SIGKILL until `rest` finds nobody."""
+    """Send SIGTERM, wait up to GRACE_S, then send SIGKILL until none of `members` and `rest()` lives."""
     if not stop_now():
         _signal(members, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_S
     while any(map(_alive, members)) and time.monotonic() < deadline and not stop_now():
         time.sleep(_POLL_S)
     deadline, left = time.monotonic() + _KILL_PATIENCE_S, set(members)
-    # Who was born meanwhile is found by `rest`, once: a process that is ending shows no marker any more.
+    # `rest` finds processes that were started meanwhile. They are kept in `left`: an ending process shows no marker.
     while left := {p for p in {*left, *rest()} if _alive(p)}:
         if time.monotonic() > deadline:
             pids = ", ".join(sorted(str(p.pid) for p in left))
@@ -121,7 +127,9 @@ def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]]
 
 def _signal(members: Iterable[psutil.Process], signum: signal.Signals) -> None:
     for process in members:
-        with contextlib.suppress(psutil.NoSuchProcess):  # psutil compares start times: a new owner of the pid is safe
+        with contextlib.suppress(
+            psutil.NoSuchProcess
+        ):  # psutil compares start times, so a process that reuses the pid is safe
             process.send_signal(signum)
 
 

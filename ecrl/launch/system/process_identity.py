@@ -1,6 +1,6 @@
-"""Which processes are alive, and whose they are: host, boot, pid and start time, never a name. Standard library only.
+"""Identifies processes by host, boot, pid and start time, never by name, and tells whether they live.
 
-Whatever cannot be known is `UNKNOWN`, and unknown is never taken for dead.
+A process whose state cannot be known is `UNKNOWN`; unknown never counts as dead. Uses the standard library only.
 """
 
 import contextlib
@@ -20,25 +20,27 @@ RUN_MARKER = "ECRL_RUN"
 
 _PF_EXITING = 0x4  # of the flags in /proc/PID/stat
 
-# Hosts named like this stand for an owner that no record names.
+# The host name of an owner that no record names.
 UNKNOWN_HOST = "unknown"
 
 
 class Liveness(Enum):
-    """What is known about an owner."""
+    """Whether an owner is known to live."""
 
     ALIVE = "alive"
     DEAD = "dead"
     UNKNOWN = "unknown"
 
 
-# Not psutil's: its create_time adds the boot's wall time, which every setting of the clock moves, so that the ticks in
-# a record cannot be told from it; it does not show who is ending or that the first thread alone has exited; and
-# `matrix status`, which asks whether owners live, is not to load it.
+# Not psutil: its create_time depends on the wall clock, so it cannot be compared with the ticks in a record. It also
+# does not show that a process is ending, or that only its first thread has exited. And `matrix status`, which checks
+# whether owners live, must not load it.
 @dataclass(frozen=True)
 class _Process:
-    """A process as the kernel shows it in /proc/PID/stat. ending: it has begun to exit. gone: nothing of it holds
-    memory or files any more, it only waits for its parent to ask."""
+    """A process as /proc/PID/stat shows it.
+
+    ending: it has begun to exit. gone: it holds no memory or files any more and only waits for its parent.
+    """
 
     ending: bool
     gone: bool
@@ -46,47 +48,51 @@ class _Process:
 
 
 def _process(pid: int) -> _Process | None:
-    """None: /proc shows none of this number.
+    """The process of this pid. None: /proc shows none.
 
     Raises:
-        PermissionError: it may not be looked at from here.
+        PermissionError: this user may not see the process.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         _raise_if_hidden(pid)
         return None
-    fields = stat[stat.rindex(b")") + 2 :].split()  # the name itself may hold anything
+    fields = stat[stat.rindex(b")") + 2 :].split()  # the process name may contain any character
     state, flags, threads = fields[0], int(fields[6]), int(fields[17])
-    # The first thread is a zombie as soon as it has exited itself; memory and files stay until the last one has.
+    # The first thread is a zombie as soon as it exits; memory and files stay until the last thread has exited.
     gone = state == b"X" or (state == b"Z" and threads <= 1)
     return _Process(bool(flags & _PF_EXITING), gone, int(fields[19]))
 
 
 def _raise_if_hidden(pid: int) -> None:
-    """Raise PermissionError for another user's process that /proc does not even list (hidepid=2)."""
-    with contextlib.suppress(ProcessLookupError, OverflowError):  # no pid is as large as a damaged record's
+    """Raise PermissionError if the process is another user's that /proc does not list (hidepid=2)."""
+    with contextlib.suppress(ProcessLookupError, OverflowError):  # a damaged record may have a pid that is too large
         os.kill(pid, 0)
 
 
 def get_start_ticks(pid: int) -> int | None:
-    """When the kernel started a process, in clock ticks since the boot; None: no such process, or nothing left of it.
+    """Start time of a process in clock ticks since boot. None: there is no such process, or it has ended.
 
     Raises:
-        PermissionError: it is another user's, and /proc shows one's own alone.
+        PermissionError: it is another user's process, and /proc shows only one's own.
     """
     found = _process(pid)
     return None if found is None or found.gone else found.start_ticks
 
 
 def get_current_owner(folder: Path | None = None) -> Owner:
-    """The owner that this process is; of what it does in `folder`, the owner that outlives a change of names."""
+    """The identity of this process. folder: where it works, usually the campaign's folder.
+
+    With `folder`, the identity stays valid if the host or the folder is renamed, and a copy of the folder does not
+    match it.
+    """
     owner = get_owner(os.getpid())
     return owner if folder is None else replace(owner, pid_ns=_pid_namespace(), folder=folder.stat().st_ino)
 
 
 def get_owner(pid: int) -> Owner:
-    """The owner that this process, or a child that nobody has waited for yet, is."""
+    """The identity of a process: this one, or a child that has not been waited for."""
     found = _process(pid)
     assert found is not None, f"/proc does not show process {pid}"
     return Owner(socket.gethostname(), boot_id(), pid, found.start_ticks)
@@ -99,7 +105,7 @@ def check_owner(owner: Owner | None) -> Liveness:
     same_host, same_boot = owner.host == socket.gethostname(), owner.boot_id == boot_id()
     if same_host and not same_boot:
         return Liveness.DEAD
-    # A host that was given another name since is told by its boot, and its pids are the same if the namespace is.
+    # A renamed host is recognised by its boot id. Its pids are comparable within the same pid namespace.
     if not same_boot or not (same_host or (owner.pid_ns and owner.pid_ns == _pid_namespace())):
         return Liveness.UNKNOWN
     try:
@@ -112,11 +118,11 @@ def _pid_namespace() -> int:
     try:
         return Path("/proc/self/ns/pid").stat().st_ino
     except FileNotFoundError:
-        return 0  # an older kernel: only the host's name tells
+        return 0  # an older kernel: only the host's name identifies the host
 
 
 def iterate_environments(variable: str) -> Iterator[tuple[int, str]]:
-    """(pid, value) of the processes of this user that have the variable in their environment, this one excepted."""
+    """Yields (pid, value) of this user's other processes that have the variable in their environment."""
     wanted = f"{variable}=".encode()
     for entry in os.listdir("/proc"):  # noqa: PTH208 (names are all that is needed, hundreds of times)
         if not entry.isdigit() or int(entry) == os.getpid():
@@ -133,15 +139,16 @@ def iterate_environments(variable: str) -> Iterator[tuple[int, str]]:
 
 
 def list_exiting_pids() -> list[int]:
-    """Pids of this user's processes that are about to be gone. Their memory, and with it their environment, went
-    first: no marker shows any more whose they are, and yet files and devices may still be open."""
+    """Pids of this user's processes that are ending but not gone."""
+    # The memory of an ending process goes first, and its environment with it. No marker shows whose process it is, but
+    # its files and devices may still be open.
     found = []
     for entry in os.listdir("/proc"):  # noqa: PTH208
         if not entry.isdigit():
             continue
         try:
             if os.stat(f"/proc/{entry}").st_uid != os.getuid():  # noqa: PTH116
-                continue  # it may not even let itself be read
+                continue  # its stat may not even be readable
             process = _process(int(entry))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # ended just now; its pid may be another user's by now
@@ -151,7 +158,7 @@ def list_exiting_pids() -> list[int]:
 
 
 def is_ending(pid: int) -> bool:
-    """Whether a process that can be seen from here has begun to exit, or has exited and still has its number."""
+    """Whether a process has begun to exit, or has exited and its pid is still in use. False if it is not visible."""
     try:
         process = _process(pid)
     except PermissionError:
@@ -160,5 +167,5 @@ def is_ending(pid: int) -> bool:
 
 
 def find_marked_pids(marker: str, value: Path) -> list[int]:
-    """Pids of the processes of this user whose environment says `marker=value`, this process excepted."""
+    """Pids of this user's other processes whose environment has `marker=value`."""
     return [pid for pid, found in iterate_environments(marker) if found == str(value)]

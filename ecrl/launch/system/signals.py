@@ -1,4 +1,4 @@
-"""Signals ask; the loop that owns the workers answers. A handler only sets a flag."""
+"""Signal handling: handlers only set a flag, which the loop that owns the workers checks."""
 
 import signal
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StoppedError(EcrlError):
-    """ecrl was asked to stop and handed over cleanly; exits with 128 + the signal's number."""
+    """ecrl was asked to stop and handed over cleanly. exit_code: 128 + the signal's number."""
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__("ECRL-312", message)
@@ -19,7 +19,10 @@ class StoppedError(EcrlError):
 
 
 class StopRequest:
-    """What signals have asked for so far. `signum`: the first one; `now`: a second one came, do not be gentle."""
+    """The stop that signals have requested so far.
+
+    signum: the first signal, None without one. now: a second signal came, so the workers get no grace period.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -29,14 +32,14 @@ class StopRequest:
         return self.signum is not None
 
     def request(self, signum: int) -> None:
-        """Record a signal. A repeated SIGHUP (a terminal sends several) is no second request."""
+        """Record a signal. A repeated SIGHUP is not a second request, because a terminal sends several."""
         if self.signum is None:
             self.signum = signum
         elif signum != signal.SIGHUP:
             self.now = True
 
     def raise_if_requested(self, hint: str) -> None:
-        """Raise `StoppedError` if asked to stop; for the stretches in which nothing is running yet."""
+        """Raise `StoppedError` if a stop is requested. For use while no worker runs."""
         if self.signum is not None:
             raise StoppedError(self.signum, f"stopped by {signal.Signals(self.signum).name}. {hint}")
 
@@ -45,7 +48,7 @@ class StopRequest:
 def handle_signals() -> Iterator[StopRequest]:
     """Turn SIGINT, SIGTERM and SIGHUP into a `StopRequest` while the block runs.
 
-    An ignored SIGHUP stays ignored: that is what nohup asks for, and workers have sessions of their own.
+    An ignored SIGHUP stays ignored, as nohup asks; workers have sessions of their own.
     """
     request = StopRequest()
 
@@ -64,10 +67,10 @@ def handle_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def exit_on_interrupt(hint: str = "Nothing was started; type the same command again.") -> Iterator[StopRequest]:
-    """End the block with a `StoppedError` as soon as SIGINT, SIGTERM or SIGHUP comes, wherever it stands.
+    """Raise `StoppedError` inside the block as soon as SIGINT, SIGTERM or SIGHUP comes, at any point of it.
 
-    The request that is handed in stays empty; code shared with `handle_signals` may go on checking it.
-    An ignored SIGHUP stays ignored: that is what nohup asks for.
+    The yielded request stays empty; it is for code that also runs under `handle_signals`. An ignored SIGHUP stays
+    ignored, as nohup asks.
     """
 
     def end(signum: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What this machine can run, asked of `python -m ecrl.worker.probe`, and what that means for a matrix."""
+"""Runs `python -m ecrl.worker.probe` to learn what this machine can run, and checks a matrix against it."""
 
 import contextlib
 import json
@@ -22,8 +22,11 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Probe:
-    """The probe's answer. facts: versions and GPUs, recorded with every result; datasets: see `ecrl.worker.probe`;
-    state_bytes: one checkpoint of "<dataset>/<model>", all ranks together."""
+    """The probe's answer.
+
+    facts: versions and GPUs, recorded with every result. datasets: see `ecrl.worker.probe`. state_bytes: size of one
+    checkpoint of "<dataset>/<model>", all ranks together.
+    """
 
     facts: dict[str, Any]
     gpus: tuple[str, ...]
@@ -31,15 +34,15 @@ class Probe:
     state_bytes: dict[str, int]
 
     def device(self, wanted: str) -> str:
-        """`auto` decided: cuda where there is a GPU."""
+        """The device to use: `auto` means cuda if there is a GPU, else cpu."""
         return ("cuda" if self.gpus else "cpu") if wanted == "auto" else wanted
 
     def check(self, matrix: Matrix) -> None:
-        """Raise what keeps the matrix from running here, before anything is started.
+        """Raise if this machine cannot run the matrix. Call it before anything is started.
 
         Raises:
             DataMissingError: a data set is missing or damaged.
-            EcrlError: no GPU, fewer than ranks that cannot share one, or NCCL without a GPU.
+            EcrlError: no GPU, too few GPUs for ranks that cannot share one, or NCCL without a GPU.
         """
         missing = [told["error"] for told in self.datasets.values() if not told["ok"]]
         if missing:
@@ -82,7 +85,7 @@ def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_
     """
     environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
     if matrix.run.gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, matrix.run.gpus))  # as the runs will have it
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, matrix.run.gpus))  # as in the runs
     out, errors, code = _run_child(command, json.dumps(build_probe_request(matrix)), environment, stop)
     if code != 0:
         raise EcrlError("ECRL-506", _explain(errors, code))
@@ -95,7 +98,7 @@ def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_
 
 
 def build_probe_request(matrix: Matrix) -> dict[str, Any]:
-    """What the probe is asked about a matrix."""
+    """The probe's request for a matrix."""
     optimizers = {train.optimizer for train in list_train_settings(matrix)}
     return {
         "datasets": matrix.matrix.datasets,
@@ -109,7 +112,8 @@ def build_probe_request(matrix: Matrix) -> dict[str, Any]:
 def _run_child(
     command: Sequence[str], request: str, environment: dict[str, str], stop: StopRequest
 ) -> tuple[str, str, int]:
-    """stdout, stderr and exit code; in a session of its own so that Ctrl-C is ours to handle."""
+    """Run the command and return its stdout, stderr and exit code."""
+    # The child has a session of its own, so that only ecrl handles Ctrl-C.
     pipe = subprocess.PIPE
     with subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
@@ -121,10 +125,10 @@ def _run_child(
                     out, errors = process.communicate(to_send, timeout=_POLL_S)
                     return out, errors, process.returncode
                 except subprocess.TimeoutExpired:
-                    to_send = None  # communicate remembers what is left of it
+                    to_send = None  # communicate keeps the rest of the input
                     stop.raise_if_requested("Nothing was started; type the same command again.")
         finally:
-            with contextlib.suppress(ProcessLookupError):  # it ended by itself, which is the rule
+            with contextlib.suppress(ProcessLookupError):  # usually the process has already ended
                 if process.returncode is None:
                     os.killpg(process.pid, signal.SIGKILL)
 

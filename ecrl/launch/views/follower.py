@@ -1,4 +1,4 @@
-"""A run that somebody else's ecrl is making, seen from its records alone: step, loss, speed, phase, silence."""
+"""Follows a run of another ecrl process by its records alone: step, loss, speed, phase, time of the last record."""
 
 import json
 from collections import deque
@@ -17,8 +17,11 @@ _WINDOW_NS = 15 * 10**9
 
 @dataclass(frozen=True)
 class LiveRun:
-    """What there is to see of a run. t, begun: stamps of its newest event and of its start, on the clock of the host
-    that makes it (`records.clock`). gpus: '0,1', 'cpu', or '' where that cannot be seen."""
+    """The visible state of a run.
+
+    t, begun: time stamps of its newest event and of its start, on the clock of the host that executes it
+    (`records.clock`); None: not known yet. gpus: '0,1', 'cpu', or '' if unknown.
+    """
 
     suite_id: str
     variant: str
@@ -30,7 +33,7 @@ class LiveRun:
     t: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """As `status --watch --json` and `matrix show --json` tell it."""
+        """The object that `status --watch --json` and `matrix show --json` print."""
         seen = self.progress
         return {
             "suite_id": self.suite_id, "variant": self.variant, "seed": self.seed, "phase": seen.doing,
@@ -40,14 +43,14 @@ class LiveRun:
 
 
 class LiveFollower:
-    """Follows one run's records; each look reads what is new. Speed comes from the events' own stamps, so that the
-    first look knows it and a slow reader does not distort it."""
+    """Follows one run's records; each poll reads only what is new."""
 
     def __init__(self, suite_id: str, variant: str, seed: int, steps: int, paths: RunPaths) -> None:
         self.paths = paths
         self._identity = (suite_id, variant, seed)
         self._tail = EventTail(paths)
         self._progress = RunProgress(total=steps)
+        # Speed is computed from the events' own stamps: the first poll knows it, and a slow reader does not distort it.
         self._steps: deque[tuple[int, int]] = deque()  # (stamp, step) of rank 0 in the newest attempt
         self._attempt = 0
         self._newest: int | None = None
@@ -55,7 +58,7 @@ class LiveFollower:
         self._gpus = ""
 
     def poll(self) -> LiveRun:
-        """What is to be seen now.
+        """The state of the run now.
 
         Raises:
             FileNotFoundError: the run's folder was set aside or removed.
@@ -91,8 +94,11 @@ class LiveFollower:
 
 
 def find_live_run(row: Row, paths: CampaignPaths) -> tuple[str, int, RunPaths] | None:
-    """The run of a running suite that goes on now: begun and without a result; the newest, if one was left behind."""
-    if row.run:  # written down by the ecrl that makes it
+    """The active run of a running suite as (variant, seed, paths): started and without a result. None: there is none.
+
+    If several qualify because one was left behind, the newest is returned.
+    """
+    if row.run:  # recorded by the ecrl that executes it
         name, _, seeded = row.run.rpartition("/seed")
         run = paths.run(row.suite_id, name, int(seeded))
         return (name, int(seeded), run) if run.spec.exists() and not run.result.exists() else None
@@ -103,14 +109,15 @@ def find_live_run(row: Row, paths: CampaignPaths) -> tuple[str, int, RunPaths] |
             try:
                 stamp = run.spec.stat().st_mtime_ns
             except FileNotFoundError:
-                continue  # its turn has not come
+                continue  # not started yet
             if not run.result.exists():
                 begun.append((stamp, variant, seed, run))
     return max(begun, key=lambda found: found[0])[1:] if begun else None
 
 
 def _read_spawn(paths: RunPaths) -> tuple[int | None, str]:
-    """When the launcher was started, and which GPUs its processes were given, as far as this host can see."""
+    """When the launcher was started, and the GPUs of its processes as far as this host can see: (None, '') if not
+    known."""
     try:
         with paths.launcher_events.open("rb") as events:
             spawn = next(event for event in map(json.loads, events) if event["e"] == "spawn")
@@ -123,7 +130,7 @@ def _read_spawn(paths: RunPaths) -> tuple[int | None, str]:
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        return begun, ""  # it has ended, or lives on another host, or is another user's
+        return begun, ""  # it has ended, is on another host, or is another user's
     told = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
     mine = told.get(CAMPAIGN_MARKER.encode(), b"").decode() == str(paths.folder.resolve().parents[3])
     return begun, told.get(b"CUDA_VISIBLE_DEVICES", b"all").decode() if mine else ""

@@ -1,4 +1,4 @@
-"""A suite's logs: which files its runs have, their last lines, and what is added to them while it goes on."""
+"""A suite's logs: the files of its runs, their last lines, and new lines while a run is active."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _TAIL_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class LogFile:
-    """One log. stream: launcher, stdout or stderr; attempt and rank are None for the launcher's own."""
+    """One log file. stream: launcher, stdout or stderr. attempt and rank are None for the launcher's log."""
 
     path: Path
     stream: str
@@ -29,17 +29,18 @@ class LogFile:
 
     @property
     def label(self) -> str:
-        """Short enough to stand before every line."""
+        """A short prefix for each line of the log."""
         return "launcher" if self.rank is None else f"rank{self.rank}.{self.attempt} {self.stream}"
 
     def to_json(self, num_lines: int) -> dict[str, Any]:
-        """One entry of `logs`, with the last lines."""
+        """One entry of `logs`, with the last `num_lines` lines."""
         told = {"path": str(self.path), "stream": self.stream, "attempt": self.attempt, "rank": self.rank}
         return told | {"bytes": self.path.stat().st_size, "tail": read_last_lines(self.path, num_lines)}
 
 
 def find_log_files(run: RunPaths, rank: int | None = None) -> list[LogFile]:
-    """The logs of a run: the launcher's, then by attempt, rank and stream; of one rank alone, if it is named."""
+    """The logs of a run: the launcher's, then those of the ranks by attempt, rank and stream. rank: only the logs of
+    this rank."""
     found = [LogFile(run.torchrun_log, "launcher")] if rank is None and run.torchrun_log.is_file() else []
     of_ranks = []
     for path in run.logs.glob("*/attempt_*/*/std*.log"):
@@ -59,10 +60,11 @@ def read_last_lines(path: Path, number: int) -> list[str]:
 
 
 def choose_run(suite: SuiteView, variant: str | None, seed: int | None) -> RunView:
-    """The run whose logs are wanted: the one named, else the one that runs, else one that failed, else the last begun.
+    """The run whose logs to show: the named one, else the active one, else a failed one, else the last one that was
+    started.
 
     Raises:
-        EcrlError: the suite has no such run, or none of it has begun.
+        EcrlError: the suite has no such run, or none of its runs has started.
     """
     variants, seeds = suite.row.variants, suite.row.seeds
     if variant is not None and variant not in variants:
@@ -84,14 +86,14 @@ def choose_run(suite: SuiteView, variant: str | None, seed: int | None) -> RunVi
 
 
 def _start_ns(run: RunView) -> int:
-    """When a run was begun; where its run.json is gone, when it ended."""
+    """When a run was started; if its run.json is gone, when it ended. Unix nanoseconds."""
     of = run.paths.spec if run.paths.spec.exists() else run.paths.result
     return of.stat().st_mtime_ns
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line that was added to a log of a run."""
+    """A new line in a log of a run."""
 
     run: RunView
     log: LogFile
@@ -99,17 +101,17 @@ class Line:
 
 
 class LogFollower:
-    """Follows every log of whatever run of a suite goes on, one run after the other."""
+    """Follows the logs of a suite's active run, one run after the other."""
 
     def __init__(self, results: Path, prefix: str, suite_id: str, rank: int | None, num_lines: int) -> None:
         self._where = (results, prefix, suite_id)
         self._rank = rank
-        self._num_lines = num_lines  # of what is there already when a log is first seen
+        self._num_lines = num_lines  # existing lines to show when a log is first seen
         self._tails: dict[Path, FileTail] = {}
-        self.over = ""  # why there is nothing more to come
+        self.over = ""  # why no more lines will come; '' while more may come
 
     def poll(self) -> Iterator[Line]:
-        """Lines that are new since the last look; sets `over` when these were the last."""
+        """Yields the lines that are new since the last poll. Sets `over` if no more will come."""
         suite = inspect_suite(*self._where)
         row = suite.row
         if row.status not in (PENDING, RUNNING):

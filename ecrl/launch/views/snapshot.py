@@ -1,4 +1,4 @@
-"""A campaign as it goes, read by a process that has no part in it: counts, running suites, time left, failures."""
+"""The state of a running campaign, read by another process: counts, running suites, time left, failures."""
 
 import time
 from collections import Counter
@@ -17,13 +17,16 @@ from ecrl.records.paths import CampaignPaths
 
 SCHEMA = 1
 _FAILURES = 5
-_READ_SHARE = 0.1  # of the time at most goes into reading the manifest again, however large it is
+_READ_SHARE = 0.1  # at most this share of the time is spent on reading the manifest again
 
 
 @dataclass(frozen=True)
 class RunningSuite:
-    """A suite that is marked running. run: None between two runs. elapsed_s, silent_s: since its run began, since its
-    newest record; None where the clock is another machine's."""
+    """A suite that is marked running.
+
+    run: None between two runs. elapsed_s: seconds since its run started. silent_s: seconds since its newest record.
+    Both are None if another machine's clock wrote the stamps.
+    """
 
     row: Row
     liveness: Liveness
@@ -47,7 +50,7 @@ class RunningSuite:
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed suite. log: its path, or '' if the message names none."""
+    """A failed suite. log: the path of its log, or '' if the message names none."""
 
     suite_id: str
     reason: str
@@ -57,8 +60,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One look at a campaign. options: those that name it on a command line; eta_s: seconds until nothing is left,
-    from measured runs; None before the first."""
+    """The state of a campaign at one time.
+
+    options: the command-line options that name it. eta_s: estimated seconds until nothing is left; None before the
+    first measured run.
+    """
 
     prefix: str
     options: str
@@ -74,11 +80,11 @@ class Snapshot:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing runs and nothing is left to run."""
+        """Whether no suite is running or left to run."""
         return not any(self.counts[status] for status in (PENDING, RUNNING, INTERRUPTED))
 
     def to_json(self) -> dict[str, Any]:
-        """As `status --watch --json` prints it, one line a look."""
+        """The object that `status --watch --json` prints as one line."""
         return {
             "schema": SCHEMA, "prefix": self.prefix, "at": self.at, "counts": self.counts,
             "runs_done": self.runs_done, "runs_total": self.runs_total, "runs_measured": self.runs_measured,
@@ -89,8 +95,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class _ManifestState:
-    """What the manifest says, summed up once for as many looks as it stays the same. left: the suites that are not
-    done, by what their runs are expected to take."""
+    """A summary of the manifest, computed again only when the manifest changes.
+
+    times: measured run times. left_s: estimated seconds of the runs that are left, one after the other.
+    """
 
     view: View
     counts: dict[str, int]
@@ -118,7 +126,7 @@ class _ManifestState:
 
 
 class CampaignWatch:
-    """Looks at a campaign again and again, reading only what has changed."""
+    """Takes snapshots of a campaign and reads only what has changed since the last one."""
 
     def __init__(self, paths: CampaignPaths) -> None:
         self._paths = paths
@@ -128,10 +136,10 @@ class CampaignWatch:
         self._followers: dict[str, LiveFollower] = {}
 
     def take_snapshot(self) -> Snapshot:
-        """The campaign now.
+        """The campaign's state now.
 
         Raises:
-            EcrlError: there is no such campaign, or its manifest does not read as one.
+            EcrlError: there is no such campaign, or its manifest is not valid.
         """
         read = self._current()
         running = [self._describe_running(row) for row in read.running]
@@ -190,13 +198,13 @@ class CampaignWatch:
             follower = self._followers[row.suite_id] = LiveFollower(row.suite_id, variant, seed, row.steps, paths)
         try:
             return follower.poll()
-        except FileNotFoundError:  # it ended and was set aside while we looked
+        except FileNotFoundError:  # it ended and was set aside meanwhile
             self._followers.pop(row.suite_id).close()
             return None
 
 
 def _kind(row: Row) -> Kind:
-    """The kind of a suite's runs; a manifest does not say how long each variant took."""
+    """The kind of a suite's runs. The manifest does not record the time of each variant, so the variant is ''."""
     return row.dataset, row.model, ""
 
 
@@ -218,7 +226,7 @@ def _count_left(rows: Iterable[Row]) -> Counter[Kind]:
 
 
 def _eta_s(read: _ManifestState, running: list[RunningSuite]) -> float | None:
-    """Seconds until nothing is left, with as many suites side by side as there are now."""
+    """Estimated seconds until nothing is left, if as many suites as now run at the same time."""
     if read.left_s is None:
         return None
     begun = sum(min(each.elapsed_s or 0.0, read.times.estimate_run_s(_kind(each.row)) or 0.0) for each in running)
@@ -226,7 +234,7 @@ def _eta_s(read: _ManifestState, running: list[RunningSuite]) -> float | None:
 
 
 def _failures(rows: Iterable[Row], paths: CampaignPaths) -> list[Failure]:
-    """The last ones, newest first."""
+    """The last failed suites, newest first."""
     failed = sorted((row for row in rows if row.status == FAILED), key=lambda row: row.finished_at, reverse=True)
     found = []
     for row in failed[:_FAILURES]:

@@ -1,4 +1,4 @@
-"""One suite and its runs as their folders show them; finds the suite that a user means."""
+"""One suite and its runs as their folders show them, and the search for the suite that a user names."""
 
 import json
 import shlex
@@ -23,9 +23,12 @@ NO_SPEC = "no run.json"
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. state: pending, running, completed, failed, left (begun by an ecrl that is gone), or no run.json (there
-    is a result, but nothing says of what). position: its place in its block's order, once that is written down; aside:
-    how many earlier goes at it were set aside."""
+    """One run.
+
+    state: pending, running, completed, failed, left (started by an ecrl that is gone), or no run.json (a result exists
+    without its specification). position: its place in its block's order, None until it is recorded. aside: how many
+    earlier attempts were set aside.
+    """
 
     variant: str
     seed: int
@@ -60,7 +63,7 @@ class SuiteView:
     runs: list[RunView]
 
     def to_json(self) -> dict[str, Any]:
-        """As `matrix show --json` prints it."""
+        """The object that `matrix show --json` prints."""
         runs = [run.to_json() for run in self.runs]
         return {"schema": SCHEMA, "prefix": self.paths.prefix, "suite": self.row.to_json(), "runs": runs}
 
@@ -68,10 +71,10 @@ class SuiteView:
 def inspect_suite(
     results: Path, prefix: str | None, name: str, warn: Callable[[str], None] = lambda _text: None
 ) -> SuiteView:
-    """The suite that `name` means, its runs in the order they run. warn: as `locate_suite` has it.
+    """The suite that `name` means, with its runs in run order. warn: see `locate_suite`.
 
     Raises:
-        EcrlError: no suite, or several, are called like this.
+        EcrlError: no suite matches the name, or several do.
     """
     paths, row = locate_suite(results, prefix, name, warn)
     live = find_live_run(row, paths) if row.status == RUNNING else None
@@ -85,11 +88,12 @@ def inspect_suite(
 def locate_suite(
     results: Path, prefix: str | None, name: str, warn: Callable[[str], None] = lambda _text: None
 ) -> tuple[CampaignPaths, Row]:
-    """The campaign and the row of the suite that `name` means; without a prefix, of whatever campaign has it.
-    warn: told which campaigns could not be looked through.
+    """The campaign and the row of the suite that `name` means. Without a prefix, all campaigns are searched.
+
+    warn: called with a text for each campaign that could not be searched.
 
     Raises:
-        EcrlError: no suite, or several, are called like this.
+        EcrlError: no suite matches the name, or several do.
     """
     if prefix is not None:
         paths = CampaignPaths(results, prefix)
@@ -115,7 +119,7 @@ def locate_suite(
 
 
 def _list_runs(row: Row, paths: CampaignPaths) -> list[tuple[str, int]]:
-    """(variant, seed) of every run, and of what else has a run's folder: the A/A repeat of the reference."""
+    """(variant, seed) of every planned run and of every other folder of a run: the A/A repeat of the reference."""
     more = {path.parent for path in (paths.suites / row.suite_id).glob("*/seed*/run.json")}
     found = {(path.parent.name, int(path.name[4:])) for path in more if path.name[4:].isdigit()}
     planned = [(variant, seed) for seed in row.seeds for variant in row.variants]
@@ -143,7 +147,7 @@ def _run(row: Row, paths: CampaignPaths, variant: str, seed: int, live: tuple[st
 
 
 def _read_spec(run: RunPaths) -> dict[str, Any] | None:
-    """run.json as it lies there; None: not begun, gone, or damaged."""
+    """The content of run.json. None: the run has not started, or the file is gone or damaged."""
     try:
         spec = json.loads(run.spec.read_text())
     except (FileNotFoundError, ValueError):
