@@ -183,7 +183,7 @@ def _compute_estimate(campaign: Campaign, lots: Iterable[_SuiteGroup], probe: Pr
 def _count_replayed_steps(failure_step: int | str, every: int) -> int:
     """The least number of steps that a failure at this place makes the run repeat.
 
-    failure_step: as `records.strikes.format_failure_step` formats it.
+    failure_step: as `ecrl.records.failure_checks.format_failure_step` formats it.
     """
     if isinstance(failure_step, int):
         return failure_step % every

@@ -25,7 +25,7 @@ def resume_command(paths: CampaignPaths, policy: Policy | None = None) -> str:
 
 
 def build_resume_policy(policy: Policy, rows: Mapping[str, Row], todo: Sequence[str]) -> Policy:
-    """The options that the resume command still needs once the suites `todo` have begun."""
+    """The options that a resume command still needs once the suites `todo` of this command have begun."""
     if policy.selection.rerun:
         # The chosen suites become `pending`: terms about their state would not select them again.
         return Policy(selection=Selection(rerun=tuple(todo)))

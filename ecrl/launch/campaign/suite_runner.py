@@ -32,8 +32,7 @@ class Shared:
     """The state that lanes share. Change it only while holding `lock`.
 
     waiting: suites that no lane has taken. settled: suites that are completed or failed. retired: device sets that are
-    no longer used -> reason. moved: for a suite that left a retired device set, how many of its runs it had finished
-    there.
+    no longer used -> reason. moved: suite that left a retired device set -> how many of its runs came before that.
     """
 
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -88,7 +87,7 @@ class SuiteRunner:
         )
         self._observer.suite_started(row, self._remaining.totals)
         status, messages, done, wall_s = COMPLETED, list[str](), 0, 0.0
-        block, leaves = None, False  # block: the last one that was worked on
+        block, leaves = None, False  # block: seed of the last block with a new run
         try:
             for run in self._campaign.runs(suite):
                 spec = run.spec

@@ -127,9 +127,7 @@ def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]]
 
 def _signal(members: Iterable[psutil.Process], signum: signal.Signals) -> None:
     for process in members:
-        with contextlib.suppress(
-            psutil.NoSuchProcess
-        ):  # psutil compares start times, so a process that reuses the pid is safe
+        with contextlib.suppress(psutil.NoSuchProcess):  # psutil compares start times: a reused pid is safe
             process.send_signal(signum)
 
 

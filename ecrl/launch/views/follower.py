@@ -33,7 +33,7 @@ class LiveRun:
     t: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `status --watch --json` and `matrix show --json` print."""
+        """The run's part of the JSON that `status --watch --json` and `matrix show --json` print."""
         seen = self.progress
         return {
             "suite_id": self.suite_id, "variant": self.variant, "seed": self.seed, "phase": seen.doing,
