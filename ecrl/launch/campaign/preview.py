@@ -113,8 +113,7 @@ class _SuiteGroup:
 def build_preview(
     campaign: Campaign, rows: Mapping[str, Row], todo: Iterable[str], policy: Policy, probe: Probe | None
 ) -> Preview:
-    """The runs that would start if the suites `todo` were run, and their cost. Bytes are not estimated without a
-    probe."""
+    """The runs that would start if the suites `todo` were run, and their cost. Without a probe, bytes are None."""
     wanted, again = set(todo), policy.selection.select_reruns(rows)
 
     def state(suite_id: str, run: Run) -> str:
@@ -191,8 +190,7 @@ def _count_replayed_steps(failure_step: int | str, every: int) -> int:
 
 
 def compute_requirements(campaign: Campaign, probe: Probe, disk_bytes: int = 0) -> Requirements:
-    """What a campaign needs of a machine while `run.jobs` runs are active. Computed from its matrix and the probe's
-    sizes."""
+    """What `run.jobs` runs at the same time need of a machine, from the campaign's matrix and the probe's sizes."""
     every, run = list_train_settings(campaign.matrix), campaign.matrix.run
     device = probe.device(run.device)
     return Requirements(

@@ -166,8 +166,7 @@ def reconcile_rows(campaign: Campaign, rows: Mapping[str, Row], path: Path) -> R
 
 
 def _can_have_grown(campaign: Campaign, row: Row, column: str) -> bool:
-    """Whether the row may differ from the matrix in this column, because the matrix was extended or `aa` changed
-    since."""
+    """Whether an extension of the matrix or a change of `aa` may explain that the row differs in this column."""
     if column == "runs_total":
         return row.runs_total in {len(row.seeds) * len(row.variants) + repeat for repeat in (0, 1)}
     if column not in ("seeds", "variants"):

@@ -101,8 +101,7 @@ class Scheduler:
 
     @property
     def left(self) -> list[str]:
-        """Suites of `todo` that are neither completed nor failed, because ecrl was asked to stop or could not
-        continue."""
+        """Suites of `todo` that are neither completed nor failed, because ecrl was asked to stop or cannot continue."""
         return [suite_id for suite_id in self._todo if suite_id not in self._shared.settled]
 
     @property
@@ -135,8 +134,7 @@ class Scheduler:
             self._stop.request(signal.SIGTERM)  # makes the other lanes stop
 
     def _run_lane(self) -> None:
-        """Lease a device set and run suites on it until no suite is left or the set is retired; then lease another
-        set."""
+        """Lease a device set and run suites on it until none is left or the set is retired; then lease another one."""
         while (lease := self._acquire_lease()) is not None:
             launchers = LauncherPool(lease, self._make_launcher)
             try:

@@ -125,7 +125,7 @@ class Warm(TorchrunLauncher):
     def _ensure_agent(
         self, run: Run, campaign: Path, log: IO[bytes]
     ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
-        """The agent and its socket. Starts a new agent if there is none or the run needs another environment."""
+        """The agent and its socket. A new agent is started if there is none or the run needs another environment."""
         environment = self.environment(run, campaign)
         if self._agent is not None and environment != self._environment:
             self.close()

@@ -84,8 +84,7 @@ class RepeatedFailures:
         return bool(self.limit) and self.number >= self.limit
 
     def reset(self) -> None:
-        """Call when a run completes: a completed run proves that the devices work, so earlier failures no longer
-        count."""
+        """Forget the failures so far. Call it when a run completes: this proves that the devices work."""
         self.signature, self.number = "", 0
 
 

@@ -100,8 +100,7 @@ class Totals:
 
 
 class Observer(Protocol):
-    """Receives the progress of a campaign. Called from the loop that supervises workers, so methods must return at
-    once."""
+    """Receives the progress of a campaign. The loop that supervises workers calls it: methods must return at once."""
 
     def note(self, text: str) -> None:
         """A line of text for every kind of observer."""

@@ -129,8 +129,7 @@ class _RunMonitor:
         self._begun = time.monotonic()
 
     def poll(self) -> str | None:
-        """Process what is new. A text means: end the run; it is the reason, or '' if the records or the signal give
-        one."""
+        """Process what is new. A text ends the run: it is the reason, or '' if the records or the signal give one."""
         self._read_events()
         self._show()
         if self._supervisor.stop:
@@ -178,8 +177,8 @@ class _RunMonitor:
 
 
 def set_aside(paths: RunPaths) -> Path | None:
-    """Rename the folder of an earlier attempt and delete its checkpoints; returns the new folder. None: there is no
-    folder."""
+    """Rename the folder of an earlier attempt and delete its checkpoints. Returns the new folder, None if there was
+    none."""
     folder = paths.folder
     if not folder.exists():
         return None

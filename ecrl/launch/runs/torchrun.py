@@ -137,8 +137,7 @@ def parse_failure(line: str) -> WorkerFailed | None:
 
 
 def _unix_ns(stamp: str, now: datetime) -> int | None:
-    """Unix time of torchrun's stamp. The stamp is local wall time without a year: the nearest year to `now` is
-    taken."""
+    """Unix time of torchrun's stamp, which is local wall time without a year: in the year nearest to `now`."""
     candidates = []
     for year in (now.year - 1, now.year, now.year + 1):
         try:

@@ -42,8 +42,7 @@ _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 @dataclass(frozen=True)
 class DeviceSet:
-    """Devices that one run takes together. locks: one file name per device. gpus: their names for
-    CUDA_VISIBLE_DEVICES."""
+    """Devices that one run takes together. locks: a file name per device. gpus: for CUDA_VISIBLE_DEVICES."""
 
     locks: tuple[str, ...]
     gpus: tuple[str, ...] = ()
@@ -144,8 +143,8 @@ def lease_folder() -> Path:
 
 
 def try_lease(devices: DeviceSet, paths: CampaignPaths | None = None) -> Lease | None:
-    """A lease of the set. None, without holding anything, if a device is in use. paths: the campaign that needs the
-    lease."""
+    """A lease of the set. None, without holding anything, if a device is in use. paths: of the campaign that uses
+    it."""
     lease = Lease(devices, lease_folder())
     try:
         for name in sorted(devices.locks):  # in one order everywhere, so that one of two competitors succeeds

@@ -116,8 +116,7 @@ def find_live_run(row: Row, paths: CampaignPaths) -> tuple[str, int, RunPaths] |
 
 
 def _read_spawn(paths: RunPaths) -> tuple[int | None, str]:
-    """When the launcher was started, and the GPUs of its processes as far as this host can see: (None, '') if not
-    known."""
+    """When the launcher started and its GPUs, as far as this host can see; (None, '') if not recorded yet."""
     try:
         with paths.launcher_events.open("rb") as events:
             spawn = next(event for event in map(json.loads, events) if event["e"] == "spawn")

@@ -39,8 +39,7 @@ class LogFile:
 
 
 def find_log_files(run: RunPaths, rank: int | None = None) -> list[LogFile]:
-    """The logs of a run: the launcher's, then those of the ranks by attempt, rank and stream. rank: only the logs of
-    this rank."""
+    """The logs of a run: the launcher's, then those of the ranks (only of `rank`, if given) by attempt and stream."""
     found = [LogFile(run.torchrun_log, "launcher")] if rank is None and run.torchrun_log.is_file() else []
     of_ranks = []
     for path in run.logs.glob("*/attempt_*/*/std*.log"):
@@ -60,8 +59,7 @@ def read_last_lines(path: Path, number: int) -> list[str]:
 
 
 def choose_run(suite: SuiteView, variant: str | None, seed: int | None) -> RunView:
-    """The run whose logs to show: the named one, else the active one, else a failed one, else the last one that was
-    started.
+    """The run whose logs to show: the named one, else the active one, else a failed one, else the last started one.
 
     Raises:
         EcrlError: the suite has no such run, or none of its runs has started.
