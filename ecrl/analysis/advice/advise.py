@@ -1,4 +1,4 @@
-"""Interval advice: measured costs and an MTBF -> how often to checkpoint, and the goodput to expect.
+"""Advice on the checkpoint interval, from measured costs and an MTBF, with the goodput to expect.
 
 Definitions: docs/metrics.md, "Checkpoint interval".
 """
@@ -14,16 +14,22 @@ from ecrl.errors import EcrlError
 
 CURVE_DOUBLINGS = 5  # either side of the best interval
 CURVE_POINTS_A_DOUBLING = 8
-# First-order theory: above this share of the MTBF a restart and its lost work are no longer small beside it.
+# The theory is of first order: it needs a restart and its lost work to be small against the MTBF. Above this share of
+# the MTBF they are not.
 FIRST_ORDER_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do with one engine on one workload at one MTBF. Seconds of compute between checkpoints unless named
-    otherwise; every, band and floor_steps are steps. overhead: the share lost to checkpoints at the optimum,
-    sqrt(2 s / M), lost work included. curve: (steps, ETTR). other_every: what it would be with an interference that its
-    spread does not tell from 0, None where nothing is open."""
+    """The recommended checkpoint interval of one engine on one workload at one MTBF.
+
+    young_s, daly_s, availability_s, floor_s: seconds of compute between checkpoints. mtbf_s: of the job.
+    every: the recommended interval, in steps. band: the shortest and the longest interval that are as good, in steps.
+    floor_steps: the shortest interval at which checkpoints drain, in steps. ettr, goodput_steps_per_s: expected at
+    `every`. overhead: the share of time lost to checkpoints at the optimum, lost work included: sqrt(2 s / M).
+    curve: (steps, ETTR). other_every: the interval, in steps, if `costs.other_cost_s` were charged; None if that is
+    None.
+    """
 
     costs: EngineCosts
     mtbf_s: float
@@ -53,12 +59,12 @@ def advise(
 ) -> list[Advice]:
     """Advice for every workload and engine, the best engine of a workload first.
 
-    mtbf_s: of the whole job, or of one node where `nodes` is given: independent nodes in series fail at the sum of
-    their rates, M(N) = M(1)/N. restart_s: stands in for the measured detect + restart + restore.
+    mtbf_s: of the whole job, or of one node if `nodes` is given. restart_s: replaces the measured detect + restart +
+    restore.
 
     Raises:
-        EcrlError: no completed run took a checkpoint, or no failure struck under one of the launchers and restart_s is
-            not given.
+        EcrlError: no completed run took a checkpoint, or restart_s is not given and a launcher has no run that a
+            failure struck.
     """
     found = engine_costs(runs)
     if not found:
@@ -67,7 +73,7 @@ def advise(
             "Found no completed run that took a checkpoint, expected at least one with its time ledger.\n"
             "Type `ecrl matrix resume --prefix P` to finish the campaign first.",
         )
-    # runs that start in tenths of a second tell nothing of restarts that take many
+    # restart times are averaged per launcher only: one starts a run in tenths of a second, another needs many seconds
     launchers = dict.fromkeys(costs.workload.launcher for costs in found)
     known = {name: mean([c.restart_s for c in found if c.workload.launcher == name]) for name in launchers}
     silent = [name for name, measured_s in known.items() if measured_s is None]
@@ -78,6 +84,7 @@ def advise(
             f"No failure struck {which}, so the time of a restart is not measured.\n"
             "Give it: --restart 30s (detect + restart + restore), or run a matrix with [failures].",
         )
+    # independent nodes in series fail at the sum of their rates: M(N) = M(1) / N
     job_s = mtbf_s / (nodes or 1)
     advice = [_advice(costs, job_s, restart_s, known[costs.workload.launcher]) for costs in found]
     order = {costs.workload: place for place, costs in reversed(list(enumerate(found)))}

@@ -1,4 +1,4 @@
-"""Measured inputs of the interval theory: what one checkpoint and one failure cost an engine on one workload."""
+"""The measured inputs of the interval theory: the cost of a checkpoint and of a failure, per engine and workload."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,14 @@ from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.run.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis, get_own_axes
 from ecrl.analysis.statistics.compare import CONFIDENCE, t_interval
 
-BACKPRESSURE_SHARE = 0.01  # of the stall; below it is the time of asking for a slot that is free
+BACKPRESSURE_SHARE = 0.01  # of the stall; a smaller share is the time that asking for a free slot takes
 
 
 class Workload(NamedTuple):
-    """What decides the size of a step and of a checkpoint, and how long a start takes. axes: (column, value) of the
-    axes of `[axes]` that have a column of their own."""
+    """The settings that decide how long a step, a checkpoint and a start take.
+
+    axes: (column, value) of the axes of `[axes]` that have a column of their own.
+    """
 
     dataset: str
     model: str
@@ -26,7 +28,7 @@ class Workload(NamedTuple):
 
     @property
     def name(self) -> str:
-        """'cifar10, resnet18, 2 ranks, 4 in flight', the launcher where it is not what people run, and the axes."""
+        """'cifar10, resnet18, 2 ranks, 4 in flight', then the launcher if it is not the default, then the axes."""
         axes = [("dataset", self.dataset), ("model", self.model), ("nproc", self.nproc)]
         axes += [("max_inflight", self.max_inflight)]
         axes += [] if self.launcher == DEFAULT_LAUNCHER else [("launcher", self.launcher)]
@@ -35,12 +37,13 @@ class Workload(NamedTuple):
 
 @dataclass(frozen=True)
 class EngineCosts:
-    """Means over the completed runs of a workload of one variant, in the symbols of `interval`.
+    """Mean costs of one variant on one workload, over its completed runs. p and R are the symbols of `interval`.
 
-    stall_s, interference_s: per checkpoint (interference None without a reference). interference_ci_s: the 95 % t
-    interval of its mean over runs, (None, None) below two.
-    persist_s: p; persist_alone_s: the median of checkpoints that no other overlapped, else the shortest of all.
-    restart_s: R, None where no failure struck. fixed_s: startup + shutdown of a run. intervals: in steps, as measured.
+    stall_s, interference_s: per checkpoint. interference_s is None without a reference. interference_ci_s: the 95 % t
+    interval of its mean over runs; (None, None) below two runs.
+    persist_s: p. persist_alone_s: the median latency of checkpoints that no other overlapped; the shortest latency if
+    all overlapped. restart_s: R; None if no failure struck. fixed_s: startup + shutdown of a run.
+    intervals: the checkpoint intervals of the runs, in steps.
     """
 
     workload: Workload
@@ -62,24 +65,25 @@ class EngineCosts:
 
     @property
     def name(self) -> str:
-        """The variant, with its engine where that has another name."""
+        """The variant's name, followed by the engine's if that differs."""
         return self.variant if self.variant == self.engine else f"{self.variant} ({self.engine})"
 
     @property
     def cost_s(self) -> float:
-        """s: the stall, plus the interference where its interval over runs lies above 0. What the interval does not
-        tell from 0 is noise of the machine: charged, it would be charged to some engines and never given back."""
+        """s: the stall, plus the interference if its 95 % interval over runs lies above 0."""
+        # Interference whose interval includes 0 may be noise of the machine. Charging it would burden the engines with
+        # bad luck, and no engine would be credited for good luck.
         low = self.interference_ci_s[0]
         shown = self.interference_s if low is not None and low > 0 else None
         return self.stall_s + (shown or 0.0)
 
     @property
     def other_cost_s(self) -> float | None:
-        """s with an interference that its spread does not tell from 0; None where nothing is open, or where
-        checkpoints would cost nothing: no interval follows from that."""
+        """s with the measured interference that `cost_s` leaves out. None if it leaves none out, or if this s is not
+        positive."""
         if self.interference_s is None or self.cost_s != self.stall_s:
             return None
-        both = self.stall_s + self.interference_s
+        both = self.stall_s + self.interference_s  # no interval follows from checkpoints that cost nothing
         return both if both > 0 else None
 
 
@@ -91,7 +95,10 @@ def workload(run: RunAnalysis) -> Workload:
 
 
 def engine_costs(runs: Iterable[RunAnalysis]) -> list[EngineCosts]:
-    """One entry for every workload and variant with a completed run that took a checkpoint, in order of appearance."""
+    """The costs of every workload and variant with a completed run that took a checkpoint, in order of appearance.
+
+    Runs with a failed gate are left out.
+    """
     groups: dict[Workload, dict[str, list[RunAnalysis]]] = {}
     for run in runs:
         if run.row["outcome"] == "completed" and run.row["correct"] is not False and run.checkpoints is not None:

@@ -1,4 +1,4 @@
-"""Goodput that simple models predict from measured costs, beside the goodput that was measured.
+"""The goodput that simple models predict from measured costs, compared with the measured goodput.
 
 Definitions: docs/metrics.md, "Predicted goodput".
 """
@@ -16,8 +16,11 @@ from ecrl.analysis.statistics.compare import BlockKey
 
 @dataclass(frozen=True)
 class Prediction:
-    """One suite with one variant, goodput in steps/s. planned: with the failures where they struck; anywhere: with
-    the phase of a failure uniform in its interval; pccheck: PCcheck's published model."""
+    """Predicted and measured goodput of one suite with one variant, in steps/s.
+
+    planned: with each failure at the step where it struck. anywhere: with each failure at a uniformly distributed
+    place in its checkpoint interval. pccheck: by PCcheck's published model.
+    """
 
     suite_id: str
     variant: str
@@ -34,8 +37,11 @@ class Prediction:
 
 
 def predictions(runs: Sequence[RunAnalysis], dropped: Mapping[BlockKey, str]) -> list[Prediction]:
-    """One for every suite and variant with completed runs. Checkpoints and restarts cost the mean over the workload's
-    runs; a step takes what it took the suite's own reference, where there is one."""
+    """The predictions of every suite and variant with completed runs.
+
+    The costs of checkpoints and restarts are means over the workload's runs. The step time, startup and shutdown are
+    those of the suite's own reference runs if it has any. Dropped blocks are left out.
+    """
     usable = [run for run in runs if (run.row["suite_id"], run.row["seed"]) not in dropped]
     costs = {(c.workload, c.variant): c for c in engine_costs(usable)}
     groups: dict[tuple[str, str], list[RunAnalysis]] = {}
@@ -53,7 +59,7 @@ def predictions(runs: Sequence[RunAnalysis], dropped: Mapping[BlockKey, str]) ->
 
 
 def _adapt_costs(costs: EngineCosts, references: Sequence[RunAnalysis]) -> EngineCosts:
-    """The costs with the step time, startup and shutdown of one suite's references."""
+    """The costs with the mean step time, startup and shutdown of one suite's reference runs, if there are any."""
     if not references:
         return costs
     step_s = mean([run.facts["tref_s"] for run in references])
@@ -92,8 +98,11 @@ def _prediction(suite_id: str, variant: str, own: Sequence[RunAnalysis], costs: 
 
 
 def compute_lost_s(at: int | None, every: int, costs: EngineCosts) -> float:
-    """Work that a failure right after step `at` takes back: the steps since the newest boundary whose checkpoint was
-    durable by then. An unknown step counts as anywhere in the interval: k t/2 + p."""
+    """Seconds of work that a failure right after step `at` destroys.
+
+    The lost work is the steps since the newest boundary whose checkpoint was durable by then. With `at` None (unknown
+    step) it is the mean over the interval: k t/2 + p.
+    """
     if at is None:
         return every * costs.step_s / 2 + costs.persist_s
     since = at % every
@@ -102,9 +111,12 @@ def compute_lost_s(at: int | None, every: int, costs: EngineCosts) -> float:
 
 
 def _pccheck(wall_s: float, failures: float, every: int, costs: EngineCosts) -> float:
-    """PCcheck (ASPLOS'25, run_goodput_model.py): ((T - n t_redo)/t_iter)/T with t_redo = load + k t/2 +
-    t min(Tw/t, k N)/2; load = R, Tw = p, N = checkpoints in flight. Startup and shutdown are taken off T as it has
-    none."""
+    """Goodput by the model of PCcheck (ASPLOS'25, run_goodput_model.py), in steps/s.
+
+    The model is ((T - n t_redo)/t_iter)/T with t_redo = load + k t/2 + t min(Tw/t, k N)/2; load = R, Tw = p,
+    N = checkpoints in flight.
+    """
+    # the model has no startup and shutdown, so they are subtracted from T in the numerator
     t, flying = costs.step_s, costs.workload.max_inflight
     redo_s = (costs.restart_s or 0.0) + every * t / 2 + t * min(costs.persist_s / t, every * flying) / 2
     step_s = t + costs.cost_s / every

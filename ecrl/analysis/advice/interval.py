@@ -1,13 +1,14 @@
-"""How often to checkpoint: the theory (docs/metrics.md, "Checkpoint interval"). Pure functions of seconds.
+"""The theory of the checkpoint interval (docs/metrics.md, "Checkpoint interval"). Pure functions of seconds.
 
-Symbols: s = what one checkpoint blocks or slows (stall + interference); p = from the training thread's release until
-the checkpoint is durable; tau = compute between checkpoints; M = mean time between failures of the job; R = detect +
-restart + restore; m = checkpoints in flight at most; t = one step.
+Symbols: s = time that one checkpoint costs the training thread (stall + interference); p = time from the training
+thread's release until the checkpoint is durable; tau = compute between checkpoints; M = mean time between failures of
+the job; R = detect + restart + restore; m = most checkpoints in flight; t = one step; k = the interval in steps.
 """
 
 import math
 
-# How far beside the best interval the expected ETTR may fall before an interval is called worse: the optimum is flat.
+# An interval whose expected ETTR is lower than the best one's by at most this much counts as equally good: the
+# optimum is flat.
 FLAT_LOSS = 0.005
 
 
@@ -17,7 +18,7 @@ def young_s(s: float, mtbf_s: float) -> float:
 
 
 def daly_s(s: float, mtbf_s: float) -> float:
-    """Daly's higher-order optimum (FGCS 2006, eq. 37; LLNL SCR scr_ckpt_interval.py): M where s >= 2 M."""
+    """Daly's higher-order optimum (FGCS 2006, eq. 37; LLNL SCR scr_ckpt_interval.py); M if s >= 2 M."""
     if s >= 2 * mtbf_s:
         return mtbf_s
     root = math.sqrt(s / (2 * mtbf_s))
@@ -25,23 +26,27 @@ def daly_s(s: float, mtbf_s: float) -> float:
 
 
 def availability_s(s: float, mtbf_s: float, restart_s: float) -> float:
-    """Compute between checkpoints at the best availability: Saxena et al. (arXiv 2410.18124) give the whole cycle
-    s + sqrt(2 (M + R) s + s^2); the checkpoint itself is taken off it."""
+    """Compute between checkpoints at the best availability: sqrt(2 (M + R) s + s^2).
+
+    Source: Saxena et al., arXiv 2410.18124.
+    """
+    # the paper's formula is the whole cycle, s + sqrt(2 (M + R) s + s^2); s is subtracted here
     return math.sqrt(2 * (mtbf_s + restart_s) * s + s * s)
 
 
 def ettr(tau: float, s: float, p: float, mtbf_s: float, restart_s: float) -> float:
-    """Expected productive share of wall-clock: (1 - (R + tau/2 + p)/M) / (1 + s/tau), 0 where failures leave none.
-
-    To first order the waste s/tau + (tau/2 + p + R)/M: only s is divided by tau, so sqrt(2 s M) is best for engines
-    that persist in the background too. What a failure loses with p does not depend on tau.
-    """
+    """Expected productive share of wall-clock: (1 - (R + tau/2 + p)/M) / (1 + s/tau), at least 0."""
+    # To first order the waste is s/tau + (tau/2 + p + R)/M. Only s is divided by tau, and the loss by p does not depend
+    # on tau. So sqrt(2 s M) is the best interval for engines that persist in the background, too.
     return max(0.0, 1 - (restart_s + tau / 2 + p) / mtbf_s) / (1 + s / tau)
 
 
 def floor_s(p_alone: float, p: float, max_inflight: int, *, shared_disk: bool) -> float:
-    """The shortest interval at which checkpoints still drain: the latency of a lone persist where writers share one
-    disk, p/m only where m persists truly go on at once."""
+    """The shortest interval at which checkpoints still drain, in seconds of compute.
+
+    shared_disk: all writers share one disk; the interval is then the latency of a persist that no other overlaps.
+    Otherwise m persists run in parallel, and the interval is p/m.
+    """
     return p_alone if shared_disk else p / max_inflight
 
 
@@ -53,12 +58,15 @@ def steps(tau: float, floor: float, step_s: float) -> int:
 def flat_band(
     best: int, least: int, step_s: float, s: float, p: float, mtbf_s: float, restart_s: float
 ) -> tuple[int, int]:
-    """The shortest and longest interval (steps, at least `least`) whose expected ETTR lies within FLAT_LOSS of the
-    one at `best`. ETTR rises up to its optimum and falls beyond, so each end is found by bisection."""
+    """The shortest and the longest interval, in steps, whose expected ETTR lies within FLAT_LOSS of that at `best`.
+
+    Neither is below `least`.
+    """
 
     def is_good(k: int) -> bool:
         return ettr(k * step_s, s, p, mtbf_s, restart_s) >= bound
 
+    # ETTR rises up to its optimum and falls beyond it, so bisection finds each end
     bound = ettr(best * step_s, s, p, mtbf_s, restart_s) - FLAT_LOSS
     low, bad = best, least - 1
     while low - bad > 1:

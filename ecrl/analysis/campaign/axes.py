@@ -1,4 +1,4 @@
-"""The axes of a campaign: their values in rows, in words, and the rows that a filter chooses."""
+"""The axes of a campaign: their values in rows, their texts, and the selection of rows by axis values."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,16 +9,16 @@ from ecrl.config.axes import format_axes, format_value, matches, split_key
 from ecrl.config.suite import Suite
 from ecrl.records.columns import get_axis_column
 
-# Columns of the axes that every campaign has, in the order in which a matrix file names them; and of settings that
-# tell suites apart where `[axes]` gives them several values.
+# MATRIX_AXES: the columns of the axes that every campaign has, in the order of a matrix file. _SETTINGS: the columns of
+# settings that distinguish suites if `[axes]` gives them several values.
 MATRIX_AXES = ("dataset", "model", "failure_label", "checkpoint_every", "max_inflight", "launcher")
 _SETTINGS = ("nproc", "steps")
 
 
 def add_axes(run: RunAnalysis, suite: Suite, axes: Collection[str]) -> RunAnalysis:
-    """A run, started or missing, with the values that `[axes]` gives its suite.
+    """A copy of the run with the values that `[axes]` gives its suite. The run may be a missing one.
 
-    axes: the keys of the suite's matrix, or of all that it is pooled with.
+    axes: the keys of `[axes]` in the suite's matrix, or in all matrices that it is pooled with.
     """
     if not axes:
         return run
@@ -27,7 +27,7 @@ def add_axes(run: RunAnalysis, suite: Suite, axes: Collection[str]) -> RunAnalys
 
 
 def get_axis_value(suite: Suite, key: str) -> Any:
-    """The value of a key of `[axes]`, also in a suite of a matrix in which it is no axis; None where it has none."""
+    """The suite's value of a key that `[axes]` may hold, whether or not its own matrix has it there; None if unset."""
     table, *names = split_key(key)
     if table == "variants":
         recipe = suite.recipes.get(names[0])
@@ -36,7 +36,7 @@ def get_axis_value(suite: Suite, key: str) -> Any:
 
 
 def select_rows(rows: Sequence[Row], where: Mapping[str, Any]) -> Sequence[Row]:
-    """The rows of the suites that `where` of a claim chooses; all of them where it names nothing."""
+    """The rows of the suites that a claim's `where` selects; all rows if `where` is empty."""
     return [row for row in rows if matches(where, get_cell(row))] if where else rows
 
 
@@ -53,16 +53,16 @@ def format_suite_axes(suite: Suite, axes: Iterable[str]) -> str:
 
 
 def list_axes(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The columns that may tell the suites of one table apart."""
+    """The axis columns by which the suites of one table may differ."""
     first = next(iter(rows), {})
     return (*MATRIX_AXES, *_SETTINGS, *get_own_axes(first))
 
 
 def format_axis(column: str, value: Any) -> str:
-    """The value of an axis in words that need no other: 'noise', 'every 50', '2 ranks', 'train.batch_size=4'."""
+    """The value of an axis as text that is clear on its own: 'noise', 'every 50', '2 ranks', 'train.batch_size=4'."""
     match column:
         case "failure_label" if value == "none":
-            return "failures none"  # the word alone would not say of what
+            return "failures none"  # 'none' alone would not be clear
         case "checkpoint_every":
             return f"every {value}"
         case "max_inflight":

@@ -1,4 +1,4 @@
-"""A campaign's records -> one analysed run for every run that its frozen matrix asks for, the missing included."""
+"""Loading of a campaign: one analysed run for every run of the frozen matrix, missing runs included."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -21,20 +21,22 @@ from ecrl.records.result import Result
 
 _RESULT_FIELDS = Result.__required_keys__
 _SET_ASIDE = re.compile(r"\.aside-\d+$")
-# Timelines and curves are kept for this many runs: enough to draw, little enough for 10,000 runs in memory.
+# Timelines and curves are kept for about this many runs: enough to draw, and 10,000 runs still fit into memory.
 MAX_KEPT_TIMELINES = 48
-# The folder of a second reference run of a block (A/A): the matrix does not list it, and no table counts it.
+# The variant that a second reference run of a block (A/A) is stored as. It is not in the matrix, and no table counts
+# it.
 REPEAT_VARIANT = REPEAT
 
 
 @dataclass(frozen=True)
 class LoadedCampaign:
-    """One prefix as it was found. runs: in suite, seed, variant order of the matrix.
+    """The analysed records of one prefix.
 
+    runs: in the matrix's order of suites, seeds and variants.
     dropped: blocks (suite_id, seed) that no comparison may use, with the reason.
-    statuses: the manifest's status and times begun by suite id, empty where there is no readable manifest.
-    again: second reference runs (A/A), in no comparison but that with their own reference. parts: the campaigns that
-    this one pools, mixed: what they differ in (see `pool`).
+    statuses: rows of the manifest by suite id; empty if no manifest can be read.
+    again: second reference runs (A/A), which are compared with the first reference run of their block only.
+    parts: the campaigns that this one pools. mixed: the differences between them (see `pool`).
     """
 
     prefix: str
@@ -50,12 +52,12 @@ class LoadedCampaign:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """The columns of `[axes]`, in file order."""
+        """The columns of the axes of `[axes]`, in the order of the matrix file."""
         return tuple(map(get_axis_column, self.matrix.axes))
 
     @cached_property
     def axes_texts(self) -> dict[str, str]:
-        """The values of `[axes]` of every suite, by its id, which need not tell them."""
+        """The values of `[axes]` as text, by suite id."""
         return {suite.suite_id: format_suite_axes(suite, self.matrix.axes) for suite in self.suites}
 
 
@@ -63,7 +65,7 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
     """Load and analyse a whole prefix, block by block.
 
     Raises:
-        EcrlError: no such prefix (the existing ones are named), or a frozen matrix that no longer reads.
+        EcrlError: there is no such prefix (the message lists the existing ones), or its frozen matrix cannot be read.
     """
     if not paths.matrix.is_file():
         raise EcrlError("ECRL-301", _unknown_prefix(paths))
@@ -74,7 +76,7 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
     again: list[RunAnalysis] = []
     dropped: dict[tuple[str, int], str] = {}
     for suite in suites:
-        suite_id = suite.suite_id  # hashed anew each time it is asked for
+        suite_id = suite.suite_id  # read once: the property computes a hash on every access
         for seed in suite.seeds:
             block, repeats = _block(paths, suite, suite_id, seed, keep=len(runs) < MAX_KEPT_TIMELINES)
             runs += [add_axes(run, suite, matrix.axes) for run in block]
@@ -99,7 +101,7 @@ def _statuses(paths: CampaignPaths, warnings: list[str]) -> dict[str, manifest.R
     try:
         view = manifest.read(paths)
     except RecordError as error:
-        said = str(error).splitlines()[0]  # a report names no folder of the machine that it was made on
+        said = str(error).splitlines()[0]  # a report does not show paths of the machine it was made on
         warnings.append(said.replace(f"{paths.root}/", "").replace(paths.options, f"--prefix {paths.prefix}"))
         return {}
     warnings += view.warnings
@@ -109,11 +111,10 @@ def _statuses(paths: CampaignPaths, warnings: list[str]) -> dict[str, manifest.R
 def _block(
     paths: CampaignPaths, suite: Suite, suite_id: str, seed: int, *, keep: bool
 ) -> tuple[list[RunAnalysis], list[RunAnalysis]]:
-    """The analysed runs of one (suite, seed), in the matrix's order of variants, and a second reference run where
-    there is one. The reference is read first."""
+    """The analysed runs of one block in the matrix's order of variants, and its second reference run if it has one."""
     has_reference = REFERENCE in suite.variants
     reference = _run(paths, suite, suite_id, REFERENCE, seed, None, has_reference) if has_reference else None
-    # nothing is compared with a reference that did not do what it should
+    # no run is compared with a reference run that did not complete or does not pass C1
     completed = reference is not None and reference.row["outcome"] == "completed" and reference.row["c1"] == PASS
     sound = reference if completed else None
     found = [
@@ -127,13 +128,13 @@ def _block(
 
 
 def _load_repeat(run_paths: RunPaths, reference: RunAnalysis | None) -> list[RunAnalysis]:
-    """A second reference run, compared with the first as any variant is; nothing where either does not read."""
+    """The second reference run of a block, analysed against the first; empty if either cannot be used."""
     if reference is None or not run_paths.spec.exists():
         return []
     try:
         record = read_run(run_paths)
     except RecordError:
-        return []  # named with the folders that nothing reads
+        return []  # _find_foreign_folders warns about it
     record.spec["variant"] = REPEAT_VARIANT
     return [replace(analyse(record, reference, has_reference=True), timeline=None, lineage=None, curve=())]
 
@@ -160,7 +161,8 @@ def _run(
 
 
 def _has_result(run_paths: RunPaths) -> bool:
-    """Whether `resume` takes the run of a finished suite for done: it does not read what the result says."""
+    """Whether the run has a result file that is not empty."""
+    # `resume` uses the same test for the runs of a finished suite: it does not read the content of the result
     try:
         return run_paths.result.stat().st_size > 0
     except OSError:
@@ -221,7 +223,10 @@ def _make_absent_run(
 
 
 def _unusable(block: list[RunAnalysis]) -> str | None:
-    """Why a block is dropped whole: a run is missing, failed, has no wall-clock, or does not pass a gate."""
+    """The reason for dropping a block; None if it is usable.
+
+    A block is dropped if a run is missing, failed, has no wall-clock, or does not pass a gate.
+    """
     faults = []
     for run in block:
         row = run.row
@@ -236,7 +241,7 @@ def _unusable(block: list[RunAnalysis]) -> str | None:
 
 
 def _find_foreign_folders(paths: CampaignPaths, suites: tuple[Suite, ...], again: Iterable[RunAnalysis]) -> list[str]:
-    """Run folders that the frozen matrix does not ask for; nothing reads them, and they are named."""
+    """One warning for every run folder that the frozen matrix does not ask for. Such folders are not analysed."""
     wanted = {
         paths.run(suite_id, variant, seed).folder
         for suite, suite_id in [(suite, suite.suite_id) for suite in suites]
@@ -261,6 +266,6 @@ def _find_foreign_folders(paths: CampaignPaths, suites: tuple[Suite, ...], again
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
-    """Every folder that holds a run, but for those that the launcher set aside before it ran them again."""
+    """Every folder that holds a run, except those that the launcher set aside before running them again."""
     found = (path.parent for path in sorted((root / "suites").glob("*/*/*/run.json")))
     return (folder for folder in found if not _SET_ASIDE.search(folder.name))

@@ -1,4 +1,4 @@
-"""Several campaigns as one: what they differ in, and their blocks together."""
+"""Pooling of several campaigns into one, and the differences between them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +12,12 @@ from ecrl.config.matrix import Claim, Matrix
 from ecrl.errors import EcrlError
 from ecrl.records.manifest import store as manifest
 
-# What a report must not mix unsaid: where the runs ran, and with what.
+# Facts of the machine and the versions. A report must name every one in which pooled campaigns differ.
 MACHINE_FACTS = (
     "host", "kernel", "cpu", "cores", "memory_bytes", "gpu", "gpus", "driver", "nccl", "cuda", "python", "torch",
     "ecrl", "git", "disk", "filesystem",
 )  # fmt: skip
-# Axes are what a second campaign adds; everything else of a matrix is to be the same.
+# Axes to which a second campaign may add values. Everything else in the matrices must be equal.
 AXES = ("datasets", "models", "checkpoint_every", "max_inflight", "seeds")
 SEPARATOR = "+"
 
@@ -36,7 +36,7 @@ def differences(campaigns: Sequence[LoadedCampaign]) -> list[str]:
 
 
 def _facts(found: LoadedCampaign) -> dict[str, str]:
-    """Machine, versions and matrix of one campaign; a fact that varies inside it is all of its values."""
+    """Machine, versions and matrix of one campaign as text. A fact that varies within it lists all of its values."""
     machines = [run.facts["machine"] for run in found.runs if run.facts.get("machine")]
     facts = {}
     for name in MACHINE_FACTS:
@@ -61,7 +61,7 @@ def _describe_claim(claim: Claim) -> str:
 
 
 def _find_label_conflicts(campaigns: Sequence[LoadedCampaign]) -> list[str]:
-    """Failure schedules that bear one label and are not the same."""
+    """A text for every label that campaigns use for different failure schedules."""
     places: dict[str, dict[str, str]] = {}
     for found in campaigns:
         for suite in found.suites:
@@ -75,10 +75,10 @@ def _find_label_conflicts(campaigns: Sequence[LoadedCampaign]) -> list[str]:
 
 
 def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCampaign:
-    """All blocks of several campaigns as one campaign. A block that two of them hold counts once: the first's.
+    """Pool the blocks of several campaigns into one. Of a block that several campaigns hold, the first one's is used.
 
     Raises:
-        EcrlError: they differ in machine, versions or matrix, and mix is not set.
+        EcrlError: the campaigns differ in machine, versions or matrix, and `mix` is not set.
     """
     prefixes = [found.prefix for found in campaigns]
     if len(set(prefixes)) < len(prefixes):
@@ -118,8 +118,12 @@ def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCam
 def _blocks(
     campaigns: Sequence[LoadedCampaign],
 ) -> tuple[list[RunAnalysis], list[RunAnalysis], dict[tuple[str, int], str], list[tuple[str, int, str, str]]]:
-    """Runs, second references, dropped blocks and repeated blocks; all of a block come from one campaign, so that no
-    second reference is compared with the first of another day."""
+    """Runs, second reference runs, dropped blocks and repeated blocks.
+
+    A repeated block is (suite_id, seed, the prefix whose block is used, another prefix that holds it).
+    """
+    # A block comes from one campaign as a whole: a second reference run must not be compared with a first one of
+    # another session.
     owner: dict[tuple[str, int], str] = {}
     runs: list[RunAnalysis] = []
     again: list[RunAnalysis] = []
@@ -138,8 +142,11 @@ def _blocks(
 
 
 def _merge_matrices(campaigns: Sequence[LoadedCampaign]) -> Matrix:
-    """The first matrix with the axes, schedules, variants and claims of all. A key that is an axis of one has there
-    the values of all, whether it is an axis of the others or a setting."""
+    """The first matrix with the axes, schedules, variants and claims of all.
+
+    A key in the `[axes]` of any matrix is in the result's `[axes]`, with the values of all campaigns: also of those in
+    which it is a plain setting.
+    """
     matrices = [found.matrix for found in campaigns]
     first = matrices[0]
     suites = [suite for found in campaigns for suite in found.suites]

@@ -1,6 +1,6 @@
-"""The three tables of a campaign, runs, summary and detailed (design 3.3), as frames and as CSV text.
+"""The summary and detailed tables of a campaign as frames, and tables as CSV text (docs/metrics.md, "Tables").
 
-Floats carry 9 significant digits; an unknown value is an empty cell. Same analysis, same bytes.
+Floats have 9 significant digits. An unknown value is an empty cell. The same analysis gives the same bytes.
 """
 
 import itertools
@@ -43,13 +43,16 @@ SUMMARY_COLUMNS = (
     *_SUITE, "variant", "n_seeds", "n_missing", "n_correct",
     "goodput_steps_per_s", "goodput_ci_low", "goodput_ci_high", "rel_goodput", *_MEANS,
 )  # fmt: skip
-# Where the runs of a group stand in their frame.
+# The row numbers of a group's runs in their frame.
 _Places = npt.NDArray[np.intp]
 _Mask = npt.NDArray[np.bool_]
 
 
 def format_csv(frame: pd.DataFrame) -> str:
-    """The frame as CSV with a header and '\\n' line ends: '' for what is missing or not finite, true and false."""
+    """The frame as CSV with a header and '\\n' line ends.
+
+    Missing and non-finite values are empty cells. Truth values are true and false.
+    """
     shown = frame.copy(deep=False)
     for column, dtype in shown.dtypes.items():
         if dtype == TRUTH or (isinstance(dtype, pd.CategoricalDtype) and dtype.categories.dtype == "bool"):
@@ -60,8 +63,11 @@ def format_csv(frame: pd.DataFrame) -> str:
 
 
 def build_summary_frame(runs: pd.DataFrame, axes: Sequence[str] = ()) -> pd.DataFrame:
-    """One row per suite x variant over its completed runs: geometric mean of goodput over seeds with a t interval
-    on logs (from two seeds on), arithmetic means of everything else (docs/metrics.md, "Tables")."""
+    """One row per suite and variant, over its completed runs (docs/metrics.md, "Tables").
+
+    Goodput is the geometric mean over seeds, with a t interval on logarithms from two seeds on. Every other value is an
+    arithmetic mean.
+    """
     groups = _group(runs, "suite_id", "variant")
     done = _select(groups, runs["outcome"] == "completed")
     goodputs = [[value for value in own if value] for own in _get_known(runs, done, "goodput_steps_per_s")]
@@ -84,8 +90,10 @@ def build_summary_frame(runs: pd.DataFrame, axes: Sequence[str] = ()) -> pd.Data
 def build_detailed_frame(
     runs: pd.DataFrame, dropped: Mapping[tuple[str, int], str], axes: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """One row per suite, blocking against overlapped, over the blocks that are whole. A suite without one has
-    missing values. axes: those of `[axes]`, behind the other columns."""
+    """One row per suite that compares blocking with overlapped, over the blocks that are not dropped.
+
+    A suite without such a block has missing values. axes: the columns of `[axes]`; they come last.
+    """
     suites = _group(runs, "suite_id")
     whole = np.array([key not in dropped for key in zip(runs["suite_id"], runs["seed"], strict=True)], dtype=bool)
     frame = _first_rows(runs, suites, add_axis_columns(_SUITE, axes))
@@ -101,7 +109,7 @@ def build_detailed_frame(
 
 
 def _describe_variant(runs: pd.DataFrame, groups: Sequence[_Places], whole: _Mask, short: str) -> dict[str, Any]:
-    """One variant's columns of the detailed table. groups: its runs of each suite."""
+    """One variant's columns of the detailed table. groups: the variant's runs, by suite."""
     used = [own[whole[own]] for own in groups]
     goodputs = ([value for value in own if value] for own in _get_known(runs, used, "goodput_steps_per_s"))
     columns: dict[str, Any] = {f"{short}_goodput": _floats(map(geometric_mean, goodputs))}
@@ -116,7 +124,7 @@ def _describe_variant(runs: pd.DataFrame, groups: Sequence[_Places], whole: _Mas
 
 
 def _group(runs: pd.DataFrame, *columns: str) -> list[_Places]:
-    """The places of each group's runs, groups and runs in the order of the frame."""
+    """The row numbers of each group's runs. Groups and runs keep the order of the frame."""
     if runs.empty:
         return []
     numbers = runs.groupby(list(columns), sort=False, observed=True).ngroup().to_numpy()
@@ -125,7 +133,7 @@ def _group(runs: pd.DataFrame, *columns: str) -> list[_Places]:
 
 
 def _select(groups: Sequence[_Places], chosen: "pd.Series[bool]") -> list[_Places]:
-    """The runs of each group that are chosen."""
+    """The row numbers of each group's runs for which `chosen` is true."""
     mask = chosen.to_numpy(dtype=bool)
     return [own[mask[own]] for own in groups]
 
@@ -152,14 +160,14 @@ def _floats(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Arithmetic mean of the known values, None without any."""
+    """Arithmetic mean of the known values; None if there are none."""
     known = [value for value in values if value is not None]
-    # Not pandas' mean: its sum may miss the exact one by the last bit, which decides the ninth digit of a tie.
+    # Not pandas' mean: its sum may be wrong in the last bit, and that bit decides the ninth digit of a tie.
     return math.fsum(known) / len(known) if known else None
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
-    """Geometric mean of positive values, None without any (ratios: Fleming & Wallace, CACM 1986)."""
+    """Geometric mean of positive values; None if there are none (for ratios: Fleming & Wallace, CACM 1986)."""
     return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else None
 
 

@@ -1,4 +1,4 @@
-"""The variants of a campaign: what each is made of, and which two are compared first."""
+"""The variants of a campaign: their recipes, and the two of the main comparison."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ BLOCKING, OVERLAPPED = "blocking", "overlapped"
 
 
 def find_main_pair(variants: Sequence[str]) -> tuple[str, str] | None:
-    """The two variants of the main comparison: overlapped against blocking, else the last against the first; None
-    below two. The reference counts as none."""
+    """The two variants of the main comparison: overlapped against blocking, otherwise the last against the first.
+
+    The reference is never one of them. None if fewer than two variants are left.
+    """
     own = [variant for variant in variants if variant != REFERENCE]
     if {BLOCKING, OVERLAPPED} <= set(own):
         return OVERLAPPED, BLOCKING
@@ -22,7 +24,7 @@ def find_main_pair(variants: Sequence[str]) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class VariantRecipe:
-    """A variant's engine, and its options that differ from the engine's defaults, as text."""
+    """A variant's engine and the options that differ from the engine's defaults. Option values are text."""
 
     variant: str
     engine: str
@@ -36,7 +38,7 @@ class VariantRecipe:
 
 
 def list_recipes(matrix: Matrix) -> dict[str, VariantRecipe]:
-    """The recipe of every variant but the reference, which has none."""
+    """The recipe of every variant except the reference, which has none."""
     recipes = {variant: matrix.get_recipe(variant) for variant in matrix.matrix.variants if variant != REFERENCE}
     return {
         variant: VariantRecipe(variant, recipe.engine, _list_told_options(recipe, matrix))
@@ -45,7 +47,7 @@ def list_recipes(matrix: Matrix) -> dict[str, VariantRecipe]:
 
 
 def _list_told_options(recipe: Recipe, matrix: Matrix) -> dict[str, str]:
-    """The options that are not the engine's defaults; of one that is an axis, all of its values."""
+    """The options that differ from the engine's defaults, as text. An option that is an axis has all of its values."""
     defaults = {option: told["default"] for option, told in get_declared_options("engine", recipe.engine).items()}
     axes = {split_key(key): values for key, values in matrix.axes.items()}
     values = {option: axes.get(("variants", recipe.name, option), [value]) for option, value in recipe.options.items()}
