@@ -1,4 +1,4 @@
-"""A campaign as pandas frames: what `ecrl.load` gives."""
+"""A campaign as pandas frames: the object that `ecrl.load` returns."""
 
 import os
 from functools import cached_property
@@ -36,10 +36,10 @@ _SUITE_DTYPES: DTypes = {
 
 
 class Campaign:
-    """One campaign, as its records were when it was loaded; load it again to see what has happened since.
+    """One campaign, as its records were when it was loaded. Load it again to see later records.
 
-    The frames belong to the caller: changing one changes no file and no other frame. Counts are `Int64`, numbers
-    `float64` (NaN: not known), truth values `boolean`, axes, variants and outcomes `category`.
+    The frames belong to the caller: changing one changes no file and no other frame. Counts are `Int64`, other numbers
+    `float64` (NaN: not known), truth values `boolean`; axes, variants and outcomes are `category`.
     """
 
     def __init__(self, paths: CampaignPaths, found: LoadedCampaign) -> None:
@@ -58,55 +58,61 @@ class Campaign:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was damaged, missing or contradictory in the records, as `ecrl report` says it."""
+        """What is damaged, missing or contradictory in the records, in the words of `ecrl report`."""
         return self._evidence.warnings
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """One row a run that the matrix asks for, the missing included: the columns of `<prefix>_runs.csv`."""
+        """One row per run of the matrix, missing runs included: the columns of `<prefix>_runs.csv`."""
         return self._build_runs()
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row per suite and variant, over its completed runs: the columns of `<prefix>_summary.csv`."""
+        """One row per suite and variant, over the completed runs: the columns of `<prefix>_summary.csv`."""
         return build_summary_frame(self._build_runs(), self._found.axes)
 
     @cached_property
     def suites(self) -> pd.DataFrame:
-        """One row a suite, in the order of the matrix, with its state: the columns of `<prefix>_manifest.csv`. Where
-        no manifest reads, only what the matrix says is there."""
+        """One row per suite, in the order of the matrix, with its state: the columns of `<prefix>_manifest.csv`.
+
+        If no manifest can be read, the columns hold only what the matrix decides.
+        """
         rows = [self._describe_suite(suite) for suite in self._found.suites]
         return build_frame(rows, manifest.COLUMNS, _SUITE_DTYPES)
 
     @cached_property
     def claims(self) -> pd.DataFrame:
-        """One row a registered claim, with its verdict: the columns of `<prefix>_claims.csv`."""
+        """One row per registered claim, with its verdict: the columns of `<prefix>_claims.csv`."""
         return build_claims_frame(self._evidence.claims, self._evidence.threats)
 
     @cached_property
     def threats(self) -> pd.DataFrame:
-        """The threats to validity, found or not: the columns of `<prefix>_threats.csv`."""
+        """One row per threat to validity, whether found or not: the columns of `<prefix>_threats.csv`."""
         return build_threats_frame(self._evidence.threats)
 
     def events(self, run: "str | tuple[Any, ...] | pd.Series[Any]") -> pd.DataFrame:
-        """The events of one run in order of time: attempt, rank (missing for the launcher's), event, t_s (seconds
-        since the run's launcher was started), and the fields of `ecrl.records.events`.
+        """The events of one run in order of time.
+
+        Columns: attempt, rank (missing for events of the launcher), event, t_s (seconds since the start of the run's
+        launcher), and the fields of `ecrl.records.events`.
 
         run: a row of `runs`, (suite_id, variant, seed), or "suite_id/variant/seed1337".
 
         Raises:
-            EcrlError: there is no such run, or it has left no records.
+            EcrlError: there is no such run, or it has no records.
         """
         return build_events_frame(self._read(run))
 
     def steps(self, run: "str | tuple[Any, ...] | pd.Series[Any]") -> pd.DataFrame:
-        """One row per step that a rank of one run recorded: step, rank, attempt, begin_s, duration_s, loss, is_replay
-        (an earlier attempt had executed the step), is_executed (not only queued).
+        """One row per step that a rank of one run recorded.
+
+        Columns: step, rank, attempt, begin_s (seconds since the start of the run's launcher), duration_s, loss,
+        is_replay (an earlier attempt had executed the step), is_executed (false: the step was only queued).
 
         run: as in `events`.
 
         Raises:
-            EcrlError: there is no such run, or it has left no records.
+            EcrlError: there is no such run, or it has no records.
         """
         return build_steps_frame(self._read(run))
 
@@ -144,10 +150,10 @@ class Campaign:
         return record
 
     def _find_key(self, run: "str | tuple[Any, ...] | pd.Series[Any]") -> RunKey:
-        """The run that is meant.
+        """The key of the run that `run` names.
 
         Raises:
-            EcrlError: nothing like a run, or none of this campaign.
+            EcrlError: `run` does not name a run, or the campaign has no such run.
         """
         key = _parse_run(run)
         known = {found.key for found in (*self._found.runs, *self._found.again)}
@@ -167,16 +173,16 @@ class Campaign:
 
 
 def _parse_run(run: Any) -> RunKey:
-    """(suite_id, variant, seed) of whatever names a run.
+    """(suite_id, variant, seed) from any of the forms that name a run.
 
     Raises:
-        EcrlError: nothing like one.
+        EcrlError: `run` has none of these forms.
     """
     try:
         if isinstance(run, str):
             suite_id, variant, seed = run.split("/")
             return suite_id, variant, int(seed.removeprefix("seed"))
-        # a row has attributes, whether `iloc` or `itertuples` gave it
+        # rows from `iloc` and rows from `itertuples` both have attributes
         suite_id, variant, seed = (run.suite_id, run.variant, run.seed) if hasattr(run, "suite_id") else run
         return str(suite_id), str(variant), int(seed)
     except (ValueError, TypeError, AttributeError):
@@ -188,7 +194,7 @@ def _parse_run(run: Any) -> RunKey:
 
 
 def _format_value(value: Any) -> Any:
-    """Lists as the manifest writes them, nothing where it has an empty cell."""
+    """A value as the manifest writes it: lists as text, None for an empty cell."""
     if isinstance(value, tuple):
         return manifest.format_cell(value)
     return None if value == "" else value
@@ -198,7 +204,7 @@ def open_campaign(path: "str | os.PathLike[str]") -> Campaign:
     """Load and analyse the campaign in `results/<prefix>`, which may be running.
 
     Raises:
-        EcrlError: there is no campaign (those nearby are named), or its frozen matrix no longer reads.
+        EcrlError: there is no campaign (the message names those nearby), or its frozen matrix cannot be read.
     """
     folder = Path(path)
     folder = folder if folder.name else folder.resolve()

@@ -1,4 +1,4 @@
-"""Everything a report is written from, whether it came from a campaign or from somebody else's table."""
+"""The data of a report, from a campaign or from another tool's table."""
 
 import posixpath
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ from ecrl.analysis.threats.base import format_count
 from ecrl.analysis.threats.detect import ThreatReport, detect_threats
 
 GOODPUT = "goodput_steps_per_s"
-# Lines of a table beyond which the axes of `[axes]` are averaged over, and said to be.
+# Most lines of a table. Axes of `[axes]` that would give more lines are averaged over, and the report says so.
 MOST_ARMS = 12
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A variant in those suites that have one value each of the axes in `cell`, by column."""
+    """A variant in the suites that have the axis values of `cell`. cell: (column, value) of each axis."""
 
     variant: str
     cell: tuple[tuple[str, Any], ...] = ()
@@ -37,19 +37,23 @@ class Arm:
         return ", ".join((self.variant, *(format_axis(column, value) for column, value in self.cell)))
 
     def holds(self, row: Row) -> bool:
-        """Whether a run is one of this arm's."""
+        """Whether the run of this row belongs to the arm."""
         return row["variant"] == self.variant and all(row[column] == value for column, value in self.cell)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known. runs is empty and rows are partly unknown where the source is a table.
+    """The data of a report. From a table, `runs` is empty and `rows` are partly unknown.
 
-    columns: the table's columns, () for a campaign. loss_differences: signed final-loss difference of overlapped
-    minus blocking by suite. dropped: blocks that no comparison uses, with the reason. unsupported: what this
-    source can never show, and why (tables only). folders: each campaign's folder as seen from the report's. mixed:
-    what pooled campaigns differ in. noise, again: of references that ran twice. axes: the columns of `[axes]`, in file
-    order. recipes: of every variant but the reference, none where the source is a table.
+    dropped: blocks that no comparison uses, with the reason.
+    loss_differences: mean final loss of overlapped minus that of blocking, signed, by suite.
+    columns: the table's columns; () for a campaign.
+    unsupported: what this source cannot show, and why; () for a campaign.
+    folders: the path of each campaign's folder relative to the report's folder, by prefix.
+    mixed: the differences between pooled campaigns.
+    noise, again: of references that ran twice.
+    axes: the columns of `[axes]`, in the order of the matrix file.
+    recipes: of every variant except the reference; empty for a table.
     """
 
     source: Literal["campaign", "table"]
@@ -84,7 +88,7 @@ class Evidence:
 
     @cached_property
     def suites(self) -> dict[str, Row]:
-        """One representative row per suite, in order; the one that plans failures where there is one."""
+        """One representative row per suite, in order: the first one that plans failures, otherwise the first one."""
         found: dict[str, Row] = {}
         for row in self.rows:
             if row["suite_id"] not in found or (row["failure_steps"] and not found[row["suite_id"]]["failure_steps"]):
@@ -92,30 +96,30 @@ class Evidence:
         return found
 
     def folder_of(self, run: RunAnalysis) -> str:
-        """The folder of a run, relative to the report."""
+        """The path of a run's folder, relative to the report's folder."""
         home = self.folders.get(run.facts.get("campaign", self.prefix), ".")
         return posixpath.normpath(f"{home}/suites/{run.name}")
 
     @property
     def completed(self) -> list[Row]:
-        """Rows of runs that finished."""
+        """Rows of the completed runs."""
         return [row for row in self.rows if row["outcome"] == "completed"]
 
     @property
     def whole(self) -> list[Row]:
-        """Rows of runs that finished, of the blocks that comparisons use: means over anything else would set variants
-        beside each other that ran different work."""
+        """Rows of the completed runs in the blocks that comparisons use."""
+        # means over other blocks would compare variants that did different work
         return [row for row in self.completed if (row["suite_id"], row["seed"]) not in self.dropped]
 
     @property
     def whole_runs(self) -> list[RunAnalysis]:
-        """The runs behind `whole`, none where the source is a table."""
+        """The runs of the blocks of `whole`; empty for a table."""
         blocks = {(row["suite_id"], row["seed"]) for row in self.whole}
         return [run for run in self.runs if (run.row["suite_id"], run.row["seed"]) in blocks]
 
     @property
     def whole_basis(self) -> str:
-        """'over 5 whole blocks', with how many are left out."""
+        """'over 5 whole blocks', with the number of blocks left out and the axes that are averaged over."""
         n = len({(row["suite_id"], row["seed"]) for row in self.whole})
         left = f" ({format_count(len(self.dropped), 'block')} left out)" if self.dropped else ""
         averaged = [axis for axis in self.varying_axes if axis in self.axes and axis not in self.separating_axes]
@@ -124,8 +128,7 @@ class Evidence:
 
     @cached_property
     def factors(self) -> dict[str, tuple[Any, ...]]:
-        """The values that every axis has in these suites, in order, by column; those of settings only where they are
-        axes."""
+        """The values of every axis in these suites, in order, by column. Settings that are no axes are left out."""
         rows = list(self.suites.values())
         settings = [axis for axis in list_axes(rows) if axis in MATRIX_AXES or axis in self.axes]
         return {axis: tuple(dict.fromkeys(row[axis] for row in rows)) for axis in settings}
@@ -137,8 +140,11 @@ class Evidence:
 
     @property
     def separating_axes(self) -> tuple[str, ...]:
-        """The axes over which no line of a table averages. Runs that start in seconds and runs that start in tenths of
-        one are never averaged; those of `[axes]` are where the lines would be too many to read."""
+        """The axes over which no line of a table averages, of those with several values.
+
+        They are the launcher, and the axes of `[axes]` that do not bring the lines above MOST_ARMS.
+        """
+        # some launchers start a run in seconds, others in tenths of a second: a mean over both has no meaning
         lines, found = len(self.variants), []
         for axis in ("launcher", *self.axes):
             several = len(self.factors.get(axis, ()))
@@ -153,30 +159,30 @@ class Evidence:
         return any(row["failure_steps"] or row["failures_fired"] for row in self.rows)
 
     def describe(self, variant: str) -> str:
-        """A variant with its engine and options where its name does not tell them."""
+        """The variant's name, with its engine and options if the name does not imply them."""
         return str(self.recipes.get(variant, variant))
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """Every variant but the reference."""
+        """Every variant except the reference."""
         return tuple(variant for variant in self.variants if variant != REFERENCE)
 
     @property
     def restarts(self) -> dict["Arm", Medians]:
-        """What restarts of whole blocks took, by arm."""
+        """The median durations of restarts in whole blocks, by arm. Arms without restarts are left out."""
         found = {arm: medians(run for run in self.whole_runs if arm.holds(run.row)) for arm in self.arms}
         return {arm: own for arm, own in found.items() if own is not None}
 
     @property
     def arms(self) -> tuple["Arm", ...]:
-        """What may share one line of a table: a variant, apart by every axis that separates."""
+        """The lines of a table: every variant with every combination of the values of `separating_axes` that occurs."""
         axes = self.separating_axes
         cells = dict.fromkeys(tuple((axis, row[axis]) for axis in axes) for row in self.suites.values())
         return tuple(Arm(variant, cell) for cell in cells or ((),) for variant in self.variants)
 
     @property
     def shortfalls(self) -> tuple[str, ...]:
-        """What these runs are too few for, and which of them are in no comparison."""
+        """Sentences on what these runs are too few to show, and on runs that are in no comparison."""
         found = []
         done = self.completed
         if not done:
@@ -199,14 +205,16 @@ class Evidence:
 
     @property
     def headline(self) -> tuple[str, str] | None:
-        """The two variants of the main comparison; with one, it against the reference; None where that is not
-        there."""
+        """The two variants of the main comparison.
+
+        With one variant only, that variant and the reference. None if there is no reference either.
+        """
         if (pair := find_main_pair(self.variants)) is not None:
             return pair
         return (self.engines[0], REFERENCE) if self.engines and REFERENCE in self.variants else None
 
     def compare(self, a: str, b: str, metric: str = GOODPUT, kind: Kind = "ratio") -> Comparison:
-        """Any pair of variants, any metric of the runs table. Sections ask for the same ones; each is made once."""
+        """Compare two variants by a metric of the runs table. Results are cached."""
         key = (a, b, metric, kind)
         if key not in self._made:
             self._made[key] = compare(self.rows, a, b, metric, kind, self.dropped)
@@ -216,8 +224,11 @@ class Evidence:
 def build_evidence(
     found: LoadedCampaign, caller: CommandLines | None = None, folders: Mapping[str, str] | None = None
 ) -> Evidence:
-    """The evidence of a campaign. caller: how commands are to be typed. folders: where each campaign lies as seen
-    from the report's folder; the report's folder itself unless given."""
+    """The evidence of a campaign.
+
+    caller: how the suggested commands call ecrl. folders: the path of each campaign's folder relative to the report's
+    folder, by prefix; by default both are the same folder.
+    """
     rows = tuple(run.row for run in found.runs)
     registered = _has_registered_claims(found)
     threats = detect_threats(found, registered=registered)
@@ -252,7 +263,7 @@ def build_evidence(
 
 
 def _has_registered_claims(found: LoadedCampaign) -> bool:
-    """Whether every run that began carries the hash of the frozen matrix's claims."""
+    """Whether every started run recorded the hash of the frozen matrix's claims."""
     hashes = {run.facts["claims_hash"] for run in found.runs if "claims_hash" in run.facts}
     return hashes <= {found.matrix.claims_hash}
 

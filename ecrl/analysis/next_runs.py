@@ -1,4 +1,4 @@
-"""The smallest runs that would buy what the evidence lacks: exact commands and estimated hours."""
+"""Suggestions for the next runs: the smallest that add missing evidence, with commands and estimated hours."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,12 +13,16 @@ from ecrl.analysis.threats.base import format_count
 from ecrl.records.manifest.store import DONE
 
 SECONDS_PER_HOUR = 3600
-_MOST_SUITES = 20  # that one command names
+_MOST_SUITES = 20  # in one command
 
 
 @dataclass(frozen=True)
 class NextRun:
-    """A suggestion: what it buys, the exact command (None where a file must be edited first), estimated hours."""
+    """A suggestion.
+
+    buys: what the runs would show. command: None if a file must be edited first. hours: the estimated time; None if no
+    run completed.
+    """
 
     buys: str
     command: str | None
@@ -27,26 +31,27 @@ class NextRun:
 
 @dataclass(frozen=True)
 class CommandLines:
-    """How the user calls ecrl from the folder that the commands are for: the program, and the results folder."""
+    """Builds command lines: the program and the results folder, as the user types them."""
 
     program: str = "ecrl"
     results: str = "results"
 
     def run(self, prefix: str, name: str, *flags: str) -> str:
-        """A new campaign from the frozen matrix of another; another content needs another prefix."""
+        """The command for a new campaign, `<prefix>-<name>`, from the frozen matrix of `prefix`."""
+        # a changed matrix needs a new prefix
         matrix = f"{self.results}/{prefix}/{prefix}_matrix.toml"
         return self._line("run", "--prefix", f"{prefix}-{name}", matrix, *flags)
 
     def resume(self, prefix: str) -> str:
-        """Finishes a campaign."""
+        """The command that finishes a campaign."""
         return self._line("resume", "--prefix", prefix, "--retry-failed")
 
     def rerun(self, prefix: str, suite_ids: Sequence[str]) -> str:
-        """Runs suites again that a campaign calls done."""
+        """The command that runs suites again that are done."""
         return self._line("run", "--prefix", prefix, *(word for one in suite_ids for word in ("--rerun", one)))
 
     def repeat(self, prefix: str) -> str:
-        """Adds the A/A repeat to a campaign."""
+        """The command that adds the second reference runs (A/A) to a campaign."""
         return self._line("run", "--prefix", prefix, "--aa")
 
     def _line(self, *words: str) -> str:
@@ -55,8 +60,10 @@ class CommandLines:
 
 
 def next_runs(campaign: LoadedCampaign, claims: Sequence[ClaimResult], caller: CommandLines) -> tuple[NextRun, ...]:
-    """Suggestions, the cheapest kind first: finish what is missing, more seeds, failures inside intervals, more
-    intervals. Of pooled campaigns the first one's matrix is run again."""
+    """The suggestions: missing runs, A/A repeats, more seeds, failures inside intervals, more intervals, in this order.
+
+    For pooled campaigns, new campaigns are suggested from the first one's matrix.
+    """
     prefix = campaign.parts[0].prefix if campaign.parts else campaign.prefix
     parts = campaign.parts or (campaign,)
     unfinished = [one for part in parts for one in _suggest_unfinished(part, caller)]
@@ -66,14 +73,14 @@ def next_runs(campaign: LoadedCampaign, claims: Sequence[ClaimResult], caller: C
         every = campaign.matrix.matrix.checkpoint_every[0]
         steps = min(suite.train.steps for suite in campaign.suites)
         values = sorted({max(1, every // 2), every, min(steps, every * 2)})
-        hours = _hours(campaign, len(values))  # another prefix runs the present interval again
+        hours = _hours(campaign, len(values))  # a new prefix runs the present interval again, too
         command = caller.run(prefix, "intervals", "--checkpoint-every", ",".join(map(str, values)))
         found.append(NextRun(f"the effect of the checkpoint interval (now {every} alone)", command, hours))
     return tuple(found)
 
 
 def mean_block_s(campaign: LoadedCampaign) -> float | None:
-    """Measured seconds of one block (all variants once), None before any run finished."""
+    """Mean measured seconds of one block (every variant once); None if no run completed."""
     walls: dict[str, list[float]] = {}
     for run in campaign.runs:
         if run.row["wall_s"] is not None and run.row["outcome"] == "completed":
@@ -82,7 +89,7 @@ def mean_block_s(campaign: LoadedCampaign) -> float | None:
 
 
 def _hours(campaign: LoadedCampaign, times: float) -> float | None:
-    """Hours for the whole campaign `times` over, from measured run times."""
+    """Estimated hours for `times` times the whole campaign, from measured run times."""
     return _block_hours(campaign, len(campaign.suites) * len(campaign.matrix.matrix.seeds) * times)
 
 
@@ -92,7 +99,8 @@ def _block_hours(campaign: LoadedCampaign, blocks: float) -> float | None:
 
 
 def _suggest_unfinished(campaign: LoadedCampaign, caller: CommandLines) -> list[NextRun]:
-    """What `resume` runs; and the suites with a damaged run that it takes for done, which are run again whole."""
+    """Suggest `resume` for missing and failed runs, and `--rerun` for suites that are done but have a damaged run."""
+    # `resume` skips a suite that is done, even if a run in it is damaged
     missing = [run for run in campaign.runs if run.row["outcome"] != "completed"]
     damaged = [run for run in missing if run.facts.get("damaged") and _is_done(campaign, run.row["suite_id"])]
     suite_ids = list(dict.fromkeys(run.row["suite_id"] for run in damaged))
@@ -119,8 +127,10 @@ def _is_done(campaign: LoadedCampaign, suite_id: str) -> bool:
 def _suggest_seeds(
     campaign: LoadedCampaign, claims: Sequence[ClaimResult], prefix: str, caller: CommandLines
 ) -> list[NextRun]:
-    """Seeds that each undecided claim needs at the observed spread (80 % power at alpha .05), or suites where the
-    spread between them is what seeds cannot narrow."""
+    """Suggest the seeds that each undecided claim needs at the observed spread (80 % power at alpha .05).
+
+    For a claim that no number of seeds decides, suggest more suites. Without claims, suggest a second seed.
+    """
     have = campaign.matrix.matrix.seeds
     found: dict[tuple[int, int], list[str]] = {}
     suggestions = []
@@ -154,7 +164,7 @@ def _suggest_seeds(
 
 
 def _suggest_beyond_seeds(campaign: LoadedCampaign, judged: ClaimResult) -> NextRun:
-    """What is left where no number of seeds decides a claim."""
+    """The suggestion for a claim that no number of seeds decides."""
     quoted, more, c = f'"{judged.claim.name}"', suites_needed(judged), judged.comparison
     assert c is not None
     if more is None:
@@ -174,7 +184,7 @@ def _suggest_beyond_seeds(campaign: LoadedCampaign, judged: ClaimResult) -> Next
 
 
 def _suggest_noise(campaign: LoadedCampaign, caller: CommandLines) -> list[NextRun]:
-    """A second reference in one block of each suite, where there is none."""
+    """Suggest a second reference run in one block of each suite, if the campaign has a reference."""
     if REFERENCE not in campaign.matrix.matrix.variants:
         return []
     walls = [r.row["wall_s"] for r in campaign.runs if r.row["variant"] == REFERENCE and r.row["wall_s"] is not None]

@@ -1,4 +1,4 @@
-"""What the report says of claims and of threats to validity, as frames: the tables claims.csv and threats.csv."""
+"""The report's claims and threats to validity as frames: the tables claims.csv and threats.csv."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,9 +37,12 @@ CLAIM_COLUMNS, THREAT_COLUMNS = tuple(_CLAIM_DTYPES), tuple(_THREAT_DTYPES)
 
 
 def build_claims_frame(claims: Sequence[ClaimResult], threats: ThreatReport) -> pd.DataFrame:
-    """One row a claim. compare, vetoes: joined with ';'. estimate, low, high: on the claim's scale, with its 95 %
-    interval; p: Holm-adjusted; looks: how often the claim has been judged; vetoes: the codes of the blocking threats,
-    which keep any claim from being CONFIRMED."""
+    """One row per claim.
+
+    compare: the variants, joined with ';'. estimate, low, high: the effect and its 95 % interval, on the claim's scale.
+    p: Holm-adjusted. looks: how often the claim has been judged; 1 if that is not known. vetoes: the codes of the blocking
+    threats, joined with ';'; any of them keeps every claim from being CONFIRMED.
+    """
     rows = [
         {
             "name": judged.claim.name,
@@ -68,9 +71,11 @@ def _format_where(where: Mapping[str, Any]) -> str:
 
 
 def build_threats_frame(threats: ThreatReport) -> pd.DataFrame:
-    """One row a condition: those found, the blocking ones first, those not found, and those that the records cannot
-    show. weight: the heaviest of what is found; otherwise the heaviest that it could be. evidence: says, too, which
-    part of a condition was not recorded.
+    """One row per condition: first those found (blocking before warning), then those not found, then those that the
+    records cannot show.
+
+    weight: the highest weight found; for a condition that was not found, the highest possible one. evidence: also names
+    the parts of a condition that were not recorded.
     """
     said: dict[str, dict[str, list[str]]] = {}  # code -> state -> evidence
     for threat in sorted(threats.found, key=lambda threat: not threat.blocking):
@@ -94,7 +99,7 @@ def build_threats_frame(threats: ThreatReport) -> pd.DataFrame:
 
 
 def _note(said: dict[str, dict[str, list[str]]], name: str, state: str, why: str) -> None:
-    """name: a code, with the part that is meant in brackets behind it where it is not the whole."""
+    """Add a text to the evidence of a code and state. name: the code, or 'code (part)' for a part of the condition."""
     code, _, part = name.partition(" (")
     text = f"{part.removesuffix(')')}: {why}" if part else why
     said.setdefault(code, {}).setdefault(state, []).append(text)

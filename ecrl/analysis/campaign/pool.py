@@ -17,7 +17,8 @@ MACHINE_FACTS = (
     "host", "kernel", "cpu", "cores", "memory_bytes", "gpu", "gpus", "driver", "nccl", "cuda", "python", "torch",
     "ecrl", "git", "disk", "filesystem",
 )  # fmt: skip
-# Axes to which a second campaign may add values. Everything else in the matrices must be equal.
+# Axes to which a second campaign may add values, as to those of `[axes]`. It may also add failure schedules. Any other
+# difference between the matrices counts as one (see `differences`).
 AXES = ("datasets", "models", "checkpoint_every", "max_inflight", "seeds")
 SEPARATOR = "+"
 

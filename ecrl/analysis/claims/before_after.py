@@ -1,4 +1,4 @@
-"""Two campaigns side by side: the same suite and seed before and after a change."""
+"""Comparison of two campaigns: the same suite and seed before and after a change."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.records.columns import CLAIM_METRICS
 
-# Metrics that are never 0 in a completed run, so that their change is a ratio.
+# Metrics that are never 0 in a completed run. Their change is a ratio; that of other metrics is a difference.
 RATIOS = frozenset({"goodput_steps_per_s", "ettr", "ettr_ref", "wall_s", "final_loss", "startup_s", "compute_s"})
 
 
 def kind_of(metric: str) -> Kind:
-    """How a change of the metric is told.
+    """Whether a change of the metric is given as a ratio or as a difference.
 
     Raises:
         EcrlError: no such metric.
@@ -25,10 +25,10 @@ def kind_of(metric: str) -> Kind:
 
 
 def compare_before_after(before: LoadedCampaign, after: LoadedCampaign, metric: str) -> dict[str, Comparison]:
-    """`metric` of `after` against `before` for every variant that both have, paired by suite and seed.
+    """Compare `metric` of `after` with that of `before` for every variant that both have, paired by suite and seed.
 
     Raises:
-        EcrlError: no such metric, or the two share no variant or suite.
+        EcrlError: there is no such metric, or the two campaigns have no variant or no suite in common.
     """
     kind = kind_of(metric)
     renamed = match_suites(before, after)
@@ -48,9 +48,12 @@ def compare_before_after(before: LoadedCampaign, after: LoadedCampaign, metric: 
 
 
 def match_suites(before: LoadedCampaign, after: LoadedCampaign) -> dict[str, str]:
-    """Suites of `after` that `before` has: id there -> id here. Where settings differ the ids do, and a suite is
-    known by the readable part of its id and its values of `[axes]`, as long as it is the only one of that name on both
-    sides."""
+    """The suites that both campaigns have: suite id in `after` -> suite id in `before`.
+
+    Suites with equal ids match. The others match by name: the readable part of the id, and the values of `[axes]`. All
+    such names in `before` must differ, and a name must occur once in `after`.
+    """
+    # different settings give different ids, although the suite is meant to be the same
     ours, theirs = before.axes_texts, after.axes_texts
     found = {suite_id: suite_id for suite_id in ours.keys() & theirs.keys()}
     names = {_get_name(suite_id, axes): suite_id for suite_id, axes in ours.items() if suite_id not in found}
@@ -65,7 +68,7 @@ def _get_name(suite_id: str, axes: str) -> tuple[str, str]:
 
 
 def _rows(before: LoadedCampaign, after: LoadedCampaign, renamed: Mapping[str, str], variant: str) -> Sequence[Row]:
-    """Rows of one variant of both campaigns, each called a variant of its own."""
+    """The rows of one variant in both campaigns; each campaign's prefix takes the place of the variant's name."""
     shared = set(renamed.values())
     ours = [
         run.row | {"variant": before.prefix}

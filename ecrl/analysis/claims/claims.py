@@ -29,12 +29,14 @@ CONFIRMED, REFUTED, INCONCLUSIVE, EXPLORATORY = "CONFIRMED", "REFUTED", "INCONCL
 class ClaimResult:
     """A claim, its verdict and the numbers behind it.
 
-    would_be: what the verdict would read had the claim been registered in time (differs for EXPLORATORY only).
-    estimate, low, high: the effect on the claim's scale (ratio, difference, rate, or the value itself) with its 95 %
-    interval. n_pairs: blocks that it was measured on; of a rate of correct runs, runs.
-    p, p_adjusted: two-sided exact sign-flip p against the threshold (TOST p for `within`, exact binomial p for a
-    rate), before and after Holm. reasons: why it is not CONFIRMED. comparison: None for a rate. population: how many
-    suites the claim speaks of, and of how many.
+    would_be: the verdict of the same claim if it had been registered in time. It differs from `verdict` only if that is
+    EXPLORATORY.
+    estimate, low, high: the effect and its 95 % interval, on the claim's scale (ratio, difference, rate, or the value).
+    n_pairs: the blocks that the effect is measured on; the runs if the claim is about a rate of correct runs.
+    p, p_adjusted: before and after Holm. A two-sided sign-flip p against the threshold; a TOST p for `within`; an exact
+    binomial p for a rate.
+    reasons: why the verdict is not CONFIRMED. comparison: None for a rate.
+    population: the number of suites that the claim is about, and the number of all suites.
     """
 
     claim: Claim
@@ -53,20 +55,23 @@ class ClaimResult:
 
     @property
     def allowed(self) -> tuple[float, float]:
-        """The values that the claim allows, on its own scale; an end may be infinite."""
+        """The interval of values that the claim allows, on the claim's scale. An end may be infinite."""
         return _bounds(self)
 
     @property
     def threshold(self) -> float | None:
-        """What an effect is held against, on the claim's scale; None for a rate and for `within`, which TOST judges."""
+        """The bound that an effect must lie above or below, on the claim's scale; None for a rate and for `within`."""
         parts = EXPECT.fullmatch(self.claim.expect)
         plain = parts is not None and parts["what"] != "rate" and not parts["margin"]
         return float(parts["threshold"]) if parts is not None and plain else None
 
     @property
     def expectation(self) -> str:
-        """'goodput_steps_per_s: overlapped / blocking, ratio > 1.00, for 4 of 8 suites: dataset = noise'; of one
-        variant 'wall_s of blocking: value < 20'."""
+        """The claim as text.
+
+        Of two variants: 'goodput_steps_per_s: overlapped / blocking, ratio > 1.00, for 4 of 8 suites: dataset = noise'.
+        Of one variant: 'wall_s of blocking: value < 20'.
+        """
         claim, what = self.claim, EXPECT.fullmatch(self.claim.expect)
         sign = {"ratio": " / ", "difference": " - "}.get(what["what"] if what else "", " against ")
         of = f" of {claim.of}:" if claim.of else f": {sign.join(claim.variants)},"
@@ -78,7 +83,7 @@ class ClaimResult:
 
     @property
     def unit(self) -> str:
-        """What `n_pairs` counts: 'pair', 'block' of a claim about one variant, 'run' of a rate of correct runs."""
+        """What `n_pairs` counts: 'pair'; 'block' of a claim about one variant; 'run' for a rate of correct runs."""
         if self.claim.metric == "correct" and self.claim.expect.startswith("rate"):
             return "run"
         return "pair" if self.claim.of is None else "block"
@@ -92,10 +97,10 @@ def judge_claims(
     registered: bool,
     vetoes: Sequence[str] = (),
 ) -> tuple[ClaimResult, ...]:
-    """Judge every claim; Holm runs over all of them (an undecidable one counts as p = 1).
+    """Judge every claim. The Holm adjustment covers all claims; a claim without a p counts as p = 1.
 
-    registered: the claims were hashed before the first run. vetoes: codes of blocking threats; any of them
-    keeps a claim from being CONFIRMED.
+    registered: whether the claims were hashed before the first run; if not, every verdict is EXPLORATORY.
+    vetoes: codes of blocking threats. With any of them no claim is CONFIRMED.
     """
     if not claims:
         return ()
@@ -135,7 +140,7 @@ def _measure_claim(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey,
     else:
         threshold = float(parts["threshold"])
         null = math.log(threshold) if kind == "ratio" and threshold > 0 else threshold
-        impossible = kind == "ratio" and threshold <= 0  # no ratio is at or below 0
+        impossible = kind == "ratio" and threshold <= 0  # a ratio is always above 0
         p = None if impossible else c.p_against(null)
     effect = c.overall
     return ClaimResult(
@@ -155,15 +160,18 @@ def _measure_claim(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey,
 
 
 def _margin(kind: str, margin: float) -> tuple[float, float]:
-    """The margin on the scale of d."""
+    """The lower and upper bound of `within` on the scale of d."""
     if kind == "difference":
         return -margin, margin
     return (math.log(1 - margin) if margin < 1 else -math.inf), math.log(1 + margin)
 
 
 def _rate(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) -> ClaimResult:
-    """`correct`: the share of the first variant's runs that are correct, undecided ones counting against it.
-    Any other metric: the share of blocks in which the first variant lies above the second (of one variant: above 0)."""
+    """Measure a claim about a rate.
+
+    Metric `correct`: the share of the first variant's runs that are correct. Undecided runs count as not correct.
+    Any other metric: the share of blocks in which the first variant is above the second (above 0 without a second).
+    """
     a, b = (*claim.variants, None)[:2]
     parts = EXPECT.fullmatch(claim.expect)
     assert parts is not None
@@ -185,7 +193,7 @@ def _rate(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) ->
 
 
 def _verdict(judged: ClaimResult, vetoes: Sequence[str]) -> tuple[str, list[str]]:
-    """The verdict and why it is not CONFIRMED."""
+    """The verdict of a registered claim, and the reasons why it is not CONFIRMED."""
     if judged.estimate is None:
         claim = judged.claim
         return INCONCLUSIVE, [
@@ -212,7 +220,7 @@ def format_basis(judged: ClaimResult) -> str:
 
 
 def _bounds(judged: ClaimResult) -> tuple[float, float]:
-    """The interval of values that the claim allows (its own scale)."""
+    """The interval of values that the claim allows, on the claim's scale."""
     parts = EXPECT.fullmatch(judged.claim.expect)
     assert parts is not None
     if parts["margin"]:
@@ -229,10 +237,11 @@ def _is_inside_bounds(judged: ClaimResult) -> bool:
 
 
 def _position(judged: ClaimResult) -> tuple[bool, bool, list[str]]:
-    """Whether the interval supports the claim, whether it contradicts it, and what is wrong with it.
+    """Whether the interval supports the claim, whether it contradicts it, and why it does not support it.
 
-    A threshold needs the 95 % interval beyond it; `within` needs TOST alone and is contradicted by a 95 %
-    interval wholly outside the margin.
+    A 95 % interval wholly outside the allowed values contradicts any claim. A ratio or difference `within` a margin
+    needs no more than that the interval does not contradict it, as TOST judges it. Any other claim needs a 95 %
+    interval wholly inside the allowed values.
     """
     low, high = _bounds(judged)
     if judged.low is None or judged.high is None:

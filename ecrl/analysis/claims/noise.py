@@ -1,4 +1,4 @@
-"""A/A: the reference run twice. What two equal runs differ by is noise, and an effect must exceed it.
+"""The A/A noise: the difference between two runs of the same reference. An effect must exceed it.
 
 Definitions: docs/metrics.md, "Noise of equal runs".
 """
@@ -17,11 +17,13 @@ from ecrl.analysis.statistics.compare import Comparison, Kind, compare
 
 @dataclass(frozen=True)
 class Noise:
-    """The second reference against the first. sd: root mean square of d (the true mean is 0, so that one pair tells
-    something already), on the scale of d: the logarithm for a ratio."""
+    """The comparison of the second reference runs with the first.
+
+    sd: root mean square of d, on the scale of d (the logarithm for a ratio).
+    """
 
     comparison: Comparison
-    sd: float
+    sd: float  # from one pair on, as the true mean of d is 0
 
 
 def noise(
@@ -30,15 +32,15 @@ def noise(
     kind: Kind = "ratio",
     where: Mapping[str, Any] = MappingProxyType({}),
 ) -> Noise | None:
-    """The noise of a metric, of the suites that `where` chooses as a claim's does.
+    """The noise of a metric over the suites that `where` selects, as a claim's `where` does.
 
-    None where no reference was run twice, or where a reference never has any of it (it takes no checkpoint, so its
-    stall is 0 twice over): that two zeros agree says nothing about what other runs differ by.
+    None if no reference was run twice, or if the metric is 0 in all reference runs.
     """
     rows = [run.row for run in (*campaign.runs, *campaign.again) if run.row["variant"] in (REFERENCE, REPEAT_VARIANT)]
     if not campaign.again:
         return None
     found = compare(select_rows(rows, where), REPEAT_VARIANT, REFERENCE, metric, kind, campaign.dropped)
+    # A reference takes no checkpoint, so its stall is always 0. That two zeros agree says nothing about other runs.
     if not any(pair.a or pair.b for pair in found.pairs):
         return None
     return Noise(found, math.sqrt(math.fsum(pair.d**2 for pair in found.pairs) / len(found.pairs)))

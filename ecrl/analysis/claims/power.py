@@ -1,4 +1,4 @@
-"""How many runs would decide a claim: its power at the observed spread, on the unit that its interval counts."""
+"""The number of runs that would decide a claim: its power at the observed spread, in the units of its interval."""
 
 import math
 
@@ -9,12 +9,12 @@ from statsmodels.stats.power import TTestPower
 from ecrl.analysis.claims.claims import ClaimResult
 from ecrl.analysis.statistics.compare import ALPHA, MIN_PAIRS, POWER, Comparison, Kind
 
-MAX_SEEDS = 40  # a suite; beyond, the honest advice is another design, not a longer command
+MAX_SEEDS = 40  # of a suite; if more were needed, another design is the better advice
 MAX_SUITES = 200
 
 
 def compute_within_sd(c: Comparison) -> float | None:
-    """SD of d over the seeds of a suite, pooled over suites; None where no suite has two."""
+    """SD of d over the seeds of a suite, pooled over suites; None if no suite has two seeds."""
     by_suite: dict[str, list[float]] = {}
     for pair in c.pairs:
         by_suite.setdefault(pair.suite_id, []).append(pair.d)
@@ -24,7 +24,10 @@ def compute_within_sd(c: Comparison) -> float | None:
 
 
 def compute_between_sd(c: Comparison) -> float | None:
-    """SD of d between suites, what no number of seeds narrows; None where seeds cannot tell it from that within."""
+    """SD of d between suites. More seeds do not reduce it.
+
+    None if it cannot be separated from the SD within suites: no suite has two seeds, or the units are blocks.
+    """
     within = compute_within_sd(c)
     if within is None or c.sd is None or c.unit != "suites":
         return None
@@ -33,10 +36,9 @@ def compute_between_sd(c: Comparison) -> float | None:
 
 
 def seeds_needed(judged: ClaimResult, suites: int) -> int | None:
-    """Seeds a suite after which the claim is decided with 80 % power at alpha .05; None beyond MAX_SEEDS.
+    """Seeds per suite with which the claim is decided with 80 % power at alpha .05; None if more than MAX_SEEDS.
 
-    Where every suite has one seed, nothing tells the spread between suites from that within: all of it counts as
-    within, so that this is the least that could do.
+    If every suite has one seed, the result is a lower bound.
     """
     c = judged.comparison
     assert c is not None
@@ -44,6 +46,8 @@ def seeds_needed(judged: ClaimResult, suites: int) -> int | None:
     for seeds in range(max(1, math.ceil(MIN_PAIRS / suites)), MAX_SEEDS + 1):
         if c.unit == "blocks":
             sd, n = c.sd, suites * seeds
+        # With one seed per suite the spread between suites cannot be separated from the spread within. All of it counts
+        # as within, and more seeds reduce that.
         elif within is None or between is None:
             sd, n = None if c.sd is None else c.sd / math.sqrt(seeds), suites
         else:
@@ -54,8 +58,10 @@ def seeds_needed(judged: ClaimResult, suites: int) -> int | None:
 
 
 def suites_needed(judged: ClaimResult) -> int | None:
-    """Suites, with as many seeds as now, after which the claim is decided as above; None where the spread between
-    suites is not known or MAX_SUITES are too few."""
+    """Suites, with as many seeds as now, with which the claim is decided with 80 % power at alpha .05.
+
+    None if the spread between suites is not known, or if more than MAX_SUITES are needed.
+    """
     c = judged.comparison
     if c is None or c.unit != "suites":
         return None
@@ -67,11 +73,13 @@ def suites_needed(judged: ClaimResult) -> int | None:
 
 
 def decision_power(judged: ClaimResult, sd: float | None, n: int) -> float:
-    """Chance that n units with this SD of d decide the claim, were the observed center the true one.
+    """Probability that n units with this SD of d decide the claim, if the observed center is the true one.
 
-    A threshold, or a center outside the margin of `within`: that a two-sided t test tells the center from the bound
-    that is claimed, not from "no effect". A center inside the margin: that both one-sided tests of TOST reject; the
-    bound P(A) + P(B) - 1 (exact but for runs in which both fail). An unknown SD (one observation) counts as none.
+    Claims with a threshold, and `within` claims whose center lies outside the margin: the probability that a two-sided
+    t test distinguishes the center from the claimed bound (not from "no effect").
+    `within` claims whose center lies inside the margin: the probability that both one-sided tests of TOST reject, by
+    the bound P(A) + P(B) - 1. The bound is exact except for samples in which both tests fail.
+    sd None (one observation) counts as 0.
     """
     c = judged.comparison
     assert c is not None
@@ -92,7 +100,7 @@ def decision_power(judged: ClaimResult, sd: float | None, n: int) -> float:
 
 
 def _scale(value: float, kind: Kind) -> float:
-    """On the scale of d."""
+    """The value on the scale of d."""
     if kind == "difference" or math.isinf(value):
         return value
     return math.log(value) if value > 0 else -math.inf

@@ -1,4 +1,4 @@
-"""What a detailed table cannot support, and why: said in its report rather than passed over."""
+"""The conclusions that a detailed table cannot support, and why. The table's report lists them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,7 +11,7 @@ from ecrl.analysis.threats.detect import CHECKS, ThreatReport
 
 
 def has_only_boundary_failures(rows: Iterable[Row]) -> bool | None:
-    """Whether every planned failure strikes on a checkpoint boundary; None where steps or interval are unknown."""
+    """Whether every planned failure strikes on a checkpoint boundary; None if steps or the interval are unknown."""
     known = [(row["failure_steps"], row["checkpoint_every"]) for row in rows if row["variant"] != REFERENCE]
     if not known or any(not steps or not every for steps, every in known):
         return None
@@ -21,7 +21,7 @@ def has_only_boundary_failures(rows: Iterable[Row]) -> bool | None:
 def limits(
     rows: Sequence[Row], columns: Sequence[str], seeds: Sequence[int], differences: Mapping[str, float]
 ) -> tuple[str, ...]:
-    """One sentence for everything that this table cannot show."""
+    """One text for each thing that this table cannot show."""
     found = ["No claim can be CONFIRMED: a table carries no hash of claims made before its runs."]
     if not seeds:
         found.append("Nothing about run-to-run spread: the table does not say how many seeds stand behind a row.")
@@ -66,7 +66,7 @@ def _groups(rows: Sequence[Row]) -> Iterable[tuple[str, str, int]]:
 
 
 def threats_of(rows: Sequence[Row], seeds: Sequence[int], ratio: float | None) -> ThreatReport:
-    """The threats that a detailed table alone can show; the rest needs records."""
+    """The threats to validity that a detailed table can show. All others need records."""
     found = []
     n = len({row["suite_id"] for row in rows})
     if n < MIN_PAIRS:

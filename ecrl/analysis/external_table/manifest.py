@@ -1,4 +1,4 @@
-"""What a manifest beside somebody else's table tells about its suites. Unlike ecrl's own, it may lack columns."""
+"""Reading of a manifest that belongs to another tool's table. Unlike ecrl's own manifest, it may lack columns."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 from ecrl.errors import EcrlError, did_you_mean
 from ecrl.records.manifest.store import COLUMNS
 
-# Where a failure is planned: 400, 900@persist, 412.5s (records/failure_checks.py).
+# The place of a planned failure: 400, 900@persist, 412.5s (see ecrl/records/failure_checks.py).
 PLACE = r"[0-9]{1,12}(?:@[a-z][a-z0-9-]*|(?:\.[0-9]+)?s)?"
 _WHOLE = re.compile(r"[0-9]{1,12}")
 _KEY = ("dataset", "model", "failure_label")
@@ -17,7 +17,7 @@ _KEY = ("dataset", "model", "failure_label")
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite's plan; None or empty where the manifest does not say."""
+    """A suite's plan. A value that the manifest does not have is None or empty."""
 
     failure_steps: str = ""
     checkpoint_every: int | None = None
@@ -29,10 +29,10 @@ class Plan:
 
 
 def read_manifest(path: Path, warnings: list[str]) -> dict[tuple[str, str, str], Plan]:
-    """Plans by (dataset, model, failure label).
+    """The plans by (dataset, model, failure label).
 
     Raises:
-        EcrlError: unreadable, or without the three columns that name a suite.
+        EcrlError: the manifest cannot be read, or it lacks one of the three columns that name a suite.
     """
     try:
         lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True))
@@ -70,7 +70,7 @@ def _plan(cells: dict[str, str], number: int, path: Path, warnings: list[str]) -
         return int(text) if _WHOLE.fullmatch(text) else None
 
     def read_list(column: str, what: str, pattern: re.Pattern[str]) -> list[str]:
-        """All entries of a cell, or none: a part of a plan would be another plan."""
+        """All entries of a cell; none if one of them is invalid, as part of a plan would be a different plan."""
         parts = [part for part in re.split("[,; ]", cells.get(column, "")) if part]
         bad = [part for part in parts if not pattern.fullmatch(part)]
         if bad:

@@ -1,4 +1,7 @@
-"""Evidence from another tool's detailed table (design 3.3): nine columns are needed, an empty cell is unknown."""
+"""Evidence from another tool's detailed table (docs/metrics.md, "Tables made elsewhere").
+
+Nine columns are required. An empty cell is an unknown value.
+"""
 
 import csv
 import io
@@ -18,12 +21,13 @@ from ecrl.config.hashing import slug
 from ecrl.errors import EcrlError, did_you_mean
 from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, is_axis_column
 
-# How far ovl_vs_blk may lie from ovl_goodput / blk_goodput - 1 before it is pointed out: both are rounded.
+# Difference between ovl_vs_blk and ovl_goodput / blk_goodput - 1 above which the report warns: both are rounded.
 RATIO_TOLERANCE = 0.005
-# Beyond these a rate, a time or a difference is a slip of the pen, and ratios of such numbers leave the doubles.
+# Bounds of rates, times and differences. A number outside is a typing error, and ratios of such numbers overflow a
+# double.
 LARGEST, SMALLEST = 1e15, 1e-12
 _SHOWN_CHARACTERS = 40
-_LONGEST_NAME = 120  # what a plot and a phone have room for
+_LONGEST_NAME = 120  # longer names do not fit into a plot or onto a phone's screen
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 _FAILURE = re.compile(r"(?P<label>[^:]+?)(?::\s*(?P<steps>PLACE(?:[,; ]+PLACE)*))?".replace("PLACE", PLACE))
@@ -53,7 +57,7 @@ _TRUTH = {"true": True, "yes": True, "1": True, "pass": True, "false": False, "n
 
 @dataclass
 class _TableReader:
-    """A table being read: problems stop it, warnings are carried into the report."""
+    """The state of reading one table. Problems end the reading with an error; warnings go into the report."""
 
     path: Path
     problems: list[str] = field(default_factory=list)
@@ -68,11 +72,11 @@ class _TableReader:
 
 
 def load_table_evidence(table: Path, manifest: Path | None = None) -> Evidence:
-    """The evidence of a detailed table, helped by a manifest where there is one.
+    """The evidence of a detailed table, completed from a manifest if one is given.
 
     Raises:
-        EcrlError: unreadable, a needed column is missing, or a cell is not what its column holds; all bad cells
-            are counted and the first named by row and column.
+        EcrlError: the table cannot be read, a required column is missing, or a cell has a value that its column does
+            not allow. The message counts all bad cells, and names the first by row and column.
     """
     reading = _TableReader(table)
     columns, records = _records(reading)
@@ -112,7 +116,7 @@ def load_table_evidence(table: Path, manifest: Path | None = None) -> Evidence:
 
 
 def _records(reading: _TableReader) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
-    """Header and (row number, cells), the header being row 0."""
+    """The header, and (row number, cells) of every other row. The header is row 0."""
     try:
         text = reading.path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -128,7 +132,7 @@ def _records(reading: _TableReader) -> tuple[tuple[str, ...], list[tuple[int, di
     records = []
     for number, line in enumerate(lines[1:], start=1):
         if not any(cell.strip() for cell in line):
-            continue  # an empty line says nothing
+            continue  # an empty line
         if len(line) != len(header):
             hint = (
                 " A thousands separator or a failure like base:400,1200 needs quotes."
@@ -242,7 +246,7 @@ class _Suite:
     plan: Plan | None
 
     def rows(self, columns: tuple[str, ...]) -> list[Row]:
-        """Up to three rows of a runs table; what the detailed table does not hold is None."""
+        """Up to three rows of a runs table. A value that the detailed table does not have is None."""
         shorts = [short for short in _SHORTS if f"{short}_goodput" in columns]
         return [self._row(short) for short in shorts]
 

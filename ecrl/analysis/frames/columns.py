@@ -1,13 +1,13 @@
-"""Frames from rows: a type for every column, whatever is missing in it."""
+"""Frames from rows. Every column has a fixed type, even if values are missing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import pandas as pd
 
-# Counts stay whole numbers beside a missing one (<NA>); a float64 could not tell 2**53 from its neighbour.
+# With missing values (<NA>) counts stay whole numbers. A float64 cannot represent every whole number above 2**53.
 COUNT: Final = "Int64"
-# NaN for a missing number: numpy, scipy and matplotlib take such a column as it is, which they do not with Float64.
+# A missing number is NaN: numpy, scipy and matplotlib accept such a column without conversion, unlike Float64.
 NUMBER: Final = "float64"
 TRUTH: Final = "boolean"
 TEXT: Final = "string"
@@ -17,8 +17,10 @@ DTypes = Mapping[str, "str | pd.CategoricalDtype"]
 
 
 def build_frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], dtypes: DTypes) -> pd.DataFrame:
-    """The columns of the rows, each of its type; a column without one takes that of its values. Absent and None are
-    missing values."""
+    """A frame of the given columns of the rows. Absent values and None are missing values.
+
+    A column that `dtypes` does not have takes the type of its values (`infer_dtype`).
+    """
     held = list(rows)
     return pd.DataFrame(
         {column: build_column([row.get(column) for row in held], dtypes.get(column)) for column in columns}
@@ -26,11 +28,14 @@ def build_frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], dtype
 
 
 def build_column(values: list[Any], dtype: "str | pd.CategoricalDtype | None") -> "pd.Series[Any]":
-    """The values as a column. `CATEGORY`: numbers are ordered, words keep the order in which they first come.
-    `TIME`: in UTC; what is no time is a missing one."""
+    """The values as a column.
+
+    `CATEGORY`: numbers are ordered categories; words keep the order of their first occurrence. `TIME`: in UTC; a value
+    that is not a time becomes a missing value.
+    """
     if dtype == TIME:
         return pd.to_datetime(pd.Series(values, dtype=TEXT), utc=True, errors="coerce").dt.as_unit("ns")
-    if isinstance(dtype, str) and dtype == CATEGORY:  # a CategoricalDtype, which knows its values, equals that, too
+    if isinstance(dtype, str) and dtype == CATEGORY:  # a CategoricalDtype equals it, too
         known = dict.fromkeys(value for value in values if value is not None)
         are_numbers = bool(known) and all(isinstance(value, int | float) for value in known)
         categories = sorted(known) if are_numbers else list(known)
@@ -39,7 +44,7 @@ def build_column(values: list[Any], dtype: "str | pd.CategoricalDtype | None") -
 
 
 def infer_dtype(values: Iterable[Any]) -> str:
-    """The type for values of which nothing is known but themselves; `object` for lists, mixtures and no values."""
+    """The column type that fits the values; `object` for lists, mixed types and no values."""
     kinds = {type(value) for value in values if value is not None}
     for dtype, allowed in ((TRUTH, {bool}), (COUNT, {int}), (NUMBER, {int, float}), (TEXT, {str})):
         if kinds and kinds <= allowed:
@@ -48,6 +53,6 @@ def infer_dtype(values: Iterable[Any]) -> str:
 
 
 def to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The frame as rows of plain Python values, None where one is missing."""
+    """The frame as rows of plain Python values. Missing values are None."""
     rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
     return rows

@@ -1,4 +1,4 @@
-"""One run's events and steps as frames. Times are seconds since the run's launcher was started."""
+"""One run's events and steps as frames. Times are seconds since the start of the run's launcher."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from ecrl.analysis.run.step_history import build_step_history
 from ecrl.analysis.run.timeline import NS_PER_S
 from ecrl.records.reader import Event, RunRecord
 
-# Fields that are stamps of `records.clock`; as columns they end in _s.
+# Fields that hold stamps of `records.clock`. The names of their columns end in _s.
 _STAMPS = ("t", "t0", "t_slot", "t_staged", "process_start")
 _STAMP_COLUMNS = {stamp: f"{stamp}_s" for stamp in _STAMPS}
 _EVENT_DTYPES = {"attempt": COUNT, "rank": COUNT, "event": CATEGORY, **dict.fromkeys(_STAMP_COLUMNS.values(), NUMBER)}
@@ -28,8 +28,11 @@ _STEP_DTYPES = {
 
 
 def build_events_frame(record: RunRecord) -> pd.DataFrame:
-    """Every sound event in order of time: attempt, rank (both missing: the launcher's), event, t_s, and a column for
-    every field that any of them has, named as in `ecrl.records.events`; stamps are seconds and end in _s."""
+    """The run's valid events in order of time.
+
+    Columns: attempt and rank (both missing for events of the launcher), event, t_s, and every field that any event has,
+    named as in `ecrl.records.events`. Stamps are converted to seconds; the names of their columns end in _s.
+    """
     record = drop_invalid_events(record)
     begin = _find_begin(record)
     rows = sorted(_list_events(record, begin), key=lambda row: float(row["t_s"]))
@@ -41,13 +44,13 @@ def build_events_frame(record: RunRecord) -> pd.DataFrame:
 def build_steps_frame(record: RunRecord) -> pd.DataFrame:
     """One row per step that a rank recorded, by attempt, step and rank.
 
-    is_replay: an earlier attempt had executed the step. is_executed: False where a rank only queued it on an
-    accelerator and the failure of another came first. loss: missing where it was not read, and where it is no number.
+    is_replay: whether an earlier attempt had executed the step. is_executed: false if the rank only queued the step on
+    an accelerator and another rank's failure came first. loss: missing if it was not read or is not a number.
     """
     record = drop_invalid_events(record)
     begin, executed = _find_begin(record), build_step_history(record).executed
     read_later = {(attempt, rank, e["s"]): e["loss"] for attempt, rank, e in record.get_events("loss")}
-    highest, before = 0, dict[int, int]()  # the highest step that attempts before this one executed
+    highest, before = 0, dict[int, int]()  # before: attempt -> the highest step of all earlier attempts
     for attempt, steps in sorted(executed.items()):
         before[attempt] = highest
         highest = max(highest, max(steps, default=0))
@@ -69,7 +72,7 @@ def build_steps_frame(record: RunRecord) -> pd.DataFrame:
 
 
 def _find_begin(record: RunRecord) -> int:
-    """The stamp at which wall-clock begins: the launcher's start; the first of all where that was not recorded."""
+    """The stamp at which wall-clock begins: the launcher's start, or the first of all stamps if it was not recorded."""
     spawned = [event["t"] for event in record.launcher if event["e"] == "spawn"]
     events = (event for own in (*record.events.values(), record.launcher) for event in own)
     stamps = (event[name] for event in events for name in ("t0", "t") if isinstance(event.get(name), int))

@@ -9,7 +9,7 @@ from ecrl.analysis.run.metrics import Row
 from ecrl.records.columns import RUN_COLUMNS, add_axis_columns
 
 AXES = ("dataset", "model", "failure_label", "checkpoint_every", "max_inflight", "launcher")
-# Words from a short list. c1 to c6 have three values and unknown: pass, fail, not_applicable.
+# Columns of words from a short list. c1 to c6 are pass, fail, not_applicable or missing (unknown).
 _WORDS = (*AXES, "failure_steps", "variant", "device", "outcome", "c1", "c2", "c3", "c4", "c5", "c6")
 _COUNTS = (
     "seed", "nproc", "steps", "restarts", "failures_fired", "executed_steps", "replayed_steps", "lost_interval_steps",
@@ -25,6 +25,6 @@ DTYPES = (
 
 
 def build_runs_frame(rows: Iterable[Row], axes: Iterable[str] = ()) -> pd.DataFrame:
-    """One row a run, with every column of the runs table. axes: those of `[axes]`, behind the other columns."""
+    """One row per run, with every column of the runs table. axes: the columns of `[axes]`; they come last."""
     columns = add_axis_columns(RUN_COLUMNS, axes)
     return build_frame(rows, columns, dict.fromkeys(columns, CATEGORY) | DTYPES)
