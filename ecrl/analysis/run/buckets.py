@@ -1,4 +1,4 @@
-"""What the ledger buckets of a run say: the cost of each failure, the seconds of a step, the residual."""
+"""Values derived from the ledger of a run: the cost of each failure, the seconds of a step, the allowed residual."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from ecrl.analysis.run.timeline import Timeline
 from ecrl.records.failure_checks import get_ending_failures
 from ecrl.records.reader import RunRecord
 
-# The ledger is trusted while its residual stays within this share of wall-clock, or within this many seconds.
+# The ledger is trusted if its residual is at most this share of wall-clock, or at most this many seconds.
 RESIDUAL_SHARE = 0.005
 RESIDUAL_FLOOR_S = 0.050
 
@@ -16,7 +16,7 @@ WASTE_BUCKETS = ("detect", "restart", "restore", "lost_step", "replay")
 
 @dataclass(frozen=True)
 class FailureCost:
-    """What one failure cost, seconds by bucket, and the steps it took (docs/metrics.md, "The cost of a failure")."""
+    """The cost of one failure: seconds by bucket, and lost steps (docs/metrics.md, "The cost of a failure")."""
 
     index: int | None
     at: int | None
@@ -35,15 +35,17 @@ class FailureCost:
 
 
 def residual_allowed_s(wall_s: float) -> float:
-    """max(0.5 % of wall, 50 ms) (docs/metrics.md, "The time ledger")."""
+    """The allowed residual in seconds: max(0.5 % of wall-clock, 50 ms) (docs/metrics.md, "The time ledger")."""
     return max(RESIDUAL_SHARE * wall_s, RESIDUAL_FLOOR_S)
 
 
 def steady_step_s(line: Timeline) -> float | None:
-    """tref: mean seconds of compute per step from step 2 on (step 1 carries warm-up); step 1's if it is alone.
+    """tref: mean seconds of compute per step, from the second step on; that of the first step if there is no other.
 
-    Taken from the job's sweep, so that a reference's own interference is its warm-up and nothing else.
+    None if no step was executed.
     """
+    # The first step holds the warm-up. The job's sweep is used, not the spans of ranks: so the interference of a
+    # reference with itself is its warm-up and nothing else.
     steps = [s for s in line.spans if s.state == "compute" and s.step is not None]
     first = min((s.step for s in steps if s.step is not None), default=None)
     steady = [s for s in steps if s.step != first] or steps

@@ -1,4 +1,4 @@
-"""What a run's checkpoints cost: time that blocked the job, and how long each took to be durable.
+"""The costs of a run's checkpoints: the time that they block the job, and the latency until each is durable.
 
 Definitions: docs/metrics.md, "Checkpoint costs".
 """
@@ -11,11 +11,12 @@ from ecrl.records.reader import RunRecord
 
 @dataclass(frozen=True)
 class CheckpointCosts:
-    """Of one run, all attempts together.
+    """The costs of the checkpoints of one run, over all attempts.
 
-    visits: checkpoints asked for. stall_s: seconds the job was blocked by them, without backpressure_s: waiting for
-    a free slot, which an interval above the floor does not do. latencies_s: from the last rank's release until
-    committed, for each committed checkpoint; alone_s: those during which no other one was in flight.
+    visits: the number of requested checkpoints. stall_s: seconds that checkpoints blocked the job, without
+    backpressure_s. backpressure_s: seconds of waiting for a free slot; an interval above the floor has none.
+    latencies_s: for each committed checkpoint, seconds from the last rank's release to the commit.
+    alone_s: the latencies of checkpoints during which no other checkpoint was in flight.
     """
 
     visits: int
@@ -26,7 +27,7 @@ class CheckpointCosts:
 
 
 def checkpoint_costs(record: RunRecord, line: Timeline) -> CheckpointCosts:
-    """The costs of a run's checkpoints; all zero where it asked for none."""
+    """The costs of a run's checkpoints; all zero or empty if it requested none."""
     released: dict[tuple[int, int], int] = {}
     for attempt, _, event in record.get_events("save"):
         key = attempt, event["s"]
@@ -49,5 +50,5 @@ def checkpoint_costs(record: RunRecord, line: Timeline) -> CheckpointCosts:
 
 
 def _is_alone(attempt: int, begin: int, end: int, flights: list[tuple[int, int, int]]) -> bool:
-    """Whether no other checkpoint of the attempt was in flight in between."""
+    """Whether no other checkpoint of the attempt was in flight between `begin` and `end`."""
     return sum(a == attempt and b <= end and begin <= e for a, b, e in flights) == 1

@@ -1,4 +1,4 @@
-"""How far a run's losses ended up from its reference's: a number, never a verdict (docs/metrics.md, "Divergence")."""
+"""Differences between a run's losses and its reference's: numbers, no verdict (docs/metrics.md, "Divergence")."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,12 @@ from ecrl.analysis.run.step_history import StepHistory, same_bits
 
 @dataclass(frozen=True)
 class Divergence:
-    """Differences of the loss (mean over ranks, last execution of every step) from the reference's.
+    """Absolute differences of a run's loss from the reference's.
 
-    d_end: at the last step. d_max, d_rms: over all compared steps. None where no step can be compared.
-    first_divergent_step: first step at which any rank's loss has other bits; None if there is none.
+    A loss is the mean over ranks of a step's last execution. Steps at which either run has no finite loss are left out.
+    d_end: at the last step. d_max, d_rms: over all compared steps. None if no step can be compared.
+    first_divergent_step: the first step at which any rank's loss, finite or not, has different bits; None if there is
+    none.
     """
 
     d_end: float | None
@@ -22,7 +24,7 @@ class Divergence:
 
 
 def divergence(own: StepHistory, reference: StepHistory, steps: int, nproc: int) -> Divergence:
-    """Divergence of `own` from `reference` over steps 1..steps; steps that either lacks are left out."""
+    """The divergence of `own` from `reference` over steps 1..steps."""
     differences = {}
     for step in range(1, steps + 1):
         a, b = own.mean_loss(step, nproc), reference.mean_loss(step, nproc)

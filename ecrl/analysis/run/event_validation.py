@@ -1,11 +1,11 @@
-"""Which events can be believed: the fields each kind must carry, and stamps that run forwards."""
+"""Validation of events: each kind must have its fields, and its stamps must be in order."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from ecrl.records.reader import Event, RunRecord
 
-# kind -> fields that must be whole numbers, and fields that must merely be there (records/events.py)
+# kind -> fields that must be whole numbers; and kind -> fields that must be present (see ecrl/records/events.py)
 _WHOLE: dict[str, tuple[str, ...]] = {
     "start": (),
     "ready": (),
@@ -33,7 +33,7 @@ _SAVE_STAMPS = ("t0", "t_slot", "t_staged", "t")
 
 
 def drop_invalid_events(record: RunRecord) -> RunRecord:
-    """The record without the events that cannot be what they say; each one dropped is named in `warnings`."""
+    """The record without its invalid events. `warnings` names each dropped event and other oddities of the events."""
     warnings = list(record.warnings)
     events = {
         (attempt, rank): _keep_valid_events(found, f"events-{attempt}-{rank}.jsonl", warnings)
@@ -48,13 +48,13 @@ def drop_invalid_events(record: RunRecord) -> RunRecord:
         steps = {e["step"] for rank in found for e in events[attempt, rank] if e["e"] == "restored"}
         if len(steps) > 1:
             warnings.append(f"attempt {attempt}: ranks restored different steps {sorted(steps)}")
-    warnings += dict.fromkeys(_describe_mishaps(events))  # all ranks pass over the same ones
+    warnings += dict.fromkeys(_describe_mishaps(events))  # all ranks report the same checkpoints
     return RunRecord(record.spec, record.result, events, record.launcher, warnings)
 
 
 def _describe_mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[str]:
-    """Checkpoints that were not what they should have been, and did no harm: a reader must know of them."""
-    lost: dict[tuple[int, int], str] = {}  # on every rank
+    """Texts on checkpoints that were passed over, absent, not persisted or not removed, without an error in the run."""
+    lost: dict[tuple[int, int], str] = {}  # (attempt, step) -> reason, over all ranks
     for (attempt, _), found in sorted(events.items()):
         for event in found:
             if event["e"] == "restored":

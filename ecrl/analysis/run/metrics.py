@@ -1,7 +1,7 @@
-"""One run's numbers: pure functions of its records and of its block's reference.
+"""The metrics of one run: pure functions of its records and of its block's reference.
 
-Definitions: docs/metrics.md, "Goodput and ETTR" and what follows.
-Absence is None throughout. Seconds end in `_s`; goodput is steps per second.
+Definitions: docs/metrics.md, from "Goodput and ETTR" on.
+An unknown value is None. Names of seconds end in `_s`; goodput is in steps per second.
 """
 
 import math
@@ -22,19 +22,22 @@ from ecrl.records.reader import RunRecord
 from ecrl.records.result import Gate
 
 REFERENCE = "reference"
-DEFAULT_LAUNCHER = "cold"  # of runs that were made before there was another
+DEFAULT_LAUNCHER = "cold"  # of runs whose records are older than the setting
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not_applicable"
 
-# One row of the runs table: RUN_COLUMNS, and a column for every axis of `[axes]` that has none among them -> a word, a
-# number, a truth value, or None where it is not known.
+# One row of the runs table, by column: RUN_COLUMNS, and a column for every axis of `[axes]` that they do not have. A
+# value is a word, a number, a truth value, or None if it is not known.
 Row = dict[str, Any]
 _RUN_COLUMNS = frozenset(RUN_COLUMNS)
 
 
 @dataclass(frozen=True)
 class RunAnalysis:
-    """Everything the analysis knows of one run. timeline and curve are dropped where nobody will draw them."""
+    """The analysis of one run. timeline and curve are empty for runs that are not drawn.
+
+    lineage: the executions; dropped once the block is analysed. curve: the mean loss over ranks of every step.
+    """
 
     row: Row
     gates: dict[str, Gate]
@@ -54,18 +57,18 @@ class RunAnalysis:
 
     @property
     def name(self) -> str:
-        """suite/variant/seed, as its folder is called."""
+        """The run's folder below `suites`: 'suite/variant/seed1337'."""
         return "{}/{}/seed{}".format(*self.key)
 
     @property
     def label(self) -> str:
-        """Its name with the values of `[axes]`, which a suite's id need not tell."""
+        """The run's name with the values of `[axes]`, as a suite's id may not contain them."""
         axes = self.facts.get("axes")
         return f"{self.name} ({axes})" if axes else self.name
 
 
 def get_cell(row: Row) -> Row:
-    """The value of every axis of a run, by the names that `where` of a claim chooses by."""
+    """The value of every axis of a run, by the names that a claim's `where` uses."""
     return row | {"failure": row["failure_label"]} | {key: row[column] for key, column in KEY_COLUMNS.items()}
 
 
@@ -75,12 +78,12 @@ def get_own_axes(row: Row) -> dict[str, Any]:
 
 
 def empty_row(**known: Any) -> Row:
-    """A row of the runs table of which only `known` is known."""
+    """A row of the runs table with the values of `known`; all others are None."""
     return dict.fromkeys(RUN_COLUMNS) | known
 
 
 def identity(spec: dict[str, Any]) -> Row:
-    """The columns that run.json alone decides."""
+    """The columns that follow from run.json alone."""
     return empty_row(
         **{k: spec[k] for k in ("suite_id", "dataset", "model", "failure_label", "checkpoint_every", "max_inflight")},
         **{k: spec[k] for k in ("variant", "seed", "device", "block_position")},
@@ -92,10 +95,10 @@ def identity(spec: dict[str, Any]) -> Row:
 
 
 def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: bool) -> RunAnalysis:
-    """All numbers of a run.
+    """Compute all metrics of a run.
 
-    reference: the analysis of the same block's reference run; None where it is missing, failed, or is this run.
-    has_reference: whether the block is meant to have one; where not, what needs it does not apply.
+    reference: the analysis of the block's reference run; None if it is missing or failed, or if this run is it.
+    has_reference: whether the block should have a reference. If not, gates that need one do not apply.
     """
     record = drop_invalid_events(record)
     line, warnings = timeline(record)
@@ -126,14 +129,14 @@ def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: 
 
 
 def verdict(gate: Gate) -> str | None:
-    """'pass', 'fail', 'not_applicable', or None where an applicable gate could not be decided."""
+    """'pass', 'fail', 'not_applicable', or None if the gate applies but could not be decided."""
     if gate["passed"] is None:
         return NOT_APPLICABLE if gate["evidence"].startswith("does not apply") else None
     return PASS if gate["passed"] else FAIL
 
 
 def _correct(gates: dict[str, Gate]) -> bool | None:
-    """Conjunction of the applicable gates: False if one failed, None if one is undecided."""
+    """Whether all applicable gates passed: False if one failed, else None if one is undecided."""
     verdicts = [verdict(gate) for gate in gates.values()]
     if FAIL in verdicts:
         return False
@@ -147,7 +150,8 @@ def _gates(record: RunRecord, own: StepHistory, reference: RunAnalysis | None, h
     gates["C4"] = _same_data(record, own, reference, has_reference)
     gates["C6"] = _same_digest(record, reference, has_reference)
     loaded = any(event["step"] > 0 for _, _, event in record.get_events("restored"))
-    # An engine without digests leaves C2 open, unless the final state proves that what it loaded was right.
+    # Without digests from the engine C2 is undecided. It does not apply if nothing was loaded, or if C6 proves by the
+    # final state that the loaded state was right.
     if gates["C2"]["passed"] is None and (not loaded or gates["C6"]["passed"]):
         proof = ", and C6 shows the final state" if loaded else ""
         gates["C2"] = Gate(passed=None, evidence=f"does not apply: {gates['C2']['evidence']}{proof}")
@@ -165,7 +169,7 @@ def _not_comparable(record: RunRecord, reference: RunAnalysis | None, has_refere
 
 
 def _same_data(record: RunRecord, own: StepHistory, reference: RunAnalysis | None, has_reference: bool) -> Gate:
-    """C4: at every step each rank's final lineage saw the samples that the reference saw (CheckFreq's invariant)."""
+    """C4: in its last execution of every step, each rank used the reference's samples (CheckFreq's invariant)."""
     if (gate := _not_comparable(record, reference, has_reference)) is not None:
         return gate
     assert reference is not None
@@ -184,7 +188,7 @@ def _same_data(record: RunRecord, own: StepHistory, reference: RunAnalysis | Non
 
 
 def _same_digest(record: RunRecord, reference: RunAnalysis | None, has_reference: bool) -> Gate:
-    """C6: in deterministic mode the final state has the reference's digest."""
+    """C6: in deterministic mode, the digest of the final state equals the reference's."""
     if not record.spec["train"]["deterministic"]:
         return Gate(passed=None, evidence="does not apply: train.deterministic is false")
     if (gate := _not_comparable(record, reference, has_reference)) is not None:
@@ -227,10 +231,10 @@ def _sum_known(values: list[int | None]) -> int | None:
 
 
 def _time(line: Timeline, row: Row, ledger: dict[str, float]) -> Row:
-    """Wall-clock, ledger and what follows from them alone; also true of a run that failed."""
+    """Wall-clock, ledger, and the columns that follow from them alone. They are valid for failed runs, too."""
     columns: Row = {f"{bucket}_s": ledger[bucket] for bucket in LEDGER_BUCKETS}
     if not line.detect_known:
-        columns["detect_s"] = None  # part of restart_s
+        columns["detect_s"] = None  # restart_s includes it
     return columns | {
         "wall_s": line.wall_s,
         "stall_s": ledger["snapshot_stall"] + ledger["persist_stall"],
@@ -240,7 +244,7 @@ def _time(line: Timeline, row: Row, ledger: dict[str, float]) -> Row:
 
 
 def _results(record: RunRecord, own: StepHistory, line: Timeline | None, reference: RunAnalysis | None) -> Row:
-    """What only a completed run has: goodput, ETTR, divergence."""
+    """The columns of completed runs only: goodput, ETTR, divergence."""
     steps, nproc = record.spec["train"]["steps"], record.spec["train"]["nproc"]
     is_reference = record.spec["variant"] == REFERENCE
     loss = own.mean_loss(steps, nproc)
@@ -270,7 +274,7 @@ def _results(record: RunRecord, own: StepHistory, line: Timeline | None, referen
 
 
 def _count_warnings(record: RunRecord, own: StepHistory, line: Timeline | None) -> list[str]:
-    """Where two ways of counting the same thing disagree."""
+    """Warnings about quantities that are counted in two ways and disagree."""
     found = []
     if own.rolled_back_steps is None:
         found.append("an attempt recorded no restore: lost steps are unknown, replay is counted from executions alone")
@@ -291,7 +295,7 @@ def _count_warnings(record: RunRecord, own: StepHistory, line: Timeline | None) 
 
 
 def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
-    """What threats and comparisons with the reference need later."""
+    """Facts of the run that threats and comparisons with the reference use."""
     offsets = [e["real_minus_boot_ns"] for _, _, e in record.get_events("start") if "real_minus_boot_ns" in e]
     failed_at = {a: e["t"] for a, _, e in failure_checks.get_ending_failures(record)}
     return {
@@ -315,7 +319,7 @@ def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
 
 
 def _get_engine(spec: dict[str, Any]) -> str | None:
-    """The engine of its variant, None for the reference; a variant without a recipe is the engine of its name."""
+    """The engine of the run's variant; None for the reference. A variant without a recipe has the engine's name."""
     if (recipe := spec.get("recipe")) is not None:
         return str(recipe["engine"])
     return None if spec["variant"] == REFERENCE else str(spec["variant"])

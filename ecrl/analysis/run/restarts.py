@@ -1,6 +1,6 @@
-"""Where each restart's time went: from the kill to the first step of the attempt that followed it.
+"""The phases of each restart, from the kill to the first step of the following attempt.
 
-A phase ends when the last rank has passed it; its seconds are None where the records lack one of its ends.
+A phase ends when the last rank has completed it. Its seconds are None if the records lack its begin or its end.
 """
 
 import statistics
@@ -11,7 +11,7 @@ from typing import Protocol
 from ecrl.analysis.run.timeline import NS_PER_S, Timeline
 from ecrl.records.reader import RunRecord
 
-# Each phase and what ends it; the first begins with the kill.
+# phase -> the event that ends it. The first phase begins with the kill.
 PHASES = {
     "detect": "the launcher reports the dead rank",
     "spawn": "the processes of the new attempt exist",
@@ -25,8 +25,11 @@ PHASES = {
 
 @dataclass(frozen=True)
 class Restart:
-    """One restart. attempt: the one that began; seconds: by phase; total_s: kill to the first step's begin;
-    first_step_s: to its end."""
+    """One restart.
+
+    attempt: the attempt that it started. seconds: by phase. total_s: from the kill to the begin of the first step.
+    first_step_s: from the kill to the end of the first step.
+    """
 
     attempt: int
     seconds: dict[str, float | None]
@@ -35,11 +38,13 @@ class Restart:
 
 
 class HasRestarts(Protocol):
-    """What this module needs of an analysed run (`metrics.RunAnalysis`, which is made from what is here)."""
+    """An object with restarts, such as `metrics.RunAnalysis`."""
+
+    # `metrics` imports this module, so this module cannot import `RunAnalysis`
 
     @property
     def restarts(self) -> tuple[Restart, ...]:
-        """Its restarts."""
+        """The restarts of the run."""
 
 
 def restarts(record: RunRecord, line: Timeline) -> tuple[Restart, ...]:
@@ -55,7 +60,7 @@ def _restart(record: RunRecord, attempt: int, killed: int, detected: int | None)
     nproc = int(record.spec["train"]["nproc"])
 
     def last(kind: str, key: str = "t") -> int | None:
-        """When the last rank had its first event of `kind`; None unless all of them had one."""
+        """The stamp at which the last rank had its first event of `kind`; None unless every rank had one."""
         first = (
             next((e.get(key) for e in events if e["e"] == kind), None)
             for (a, _), events in record.events.items()
@@ -66,7 +71,7 @@ def _restart(record: RunRecord, attempt: int, killed: int, detected: int | None)
 
     born = last("start", "process_start")
     if born is not None and detected is not None:
-        born = max(born, detected)  # the kernel tells it to 10 ms
+        born = max(born, detected)  # the kernel's start time of a process has a resolution of 10 ms
     begun = last("step", "t0")
     ends = (detected, born, last("imported"), last("group"), last("ready"), last("restored"), begun)
     seconds = {
@@ -77,7 +82,7 @@ def _restart(record: RunRecord, attempt: int, killed: int, detected: int | None)
 
 @dataclass(frozen=True)
 class Medians:
-    """Medians over n restarts; None where no restart's records tell."""
+    """Medians over n restarts. A value is None if it is not known for any restart."""
 
     n: int
     seconds: dict[str, float | None]
@@ -85,7 +90,7 @@ class Medians:
 
 
 def medians(runs: Iterable[HasRestarts]) -> Medians | None:
-    """The medians over the restarts of some runs; None where they never restarted."""
+    """The medians over all restarts of the runs; None if there was no restart."""
     own = [restart for run in runs for restart in run.restarts]
     if not own:
         return None

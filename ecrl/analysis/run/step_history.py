@@ -1,4 +1,4 @@
-"""Which steps a run executed, which executions count in the end, and what each failure took away.
+"""The steps that a run executed, the executions that count in the end, and the steps that each failure rolled back.
 
 Definitions: docs/metrics.md, "Replay and lost work".
 """
@@ -17,11 +17,11 @@ PerRank = dict[tuple[int, int], float]
 
 @dataclass(frozen=True)
 class Loss:
-    """Steps that one failure rolled back. None where the records do not tell.
+    """The steps that one failure rolled back.
 
-    completed: c, the last step completed before it. snapshotted: s, the newest step whose save had returned.
-    restored: r, the step the next attempt began from. in_flight: the newest snapshot was not yet committed
-    when the failure struck.
+    completed: c, the last step completed before the failure. snapshotted: s, the newest step whose save had returned.
+    restored: r, the step that the next attempt began from; None if it is not recorded.
+    in_flight: whether the newest snapshot was not yet committed when the failure struck.
     """
 
     attempt: int
@@ -32,17 +32,17 @@ class Loss:
 
     @property
     def lost_interval_steps(self) -> int | None:
-        """c - s: lost because no checkpoint had been asked for yet."""
+        """c - s: steps lost because no checkpoint had been requested since s; None if r is not known."""
         return None if self.restored is None else self.completed - max(self.snapshotted, self.restored)
 
     @property
     def lost_in_flight_steps(self) -> int | None:
-        """s - r: lost although a checkpoint had been asked for."""
+        """s - r: steps lost although a checkpoint had been requested; None if r is not known."""
         return None if self.restored is None else max(self.snapshotted, self.restored) - self.restored
 
     @property
     def replayed_steps(self) -> int | None:
-        """c - r."""
+        """c - r: all steps lost; None if r is not known."""
         return None if self.restored is None else self.completed - self.restored
 
 
@@ -50,9 +50,9 @@ class Loss:
 class StepHistory:
     """The executions of one run.
 
-    executed: steps by attempt (`get_executed_steps` says which count). losses and ids: what the last
-    execution of every (rank, step) recorded. replays: re-executed steps, True where every rank's loss had the
-    bits of the first execution, None where that cannot be compared.
+    executed: the executed steps by attempt (see `get_executed_steps`). losses, ids: those that the last execution of
+    every (rank, step) recorded. replays: one value per re-executed step: whether the loss of every comparable rank has
+    the bits of the first execution; None if no rank can be compared. rollbacks: in the order of attempts.
     """
 
     executed: dict[int, frozenset[int]]
@@ -63,22 +63,22 @@ class StepHistory:
 
     @property
     def executed_steps(self) -> int:
-        """Executions, replays included."""
+        """The number of executions, replays included."""
         return sum(len(steps) for steps in self.executed.values())
 
     @property
     def unique_steps(self) -> int:
-        """Distinct steps executed."""
+        """The number of distinct executed steps."""
         return len(frozenset().union(*self.executed.values()))
 
     @property
     def replayed_steps(self) -> int:
-        """Executed minus unique."""
+        """Executed steps minus unique steps."""
         return self.executed_steps - self.unique_steps
 
     @property
     def rolled_back_steps(self) -> int | None:
-        """Sum over failures of c - r: the other way to count replay (they must agree)."""
+        """Sum over failures of c - r: a second count of replayed steps, which must agree. None if an r is not known."""
         counts = [rollback.replayed_steps for rollback in self.rollbacks]
         return None if None in counts else sum(c for c in counts if c is not None)
 
@@ -142,12 +142,13 @@ def build_step_history(record: RunRecord) -> StepHistory:
 
 
 def get_executed_steps(record: RunRecord, recorded: dict[int, set[int]]) -> frozenset[int]:
-    """The steps of an attempt that count, from those that each of its ranks recorded.
+    """The executed steps of one attempt. recorded: the steps that each rank recorded.
 
-    On the CPU a rank records a step when it is over, so one that any rank recorded was executed. On an accelerator
-    it records a step when it is queued, and the survivors of a failure go on queueing steps that wait for the dead
-    rank for ever: executed is what every rank recorded (one that is to die after a step waits for the device first).
+    On the CPU they are the steps that any rank recorded; on an accelerator those that every rank recorded.
     """
+    # On the CPU a rank records a step at its end. On an accelerator it records a step when the step is queued, and the
+    # survivors of a failure queue more steps, which wait for the dead rank forever. A rank that is to die after a step
+    # waits for the device first, so the steps that every rank recorded were executed.
     ranks = list(recorded.values())
     if record.spec["device"] == "cpu" or not ranks:
         return frozenset[int]().union(*ranks)
@@ -161,7 +162,7 @@ def _steps_and_losses(record: RunRecord, attempt: int) -> Iterator[tuple[int, Ev
 
 
 def _agreements(replayed: Iterable[int], first: PerRank, again: PerRank) -> list[bool | None]:
-    """For every replayed step whether all comparable ranks' losses have the bits of the first execution."""
+    """For every replayed step: whether the losses of all comparable ranks have the bits of the first execution."""
     same: dict[int, bool | None] = dict.fromkeys(sorted(replayed))
     for (rank, step), loss in again.items():
         if step in same and (rank, step) in first:
@@ -170,14 +171,17 @@ def _agreements(replayed: Iterable[int], first: PerRank, again: PerRank) -> list
 
 
 def _rollbacks(record: RunRecord, executed: dict[int, frozenset[int]]) -> tuple[Loss, ...]:
-    """One for every attempt that another followed. An attempt that died before it had loaded anything lost nothing:
-    what it should have loaded is loaded by the next one."""
+    """The rollback of every attempt except the last.
+
+    An attempt that died before it had loaded anything lost no steps.
+    """
+    # the next attempt loads the checkpoint that such an attempt should have loaded
     restored = {
         a: min(e["step"] for b, _, e in record.get_events("restored") if b == a)
         for a in _find_restoring_attempts(record)
     }
     lived = [a for a in record.attempts if a == record.attempts[0] or a in restored or executed[a]]
-    found, begun = [], 0  # begun: where the attempt started from
+    found, begun = [], 0  # begun: the step that the attempt started from
     for attempt in record.attempts[:-1]:
         following = next((a for a in lived if a > attempt), None)
         to = None if following is None else restored.get(following)
@@ -198,7 +202,7 @@ def _find_restoring_attempts(record: RunRecord) -> list[int]:
 
 
 def _has_been_in_flight(record: RunRecord, attempt: int, saved: int) -> bool:
-    """Whether checkpoint `saved` was asked for in this attempt and not committed before it failed."""
+    """Whether checkpoint `saved` was requested in this attempt and not committed before the attempt failed."""
     asked = any(e["s"] == saved for a, _, e in record.get_events("save") if a == attempt)
     struck = min((e["t"] for a, _, e in get_ending_failures(record) if a == attempt), default=None)
     committed = [e["t"] for a, _, e in record.get_events("committed") if a == attempt and e["s"] == saved]

@@ -1,4 +1,4 @@
-"""One run's time: what every rank did when, and the exclusive job ledger swept from it.
+"""The timeline of one run: the states of every rank, and the job's ledger, in which every moment has one state.
 
 Definitions: docs/metrics.md, "The time ledger".
 All stamps are nanoseconds of `records.clock`; all ledger values are seconds.
@@ -15,8 +15,8 @@ from ecrl.records.reader import Event, RunRecord
 
 NS_PER_S = 1_000_000_000
 
-# What a moment of the job can be, the highest first: where ranks differ, the job is in the highest state that
-# any of them is in (one stalled rank stalls a DDP step). Each state belongs to one bucket of the ledger.
+# state of the job -> bucket of the ledger, the highest state first. If ranks are in different states, the job is in the
+# highest of them: one stalled rank stalls a DDP step.
 STATES = {
     "startup": "startup",
     "detect": "detect",
@@ -37,7 +37,7 @@ _LOWEST_STALL = _PRIORITY["snapshot_stall"]
 
 
 class Span(NamedTuple):
-    """A state held from t0 to t1 (ns). rank is None for the whole job; step is the step it belongs to."""
+    """A state from t0 to t1 (ns). rank: None for the whole job. step: the step that the state belongs to, if any."""
 
     state: str
     t0: int
@@ -49,10 +49,11 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Outage:
-    """The way from the end of one attempt to the next one's readiness.
+    """The time from the end of one attempt until the next one is ready to load. Stamps are in ns.
 
-    failed_t: the planned failure's instant, None for a crash nobody planned. detected_t: when the launcher
-    reported it, None if it never did. ready_t: when every rank could load, None if none ever could.
+    failed_t: the planned failure; None for an unplanned crash. detected_t: the launcher's report of the failure; None
+    if there is none. ready_t: the moment at which the last rank was ready to load; None if no rank ever was.
+    last_t: the attempt's last event. last_attempt: whether no attempt follows.
     """
 
     attempt: int
@@ -64,16 +65,20 @@ class Outage:
 
     @property
     def down_t(self) -> int:
-        """The instant from which the group was known to be down, as well as the records tell."""
+        """The stamp from which the group counts as down: the launcher's report, the failure, or the last event.
+
+        It is the first of these that is known.
+        """
         return next(t for t in (self.detected_t, self.failed_t, self.last_t) if t is not None)
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """One run's time from `spawn` (t0) to `exit` (t1).
+    """The timeline of one run, from `spawn` (t0) to `exit` (t1).
 
-    spans: what ranks did (they overlap); job: the sweep over them, exclusive and in order, gaps being the
-    residual; persists: background writes from snapshot to durable (no bucket: they block nobody).
+    spans: the states of the ranks and of the whole job; they overlap. job: the sweep over `spans`, in order and without
+    overlap; its gaps are the residual. persists: background writes, from the snapshot until durable. They have no
+    bucket, as they do not block the job.
     """
 
     t0: int
@@ -85,7 +90,7 @@ class Timeline:
 
     @property
     def wall_s(self) -> float:
-        """W: supervisor's clock from spawning the launcher to reaping it, seconds."""
+        """W: seconds from spawning the launcher to reaping it, by the supervisor's clock."""
         return (self.t1 - self.t0) / NS_PER_S
 
     @property
@@ -98,22 +103,22 @@ class Timeline:
         return _bucket_seconds(self.job)
 
     def residual_s(self) -> float:
-        """Wall-clock that no span of any rank covers, seconds: W - sum(buckets), to the nanosecond."""
+        """Seconds of wall-clock that no span covers: W - sum(buckets), exact to the nanosecond."""
         return ((self.t1 - self.t0) - sum(span.t1 - span.t0 for span in self.job)) / NS_PER_S
 
     def rank_ledger_s(self, rank: int) -> dict[str, float]:
-        """The ledger of one rank alone: its own spans and the states of the whole job."""
+        """Seconds in every bucket for one rank: by its own spans and the states of the whole job."""
         own = [span for span in self.spans if span.rank in (rank, None)]
         return _bucket_seconds(sweep(own, self.t0, self.t1))
 
     def rank_stall_s(self, rank: int) -> float:
-        """Seconds that one rank's training thread is blocked by checkpointing, as in `rank_ledger_s`."""
+        """Seconds for which checkpoints block the training thread of one rank, as in `rank_ledger_s`."""
         own = [s for s in self.spans if s.rank in (rank, None) and _PRIORITY[s.state] <= _LOWEST_STALL]
         ledger = _bucket_seconds(sweep(own, self.t0, self.t1))
         return ledger["snapshot_stall"] + ledger["persist_stall"]
 
     def seconds_in(self, states: Iterable[str], begin: int, end: int) -> float:
-        """Seconds the job spent in any of `states` between two stamps."""
+        """Seconds that the job spends in any of `states` between two stamps."""
         wanted = frozenset(states)
         overlap = (min(s.t1, end) - max(s.t0, begin) for s in self.job if s.state in wanted)
         return sum(length for length in overlap if length > 0) / NS_PER_S
@@ -127,7 +132,7 @@ def _bucket_seconds(segments: Iterable[Span]) -> dict[str, float]:
 
 
 def sweep(spans: Iterable[Span], t0: int, t1: int) -> tuple[Span, ...]:
-    """Exclusive segments between t0 and t1: at any instant the highest state present; neighbours are merged."""
+    """Segments without overlap between t0 and t1. Each has the highest state present; equal neighbours are merged."""
     edges: list[tuple[int, int, int]] = []
     for span in spans:
         begin, end = max(span.t0, t0), min(span.t1, t1)
@@ -136,7 +141,7 @@ def sweep(spans: Iterable[Span], t0: int, t1: int) -> tuple[Span, ...]:
             edges += [(begin, place, 1), (end, place, -1)]
     edges.sort()
     held = [0] * len(_STATE_AT)
-    present = 0  # bit i: some span holds the state of place i
+    present = 0  # bit i: some span has the i-th state
     segments: list[Span] = []
     now = t0
     for t, place, change in edges:
@@ -157,9 +162,10 @@ def sweep(spans: Iterable[Span], t0: int, t1: int) -> tuple[Span, ...]:
 
 
 def timeline(record: RunRecord) -> tuple[Timeline | None, list[str]]:
-    """The run's timeline and what was odd about it; None where wall-clock itself is unknown.
+    """The run's timeline and warnings about it. The timeline is None if wall-clock is not known.
 
-    Never raises on valid events (`event_validation`): an unfinished or failed run gives what its records support.
+    Raises nothing if the events are valid (see `event_validation`). The timeline of an unfinished or failed run holds
+    what its records support.
     """
     warnings: list[str] = []
     bounds = _bounds(record, warnings)
@@ -199,10 +205,10 @@ def _bounds(record: RunRecord, warnings: list[str]) -> tuple[int, int] | None:
 
 
 def _rank_spans(record: RunRecord) -> list[Span]:
-    """Steps, saves, fences, drains and restores of every rank."""
+    """The spans of the steps, saves, fences, drains and restores of every rank."""
     spans: list[Span] = []
     failed = _failure_stamps(record)
-    highest = 0  # highest step executed in an earlier attempt: up to it, steps are replay
+    highest = 0  # the highest step that an earlier attempt executed; steps up to it are replay
     for attempt in record.attempts:
         recorded: dict[int, set[int]] = {}
         failed_t = failed.get(attempt)
@@ -237,7 +243,7 @@ def _event_spans(event: Event, rank: int, attempt: int, highest: int) -> list[Sp
 
 
 def _restore(events: list[Event], rank: int, attempt: int, failed_t: int | None) -> list[Span]:
-    """From readiness to the first step; where no step followed, to the end of the loading or the failure in it."""
+    """The span from readiness to the first step; without a step, to the end of loading, else to the failure."""
     begin, stepped = _ready_t(events), [e["t0"] for e in events if e["e"] == "step"]
     loaded = [e["t"] for e in events if e["e"] == "restored"]
     end = min(stepped, default=max(loaded, default=failed_t))
@@ -275,7 +281,7 @@ def _outages(record: RunRecord, t1: int) -> tuple[Outage, ...]:
 
 
 def _failure_stamps(record: RunRecord) -> dict[int, int]:
-    """When each attempt was struck by the first failure that ended it; attempts that none ended are absent."""
+    """The stamp of the first failure that ended each attempt, by attempt. Attempts without one are absent."""
     stamps: dict[int, int] = {}
     for attempt, _, event in get_ending_failures(record):
         stamps[attempt] = min(stamps.get(attempt, event["t"]), event["t"])
@@ -292,7 +298,7 @@ def _all_ready_t(record: RunRecord, attempt: int) -> int | None:
 
 
 def _job_spans(record: RunRecord, of_ranks: list[Span], outages: tuple[Outage, ...], t0: int, t1: int) -> list[Span]:
-    """States of the whole job: startup, detect, restart, lost_step, shutdown."""
+    """The spans of the whole job: startup, detect, restart, lost_step, shutdown."""
     entered = [
         min(stepped)
         for (attempt, _), events in record.events.items()
@@ -320,7 +326,7 @@ def _first_report(record: RunRecord, t1: int) -> int:
 
 
 def _last_end(record: RunRecord, outage: Outage) -> int:
-    """End of the last step, save or fence that completed before the failure's instant on any rank."""
+    """The end of the last step, save, fence or restore that any rank completed before the failure."""
     assert outage.failed_t is not None
     ends = [
         e["t"]

@@ -1,4 +1,4 @@
-"""Two secondary looks at paired effects: whether one explains another, and what a random suite effect changes."""
+"""Two secondary analyses of paired effects: rank correlation of two effects, and a model with a random suite effect."""
 
 import math
 import warnings
@@ -11,16 +11,19 @@ from scipy import stats
 
 from ecrl.analysis.statistics.compare import CONFIDENCE, Comparison, scale_bounds
 
-EXACT_UP_TO = 9  # 362,880 pairings; beyond, the t approximation of the p
-MIN_POINTS = 5  # below, no exact p reaches .05
-LEAST_BETWEEN = 1e-4  # variance between suites, of the variance of d; below, the optimizer stopped at 0
+EXACT_UP_TO = 9  # points: 362,880 pairings. With more points p is approximated by t
+MIN_POINTS = 5  # with fewer points no exact p reaches .05
+LEAST_BETWEEN = 1e-4  # variance between suites / variance of d; if it is smaller, the optimizer stopped at 0
 BOUNDARY: Literal["at the boundary"] = "at the boundary"
-MIN_SUITES, MIN_SEEDS = 3, 3  # from where on a variance between suites can be told from one within
+MIN_SUITES, MIN_SEEDS = 3, 3  # fewer cannot separate the variance between suites from that within
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rho over n points with its two-sided p: exact (all pairings) up to EXACT_UP_TO points."""
+    """Spearman's rho over n points and its two-sided p.
+
+    exact: whether p is from all pairings, as up to EXACT_UP_TO points; otherwise it is approximated by t.
+    """
 
     n: int
     rho: float
@@ -29,7 +32,7 @@ class Correlation:
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | None:
-    """Spearman's rank correlation; None below MIN_POINTS points or where all of x or of y are equal."""
+    """Spearman's rank correlation; None below MIN_POINTS points, or if all values of x or all of y are equal."""
     n = len(x)
     if n < MIN_POINTS or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
@@ -37,7 +40,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | No
     if n > EXACT_UP_TO:
         return Correlation(n, float(found.statistic), float(found.pvalue), False)
     ranks = stats.rankdata(y) - (n + 1) / 2
-    # with ranks fixed, rho grows with the sum of products alone
+    # the ranks are fixed, so rho depends on the sum of products only, and grows with it
     test = stats.permutation_test(
         (stats.rankdata(x) - (n + 1) / 2,),
         lambda own, axis: np.sum(own * ranks, axis=axis),
@@ -51,9 +54,11 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | No
 
 @dataclass(frozen=True)
 class SuiteModel:
-    """d = mean + suite + noise, by REML: mean with its 95 % interval on the comparison's scale, and the SDs of d (of
-    its logarithm for a ratio) between suites and within. df: of the t quantile, suites - 1; with three suites the
-    normal one covers 81 to 84 % instead of 95 % (simulated)."""
+    """The model d = mean + suite + noise, fitted by REML.
+
+    center, low, high: the mean and its 95 % interval, on the comparison's scale. between_sd, within_sd: SDs of d (a
+    logarithm for a ratio) between suites and within. df: degrees of freedom of the interval's t quantile, suites - 1.
+    """
 
     center: float
     low: float
@@ -64,25 +69,28 @@ class SuiteModel:
 
 
 def suite_model(c: Comparison) -> SuiteModel | Literal["at the boundary"] | None:
-    """The model with a random suite effect. None below three suites of three seeds each or without any spread; "at the
-    boundary" where the spread between suites comes out as 0 or the fit does not converge: there is nothing to estimate
-    it from, which is not the same as a spread of 0."""
+    """Fit the model with a random suite effect.
+
+    None below three suites of three seeds each, or if d has no spread. "at the boundary" if the spread between suites
+    is estimated as 0, or if the fit does not converge. This does not mean that the true spread is 0.
+    """
     counts = [one.n for one in c.suites.values()]
     if len(counts) < MIN_SUITES or min(counts) < MIN_SEEDS:
         return None
-    from statsmodels.regression.mixed_linear_model import MixedLM  # a fifth of a second that few reports need
+    from statsmodels.regression.mixed_linear_model import MixedLM  # takes a fifth of a second, and few reports need it
 
     d = np.array([pair.d for pair in c.pairs])
     scale = float(np.std(d))
     if scale == 0:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a variance at 0; whether the fit is one is asked below
+        warnings.simplefilter("ignore")  # about a variance at 0; the fit is checked below
         fit = MixedLM(d / scale, np.ones(len(d)), [pair.suite_id for pair in c.pairs]).fit(reml=True)
         between, error = float(fit.cov_re[0, 0]), float(fit.bse_fe[0]) * scale
     if not fit.converged or not math.isfinite(error) or not between > LEAST_BETWEEN:
         return BOUNDARY
     center, df = float(fit.fe_params[0]) * scale, len(counts) - 1
+    # with three suites an interval by the normal quantile covers 81 to 84 % instead of 95 % (simulated)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
     low, high = scale_bounds((center - half, center + half), c.kind)
     assert low is not None

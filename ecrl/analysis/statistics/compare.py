@@ -2,7 +2,7 @@
 
 Definitions: docs/metrics.md, "Paired comparison".
 
-The effect of a ratio is kept on the log scale inside and given back as a ratio; a difference is kept as it is.
+Ratios are computed on the log scale and returned as ratios. Differences are not transformed.
 """
 
 import math
@@ -22,13 +22,13 @@ from ecrl.analysis.run.metrics import Row
 CONFIDENCE = 0.95
 ALPHA = 0.05
 POWER = 0.80
-MIN_PAIRS = 6  # below, no exact two-sided p can reach ALPHA
-EXACT_UP_TO_PAIRS = 16  # 65,536 sign patterns; beyond, a fixed-seed sample of them
-SAMPLED_VALUES = 4_000_000  # patterns x pairs of a sample: 0.2 s; at most 9,999 patterns
+MIN_PAIRS = 6  # with fewer pairs no exact two-sided p can reach ALPHA
+EXACT_UP_TO_PAIRS = 16  # 65,536 sign patterns; for more pairs, patterns are sampled with a fixed seed
+SAMPLED_VALUES = 4_000_000  # most patterns x pairs of a sample: 0.2 s
 MAX_SAMPLED_PATTERNS = 9_999
 MIN_BOOTSTRAPPED = 3
 BOOTSTRAP_RESAMPLES = 9_999
-BOOTSTRAP_CHUNK_VALUES = 2_000_000  # of the permutation test's working memory
+BOOTSTRAP_CHUNK_VALUES = 2_000_000  # most patterns x pairs in memory at a time, in the permutation test
 
 Kind = Literal["ratio", "difference"]
 BlockKey = tuple[str, int]
@@ -36,7 +36,7 @@ BlockKey = tuple[str, int]
 
 @dataclass(frozen=True)
 class Pair:
-    """One block: the metric of both variants, and d = ln(a/b) or a - b."""
+    """One block: the metric of both variants, and d: ln(a/b) for a ratio, a - b for a difference."""
 
     suite_id: str
     seed: int | None
@@ -47,7 +47,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Effect:
-    """A mean of d with its interval, on the scale of the comparison (ratio or difference). None: not computable."""
+    """A mean of d over n values and its 95 % interval, on the comparison's scale. None: not computable."""
 
     n: int
     center: float
@@ -57,10 +57,11 @@ class Effect:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`metric` of variant a against variant b over the blocks that have both (b is None: against 0).
+    """`metric` of variant a against variant b, over the blocks that have both. b is None: against 0.
 
-    unit: what the interval counts as one observation ('suites' or 'blocks'). missing: (suite_id, seed, reason).
-    sd: standard deviation of d over the units.
+    missing: (suite_id, seed, reason) of the blocks that are left out. suites: the effect in each suite.
+    unit: the observations of the interval, 'suites' or 'blocks'. overall: the effect over all units.
+    sd: the standard deviation of d over the units.
     """
 
     a: str
@@ -76,52 +77,52 @@ class Comparison:
 
     @cached_property
     def p_value(self) -> float | None:
-        """The exact sign-flip p of "no effect"."""
+        """The sign-flip p of "no effect" (see `sign_flip_p`)."""
         return self.p_against(0.0)
 
     @property
     def n_suites(self) -> int:
-        """Suites with at least one pair."""
+        """The number of suites with at least one pair."""
         return len(self.suites)
 
     @property
     def units(self) -> list[float]:
-        """The observations that the interval is computed from."""
+        """The values of d that the interval is computed from."""
         return _suite_means(self.pairs) if self.unit == "suites" else [pair.d for pair in self.pairs]
 
     def p_against(self, null: float) -> float | None:
-        """The exact sign-flip p of "the mean of d is `null`" (on the scale of d)."""
+        """The sign-flip p of "the mean of d is `null`" (see `sign_flip_p`). null: on the scale of d."""
         return sign_flip_p([pair.d for pair in self.pairs], _weights(self.pairs), null)
 
     @property
     def suites_above(self) -> int:
-        """Suites in which a is above b."""
+        """The number of suites in which a is above b."""
         return sum(effect.center > (1 if self.kind == "ratio" else 0) for effect in self.suites.values())
 
     @cached_property
     def bca(self) -> tuple[float | None, float | None]:
-        """The 95 % BCa bootstrap interval over the units: shown beside the t interval, never decisive, as it covers
-        too little at small n (docs/metrics.md, "Paired comparison")."""
+        """The 95 % BCa bootstrap interval over the units. It decides nothing (docs/metrics.md, "Paired comparison")."""
+        # at small n it covers less than 95 %
         return scale_bounds(bca_interval(self.units), self.kind)
 
     def interval(self, confidence: float) -> tuple[float | None, float | None]:
-        """The t interval at another confidence, on the comparison's scale."""
+        """The t interval at the given confidence, on the comparison's scale."""
         return scale_bounds(t_interval(self.units, confidence), self.kind)
 
 
 def compare(
     rows: Sequence[Row], a: str, b: str | None, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
 ) -> Comparison:
-    """Compare two variants block by block. A block without its pair is listed in `missing`, never averaged over.
+    """Compare two variants block by block. A block that lacks one of them is listed in `missing` and not used.
 
-    b is None: the metric of `a` itself, as its difference from 0.
+    b is None: the metric of `a` is compared with 0.
     """
     pairs, missing = _pair_blocks(rows, a, b, metric, kind, dropped)
     return _summarize(a, b, metric, kind, pairs, missing)
 
 
 def restrict(c: Comparison, suites: Collection[str]) -> Comparison:
-    """The same comparison over some of its suites."""
+    """The same comparison over the given suites only."""
     pairs = [pair for pair in c.pairs if pair.suite_id in suites]
     return _summarize(c.a, c.b, c.metric, c.kind, pairs, [one for one in c.missing if one[0] in suites])
 
@@ -196,7 +197,7 @@ def _suite_means(pairs: Sequence[Pair]) -> list[float]:
 
 
 def _weights(pairs: Sequence[Pair]) -> list[float]:
-    """Each suite weighs the same, whatever its number of seeds."""
+    """The weights of the pairs. All suites have the same weight, whatever their numbers of seeds."""
     counts: dict[str, int] = {}
     for pair in pairs:
         counts[pair.suite_id] = counts.get(pair.suite_id, 0) + 1
@@ -214,13 +215,13 @@ def scale_bounds(bounds: tuple[float | None, float | None], kind: Kind) -> tuple
     low, high = bounds
     if low is None or high is None or kind == "difference":
         return low, high
-    # two suites that disagree give bounds no double holds; infinity says so
+    # two suites that disagree may give a bound that overflows a double; it becomes infinity
     return math.exp(low), math.exp(high) if high < math.log(np.finfo(float).max) else math.inf
 
 
 def t_interval(values: Sequence[float], confidence: float) -> tuple[float | None, float | None]:
-    """Student's t interval of the mean; (None, None) below two values. Written out rather than taken from
-    `ttest_1samp` because that warns on equal values, whose interval is simply a point."""
+    """Student's t interval of the mean; (None, None) below two values."""
+    # not scipy's `ttest_1samp`: it warns about equal values, whose interval is a point
     n = len(values)
     if n < 2:
         return None, None
@@ -230,8 +231,10 @@ def t_interval(values: Sequence[float], confidence: float) -> tuple[float | None
 
 
 def bca_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """BCa bootstrap interval of the mean (Efron 1987) from a fixed seed; (None, None) below three values or without
-    spread, where a bootstrap has nothing to resample."""
+    """95 % BCa bootstrap interval of the mean (Efron 1987) from a fixed seed.
+
+    (None, None) below three values, without spread, or if it is not finite.
+    """
     if len(values) < MIN_BOOTSTRAPPED or np.ptp(values) == 0:
         return None, None
     found = stats.bootstrap(
@@ -252,11 +255,14 @@ def log_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def sign_flip_p(d: Sequence[float], weights: Sequence[float] | None = None, null: float = 0.0) -> float | None:
-    """Two-sided exact sign-flip permutation p of "the weighted mean of d is `null`"; None without pairs."""
+    """Two-sided sign-flip permutation p of "the weighted mean of d is `null`"; None without pairs.
+
+    Exact up to EXACT_UP_TO_PAIRS pairs; for more pairs, sign patterns are sampled with a fixed seed.
+    """
     if not d:
         return None
     if len(d) == 1:
-        return 1.0  # one sign pattern is as extreme as the other
+        return 1.0  # both sign patterns are equally extreme
     scale = weights or [1 / len(d)] * len(d)
     data = np.array([(value - null) * weight for value, weight in zip(d, scale, strict=True)])
     exact = len(d) <= EXACT_UP_TO_PAIRS
@@ -273,19 +279,19 @@ def sign_flip_p(d: Sequence[float], weights: Sequence[float] | None = None, null
 
 
 def tost_p(values: Sequence[float], low: float, high: float) -> float | None:
-    """p of the two one-sided tests that the mean lies in (low, high) (Lakens 2017); None below two values."""
+    """p of the two one-sided tests (TOST, Lakens 2017) that the mean lies in (low, high); None below two values."""
     if len(values) < 2:
         return None
-    if np.ptp(values) == 0:  # no spread: the t statistic is infinite, the answer is not
+    if np.ptp(values) == 0:  # without spread the t statistic is infinite, but p is known
         return 0.0 if low < values[0] < high else 1.0
     x = np.asarray(values, dtype=float)
     return float(ttost_paired(x, np.zeros_like(x), low, high)[0])
 
 
 def clopper_pearson(successes: int, n: int) -> tuple[float, float]:
-    """Exact 95 % interval of a proportion."""
+    """Clopper and Pearson's exact 95 % interval of a proportion."""
     low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="beta")
-    # scipy gives NaN at the ends, where the bound is known
+    # the beta quantile is NaN for 0 and for n successes, where the bound is known
     return (0.0 if successes == 0 else float(low)), (1.0 if successes == n else float(high))
 
 
@@ -296,7 +302,10 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def smallest_detectable(sd: float | None, n: int) -> float | None:
-    """Smallest mean of d that n units show with 80 % power at alpha .05 (paired t); None where undefined."""
+    """The smallest mean of d that a paired t test over n units shows with 80 % power at alpha .05.
+
+    None without a positive SD, or below two units.
+    """
     if sd is None or sd == 0 or n < 2:
         return None
     return sd * float(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER, alternative="two-sided"))

@@ -1,4 +1,4 @@
-"""Whether two variants recover equally often: exact McNemar where blocks pair them, Fisher's exact test where not."""
+"""Comparison of the recovery rates of two variants: exact McNemar test if all runs are paired, else Fisher's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,12 @@ from ecrl.analysis.statistics.compare import BlockKey
 
 @dataclass(frozen=True)
 class RateComparison:
-    """Correct runs with failures of two variants. test: `McNemar` over the blocks that hold both (discordant: those
-    in which one alone was correct), `Fisher` over all runs where fewer than all are paired."""
+    """The correct recoveries of two variants, and the p of their difference.
+
+    runs_a, runs_b: decided runs that a failure struck. test: `McNemar` over blocks if these runs of a and b are in the
+    same blocks; otherwise `Fisher` over all runs. discordant (McNemar only): the number of blocks in which only a, and
+    of those in which only b, was correct.
+    """
 
     a: str
     b: str
@@ -28,9 +32,9 @@ class RateComparison:
 
 
 def compare_recovery(rows: Sequence[Row], a: str, b: str) -> RateComparison | None:
-    """Compare the rates of correct recovery; None unless both variants had runs that a failure struck.
+    """Compare the rates of correct recovery; None unless both variants have decided runs that a failure struck.
 
-    Counts are those of `recoveries`, undecided runs left out.
+    The runs are those of `recoveries`, without undecided ones.
     """
     ours, theirs = (
         {key: good for key, good in recoveries(rows, variant).items() if good is not None} for variant in (a, b)
@@ -46,9 +50,10 @@ def compare_recovery(rows: Sequence[Row], a: str, b: str) -> RateComparison | No
 
 
 def recoveries(rows: Sequence[Row], variant: str) -> dict[BlockKey, bool | None]:
-    """Whether each run of a variant that a failure struck, and that ended, recovered correctly; None: undecided.
+    """Whether the runs of a variant recovered correctly, by block. None: undecided.
 
-    Failed runs count as not correct: a recovery that never ended is none. Nothing is dropped here.
+    The runs are those that a failure struck and that completed or failed, also of dropped blocks. Failed runs count as
+    not correct.
     """
     return {
         (row["suite_id"], row["seed"]): _has_recovered(row)

@@ -1,4 +1,4 @@
-"""What a threat is, and the view of a campaign that every check gets."""
+"""Threats to validity, the registry of their checks, and the view of a campaign that every check receives."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 
 @dataclass(frozen=True)
 class Threat:
-    """A detected condition. blocking: it keeps claims from being CONFIRMED."""
+    """A detected condition. blocking: whether it keeps claims from being CONFIRMED."""
 
     code: str
     blocking: bool
@@ -19,7 +19,7 @@ class Threat:
 
 @dataclass(frozen=True)
 class CampaignFacts:
-    """A campaign with what several checks need. registered: see `claims.judge_claims`."""
+    """A campaign with data that several checks use. registered: see `claims.judge_claims`."""
 
     campaign: LoadedCampaign
     registered: bool
@@ -41,16 +41,16 @@ class CampaignFacts:
 
     @property
     def engines(self) -> list[str]:
-        """Every variant but the reference."""
+        """Every variant except the reference."""
         return [v for v in self.campaign.matrix.matrix.variants if v != REFERENCE]
 
     @property
     def plans_failures(self) -> bool:
-        """Whether any suite does."""
+        """Whether any suite plans a failure."""
         return any(suite.failures for suite in self.campaign.suites)
 
     def label(self, suite_id: str, *parts: str) -> str:
-        """A suite, or a part of it ('seed1', 'blocking'), with the values of `[axes]`, which its id need not tell."""
+        """The name of a suite, or of a part of it ('seed1', 'blocking'), with the suite's values of `[axes]`."""
         name, axes = "/".join((suite_id, *parts)), self.campaign.axes_texts.get(suite_id)
         return f"{name} ({axes})" if axes else name
 
@@ -59,14 +59,14 @@ Check = Callable[[CampaignFacts], Iterable[Threat]]
 
 
 class CheckRegistry:
-    """The checks of one file, by the code of the threat that they look for. blocking: codes that may block claims."""
+    """The checks of one module. by_code: by the code of their threat. blocking: the codes that may block claims."""
 
     def __init__(self) -> None:
         self.by_code: dict[str, Check] = {}
         self.blocking: set[str] = set()
 
     def register(self, code: str, *, blocks: bool = False) -> Callable[[Check], Check]:
-        """Decorator: this function looks for `code`. blocks: some or all that it finds blocks claims."""
+        """Decorator that registers a function as the check for `code`. blocks: whether its threats may block claims."""
 
         def add_check(check: Check) -> Check:
             self.by_code[code] = check
@@ -89,7 +89,7 @@ def join_some(names: Sequence[str], most: int = 3) -> str:
 
 
 def pick_numbers(facts: dict[str, Any]) -> dict[str, float]:
-    """Every number in nested facts by its own name."""
+    """Every number in nested facts, by its innermost name."""
     found: dict[str, float] = {}
     for name, value in facts.items():
         if isinstance(value, dict):

@@ -13,8 +13,8 @@ from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat, for
 
 SHORT_RUN_SHARE = 0.10  # startup + shutdown of wall-clock
 MIN_INTERVALS = 30
-MIN_INTERVALS_A_FAILURE = 10  # M / tau; real jobs fail hours apart and checkpoint minutes apart
-NOT_KEPT_SHARE = 0.05  # of a run's checkpoints; beyond it, its costs are those of another experiment
+MIN_INTERVALS_A_FAILURE = 10  # M / tau; in real jobs failures are hours apart, and checkpoints minutes
+NOT_KEPT_SHARE = 0.05  # of a run's checkpoints; if more are not kept, the run's costs cannot be compared
 OUTLIER_SHARE = 0.5  # from the mean of its suite and variant (pyperf's rule)
 SYNTHETIC_DATASETS = frozenset({"noise"})
 
@@ -59,7 +59,8 @@ def _check_incorrect(facts: CampaignFacts) -> Iterable[Threat]:
 
 @_checks.register("checkpoints_not_kept", blocks=True)
 def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
-    """An engine that keeps fewer checkpoints than it was asked for does less work than one that keeps them."""
+    """Runs that did not keep all requested checkpoints."""
+    # an engine that keeps fewer checkpoints does less work than one that keeps all
     shares = {
         run.label: run.row["persist_failures"] / run.row["checkpoints_requested"]
         for run in facts.begun
@@ -88,8 +89,8 @@ def _check_missing(facts: CampaignFacts) -> Iterable[Threat]:
 
 
 def _find_failed_variants(block: Sequence[RunAnalysis]) -> set[str]:
-    """The variants for which a block is dropped: those that failed or are wrong, else those that stayed undecided. A
-    reference that failed leaves every other variant undecided, and they are not to blame for it."""
+    """The variants that cause the drop of a block: those that did not complete or are wrong, else undecided ones."""
+    # a failed reference leaves every other variant undecided, and those are not the cause
     wrong = {r.row["variant"] for r in block if r.row["outcome"] != "completed" or r.row["correct"] is False}
     return wrong or {run.row["variant"] for run in block if run.row["correct"] is not True}
 
@@ -203,8 +204,10 @@ def _check_nuisance(facts: CampaignFacts) -> Iterable[Threat]:
 
 
 def find_nuisance(rows: Sequence[Row], variant: str, effect: float) -> list[Threat]:
-    """Whether data sets of one shape, which should cost the same, differ in goodput of a variant by more than
-    `effect`."""
+    """One threat if a variant's goodput differs between data sets by more than `effect`, a fraction; else none.
+
+    Suites are compared whose other axes are all equal.
+    """
     cells: dict[tuple[Any, ...], dict[str, list[float]]] = {}
     axes = [axis for axis in list_axes(rows) if axis != "dataset"]
     for row in rows:

@@ -1,6 +1,6 @@
-"""Threats to validity, each detected from the records with its evidence (metrics.md section 6).
+"""Detection of threats to validity from the records, with evidence (docs/metrics.md, "Threats to validity").
 
-A blocking threat keeps every claim from being CONFIRMED; a warning is printed and vetoes nothing.
+A blocking threat keeps every claim from being CONFIRMED. A threat that only warns is printed.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from ecrl.analysis.threats.base import CampaignFacts, Threat
 CHECKS = design.CHECKS | machine.CHECKS | noise.CHECKS
 BLOCKING = design.BLOCKING | machine.BLOCKING | noise.BLOCKING
 
-# Conditions that failures alone can bring about.
+# Conditions that can occur only if failures are planned.
 NEED_FAILURES = ("replay_untested", "inflight_untested", "drained_before_kill", "page_cache_only")
 
-# Why a condition cannot be looked for where no reference ran twice: said in the report, as silence is no pass.
+# Why a condition cannot be checked if no reference ran twice. The report says so, as unchecked does not mean passed.
 NEED_NOISE = {
     "aa_noise_ge_effect": "no reference was run twice (A/A): `ecrl matrix run --aa` does that",
     "sign_only_support": "needs the A/A noise",
@@ -25,8 +25,12 @@ NEED_NOISE = {
 
 @dataclass(frozen=True)
 class ThreatReport:
-    """What was found, which conditions were looked for and not met, which could not be looked for, and which cannot
-    occur here (both with the reason; a part of a condition is named in brackets behind it)."""
+    """The result of all checks.
+
+    clear: the codes of conditions that were checked and not met. not_checked, not_applicable: conditions that could not
+    be checked, and those that cannot occur, with the reason. Their keys are a code, or 'code (part)' for a part of a
+    condition.
+    """
 
     found: tuple[Threat, ...]
     clear: tuple[str, ...]
@@ -40,7 +44,7 @@ class ThreatReport:
 
 
 def detect_threats(campaign: LoadedCampaign, *, registered: bool) -> ThreatReport:
-    """Look for every condition whose evidence the records hold. registered: see `claims.judge_claims`."""
+    """Check every condition whose evidence is in the records. registered: see `claims.judge_claims`."""
     facts = CampaignFacts(campaign, registered)
     found = [threat for check in CHECKS.values() for threat in check(facts)]
     not_checked, not_applicable, unseen = _check_against_noise(facts)
@@ -62,8 +66,10 @@ def detect_threats(campaign: LoadedCampaign, *, registered: bool) -> ThreatRepor
 
 
 def _check_against_noise(facts: CampaignFacts) -> tuple[dict[str, str], dict[str, str], set[str]]:
-    """What of the A/A conditions could not be looked for and what cannot occur, both with the reason; and the codes
-    that no claim was held against."""
+    """The A/A conditions that could not be checked, those that cannot occur, and the codes checked for no effect.
+
+    The first two map a condition, as in `ThreatReport`, to the reason.
+    """
     if not facts.campaign.again:
         return dict(NEED_NOISE), {}, set()
     asked = [name for name, _, _ in noise.effects(facts)]

@@ -1,4 +1,4 @@
-"""Threats that lie in the machine and the session: other loads, mixed environments, clocks, order, page cache."""
+"""Threats from the machine and the session: other loads, mixed environments, clocks, order, page cache."""
 
 import itertools
 from collections import Counter
@@ -14,19 +14,19 @@ from ecrl.units import format_bytes
 
 CONTENDED_LOAD_SHARE = 0.2  # of the cores, beyond the run's own ranks
 CONTENDED_PSI_PERCENT = 10.0
-STOLEN_SHARE = 0.01  # of processor time: what the hypervisor gave to other machines
+STOLEN_SHARE = 0.01  # of processor time: the part that the hypervisor gave to other machines
 CLOCK_STEP_NS = 50_000_000
 CACHED_MEMORY_RATIO = 10  # memory of the machine over bytes of a checkpoint
 
 NEARLY_FULL_SHARE = 0.10  # of the disk, or room for fewer than this many checkpoints
 NEARLY_FULL_CHECKPOINTS = 3
-SESSION_GAP_NS = 60 * NS_PER_S  # between two runs of a block; less is a slow disk or a short pause
+SESSION_GAP_NS = 60 * NS_PER_S  # between two runs of a block; a shorter gap is a slow disk or a short pause
 THROTTLED_SHARE = 0.05  # drop of the CPU's clock
-SUSPENDED_NS = 1_000_000  # of CLOCK_BOOTTIME - CLOCK_MONOTONIC, which only a suspend changes
+SUSPENDED_NS = 1_000_000  # change of CLOCK_BOOTTIME - CLOCK_MONOTONIC; only a suspend changes it
 THROTTLING_REASONS = ("thermal", "power_cap", "power_brake", "hw_slowdown")  # NVML clocks-event reasons
 
-# What `result.json`'s machine facts must hold for a check: in pressure_before / _during / _after, or at the top.
-# A fact that is not there is named beside the check that wants it; GPU_FACTS are asked of runs on GPUs alone.
+# code -> the machine facts of `result.json` that its check needs: in pressure_before, _during, _after, or at the top.
+# The report names missing facts with the check. GPU_FACTS are needed only if runs used GPUs.
 NEEDED_FACTS = {
     "mixed_environment": ("host", "boot_id", "torch", "git", "driver", "gpu_uuids"),
     "cpu_contention": ("load1", "psi_cpu_some_avg10", "cpu_steal_s"),
@@ -69,7 +69,10 @@ def _check_mixed(facts: CampaignFacts) -> Iterable[Threat]:
 
 
 def _find_differing_facts(machines: Iterable[dict[str, Any]]) -> list[str]:
-    """Names of the facts that are not the same on all machines; measurements (numbers with a fraction) aside."""
+    """Names of the facts that differ between the machines. Measurements are ignored.
+
+    They are numbers with a fraction, and facts with names of measurements, such as load and psi.
+    """
     values: dict[str, set[str]] = {}
     for machine in machines:
         for name, value in machine.items():
@@ -110,7 +113,10 @@ def _check_not_interleaved(facts: CampaignFacts) -> Iterable[Threat]:
 
 
 def _find_split_blocks(facts: CampaignFacts, ordered: Iterable[RunAnalysis]) -> list[str]:
-    """Blocks in which longer passed between two runs than any of the block's runs took: another session's runs."""
+    """Blocks in which the gap between two runs exceeds SESSION_GAP_NS and the block's longest run.
+
+    Such runs count as runs of different sessions.
+    """
     blocks: dict[tuple[str, int], list[RunAnalysis]] = {}
     for run in ordered:
         blocks.setdefault((run.row["suite_id"], run.row["seed"]), []).append(run)
@@ -137,7 +143,7 @@ def _check_interrupted(facts: CampaignFacts) -> Iterable[Threat]:
             "interrupted", True, f"suites that were stopped and not continued ({len(stopped)}): {join_some(stopped)}"
         )
     again = [f"{facts.label(row.suite_id)} ({row.attempts} times)" for row in rows if row.attempts > 1]
-    if again:  # runs are repeated whole, never continued, so this alone spoils no run
+    if again:  # runs are repeated from the start, so a second begin does not invalidate a run
         yield Threat("interrupted", False, f"suites that were begun more than once ({len(again)}): {join_some(again)}")
 
 
@@ -173,7 +179,7 @@ def _check_contended(facts: CampaignFacts) -> Iterable[Threat]:
 
 
 def compute_stolen_share(run: RunAnalysis) -> float | None:
-    """Share of the machine's processor time during a run that its hypervisor gave to others; None where unknown."""
+    """The share of processor time that the hypervisor gave to other machines during a run; None if not known."""
     stamps = [get_fact(run, name, when) for name in ("cpu_steal_s", "cpu_total_s") for when in ("before", "after")]
     if None in stamps or stamps[3] <= stamps[2]:
         return None
@@ -183,7 +189,7 @@ def compute_stolen_share(run: RunAnalysis) -> float | None:
 def _load(run: RunAnalysis) -> str | None:
     nproc = run.row["nproc"]
     machine = run.facts.get("machine", {})
-    before = machine.get("pressure_before")  # what came after holds the run's own load
+    before = machine.get("pressure_before")  # later values include the run's own load
     facts = pick_numbers(before if isinstance(before, dict) else machine)
     load, cores = facts.get("load1"), machine.get("cores")
     if load is not None and cores and load - nproc > CONTENDED_LOAD_SHARE * cores:
@@ -215,13 +221,16 @@ def _check_cached(facts: CampaignFacts) -> Iterable[Threat]:
 
 
 def _free_memory(run: RunAnalysis) -> float | None:
-    """What the page cache could take when the run began; all memory where that was not recorded."""
+    """Bytes available to the page cache when the run began; all memory if that was not recorded."""
     free = get_fact(run, "available_memory_bytes", "before") or get_fact(run, "memory_bytes")
     return None if free is None else float(free)
 
 
 def get_fact(run: RunAnalysis, name: str, when: str | None = None) -> Any:
-    """A machine fact: of `before` or `after` the run, or of the run as a whole; None where it was not recorded."""
+    """A machine fact of a run; None if it was not recorded.
+
+    when: 'before' or 'after' the run. Without it, the first found of during, after, before and the whole run.
+    """
     machine = run.facts.get("machine", {})
     for place in ("pressure_during", "pressure_after", "pressure_before") if when is None else (f"pressure_{when}",):
         found = machine.get(place)

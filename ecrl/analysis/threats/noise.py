@@ -1,4 +1,4 @@
-"""Threats that the A/A noise shows: effects no larger than the difference of two equal runs."""
+"""Threats from the A/A noise: effects that are not larger than the difference between two equal runs."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,15 @@ CHECKS, BLOCKING = _checks.by_code, _checks.blocking
 
 
 def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | None]]:
-    """What is claimed (without claims, the main comparison), each with the noise of its own metric in its suites."""
+    """(name, comparison, noise) of every claimed effect; without claims, of the main comparison.
+
+    The noise is that of the same metric in the same suites.
+    """
     asked: list[tuple[str, str, str, str, Kind, Mapping[str, Any]]] = []
     for claim in facts.campaign.matrix.claims:
         parts = EXPECT.fullmatch(claim.expect)
         if claim.compare is None or parts is None or parts["what"] == "rate" or parts["margin"]:
-            continue  # `within` claims no effect, and one variant has none
+            continue  # `within` claims no effect, and a claim about one variant has none
         kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
         asked.append((claim.name, claim.compare[0], claim.compare[1], claim.metric, kind, claim.where))
     if not facts.campaign.matrix.claims and (pair := find_main_pair(facts.engines)) is not None:
@@ -32,7 +35,7 @@ def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | Non
 
 
 def explain_unchecked(facts: CampaignFacts) -> dict[str, str]:
-    """Why the effects that cannot be held against a noise cannot be: by the name of the claim."""
+    """The reasons why effects cannot be compared with a noise, by the name of the claim."""
     found = {}
     for name, c, floor in effects(facts):
         if floor is None:
@@ -43,7 +46,7 @@ def explain_unchecked(facts: CampaignFacts) -> dict[str, str]:
 
 
 def _effects_with_noise(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise]]:
-    """The effects that can be held against the noise of their metric."""
+    """The effects that can be compared with the noise of their metric."""
     return ((name, c, floor) for name, c, floor in effects(facts) if c.overall is not None and floor is not None)
 
 
