@@ -207,7 +207,7 @@ class Evidence:
     def headline(self) -> tuple[str, str] | None:
         """The two variants of the main comparison.
 
-        With one variant only, that variant and the reference. None if there is no reference either.
+        With one variant only: that variant and the reference. None if there is no such pair.
         """
         if (pair := find_main_pair(self.variants)) is not None:
             return pair

@@ -208,6 +208,7 @@ def find_nuisance(rows: Sequence[Row], variant: str, effect: float) -> list[Thre
 
     Suites are compared whose other axes are all equal.
     """
+    # data sets of one shape should cost the same
     cells: dict[tuple[Any, ...], dict[str, list[float]]] = {}
     axes = [axis for axis in list_axes(rows) if axis != "dataset"]
     for row in rows:
