@@ -23,8 +23,8 @@ from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS, is
 
 # Difference between ovl_vs_blk and ovl_goodput / blk_goodput - 1 above which the report warns: both are rounded.
 RATIO_TOLERANCE = 0.005
-# Bounds of rates, times and differences. A number outside is a typing error, and ratios of such numbers overflow a
-# double.
+# Bounds of rates, times and differences. A number outside counts as a typing error: ratios of such numbers may overflow
+# a double.
 LARGEST, SMALLEST = 1e15, 1e-12
 _SHOWN_CHARACTERS = 40
 _LONGEST_NAME = 120  # longer names do not fit into a plot or onto a phone's screen
