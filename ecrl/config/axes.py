@@ -1,18 +1,19 @@
-"""Axes: which keys of a matrix file may take several values, and which cells of the matrix a filter chooses."""
+"""Axes: keys of a matrix file that take several values, and the filters that select cells of the matrix."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-# Axes that every suite has, by the names that `[[exclude]]` and a claim's `where` call them.
+# Axes that every suite has, by the names used in `[[exclude]]` and in a claim's `where`.
 SUITE_AXES = ("dataset", "model", "failure", "checkpoint_every", "max_inflight", "launcher")
-LAUNCHER_KEY = "train.launcher"  # `[axes] "train.launcher"` and `[matrix] launchers` are one thing
+LAUNCHER_KEY = "train.launcher"  # `[axes] "train.launcher"` and `[matrix] launchers` are the same axis
 
 Values = Mapping[str, Any]
 
 
 def flatten_axes(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, values) of every axis. `train.nproc = [2]` without quotes is a table in TOML, and is meant alike."""
+    """(dotted key, values) of every axis. A key may be written with or without quotes."""
+    # Without quotes, `train.nproc = [2]` is a nested table in TOML.
     for key, value in table.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
@@ -22,7 +23,7 @@ def flatten_axes(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
 
 
 def split_key(key: str) -> tuple[str, ...]:
-    """The place of an axis in the file: ('train', 'nproc'), ('variants', 'ram', 'disk_every')."""
+    """The path of an axis in the file: ('train', 'nproc') or ('variants', 'ram', 'disk_every')."""
     table, _, rest = key.partition(".")
     if table != "variants":
         return (table, rest)
@@ -31,9 +32,9 @@ def split_key(key: str) -> tuple[str, ...]:
 
 
 def matches(chosen: Mapping[str, Any], cell: Values) -> bool:
-    """Whether a cell has every value that a filter names.
+    """Whether a filter selects a cell: for each axis of the filter, the cell has one of the filter's values.
 
-    chosen: by axis a value, a shell pattern, or a list of them. cell: the value of every axis.
+    chosen: the filter; by axis, a value, a shell pattern or a list of these. cell: the value of every axis.
     """
     return all(key in cell and _is_chosen(wanted, cell[key]) for key, wanted in chosen.items())
 
@@ -47,10 +48,10 @@ def _is_chosen(wanted: Any, value: Any) -> bool:
 
 
 def format_value(value: Any) -> str:
-    """A value as tables and suite ids show it: true, 4, 0.05, fsdp2."""
+    """A value in the form of tables and suite ids: true, 4, 0.05, fsdp2."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def format_axes(values: Iterable[tuple[str, Any]]) -> str:
-    """The values of the axes of `[axes]` as the manifest shows them: 'train.nproc=2;train.parallel=fsdp2'."""
+    """The values of `[axes]` in the form of the manifest: 'train.nproc=2;train.parallel=fsdp2'."""
     return ";".join(f"{key}={format_value(value)}" for key, value in values)

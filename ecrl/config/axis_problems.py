@@ -1,4 +1,4 @@
-"""`[axes]`, `[[exclude]]` and what claims say of axes: brought into one form, and their problems."""
+"""Normalizes `[axes]` and finds the problems of `[axes]`, of `[[exclude]]` and of the claims' `where`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,8 +19,10 @@ _HOW = "says how runs are made, never what they are, so it makes no suites"
 
 
 def normalize_axes(raw: Mapping[str, Any], sources: Sources) -> tuple[dict[str, Any], list[str]]:
-    """`raw` with every axis under its dotted key, its values as their settings hold them, and the launchers in
-    `[matrix]`; and the problems of the axes. What is wrong stays as it is."""
+    """Put every axis under its dotted key, convert its values to the type of the setting, move launchers to `[matrix]`.
+
+    Returns the new `raw` and the problems of the axes. Invalid values stay unchanged.
+    """
     axes = raw.get("axes", {})
     if not isinstance(axes, Mapping):
         return dict(raw), []  # reported with the other shapes
@@ -44,7 +46,7 @@ def normalize_axes(raw: Mapping[str, Any], sources: Sources) -> tuple[dict[str, 
 
 
 def _find_key_problem(raw: Mapping[str, Any], key: str) -> str | None:
-    """Why a key cannot be an axis, or None."""
+    """The reason why a key cannot be an axis; None if it can."""
     table, *rest = split_key(key)
     if table == "run":
         return f"found a key of [run], which {_HOW}; expected one of train, checkpoint or variants.NAME"
@@ -66,7 +68,7 @@ def _find_key_problem(raw: Mapping[str, Any], key: str) -> str | None:
 
 
 def _read_values(raw: Mapping[str, Any], key: str, values: list[Any]) -> tuple[list[Any], list[str]]:
-    """The values of an axis as the settings hold them (1 is 1.0 where a number may be broken), and their problems."""
+    """The values of an axis, converted to the type of the setting (1 becomes 1.0 for a float), and their problems."""
     table, *rest = split_key(key)
     read, problems = list[Any](), list[str]()
     for value in values:
@@ -88,12 +90,12 @@ def _read_values(raw: Mapping[str, Any], key: str, values: list[Any]) -> tuple[l
 
 
 def list_axis_names(raw: Mapping[str, Any]) -> list[str]:
-    """The names by which a filter may choose cells of this matrix."""
+    """The axis names that a filter of this matrix may use."""
     return [*SUITE_AXES, *get_table(raw, "axes")]
 
 
 def find_filter_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
-    """Filters on what is no axis of this matrix: those of `[[exclude]]`, and `where` of claims."""
+    """Filters, in `[[exclude]]` and in `where` of claims, that name an unknown axis; empty tables in `[[exclude]]`."""
     valid, problems = list_axis_names(raw), []
     filters: list[tuple[tuple[str | int, ...], Any]] = []
     for table, key in (("exclude", None), ("claims", "where")):
@@ -115,7 +117,7 @@ def find_filter_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
 
 
 def find_task_problems(matrix: Matrix, sources: Sources) -> list[str]:
-    """Cells of a valid matrix whose model cannot be trained on their data set."""
+    """Pairs of model and data set that cannot be trained together but have a suite in a valid matrix."""
     axes = matrix.matrix
     return [
         f"{sources.name(('matrix', 'models'))}: matrix.models: {explain_unfit_pair(dataset, model)}"
@@ -125,7 +127,7 @@ def find_task_problems(matrix: Matrix, sources: Sources) -> list[str]:
 
 
 def find_choice_problems(matrix: Matrix, sources: Sources) -> list[str]:
-    """Filters of a valid matrix that leave no suite to run, or none for a claim to speak of."""
+    """Filters of a valid matrix that exclude every suite, or that leave a claim without a suite."""
     if not len(expand_matrix(matrix)):
         return [f"{sources.name(('exclude',))}: exclude: no suite is left, expected at least one"]
     return [

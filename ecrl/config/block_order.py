@@ -9,15 +9,15 @@ from ecrl.config.suite import REPEAT, Suite
 
 
 class OrderShuffler:
-    """Deals orders of variants from shuffled decks of all permutations, so that each order comes equally often and
-    a drift of the machine cannot favour a variant; the shuffle depends on `seed_text` alone."""
+    """Deals variant orders from shuffled decks of all permutations. The shuffle depends only on `seed_text`."""
 
+    # A deck holds each order once, so all orders are equally frequent and a drift of the machine favours no variant.
     def __init__(self, seed_text: str) -> None:
         self._rng = random.Random(seed_text)
         self._decks: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
 
     def next_order(self, variants: tuple[str, ...]) -> tuple[str, ...]:
-        """The next order."""
+        """The next variant order."""
         if len(variants) == 1:
             return variants
         if len(variants) > 6:  # 5,040 orders and more: a fair deck would never be used up
@@ -29,8 +29,7 @@ class OrderShuffler:
 
 
 class BlockOrders:
-    """The orders of blocks that all have the same variants, by the block's place; dealt as far as was asked for, by
-    whatever thread."""
+    """The variant orders of blocks that all have the same variants. Orders are dealt on demand. Thread-safe."""
 
     def __init__(self, seed_text: str, variants: tuple[str, ...]) -> None:
         self._shuffler = OrderShuffler(seed_text)
@@ -39,7 +38,7 @@ class BlockOrders:
         self._lock = threading.Lock()
 
     def get_order(self, block: int) -> tuple[str, ...]:
-        """The order of the block that has so many before it."""
+        """The variant order of block number `block` (0-based)."""
         with self._lock:
             while len(self._orders) <= block:
                 self._orders.append(self._shuffler.next_order(self._variants))
@@ -47,13 +46,16 @@ class BlockOrders:
 
 
 def build_block_orders(suites: Iterable[Suite], seed_text: str) -> dict[tuple[str, int], tuple[str, ...]]:
-    """For every block (suite_id, seed) the order in which its variants run."""
+    """The variant order of every block, by (suite_id, seed)."""
     return extend_block_orders([(suites, seed_text)])
 
 
 def extend_block_orders(generations: Sequence[tuple[Iterable[Suite], str]]) -> dict[tuple[str, int], tuple[str, ...]]:
-    """The orders of a campaign that was extended. generations: its matrices' suites, oldest first, each with its own
-    seed text. What an older generation has dealt stays; variants that are new in a block run after the others."""
+    """The variant order of every block of an extended campaign, by (suite_id, seed).
+
+    generations: the suites of each of the campaign's matrices with its seed text, oldest first. Orders dealt for an
+    older generation do not change; variants that a newer one adds to a block run after the others.
+    """
     orders: dict[tuple[str, int], tuple[str, ...]] = {}
     for suites, seed_text in generations:
         deck = OrderShuffler(seed_text)
@@ -66,6 +68,6 @@ def extend_block_orders(generations: Sequence[tuple[Iterable[Suite], str]]) -> d
 
 
 def insert_repeat(order: tuple[str, ...], suite_id: str, seed_text: str) -> tuple[str, ...]:
-    """The order with the A/A repeat of the reference put in anywhere; where, depends on the arguments alone."""
+    """Insert the reference's A/A repeat at a random place in `order`. The place depends only on the arguments."""
     place = random.Random(f"{seed_text}/{suite_id}/{REPEAT}").randrange(len(order) + 1)
     return (*order[:place], REPEAT, *order[place:])

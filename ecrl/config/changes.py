@@ -1,16 +1,19 @@
-"""Whether one matrix is another one with more in it, and what that is."""
+"""Extensions of a matrix: whether a matrix extends another one, and what it adds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ecrl.config.matrix import Matrix
 
-# Axes that may grow: every value that was there stays there.
+# Axes that may grow: an extension keeps every old value.
 _AXES = ("datasets", "models", "checkpoint_every", "max_inflight", "seeds", "variants")
 
 
 def find_additions(old: Matrix, new: Matrix) -> list[str] | None:
-    """What `new` adds to `old`, one text an axis; None: it is no extension, something was removed or changed."""
+    """The values that `new` adds to `old`, one text per axis.
+
+    None if `new` is no extension: it removes or changes something, or adds nothing.
+    """
     before, after = old.content, new.content
     old_axes, new_axes = before.pop("matrix"), after.pop("matrix")
     old_failures, new_failures = before.pop("failures"), after.pop("failures")

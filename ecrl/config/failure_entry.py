@@ -38,11 +38,11 @@ from ecrl.records.failure_checks import CHECKPOINT_PHASES, IN_STEP_PHASES, PHASE
 FAMILY = "failure kind"
 DEFAULT_KIND = "kill"
 _RANK_0_ALONE = ("commit", "retention")
-FROZEN = "frozen"  # key of a validation's context: the file was written by ecrl, maybe by an older one
+FROZEN = "frozen"  # key of a validation's context: ecrl wrote the file, perhaps an older version
 
 
 def read_older_files(table: type[BaseModel], raw: Any, info: ValidationInfo) -> Any:
-    """`raw` as `table` is to read it: of a file that ecrl wrote, absent later fields are at their legacy values."""
+    """Prepare `raw` for `table`: in a file that ecrl wrote, missing later fields get their legacy values."""
     written_by_ecrl = (info.context or {}).get(FROZEN, False)
     return fill_legacy(table, raw) if written_by_ecrl and isinstance(raw, Mapping) else raw
 
@@ -72,9 +72,11 @@ def _group(value: Any) -> Any:
 class FailureEntry(BaseModel):
     """One entry of a schedule: `kind` strikes `rank` in `phase`. `get_entry_table` adds the options of a kind.
 
-    A rank that is not given alternates with the failure's place in the schedule, so that a schedule of two
-    hits both the rank that publishes commits (0) and one that does not.
+    Without `rank` and `ranks`, commit and retention strike rank 0; other phases strike the rank given by the failure's
+    index in the schedule modulo nproc.
     """
+
+    # Two failures thus strike both rank 0, which publishes commits, and a rank that does not.
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     decided_by: ClassVar[str] = "kind"
@@ -152,16 +154,16 @@ class FailureEntry(BaseModel):
 
     @property
     def ends_attempt(self) -> bool:
-        """Whether the worker group must start again after it."""
+        """Whether the worker group must restart after this failure."""
         return bool(plugins.declared(FAMILY, self.kind)["ends_attempt"])
 
     def get_options(self) -> dict[str, Any]:
-        """The kind's options, less those at their legacy values."""
+        """The kind's options whose values differ from the legacy values."""
         legacy = get_legacy_options(FAMILY, self.kind)
         return {option: value for option in legacy if (value := getattr(self, option)) != legacy[option]}
 
     def get_step(self, every: int) -> int:
-        """The step of a failure that has one; for a checkpoint's phases the step of that checkpoint."""
+        """The step of a failure with `at` or `interval`. In a checkpoint phase: the step of that checkpoint."""
         if self.interval is not None:
             assert self.seed is not None
             return draw_step(self.interval, every, self.seed)
@@ -169,7 +171,7 @@ class FailureEntry(BaseModel):
         return -(-self.at // every) * every if self.phase in CHECKPOINT_PHASES else self.at
 
     def build_victim(self, index: int, nproc: int) -> dict[str, Any]:
-        """`rank` (where several are struck: the one that strikes for all) and then `ranks`."""
+        """The keys `rank` and, if several ranks are struck, `ranks`. `rank` is then the one that strikes for all."""
         if self.ranks == "all":
             return {"rank": 0, "ranks": self.ranks}
         if self.ranks is not None:
@@ -181,7 +183,7 @@ class FailureEntry(BaseModel):
 
 @cache
 def get_entry_table(kind: str) -> type[FailureEntry]:
-    """The table of an entry of this kind: with the phases that it strikes in and the options that it has."""
+    """The table for entries of this kind: accepts only the kind's phases and adds the kind's options."""
     phases = plugins.declared(FAMILY, kind)["phases"]
     keys: dict[str, Any] = {"phase": (Annotated[str, _check_phase(phases)], phases[0])}
     for option, told in get_declared_options(FAMILY, kind).items():
@@ -201,10 +203,10 @@ def _check_option(kind: str, option: str) -> AfterValidator:
 
 
 def find_entry_table(raw: Any) -> type[FailureEntry]:
-    """The table that an entry, as it stands in a file, must fit."""
+    """The table that validates an entry as read from a file. For an unknown kind: `FailureEntry`."""
     kind = raw.get("kind", DEFAULT_KIND) if isinstance(raw, Mapping) else DEFAULT_KIND
     known = isinstance(kind, str) and kind in plugins.names(FAMILY)
-    return get_entry_table(kind) if known else FailureEntry  # which says what is wrong with the kind
+    return get_entry_table(kind) if known else FailureEntry  # its validation reports the unknown kind
 
 
 def _read_entry(raw: Any, info: ValidationInfo) -> FailureEntry:
@@ -214,27 +216,31 @@ def _read_entry(raw: Any, info: ValidationInfo) -> FailureEntry:
     return find_entry_table(raw).model_validate(raw, context=info.context)
 
 
-# An entry in the table of its kind, written back with all that this holds.
+# Validated and serialized with the table of its kind, which includes the kind's options.
 Entry = Annotated[SerializeAsAny[FailureEntry], PlainValidator(_read_entry)]
 
 
 def step_as_entry(value: Any) -> Any:
-    """A bare integer is a kill right after that step."""
+    """Turn a bare integer into an entry: a kill right after that step. Other values are returned unchanged."""
     return {"at": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def draw_step(interval: int, every: int, seed: int) -> int:
     """m*k + U{1..k-1} (docs/metrics.md, "Replay and lost work"), m = interval, k = every > 1.
 
-    The share of the interval is drawn from (seed, interval) alone, so that suites which differ in
-    checkpoint_every are struck at the same share of theirs, and all variants and seeds of a suite at one step.
+    The share of the interval depends only on (seed, interval).
     """
+    # Suites that differ in checkpoint_every are struck at the same share of their interval, and all variants and
+    # training seeds of a suite at the same step.
     share = random.Random(f"interval/{seed}/{interval}").random()
     return interval * every + 1 + int(share * (every - 1))
 
 
 def draw_instants_s(mtbf_s: float, seed: int, count: int) -> list[float]:
-    """Seconds since the run's first step began: sums of `count` exponential gaps of mean mtbf_s, to the millisecond."""
+    """`count` instants in seconds since the run's first step began, with exponential gaps of mean mtbf_s.
+
+    Rounded to milliseconds.
+    """
     rng = random.Random(f"mtbf/{seed}")
     gaps = (rng.expovariate(1 / mtbf_s) for _ in range(count))
     return [round(instant, 3) for instant in itertools.accumulate(gaps)]

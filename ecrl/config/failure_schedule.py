@@ -1,4 +1,4 @@
-"""Failure schedules: the plan that one becomes before anything is launched, and which of them cannot be run."""
+"""Failure schedules: builds the plan of a schedule before launch, and finds schedules that cannot be run."""
 
 import itertools
 from collections import Counter
@@ -8,11 +8,11 @@ from typing import Any
 from ecrl.config.failure_entry import FailureEntry, draw_instants_s
 from ecrl.records.failure_checks import CHECKPOINT_PHASES, RESTART_PHASES
 
-DEFAULT_COUNT = 3  # failures drawn for an mtbf_s that does not say how many
+DEFAULT_COUNT = 3  # failures drawn for an entry with mtbf_s and without count
 
 
 def build_plan(entries: Sequence[FailureEntry], nproc: int, every: int) -> tuple[dict[str, Any], ...]:
-    """The failures of a schedule as `run.json` holds them, with nothing left to decide (records/failure_checks.py)."""
+    """The failures of a schedule in the form of `run.json` (ecrl/records/failure_checks.py), fully decided."""
     planned: list[dict[str, Any]] = []
     for entry in entries:
         index = len(planned)
@@ -37,7 +37,10 @@ def build_plan(entries: Sequence[FailureEntry], nproc: int, every: int) -> tuple
 def find_problems(
     entries: Sequence[FailureEntry], intervals: Sequence[int], *, steps: int | None, nproc: int | None, keep: int
 ) -> list[str]:
-    """What makes a schedule of valid entries one that cannot be run. None: not known, reported elsewhere."""
+    """The reasons why a schedule of valid entries cannot be run.
+
+    steps, nproc: None if not known, which is reported elsewhere; checks that need the value are skipped.
+    """
     found = []
     if entries and entries[0].phase in RESTART_PHASES:
         found.append(f"found phase = {entries[0].phase!r} first, expected a failure before it: it strikes in a restart")
@@ -60,10 +63,10 @@ def find_problems(
 
 
 def _find_unreachable(entries: Sequence[FailureEntry], every: int, steps: int | None, keep: int) -> list[str]:
-    """Failures that a run with this checkpoint_every would never meet."""
+    """The failures that a run with this checkpoint_every never reaches."""
     found = []
-    newest, before, met = 0, 0, set[int]()  # newest: the latest step that the restart before may go on from
-    lasting = 0  # the step of the failure before, where the attempt goes on after it
+    newest, before, met = 0, 0, set[int]()  # newest: the latest step from which the previous restart may resume
+    lasting = 0  # the step of the previous failure if it does not end the attempt, else 0
     for entry in entries:
         if entry.phase in RESTART_PHASES or entry.mtbf_s is not None:
             continue
@@ -96,6 +99,6 @@ def _find_unreachable(entries: Sequence[FailureEntry], every: int, steps: int | 
             lasting = at
             continue
         lasting = 0
-        # a checkpoint whose staging, persist or commit was struck is none
+        # a failure in staging, persist or commit prevents that checkpoint: the restart resumes from the one before
         newest = max(newest, at - every if in_checkpoint and entry.phase != "retention" else at // every * every)
     return found

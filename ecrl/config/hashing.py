@@ -1,16 +1,16 @@
-"""Identity by content: which fields make a run, a suite or an experiment what it is, and the hash of them.
+"""Identity by content: which fields identify a run, a suite or an experiment, and the hash of these fields.
 
 Every field of a settings class, table or record belongs to one of three classes, declared in its annotation:
 
-fixed   (no mark)                       always in the text, None included: the fields of version 0.1.0
-later   Annotated[int, Later(legacy=1)] added since: in the text only where the value differs from `legacy`
-never   Annotated[str, NEVER]           where, how patiently, under which name: not what
+fixed   (no mark)                       always hashed, None included: the fields of version 0.1.0
+later   Annotated[int, Later(legacy=1)] added since: hashed only if the value differs from `legacy`
+never   Annotated[str, NEVER]           never hashed, e.g. places, names and timeouts
 
-`legacy` is the value that does what version 0.1.0 did. It never changes, while a field's default may, so that a hash
-made by any version stays valid. Files that ecrl wrote lack the fields of later versions: `fill_legacy` reads them.
-Standard library only: workers load this before anything else.
+`legacy` is the value that behaves like version 0.1.0. It never changes, though a field's default may; therefore a hash
+made by any version stays valid. A file that an older ecrl wrote lacks later fields; `fill_legacy` adds them.
 """
 
+# Standard library only: workers load this module before anything else.
 import dataclasses
 import hashlib
 import json
@@ -22,24 +22,25 @@ from typing import Any, get_type_hints
 
 @dataclass(frozen=True)
 class Later:
-    """Marks a field that was added after version 0.1.0. A field that may be None must have the legacy None, since
-    TOML has no null."""
+    """Marks a field that was added after version 0.1.0. A field that may be None must have the legacy value None."""
+
+    # TOML has no null: None can be neither written nor given in a matrix file.
 
     legacy: Any
 
 
 @dataclass(frozen=True)
 class _Never:
-    """Marks a field that is no part of any identity."""
+    """Marks a field that belongs to no identity."""
 
 
 NEVER = _Never()
 
 
 def identity(value: Any) -> Any:
-    """The part of `value` that identifies it, as plain JSON values: what every hash of ecrl is made from.
+    """The part of `value` that identifies it, as plain JSON values. Every identity hash is made from it.
 
-    A class whose identity is not the sum of its fields' has a method `to_identity`.
+    A class may define `to_identity` to replace the field-by-field identity.
     """
     if hasattr(type(value), "to_identity"):
         return value.to_identity()
@@ -53,7 +54,7 @@ def identity(value: Any) -> Any:
 
 
 def canonical_json(content: Any) -> str:
-    """One text for one content: sorted keys, no spaces, no NaN."""
+    """JSON with sorted keys, no spaces and no NaN: equal contents give equal texts."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -63,7 +64,7 @@ def content_hash(content: Any) -> str:
 
 
 def slug(text: str) -> str:
-    """`text` in lower case with everything but letters, digits and dots turned into single hyphens."""
+    """`text` in lower case. Everything except letters, digits and dots becomes single hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
@@ -79,16 +80,17 @@ def later_values(value: Any) -> list[tuple[str, Any]]:
 
 
 def fill_legacy(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """`raw`, which ecrl wrote for a `kind`, with the later fields that it lacks at their legacy values."""
+    """Add the missing later fields to `raw`, with their legacy values. raw: a `kind` as ecrl wrote it."""
     return later_fields(kind) | dict(raw)
 
 
 def fill_from(value: Any, raw: Any) -> Any:
-    """`raw`, which a user wrote, with the later fields that it lacks taken from `value`, at any depth.
+    """Add the missing later fields to `raw`, at any depth, with the values that they have in `value`.
 
-    value: a validated model, or a collection of them, of the campaign that is already frozen under the prefix. So a
-    file means under its prefix what it meant when the prefix was frozen, whatever has become of the defaults.
+    raw: what a user wrote. value: a validated model, or a collection of models, of the campaign that is already frozen
+    under the prefix.
     """
+    # A file keeps the meaning that it had when its prefix was frozen, even if a default has changed since.
     if _is_record(type(value)) and isinstance(raw, Mapping):
         if not _has_same_fields(value, raw):
             return raw
@@ -107,8 +109,10 @@ def fill_from(value: Any, raw: Any) -> Any:
 
 
 def _has_same_fields(value: Any, raw: Mapping[str, Any]) -> bool:
-    """Whether `raw` is for a record with the fields of `value`: a class may say by `decided_by` which of its fields
-    the others depend on."""
+    """Whether `raw` describes a record with the fields of `value`.
+
+    A class whose fields depend on the value of one field names that field in `decided_by`.
+    """
     field = getattr(value, "decided_by", None)
     return field is None or raw.get(field, type(value).model_fields[field].default) == getattr(value, field)
 
@@ -133,7 +137,7 @@ def _list_identity_fields(value: Any) -> list[tuple[str, Any]]:
 
 
 _Marks = tuple[tuple[str, Later | _Never | None], ...]
-_known_marks: dict[type, _Marks] = {}  # by class: a campaign asks for the same few a hundred thousand times
+_known_marks: dict[type, _Marks] = {}  # by class: a campaign needs the same few marks a hundred thousand times
 
 
 def _marks(kind: type) -> _Marks:
@@ -154,7 +158,7 @@ def _read_marks(kind: type) -> _Marks:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as it stands in a file: models as tables, every field of them; tuples as lists."""
+    """`value` in the form that it has in a file: models become tables with every field, tuples become lists."""
     if _is_record(type(value)):
         return {name: _plain(getattr(value, name)) for name, _ in _marks(type(value))}
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Reading a matrix file: profiles and overrides are merged in, then everything is validated."""
+"""Reads a matrix file: merges profile and overrides into it, then validates everything."""
 
 import shlex
 import tomllib
@@ -21,7 +21,7 @@ from ecrl.errors import InvalidMatrixError, add_code, did_you_mean, unknown_name
 class Override:
     """A value given on the command line or in the environment; `source` names the flag or variable.
 
-    loc: the place in the file, e.g. ("train", "steps"), as deep as need be.
+    loc: the path of the key in the file, of any depth, e.g. ("train", "steps").
     """
 
     loc: tuple[str, ...]
@@ -39,13 +39,12 @@ def load(
 ) -> Matrix:
     """Read, merge (file < profile < overrides) and validate a matrix.
 
-    frozen: the file is what `to_toml` wrote; its variants may have been narrowed by a flag since its claims
-    were written, and the claims stay as they are. Fields that its version did not know are at their legacy values.
-    existing: the frozen matrix of the prefix that the file is asked for; fields that were added to ecrl since 0.1.0 and
-    that the file leaves out are taken from it.
+    frozen: the file was written by `Matrix.to_toml`. Fields that its version did not know get their legacy values.
+    existing: the matrix that is already frozen under the same prefix. Fields added after 0.1.0 that the file leaves
+    out get their values from it.
 
     Raises:
-        InvalidMatrixError: unreadable, not TOML, or with problems; all of them are in the message.
+        InvalidMatrixError: the file is unreadable, is not TOML, or has problems. The message lists all of them.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -79,7 +78,7 @@ def load(
             told = unknown_name("profile", profile, profiles) if profiles else none
             problems += add_code("ECRL-219", [f"--profile: {told}"])
     for override in overrides:
-        if override.loc == ("matrix", "failures"):  # picks schedules by name; it cannot invent one
+        if override.loc == ("matrix", "failures"):  # selects schedules by name; it cannot define one
             raw["failures"] = _pick_schedules(raw.get("failures", {}), override, problems)
             continue
         raw = _merge(raw, _nest(override.loc, override.value))
@@ -94,6 +93,7 @@ def load(
     problems += add_code("ECRL-212", find_schedule_problems(raw, sources))
     problems += add_code("ECRL-217", find_backend_problems(raw, sources))
     problems += add_code("ECRL-215", find_filter_problems(raw, sources))
+    # A flag may have narrowed the variants after the claims were written; the claims stay in the file.
     if not frozen and ("matrix", "variants") not in sources.overridden:
         problems += add_code("ECRL-216", find_claim_problems(raw, sources))
     _raise_if_any(problems)
@@ -111,12 +111,12 @@ def _raise_if_any(problems: Sequence[str]) -> None:
 
 
 def _nest(loc: Sequence[str], value: Any) -> Any:
-    """The table that holds `value` at `loc`: ("train", "steps") -> {"train": {"steps": value}}."""
+    """Nested tables with `value` at `loc`: ("train", "steps") -> {"train": {"steps": value}}."""
     return {loc[0]: _nest(loc[1:], value)} if loc else value
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`: tables are merged key by key, everything else is replaced."""
+    """Merge `over` into a copy of `base`: tables are merged key by key, other values are replaced."""
     result = dict(base)
     for key, value in over.items():
         both_tables = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)

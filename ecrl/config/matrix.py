@@ -1,6 +1,6 @@
 """The tables of a matrix file, as pydantic models.
 
-The text under a field is its meaning, which docs/matrix.md is generated from.
+docs/matrix.md is generated from the text under each field.
 """
 
 import dataclasses
@@ -116,7 +116,7 @@ def _table_of(settings: type) -> type[_Table]:
 
 
 def _check_member(hint: Any) -> Any:
-    """The hint, with the check that a mark of `Member` asks for."""
+    """Add to a type hint with a `Member` mark the check that the member exists."""
     for mark in getattr(hint, "__metadata__", ()):
         if isinstance(mark, Member):
             hint = Annotated[hint, _make_member_check(mark.family)]
@@ -207,7 +207,7 @@ class Claim(_Table):
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants that it speaks of, one or two."""
+        """The variants of the claim, one or two."""
         return tuple(self.compare) if self.compare is not None else (str(self.of),)
 
 
@@ -243,40 +243,40 @@ class Matrix(_Table):
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     def add_warnings(self, warnings: Sequence[str]) -> "Matrix":
-        """This matrix, with what was found odd about its file."""
+        """Add warnings to this matrix and return it."""
         self._warnings = (*self._warnings, *warnings)
         return self
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is odd about the file and no problem, each with its place."""
+        """Oddities of the file that are no problems, each with its place in the file."""
         return self._warnings
 
     @property
     def train_settings(self) -> TrainSettings:
-        """`[train]` as the workers read it."""
+        """`[train]` in the form that the workers read."""
         return TrainSettings(**self.train.model_dump())
 
     @property
     def checkpoint_settings(self) -> CheckpointSettings:
-        """`[checkpoint]` as the workers read it."""
+        """`[checkpoint]` in the form that the workers read."""
         return CheckpointSettings(**self.checkpoint.model_dump())
 
     def get_recipe(self, variant: str) -> Recipe | None:
-        """What a variant is made of; None for `reference` and for an engine that has no options."""
+        """The recipe of a variant; None for `reference` and for an engine that has no options."""
         return None if variant not in self.variants else Recipe.from_table(variant, self.variants[variant])
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """The engines of the variants, each once."""
+        """The distinct engines of the variants."""
         named = (self.variants.get(name, {}).get(ENGINE, name) for name in self.matrix.variants if name != REFERENCE)
         return tuple(dict.fromkeys(map(str, named)))
 
     @property
     def content(self) -> dict[str, Any]:
-        """What makes this the experiment it is: all but the options of `[run]`, plus the device.
+        """The identity of the experiment: everything except the options of `[run]`, plus the device.
 
-        A table of `variants` counts where the variant is one of the matrix and is no engine as it always was.
+        Includes the recipe of each variant in the matrix, unless the recipe's identity is None (`Recipe.to_identity`).
         """
         content: dict[str, Any] = identity(self) | {"device": self.run.device}
         recipes = {name: identity(self.get_recipe(name)) for name in self.matrix.variants}
@@ -288,7 +288,7 @@ class Matrix(_Table):
 
     @property
     def claims_hash(self) -> str:
-        """SHA-256 of the claims alone, recorded with every run."""
+        """SHA-256 of the claims. Recorded with every run."""
         return content_hash(identity(self.claims))
 
     def to_toml(self, header: str) -> str:
@@ -296,13 +296,13 @@ class Matrix(_Table):
         comments = "".join(f"# {line}\n" for line in header.splitlines())
         values = self.model_dump(mode="json", exclude_none=True)
         for name in ("axes", "exclude", "variants"):
-            if not values[name]:  # an empty one says nothing, and TOML puts it above the first table
+            if not values[name]:  # empty tables carry no information, and tomli_w writes them above the first table
                 del values[name]
         return comments + tomli_w.dumps(values)
 
 
 def expand_steps(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """`raw` with every bare step of a schedule as the entry that it stands for."""
+    """Replace every bare step in the schedules of `raw` by its entry."""
     schedules = {
         label: [step_as_entry(entry) for entry in entries] if isinstance(entries, list) else entries
         for label, entries in get_table(raw, "failures").items()

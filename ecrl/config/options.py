@@ -1,12 +1,12 @@
-"""Options of plugins: what a member of a family declares of them, and the check of what a user gives.
+"""Options of plugins: the declarations of a family's members, and the validation of the values that a user gives.
 
 A member declares its options as a literal argument of its `PLUGIN`, read without importing it:
 
 options={"thread_count": {"type": "int", "default": 1, "legacy": 1, "ge": 1, "help": "threads that write"}}
 
-type      bool, int, float or str; choices: the only values there are; ge, gt, le, lt: bounds of a number
-default   of a user's file that does not give the option; may change from version to version
-legacy    what a file that ecrl wrote before the option was there means; never changes, and is left out of hashes
+type      bool, int, float or str; choices: the only valid values; ge, gt, le, lt: bounds of a number
+default   value if a user's file does not give the option; may change from version to version
+legacy    value for a file that ecrl wrote before the option existed; never changes, and is left out of hashes
 """
 
 import math
@@ -31,23 +31,23 @@ _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 
 
 def get_declared_options(family: str, name: str) -> dict[str, Mapping[str, Any]]:
-    """The options of one member, each as it is declared. Imports nothing of the member."""
+    """The declarations of one member's options, by name. Does not import the member."""
     return dict(plugins.declared(family, name).get("options", {}))
 
 
 def get_legacy_options(family: str, name: str) -> dict[str, Any]:
-    """The options of one member as version 0.1.0 would have had them."""
+    """The legacy values of one member's options: the behaviour of version 0.1.0."""
     return {option: told["legacy"] for option, told in get_declared_options(family, name).items()}
 
 
 def validate_options(
     family: str, name: str, given: Mapping[str, Any], *, frozen: bool = False
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The options that a member is to have, and what is wrong with those that are given.
+    """Check the given options of a member and complete them.
 
-    frozen: `given` stands in a file that ecrl wrote; what it lacks is at its legacy value instead of its default.
-    Returns every declared option with its value (that of a wrong one is the absent one's), and a sentence for each
-    wrong option, by its name.
+    frozen: `given` is from a file that ecrl wrote; a missing option then gets its legacy value, else its default.
+    Returns the value of every declared option, and one sentence per invalid option, by its name. An invalid option has
+    the value of a missing one.
     """
     options = get_declared_options(family, name)
     resolved = {option: told["legacy" if frozen else "default"] for option, told in options.items()}
@@ -68,7 +68,7 @@ def _is_valid(value: Any, told: Mapping[str, Any]) -> bool:
     if not isinstance(value, types) or (isinstance(value, bool) and told["type"] != "bool"):
         return False
     if isinstance(value, float) and not math.isfinite(value):
-        return False  # no hash can be made of it
+        return False  # canonical JSON, and so a hash, allows no NaN or infinity
     holds = all(test(value, told[bound]) for bound, (_, test) in _BOUNDS.items() if bound in told)
     return holds and ("choices" not in told or value in told["choices"])
 

@@ -28,13 +28,13 @@ from ecrl.errors import add_code, unknown_name
 
 Loc: TypeAlias = tuple[str | int, ...]
 
-_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # as pydantic calls them
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's error types
 _ENTRIES: TypeAdapter[list[FailureEntry]] = TypeAdapter(Schedule)
 
 
 @dataclass
 class Sources:
-    """Where each value came from, for error messages."""
+    """The source of each value, for error messages: a flag, or a file with a line."""
 
     path: Path
     locator: Locator
@@ -44,14 +44,14 @@ class Sources:
         self.overridden: dict[Loc, str] = {}
 
     def name(self, loc: Loc) -> str:
-        """The flag that gave the value at `loc`, else the file and the line."""
+        """The flag that gave the value at `loc`; else the file, with the line if it is known."""
         for end in range(len(loc), 0, -1):
             if (flag := self.overridden.get(loc[:end])) is not None:
                 return flag
         if loc[:1] == ("axes",) and len(loc) > 1 and self.locator.line(loc, least=2) is None:
-            loc = ("axes", *str(loc[1]).split("."))  # written without quotes
+            loc = ("axes", *str(loc[1]).split("."))  # the key was written without quotes
         line = None
-        if self.profile is not None:  # only where the profile itself gives the key
+        if self.profile is not None:  # only if the profile itself gives the key
             line = self.locator.line(("profiles", self.profile, *loc), least=2 + min(len(loc), 2))
         line = line or self.locator.line(loc)
         return f"{self.path}:{line}" if line else str(self.path)
@@ -106,7 +106,10 @@ def _valid_keys(loc: Loc, raw: Mapping[str, Any]) -> Iterable[str]:
 
 
 def find_schedule_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
-    """What only two tables together can show. Values of a wrong type are passed over: they are reported already."""
+    """Problems of schedules and checkpoint intervals that only several tables together show.
+
+    Values of a wrong type are skipped; `find_shape_problems` reports them.
+    """
     problems = []
     intervals = get_table(raw, "matrix").get("checkpoint_every")
     intervals = [e for e in intervals if isinstance(e, int) and e > 0] if isinstance(intervals, list) else []
@@ -137,7 +140,8 @@ def find_schedule_problems(raw: Mapping[str, Any], sources: Sources) -> list[str
 
 
 def find_backend_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
-    """NCCL where the file or a flag says CPU; where `auto` turns out to be the CPU, the probe says so."""
+    """The backend NCCL together with the device cpu, as given by the file or a flag."""
+    # If the device `auto` resolves to the CPU, the probe reports it.
     own = get_table(raw, "train").get("backend")
     if "nccl" not in get_table(raw, "axes").get("train.backend", [own]) or get_table(raw, "run").get("device") != "cpu":
         return []
@@ -148,7 +152,7 @@ def find_backend_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]
 
 
 def _list_values(raw: Mapping[str, Any], key: str, default: int | None) -> list[int | None]:
-    """The whole numbers that a key takes: those of its axis, or its own; None where it is of another type."""
+    """The values of a whole-number key: those of its axis if it has one, else its own. None for another type."""
     table, _, name = key.partition(".")
     own = get_table(raw, table).get(name, default)
     values = get_table(raw, "axes").get(key, [own])
@@ -156,7 +160,7 @@ def _list_values(raw: Mapping[str, Any], key: str, default: int | None) -> list[
 
 
 def _valid_entries(entries: Any) -> list[FailureEntry]:
-    """The entries of a schedule, none if one of them is invalid."""
+    """The entries of a schedule; an empty list if any of them is invalid."""
     try:
         return _ENTRIES.validate_python(entries)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Recipes: what a variant is made of. A variant without a table is the engine of its name, with its defaults."""
+"""Recipes: the engine and options of a variant. A variant without a table is the engine of its name, with defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ENGINE = "engine"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """An engine with its options, all of them resolved. name: the variant that it is the recipe of."""
+    """An engine and a value for each of its options. name: the variant that the recipe defines."""
 
     name: str
     engine: str
@@ -20,14 +20,15 @@ class Recipe:
 
     @classmethod
     def from_table(cls, name: str, table: Mapping[str, Any]) -> "Recipe":
-        """The recipe that a resolved `[variants.NAME]` holds."""
+        """The recipe in a resolved table `[variants.NAME]`."""
         return cls(name=name, engine=table[ENGINE], options={k: v for k, v in table.items() if k != ENGINE})
 
     def to_identity(self) -> dict[str, Any] | None:
         """The engine and the options that differ from their legacy values.
 
-        None for an engine under its own name whose options all have them: such a run was no recipe in version 0.1.0.
+        None for an engine under its own name whose options all have their legacy values.
         """
+        # Version 0.1.0 had no recipes: such a run must keep its hash.
         legacy = get_legacy_options("engine", self.engine)
         told = {name: value for name, value in self.options.items() if name not in legacy or value != legacy[name]}
         return {ENGINE: self.engine, **told} if told or self.engine != self.name else None

@@ -1,4 +1,4 @@
-"""`[variants.NAME]`: the tables resolved into complete recipes, and their problems."""
+"""`[variants.NAME]`: completes the tables of recipes and finds their problems."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,10 @@ from ecrl.errors import unknown_name
 def resolve_recipes(
     raw: Mapping[str, Any], sources: Sources, *, frozen: bool, existing: Matrix | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """`raw` with a complete table for every variant that is more than an engine without options; and the problems.
+    """Complete the table of every variant, except engines without options. Returns the new `raw` and the problems.
 
-    Options that a table lacks are the engine's defaults; in a frozen file their legacy values; in a user's file for a
-    prefix that is frozen (`existing`) those of that campaign.
+    A missing option gets the engine's default. In a file that ecrl wrote (`frozen`) it gets its legacy value; in a
+    user's file for a prefix that is already frozen (`existing`) it gets the value of that campaign.
     """
     tables = raw.get("variants", {})
     if not isinstance(tables, Mapping):
@@ -42,7 +42,7 @@ def resolve_recipes(
 
 
 def _list_tables(raw: Mapping[str, Any], tables: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """(variant, table) of every table of the file, and of every engine with options that has none."""
+    """(variant, table) of every table in the file, and of every listed engine that has options but no table."""
     listed = get_table(raw, "matrix").get("variants", Axes.model_fields["variants"].default)
     engines = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     implied = [
@@ -80,7 +80,7 @@ def find_unused_recipes(raw: Mapping[str, Any], sources: Sources) -> list[str]:
 
 
 def find_claim_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
-    """Claims about variants that exist, but that this matrix does not run (an unknown one is reported already)."""
+    """Claims about known variants that this matrix does not run. Unknown variants are reported elsewhere."""
     variants = get_table(raw, "matrix").get("variants", Axes.model_fields["variants"].default)
     claims = raw.get("claims")
     if not isinstance(variants, list) or not isinstance(claims, list):

@@ -1,4 +1,4 @@
-"""What one run is: the whole of `run.json`, which is all that a worker is told."""
+"""The specification of one run: the content of `run.json`, the only input of a worker."""
 
 import dataclasses
 import json
@@ -18,13 +18,12 @@ RUN_SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One run: suite x variant x seed, with everything a worker needs and nothing it must look up.
+    """One run: suite x variant x seed. It holds everything a worker needs; a worker looks up nothing else.
 
-    failures: the plan, decided before launch, as written by `ecrl.config.failure_schedule.build_plan` (empty for
-    `reference`).
-    block_order / block_position: the variants of this (suite, seed) in the order they run, and this one's place.
-    token: which attempt of ecrl's at this run it is; a later one has a higher one (0: none was given).
-    recipe: what the variant is made of; None for `reference` and for the engine of that name without options.
+    failures: the plan, as built before launch by `ecrl.config.failure_schedule.build_plan` (empty for `reference`).
+    block_order: the variants of this (suite, seed) in the order they run. block_position: this run's index in it.
+    token: identifies ecrl's attempt at this run; a later attempt has a higher token (0: none was given).
+    recipe: the recipe of the variant; None for `reference` and for an engine without options under its own name.
     """
 
     prefix: Annotated[str, NEVER]
@@ -50,44 +49,44 @@ class RunSpec:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what decides the outcome: two runs with one hash are the same run, wherever they stand.
+        """SHA-256 of the fields that decide the outcome. Two runs with the same hash are the same run.
 
-        `result.json` must name it to count for this run.
+        A `result.json` counts for this run only if it names this hash.
         """
         return content_hash(identity(self))
 
     @property
     def engine(self) -> str | None:
-        """The engine that takes its checkpoints; None for `reference`."""
+        """The checkpoint engine of the run; None for `reference`."""
         if self.recipe is not None:
             return self.recipe.engine
         return None if self.variant == REFERENCE else self.variant
 
     @property
     def engine_options(self) -> Mapping[str, Any]:
-        """The options of the engine; those that are not told have its legacy values."""
+        """The options of the engine. A missing option has its legacy value."""
         return {} if self.recipe is None else self.recipe.options
 
     @property
     def folder_name(self) -> str:
-        """The name of its folder: its variant, or that of the A/A repeat."""
+        """The name of the run's folder: the variant, or the name of the A/A repeat."""
         return self.block_order[self.block_position] if self.block_order else self.variant
 
     @property
     def checkpoints_requested(self) -> int:
-        """Checkpoints an uninterrupted run asks for: one at every boundary, the last step included."""
+        """The number of checkpoints that an uninterrupted run requests: one at every multiple of checkpoint_every."""
         return 0 if self.engine is None else self.train.steps // self.checkpoint_every
 
     def write(self, path: Path) -> None:
-        """Write `run.json` atomically, the content hash beside the fields."""
+        """Write `run.json` atomically: the fields and the content hash."""
         write_atomic(path, json.dumps(dataclasses.asdict(self) | {"run_hash": self.hash}, indent=1).encode())
 
     @classmethod
     def read(cls, path: Path) -> "RunSpec":
-        """Read a `run.json`; what an older ecrl did not write is at its legacy value.
+        """Read a `run.json`. Fields that an older ecrl did not write get their legacy values.
 
         Raises:
-            RecordError: missing, not JSON, another schema, or edited (the hash no longer fits).
+            RecordError: the file is missing, is not JSON, has another schema, or was edited (the hash does not match).
         """
         try:
             raw = json.loads(path.read_text())

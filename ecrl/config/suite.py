@@ -31,32 +31,33 @@ def _settings(settings: TrainSettings | CheckpointSettings) -> str:
 
 
 class FailurePlan(tuple[dict[str, Any], ...]):
-    """Planned failures, as `ecrl.config.failure_schedule.build_plan` decided them; many suites share one."""
+    """Planned failures, as built by `ecrl.config.failure_schedule.build_plan`. Many suites share one plan."""
 
     @cached_property
     def text(self) -> str:
-        """Its canonical JSON."""
+        """The canonical JSON of the plan."""
         return canonical_json(self)
 
     @cached_property
     def failure_steps(self) -> tuple[int | str, ...]:
-        """Where the failures are planned, in order: a step, or e.g. '900@persist', '412.5s'."""
+        """The place of each failure, in order: a step, or a text such as '900@persist' or '412.5s'."""
         return tuple(map(failure_checks.format_failure_step, self))
 
 
 @lru_cache(maxsize=64)
 def _slug_of_later(checkpoint: CheckpointSettings, train: TrainSettings) -> str:
-    """'-bf16-fsdp2': the values of later fields that differ from their legacy ones, in the order of their names."""
+    """Suffix of a suite id, e.g. '-bf16-fsdp2': the later fields' values that are not legacy, ordered by field name."""
     later = sorted([*later_values(checkpoint), *later_values(train)])
     return "".join(f"-{slug(format_value(value))}" for _, value in later)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """One cell: a value for every axis. One manifest row.
+    """One cell of the matrix: a value for every axis. A suite is one row of the manifest.
 
-    axes: the values of axes that set an option of a variant. axis_values: those of all of `[axes]`, in file order.
-    recipes: what each variant is made of, where it is more than an engine without options.
+    axes: (key, value) of the axes that set an option of a variant.
+    axis_values: (key, value) of every axis in `[axes]`, in file order.
+    recipes: the recipe of each variant. An engine without options has none.
     """
 
     dataset: str
@@ -68,7 +69,7 @@ class Suite:
     train: TrainSettings
     checkpoint: CheckpointSettings
     axes: Annotated[Mapping[str, Any], Later(legacy={})] = dataclasses.field(default_factory=dict)
-    # Adding a seed or a variant adds runs to a suite and reruns none: neither says what the suite is.
+    # Seeds and variants are not part of the identity: adding one adds runs to a suite and repeats none.
     seeds: Annotated[tuple[int, ...], NEVER]
     variants: Annotated[tuple[str, ...], NEVER]
     axis_values: Annotated[tuple[tuple[str, Any], ...], NEVER] = ()
@@ -76,7 +77,7 @@ class Suite:
 
     @cached_property
     def suite_id(self) -> str:
-        """Readable slug + 8 hex of the SHA-256 of the content; never the position in the matrix."""
+        """A readable slug and 8 hex digits of the content's SHA-256. Does not depend on the position in the matrix."""
         parts = (self.dataset, self.model, self.failure_label)
         name = "-".join(map(_slug, parts)) + f"-k{self.checkpoint_every}-q{self.max_inflight}"
         if self.train.launcher != "cold":
@@ -87,7 +88,8 @@ class Suite:
 
     @property
     def _content_text(self) -> str:
-        """The canonical JSON of the suite's identity, put together from parts that many suites share."""
+        """The canonical JSON of the suite's identity."""
+        # Joined from cached texts, because many suites share their parts.
         axes = f'"axes":{canonical_json(dict(self.axes))},' if self.axes else ""
         return (
             f'{{{axes}"checkpoint":{_settings(self.checkpoint)},"checkpoint_every":{self.checkpoint_every}'
@@ -98,18 +100,18 @@ class Suite:
 
     @property
     def failure_steps(self) -> tuple[int | str, ...]:
-        """Where the failures are planned; see `FailurePlan.failure_steps`."""
+        """The place of each planned failure; see `FailurePlan.failure_steps`."""
         return self.failures.failure_steps
 
     @property
     def cell(self) -> dict[str, Any]:
-        """The value of every axis: what `[[exclude]]` and a claim's `where` choose by."""
+        """The value of every axis, by name. `[[exclude]]` and a claim's `where` select by these values."""
         own = (self.dataset, self.model, self.failure_label, self.checkpoint_every, self.max_inflight)
         return dict(zip(SUITE_AXES, (*own, self.train.launcher), strict=True)) | dict(self.axis_values)
 
     @property
     def axes_text(self) -> str:
-        """The values of `[axes]` as the manifest shows them: 'train.nproc=2;variants.ram.disk_every=10'."""
+        """The values of `[axes]` in the form of the manifest: 'train.nproc=2;variants.ram.disk_every=10'."""
         return format_axes(self.axis_values)
 
 
@@ -125,12 +127,12 @@ class _Settings:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells it from the other combinations."""
+        """A hashable key, different for each combination."""
         return self.train, self.checkpoint, tuple(sorted(self.axes.items()))
 
 
 class Suites(Sequence[Suite]):
-    """Every suite of a matrix, in file order, the last axis varying fastest; each is made when it is asked for."""
+    """Every suite of a matrix, in file order; the last axis varies fastest. A suite is built on access."""
 
     def __init__(self, matrix: Matrix) -> None:
         axes = matrix.matrix
@@ -161,9 +163,12 @@ class Suites(Sequence[Suite]):
         return self._make(position if self._kept is None else self._kept[position])
 
     def group_equivalent(self) -> Iterator[tuple[Suite, int]]:
-        """One suite of every lot of suites that differ in max_inflight and launcher alone, the one with the most in
-        flight, and how many there are of it."""
+        """Group the suites that differ only in max_inflight and launcher.
+
+        Yields for each group its suite with the highest max_inflight, and the number of suites in the group.
+        """
         if not self._matrix.exclude:
+            # Without exclusions the groups follow from the axes, so no other suite needs to be built.
             datasets, models, labels, intervals, inflights, settings = self._axes
             lots: dict[tuple[Any, ...], list[_Settings]] = {}
             for one in settings:
@@ -183,7 +188,7 @@ class Suites(Sequence[Suite]):
             yield max(group, key=lambda suite: suite.max_inflight), len(group)
 
     def index_of(self, suite: Suite) -> int:
-        """Where a suite of this matrix stands in it."""
+        """The index of a suite of this matrix."""
         index = 0
         settings = suite.train, suite.checkpoint, tuple(sorted(suite.axes.items()))
         cell = (
@@ -199,7 +204,7 @@ class Suites(Sequence[Suite]):
 
     @cached_property
     def _kept(self) -> list[int] | None:
-        """The indices of the cells that `[[exclude]]` leaves, among all of them; None: it is not there."""
+        """The indices, among all cells, of the cells that `[[exclude]]` keeps. None without `[[exclude]]`."""
         if not self._matrix.exclude:
             return None
         return [index for index in range(self._num_cells) if not self._is_excluded(self._make(index))]
@@ -214,7 +219,7 @@ class Suites(Sequence[Suite]):
         return [{value: index for index, value in enumerate(own)} for own in values]
 
     def _make(self, index: int) -> Suite:
-        """The suite of a cell, by its place among all cells."""
+        """The suite of the cell with this index among all cells."""
         rest, cell = index, []
         for values in reversed(self._axes):
             rest, place = divmod(rest, len(values))
@@ -246,7 +251,7 @@ class Suites(Sequence[Suite]):
 
 
 def _combine_settings(matrix: Matrix) -> list[_Settings]:
-    """Every combination of the values of `[axes]`, in file order, and of the launchers, which vary fastest."""
+    """Every combination of the values of `[axes]` and the launchers, in file order. The launchers vary fastest."""
     launchers = matrix.matrix.launchers or [matrix.train_settings.launcher]
     combined = []
     for values in itertools.product(*matrix.axes.values(), launchers):
@@ -277,12 +282,12 @@ def _combine_settings(matrix: Matrix) -> list[_Settings]:
 
 
 def list_train_settings(matrix: Matrix) -> list[TrainSettings]:
-    """`[train]` as the suites have it, each combination of axis values once."""
+    """The distinct `[train]` settings of the suites, one for each combination of axis values."""
     return list(dict.fromkeys(settings.train for settings in _combine_settings(matrix)))
 
 
 def expand_matrix(matrix: Matrix) -> Suites:
-    """Every suite of the matrix, in file order, the last axis varying fastest."""
+    """Every suite of the matrix, in file order; the last axis varies fastest."""
     return Suites(matrix)
 
 
@@ -296,8 +301,10 @@ def build_run_specs(
     data_root: str | None,
     claims_hash: str,
 ) -> list[RunSpec]:
-    """The runs of one block, in the order they run. `reference` and its A/A repeat, which is the same run once more,
-    have neither checkpoints nor failures."""
+    """The runs of one block, in the order they run.
+
+    `reference` and its A/A repeat have neither checkpoints nor failures; the repeat is the same run a second time.
+    """
     return [
         RunSpec(
             prefix=prefix,

@@ -1,4 +1,4 @@
-"""Which data sets and models are made for one task, told by what their files declare; imports none of them."""
+"""Which data sets and models share a task, according to the declarations in their files. Imports none of them."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ def is_fitting_pair(dataset: str, model: str) -> bool:
 
 
 def find_unfit_pairs(datasets: Iterable[str], models: Iterable[str]) -> list[tuple[str, str]]:
-    """The (dataset, model) pairs of a matrix that have no task in common. Names that do not exist are passed over."""
+    """The (dataset, model) pairs whose tasks differ. Unknown names are skipped."""
     known = [name for name in models if name in plugins.names("model")]
     return [
         (dataset, model)
@@ -23,7 +23,7 @@ def find_unfit_pairs(datasets: Iterable[str], models: Iterable[str]) -> list[tup
 
 
 def explain_unfit_pair(dataset: str, model: str) -> str:
-    """What is wrong with a pair, and the table that takes it out of a matrix."""
+    """The problem with an unfit pair, and the `[[exclude]]` table that removes it from a matrix."""
     return (
         f"found model {model!r}, made for the task {_get_task('model', model)!r}, with dataset {dataset!r}, made for"
         f" {_get_task('dataset', dataset)!r}: expected one task. Leave the pair out by a table"

@@ -1,4 +1,6 @@
-"""Which line of a TOML file a key stands on: tomllib does not say, and an error message should."""
+"""Finds the line of a key in a TOML file, for error messages."""
+
+# tomllib reports no line numbers for keys.
 
 import re
 
@@ -30,7 +32,7 @@ class Locator:
                     self._lines.setdefault(path, number)
 
     def line(self, loc: tuple[str | int, ...], *, least: int = 1) -> int | None:
-        """The line of the longest known beginning of `loc` that has at least `least` parts."""
+        """The line of the longest known prefix of `loc` with at least `least` parts; None if there is none."""
         for end in range(len(loc), least - 1, -1):
             if (found := self._lines.get(loc[:end])) is not None:
                 return found

@@ -13,7 +13,9 @@ from ecrl.config.hashing import Later
 
 @dataclass(frozen=True)
 class Member:
-    """Marks the name of a member of a family (ecrl/plugins.py). Workers load this file, and no pydantic."""
+    """Marks a field that holds the name of a member of a family (ecrl/plugins.py)."""
+
+    # A mark instead of a pydantic validator: workers load this file, but not pydantic.
 
     family: str
 
@@ -52,7 +54,7 @@ class TrainSettings:
     """how ranks talk. auto: NCCL between GPUs, gloo on the CPU; gloo on GPUs lets several ranks share one"""
 
     def get_backend(self, device: str) -> str:
-        """The back end of the ranks' process group on a device (cpu or cuda): `auto` decided."""
+        """The backend of the ranks' process group on a device (cpu or cuda). Resolves `auto`."""
         return self.backend if self.backend != "auto" else "nccl" if device == "cuda" else "gloo"
 
 
