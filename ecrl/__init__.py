@@ -12,15 +12,15 @@ __version__ = "0.1.0"
 
 
 def load(path: "str | os.PathLike[str]") -> "Campaign":
-    """The campaign in the folder `results/<prefix>` as pandas frames: `.runs`, `.summary`, `.suites`, `.claims`,
-    `.threats`, `.events(run)` and `.steps(run)` (docs/data.md).
+    """Load the campaign in the folder `results/<prefix>` as pandas frames.
 
-    It reads the records, not the tables that a report wrote, so a campaign that is still running can be loaded.
+    The frames are `.runs`, `.summary`, `.suites`, `.claims`, `.threats`, `.events(run)` and `.steps(run)`
+    (docs/data.md). They are built from the records, not from a report's tables; a running campaign can be loaded too.
 
     Raises:
-        ecrl.errors.EcrlError: there is no campaign in that folder, or its frozen matrix no longer reads.
+        ecrl.errors.EcrlError: the folder holds no campaign, or its frozen matrix cannot be read.
     """
-    # Here, so that `import ecrl` stays quick in a training script.
+    # Imported here: `import ecrl` must stay fast in a training script.
     from ecrl.analysis.campaign_frames import open_campaign
 
     return open_campaign(path)

@@ -1,4 +1,4 @@
-"""`ecrl` and `python -m ecrl`: run a command, turn errors into messages and exit codes."""
+"""`ecrl` and `python -m ecrl`: runs a command and turns errors into messages and exit codes."""
 
 import sys
 
@@ -6,7 +6,7 @@ from ecrl.errors import EcrlError
 
 
 def main() -> None:
-    """Run the command line. Errors of the user are one message on stderr; everything else is a traceback."""
+    """Run the command line. An `EcrlError` becomes one message on stderr; any other error becomes a traceback."""
     try:
         from ecrl.cli.app import app
         from ecrl.cli.typer_support.usage_errors import run
@@ -17,7 +17,7 @@ def main() -> None:
 
         print_message(f"ecrl: {error.format_message()}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # while the imports went on; commands have handlers of their own
+    except KeyboardInterrupt:  # during the imports; commands handle it themselves
         sys.exit(130)
 
 

@@ -1,8 +1,8 @@
-"""Folder-as-registry: the files of a family's folder are its members, listed without importing any.
+"""Plugin registry: the files in a family's folder are its members. Listing them imports none.
 
-A member's name is its file name with `_` written as `-`; its file exports one `PLUGIN`. A member that is a folder (a
-kind of experiment) has several parts, each a file with a `PLUGIN` of its own. A member that needs an
-optional dependency says so by a literal `EXTRA = ("<extra of pyproject.toml>", "<module>")`.
+A member's name is its file name with `_` written as `-`. Its file exports one `PLUGIN`. A member may be a folder (a
+kind of experiment); it then has several parts, and each part is a file that exports a `PLUGIN`. A member that needs an
+optional dependency declares it with a literal `EXTRA = ("<extra of pyproject.toml>", "<module>")`.
 """
 
 import contextlib
@@ -33,12 +33,12 @@ _EXTRA = re.compile(r'^EXTRA = \("([\w-]+)", "(\w+)"\)', re.MULTILINE)
 
 
 class MissingExtraError(EcrlError):
-    """A member whose optional dependency is not installed."""
+    """The optional dependency of a member is not installed."""
 
 
 @cache
 def names(family: str) -> tuple[str, ...]:
-    """The names of a family's members, sorted. Reads a folder; imports nothing."""
+    """The sorted names of a family's members. Reads a folder; imports nothing."""
     folder = _folder(family)
     paths = [*folder.glob("*.py"), *(path.parent for path in folder.glob("*/__init__.py"))]
     return tuple(sorted(p.stem.replace("_", "-") for p in paths if not p.stem.startswith("_")))
@@ -46,22 +46,27 @@ def names(family: str) -> tuple[str, ...]:
 
 @cache
 def extra(family: str, name: str) -> tuple[str, str] | None:
-    """The extra that a member needs and the module that comes with it; None for most. Reads a file; imports nothing."""
+    """The extra that a member needs, and the module that it installs. None if the member needs no extra.
+
+    Reads a file; imports nothing.
+    """
     found = _EXTRA.search(_path(family, name).read_text())
     return (found[1], found[2]) if found else None
 
 
 def find_missing(family: str, wanted: Iterable[str]) -> dict[str, str]:
-    """Members among `wanted` that cannot be used here -> the extra that each needs."""
+    """Members among `wanted` whose extra is not installed, each with its extra. Unknown names are skipped."""
     needs = {name: extra(family, name) for name in wanted if name in names(family)}
     return {name: need[0] for name, need in needs.items() if need and importlib.util.find_spec(need[1]) is None}
 
 
 def require(family: str, wanted: Iterable[str], what: str) -> None:
-    """Refuse members whose optional dependency is not installed. what: how the user knows them ("variant").
+    """Raise an error if the optional dependency of a member is not installed.
+
+    what: the user's word for such a member in the message, e.g. "variant".
 
     Raises:
-        MissingExtraError: with the command that installs what is missing.
+        MissingExtraError: an extra is missing. The message gives the command that installs it.
     """
     if absent := find_missing(family, wanted):
         lines = [
@@ -73,15 +78,15 @@ def require(family: str, wanted: Iterable[str], what: str) -> None:
 
 @cache
 def declared(family: str, name: str) -> Mapping[str, Any]:
-    """The literal arguments of a member's `PLUGIN`: what it says of itself. Parses a file; imports nothing."""
-    import ast  # commands that must be quick ask for no declaration
+    """The literal keyword arguments in the call that creates a member's `PLUGIN`. Parses a file; imports nothing."""
+    import ast  # imported here: commands that must start fast read no declarations
 
     for statement in ast.parse(_path(family, name).read_text()).body:
         match statement:
             case ast.Assign(targets=[ast.Name("PLUGIN")], value=ast.Call(keywords=keywords)):
                 found = {}
                 for keyword in keywords:
-                    with contextlib.suppress(ValueError):  # no literal: nothing that can be said without an import
+                    with contextlib.suppress(ValueError):  # not a literal: its value is unknown without an import
                         found[str(keyword.arg)] = ast.literal_eval(keyword.value)
                 return found
     return {}
@@ -91,7 +96,7 @@ def load(family: str, name: str) -> Any:
     """Import one member and return its `PLUGIN`.
 
     Raises:
-        EcrlError: no member has this name, or what it needs is not installed.
+        EcrlError: no member has this name, or the extra that it needs is not installed.
     """
     if name not in names(family):
         raise EcrlError("ECRL-291", unknown_name(family, name, names(family)))

@@ -1,4 +1,4 @@
-"""Quantities as people write and read them: bytes, durations, lists of numbers."""
+"""Parses and formats quantities for people: durations, counts and bytes."""
 
 import re
 
@@ -7,10 +7,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0
 
 
 def parse_duration_s(text: str) -> float:
-    """Seconds in '90', '90s', '10m', '1h30m' or '2d'.
+    """The seconds of a duration such as '90', '90s', '10m', '1h30m' or '2d'.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the text is not a duration.
     """
     compact = text.strip().replace(" ", "")
     parts = _DURATION.findall(compact)
@@ -20,7 +20,7 @@ def parse_duration_s(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """'0.42 s', '12.3 s', '4 m 05 s' or '2 h 05 m'."""
+    """A duration as text: '0.42 s', '12.3 s', '4 m 05 s' or '2 h 05 m'."""
     if seconds < 0:
         return f"-{format_duration(-seconds)}"
     if seconds < 9.995:
@@ -35,7 +35,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_count(number: int, noun: str, plural: str = "") -> str:
-    """'1 suite', '2 suites'. plural: the noun's, where it is not the noun and an s."""
+    """A number with its noun: '1 suite', '2 suites'. plural: the plural of the noun if it is not the noun plus 's'."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
