@@ -1,4 +1,4 @@
-"""The `ecrl` command. Importing this loads Typer and nothing heavy: commands import what they need when they run."""
+"""The `ecrl` command. Importing this module loads Typer and nothing heavier; commands import the rest when they run."""
 
 from typing import Annotated
 

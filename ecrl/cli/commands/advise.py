@@ -1,4 +1,4 @@
-"""`ecrl advise`: parse, call, show. What it needs is imported inside, so that other commands do not load it."""
+"""The command `ecrl advise`. Its imports are inside the function, so that other commands do not load them."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`ecrl bench engines`: what each checkpoint engine costs on this machine, all of them in one run."""
+"""`ecrl bench engines`: measures the costs of all checkpoint engines on this machine in one run."""
 
 import json
 import sys
@@ -107,7 +107,10 @@ def _bench(
 
 
 def _find_engines() -> tuple[tuple[str, ...], list[str]]:
-    """The engines compared by default, those of ecrl's own format first, and a note for each that is not installed."""
+    """The engines compared by default, and a note for each engine that is not installed.
+
+    Engines with ecrl's own format come first.
+    """
     names = sorted(plugins.names("engine"), key=lambda name: not has_own_format(name))
     left_out = plugins.find_missing("engine", names)
     notes = [f"left out, not installed: {name} (pip install 'ecrl[{extra}]')" for name, extra in left_out.items()]

@@ -1,6 +1,6 @@
-"""`ecrl checkpoint ls|verify`: what a run's checkpoints/ folder holds, and whether every byte of it is right.
+"""`ecrl checkpoint ls|verify`: lists the checkpoints in a run's checkpoints/ folder, and verifies every byte of them.
 
-A run may go on meanwhile: checkpoints come and go under both.
+The run may still be active: it adds and removes checkpoints while either command works.
 """
 
 import contextlib
@@ -40,9 +40,11 @@ def ls(folder: Folder, as_json: AsJson = False) -> None:
 
 
 def _row(folder: Path, step: int) -> dict[str, Any] | None:
-    """One checkpoint of `ls`; None if it was removed meanwhile. engine: which other engine wrote it, in a format of
-    its own; null for ecrl's."""
-    size = _size(folder)  # before the state: what is still committed after that had all its files
+    """The row of one checkpoint for `ls`; None if the checkpoint was removed meanwhile.
+
+    engine: the engine that wrote the checkpoint in its own format; None for ecrl's format.
+    """
+    size = _size(folder)  # read before the state: a checkpoint that is still committed afterwards had all its files
     written = formats.find_complete_format(folder) or formats.find_partial_format(folder)
     if (folder / commit.COMMIT_FILE).is_file():
         state, written = "committed", None
@@ -54,7 +56,7 @@ def _row(folder: Path, step: int) -> dict[str, Any] | None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files below a folder, less those that go meanwhile."""
+    """Bytes of all files below a folder. Files that are removed meanwhile do not count."""
     size = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -72,7 +74,8 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
     """
     run, world_size = _owner(folder)
     verdicts: list[commit.Verdict] = []
-    # Again for what came meanwhile, while none is valid: a run removes the last valid one only when it has a newer one.
+    # If no checkpoint was valid, look again for new ones: a run removes the last valid checkpoint only after it has a
+    # newer one.
     while not any(v.state == "valid" for v in verdicts):
         seen = {v.step for v in verdicts}
         if not (new := [step for step in _steps(folder) if step not in seen]):
@@ -105,7 +108,7 @@ def _summary(verdicts: list[commit.Verdict], newest: int | None) -> str:
 
 
 def _owner(folder: Path) -> tuple[str | None, int | None]:
-    """The run and number of ranks that the run.json beside a checkpoints/ folder names; (None, None) without one."""
+    """The run's hash and number of ranks from the run.json next to a checkpoints/ folder; (None, None) without one."""
     path = folder.resolve().parent / "run.json"
     if not path.is_file():
         return None, None

@@ -1,4 +1,4 @@
-"""`ecrl matrix clean`: shows what may go, and removes it when told to."""
+"""`ecrl matrix clean`: lists removable files, and removes them with --yes."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`ecrl compare`: parse, call, show. What it needs is imported inside, so that other commands do not load it."""
+"""The command `ecrl compare`. Its imports are inside the function, so that other commands do not load them."""
 
 import sys
 from pathlib import Path

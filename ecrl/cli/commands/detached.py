@@ -1,4 +1,4 @@
-"""Campaigns without a terminal: `--detach`, `ecrl matrix attach` and `ecrl matrix stop`."""
+"""Campaigns that run without a terminal: `--detach`, `ecrl matrix attach` and `ecrl matrix stop`."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
-    """Start this very command line once more, in a session of its own."""
+    """Start the current command line again, without --detach and with the arguments `more`, in a new session."""
     from ecrl.launch.campaign.detach import start_detached
     from ecrl.launch.system.disk_errors import explain_storage_errors
     from ecrl.launch.system.signals import handle_signals
@@ -59,7 +59,7 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
 
     paths = CampaignPaths(results, prefix)
     with handle_signals() as asked, closing(CampaignWatch(paths)) as watch:
-        # It holds the prefix before it has written the manifest.
+        # The detached ecrl locks the prefix before it writes the manifest.
         still = follow(
             paths,
             print_message,
@@ -77,7 +77,7 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
         code = code or (EXIT_SOME_FAILED if counts[manifest.FAILED] else EXIT_OK)
     else:
         unfinished = True
-    if unfinished and code not in (EXIT_OK, EXIT_SOME_FAILED):  # those: it was asked for a part of the campaign
+    if unfinished and code not in (EXIT_OK, EXIT_SOME_FAILED):  # with these, only a part of it was requested
         print_message(f"It ended before everything was done. Go on with:\n{resume_command(paths)}")
     raise typer.Exit(code)
 

@@ -1,4 +1,4 @@
-"""`ecrl doctor`: is this machine fit, and what to do where it is not."""
+"""`ecrl doctor`: checks whether this machine is fit for campaigns, and suggests what to change."""
 
 import textwrap
 from pathlib import Path
@@ -71,7 +71,7 @@ def _compute_requirements(matrix: Path, profile: str | None, results: Path) -> "
 
 
 def _print(finding: "Finding") -> None:
-    """One finding in lines of at most 80 columns."""
+    """Print one finding in lines of at most 80 columns."""
     head = f"{finding.state:<5}  {finding.check:<15}  "
     indent = " " * len(head)
     print(textwrap.fill(finding.found, _WIDTH, initial_indent=head, subsequent_indent=indent))

@@ -1,4 +1,4 @@
-"""`ecrl logs`: the logs of a suite's runs, as they are or as they grow."""
+"""`ecrl logs`: shows the logs of a suite's runs, once or continuously."""
 
 import json
 import time
@@ -90,13 +90,13 @@ def _follow(results: Path, prefix: str, suite_id: str, rank: int | None, lines: 
                 return
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
-        return  # that is how one leaves; the run goes on
+        return  # Ctrl-C ends the display, not the run
     finally:
         follower.close()
 
 
 def _print_line(line: "Line", before: str, as_json: bool) -> str:
-    """Print it, after a heading where another run begins; returns the run's name."""
+    """Print a line, with a heading if its run is not `before`. Returns the name of the run."""
     from ecrl.launch.views.logs import SCHEMA
 
     run, log = line.run, line.log

@@ -1,4 +1,4 @@
-"""`ecrl matrix run | plan | resume`; the commands that only look are in `status.py`."""
+"""`ecrl matrix run | plan | resume`. The read-only commands are in `status.py`."""
 
 import sys
 from collections.abc import Iterator
@@ -203,7 +203,7 @@ def _request(
 
 
 def _count(request: "Request", as_json: bool) -> None:
-    """How large it would be, without making more than the first suites."""
+    """Print the size of the campaign. Builds only the first suites."""
     from ecrl.launch.campaign.request import resolve_request
 
     campaign = resolve_request(request).campaign
@@ -233,7 +233,7 @@ def _preview(request: "Request", policy: "Policy", as_json: bool) -> None:
 
 @contextmanager
 def _open_observer(paths: "CampaignPaths") -> "Iterator[Observer]":
-    """Live progress on a terminal, plain lines elsewhere."""
+    """The observer of a campaign: a live display if stderr is a terminal, else plain lines."""
     if can_draw(sys.stderr):
         from ecrl.cli.ui.live_progress import open_live_progress
 
@@ -246,7 +246,7 @@ def _open_observer(paths: "CampaignPaths") -> "Iterator[Observer]":
 
 
 def _confirm(estimate: "Estimate", yes: bool, stop: "StopRequest") -> None:
-    """Ask a person before a large campaign; scripts are not asked."""
+    """Ask before a large campaign, if stdin and stderr are terminals and `yes` is not set."""
     if yes or not estimate.large or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     import select

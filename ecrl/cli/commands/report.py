@@ -1,4 +1,4 @@
-"""`ecrl report`: parse, call, show. What it needs is imported inside, so that other commands do not load it."""
+"""The command `ecrl report`. Its imports are inside the functions, so that other commands do not load them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,10 +93,11 @@ def _report(
 
 @contextmanager
 def _pause_garbage_collection() -> Iterator[None]:
-    """Without the search for unreachable cycles: events and what imports make are hundreds of thousands of small
-    objects that hold none, and looking through them again and again takes a fifth of a report."""
+    """Disable Python's cyclic garbage collector while the block runs."""
     import gc
 
+    # Events and imports make hundreds of thousands of small objects without cycles. Searching them again and again
+    # would take a fifth of a report's time.
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -107,8 +108,10 @@ def _pause_garbage_collection() -> Iterator[None]:
 
 
 def _load_evidence(prefixes: list[str], results: Path, out: Path | None, mix: bool) -> "tuple[Evidence, Path]":
-    """The evidence of one campaign or of several pooled, and the folder of its report: the campaign's own, or
-    `A+B` beside the campaigns."""
+    """The evidence of one campaign, or of several pooled ones, and the folder of its report.
+
+    The folder is `out` if given, else the campaign's own folder; for several campaigns it is `A+B` in `results`.
+    """
     from os.path import relpath
 
     from ecrl.analysis.campaign.load import load_campaign
@@ -125,7 +128,8 @@ def _load_evidence(prefixes: list[str], results: Path, out: Path | None, mix: bo
 
 
 def _command_lines(results: Path) -> "CommandLines":
-    """How ecrl is called from here, for commands to type: relative, as a report must not hold absolute paths."""
+    """The program and the results folder for the commands that a report suggests, as relative paths."""
+    # A report must not contain absolute paths.
     import shutil
     import sys
     from os.path import relpath

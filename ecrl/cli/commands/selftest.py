@@ -1,4 +1,4 @@
-"""`ecrl selftest`: are snapshots never torn on this machine, and is every fence needed?"""
+"""`ecrl selftest`: checks that snapshots are never torn on this machine and that every fence is needed."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated

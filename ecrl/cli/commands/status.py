@@ -1,4 +1,4 @@
-"""`ecrl matrix status | list | show`: the commands that only look."""
+"""`ecrl matrix status | list | show`: the read-only commands."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What the shell may complete: prefixes and suite ids, read from the results folder by name alone."""
+"""Shell completion of prefixes and suite ids. Reads only folder names and manifests in the results folder."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -7,16 +7,16 @@ from typing import Any
 
 from ecrl.records.paths import CampaignPaths, all_prefixes
 
-_MAX_SUGGESTIONS = 200  # more than this helps nobody, and a shell asks before it shows them
+_MAX_SUGGESTIONS = 200  # longer lists are of no use, and shells ask before they show them
 
 
 def prefixes(ctx: Any, incomplete: str) -> list[str]:
-    """Prefixes in the results folder that begin like this."""
+    """The prefixes in the results folder that begin with `incomplete`."""
     return [name for name in all_prefixes(_results(ctx)) if name.startswith(incomplete)]
 
 
 def suites(ctx: Any, incomplete: str) -> list[str]:
-    """Suite ids that begin like this, of the prefix that was typed or of every one."""
+    """The suite ids that begin with `incomplete`: those of the given prefix, or of every prefix."""
     results, prefix = _results(ctx), ctx.params.get("prefix")
     campaigns = (CampaignPaths(results, name) for name in ([prefix] if prefix else all_prefixes(results)))
     found = (name for paths in campaigns for name in _suite_ids(paths) if name.startswith(incomplete))
@@ -28,10 +28,10 @@ def _results(ctx: Any) -> Path:
 
 
 def _suite_ids(paths: CampaignPaths) -> Iterator[str]:
-    """The first cell of every line of the manifest: an id has neither commas nor quotes."""
+    """The first cell of every line of the manifest."""
     if not paths.manifest.is_file():
         return
     with paths.manifest.open(encoding="utf-8", errors="replace") as lines:
         next(lines, None)
         for line in lines:
-            yield line.partition(",")[0]
+            yield line.partition(",")[0]  # no CSV parser needed: an id has neither commas nor quotes

@@ -1,4 +1,4 @@
-"""The options that commands share, the environment names that stand in for them, and how they become overrides."""
+"""The options that commands share, their environment variables, and their conversion into overrides."""
 
 import re
 import tomllib
@@ -112,18 +112,19 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a large camp
 def build_selection(
     paths: "CampaignPaths", only: str | None, limit: int | None, rerun: list[str] | None
 ) -> "Selection":
-    """The selection that the three options describe, of this campaign."""
+    """The selection that the options --only, --limit and --rerun describe."""
     from ecrl.launch.campaign.selection import Selection, parse_terms
 
     return Selection(() if only is None else parse_terms(only), limit, tuple(rerun or ()), paths.options)
 
 
-def _texts(flag: str, text: str) -> list[str]:  # noqa: ARG001 (all converters are called alike)
+def _texts(flag: str, text: str) -> list[str]:  # noqa: ARG001 (all converters have the same signature)
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _numbers(flag: str, text: str) -> list[int | str]:
-    """Whole numbers; what is not one stays text, so that it is reported together with every other problem."""
+    """The comma-separated whole numbers in `text`. Other parts stay text."""
+    # The validation of the matrix then reports them together with all other problems.
     return [int(part) if re.fullmatch(r"-?[0-9]{1,18}", part) else part for part in _texts(flag, text)]
 
 
@@ -159,9 +160,9 @@ _PLACES: dict[str, tuple[str, str, _Convert]] = {
 
 
 def collect_overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]":
-    """The values given on the command line or in the environment, each with the name of its source.
+    """The overrides from the command line and the environment, each with the name of its source.
 
-    `--set` names the keys themselves, and is laid over what the other options say.
+    Values of `--set` come last, so they replace the values of other options.
     """
     from ecrl.config.load import Override
 
@@ -178,7 +179,7 @@ def collect_overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]
 
 
 def _parse_setting(text: str) -> "Override":
-    """The override that `--set KEY=VALUE` asks for; VALUE is TOML, or else a text."""
+    """The override of `--set KEY=VALUE`. A VALUE that is not valid TOML is a text."""
     from ecrl.config.axes import split_key
     from ecrl.config.load import Override
 

@@ -1,5 +1,7 @@
-"""How every command behaves: wrong usage in one to three lines with a did-you-mean and the next command to type,
-and Ctrl-C with a word."""
+"""Behaviour that all commands share: messages for wrong usage and for Ctrl-C.
+
+A usage error has one to three lines, with a did-you-mean and the next command to type.
+"""
 
 import re
 import sys
@@ -13,8 +15,8 @@ from ecrl.cli.ui.messages import guard_streams, print_message
 from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
-_BAD_VALUES = {  # by pydantic's type of an error
+_INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
+_BAD_VALUES = {  # by pydantic's error type
     "int_parsing": "found {input!r}, expected a whole number",
     "float_parsing": "found {input!r}, expected a number",
     "greater_than_equal": "found {input}, expected at least {ge:g}",
@@ -23,13 +25,13 @@ _BAD_VALUES = {  # by pydantic's type of an error
 
 
 def run(app: typer.Typer) -> None:
-    """Run the command line and exit with its code; an `EcrlError` comes out as it is."""
+    """Run the command line and exit with its code. An `EcrlError` is passed on to the caller."""
     guard_streams()
     try:
         code = app(prog_name="ecrl", standalone_mode=False)
     finally:
         sys.stdout.flush()
-    if code == _INTERRUPTED:  # commands that supervise workers have handlers of their own and never come here
+    if code == _INTERRUPTED:  # commands that supervise workers handle SIGINT themselves
         print_message(
             "ecrl: stopped by SIGINT; every file is whole, the old one or the new one. Type the same command again."
         )
@@ -37,10 +39,11 @@ def run(app: typer.Typer) -> None:
 
 
 class EcrlCommand(TyperCommand):
-    """A command whose errors name what the user gave: the environment variable, where a value came from one."""
+    """A command whose errors name the source of a value: the environment variable if the value came from one."""
 
     def invoke(self, ctx: Any) -> Any:
-        """As Typer's; an `EcrlError` that begins a line with an option tells it by its variable, if that gave it."""
+        """Run the command. If an environment variable gave a value, an `EcrlError` names it instead of the option."""
+        # Only at the beginning of a line of the message, where the option is the place of the problem.
         try:
             return super().invoke(ctx)
         except EcrlError as error:
@@ -58,21 +61,21 @@ class EcrlTyper(typer.Typer):
     """A Typer application whose commands are `EcrlCommand`s."""
 
     def command(self, *args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
-        """As Typer's."""
+        """Register a command, as in Typer, with `EcrlCommand` as the default class."""
         return super().command(*args, **{"cls": EcrlCommand, **kwargs})
 
 
 def get_value_source(parameter: Any, ctx: Any, option: str) -> str:
-    """What gave a parameter its value: its environment variable, else the option."""
+    """The name of the environment variable if it gave the parameter its value, else the option."""
     given = ctx.get_parameter_source(parameter.name)
     return str(parameter.envvar) if given is not None and given.name == "ENVIRONMENT" else option
 
 
 class EcrlGroup(TyperGroup):
-    """A group of commands that explains wrong usage as ecrl explains everything."""
+    """A group of commands that reports wrong usage as an `EcrlError`."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As Typer's, wrong usage turned into an `EcrlError`."""
+        """Run the command line, as in Typer, but turn usage errors into an `EcrlError`."""
         try:
             return super().main(*args, **kwargs)
         except typer.BadParameter as error:
@@ -85,12 +88,13 @@ class EcrlGroup(TyperGroup):
 
 
 def _explain(error: Any) -> None:
-    """Raise what to say about Typer's usage error.
+    """Raise the message for one of Typer's usage errors.
 
     Raises:
-        EcrlError: the same in one to three lines.
+        EcrlError: the usage error in one to three lines.
+        SystemExit: a group was called without arguments; its help is printed.
     """
-    if type(error).__name__ == "NoArgsIsHelpError":  # the help was asked for, in the shortest way
+    if type(error).__name__ == "NoArgsIsHelpError":  # no mistake: the shortest way to ask for help
         print_message(error.format_message().rstrip())
         raise SystemExit(EXIT_USAGE)
     if type(error).__name__ == "NoSuchOption":
@@ -103,7 +107,7 @@ def _explain(error: Any) -> None:
 
 
 def _bad_value(error: Any) -> str:
-    """What is wrong with a value, by the name of what gave it, and the command to type."""
+    """The message for an invalid value: its source, the problem, and the next command to type."""
     if type(error).__name__ != "BadParameter" or error.param is None or error.ctx is None:
         return _append_next_command(error, error.format_message())
     name = get_value_source(error.param, error.ctx, error.param.opts[0])
@@ -111,7 +115,7 @@ def _bad_value(error: Any) -> str:
 
 
 def _describe_bad_value(error: Any) -> str:
-    """What was found and what was expected, from pydantic's error behind Typer's; else Typer's own words."""
+    """What was found and expected, from the pydantic error that caused Typer's error; else Typer's message."""
     errors: Callable[[], list[Any]] = getattr(error.__cause__, "errors", list)
     for problem in errors():
         if wording := _BAD_VALUES.get(problem["type"]):
@@ -120,7 +124,7 @@ def _describe_bad_value(error: Any) -> str:
 
 
 def _append_next_command(error: Any, message: str) -> str:
-    """The message, begun with the command it is about and followed by the one to type."""
+    """The message with the command that it concerns in front, and the next command to type at the end."""
     path = error.ctx.command_path if error.ctx is not None else "ecrl"
     text = " ".join(message.split())
     about = path.removeprefix("ecrl").strip()
@@ -131,10 +135,10 @@ def _append_next_command(error: Any, message: str) -> str:
 
 
 def check_choice(flag: str, found: str, valid: Sequence[str]) -> str:
-    """The value, if it is one of the valid ones.
+    """Return `found` if it is a valid value.
 
     Raises:
-        EcrlError: it is not; the message names the nearest.
+        EcrlError: it is not. The message names the nearest valid value.
     """
     if found not in valid:
         raise EcrlError("ECRL-102", f"{flag}: {unknown_name('value', found, valid)}")

@@ -1,1 +1,1 @@
-"""What a user sees: messages, tables, progress."""
+"""The output for users: messages, tables, progress."""

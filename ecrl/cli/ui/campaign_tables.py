@@ -1,4 +1,4 @@
-"""Showing campaigns: status, list and preview, as tables and as JSON. Loads rich only for a terminal."""
+"""Status, list and preview of campaigns, as tables and as JSON. Loads rich only for a terminal."""
 
 import sys
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from ecrl.launch.campaign.preview import Estimate, Preview
 
 SCHEMA = 1
-_MANY = 1000  # rows that a person may still want to scroll through
+_MANY = 1000  # rows of a table that a person may still scroll through
 _NOTABLE = (RUNNING, FAILED, INTERRUPTED)
 
 
 def build_status_document(paths: CampaignPaths) -> dict[str, Any]:
-    """`status --json`; the suites are an iterator."""
+    """The document of `status --json`. Its suites are an iterator."""
     view = _view(paths)
     suites = (row.to_json() for row in view.rows.values())
     return {"schema": SCHEMA, "prefix": paths.prefix, "counts": view.counts, "suites": suites}
 
 
 def build_list_document(results: Path) -> dict[str, Any]:
-    """`list --json`."""
+    """The document of `list --json`."""
     campaigns = []
     for paths, view in manifest.read_all(results, print_message):
         _warn(view)
@@ -38,7 +38,10 @@ def build_list_document(results: Path) -> dict[str, Any]:
 
 
 def show_status(paths: CampaignPaths, everything: bool = False) -> None:
-    """A row for every suite, then what needs attention; of a large campaign only the rows of what needs attention."""
+    """Show a row for every suite, then the failed suites and those whose ecrl died.
+
+    A large campaign is limited to the suites that run, failed or were interrupted, unless `everything` is set.
+    """
     view = _view(paths)
     few = everything or len(view.rows) <= _MANY
     names = [name for name, status in view.rows.statuses().items() if few or status in _NOTABLE]
@@ -64,14 +67,14 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
 
 
 def _describe_leftovers(paths: CampaignPaths) -> str:
-    """What an ecrl that was killed left going on, as far as this host shows."""
+    """The number of processes on this host that a killed ecrl left running, as text; '' if there are none."""
     number = len(find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()))
     left = format_count(number, "orphaned process", "orphaned processes")
     return f" ({left} of it left, resume ends them)" if number else ""
 
 
 def show_list(results: Path) -> None:
-    """A row for every campaign."""
+    """Show a row for every campaign."""
     listed = build_list_document(results)["prefixes"]
     if not listed:
         if not all_prefixes(results):
@@ -84,7 +87,7 @@ def show_list(results: Path) -> None:
 
 
 def show_preview(preview: "Preview") -> None:
-    """`--dry-run`: every suite with its runs in the order they would run, then the sums."""
+    """Show the preview of `--dry-run`: every suite with its runs in the order they would run, then the sums."""
     rows, suites = [], []
     for row in preview.rows:
         of_suite = preview.runs[row.suite_id]
@@ -104,7 +107,7 @@ def show_preview(preview: "Preview") -> None:
 
 
 def _add_axes(header: list[str], rows: list[list[str]], suites: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """A table of suites with the values of `[axes]` behind the suite's name, where there are any."""
+    """Insert a column with the values of `[axes]` after the suite's name, if a suite has such values."""
     if not any(suite.axes for suite in suites):
         return header, rows
     cells = [[row[0], suite.axes.replace(";", " "), *row[1:]] for row, suite in zip(rows, suites, strict=True)]
@@ -112,7 +115,7 @@ def _add_axes(header: list[str], rows: list[list[str]], suites: Sequence[Row]) -
 
 
 def estimate_line(estimate: "Estimate") -> str:
-    """What it comes to, in one or two lines."""
+    """The totals of an estimate, in one or two lines."""
     text = (
         f"{estimate.suites} suites, {estimate.runs_todo} of {estimate.runs} runs to start; {estimate.steps} steps"
         f" and at least {estimate.replayed_steps} replayed; {estimate.checkpoints} checkpoints"
@@ -127,7 +130,7 @@ def estimate_line(estimate: "Estimate") -> str:
 
 
 def print_summary(paths: CampaignPaths) -> None:
-    """The last lines of a run or resume."""
+    """Print the last lines of `run` and `resume`."""
     view = _view(paths)
     print_message(f"{paths.prefix}: {format_counts(view.counts)}")
     if view.counts[FAILED]:
@@ -156,7 +159,7 @@ def _command(name: str, paths: CampaignPaths) -> str:
 
 
 def show_table(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
-    """A table on stdout: drawn on a terminal, plain columns elsewhere."""
+    """Print a table on stdout: drawn with rich on a terminal, else in plain columns."""
     if sys.stdout.isatty():
         from ecrl.cli.ui.tables import print_table
 

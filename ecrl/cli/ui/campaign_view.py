@@ -1,4 +1,4 @@
-"""A campaign on a terminal, drawn with rich: below the lines of `matrix run`, and full-screen for `status --watch`."""
+"""Draws a campaign on a terminal with rich: below the lines of `matrix run`, or full-screen for `status --watch`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,13 +27,13 @@ from ecrl.launch.views.snapshot import Failure, RunningSuite, Snapshot
 from ecrl.units import format_duration
 
 _BAR_WIDTH, _RUN_BAR_WIDTH = 40, 20
-_INLINE_SHARE = 0.75  # of the terminal's lines at most; the others are for what has ended
-_WARNINGS = 2  # of a damaged manifest; status tells them all
+_INLINE_SHARE = 0.75  # at most this share of the terminal's lines; the rest shows what has ended
+_WARNINGS = 2  # shown of a damaged manifest; `status` prints all
 _Lines = list[list[Segment]]
 
 
 class CampaignView:
-    """One look at a campaign, in as many lines as the terminal has. hint: what the keys do."""
+    """Renders a snapshot of a campaign in at most the lines that the terminal has. hint: what the keys do."""
 
     def __init__(self, snapshot: Snapshot, hint: str) -> None:
         self._snapshot, self._hint = snapshot, hint
@@ -71,23 +71,24 @@ class CampaignView:
 
 
 def _draw_line(text: str | Text, style: str = "", indent: int = 0) -> RenderableType:
-    """Exactly one line, cut where the terminal ends. (A Text by itself would lose its `no_wrap` in `print`.)"""
+    """Exactly one line, cut at the width of the terminal."""
     line = Text(text, style=style) if isinstance(text, str) else text
     line.no_wrap, line.overflow = True, "ellipsis"
+    # Padded, because `print` ignores the `no_wrap` of a bare Text.
     return Padding(line, (0, 0, 0, indent), expand=False)
 
 
 def _height(running: list[RunningSuite], each: int) -> int:
-    """Lines of the running suites below an empty one."""
+    """The number of lines for the running suites, with one empty line above them."""
     return each * len(running) + 1 if running else 0
 
 
 def _draw_running(running: list[RunningSuite], room: int) -> list[RenderableType]:
-    """Suites that go on, with a bar each where all of them have the room for it."""
+    """The running suites. Each has a progress bar if there is room for all the bars."""
     if not running or room < _height(running[:1], 2):
         return []
     draw = _draw_suite if _height(running, 3) <= room else _draw_suite_in_short
-    fit = len(running) if _height(running, 2) <= room else (room - 2) // 2  # a line says how many more there are
+    fit = len(running) if _height(running, 2) <= room else (room - 2) // 2  # one line: how many more there are
     parts: list[RenderableType] = [Text("")]
     for each in running[:fit]:
         parts += [_draw_suite_title(each), *draw(each)]
@@ -124,7 +125,7 @@ def _draw_failures(failures: list[Failure]) -> list[RenderableType]:
     for failure in failures:
         parts.append(_draw_line(failure.suite_id, "red", indent=2))
         parts.append(Padding(Text(failure.reason), (0, 0, 0, 4)))
-        if failure.log:  # whole, to be copied
+        if failure.log:  # folded, not cut, so that it can be copied
             parts.append(Padding(Text(failure.log, style="dim", overflow="fold"), (0, 0, 0, 4)))
     return parts
 
@@ -139,7 +140,7 @@ def _draw_foot(shown: Snapshot) -> list[RenderableType]:
 
 @contextmanager
 def open_live(stream: TextIO, *, full_screen: bool) -> Iterator[Live]:
-    """A display on a terminal, to be started in the block; at its end what was there before comes back."""
+    """A live display on a terminal. The block starts it; its end removes the display and restores the screen."""
     live = Live(
         console=Console(file=stream),
         screen=full_screen,

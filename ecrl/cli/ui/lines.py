@@ -1,4 +1,4 @@
-"""A campaign and its runs in words, the same on a screen and in a log."""
+"""Describes a campaign and its runs in words, with the same texts for screens and logs."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -10,18 +10,21 @@ if TYPE_CHECKING:
     from ecrl.launch.views.follower import LiveRun
     from ecrl.launch.views.snapshot import RunningSuite, Snapshot
 
-_SILENCE_WARNING_S = 15.0  # a run that records nothing for so long is worth a word
-_STEPPING = ("training", "replaying", "saving")  # what a run does when its speed is that of now
+_SILENCE_WARNING_S = 15.0  # a run that records nothing for longer is reported as silent
+_STEPPING = ("training", "replaying", "saving")  # activities during which the measured speed is current
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """How many suites there are, and how many have each status."""
+    """The number of suites, in total and for each status."""
     told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     return f"{sum(counts.values())} suites ({told})"
 
 
 def format_lines(snapshot: "Snapshot") -> Iterator[str]:
-    """A look as plain lines, for logs and pipes: one for the campaign, one for each running suite."""
+    """A snapshot as plain lines, for logs and pipes.
+
+    One line for the campaign, one for each running suite, and one for the last failure if there is one.
+    """
     yield f"{snapshot.at} {headline(snapshot)}; {format_counts(snapshot.counts)}; {format_time_left(snapshot)}"
     for running in snapshot.running:
         devices = describe_devices(running)
@@ -31,12 +34,12 @@ def format_lines(snapshot: "Snapshot") -> Iterator[str]:
 
 
 def headline(snapshot: "Snapshot") -> str:
-    """The prefix and how far it is."""
+    """The prefix, the number of done runs and of all runs."""
     return f"{snapshot.prefix}: {snapshot.runs_done}/{snapshot.runs_total} runs"
 
 
 def format_time_left(snapshot: "Snapshot") -> str:
-    """When it will be done, or why that is not known."""
+    """The estimated time until the campaign is done, or the reason why there is no estimate."""
     if snapshot.is_over:
         return "nothing left to run"
     if snapshot.eta_s is None:
@@ -47,7 +50,7 @@ def format_time_left(snapshot: "Snapshot") -> str:
 
 
 def describe_run(running: "RunningSuite") -> str:
-    """What a running suite does, in one line."""
+    """The present activity of a running suite, in one line."""
     if running.liveness is Liveness.DEAD:
         return "its ecrl is gone; resume takes it up again"
     run = running.run
@@ -57,19 +60,19 @@ def describe_run(running: "RunningSuite") -> str:
 
 
 def format_step(run: "LiveRun") -> str:
-    """'step 3/120'."""
+    """The progress of a run in steps: 'step 3/120'."""
     return f"step {run.progress.step}/{run.progress.total}"
 
 
 def format_time_to_go(run: "LiveRun") -> str:
-    """Until the run's last step at its present speed; empty where it has none."""
+    """The time until the run's last step at its present speed; '' if the speed is not known."""
     if not run.steps_per_s or run.progress.doing not in _STEPPING:
         return ""
     return f"{format_duration((run.progress.total - run.progress.step) / run.steps_per_s)} to go"
 
 
 def describe_activity(running: "RunningSuite", run: "LiveRun") -> str:
-    """What the run does now, and what it has come to."""
+    """The present activity of a run, with its loss, speed, restarts and checkpoints."""
     seen = run.progress
     facts = [seen.doing]
     if running.silent_s is not None and running.silent_s > _SILENCE_WARNING_S:
@@ -82,7 +85,7 @@ def describe_activity(running: "RunningSuite", run: "LiveRun") -> str:
 
 
 def describe_devices(running: "RunningSuite") -> str:
-    """The leased devices as the manifest names them, else those that the run's processes were given."""
+    """The leased devices as named in the manifest; else the devices given to the run's processes."""
     if running.row.where:
         return running.row.where
     gpus = "" if running.run is None else running.run.gpus

@@ -1,4 +1,4 @@
-"""Progress of `ecrl matrix run` on a terminal: what it is told becomes snapshots of a `CampaignView`."""
+"""Live progress of `ecrl matrix run` on a terminal: an observer that draws a `CampaignView` after its notifications."""
 
 import sys
 import time
@@ -29,8 +29,11 @@ _DONE_BEFORE = "done before"
 
 @dataclass
 class _Run:
-    """A run that goes on. expected_s: what it was expected to take when it began; changed: when it last recorded
-    anything new, None before the first record."""
+    """A running run.
+
+    expected_s: the duration expected when the run began.
+    began, changed: monotonic times in seconds; `changed` is the last new record, None before the first.
+    """
 
     spec: RunSpec
     expected_s: float | None
@@ -40,7 +43,7 @@ class _Run:
     _seen: tuple[object, ...] = ("starting", 0, 0, 0)
 
     def take(self, progress: RunProgress) -> None:
-        """Take in how far it is, and when that last changed."""
+        """Store the run's progress, and the time if it has changed."""
         seen = (progress.doing, progress.step, progress.saved, progress.restarts)
         if seen != self._seen:
             self._seen, self.changed = seen, time.monotonic()
@@ -48,30 +51,30 @@ class _Run:
 
     @property
     def left_s(self) -> float | None:
-        """What is left of the time it was expected to take."""
+        """The rest of the expected duration in seconds, at least 0; None if no duration was expected."""
         return None if self.expected_s is None else max(self.expected_s - (time.monotonic() - self.began), 0.0)
 
 
 class LiveProgress:
-    """Lines of what has ended, and below them the campaign as it goes, redrawn four times a second."""
+    """Prints a line for each ended run and suite. Draws the campaign below them, up to four times a second."""
 
     def __init__(self, live: Live, paths: CampaignPaths) -> None:
         self._live, self._paths = live, paths
         self._drawn = 0.0
         self._totals = Totals(suites=0)
-        self._rows: dict[str, Row] = {}  # of suites that go on, in the order they began
+        self._rows: dict[str, Row] = {}  # of running suites, in the order they began
         self._runs: dict[str, _Run] = {}  # by suite
-        self._statuses: dict[str, str] = {}  # of every suite since we began
+        self._statuses: dict[str, str] = {}  # of every suite that has begun since the start
         self._done_before = 0
         self._measured = 0
         self._side_by_side = False
 
     def note(self, text: str) -> None:
-        """A line above the live display."""
+        """Print a line above the live display."""
         self._live.console.print(Text(text))
 
     def suite_started(self, row: Row, totals: Totals) -> None:
-        """Begin to show this suite."""
+        """Add the suite to the display."""
         if not self._live.is_started:
             self._done_before, self._measured = totals.suites_done, totals.runs_done
             self._live.start()
@@ -80,7 +83,7 @@ class LiveProgress:
         self._redraw()
 
     def run_started(self, spec: RunSpec, totals: Totals) -> None:
-        """Begin to show this run."""
+        """Add the run to the display of its suite."""
         row = self._rows[spec.suite_id]
         self._rows[spec.suite_id] = replace(row, runs_done=_count_runs_before(spec, row))
         self._runs[spec.suite_id] = _Run(spec, totals.run_s)
@@ -88,13 +91,13 @@ class LiveProgress:
         self.run_progress(spec, RunProgress(total=spec.train.steps))
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
-        """Redraw, if it is time."""
+        """Store the progress; redraw if the last redraw is at least 0.25 s ago."""
         self._runs[spec.suite_id].take(progress)
         if time.monotonic() - self._drawn >= _REDRAW_S:
             self._redraw()
 
     def run_finished(self, spec: RunSpec, result: Result | None, log: str, totals: Totals) -> None:
-        """A line that stays."""
+        """Print a permanent line for the run."""
         del self._runs[spec.suite_id]
         row = self._rows[spec.suite_id]
         self._rows[spec.suite_id] = replace(row, runs_done=row.runs_done + (result is not None))
@@ -104,14 +107,14 @@ class LiveProgress:
         self._print(Text(suite + describe_run_end(spec, result, log, totals), style="red" if failed else ""))
 
     def suite_finished(self, row: Row, totals: Totals) -> None:
-        """A line that stays."""
+        """Print a permanent line for the suite."""
         del self._rows[row.suite_id]
         self._statuses[row.suite_id] = row.status
         line = Text(f"{format_suite_position(row, totals)} {row.suite_id}: ")
         self._print(line.append(row.status, style=STYLES.get(row.status, "")))
 
     def _print(self, line: Text) -> None:
-        """The line, and below it what is live, if anything goes on."""
+        """Print the line above the live display, which is empty if no suite runs."""
         self._live.update(CampaignView(self.take_snapshot(), _HINT) if self._rows else Text(""))
         self._live.console.print(line)
 
@@ -120,7 +123,7 @@ class LiveProgress:
         self._live.update(CampaignView(self.take_snapshot(), _HINT), refresh=True)
 
     def take_snapshot(self) -> Snapshot:
-        """The campaign as far as this ecrl works on it. What failed stands in the lines above."""
+        """The campaign as seen by this ecrl process. It has no failures: the permanent lines show them."""
         totals = self._totals
         return Snapshot(
             prefix=self._paths.prefix,
@@ -142,7 +145,10 @@ class LiveProgress:
         return {name: counts[name] for name in (*STATUSES, _DONE_BEFORE)}
 
     def _estimate_eta_s(self) -> float | None:
-        """From measured run times: the runs not begun yet, then the longest of those that go on."""
+        """Seconds until the end: the time of runs not yet begun plus the longest rest of a running run.
+
+        None if a time is not known.
+        """
         going_on = [run.left_s for run in self._runs.values()]
         known = [left_s for left_s in going_on if left_s is not None]
         if self._totals.left_s is None or len(known) < len(going_on):
@@ -169,7 +175,8 @@ class LiveProgress:
 
 
 def _count_runs_before(spec: RunSpec, row: Row) -> int:
-    """The runs of the suite before this one: whole blocks, of which the first may have an A/A repeat, then its own."""
+    """The number of runs of the suite that come before this run."""
+    # Whole blocks, of which only the first may have an A/A repeat, then the runs of the run's own block.
     block, size = row.seeds.index(spec.seed), len(row.variants)
     repeats = row.runs_total - size * len(row.seeds)
     return block * size + (repeats if block else 0) + spec.block_position
@@ -177,6 +184,6 @@ def _count_runs_before(spec: RunSpec, row: Row) -> int:
 
 @contextmanager
 def open_live_progress(paths: CampaignPaths) -> Iterator[LiveProgress]:
-    """A live display on stderr while the block runs."""
+    """Show live progress on stderr while the block runs."""
     with open_live(sys.stderr, full_screen=False) as live:
         yield LiveProgress(live, paths)

@@ -1,4 +1,4 @@
-"""Talking to the user: data on stdout, everything else on stderr, which may go away while ecrl works on."""
+"""Output to the user: data on stdout, everything else on stderr. ecrl continues if stderr is closed."""
 
 import errno
 import io
@@ -15,18 +15,19 @@ from ecrl.errors import EcrlError
 
 
 class _Descriptor(io.FileIO):
-    """The descriptor of stdout or stderr. When it cannot be written it leads nowhere from then on, also what Python
-    itself flushes at exit, and `on_error` says what that means."""
+    """The descriptor of stdout or stderr. A failed write redirects it to /dev/null and calls `on_error`."""
+
+    # The redirection also keeps Python's own flush at exit from failing.
 
     def __init__(self, number: int, on_error: Callable[[OSError], None]) -> None:
         super().__init__(number, "w", closefd=False)
         self._on_error = on_error
 
     def write(self, data: Any) -> Any:
-        """As a file's; raises what `on_error` does."""
+        """Write `data`, as a file does; wait if the descriptor is not ready. Raises what `on_error` raises."""
         try:
             while (written := super().write(data)) is None:
-                select.select([], [self], [])  # somebody who has it, too, made it non-blocking
+                select.select([], [self], [])  # another process that shares it made it non-blocking
             return written
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -37,10 +38,11 @@ class _Descriptor(io.FileIO):
 
 
 def _end_command(error: OSError) -> None:
-    """End the command: quietly where the reader has gone, as SIGPIPE ends others.
+    """End the command because stdout cannot be written.
 
     Raises:
-        EcrlError: the disk that stdout goes to is full, or the like.
+        SystemExit: the reader has closed the pipe; the exit code is that of a command ended by SIGPIPE.
+        EcrlError: any other reason, e.g. a full disk.
     """
     if error.errno == errno.EPIPE:
         raise SystemExit(128 + signal.SIGPIPE) from None
@@ -52,17 +54,18 @@ def _end_command(error: OSError) -> None:
 
 
 def _go_on(_error: OSError) -> None:
-    """After a hang-up nobody is left to read messages, and that must not cost a run."""
+    """Ignore the error."""
+    # After a hang-up nobody reads the messages; the runs must continue.
 
 
 def guard_streams() -> None:
-    """Make stdout end the command when it cannot be written, and stderr outlive its terminal."""
+    """Replace stdout and stderr: a failed write to stdout ends the command, a failed write to stderr is ignored."""
     sys.stdout = _guard(sys.stdout, _end_command, line_buffering=sys.stdout is not None and sys.stdout.isatty())
     sys.stderr = _guard(sys.stderr, _go_on, line_buffering=True)
 
 
 def _guard(stream: TextIO | None, on_error: Callable[[OSError], None], *, line_buffering: bool) -> TextIO:
-    """The stream with this end; one to nowhere, if whoever started ecrl has closed it."""
+    """The stream with `on_error` for failed writes; a stream to /dev/null if ecrl was started with it closed."""
     if stream is None:
         return Path(os.devnull).open("w")
     raw = io.BufferedWriter(_Descriptor(stream.fileno(), on_error))
@@ -70,18 +73,21 @@ def _guard(stream: TextIO | None, on_error: Callable[[OSError], None], *, line_b
 
 
 def can_draw(stream: TextIO) -> bool:
-    """Whether it is a terminal on which things can move."""
+    """Whether the stream is a terminal that can be redrawn."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def print_message(text: str) -> None:
-    """One message on stderr."""
+    """Print one message on stderr."""
     print(text, file=sys.stderr)
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One JSON document on stdout. A value that is an iterator becomes a list, an element a line, each written as it
-    comes: of 100,000 suites nobody reads an indented one, or has them all in memory."""
+    """Print one JSON document on stdout.
+
+    A value that is an iterator becomes a list with one element per line; each element is written when it is produced.
+    """
+    # 100,000 suites are too many to hold in memory or to read indented.
     if not any(isinstance(value, Iterator) for value in document.values()):
         sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         return
@@ -101,7 +107,7 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def plain_table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns padded with spaces, the last one not; for pipes and logs."""
+    """A table for pipes and logs: columns padded with spaces, without trailing spaces."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows])
     return "\n".join(line.rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""Progress without a terminal: one line for every change, nothing that moves."""
+"""Progress without a terminal: one plain line for every change."""
 
 from ecrl.cli.ui.messages import print_message
 from ecrl.config.run import RunSpec
@@ -9,19 +9,22 @@ from ecrl.units import format_count, format_duration
 
 
 class ProgressLog:
-    """Prints a line when a suite or run begins, restarts or ends; where suites go on side by side, each says which."""
+    """Prints a line when a suite or run begins or ends, and when a run restarts.
+
+    Lines of runs name their suite if several suites run at once.
+    """
 
     def __init__(self) -> None:
-        self._suites: set[str] = set()  # that go on
-        self._restarts: dict[str, int] = {}  # of the run that goes on, by suite
+        self._suites: set[str] = set()  # running suites
+        self._restarts: dict[str, int] = {}  # of the running run, by suite
         self._side_by_side = False
 
     def note(self, text: str) -> None:
-        """Print it."""
+        """Print a message."""
         print_message(text)
 
     def suite_started(self, row: Row, totals: Totals) -> None:
-        """Name the suite and its place."""
+        """Print the suite's position, id and number of runs."""
         self._suites.add(row.suite_id)
         self._side_by_side = self._side_by_side or len(self._suites) > 1
         print_message(
@@ -29,26 +32,26 @@ class ProgressLog:
         )
 
     def run_started(self, spec: RunSpec, totals: Totals) -> None:
-        """Name the run, and how long the rest will take if that is known."""
+        """Print the run's name, and the estimated time for the rest if it is known."""
         self._restarts[spec.suite_id] = 0
         number = totals.runs_done + len(self._restarts)
         left = f" (about {format_duration(totals.left_s)} left after it)" if totals.left_s else ""
         print_message(f"{self._suite(spec)}run {number}/{totals.runs} {run_name(spec)} started{left}")
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
-        """Say when the group was restarted."""
+        """Print a line if the worker group was restarted."""
         if progress.restarts > self._restarts[spec.suite_id]:
             self._restarts[spec.suite_id] = progress.restarts
             told = f"restart {progress.restarts}, after step {progress.furthest}/{progress.total}"
             print_message(f"{self._suite(spec) or '  '}{run_name(spec)}: {told}")
 
     def run_finished(self, spec: RunSpec, result: Result | None, log: str, totals: Totals) -> None:
-        """Say what became of the run."""
+        """Print the outcome of the run."""
         del self._restarts[spec.suite_id]
         print_message(self._suite(spec) + describe_run_end(spec, result, log, totals))
 
     def suite_finished(self, row: Row, totals: Totals) -> None:
-        """Say what became of the suite."""
+        """Print the final status of the suite."""
         self._suites.discard(row.suite_id)
         print_message(f"{format_suite_position(row, totals)} {row.suite_id}: {row.status}")
 
@@ -57,12 +60,13 @@ class ProgressLog:
 
 
 def format_suite_position(row: Row, totals: Totals) -> str:
-    """'suite 3/8' of one that has just ended; one that was interrupted is not among those that are done."""
+    """The position of a suite that has just ended: 'suite 3/8'."""
+    # The done suites include this one unless it was interrupted.
     return f"suite {totals.suites_done + (row.status == INTERRUPTED)}/{totals.suites}"
 
 
 def run_name(spec: RunSpec) -> str:
-    """A run within its suite."""
+    """The name of a run within its suite: its folder name and its seed."""
     return f"{spec.folder_name} seed{spec.seed}"
 
 

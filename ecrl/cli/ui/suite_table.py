@@ -1,4 +1,4 @@
-"""What `ecrl matrix show` says about a suite."""
+"""The output of `ecrl matrix show` about a suite."""
 
 from ecrl.cli.ui.campaign_tables import show_table
 from ecrl.cli.ui.messages import print_message
@@ -8,7 +8,7 @@ from ecrl.units import format_count, format_duration
 
 
 def show(suite: SuiteView) -> None:
-    """The suite's facts, a row for every run, then where to look further."""
+    """Print the suite's facts, a row for every run, then where to find more."""
     row = suite.row
     failures = "none" if not row.failure_steps else f"{row.failure_label}: {', '.join(map(str, row.failure_steps))}"
     print(f"suite     {row.suite_id}")

@@ -10,7 +10,7 @@ STYLES = {
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
-    """A table on stdout, coloured by the status that one of its columns may hold."""
+    """Print a table on stdout. The statuses in the column with the index `status_column` are coloured."""
     table = Table(title=title, title_justify="left", expand=False)
     for name in header:
         table.add_column(name, overflow="fold")

@@ -18,14 +18,14 @@ _QUIT_KEYS = ("q", "Q", "\x03", "\x1b", "\x04")
 
 
 def watch(source: CampaignWatch, interval_s: float, as_json: bool) -> None:
-    """Look again and again until somebody leaves; off a terminal, until nothing is left to run."""
+    """Show the campaign repeatedly until the user leaves. Without a terminal: until nothing is left to run."""
     try:
         if not as_json and can_draw(sys.stdout) and sys.stdin.isatty():
             _watch_on_screen(source, interval_s)
         else:
             _watch_as_lines(source, interval_s, as_json)
     except KeyboardInterrupt:
-        return  # Ctrl-C is how people leave; nothing is stopped by it
+        return  # Ctrl-C ends the display and stops nothing else
     finally:
         source.close()
 
@@ -45,14 +45,14 @@ def _watch_on_screen(source: CampaignWatch, interval_s: float) -> None:
     with open_live(sys.stdout, full_screen=True) as live, _open_keys() as pressed:
         while True:
             view = CampaignView(source.take_snapshot(), f"every {interval_s:g} s, q quits")
-            live.start()  # does nothing from the second time on
+            live.start()  # does nothing if already started
             live.update(view, refresh=True)
             if pressed(interval_s) in _QUIT_KEYS:
                 return
 
 
 class _Keys:
-    """Single keys from the terminal. A resized window ends the wait, like a key that means nothing."""
+    """Reads single keys from the terminal. A resize of the window ends the wait with an empty key."""
 
     def __init__(self, wake: int) -> None:
         self._wake = wake
@@ -64,13 +64,14 @@ class _Keys:
         if sys.stdin not in ready:
             return ""
         data = os.read(sys.stdin.fileno(), 64)
-        # An escape sequence (an arrow key, say) is no lone Escape; an end of file means the terminal has gone.
+        # Read whole, so that an escape sequence, e.g. of an arrow key, is no lone Escape. End of file: the terminal is
+        # closed.
         return data.decode(errors="replace") if data else "q"
 
 
 @contextmanager
 def _open_keys() -> Iterator[_Keys]:
-    """Read keys as they are pressed while the block runs; SIGTERM and SIGHUP put the terminal right, too."""
+    """Read keys without waiting for Enter while the block runs. Restores the terminal, also on SIGTERM and SIGHUP."""
     import termios
     import tty
 
