@@ -1,4 +1,4 @@
-"""Blocks -> one self-contained HTML file: style, script and plots inside, nothing fetched from anywhere."""
+"""Blocks -> one self-contained HTML file with style, script and plots. It loads nothing from elsewhere."""
 
 import re
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ _SPAN = re.compile(r"\*\*((?:`[^`]+`|[^*`])+)\*\*|`([^`]+)`|([^*`]+|.)", re.DOTA
 
 @dataclass(frozen=True)
 class Card:
-    """A number at the top of the page."""
+    """A number with its meaning at the top of the page."""
 
     value: str
     label: str
 
 
 def page(title: str, subtitle: str, cards: Sequence[Card], sections: Sequence[tuple[str, Sequence[Block]]]) -> str:
-    """The whole document."""
+    """The whole HTML document."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
@@ -44,8 +44,8 @@ def _class_name(block: Block) -> str:
 
 
 def _svg_body(figure: Figure) -> Markup:
-    """The plot from its first attribute on, its ink taking the page's colours."""
+    """The SVG text of the plot from its first attribute on, with the page's colours for ink and grid."""
     svg = figure.svg.decode().partition("<svg ")[2].replace(INK, "var(--fg)").replace(GRID, "var(--line)")
-    # plots draw their shapes under generated names; made unique, so that one plot cannot use another's
+    # Shapes in a plot have generated ids. They are made unique, so that one plot cannot refer to another's shapes.
     name = re.sub(r"[^a-z0-9]+", "-", figure.path)
     return Markup(re.sub(r'(id="|url\(#|xlink:href="#)', lambda m: f"{m[1]}{name}-", svg))

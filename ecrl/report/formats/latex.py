@@ -11,35 +11,35 @@ from ecrl.report.text.document import Block, Figure, Subheading, Table
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "∞": r"$\infty$", "<": r"$<$", ">": r"$>$",
-    "[": "{[}",  # after a line end it would begin an option
+    "[": "{[}",  # after a line end, a bare bracket would begin an option
 
 }  # fmt: skip
-# A table that is wider than its column is set smaller until it fits.
+# A table that is wider than its column is scaled down to fit.
 _FIT = (
     r"\providecommand{\ecrlfit}[1]{\sbox0{#1}\ifdim\wd0>\linewidth"
     r"\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}"
 )
-_PAGE_CHARACTERS = 112  # of \footnotesize on a page
-_WIDE_CHARACTERS = 56  # from here on a table spans both columns of a paper
-_LONG_CELL, _NARROWEST = 34, 24  # characters: from where on a cell of words wraps, and into what at least
+_PAGE_CHARACTERS = 112  # characters of \footnotesize across a page
+_WIDE_CHARACTERS = 56  # a table with more characters spans both columns of a paper
+_LONG_CELL, _NARROWEST = 34, 24  # characters: a column of words wraps above the first, to at least the second
 _EM_A_CHARACTER = 0.5
 _NOT_FOR_A_PAPER = frozenset({"Artifact index"})
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it; **bold** and `code` become \\textbf and \\texttt."""
+    """Escape text for LaTeX. **bold** and `code` become \\textbf and \\texttt."""
     plain = "".join(_ESCAPES.get(character, character) for character in text)
     plain = re.sub(r"`([^`]+)`", lambda code: rf"\texttt{{{_make_breakable(code[1])}}}", plain)
     return re.sub(r"\*\*([^*]+)\*\*", r"\\textbf{\1}", plain)
 
 
 def _make_breakable(code: str) -> str:
-    """Typewriter text that may be broken behind its hyphens, slashes and underscores, which LaTeX does not do."""
+    """Allow line breaks after hyphens, slashes and underscores of typewriter text; LaTeX alone does not break there."""
     return re.sub(r"(-|/|\\_)", r"\1\\allowbreak{}", code)
 
 
 def document(title: str, generated: str, parts: Sequence[tuple[str, Sequence[Block]]]) -> str:
-    """Every table and figure of the sections, in order; prose stays in the Markdown draft."""
+    """The LaTeX file with every table and figure of the sections, in order. The prose is in the Markdown draft only."""
     lines = [f"% {title}. {generated}", r"% \usepackage{array,booktabs,graphicx}, then \input this file.", _FIT]
     taken: dict[str, int] = {}
     for section, blocks in parts:
@@ -56,7 +56,7 @@ def document(title: str, generated: str, parts: Sequence[tuple[str, Sequence[Blo
 
 
 def _label(kind: str, name: str, taken: dict[str, int]) -> str:
-    """tab:main-quantitative-results, and -2 for the next of that name."""
+    """A unique label, e.g. tab:main-quantitative-results; the next of the same name ends in -2. Updates `taken`."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower().removesuffix(".svg")).strip("-")
     taken[slug] = taken.get(slug, 0) + 1
     return f"{kind}:{slug}" + (f"-{taken[slug]}" if taken[slug] > 1 else "")
@@ -85,8 +85,10 @@ def _table(table: Table, caption: str, label: str) -> list[str]:
 
 
 def _columns(table: Table, widths: Sequence[int]) -> str:
-    """The tabular's columns: numbers right, words left, and words that are sentences in paragraphs that share what
-    the others leave of the page."""
+    """The column specification of the tabular: numbers to the right, words to the left.
+
+    If the table is wider than the page, long columns of words become paragraphs that share the remaining width.
+    """
     long = [header in table.left and width > _LONG_CELL for header, width in zip(table.headers, widths, strict=True)]
     if sum(widths) <= _PAGE_CHARACTERS:
         long = [False] * len(long)

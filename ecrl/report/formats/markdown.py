@@ -6,7 +6,7 @@ from ecrl.report.text.document import Block, Bullets, Code, Figure, Paragraph, S
 
 
 def markdown(blocks: Iterable[Block]) -> str:
-    """The blocks, separated by blank lines."""
+    """The Markdown text of the blocks, separated by blank lines."""
     return "\n\n".join(_block(block) for block in blocks)
 
 

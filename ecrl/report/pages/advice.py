@@ -19,12 +19,12 @@ SCHEMA = 1
 
 
 def group_by_workload(advice: Sequence[Advice]) -> list[tuple[str, list[Advice]]]:
-    """Advice grouped by workload, in order."""
+    """Group consecutive advice by workload. Keeps the order."""
     return [(place.name, list(own)) for place, own in itertools.groupby(advice, key=lambda a: a.costs.workload)]
 
 
 def tables(advice: Sequence[Advice]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """(title, header, rows) of each workload: a line per quantity, a column per engine, the best engine first."""
+    """(title, header, rows) of each workload: a row per quantity and a column per engine, the best engine first."""
     return [
         (name, ["", *(one.costs.name for one in own)], [list(row) for row in zip(*_lines(own), strict=True)])
         for name, own in group_by_workload(advice)
@@ -72,7 +72,7 @@ def _seconds(value: float) -> str:
 
 
 def sentences(advice: Sequence[Advice]) -> list[str]:
-    """What to do, what it rests on, and every reservation."""
+    """Sentences with the advice, its basis, and every reservation."""
     first = advice[0]
     found = [
         f"MTBF of the job: {format_duration(first.mtbf_s)}. Costs are those measured here; on another machine, or with"
@@ -91,7 +91,7 @@ def sentences(advice: Sequence[Advice]) -> list[str]:
 
 
 def document(prefix: str, advice: Sequence[Advice]) -> dict[str, Any]:
-    """Everything as one JSON document; seconds end in _s, intervals are steps."""
+    """The advice as one JSON document. Keys in seconds end in _s; intervals are in steps."""
     return {
         "schema": SCHEMA,
         "prefix": prefix,
@@ -135,8 +135,10 @@ def _entry(one: Advice) -> dict[str, Any]:
 
 
 def plot(advice: Sequence[Advice]) -> bytes:
-    """SVG: expected ETTR against the interval, a panel per workload; dot: advised; thick: as good as that; dotted:
-    below the floor."""
+    """An SVG of the expected ETTR against the checkpoint interval, one panel per workload.
+
+    Dot: the advised interval. Thick line: intervals that are as good. Dotted line: intervals below the floor.
+    """
     groups = group_by_workload(advice)[:MAX_PANELS]
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)

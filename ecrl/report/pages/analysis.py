@@ -11,7 +11,7 @@ from ecrl.report.sections import claims, integrity, ledger, threats
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Table
 from ecrl.report.text.numbers import UNKNOWN, basis, effect, number, p_value
 
-_MOST_RUNS = 500  # rows of a Markdown table that somebody might still read; the CSV holds them all
+_MOST_RUNS = 500  # rows of a Markdown table that a person may still read; the CSV has all rows
 _RUN = (
     "goodput_steps_per_s", "rel_goodput", "ettr", "ettr_ref", "wall_s", "stall_s", "interference_s", "replayed_steps",
     "lost_interval_steps", "lost_in_flight_steps", "final_loss", "d_end", "d_max", "first_divergent_step", "correct",

@@ -11,9 +11,9 @@ SCHEMA = 1
 
 
 def tables(changes: Mapping[str, Comparison], axes: Mapping[str, str]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """(title, header, rows) of each variant: a row per suite, the mean over suites last.
+    """(title, header, rows) of each variant: a row per suite, then the mean over suites.
 
-    axes: the values of `[axes]` of every suite, as text, which its id need not tell.
+    axes: for each suite id the values of `[axes]` as text; the id does not always show them.
     """
     return [(f"{variant}: {c.metric}", _header(c), _rows(c, axes)) for variant, c in changes.items()]
 
@@ -37,7 +37,7 @@ def _label(suite_id: str, axes: Mapping[str, str]) -> str:
 
 
 def _levels(c: Comparison, suite_id: str) -> tuple[float | None, float | None]:
-    """The metric before and after: geometric means where the change is a ratio."""
+    """The metric before and after: geometric means if the change is a ratio."""
     own = [pair for pair in c.pairs if pair.suite_id == suite_id]
     average = geometric_mean if c.kind == "ratio" else mean
     return average([pair.b for pair in own]), average([pair.a for pair in own])
@@ -50,7 +50,7 @@ def _change(c: Comparison, one: Effect) -> tuple[str, str]:
 
 
 def sentences(before: str, after: str, changes: Mapping[str, Comparison], differing: Sequence[str]) -> list[str]:
-    """What changed, and what it may come from."""
+    """Sentences with what changed, and what may have caused it."""
     found = []
     for variant, c in changes.items():
         if c.overall is None:
@@ -78,7 +78,7 @@ def sentences(before: str, after: str, changes: Mapping[str, Comparison], differ
 def document(
     before: str, after: str, metric: str, changes: Mapping[str, Comparison], differing: Sequence[str]
 ) -> dict[str, Any]:
-    """Everything as one JSON document; a ratio is after / before, a difference after - before."""
+    """The comparison as one JSON document. A ratio is after / before, a difference is after - before."""
     return {
         "schema": SCHEMA,
         "before": before,

@@ -1,4 +1,7 @@
-"""Evidence -> files: tables, analysis, report draft, plots, HTML. Idempotent: the same evidence, the same bytes."""
+"""Writes evidence to files: tables, analysis, report draft, plots, HTML.
+
+Equal evidence gives equal bytes, except for the time of writing; SOURCE_DATE_EPOCH fixes that too.
+"""
 
 import importlib.util
 import io
@@ -26,15 +29,15 @@ from ecrl.storage.atomic import write_atomic
 
 FORMATS = ("md", "html", "csv", "tex", "parquet")
 DEFAULT_FORMATS = ("md", "html", "csv")
-# format -> the extra of pyproject.toml that it needs, and the module that comes with it
+# format -> the extra of pyproject.toml that it needs, and the module that the extra installs
 _EXTRAS = {"parquet": ("parquet", "pyarrow")}
 
 
 def formats(text: str) -> tuple[str, ...]:
-    """The formats in 'md,html,csv'.
+    """The formats in a text such as 'md,html,csv'.
 
     Raises:
-        EcrlError: an unknown one, or one whose extra is not installed.
+        EcrlError: the text names no format, an unknown format, or a format whose extra is not installed.
     """
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in found:
@@ -50,14 +53,14 @@ def formats(text: str) -> tuple[str, ...]:
 
 
 def sections() -> list[Section]:
-    """The members of the family, in the order they ask for."""
+    """The sections of a report, sorted by their `order`."""
     family = "report section"
     members: list[Section] = [plugins.load(family, name) for name in plugins.names(family)]
     return sorted(members, key=lambda section: section.order)
 
 
 def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_FORMATS) -> list[Path]:
-    """Write every wanted document into `folder`; returns what was written.
+    """Write every wanted document into `folder`. Returns the paths of the written files.
 
     Raises:
         EcrlError: the folder cannot be written.
@@ -93,7 +96,8 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
 
 
 def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """The tables by file name. A detailed table from elsewhere is not written over with itself."""
+    """The tables by file name. The detailed table is included only if the evidence comes from a campaign."""
+    # Evidence from a detailed table must not overwrite that table.
     found = {"runs": evidence.frame, "summary": tables.build_summary_frame(evidence.frame, evidence.axes)}
     if evidence.source == "campaign":
         found["detailed_table"] = tables.build_detailed_frame(evidence.frame, evidence.dropped, evidence.axes)
@@ -117,7 +121,7 @@ def _write_parquet(folder: Path, name: str, frame: pd.DataFrame) -> Path:
 
 
 def _plots(folder: Path, figures: dict[str, Figure]) -> list[Path]:
-    """Write the plots and remove those of an earlier report that no longer have data."""
+    """Write the plots, and remove the plots of an earlier report that have no data any more."""
     plots = folder / "plots"
     if figures:
         plots.mkdir(exist_ok=True)
@@ -129,7 +133,7 @@ def _plots(folder: Path, figures: dict[str, Figure]) -> list[Path]:
                 write_atomic(place, content)
                 written.append(place)
     ours = re.compile(r"(ratios|stall_gain|ledger|restarts|losses|timeline-.+)\.(svg|pdf)")
-    for stale in set(plots.glob("*.*")) - set(written):  # a PDF of a plot that still is one stays
+    for stale in set(plots.glob("*.*")) - set(written):  # an older PDF of a plot that still exists stays
         if ours.fullmatch(stale.name) and stale.with_suffix(".svg") not in written:
             stale.unlink()
     return written
@@ -145,14 +149,14 @@ def _document(title: str, parts: Sequence[tuple[str, Sequence[Block]]]) -> str:
 
 
 def _generation_time() -> str:
-    """When; SOURCE_DATE_EPOCH (reproducible-builds.org) stands in for now."""
+    """A sentence with the time of writing. SOURCE_DATE_EPOCH (reproducible-builds.org) replaces the current time."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
     return f"Written by ecrl report, {now:%Y-%m-%d %H:%M} UTC."
 
 
 def _cards(evidence: Evidence) -> list[Card]:
-    """The numbers that somebody looks for first."""
+    """The cards with the most important numbers."""
     cards = [Card(f"{len(evidence.completed)} / {len(evidence.rows)}", "runs completed")]
     gates = [row["correct"] for row in evidence.completed if row["correct"] is not None]
     if gates:

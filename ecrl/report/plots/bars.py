@@ -1,4 +1,4 @@
-"""Stacked bars: where the time of runs, and of restarts, went."""
+"""Stacked bars of the time of runs and of restarts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ PHASE_COLORS = dict(
 
 
 def draw_ledger(evidence: Evidence) -> Canvas | None:
-    """One bar an arm: the mean ledger of its runs in whole blocks; None without a ledger."""
+    """One bar per arm: the mean ledger of its runs in whole blocks. None without a ledger."""
     known = [row for row in evidence.whole if row["compute_s"] is not None]
     groups = {str(arm): own for arm in evidence.arms if (own := [row for row in known if arm.holds(row)])}
     if not groups:
@@ -31,7 +31,7 @@ def draw_ledger(evidence: Evidence) -> Canvas | None:
 
 
 def draw_restarts(evidence: Evidence) -> Canvas | None:
-    """One bar an arm: the phases of its restarts, kill to first step; None without any."""
+    """One bar per arm: the phases of its restarts, from the kill to the first step. None without restarts."""
     found = evidence.restarts
     if not found:
         return None
@@ -44,7 +44,7 @@ def draw_restarts(evidence: Evidence) -> Canvas | None:
 def _draw_stacked(
     names: Sequence[str], parts: Mapping[str, Sequence[float]], colors: Mapping[str, str], unit: str
 ) -> Canvas:
-    """Horizontal bars made of parts; a part that is nowhere is in no legend."""
+    """Draw horizontal bars made of parts. The legend omits parts that are 0 in every bar."""
     canvas, axes = make_canvas(7.2, 1.5 + 0.45 * len(names))
     left = [0.0] * len(names)
     drawn = [part for part, widths in parts.items() if any(widths)]

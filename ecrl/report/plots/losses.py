@@ -1,4 +1,4 @@
-"""Loss curves: every variant of a suite over each other, with the failures."""
+"""Loss curves: all variants of a suite in one panel, with the failures."""
 
 from matplotlib.figure import Figure as Canvas
 
@@ -12,7 +12,10 @@ MAX_CURVE_POINTS = 300
 
 
 def draw_losses(evidence: Evidence) -> Canvas | None:
-    """One panel a suite, first seed: every variant's curve; identical curves cover each other."""
+    """One panel per suite with every variant's curve, for the first seed. None without losses.
+
+    Identical curves cover each other.
+    """
     panels: dict[str, list[RunAnalysis]] = {}
     for run in evidence.runs:
         if any(loss is not None for loss in run.curve) and run.row["seed"] == evidence.seeds[0]:
@@ -27,7 +30,7 @@ def draw_losses(evidence: Evidence) -> Canvas | None:
     width, height = 3.6 * columns + 0.4, 2.2 * lines + above
     canvas = Canvas(figsize=(width, height))
     grid = canvas.subplots(lines, columns, squeeze=False)
-    # placed by hand: letting matplotlib lay out a dozen panels takes as long as drawing them
+    # Placed by hand: matplotlib's layout of a dozen panels takes as long as drawing them.
     canvas.subplots_adjust(
         left=0.6 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - above / height, wspace=0.22, hspace=0.5
     )
@@ -59,6 +62,7 @@ def draw_losses(evidence: Evidence) -> Canvas | None:
 
 
 def _thin(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """At most MAX_CURVE_POINTS evenly spaced points and the last one: what a panel can show."""
+    """At most MAX_CURVE_POINTS evenly spaced points, and the last point."""
+    # A panel cannot show more points.
     stride = -(-len(points) // MAX_CURVE_POINTS)
     return points if stride <= 1 else [*points[:-1:stride], points[-1]]

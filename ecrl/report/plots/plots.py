@@ -1,5 +1,7 @@
-"""Every plot of a report as SVG: real text, colour-blind-safe colours (Okabe & Ito), the same bytes for the same
-evidence."""
+"""The plots of a report as SVG, with real text and colour-blind-safe colours (Okabe & Ito).
+
+Equal evidence gives equal bytes.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -21,7 +23,7 @@ MAX_SUITES_IN_A_PLOT = 60
 
 
 def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
-    """Every plot that the evidence has data for, by name; `path` is relative to the report. pdf: as PDF too."""
+    """Every plot for which the evidence has data, by name. `path` is relative to the report. pdf: add PDF versions."""
     makers: dict[str, tuple[Callable[[Evidence], Canvas | None], str]] = {
         "ratios": (_ratios, _ratios_caption(evidence)),
         "stall_gain": (_stall_gain, "Stall saved against wall-clock saved, per block, of the main comparison"),
@@ -60,7 +62,7 @@ def _ratios_caption(evidence: Evidence) -> str:
 
 
 def _ratios(evidence: Evidence) -> Canvas | None:
-    """Forest plot: one line a suite, the mean over suites at the bottom."""
+    """A forest plot: one line per suite, the mean over suites at the bottom. None without a main comparison."""
     if evidence.headline is None:
         return None
     c = evidence.compare(*evidence.headline)
@@ -79,7 +81,8 @@ def _ratios(evidence: Evidence) -> Canvas | None:
     for y, (_, one) in enumerate(lines):
         color, marker = ("#D55E00", "D") if y == 0 else ("#0072B2", "o")
         if one.low is not None and one.high is not None:
-            # an interval from two observations may be endless; the axis follows the points, an arrow says so
+            # An interval from two observations may be very wide: the axis follows the points, and an arrow marks the
+            # end of an interval that lies outside.
             axes.plot([max(one.low, low), min(one.high, high)], [y, y], color=color, linewidth=1.6)
             beyond = [
                 (edge, sign) for edge, sign, out in ((low, "<", one.low < low), (high, ">", one.high > high)) if out
@@ -120,7 +123,7 @@ def _stall_gain(evidence: Evidence) -> Canvas | None:
 
 
 def _timelines(runs: Iterable[RunAnalysis]) -> list[tuple[str, int, list[RunAnalysis]]]:
-    """The first seed of every suite that has timelines, up to MAX_TIMELINES."""
+    """(suite id, seed, runs) for the first seed of every suite that has timelines; at most MAX_TIMELINES suites."""
     found: dict[str, tuple[int, list[RunAnalysis]]] = {}
     for run in runs:
         if run.timeline is None:

@@ -1,6 +1,6 @@
-"""How every plot looks: colours, type, and how a canvas becomes bytes. The same plot is the same bytes.
+"""The style of every plot (colours, fonts) and the conversion of a canvas to bytes. Equal plots give equal bytes.
 
-INK and GRID are the two colours that a page may replace to fit a dark background.
+A page may replace the colours INK and GRID to fit a dark background.
 """
 
 import io
@@ -29,7 +29,7 @@ VARIANT_COLORS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00", "#56B4E
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ecrl",
-    "pdf.fonttype": 42,  # journals refuse Type 3
+    "pdf.fonttype": 42,  # TrueType: journals refuse Type 3 fonts
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
     "font.size": 9.0,
@@ -58,13 +58,13 @@ def pdf(canvas: Canvas) -> bytes:
 
 
 def svg(canvas: Canvas) -> bytes:
-    """The canvas as SVG without date or program version, so that the same plot is the same bytes."""
+    """The canvas as SVG, without date or program version: equal plots give equal bytes."""
     out = io.BytesIO()
     canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()
 
 
 def make_canvas(width: float, height: float) -> tuple[Canvas, Axes]:
-    """A canvas (inches) with one axes, placed by matplotlib so that nothing is cut off."""
+    """A canvas (width and height in inches) and its axes. Matplotlib's layout keeps labels from being cut off."""
     canvas = Canvas(figsize=(width, height), layout="constrained")
     return canvas, canvas.subplots()

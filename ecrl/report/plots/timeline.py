@@ -1,4 +1,4 @@
-"""The timeline of a block: what the job, and below it every rank, did when."""
+"""The timeline of a block: the states of the job, and below it those of every rank, over time."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,8 +11,8 @@ from matplotlib.path import Path
 from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.analysis.run.timeline import NS_PER_S, STATES, Span, Timeline
 
-# Gaps below this share of the axis cannot be seen: neighbours of one state become one bar. It is also the width of
-# the narrowest bar.
+# Smaller gaps, as a share of the axis, cannot be seen: spans of the same state become one bar. It is also the smallest
+# width of a bar.
 _PIXEL_SHARE = 1 / 400
 _MAX_RANKS = 8
 _WIDTH_IN, _ABOVE_IN, _BELOW_IN, _BESIDE_IN, _LETTER_IN = 7.2, 0.6, 0.45, 0.8, 0.075
@@ -20,8 +20,10 @@ _ROW_IN, _JOB_HEIGHT, _RANK_HEIGHT = 0.17, 0.85, 0.5
 
 
 def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) -> Canvas:
-    """One band per run, all on one axis of seconds since the run's spawn. Marks: failures (x); thin lines below a
-    rank: persists in the background."""
+    """Draw one band per run on a common axis of seconds since each run's spawn.
+
+    A cross marks a failure. A thin line below a rank marks a persist in the background.
+    """
     lines = [(run, run.timeline) for run in runs if run.timeline is not None]
     longest = max(line.t1 - line.t0 for _, line in lines)
     ranks = [min(int(run.row["nproc"]), _MAX_RANKS) for run, _ in lines]
@@ -29,7 +31,7 @@ def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) 
     height = _ABOVE_IN + _ROW_IN * rows + _BELOW_IN
     canvas = Canvas(figsize=(_WIDTH_IN, height))
     axes = canvas.subplots()
-    # placed by hand: letting matplotlib lay out a dozen timelines costs a second
+    # Placed by hand: matplotlib's layout of a dozen timelines takes a second.
     beside = max(_BESIDE_IN, _LETTER_IN * max(len(str(run.row["variant"])) for run, _ in lines) + 0.2)
     canvas.subplots_adjust(
         left=beside / _WIDTH_IN, right=1 - 0.1 / _WIDTH_IN, bottom=_BELOW_IN / height, top=1 - _ABOVE_IN / height
@@ -76,7 +78,7 @@ def _bars(
     by_bucket: dict[str, list[tuple[float, float]]] = {}
     pixel = longest * _PIXEL_SHARE
     for span in _merge_spans(spans, pixel):
-        # a stall of a few ms in minutes would vanish, or show here and not there, as the pixels fall
+        # At least a pixel wide: else a stall of a few ms in minutes would show or not, depending on the pixel grid.
         width = max(span.t1 - span.t0, pixel)
         by_bucket.setdefault(STATES[span.state], []).append(((span.t0 - t0) / NS_PER_S, width / NS_PER_S))
     for bucket, extents in sorted(by_bucket.items(), key=lambda item: item[0] not in ("compute", "replay")):
@@ -85,20 +87,22 @@ def _bars(
 
 
 def _blocks(axes: Axes, extents: list[tuple[float, float]], bottom: float, height: float, color: str) -> None:
-    """Rectangles of one colour as one path: a fifth of the bytes of one path each."""
+    """Draw rectangles of one colour as a single path."""
+    # One path needs a fifth of the bytes that one path per rectangle needs.
     corners = [
         [(x, bottom), (x + width, bottom), (x + width, bottom + height), (x, bottom + height), (x, bottom)]
         for x, width in extents
     ]
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(corners)
     shapes = PathPatch(Path([point for box in corners for point in box], codes), facecolor=color, linewidth=0)
-    # as an artist, not a patch: the limits of the axes are set, and adding up those of the shapes takes seconds
+    # Added as an artist, not as a patch: the limits of the axes are set, and computing them from the shapes takes
+    # seconds.
     shapes.set_transform(axes.transData)
     axes.add_artist(shapes)
 
 
 def _merge_spans(spans: Iterable[Span], pixel: float) -> list[Span]:
-    """Spans of one state that lie less than a pixel apart as one span, whatever lies between them."""
+    """Merge spans of the same state that are less than a pixel apart, even if other states lie between them."""
     open_: dict[str, Span] = {}
     found: list[Span] = []
     for span in spans:

@@ -1,4 +1,4 @@
-"""Artifact index: every file that the report rests on, relative to it."""
+"""Artifact index: every file on which the report is based, by its path relative to the report."""
 
 import posixpath
 

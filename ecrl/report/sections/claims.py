@@ -1,4 +1,4 @@
-"""Claims: what was registered before the runs, and how it fared."""
+"""Claims: the claims registered before the runs, and their verdicts."""
 
 from ecrl.analysis.claims.claims import EXPLORATORY, ClaimResult, format_basis
 from ecrl.analysis.evidence import Evidence
@@ -37,7 +37,10 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
 
 
 def _describe_detectable(judged: ClaimResult) -> str | None:
-    """'overlapping pays: 3.2 % with 8 suites (of interest: 1 %)'; of one variant, how far from what is claimed."""
+    """The smallest detectable effect: 'overlapping pays: 3.2 % with 8 suites (of interest: 1 %)'.
+
+    For a claim about one variant: the distance from the claimed value. None if it cannot be computed.
+    """
     c, claim = judged.comparison, judged.claim
     size = smallest_detectable(c.sd, len(c.units)) if c is not None else None
     if c is None or size is None:
@@ -50,8 +53,7 @@ def _describe_detectable(judged: ClaimResult) -> str | None:
 
 
 def verdict_text(judged: ClaimResult) -> str | None:
-    """Why a verdict is not CONFIRMED, and whether the interval and the test behind it disagree; None where neither is
-    to be said."""
+    """The reasons for a verdict, and a note if its interval and its test disagree. None if there is neither."""
     c, threshold = judged.comparison, judged.threshold
     said = disagreement(c, threshold) if c is not None and threshold is not None else None
     if not judged.reasons and said is None:

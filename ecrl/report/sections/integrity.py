@@ -1,4 +1,4 @@
-"""Integrity and recovery correctness: which runs can be believed, and whether recovery gave back what was lost."""
+"""Integrity and recovery correctness: which runs are valid, and whether recovery restored the lost state."""
 
 import itertools
 
@@ -52,7 +52,8 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
 
 
 def _promises(evidence: Evidence) -> list[Block]:
-    """What each engine says of itself: numbers of engines that promise less are not numbers of the same thing."""
+    """A table of the guarantees that each engine declares."""
+    # Numbers of engines with different guarantees do not measure the same thing.
     rows = []
     for recipe in evidence.recipes.values():
         said = plugins.declared("engine", recipe.engine)
@@ -65,14 +66,14 @@ def _promises(evidence: Evidence) -> list[Block]:
 
 
 def _describe_fsync(recipe: VariantRecipe) -> str:
-    """Whether an engine flushes what it writes: always, or where its option says so."""
+    """Whether an engine flushes what it writes: always, never, or depending on its option."""
     if plugins.declared("engine", recipe.engine).get("durable") or recipe.options.get("fsync") == "true":
         return "yes"
     return "where fsync is true" if "fsync" in recipe.options else "no"
 
 
 def gate_blocks(evidence: Evidence) -> list[Block]:
-    """How many runs pass each gate of correctness."""
+    """The number of runs that pass each correctness gate (docs/metrics.md, "Correctness gates")."""
     if not any(row[gate] is not None for row in evidence.rows for gate in GATES):
         known = [row["correct"] for row in evidence.completed if row["correct"] is not None]
         if not known:
@@ -104,7 +105,7 @@ def _ledger(evidence: Evidence) -> list[Block]:
 
 
 def _checkpoints(evidence: Evidence) -> list[Block]:
-    """None is lost unsaid: what was asked for was committed, failed, or went with a killed attempt."""
+    """The requested checkpoints as a sum: committed, failed, and in flight when an attempt or a run ended."""
     columns = ("checkpoints_requested", "checkpoints_committed", "persist_failures")
     known = [[row[column] for column in columns] for row in evidence.rows if row["checkpoints_requested"]]
     if not known or any(None in numbers for numbers in known):
@@ -117,7 +118,7 @@ def _checkpoints(evidence: Evidence) -> list[Block]:
 
 
 def _recovery(evidence: Evidence) -> list[Block]:
-    """Correct recoveries among runs that were struck, failed ones counted, with the exact interval of the rate."""
+    """The share of correct recoveries among runs with failures, with its exact interval. Failed runs count."""
     sentences = []
     for variant in (v for v in evidence.variants if v != REFERENCE):
         struck = recoveries(evidence.rows, variant)
@@ -144,7 +145,7 @@ def _recovery(evidence: Evidence) -> list[Block]:
 
 
 def _rates(evidence: Evidence, a: str, b: str) -> str | None:
-    """Recovery of two engines against each other, said only where they differ: else the rates above say it."""
+    """A comparison of the recovery rates of two engines. None if the rates are equal or cannot be compared."""
     found = compare_recovery(evidence.rows, a, b)
     if found is None or found.correct_a * found.runs_b == found.correct_b * found.runs_a:
         return None

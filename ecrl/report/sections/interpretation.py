@@ -1,4 +1,4 @@
-"""Interpretation: sentences that stand here only because the numbers support them."""
+"""Interpretation: sentences that the numbers support. A sentence without support is omitted."""
 
 from scipy import stats
 
@@ -35,7 +35,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
 
 
 def _scope(evidence: Evidence) -> list[str]:
-    """What the evidence is too small for."""
+    """Sentences with the limits of the evidence."""
     found = []
     if len(evidence.seeds) == 1:
         found.append(f"All runs share one seed ({evidence.seeds[0]}): nothing here speaks of other seeds.")
@@ -72,7 +72,7 @@ def effects(c: Comparison) -> list[str]:
 
 
 def _describe_consistency(c: Comparison) -> list[str]:
-    """Whether the effect holds suite by suite; said only beyond the noise of the count itself."""
+    """A sentence on whether the effect holds in each suite. Empty for fewer than MIN_PAIRS suites."""
     k, n = c.suites_above, c.n_suites
     if n < MIN_PAIRS:
         return []
@@ -85,11 +85,12 @@ def _describe_consistency(c: Comparison) -> list[str]:
 
 
 def stalls(evidence: Evidence, a: str, b: str) -> list[str]:
-    """Stall saved against time saved: stall is not the cost of overlapping.
+    """Sentences that compare the stall with the wall-clock that `a` saves against `b`.
 
-    What else differs stands beside it with its interval, never as a part of the saved stall: each difference has its
-    own noise, and none is a share of another.
+    Other differences are listed separately, each with its interval.
     """
+    # Stall is not the whole cost of overlapping. Each difference has its own noise, so none is given as a share of the
+    # saved stall.
     stall, wall = evidence.compare(a, b, "stall_s", "difference"), evidence.compare(a, b, "wall_s", "difference")
     if stall.overall is None:
         return []
@@ -105,7 +106,7 @@ def stalls(evidence: Evidence, a: str, b: str) -> list[str]:
 
 
 def _other_differences(evidence: Evidence, a: str, b: str) -> list[str]:
-    """Where else the two differ, as far as an interval excludes 0."""
+    """Sentences on differences in steps and replay: those whose interval excludes 0, then the others."""
     parts = {"steps": "interference_s"} | ({"replay": "replay_s"} if evidence.plans_failures else {})
     found = {noun: evidence.compare(a, b, metric, "difference").overall for noun, metric in parts.items()}
     known = {noun: one for noun, one in found.items() if one is not None and one.low is not None}
@@ -127,13 +128,13 @@ def _excludes_0(one: Effect) -> bool:
 
 
 def _describe_difference(one: Effect, more: str, less: str) -> str:
-    """'3.81 s less [-5, -2.6]': a difference in words that bear its sign, with the signed interval."""
+    """A difference in seconds with a word for its sign and the signed interval: '3.81 s less [-5, -2.6]'."""
     bounds = "" if one.low is None or one.high is None else f" {interval(one.low, one.high)}"
     return f"{format_fixed(abs(one.center))} s {more if one.center > 0 else less}{bounds}"
 
 
 def explain_stall(stall: Comparison, wall: Comparison) -> list[str]:
-    """Whether blocks that save more stall save more time, or less, or neither is shown."""
+    """A sentence on the association between saved stall and saved wall-clock over blocks. Empty if unknown."""
     walls = {(pair.suite_id, pair.seed): pair.d for pair in wall.pairs}
     both = [(pair.d, walls[pair.suite_id, pair.seed]) for pair in stall.pairs if (pair.suite_id, pair.seed) in walls]
     found = rank_correlation([x for x, _ in both], [y for _, y in both])
@@ -147,7 +148,8 @@ def explain_stall(stall: Comparison, wall: Comparison) -> list[str]:
 
 
 def _largest_part(evidence: Evidence, a: str, b: str) -> list[str]:
-    """The bucket in which the two differ most: it is often none that checkpointing decides."""
+    """A sentence that names the ledger bucket in which the two variants differ most."""
+    # Often it is a bucket that checkpointing does not influence; the sentence then says so.
     found = {}
     for bucket in LEDGER_BUCKETS:
         effect = evidence.compare(a, b, f"{bucket}_s", "difference").overall

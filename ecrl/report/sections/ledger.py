@@ -11,9 +11,9 @@ from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subhea
 from ecrl.report.text.numbers import UNKNOWN, format_fixed, share
 from ecrl.report.text.prediction import prediction_blocks
 
-MOST_SHARES = 4  # columns of seconds that a column of shares may stand beside: more fits neither page nor phone
-MOST_COLUMNS = 6  # arms that stand beside each other; more stand below each other
-STEPS = ("interval", "in flight")  # what a failure costs in steps; the rest is seconds
+MOST_SHARES = 4  # arms up to which each has a column of shares too; more columns fit neither page nor phone
+MOST_COLUMNS = 6  # arms up to which each arm is a column; with more, each arm is a row
+STEPS = ("interval", "in flight")  # costs of a failure in steps; the other costs are in seconds
 
 
 def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
@@ -46,7 +46,7 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
 
 
 def _list_buckets(seconds: Mapping[Arm, Mapping[str, float | None]]) -> Table:
-    """A line a bucket, a column an arm."""
+    """A table with a row per bucket and a column per arm."""
     shares = len(seconds) <= MOST_SHARES
     rows = []
     for bucket in next(iter(seconds.values())):
@@ -61,14 +61,14 @@ def _list_buckets(seconds: Mapping[Arm, Mapping[str, float | None]]) -> Table:
 
 
 def _list_arms(seconds: Mapping[Arm, Mapping[str, float | None]]) -> Table:
-    """A line an arm, a column a bucket."""
+    """A table with a row per arm and a column per bucket."""
     headers = ("variant", *(f"{bucket} (s)" for bucket in next(iter(seconds.values()))))
     rows = tuple((str(arm), *(format_fixed(value, 3) for value in own.values())) for arm, own in seconds.items())
     return Table(headers, rows, frozenset({"variant"}))
 
 
 def _failures(evidence: Evidence) -> list[Block]:
-    """What one failure cost, by arm: means over the failures of whole blocks."""
+    """The cost of one failure, by arm: means over the failures in whole blocks."""
     if not evidence.plans_failures:
         return []
     costs: dict[str, list[dict[str, float | None]]] = {}
@@ -110,7 +110,7 @@ def _failures(evidence: Evidence) -> list[Block]:
 
 
 def restart_blocks(evidence: Evidence, figures: Figures) -> list[Block]:
-    """Where restarts spend their time, by arm: medians over restarts."""
+    """The duration of each phase of a restart, by arm: medians over restarts."""
     found = evidence.restarts
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""Minimal next runs: exact commands and what each buys."""
+"""Minimal next runs: exact commands, and what each adds to the evidence."""
 
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.next_runs import SECONDS_PER_HOUR

@@ -30,7 +30,7 @@ from ecrl.report.text.numbers import (
     spread,
 )
 
-# What only a failure can make other than 0.
+# Metrics that are 0 without failures.
 _OF_FAILURES = frozenset({"replayed_steps", "lost_in_flight_steps", "wasted_s"})
 _MEASURES: tuple[tuple[str, str, Kind], ...] = (
     (GOODPUT, "goodput (ratio)", "ratio"),
@@ -67,7 +67,10 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
 
 
 def _levels(evidence: Evidence) -> list[Block]:
-    """Equal weight for every suite; raw steps/s of different suites are never pooled, nor different blocks compared."""
+    """The metrics of every arm, with equal weight for every suite.
+
+    Raw steps/s of different suites are never pooled. Only whole blocks count, so all arms rest on the same blocks.
+    """
     rows = []
     summary = to_rows(build_summary_frame(build_runs_frame(evidence.whole, evidence.axes), evidence.axes))
     losses = ("replayed_steps", "lost_in_flight_steps") if evidence.plans_failures else ()
@@ -158,7 +161,7 @@ def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
 
 
 def _noise(evidence: Evidence) -> list[Block]:
-    """A/A: what two equal runs differ by."""
+    """The difference between two equal runs (A/A). Empty if no reference ran twice."""
     floor = evidence.noise
     if floor is None:
         return []
@@ -166,7 +169,7 @@ def _noise(evidence: Evidence) -> list[Block]:
     ends = [run.row["d_end"] for run in evidence.again if run.row["d_end"] is not None]
     same = [run.row["c6"] for run in evidence.again if run.row["c6"] in ("pass", "fail")]
     names = suite_names(evidence.suites)
-    # an interval of two observations says less than the two do
+    # With few observations, the observations themselves are more informative than an interval.
     several = len(c.units) >= MIN_PAIRS
     each = ", ".join(f"{number(math.exp(pair.d))} ({names[pair.suite_id]})" for pair in c.pairs)
     shown = f"{effect(c.overall)} ({p_equals(c.p_value)})" if several else each
@@ -222,7 +225,10 @@ def _divergence(evidence: Evidence) -> list[Block]:
 
 
 def _loss_margins(evidence: Evidence) -> list[float]:
-    """delta of metrics.md 4 for every suite with two reference losses; in deterministic mode C6 takes its place."""
+    """Half the standard deviation of the reference's final loss, per suite with two or more such losses.
+
+    docs/metrics.md, "Divergence". Deterministic campaigns use gate C6 instead.
+    """
     losses: dict[str, list[float]] = {}
     for row in evidence.completed:
         if row["variant"] == REFERENCE and row["final_loss"] is not None:

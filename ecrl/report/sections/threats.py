@@ -1,4 +1,4 @@
-"""Threats to validity: detected, each with its evidence, and which could not be looked for."""
+"""Threats to validity: the detected ones with their evidence, and those that could not be checked."""
 
 from ecrl.analysis.evidence import Evidence
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table

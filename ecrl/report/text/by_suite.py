@@ -1,4 +1,4 @@
-"""The main comparison suite by suite, and by every axis that has several values."""
+"""The main comparison by suite, and by every axis that has several values."""
 
 from collections.abc import Collection
 
@@ -9,7 +9,7 @@ from ecrl.report.text.document import Block, Paragraph, Subheading, Table
 from ecrl.report.text.names import WORDS, axis_cells, axis_headers, format_value
 from ecrl.report.text.numbers import UNKNOWN, basis, effect, join_names, number, percent
 
-# What the axes that every campaign has are called; a key of `[axes]` is called what it is.
+# Names of the axes that every campaign has. A key of `[axes]` is its own name.
 _FACTORS = {
     "dataset": "dataset",
     "model": "model",
@@ -18,11 +18,11 @@ _FACTORS = {
     "max_inflight": "checkpoints in flight",
     "launcher": "launcher",
 }
-_RANKED = ("dataset", "model", "failure_label", "checkpoint_every")  # what the ranking shows whether it varies or not
+_RANKED = ("dataset", "model", "failure_label", "checkpoint_every")  # shown in the ranking even if they do not vary
 
 
 def rank_suites(evidence: Evidence, c: Comparison) -> Table:
-    """Suites by ratio, the largest first."""
+    """The suites in order of their ratio, the largest first."""
     suites = evidence.suites
     ordered = sorted(c.suites.items(), key=lambda item: (-item[1].center, item[0]))
     axes = dict.fromkeys((*_RANKED, *evidence.varying_axes))
@@ -49,21 +49,22 @@ def rank_suites(evidence: Evidence, c: Comparison) -> Table:
 
 
 def _compute_loss_difference(evidence: Evidence, c: Comparison, suites: Collection[str]) -> float | None:
-    """Mean over suites; a table from elsewhere tells it without the losses themselves."""
+    """The mean difference of the final loss over these suites; None if not known."""
+    # A table made elsewhere may hold differences, but not the losses.
     one = restrict(evidence.compare(c.a, str(c.b), "final_loss", "difference"), suites).overall
     told = [value for suite_id, value in evidence.loss_differences.items() if suite_id in suites]
     return mean(told) if one is None else one.center
 
 
 def break_down(evidence: Evidence, c: Comparison) -> list[Block]:
-    """A table for every axis with several values; the others are named."""
+    """A table for every axis with several values, and a sentence that names the other axes."""
     blocks: list[Block] = []
     alone = []
     for axis, values in evidence.factors.items():
         title = _FACTORS.get(axis, axis_headers([axis])[0])
         if len(values) > 1:
             blocks += [Subheading(f"By {title}"), *_breakdown(evidence, c, axis)]
-        elif axis != "launcher" and values != (None,):  # one launcher is the rule, and no factor of the design
+        elif axis != "launcher" and values != (None,):  # a single launcher is normal and need not be named
             alone.append(f"{title} ({format_value(values[0])})")
     if alone:
         blocks.append(Paragraph(f"Nothing to break down by {join_names(alone)}: there is one each."))
@@ -71,7 +72,7 @@ def break_down(evidence: Evidence, c: Comparison) -> list[Block]:
 
 
 def _breakdown(evidence: Evidence, c: Comparison, axis: str) -> list[Block]:
-    """The main comparison for every value of an axis, over the suites that have it."""
+    """The main comparison for every value of an axis, over the suites with that value."""
     stalls = evidence.compare(c.a, str(c.b), "stall_s", "difference")
     table, small = [], []
     for value in evidence.factors[axis]:

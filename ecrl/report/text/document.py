@@ -1,4 +1,4 @@
-"""What a document is made of, before it is Markdown or HTML. Text may hold **bold** and `code`, nothing else."""
+"""The blocks of a document, independent of its format. Text may contain **bold** and `code`, no other markup."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Subheading:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are text already; columns whose name is in `left` are words, the others numbers."""
+    """A table of texts. left: the headers of columns with words; the other columns hold numbers."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot by its path relative to the document, e.g. plots/ledger.svg; pdf is empty unless it was asked for."""
+    """A plot. path: relative to the document, e.g. plots/ledger.svg. pdf: empty unless requested."""
 
     path: str
     caption: str
@@ -60,7 +60,7 @@ Figures: TypeAlias = Mapping[str, Figure]
 
 @dataclass(frozen=True)
 class Section:
-    """One member of the family `report section`. order: place in the report (design 3.5)."""
+    """One member of the family `report section`. order: sections appear in ascending order."""
 
     order: int
     title: str

@@ -1,4 +1,6 @@
-"""What suites and their axes are called in a report: only what tells them apart, as ids are too long for a plot."""
+"""Names of suites and axes in a report. A suite's short name has only the values in which suites differ."""
+
+# Suite ids are too long for a plot.
 
 from collections.abc import Iterable, Mapping
 
@@ -8,17 +10,17 @@ from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.metrics import Row
 from ecrl.report.text.numbers import UNKNOWN, join_names
 
-# Headers of the axes' columns; a key of `[axes]` without a column of its own is one.
+# Headers of the axes' columns. A key of `[axes]` that is not listed is its own header.
 AXIS_HEADERS = {
     "dataset": "dataset", "model": "model", "failure_label": "failures", "checkpoint_every": "every",
     "max_inflight": "in flight", "nproc": "ranks", "steps": "steps", "launcher": "launcher",
 }  # fmt: skip
-WORDS = frozenset({"dataset", "model", "failures", "launcher"})  # headers of words; the others are numbers
-_LEAST = MATRIX_AXES[:3]  # data set, model and schedule name a suite that has no other beside it
+WORDS = frozenset({"dataset", "model", "failures", "launcher"})  # headers of columns of words; the others are numbers
+_LEAST = MATRIX_AXES[:3]  # data set, model and schedule: the name of a single suite
 
 
 def suite_names(suites: Mapping[str, Row]) -> dict[str, str]:
-    """A short name for every suite id. Suites that differ in nothing but their settings keep the hash of their id."""
+    """A short name for every suite id. Suites with equal values on all axes get the hash of their id added."""
     axes = list_axes(suites.values())
     varying = [axis for axis in axes if len({row.get(axis) for row in suites.values()}) > 1] or _LEAST
     names = {
@@ -32,38 +34,41 @@ def suite_names(suites: Mapping[str, Row]) -> dict[str, str]:
 
 
 def label_suite(evidence: Evidence, suite_id: str) -> str:
-    """The id of a suite as code, with the values of `[axes]`, which it need not tell."""
+    """The id of a suite as code, with the values of `[axes]`, which the id does not always show."""
     row = evidence.suites.get(suite_id, {})
     axes = [format_axis(axis, row[axis]) for axis in evidence.axes if row.get(axis) is not None]
     return f"`{suite_id}` ({', '.join(axes)})" if axes else f"`{suite_id}`"
 
 
 def axis_headers(axes: Iterable[str]) -> tuple[str, ...]:
-    """The headers of these columns in a table of suites."""
+    """The column headers of these axes in a table of suites."""
     return tuple(AXIS_HEADERS.get(axis, axis) for axis in axes)
 
 
 def axis_cells(row: Row, axes: Iterable[str]) -> tuple[str, ...]:
-    """The values of these columns in a table of suites."""
+    """The cells of these axes in a table of suites."""
     return tuple(axis_cell(row, axis) for axis in axes)
 
 
 def axis_cell(row: Row, axis: str) -> str:
-    """The value of one axis under its header; the schedule of failures with its steps."""
+    """The cell of one axis in a table of suites. A failure schedule is shown with its steps."""
     if axis == "failure_label":
         return failure_text(row["failure_label"], row["failure_steps"] or "")
     return format_value(row[axis])
 
 
 def format_value(value: object) -> str:
-    """The value of an axis: 4, 0.05, true; a dash where it is not known."""
+    """The value of an axis as text: 4, 0.05, true; a dash if it is not known."""
     if value is None:
         return UNKNOWN
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe_averaged(evidence: Evidence) -> str | None:
-    """'train.batch_size (4 and 8)': the axes of `[axes]` over which a number of all suites averages; None without."""
+    """The varying axes of `[axes]`, over which a mean of all suites averages: 'train.batch_size (4 and 8)'.
+
+    None if no such axis varies.
+    """
     varying = [axis for axis in evidence.varying_axes if axis in evidence.axes]
     if not varying:
         return None

@@ -1,4 +1,4 @@
-"""Numbers as they are printed: significant digits, signed percents, intervals; a dash where nothing is known."""
+"""Formats numbers for reports: significant digits, signed percents, intervals. An unknown number is a dash."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ UNKNOWN = "–"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Significant digits: 12.35, 0.01234, 1,235; whole numbers stay whole."""
+    """A number with significant digits: 12.35, 0.01234, 1,235. Whole numbers keep all digits."""
     if value is None:
         return UNKNOWN
     if isinstance(value, int):
@@ -22,7 +22,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def format_fixed(value: float | None, decimals: int = 2) -> str:
-    """A fixed number of decimals, for columns that are read downwards."""
+    """A number with a fixed number of decimals, for columns of a table."""
     return UNKNOWN if value is None else f"{value:,.{decimals}f}"
 
 
@@ -32,38 +32,42 @@ def percent(ratio: float | None, decimals: int = 2) -> str:
 
 
 def spread(sd: float) -> str:
-    """A spread on the log scale as a change of the ratio: 0.02 -> 2.02 %; a factor from 50 % on."""
+    """A spread on the log scale as a change of the ratio: 0.02 -> 2.02 %. From 50 % on, it is given as a factor."""
     factor = math.exp(sd)
     return f"{(factor - 1) * 100:.2f} %" if factor < 1.5 else f"a factor of {number(factor, 3)}"
 
 
 def share(value: float | None) -> str:
-    """0.912 -> 91.2 %."""
+    """A share as percent: 0.912 -> 91.2 %."""
     return UNKNOWN if value is None else f"{value * 100:.1f} %"
 
 
 def p_value(p: float | None) -> str:
-    """Three significant digits, never 0."""
+    """A p-value with three significant digits; '< 0.0001' instead of 0."""
     if p is None:
         return UNKNOWN
     return "< 0.0001" if p < 0.0001 else f"{p:.3g}"
 
 
 def p_equals(p: float | None) -> str:
-    """'p = 0.031', 'p < 0.0001'."""
+    """A p-value with its name: 'p = 0.031' or 'p < 0.0001'."""
     text = p_value(p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """'[0.98, 1.05]', or a dash."""
+    """An interval: '[0.98, 1.05]'; a dash if a bound is not known."""
     return UNKNOWN if low is None or high is None else f"[{number(low)}, {number(high)}]"
 
 
 def disagreement(c: Comparison, threshold: float) -> str | None:
-    """'The 95 % interval [1.01, 1.09] excludes 1, the sign-flip test does not (p = 0.0781, unadjusted)', or the other
-    way round: the interval counts suites and leans on a normal distribution, the test counts blocks and on none. None
-    where they agree or one of them is unknown."""
+    """A sentence on the disagreement of the 95 % interval and the sign-flip test about the threshold.
+
+    E.g. 'The 95 % interval [1.01, 1.09] excludes 1, the sign-flip test does not (p = 0.0781, unadjusted)', or the
+    opposite. None if they agree or one of them is unknown.
+    """
+    # They may disagree: the interval counts suites and assumes a normal distribution; the test counts blocks and
+    # assumes no distribution.
     null = threshold if c.kind == "difference" else math.log(threshold) if threshold > 0 else None
     p = None if null is None else c.p_against(null)
     if p is None or c.overall is None or c.overall.low is None or c.overall.high is None:
@@ -77,12 +81,12 @@ def disagreement(c: Comparison, threshold: float) -> str | None:
 
 
 def count(n: int, one: str, many: str | None = None) -> str:
-    """'1 run', '3 runs'."""
+    """A number with its noun: '1 run', '3 runs'. many: the plural if it is not `one` plus 's'."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def effect(value: Effect | None) -> str:
-    """'1.036 [0.98, 1.05]'."""
+    """An effect with its interval if known: '1.036 [0.98, 1.05]'; a dash if the effect is not known."""
     if value is None:
         return UNKNOWN
     bounds = interval(value.low, value.high)
@@ -90,11 +94,11 @@ def effect(value: Effect | None) -> str:
 
 
 def basis(comparison: Comparison) -> str:
-    """What an interval rests on: '24 pairs in 8 suites'."""
+    """The observations behind an interval: '24 pairs in 8 suites'."""
     return f"{count(len(comparison.pairs), 'pair')} in {count(comparison.n_suites, 'suite')}"
 
 
 def join_names(names: Iterable[str]) -> str:
-    """'a', 'a and b', 'a, b and c'."""
+    """A list in words: 'a', 'a and b', 'a, b and c'. Needs at least one name."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last

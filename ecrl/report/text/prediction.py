@@ -1,4 +1,4 @@
-"""Predicted against measured goodput: whether the models that give interval advice describe these runs."""
+"""Predicted and measured goodput: whether the models behind the interval advice describe these runs."""
 
 from ecrl.analysis.advice.goodput_model import median_error, predictions
 from ecrl.analysis.evidence import Evidence
@@ -8,7 +8,7 @@ from ecrl.report.text.numbers import number, percent, share
 
 
 def prediction_blocks(evidence: Evidence) -> list[Block]:
-    """The subsection, empty where no engine's costs are known."""
+    """The blocks of the subsection; empty if no engine's costs are known."""
     found = predictions(evidence.runs, evidence.dropped)
     error = median_error(found)
     if error is None:
