@@ -1,1 +1,1 @@
-"""What is asked for: matrix files, suites and runs."""
+"""The configuration: matrix files, suites and runs."""

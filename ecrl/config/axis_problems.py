@@ -25,7 +25,7 @@ def normalize_axes(raw: Mapping[str, Any], sources: Sources) -> tuple[dict[str, 
     """
     axes = raw.get("axes", {})
     if not isinstance(axes, Mapping):
-        return dict(raw), []  # reported with the other shapes
+        return dict(raw), []  # `find_shape_problems` reports it
     problems, own, result = [], dict[str, Any](), dict(raw)
     for key, values in flatten_axes(axes):
         where = f"{sources.name(('axes', key))}: axes.{key}"

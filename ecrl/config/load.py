@@ -126,7 +126,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pick_schedules(schedules: Any, override: Override, problems: list[str]) -> Any:
     if not isinstance(schedules, Mapping):
-        return schedules  # reported with the other shapes
+        return schedules  # `find_shape_problems` reports it
     unknown = [label for label in override.value if label not in schedules]
     told = [f"{override.source}: {unknown_name('failure schedule', label, schedules)}" for label in unknown]
     problems += add_code("ECRL-219", told)

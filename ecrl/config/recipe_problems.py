@@ -17,17 +17,17 @@ def resolve_recipes(
     """Complete the table of every variant, except engines without options. Returns the new `raw` and the problems.
 
     A missing option gets the engine's default. In a file that ecrl wrote (`frozen`) it gets its legacy value; in a
-    user's file for a prefix that is already frozen (`existing`) it gets the value of that campaign.
+    user's file for a prefix that is already frozen (`existing`) it gets the value of that campaign, if it has one.
     """
     tables = raw.get("variants", {})
     if not isinstance(tables, Mapping):
-        return dict(raw), []  # reported with the other shapes
+        return dict(raw), []  # `find_shape_problems` reports it
     problems, resolved = [], dict[str, Any](tables)
     for variant, table in _list_tables(raw, tables):
         loc: tuple[str, ...] = ("variants", variant)
         where = f"{sources.name(loc)}: variants.{variant}"
         if not isinstance(table, Mapping):
-            continue  # reported with the other shapes
+            continue  # `find_shape_problems` reports it
         if (problem := _find_table_problem(variant, table)) is not None:
             problems.append(f"{where}: {problem}")
             continue

@@ -49,7 +49,7 @@ class RunSpec:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the fields that decide the outcome. Two runs with the same hash are the same run.
+        """SHA-256 of the fields that decide the outcome. Runs with the same hash are the same run, under any prefix.
 
         A `result.json` counts for this run only if it names this hash.
         """

@@ -55,7 +55,7 @@ def _slug_of_later(checkpoint: CheckpointSettings, train: TrainSettings) -> str:
 class Suite:
     """One cell of the matrix: a value for every axis. A suite is one row of the manifest.
 
-    axes: (key, value) of the axes that set an option of a variant.
+    axes: the values of the axes that set an option of a variant, by key.
     axis_values: (key, value) of every axis in `[axes]`, in file order.
     recipes: the recipe of each variant. An engine without options has none.
     """

@@ -1,6 +1,6 @@
 """The tables `[train]` and `[checkpoint]`. `matrix.py` validates them with the bounds annotated here.
 
-The text under a field is its meaning, which docs/matrix.md is generated from.
+docs/matrix.md is generated from the text under each field.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Live progress of `ecrl matrix run` on a terminal: an observer that draws a `CampaignView` after its notifications."""
+"""Live progress of `ecrl matrix run` on a terminal: an observer of the campaign that draws a `CampaignView`."""
 
 import sys
 import time
@@ -29,7 +29,7 @@ _DONE_BEFORE = "done before"
 
 @dataclass
 class _Run:
-    """A running run.
+    """A run in progress.
 
     expected_s: the duration expected when the run began.
     began, changed: monotonic times in seconds; `changed` is the last new record, None before the first.
@@ -145,7 +145,7 @@ class LiveProgress:
         return {name: counts[name] for name in (*STATUSES, _DONE_BEFORE)}
 
     def _estimate_eta_s(self) -> float | None:
-        """Seconds until the end: the time of runs not yet begun plus the longest rest of a running run.
+        """Seconds until the end: the time of runs not yet started plus the longest rest of a run in progress.
 
         None if a time is not known.
         """

@@ -16,7 +16,7 @@ class ProgressLog:
 
     def __init__(self) -> None:
         self._suites: set[str] = set()  # running suites
-        self._restarts: dict[str, int] = {}  # of the running run, by suite
+        self._restarts: dict[str, int] = {}  # of the run in progress, by suite
         self._side_by_side = False
 
     def note(self, text: str) -> None:
