@@ -1,4 +1,4 @@
-"""The specification of one run: the content of `run.json`, the only input of a worker."""
+"""The specification of one run: the content of `run.json`, a worker's only source of settings."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ RUN_SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One run: suite x variant x seed. It holds everything a worker needs; a worker looks up nothing else.
+    """One run: suite x variant x seed. It holds every setting that a worker needs, with nothing left to look up.
 
     failures: the plan, as built before launch by `ecrl.config.failure_schedule.build_plan` (empty for `reference`).
     block_order: the variants of this (suite, seed) in the order they run. block_position: this run's index in it.
