@@ -97,6 +97,8 @@ def test_a_detached_campaign_outlives_its_terminal_is_looked_at_and_stopped(ecrl
     assert holder(ecrl.paths) == told
 
     last = ecrl.start("attach")
+    assert last.stderr is not None
+    assert last.stderr.readline(), "it has found the campaign before that is stopped"
     code, out, errors = ecrl.run("stop", "--json")
     assert (code, json.loads(out)["pid"]) == (0, told.owner.pid), errors
     assert ecrl.workers() == []
@@ -107,4 +109,4 @@ def test_a_detached_campaign_outlives_its_terminal_is_looked_at_and_stopped(ecrl
     for command in ("stop", "attach"):
         code, _, errors = ecrl.run(command)
         assert code == 2
-        assert f"there is nothing to {command}.\nContinue it with: ecrl matrix resume --prefix exp --results" in errors
+        assert f"there is nothing to {command}. [ECRL-314]\nContinue it with: ecrl matrix resume --prefix exp --results" in errors
