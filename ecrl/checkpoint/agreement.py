@@ -1,4 +1,4 @@
-"""Agreement of all ranks through the key-value store: no collectives, so any thread may take part."""
+"""Agreement of all ranks through the key-value store. It uses no collectives, so any thread may take part."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch._C._distributed_c10d import Store  # torch.distributed re-exports it without saying so
 
-# Longer than any run: a rank that died is noticed by the launcher, which ends the others.
+# Longer than any run: the launcher detects a dead rank and ends the others.
 _WITHOUT_END = timedelta(days=3650)
 
 
@@ -20,10 +20,10 @@ class StoreGoneError(Exception):
 
 
 class Agreement:
-    """Every rank says something under one topic and hears what all said.
+    """Every rank publishes a value under one topic and reads the values of all ranks.
 
-    A topic is used once per attempt. Each instance needs a store connection of its own: a thread that waits
-    in a shared connection would hold up every other user of it.
+    A topic is used once per attempt. Each instance needs its own store connection: a thread that waits on a shared
+    connection blocks every other user of it.
     """
 
     def __init__(self, store: Store, rank: int, world_size: int, timeout_s: float) -> None:
@@ -34,45 +34,51 @@ class Agreement:
 
     @property
     def timeout_s(self) -> float:
-        """How long one rank waits for another."""
+        """How long one rank waits for the others, in seconds."""
         return self._timeout.total_seconds()
 
     def publish(self, topic: str, value: Any) -> None:
-        """Publish this rank's word under `topic`; returns at once."""
+        """Publish this rank's value under `topic`. Returns at once.
+
+        Raises:
+            StoreGoneError: the store cannot be reached.
+        """
         try:
             self._store.set(f"{topic}/{self.rank}", json.dumps(value))
-        except RuntimeError as error:  # torch raises DistNetworkError and kin, all of them RuntimeErrors
+        except RuntimeError as error:  # torch's DistNetworkError and its relatives are RuntimeErrors
             raise StoreGoneError(f"{topic}: the store is gone ({error})") from error
 
     def gather_all(self, topic: str) -> list[Any]:
-        """What every rank said under `topic`, in rank order, waiting one timeout for all of them together.
+        """The values of all ranks under `topic`, in rank order. Waits at most one timeout for all ranks together.
 
         Raises:
-            AgreementError: names the ranks that said nothing in that time.
+            AgreementError: some ranks published nothing in that time; the message names them.
+            StoreGoneError: the store cannot be reached.
         """
         keys = [f"{topic}/{rank}" for rank in range(self.world_size)]
         try:
             self._store.wait(keys, self._timeout)
         except RuntimeError as error:
             silent = [str(rank) for rank, key in enumerate(keys) if not self._is_published(key)]
-            if silent:  # else the last one spoke just now
+            if silent:  # empty if the last value arrived right after the timeout
                 who = f"rank {silent[0]}" if len(silent) == 1 else f"ranks {', '.join(silent)}"
                 raise AgreementError(f"{topic}: {who} said nothing within {self.timeout_s:g} s") from error
         return [self._get_value(key) for key in keys]
 
     def exchange(self, topic: str, value: Any) -> list[Any]:
-        """Say `value` and hear all ranks, in rank order."""
+        """Publish `value` and return the values of all ranks, in rank order. Raises like `gather_all`."""
         self.publish(topic, value)
         return self.gather_all(topic)
 
     def decide(self, topic: str, word: Any, judge: Callable[[list[Any]], Any]) -> Any:
-        """Rank 0 judges what every rank said, and its verdict is everybody's: the ranks cannot come to differ.
+        """Let rank 0 judge the words of all ranks. Every rank returns rank 0's verdict, so the ranks cannot differ.
 
-        The others wait for the verdict as long as it takes. A rank that rank 0 did not hear in time is the
-        verdict "... said nothing ..." to the others.
+        The other ranks wait for the verdict without a time limit. If a rank's word does not reach rank 0 in time, the
+        other ranks get the text of the AgreementError as their verdict.
 
         Raises:
-            AgreementError: on rank 0 alone, for such a silence.
+            AgreementError: on rank 0 only, if a rank's word does not arrive in time.
+            StoreGoneError: the store cannot be reached.
         """
         self.publish(topic, word)
         if self.rank != 0:

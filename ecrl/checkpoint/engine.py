@@ -1,6 +1,6 @@
-"""What every checkpoint engine has in common: guards, timing spans and records. Engines fill in the hooks.
+"""The base class of every checkpoint engine: guards, timing spans and records. Engines implement the hooks.
 
-The base class measures, so that engines cannot measure themselves differently.
+The base class takes the measurements, so all engines are measured in the same way.
 """
 
 from abc import ABC, abstractmethod
@@ -20,33 +20,33 @@ from ecrl.storage.formats import OWN_FORMAT
 
 
 class CheckpointableState(ABC):
-    """The live training state, as an engine sees it."""
+    """The live training state that an engine saves and restores."""
 
     @abstractmethod
     def view(self, step: int) -> StateView:
-        """Names and tensors aliasing the state after `step`; host state as private copies."""
+        """The state after `step`: tensors that alias the live ones, and private copies of the host state."""
 
     @abstractmethod
     def load_host_state(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
-        """Take over host state after the tensors were loaded in place; RNG states last."""
+        """Set the host state after the tensors were loaded in place. RNG states are set last."""
 
 
 def inject_nothing(phase: str, step: int) -> None:
-    """No failure is planned."""
+    """Do nothing: the default of `EngineContext.reached`, for runs without planned failures."""
 
 
 @dataclass(frozen=True)
 class EngineContext:
-    """What an engine is given. `agree` makes a new agreement on a store connection of its own.
+    """The inputs of an engine. agree: creates a new agreement with its own store connection.
 
-    reached(phase, step): to be called from inside each phase of the checkpoint of `step` that an engine has,
-    from whichever thread; a planned failure may strike there. The phases: staging (the copy has begun),
-    persist (part of this rank's bytes are written), commit (everything is durable, nothing published),
-    retention (an old checkpoint is withdrawn, its files are still there), restore (half of the state is loaded).
+    reached(phase, step): the engine calls this inside each phase of the checkpoint of `step`, from any thread. A
+    planned failure may strike there. The phases: staging (the copy has started), persist (part of this rank's bytes
+    are written), commit (everything is durable, nothing is published), retention (an old checkpoint is withdrawn, its
+    files still exist), restore (half of the state is loaded).
 
-    verify(step): `storage.commit.verify` for this run, where it was begun before there was a context.
+    verify(step): `storage.commit.verify` for this run, if its verification started before the context existed.
 
-    options: of the engine, as its `EnginePlugin` declares them; all of them in what `EnginePlugin.build` hands on.
+    options: values of the options that the engine's `EnginePlugin` declares. `EnginePlugin.build` adds missing ones.
     """
 
     state: CheckpointableState
@@ -68,9 +68,10 @@ class EngineContext:
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """What a restore came to. step 0: no checkpoint, training begins afresh.
+    """The result of a restore. step: 0 if there was no checkpoint and training starts from the beginning.
 
-    Digests are of this rank's whole state: as recorded when the snapshot was written, and as live now.
+    The digests cover this rank's whole state: as recorded when the snapshot was written, and as it is live now.
+    passed_over: step and reason of every newer checkpoint that could not be used.
     """
 
     step: int
@@ -86,18 +87,18 @@ class Engine(ABC):
         self.context = context
 
     def is_due(self, step: int) -> bool:
-        """Whether a checkpoint is taken after `step`."""
+        """Whether the engine takes a checkpoint after `step`."""
         return step % self.context.checkpoint_every == 0
 
     def prepare(self) -> None:
-        """Allocate everything before the first step, so that the first checkpoint costs what the others do."""
-        self._prepare()
+        """Allocate everything that checkpoints need. Call it before the first step."""
+        self._prepare()  # the first checkpoint must cost the same as the others
 
     def restore(self) -> RestoreResult:
         """Load the newest checkpoint that verifies on every rank into the live state, and record it."""
         begun = now_ns()
         restored = self._restore()
-        self.context.reached("restore", restored.step)  # where an engine has no such point, or nothing to load
+        self.context.reached("restore", restored.step)  # for engines without this phase, or with nothing to load
         self.context.recorder.event(
             "restored",
             t0=begun,
@@ -109,17 +110,19 @@ class Engine(ABC):
         return restored
 
     def before_forward(self) -> None:
-        """To be called before each forward: buffers are about to change."""
+        """Protect buffers that are still being copied. Call it before each forward, which changes them."""
 
     def before_update(self, step: int) -> None:
-        """To be called before each `optimizer.step`: parameters and optimizer state are about to change."""
+        """Protect parameters and optimizer state that are still being copied. Call it before `optimizer.step`."""
 
     def synchronize_if_due(self, step: int) -> None:
-        """To be called at the end of a step: where a synchronous engine is due, wait for the device now, so
-        that queued kernels are billed to the step and not to the snapshot."""
+        """Wait for the device if a synchronous engine takes a checkpoint now. Call it at the end of each step.
+
+        The step, not the snapshot, is then charged for queued kernels.
+        """
 
     def save(self, step: int) -> None:
-        """Take the checkpoint of `step`; returns when training may go on."""
+        """Take the checkpoint of `step`. Returns when training may continue."""
         begun = now_ns()
         ticket = self._acquire(step)
         acquired = now_ns()
@@ -129,7 +132,7 @@ class Engine(ABC):
         self.context.recorder.event("save", s=step, t0=begun, t_slot=acquired, t_staged=staged)
 
     def drain(self) -> None:
-        """Wait until nothing is in flight; called once, after the last step."""
+        """Wait until no checkpoint is in flight. Call it once, after the last step."""
         begun = now_ns()
         self._drain()
         self.context.recorder.event("drain", t0=begun)
@@ -144,36 +147,36 @@ class Engine(ABC):
 
     @abstractmethod
     def _acquire(self, step: int) -> Any:
-        """Wait for room for one more checkpoint in flight; the ticket is handed to the next hooks."""
+        """Wait for room for one more checkpoint in flight. Returns the ticket that the next hooks receive."""
 
     @abstractmethod
     def _stage(self, ticket: Any) -> None:
-        """Snapshot; on return training may go on as far as the fences let it."""
+        """Start or make the snapshot. After it returns, training may continue up to the fences."""
 
     @abstractmethod
     def _release(self, ticket: Any) -> None:
-        """Persist and commit inline, or hand over to the background."""
+        """Persist and commit now, or pass the ticket to the background."""
 
     @abstractmethod
     def _drain(self) -> None: ...
 
     def _stop_processes(self) -> None:
-        """Nothing is in flight: end processes that the engine started. Not billed to its checkpoints."""
+        """End processes that the engine started. Nothing is in flight. The `drain` event does not include this time."""
 
     def _remove_old_checkpoints(self) -> None:
-        """The run is complete: give disk back, keeping the newest checkpoint. Not billed to the engine."""
+        """Remove all but the newest checkpoint of a complete run. The `drain` event does not include this time."""
 
 
 @dataclass(frozen=True)
 class EnginePlugin:
-    """What an engine's file exports. The promises are shown in the report beside its numbers.
+    """The export of an engine's file. The report shows durable, verified, exact and limits next to the numbers.
 
-    durable: committed means fsynced. verified: a damaged checkpoint is noticed. exact: RNG and buffers of
-    every rank come back. limits: what else it leaves to its user, or to ecrl in its place, in a few words. They are
-    those of the default options.
+    durable: committed means fsynced. verified: damage to a checkpoint is detected. exact: RNG and buffers of every
+    rank are restored. limits: what else the engine leaves to its user or to ecrl, in a few words. These four hold for
+    the default options.
 
-    format: what lies in a checkpoint's folder, as in storage/formats.py. options: declared as in config/options.py.
-    All of them literals, which are read without importing an engine.
+    format: the files of a checkpoint's folder, see storage/formats.py. options: see config/options.py. All values are
+    literals, because they are read without importing the engine.
     """
 
     description: str
@@ -186,13 +189,13 @@ class EnginePlugin:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def build(self, context: EngineContext) -> Engine:
-        """The engine, options that the context lacks at their legacy values."""
+        """The engine. Options that `context` lacks get their legacy values."""
         legacy = {option: told["legacy"] for option, told in self.options.items()}
         return self.make(replace(context, options=legacy | dict(context.options)))
 
 
 class NoCheckpoints(Engine):
-    """`reference`: nothing is saved, nothing can be restored."""
+    """The engine of the variant `reference`: saves nothing and restores nothing."""
 
     def is_due(self, step: int) -> bool:
         return False

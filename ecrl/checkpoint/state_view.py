@@ -1,4 +1,4 @@
-"""State as named tensors: what each rank writes, the layout of its shard, digests, and loading in place.
+"""State as named tensors: which rank writes which tensor, the layout of a shard, digests, and loading in place.
 
 A shard is a plain safetensors file: 8 bytes of header length, a JSON header, the tensors' bytes without gaps.
 The staging buffer has exactly the layout of the payload, so persisting is one write of it.
@@ -39,12 +39,15 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class StateView:
-    """Live training state, as names and tensors that alias it.
+    """Live training state as named tensors that alias it.
 
-    replicated: equal on every rank (parameters, optimizer state), changed by `optimizer.step` alone; each rank
-        writes its share. local: this rank's own tensors that the *forward* changes (buffers). host: this
-        rank's own state that is already a private copy (RNG states). meta: JSON-able host state (step, ...).
-        Names in local and host begin with `own/`: every rank writes its own; no replicated name does.
+    replicated: equal on every rank (parameters, optimizer state); only `optimizer.step` changes it, and each rank
+        writes its share.
+    local: this rank's own tensors that the *forward* changes (buffers).
+    host: this rank's own state that is already a private copy (RNG states).
+    meta: host state that can be written as JSON (step, ...).
+
+    Names in local and host start with `own/`, and every rank writes its own. Replicated names do not start with it.
     """
 
     replicated: dict[str, torch.Tensor]
@@ -54,9 +57,10 @@ class StateView:
 
 
 def partition_tensors(replicated: Mapping[str, torch.Tensor], world_size: int) -> list[list[str]]:
-    """Which rank writes which replicated tensors: largest first onto the least loaded rank, ties by name.
+    """The names of the replicated tensors that each rank writes, one list per rank.
 
-    Every rank computes the same answer from shapes alone; loads differ by at most the largest tensor.
+    Tensors are assigned largest first to the least loaded rank; ties are broken by name. Every rank computes the same
+    answer from the shapes alone. Loads differ by at most the largest tensor.
     """
     loads = [0] * world_size
     result: list[list[str]] = [[] for _ in range(world_size)]
@@ -68,16 +72,16 @@ def partition_tensors(replicated: Mapping[str, torch.Tensor], world_size: int) -
 
 
 class ForeignCheckpointError(Exception):
-    """A checkpoint of another run, world size or model; the message says what differs."""
+    """The checkpoint belongs to another run, world size or model. The message says what differs."""
 
 
 class UnsupportedDtypeError(Exception):
-    """State of a type that a shard cannot hold."""
+    """A tensor has a type that a shard cannot store."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies in the payload (bytes)."""
+    """The type, shape and byte range of one tensor in the payload."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -86,7 +90,7 @@ class Entry:
 
 
 class Layout:
-    """The payload of one shard: tensors back to back, widest elements first so that each is aligned.
+    """The payload of one shard: tensors without gaps, widest elements first, which keeps each tensor aligned.
 
     Raises:
         UnsupportedDtypeError: the format has no name for a tensor's type.
@@ -104,7 +108,7 @@ class Layout:
         self.payload_bytes = offset
 
     def header(self) -> bytes:
-        """Length and JSON header as the format wants them, padded with blanks to a multiple of 8 bytes."""
+        """The length field and the JSON header, padded with blanks to a multiple of 8 bytes."""
         table = {
             name: {"dtype": _DTYPES[e.dtype], "shape": list(e.shape), "data_offsets": [e.begin, e.end]}
             for name, e in self.entries.items()
@@ -114,7 +118,7 @@ class Layout:
         return len(text).to_bytes(8, "little") + text
 
     def views(self, payload: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The tensors inside a uint8 `payload`, by name; writing to a view writes to the payload."""
+        """The tensors inside a uint8 `payload`, by name. Writing to a view writes to the payload."""
         return {name: _view(payload[e.begin : e.end], e) for name, e in self.entries.items()}
 
 
@@ -125,7 +129,7 @@ def _view(part: torch.Tensor, entry: Entry) -> torch.Tensor:
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a tensor: without a copy where it lies contiguous in host memory."""
+    """The bytes of a tensor. Makes no copy if the tensor is contiguous in host memory."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")
 
@@ -136,12 +140,12 @@ def leaf_digest(tensor: torch.Tensor) -> str:
 
 
 def meta_digest(meta: Mapping[str, Any]) -> str:
-    """XXH3-128 of host state that is kept as JSON."""
+    """XXH3-128 of host state in its canonical JSON form."""
     return xxhash.xxh3_128(json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def root_digest(leaves: Mapping[str, str]) -> str:
-    """SHA-256 over sorted names and leaf digests: one digest of a whole rank's state."""
+    """SHA-256 over sorted names and leaf digests: one digest of the whole state of a rank."""
     digest = hashlib.sha256()
     for name in sorted(leaves):
         digest.update(f"{name}={leaves[name]}\n".encode())
@@ -149,7 +153,10 @@ def root_digest(leaves: Mapping[str, str]) -> str:
 
 
 def state_digest(tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any] | None = None) -> str:
-    """SHA-256 over sorted names, dtypes, shapes and raw bytes (metrics: the digest of C3 and C6)."""
+    """SHA-256 over sorted names, dtypes, shapes and raw bytes, and `meta` if given.
+
+    Gates C3 and C6 compare this digest (docs/metrics.md, "Correctness gates").
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -161,26 +168,26 @@ def state_digest(tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any] | 
 
 
 def live_leaves(view: StateView) -> dict[str, str]:
-    """Leaf digests of everything one rank holds: what a checkpoint's `rank-<r>.json` files record of it."""
+    """The leaf digests of one rank's whole state, as a checkpoint's `rank-<r>.json` files record them."""
     tensors = view.replicated | view.local | view.host
     return {name: leaf_digest(t) for name, t in tensors.items()} | {META_LEAF: meta_digest(view.meta)}
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a saved tensor must share with the live one that it is copied into, which would convert it silently."""
+    """The type and shape that a saved tensor must share with the live tensor that it is copied into."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
 def get_tensor_specs(tensors: Mapping[str, torch.Tensor]) -> dict[str, TensorSpec]:
-    """The types and shapes of tensors, by name."""
+    """The types and shapes of `tensors`, by name."""
     return {name: TensorSpec(str(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
 def read_tensor_specs(path: Path) -> dict[str, TensorSpec]:
-    """The types and shapes of a shard's tensors, by name; no tensor is read."""
+    """The types and shapes of a shard's tensors, by name. Reads no tensor."""
     named = {name: str(dtype) for dtype, name in _DTYPES.items()}
     with safe_open(str(path), framework="pt") as shard:
         slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a dict)
@@ -191,11 +198,12 @@ def read_tensor_specs(path: Path) -> dict[str, TensorSpec]:
 
 
 def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, TensorSpec], folder: Path) -> None:
-    """Refuse a checkpoint whose tensors have other names, types or shapes: copying would fit the one to the other.
+    """Check that a checkpoint's tensors have the names, types and shapes of the live ones.
 
     Raises:
-        ForeignCheckpointError: with the first tensor that differs, and in what.
+        ForeignCheckpointError: a tensor differs; the message names the first one and the difference.
     """
+    # Without this check, copying would convert types and broadcast shapes silently.
     if differing := sorted(live.keys() ^ saved.keys()):
         raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is on one side only")
     for name, expected in get_tensor_specs(live).items():
@@ -205,7 +213,7 @@ def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, Tenso
 
 
 def load_shard(path: Path, wanted: Mapping[str, torch.Tensor]) -> None:
-    """Copy the named tensors of a shard into live ones, in place, straight from the mapped file."""
+    """Copy the tensors named in `wanted` from a memory-mapped shard into the live ones, in place."""
     with safe_open(str(path), framework="pt") as shard:
         for name, live in wanted.items():
             live.copy_(shard.get_tensor(name))

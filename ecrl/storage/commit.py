@@ -1,11 +1,16 @@
-"""Checkpoint folders: which exist for a restore, and whether every byte is what was committed. No tensors.
+"""Checkpoint folders: which ones a restore may use, and whether every byte is what was committed. Loads no tensors.
 
     step-00000400/shard-<rank>.safetensors, rank-<rank>.json, COMMIT.json
 
-A checkpoint exists when its COMMIT.json does. It is written last, names every other file with its size and
-digest, and carries a digest of itself. States: valid, partial (no COMMIT.json), corrupt, unverifiable (another
-engine's complete checkpoint: their formats keep no digests), or removed (a run goes on, and removed or replaced it
-while it was looked at; a restore, during which nobody does, passes over it like a corrupt one); reason says why.
+A checkpoint exists when its COMMIT.json exists. COMMIT.json is written last, lists every other file with its size
+and digest, and carries a digest of itself. The states of a checkpoint:
+
+    valid         every byte is what was committed
+    partial       no COMMIT.json
+    corrupt       a file is missing, unreadable or not what was committed
+    unverifiable  a complete checkpoint in the format of another engine, which keeps no digests
+    removed       a live run removed or replaced the checkpoint during the check; a restore treats it like corrupt
+    mismatched    the checkpoint belongs to another run or world size than the caller asked for
 """
 
 import errno
@@ -53,8 +58,7 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a checkpoint folder is worth: `state` valid, partial, corrupt, unverifiable, removed or mismatched (of
-    another run or world size than asked for); `reason` for all but the first."""
+    """The result of checking a checkpoint folder. state: one of those above. reason: None for a valid checkpoint."""
 
     step: int
     state: str
@@ -79,7 +83,12 @@ def list_committed_steps(root: Path) -> list[int]:
 
 
 def _exists(path: Path) -> bool:
-    """Unlike `Path.exists`, which from Python 3.14 on calls a file absent that cannot be looked at (EIO, ESTALE)."""
+    """Whether `path` exists.
+
+    Raises:
+        OSError: the path cannot be examined (EIO, ESTALE).
+    """
+    # `Path.exists` returns False for such errors from Python 3.14 on.
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -88,7 +97,7 @@ def _exists(path: Path) -> bool:
 
 
 def file_facts(path: Path) -> FileFacts:
-    """Size and digest of the file as it lies on disk."""
+    """The size and digest of a file."""
     digest = xxhash.xxh3_128()
     count = 0
     with path.open("rb", buffering=0) as file:
@@ -99,7 +108,7 @@ def file_facts(path: Path) -> FileFacts:
 
 
 def commit(folder: Path, *, run: str, step: int, world_size: int, files: Mapping[str, FileFacts]) -> None:
-    """Publish a checkpoint whose files are all durable already: after this returns, a restore may use it."""
+    """Publish a checkpoint. All its files must be durable already; a restore may use it once this returns."""
     content: dict[str, Any] = {
         "schema": COMMIT_SCHEMA,
         "run": run,
@@ -110,13 +119,17 @@ def commit(folder: Path, *, run: str, step: int, world_size: int, files: Mapping
     try:
         write_atomic(folder / COMMIT_FILE, json.dumps(content | {"digest": _digest(content)}, indent=1).encode())
     except (OSError, MemoryError):
-        # It may be in place and yet not durable. What the caller gives up must not be taken for a checkpoint.
+        # The file may be in place and yet not durable. The caller gives this checkpoint up: no restore may use it.
         (folder / COMMIT_FILE).unlink(missing_ok=True)
         raise
 
 
 def verify(root: Path, step: int, *, run: str | None = None, world_size: int | None = None) -> Verdict:
-    """Check every byte of a checkpoint against its COMMIT.json, and whom it belongs to where that is given."""
+    """Check every byte of a checkpoint against its COMMIT.json, and its owner against `run` and `world_size` if given.
+
+    Raises:
+        OSError: this process is out of file descriptors or memory.
+    """
     folder = step_folder(root, step)
     try:
         text = (folder / COMMIT_FILE).read_bytes()
@@ -132,7 +145,7 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
 
 
 def _decide_verdict(folder: Path, step: int, text: bytes, run: str | None, world_size: int | None) -> Verdict:
-    """The verdict on a folder whose COMMIT.json read as `text`."""
+    """The verdict on a folder whose COMMIT.json contains `text`."""
     content = _read(text)
     if content is None:
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: does not match its own digest")
@@ -150,7 +163,8 @@ def _decide_verdict(folder: Path, step: int, text: bytes, run: str | None, world
 
 
 def _is_replaced(folder: Path, text: bytes) -> bool:
-    """Whether the COMMIT.json that read as `text` is gone or another by now: whoever removes begins with it."""
+    """Whether the COMMIT.json that contained `text` is now gone or has other content."""
+    # `remove` deletes COMMIT.json first.
     try:
         return (folder / COMMIT_FILE).read_bytes() != text
     except FileNotFoundError:
@@ -160,8 +174,10 @@ def _is_replaced(folder: Path, text: bytes) -> bool:
 
 
 def find_orphan_files(root: Path, step: int) -> list[str]:
-    """What lies in the folder of a valid checkpoint and is no part of it: no digest covers it, and nothing reads it.
-    Nothing, where the checkpoint was removed meanwhile."""
+    """The names in the folder of a valid checkpoint that its COMMIT.json does not list, sorted.
+
+    No digest covers these files, and no restore reads them. The list is empty if the checkpoint was removed meanwhile.
+    """
     folder = step_folder(root, step)
     try:
         named = json.loads((folder / COMMIT_FILE).read_bytes())["files"]
@@ -182,11 +198,11 @@ def _make_partial_verdict(folder: Path, step: int) -> Verdict:
 
 
 def _read(text: bytes) -> dict[str, Any] | None:
-    """A commit file's content; None unless its digest matches, and with it everything that the digest covers."""
+    """The content of a commit file, or None if the text is not byte for byte what `commit` writes for its digest."""
     try:
         content: dict[str, Any] = json.loads(text)
         stored = content.pop("digest")
-        # the bytes, not only the values: a flipped blank or digit must not pass
+        # Compare the bytes too, not only the values: a flipped blank or digit must not pass.
         canonical = json.dumps(content | {"digest": stored}, indent=1).encode()
         known = content["schema"] == COMMIT_SCHEMA and {"run", "step", "world_size", "files"} <= content.keys()
         whole = known and stored == _digest(content) and canonical == text
@@ -196,14 +212,15 @@ def _read(text: bytes) -> dict[str, Any] | None:
 
 
 def _find_mismatch(content: Mapping[str, Any]) -> str | None:
-    """Why a commit file, though it matches its digest, is none that `commit` wrote: a restore opens these files."""
+    """Why `commit` cannot have written a commit file whose digest matches; None if it can."""
+    # A restore opens the files named here.
     ranks, files = content["world_size"], content["files"]
     if type(ranks) is not int or ranks < 1:
         return f"found world size {ranks!r}, expected a number of ranks"
     keys = {"bytes", "xxh3_128"}
     if type(files) is not dict or not all(type(entry) is dict and entry.keys() == keys for entry in files.values()):
         return "lists its files without their sizes and digests"
-    if len(files) == 2 * ranks:  # before as many names are made
+    if len(files) == 2 * ranks:  # checked first, since a wrong world size could be huge
         needed = {name for rank in range(ranks) for name in (ShardNames(rank).tensors, ShardNames(rank).facts)}
         if files.keys() == needed:
             return None
@@ -226,15 +243,16 @@ def _find_file_fault(path: Path, expected: FileFacts) -> str | None:
 
 
 def _raise_own(error: OSError) -> None:
-    """A process out of descriptors or memory says nothing about a file, which must not be rejected for it."""
+    """Raise `error` again if this process is out of file descriptors or memory."""
+    # Such an error does not mean that the file is damaged.
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         raise error
 
 
 def remove(root: Path, step: int, *, halfway: Callable[[], None] = lambda: None) -> None:
-    """Remove a checkpoint so that no instant shows a committed one with files missing: commit file first.
+    """Remove a checkpoint. At no instant is it committed with files missing.
 
-    halfway: called when that is gone and the other files are still there.
+    halfway: called when the commit file is gone and the other files still exist.
     """
     folder = step_folder(root, step)
     if not folder.exists():

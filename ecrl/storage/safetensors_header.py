@@ -1,6 +1,6 @@
-"""Whether the header of a safetensors file can be true, before anyone allocates what it asks for. No tensors.
+"""Check the header of a safetensors file before a reader allocates memory for it. Loads no tensors.
 
-8 bytes: length of the header, little endian; the header: JSON; the tensors' bytes, without gaps
+The file: 8 bytes with the length of the header (little endian), the header (JSON), the tensors' bytes without gaps.
 """
 
 import json
@@ -16,7 +16,7 @@ _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 1
 
 
 def find_fault(path: Path) -> str | None:
-    """Why the header cannot be true; None if it can. Reads as many bytes as the file holds, never more.
+    """Why the header contradicts itself or the file's size; None if it does not. Never reads beyond the file's end.
 
     Raises:
         OSError: the file cannot be read.
@@ -41,7 +41,7 @@ def _find_inconsistency(header: dict[str, Any], payload_bytes: int) -> str | Non
     for name, entry in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = entry["data_offsets"]
         if any(type(number) is not int for number in (begin, end, *entry["shape"])):
-            raise TypeError  # 4.0 counts like 4, and the library that a restore opens the file with refuses it
+            raise TypeError  # 4.0 equals 4 here, but the library that a restore uses refuses it
         needed = math.prod(entry["shape"]) * _BITS[entry["dtype"]] // 8
         if begin != reached or end - begin != needed or min(entry["shape"], default=0) < 0:
             return f"its header gives {name!r} the bytes {begin} to {end}, expected {reached} to {reached + needed}"
