@@ -1,4 +1,4 @@
-"""`blocking`: training waits while the snapshot is copied, written, fsynced and committed on every rank."""
+"""`blocking`: training waits until the snapshot is copied, written, fsynced and committed on every rank."""
 
 from ecrl.checkpoint.engine import EnginePlugin
 from ecrl.checkpoint.sharded.engine import ShardedEngine

@@ -11,7 +11,7 @@ class Dcp(DcpEngine):
     """`dcp.save` of the live tensors, inline, on the training thread."""
 
     def _stage(self, ticket: int) -> None:
-        self.context.reached("staging", ticket)  # the live tensors are written, no copy is made
+        self.context.reached("staging", ticket)  # no copy is made: `_release` writes the live tensors
 
     def _release(self, ticket: int) -> None:
         state, writer, planner = self._build_saved_dict(ticket), self._writer(ticket), self._planner(ticket)

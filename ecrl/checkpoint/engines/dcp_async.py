@@ -1,6 +1,6 @@
 """`dcp-async`: PyTorch Distributed Checkpoint's `async_save`: copy while training waits, write in a thread.
 
-Default settings: the copy goes into fresh pageable memory.
+It uses the default settings: each copy goes into new pageable memory.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,14 @@ class DcpAsync(BackgroundEngine, DcpEngine):
             async_stager=stager,
             process_group=self._group,
         )
-        assert isinstance(response, Future)  # the other kind comes from stagers that copy in the background
+        assert isinstance(response, Future)  # only stagers that copy in the background return the other type
         response.add_done_callback(lambda done: self._finish(ticket, stager, done))
 
     def _release(self, ticket: int) -> None:
-        pass  # the thread is at work already
+        pass  # the thread has already started
 
     def _finish(self, step: int, stager: DefaultStager, done: "Future[Any]") -> None:
-        """In the saving thread: what became of the save."""
+        """Record the result of the save. Runs in the saving thread."""
         with self._capture_errors():
             stager.close()
             error = done.exception()
@@ -54,7 +54,7 @@ class DcpAsync(BackgroundEngine, DcpEngine):
 
 
 class RecordingStager(DefaultStager):
-    """The stager that `async_save` makes if given none (a copy into pageable memory, inline), and a record of it."""
+    """The default stager of `async_save` (an inline copy into pageable memory). Calls `staged` after each copy."""
 
     def __init__(self, staged: Callable[[], None]) -> None:
         super().__init__(StagingOptions(False, False, False, False))

@@ -1,4 +1,4 @@
-"""`overlapped`: the copy hides under the next forward and backward, the rest happens in the background."""
+"""`overlapped`: the copy runs during the next forward and backward; the rest happens in the background."""
 
 import queue
 import threading
@@ -11,9 +11,9 @@ from ecrl.checkpoint.sharded.ticket import Ticket
 
 
 class Overlapped(ShardedEngine):
-    """At most `max_inflight` checkpoints are snapshotted and not yet committed; then `save` waits for a slot.
+    """At most `max_inflight` checkpoints are snapshotted but not yet committed. `save` waits for a free slot.
 
-    One persister thread a rank takes tickets in step order, so checkpoints commit in step order or not at all.
+    One persister thread per rank takes tickets in step order, so checkpoints commit in step order or not at all.
     """
 
     def __init__(self, context: EngineContext) -> None:
@@ -39,7 +39,7 @@ class Overlapped(ShardedEngine):
 
     def _stage(self, ticket: Ticket) -> None:
         self._stager.begin(ticket.slot, self.context.state.view(ticket.step))
-        self.context.reached("staging", ticket.step)  # the persister does not know of the ticket yet
+        self.context.reached("staging", ticket.step)  # the persister does not have the ticket yet
 
     def _release(self, ticket: Ticket) -> None:
         self._tickets.put(ticket)
@@ -58,7 +58,7 @@ class Overlapped(ShardedEngine):
                 self.context.recorder.event("staged", s=ticket.step)
                 self._persist_and_commit(ticket, agreement)
                 self._free.put(ticket.slot)
-        except BaseException as error:  # a bug of ours, no failed disk: it must end the run, not this thread
+        except BaseException as error:  # a bug in ecrl, not a failed disk: it must end the run, not only this thread
             self._bug = error
             self._free.put(None)
 

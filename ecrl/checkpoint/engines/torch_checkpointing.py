@@ -1,12 +1,12 @@
-"""`torch-checkpointing`: torch_checkpointing's asynchronous save: copy in a thread, write in a process of its own.
+"""`torch-checkpointing`: torch_checkpointing's asynchronous save: copy in a thread, write in a separate process.
 
     step-00000400/{state.pt, own_<rank>.pt, meta_<rank>.json}
 
-state.pt is the replicated state, written by rank 0; own_<r>.pt a rank's buffers and generators. The library writes
-into `partial-*` and renames that after a barrier of all ranks' writers. Its copy into shared memory goes on under
-the next forward and backward; its lock keeps `optimizer.step` out until it is done. A forward changes buffers,
-which the lock does not guard: they are cloned at the call. Nothing is fsynced and nothing digested; one save is in
-flight, and a writer that fails does not go on: all ranks start new ones then. Retention is ecrl's.
+state.pt holds the replicated state, written by rank 0. own_<r>.pt holds a rank's buffers and generators. The library
+writes into `partial-*` and renames that folder after a barrier of all ranks' writers. It copies into shared memory
+during the next forward and backward; its lock delays `optimizer.step` until the copy is done. The lock does not
+protect buffers, which the forward changes, so ecrl clones them at the save. Nothing is fsynced or digested. One save
+is in flight. A failed writer cannot be used again, so all ranks then start new ones. ecrl does the retention.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from ecrl.records.clock import now_ns
 from ecrl.storage.commit import step_folder
 
 EXTRA = ("peers", "torch_checkpointing")
-_PARTIAL = "partial-"  # what a restart sweeps away
+_PARTIAL = "partial-"  # a restart removes these folders
 _ITEMS = {
     "state": ItemSpec(layout=LayoutInfo("state.pt", TorchSerialization()), required=False),
     "own": ItemSpec(layout=LayoutInfo("own_{rank}.pt", TorchSerialization()), required=False),
@@ -43,7 +43,7 @@ _ITEMS = {
 
 
 class TorchCheckpointing(BackgroundEngine):
-    """`CheckpointManager` with its asynchronous defaults, used as its documents say."""
+    """`CheckpointManager` with its asynchronous defaults, used as its documentation says."""
 
     def __init__(self, context: EngineContext) -> None:
         super().__init__(context)
@@ -59,9 +59,9 @@ class TorchCheckpointing(BackgroundEngine):
             raise RuntimeError(f"the writer process did not start within {self._agreement.timeout_s:g} s")
 
     def _open(self) -> None:
-        """Start a writer process, and the thread that hears what it tells."""
+        """Start a writer process, and the thread that receives its messages."""
         ours, writers = multiprocessing.get_context("spawn").Pipe()
-        self._told = writers  # kept: the writer inherits it when it starts, which takes a second
+        self._told = writers  # kept open: the writer inherits it when it starts, about a second later
         patience_s = math.ceil(self._agreement.timeout_s)
         config = CheckpointManager.Config(
             items=_ITEMS,
@@ -74,8 +74,8 @@ class TorchCheckpointing(BackgroundEngine):
             ),
             subprocess_init_fn=_report_ready,
             subprocess_init_args=(writers,),
-            # Its default opens files for direct I/O where the disk lets it, and then writes unaligned: every save
-            # fails on disks that mind (EINVAL; it falls back only where opening fails).
+            # The default opens files for direct I/O if the disk allows it, and then writes unaligned blocks. Every
+            # save fails on disks that refuse those (EINVAL); the library falls back only if opening fails.
             storage_config=ReportingStorageConfig(use_direct_io=False, told=writers),
             pre_finalize_callback=_report_written,
         )
@@ -85,7 +85,7 @@ class TorchCheckpointing(BackgroundEngine):
         self._listener.start()
 
     def _close(self) -> None:
-        with contextlib.suppress(OSError, RuntimeError):  # raises a failed write again, which is on record
+        with contextlib.suppress(OSError, RuntimeError):  # raises the error of a failed write again; it is recorded
             self._manager.close()
         self._told.send(None)
         self._listener.join()
@@ -105,7 +105,7 @@ class TorchCheckpointing(BackgroundEngine):
         threading.Thread(target=self._finish, args=(ticket, written), name="ecrl-finish").start()
 
     def _release(self, ticket: int) -> None:
-        pass  # its threads are at work already
+        pass  # the threads have already started
 
     def before_update(self, step: int) -> None:
         copying = self._manager.lock()
@@ -113,11 +113,11 @@ class TorchCheckpointing(BackgroundEngine):
             copying.release()
             return
         begun = now_ns()
-        with copying:  # no other copy begins before this thread asks for one, so it need not be held any longer
+        with copying:  # released at once: no other copy starts before this thread asks for one
             self.context.recorder.event("fence", s=step, name="before_update", t0=begun)
 
     def _finish(self, step: int, written: "Future[Any]") -> None:
-        """In a thread: wait for the library's, then agree on what became of the save."""
+        """Wait for the library's save, then agree on its result with the other ranks. Runs in a thread."""
         with self._capture_errors():
             with self._manager.lock():
                 self.context.recorder.event("staged", s=step)
@@ -130,7 +130,7 @@ class TorchCheckpointing(BackgroundEngine):
                 self._open()
 
     def _listen(self, writer: Connection) -> None:
-        """In a thread: answer what the writer tells, each at its place in the save; None ends it."""
+        """Handle and answer each message of the writer. None ends the loop. Runs in a thread."""
         while (told := writer.recv()) is not None:
             phase, count = told
             if phase == "ready":
@@ -149,10 +149,10 @@ class TorchCheckpointing(BackgroundEngine):
         self._close()
 
     def _is_complete(self, folder: Path) -> bool:
-        return folder.is_dir()  # it got its name after every rank had written
+        return folder.is_dir()  # the folder gets this name after every rank has written
 
     def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
-        # None: all that the file holds. Given the live tensors, it would pass over those of another model.
+        # None loads everything in the file. With the live tensors, the library would skip tensors of another model.
         try:
             loaded = self._manager.load(folder, {"own": None, "meta": None}, map_location="cpu", strict=True)
         except FileNotFoundError as error:
@@ -167,17 +167,17 @@ class TorchCheckpointing(BackgroundEngine):
 
 @dataclass
 class ReportingStorageConfig(LocalFileSystemStorageConfig):  # type: ignore[misc]  # the library is not checked
-    """Storage of files with its defaults, whose writer tells the trainer what it does. told: the writer's end."""
+    """The library's default file storage, which reports its progress to the trainer. told: the writer's pipe end."""
 
     told: Connection | None = None
 
     def create_storage(self) -> "ReportingStorage":
-        """In the writer and, to read, in the trainer."""
+        """Create the storage: in the writer process, and in the trainer for reading."""
         return ReportingStorage(self)
 
 
 class ReportingStorage(LocalFileSystemStorage):  # type: ignore[misc]  # the library is not checked
-    """In the writer process: tells, and goes on when it was heard, since a failure may be meant to strike there."""
+    """The storage in the writer process. It reports each phase and waits for the answer."""
 
     def __init__(self, config: ReportingStorageConfig) -> None:
         super().__init__(config)
@@ -185,23 +185,24 @@ class ReportingStorage(LocalFileSystemStorage):  # type: ignore[misc]  # the lib
         self._written: list[Path] = []
 
     def report(self, what: str, count: int = 0) -> None:
-        """Tell the trainer and wait until it has heard."""
+        """Send a message to the trainer and wait for its answer."""
+        # The wait lets a planned failure strike at this point of the save.
         assert self._told is not None
         self._told.send((what, count))
         self._told.recv()
 
     def report_written(self) -> None:
-        """This rank's files are written."""
+        """Report that this rank's files are written, with their size in bytes."""
         self.report("persisted", sum(path.stat().st_size for path in self._written))
         self._written.clear()
 
     def get_write_stream(self, path: Path, data: object) -> Any:
-        """As the library writes tensors."""
+        """Write tensors like the library, and count the file."""
         self._note(path)
         return super().get_write_stream(path, data)
 
     def write(self, path: Path, data: Any) -> None:
-        """As the library writes texts."""
+        """Write text like the library, and count the file."""
         self._note(path)
         super().write(path, data)
 
@@ -211,7 +212,7 @@ class ReportingStorage(LocalFileSystemStorage):  # type: ignore[misc]  # the lib
             self.report("persist")
 
     def rename(self, src_path: Path, dst_path: Path, **how: Any) -> None:
-        """As the library publishes, on rank 0, once every rank has written."""
+        """Publish like the library, on rank 0, after every rank has written. Reports `commit` first."""
         self.report("commit")
         super().rename(src_path, dst_path, **how)
 
@@ -232,5 +233,5 @@ PLUGIN = EnginePlugin(
     verified=False,
     exact=True,
     limits="one in flight; buffers cloned by ecrl; retention is ecrl's",
-    format={"complete": "meta_0.json"},  # the folder gets its name last
+    format={"complete": "meta_0.json"},  # the folder gets its final name last
 )

@@ -1,10 +1,10 @@
-"""`torch-save`: what a training script does by hand: rank 0 saves model and optimizer, training waits.
+"""`torch-save`: the way of plain training scripts: rank 0 saves model and optimizer while training waits.
 
     step-00000400/{state.pt, rank-<rank>.pt}
 
-state.pt is the replicated state; rank-<r>.pt a rank's buffers and generators. Written into `partial-*`, which
-is renamed once every rank has said that its file is written. Nothing is flushed to the disk, since scripts do not,
-unless the option `fsync` asks for it.
+state.pt holds the replicated state; rank-<r>.pt holds a rank's buffers and generators. The ranks write into
+`partial-*`, which is renamed after every rank has reported that its file is written. As in such scripts, nothing is
+flushed to the disk unless the option `fsync` is set.
 """
 
 import os
@@ -35,7 +35,7 @@ class TorchSave(ExternalEngine):
         self._agreement = self.context.agree()
 
     def _stage(self, ticket: int) -> None:
-        self.context.reached("staging", ticket)  # the live tensors are written, no copy is made
+        self.context.reached("staging", ticket)  # no copy is made: `_release` writes the live tensors
 
     def _release(self, ticket: int) -> None:
         partial = self.context.root / f"partial-{ticket:08d}"
@@ -49,7 +49,7 @@ class TorchSave(ExternalEngine):
         self._finish_save(ticket, self._agreement, self._write_files(ticket, partial), partial, publish)
 
     def _write_files(self, step: int, partial: Path) -> str | None:
-        """Write this rank's files; the reason if that failed."""
+        """Write this rank's files. Returns None, or the reason for the failure."""
         view, rank = self.context.state.view(step), self.context.rank
         begun = now_ns()
         contents: dict[str, Any] = {_rank_file(rank): {"tensors": view.local | view.host, "meta": self._meta(view)}}
@@ -75,7 +75,7 @@ class TorchSave(ExternalEngine):
         pass  # nothing is ever in flight
 
     def _is_complete(self, folder: Path) -> bool:
-        return folder.is_dir()  # it got its name after every rank had written
+        return folder.is_dir()  # the folder gets this name after every rank has written
 
     def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
         own = _read(folder / _rank_file(self.context.rank))
@@ -110,7 +110,7 @@ PLUGIN = EnginePlugin(
     verified=False,
     exact=True,
     limits="retention is ecrl's; nothing in flight",
-    format={"complete": "rank-0.pt"},  # the folder gets its name last
+    format={"complete": "rank-0.pt"},  # the folder gets its final name last
     options={
         "fsync": {
             "type": "bool",

@@ -2,12 +2,15 @@
 
     step-00000400/{batched/*, replicated/**, <rank>/own/**, .snapshot_metadata}
 
-Restored by the library's own `Snapshot.restore`. It bounds no number of snapshots in flight and removes none: one
-at a time and retention are ecrl's. Nothing is fsynced and nothing digested.
+The library's own `Snapshot.restore` restores. The library does not limit the number of snapshots in flight and never
+removes one; ecrl allows one at a time and does the retention. Nothing is fsynced or digested.
 
-Three defects of 0.1.0 are kept away from the state (`_copy_unsafe_tensors`, `Part`), each found by a test: CPU tensors
-of a slab (128 MiB) and more are not copied before `async_take` returns, so that training writes into the snapshot; of
-an odd number of bfloat16 the last is lost; a tensor without elements ends the save.
+`_copy_unsafe_tensors` and `Part` work around three defects of torchsnapshot 0.1.0, each found by a test:
+
+- CPU tensors of one slab (128 MiB) or more are not copied before `async_take` returns, so training writes into the
+  snapshot.
+- The last element of an odd number of bfloat16 elements is lost.
+- A tensor without elements makes the save fail.
 """
 
 import json
@@ -26,7 +29,7 @@ from ecrl.checkpoint.state_view import ForeignCheckpointError, StateView, check_
 from ecrl.records.clock import now_ns
 from ecrl.storage.commit import step_folder
 
-with warnings.catch_warnings():  # it scripts three helpers when it is imported
+with warnings.catch_warnings():  # the import scripts three helper functions
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     import torchsnapshot.storage_plugin
     from torchsnapshot import Snapshot
@@ -43,7 +46,7 @@ _MONITOR = "ecrl.watch"  # the storage option by which a `WriteMonitor` reaches 
 
 
 class TorchSnapshot(BackgroundEngine):
-    """`Snapshot.async_take` with its defaults; replicated state is marked so, and split over the ranks."""
+    """`Snapshot.async_take` with its defaults. Replicated state is marked as such, so the ranks share its writing."""
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -64,23 +67,23 @@ class TorchSnapshot(BackgroundEngine):
                 storage_options={_MONITOR: watch},
             )
         except OSError as error:
-            # It writes while it still copies, and tells nobody of what fails there: the other ranks would wait in
-            # this barrier for half an hour. Failures after the copy it does tell, by the same call.
+            # The library writes while it still copies, but does not report failures of that part: the other ranks
+            # would wait in this barrier for half an hour. It reports failures after the copy by the same call.
             fault = f"rank {self.context.rank}: {first_line(error)}"
             self._barrier(folder).report_error(fault)
         self.context.recorder.event("staged", s=ticket)
         threading.Thread(target=self._finish, args=(ticket, pending, watch, fault), name="ecrl-finish").start()
 
     def _barrier(self, folder: Path) -> LinearBarrier:
-        """That of the pending snapshot into `folder`."""
+        """The barrier of the pending snapshot into `folder`."""
         store = dist.distributed_c10d._get_default_store()
         return LinearBarrier(f"torchsnapshot_{folder}", store, self.context.rank, self.context.world_size, 0)
 
     def _release(self, ticket: int) -> None:
-        pass  # its thread is at work already
+        pass  # the thread has already started
 
     def _finish(self, step: int, pending: PendingSnapshot | None, watch: "WriteMonitor", fault: str | None) -> None:
-        """In a thread: wait for the library's own, then agree on what became of the save."""
+        """Wait for the library's thread, then agree on the save's result with the other ranks. Runs in a thread."""
         with self._capture_errors():
             if pending is not None:
                 try:
@@ -93,7 +96,7 @@ class TorchSnapshot(BackgroundEngine):
 
     def _build_saved_dict(self, step: int) -> dict[str, "Part"]:
         view = self.context.state.view(step)
-        meta = json.dumps(self._meta(view))  # one text: it would take a list apart into objects of their own
+        meta = json.dumps(self._meta(view))  # one text: the library would store each element of a list separately
         replicated, own = _copy_unsafe_tensors(view.replicated), _copy_unsafe_tensors(view.local | view.host)
         return {_REPLICATED: Part(replicated), _OWN: Part(own, meta)}
 
@@ -119,14 +122,17 @@ class TorchSnapshot(BackgroundEngine):
 
 
 def _copy_unsafe_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """With copies of those that the library means to copy and does not (it compares a text with an enum)."""
+    """Replace CPU tensors of one slab or more by copies, because the library does not copy them."""
+    # The library intends to copy them, but compares a text with an enum.
     slab_bytes = get_slab_size_threshold_bytes()
     return {n: t.clone() if t.device.type == "cpu" and t.nbytes >= slab_bytes else t for n, t in tensors.items()}
 
 
 class Part:
-    """Tensors, and perhaps a text, as the library's `Stateful`: loaded in place. bfloat16 goes as int16, and what has
-    no elements stays out of it."""
+    """Tensors and an optional text as the library's `Stateful`. Loads in place.
+
+    bfloat16 tensors are stored as int16. Tensors without elements are left out.
+    """
 
     def __init__(self, tensors: dict[str, torch.Tensor], meta: str | None = None) -> None:
         self._tensors = {
@@ -138,19 +144,20 @@ class Part:
         self.meta = meta
 
     def state_dict(self) -> dict[str, Any]:
-        """What is saved; on a restore, what is loaded into."""
+        """The state to save, or the live state to load into."""
         return {"tensors": self._tensors} | ({} if self.meta is None else {"meta": self.meta})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what was read: tensors that fit were read into the live ones."""
+        """Keep the loaded state. The library has read fitting tensors into the live ones."""
         self._read, self.meta = state_dict.get("tensors", {}), state_dict.get("meta")
 
     def check(self, folder: Path) -> None:
-        """Refuse what did not fit: the library reads it into tensors of its own, and says nothing.
+        """Check that every tensor was read into the live one.
 
         Raises:
-            ForeignCheckpointError: it is of another model.
+            ForeignCheckpointError: the checkpoint belongs to another model.
         """
+        # The library reads a tensor that does not fit into a new tensor, without an error.
         check_same_model(self._tensors, get_tensor_specs(self._read), folder)
         for name, tensor in self._tensors.items():
             if self._read[name] is not tensor:
@@ -158,7 +165,7 @@ class Part:
 
 
 class WriteMonitor:
-    """What the storage of one save tells: the phases it reaches, when this rank's part was written, its bytes."""
+    """Observes the writes of one save: its phases, and the time and size in bytes of this rank's part."""
 
     def __init__(self, step: int, context: EngineContext) -> None:
         self.begun = self.ended = now_ns()
@@ -166,12 +173,12 @@ class WriteMonitor:
         self._step, self._context = step, context
 
     def begin_write(self, name: str) -> None:
-        """A write begins."""
+        """Call before each write."""
         if name == _COMPLETE:
             self._context.reached("commit", self._step)
 
     def end_write(self, name: str, count: int) -> None:
-        """A write of `count` bytes has ended."""
+        """Call after each write, with its size `count` in bytes."""
         if name == _COMPLETE:
             return
         first = self.bytes == 0
@@ -181,14 +188,14 @@ class WriteMonitor:
 
 
 class MonitoredStorage(FSStoragePlugin):  # type: ignore[misc]  # the library has no types
-    """The library's own storage of files, which tells the `WriteMonitor` among its options what it does."""
+    """The library's own file storage, which calls the `WriteMonitor` in its options around each write."""
 
     def __init__(self, root: str, storage_options: dict[str, Any] | None = None) -> None:
         super().__init__(root, storage_options)
         self._watch: WriteMonitor | None = (storage_options or {}).get(_MONITOR)
 
     async def write(self, write_io: WriteIO) -> None:
-        """As the library writes, told before and after."""
+        """Write like the library, and notify the monitor before and after."""
         if self._watch is not None:
             self._watch.begin_write(write_io.path)
         await super().write(write_io)
@@ -196,7 +203,8 @@ class MonitoredStorage(FSStoragePlugin):  # type: ignore[misc]  # the library ha
             self._watch.end_write(write_io.path, len(write_io.buf))
 
 
-# A storage of one's own is chosen by an entry point of an installed package; this one only adds the telling.
+# The library selects custom storages by an installed package's entry point. This one only adds notifications, so it
+# replaces the library's class.
 torchsnapshot.storage_plugin.FSStoragePlugin = MonitoredStorage
 
 PLUGIN = EnginePlugin(

@@ -1,1 +1,1 @@
-"""What engines of other formats share."""
+"""The shared parts of engines that write other formats than ecrl's."""

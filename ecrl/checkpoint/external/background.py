@@ -1,4 +1,4 @@
-"""Saves of other formats that go on in the background, one at a time."""
+"""Engines of other formats that save in the background, one checkpoint at a time."""
 
 import threading
 from collections.abc import Iterator
@@ -10,8 +10,7 @@ from ecrl.checkpoint.external.base import ExternalEngine
 
 
 class BackgroundEngine(ExternalEngine):
-    """The previous save is awaited before the next one, as torchtitan does: at most one is in flight whatever
-    `max_inflight` allows."""
+    """Each save waits for the previous one, as in torchtitan: at most one is in flight, whatever `max_inflight` is."""
 
     def __init__(self, context: EngineContext) -> None:
         super().__init__(context)
@@ -30,7 +29,7 @@ class BackgroundEngine(ExternalEngine):
 
     @contextmanager
     def _capture_errors(self) -> Iterator[None]:
-        """Around what becomes of a save, in the background. Errors of ours end the run at the next save or drain."""
+        """Mark the save as ended, and keep an error. The next save or drain raises it, which ends the run."""
         try:
             yield
         except BaseException as bug:

@@ -1,7 +1,7 @@
-"""What engines of other formats share: a folder per step, found complete or not; the newest complete one wins.
+"""The base of engines that write other formats: one folder per step; a restore loads the newest complete one.
 
-A restore believes what the format itself calls complete, as its users do: nothing is verified and nothing is
-fallen back on. A checkpoint that fails is counted and recorded on every rank, and training goes on.
+A restore trusts the format's own mark of completeness, as users of the format do. It verifies nothing and does not
+fall back to older checkpoints. If a checkpoint fails, every rank records the failure and training continues.
 """
 
 import json
@@ -21,7 +21,7 @@ from ecrl.storage.commit import list_steps, step_folder
 
 
 class ExternalEngine(Engine):
-    """Retention, choice of what to restore, and the records of a checkpoint's fate."""
+    """Does the retention, chooses the checkpoint to restore, and records the outcome of each checkpoint."""
 
     @abstractmethod
     def _is_complete(self, folder: Path) -> bool:
@@ -29,10 +29,10 @@ class ExternalEngine(Engine):
 
     @abstractmethod
     def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
-        """Copy a complete checkpoint into the tensors of `view`, in place; returns the metadata that `_meta` made.
+        """Copy a complete checkpoint into the tensors of `view`, in place. Returns the metadata that `_meta` made.
 
         Raises:
-            Exception: it cannot be read. These formats have no older checkpoint to fall back on by themselves.
+            Exception: the checkpoint cannot be read.
         """
 
     def _prepare(self) -> None:
@@ -46,7 +46,7 @@ class ExternalEngine(Engine):
         return step
 
     def _meta(self, view: StateView) -> dict[str, Any]:
-        """This rank's host state, bound to run, world size and rank."""
+        """This rank's host state together with its run, world size and rank."""
         return {"of": self._identity(), "state": view.meta}
 
     def _identity(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class ExternalEngine(Engine):
     # --- the fate of a checkpoint -------------------------------------------------------------------------
 
     def _record_commit(self, step: int) -> None:
-        """The checkpoint of `step` is complete."""
+        """Record that the checkpoint of `step` is complete, and apply the retention. Acts on rank 0 only."""
         if self.context.rank == 0:
             self.context.recorder.event("committed", s=step)
             self._retain(self.context.keep, halfway=lambda: self.context.reached("retention", step))
@@ -69,15 +69,16 @@ class ExternalEngine(Engine):
         partial: Path,
         publish: Callable[[], None] = lambda: None,
     ) -> bool:
-        """Take the save of `step` to its end on all ranks alike: published or given up; True for the former.
+        """Publish the save of `step` or give it up, alike on all ranks. Returns True if it is published.
 
-        fault: why this rank could not write its part. partial: what a failed save leaves. publish: makes the
-        checkpoint complete, on rank 0, once every rank has said that its part is written; may raise OSError.
+        fault: why this rank could not write its part; None if it could. partial: the folder that a failed save leaves.
+        publish: makes the checkpoint complete; called on rank 0 after every rank has written its part; may raise
+            OSError.
         """
         try:
             verdict = self._verdict(step, agreement, fault, publish)
         except AgreementError as error:
-            self._give_up(step, str(error), None)  # a rank that is late may still be writing
+            self._give_up(step, str(error), None)  # a late rank may still be writing
             return False
         if verdict is None:
             self._record_commit(step)
@@ -86,7 +87,7 @@ class ExternalEngine(Engine):
         return verdict is None
 
     def _verdict(self, step: int, agreement: Agreement, fault: str | None, publish: Callable[[], None]) -> str | None:
-        """None for a checkpoint that every rank has written; else why it is given up. Rank 0 decides for all."""
+        """None if every rank has written its part, else the reason for giving the checkpoint up. Rank 0 decides."""
 
         def judge(faults: list[str | None]) -> str | None:
             verdict = next((f for f in faults if f is not None), None)
@@ -101,8 +102,11 @@ class ExternalEngine(Engine):
         return decided
 
     def _give_up(self, step: int, reason: str, partial: Path | None) -> None:
-        """The checkpoint of `step` failed on some rank. partial: what it left, once nobody writes there; a full
-        disk needs the room."""
+        """Record that the checkpoint of `step` failed on some rank, and remove `partial` on rank 0.
+
+        partial: the folder that the save left; None if a rank may still be writing there.
+        """
+        # Removing it frees the space on a full disk.
         self.context.recorder.event("persist_failed", s=step, reason=reason)
         if self.context.rank == 0 and partial is not None and partial.exists():
             shutil.rmtree(partial)
@@ -116,14 +120,16 @@ class ExternalEngine(Engine):
         return [step for step in list_steps(root) if self._is_complete(step_folder(root, step))]
 
     def _retain(self, keep: int, halfway: Callable[[], None] = lambda: None) -> None:
-        """Remove all but the newest `keep` complete checkpoints; the newest always stays. halfway: called when a
-        checkpoint is withdrawn and its files are still there."""
+        """Remove all but the newest `keep` complete checkpoints. The newest one always stays.
+
+        halfway: called when a checkpoint is withdrawn but its files still exist.
+        """
         for step in self._complete_steps()[:-keep]:
             self._remove(step_folder(self.context.root, step), halfway)
             self.context.recorder.event("removed", s=step)
 
     def _remove(self, folder: Path, halfway: Callable[[], None] = lambda: None) -> None:
-        """Remove a checkpoint so that no instant shows a complete one with files missing: renamed first."""
+        """Remove a checkpoint. At no instant is it complete with files missing, because it is renamed first."""
         going = folder.with_name(f"removing-{folder.name}")
         folder.rename(going)
         halfway()
@@ -149,7 +155,8 @@ class ExternalEngine(Engine):
         self.context.state.load_host_state(meta["state"], view.host)
 
     def _remove_partials(self, agreement: Agreement, *, newest: int) -> None:
-        """Clear what the attempt that died left half done: the coming steps will write there again."""
+        """Remove the incomplete folders of the dead attempt, and checkpoints newer than step `newest`."""
+        # The coming steps write to the same folder names again.
         root = self.context.root
         if self.context.rank == 0:
             for folder in [p for p in root.iterdir() if p.name.startswith(("partial-", "removing-"))]:
@@ -157,12 +164,13 @@ class ExternalEngine(Engine):
             for step in list_steps(root):
                 if step > newest or not self._is_complete(step_folder(root, step)):
                     self._remove(step_folder(root, step))
-        agreement.exchange("restore/swept", None)  # nobody writes into a folder that is about to go
+        agreement.exchange("restore/swept", None)  # no rank may write before rank 0 has removed the folders
 
 
 def make_own_group() -> dist.ProcessGroup:
-    """A process group of all ranks for a library's own collectives, which must not meet those of training (it may
-    make them in another thread); they exchange objects, which need no GPU."""
+    """Create a gloo process group of all ranks for a library's own collectives."""
+    # The library may call them in another thread, where they must not mix with training's. They exchange Python
+    # objects, which need no GPU.
     group = dist.new_group(backend="gloo")
     assert isinstance(group, dist.ProcessGroup)  # every rank is a member
     return group
@@ -172,7 +180,7 @@ def copy_into_live(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.T
     """Copy a checkpoint's tensors into live ones, in place.
 
     Raises:
-        ForeignCheckpointError: it is of another model.
+        ForeignCheckpointError: the checkpoint belongs to another model.
     """
     check_same_model(live, get_tensor_specs(saved), folder)
     for name, tensor in live.items():
@@ -180,9 +188,12 @@ def copy_into_live(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.T
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line, of bounded length. What the disk said, if that is behind it: torch reports a failed write
-    as a position that it did not expect. Likewise of
-    a traceback that another process sent; else its last line."""
+    """One line of at most 300 characters that describes `error`.
+
+    It is the text of an OSError in the cause chain, if there is one. If the message is a traceback forwarded by another
+    process, it is the traceback's OSError line, else its last line. Otherwise it is the first line of the message.
+    """
+    # torch hides the OSError of a failed write behind an error about an unexpected file position.
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, OSError) and behind.strerror:

@@ -1,10 +1,10 @@
-"""State in PyTorch Distributed Checkpoint's format: keys, reading, and what its failures say.
+"""State in PyTorch Distributed Checkpoint's format: keys, reading, and descriptions of its failures.
 
     step-00000400/{__<rank>_<thread>.distcp, .metadata}
 
-Replicated tensors have one key for all ranks: DCP writes each once, on the rank with the least to write. A
-rank's buffers and generators have keys of their own (`rank<r>/...`), or DCP would keep one rank's for all.
-DCP fsyncs its files but not the folder that names them.
+Replicated tensors have one key for all ranks: DCP writes each once, on the rank with the least to write. A rank's
+buffers and generators have separate keys (`rank<r>/...`); otherwise DCP would keep one rank's for all ranks. DCP
+fsyncs its files but not the folder that names them.
 """
 
 import io
@@ -35,7 +35,7 @@ _COMPLETE = ".metadata"  # written last, by rank 0, once every rank has written
 
 
 class DcpEngine(ExternalEngine):
-    """The part that saving in line and in the background have in common."""
+    """The common part of `dcp` and `dcp-async`."""
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -52,7 +52,8 @@ class DcpEngine(ExternalEngine):
         return f"rank{self.context.rank}/{name}"
 
     def _build_saved_dict(self, step: int) -> dict[str, Any]:
-        """What DCP is given; the metadata as one text, since it would take a list apart into keys."""
+        """The dictionary to save, with the metadata as one text."""
+        # DCP would store each element of a list under its own key.
         view = self.context.state.view(step)
         return self._build_state_dict(view) | {self._own_key("meta"): json.dumps(self._meta(view))}
 
@@ -63,7 +64,8 @@ class DcpEngine(ExternalEngine):
         return HalfwayPlanner(lambda: self.context.reached("persist", step))
 
     def _handle_failure(self, step: int, error: CheckpointException) -> None:
-        """DCP raises the failure of any rank on all of them, after all have ended their part."""
+        """Give up the checkpoint of `step`, which failed with `error`."""
+        # DCP raises the failure of any rank on all ranks, after all ranks have ended their part.
         self._give_up(step, describe_failure(error), self._folder(step))
 
     def _drain(self) -> None:
@@ -74,13 +76,13 @@ class DcpEngine(ExternalEngine):
 
     def _load(self, folder: Path, step: int, view: StateView) -> dict[str, Any]:
         wanted = self._build_state_dict(view) | {self._own_key("meta"): ""}
-        load(wanted, checkpoint_id=folder, process_group=self._group)  # in place, but for the text
+        load(wanted, checkpoint_id=folder, process_group=self._group)  # in place, except for the text
         meta: dict[str, Any] = json.loads(wanted[self._own_key("meta")])
         return meta
 
 
 class RecordingWriter(FileSystemWriter):
-    """DCP's own writer, which records when this rank's part is written (and fsynced)."""
+    """DCP's own writer. Records `persisted` when this rank's part is written and fsynced."""
 
     def __init__(self, folder: Path, step: int, context: EngineContext) -> None:
         super().__init__(folder, thread_count=context.options["thread_count"])
@@ -102,13 +104,13 @@ class RecordingWriter(FileSystemWriter):
 
 
 class HalfwayPlanner(DefaultSavePlanner):
-    """DCP's own planner with its defaults, which calls `halfway` when half of this rank's items are written."""
+    """DCP's own planner with its defaults. Calls `halfway` when half of this rank's items are written."""
 
     def __init__(self, halfway: Callable[[], None]) -> None:
         super().__init__()
         self._halfway = halfway
         self._half = 0
-        self._begun = itertools.count(1)  # several threads count with it
+        self._begun = itertools.count(1)  # several threads use it
 
     def finish_plan(self, new_plan: SavePlan) -> SavePlan:
         self._half = (len(new_plan.items) + 1) // 2

@@ -1,8 +1,8 @@
-"""ecrl's own checkpoints: sharded, digested, fsynced, committed by agreement. Engines differ in what overlaps.
+"""ecrl's own checkpoints: sharded, digested, fsynced, committed by agreement. The engines differ in what overlaps.
 
-Each rank writes its share of the replicated state and its own buffers and RNG; rank 0 publishes COMMIT.json
-once every rank has said that its files are durable. A checkpoint that fails anywhere is counted, recorded on
-every rank and given up; training and the older checkpoints are untouched.
+Each rank writes its share of the replicated state, its own buffers and its RNG. Rank 0 publishes COMMIT.json once
+every rank has reported its files as durable. If any rank fails, every rank records the failure and gives the
+checkpoint up; training continues and the older checkpoints are untouched.
 """
 
 import contextlib
@@ -43,19 +43,19 @@ class NotEnoughMemoryError(Exception):
 
 
 class RestoreError(Exception):
-    """Checkpoints verified and yet did not load as they were recorded; the live state is none of them."""
+    """Checkpoints verified, but the loaded state differs from the recorded one. The live state is unusable."""
 
 
 class ShardedEngine(Engine):
-    """Snapshot, persist, commit and restore of ecrl's own format. Subclasses decide what runs where."""
+    """Snapshot, persist, commit and restore of ecrl's own format. Subclasses decide which thread does what."""
 
     num_slots = 1
 
     def __init__(self, context: EngineContext) -> None:
         super().__init__(context)
         self._stager = make_stager(context.device)
-        # Steps that a restore may use, oldest first, as rank 0 knows it: restored from or committed by this attempt.
-        # A commit that failed half-way may leave a folder that looks the same; it must not count for retention.
+        # On rank 0: the steps that a restore may use, oldest first; found at the restore or committed by this attempt.
+        # Folders are not consulted: a failed commit may leave one that looks committed and must not count here.
         self._committed: list[int] = []
 
     def _prepare(self) -> None:
@@ -64,13 +64,18 @@ class ShardedEngine(Engine):
         layout = Layout({name: view.replicated[name] for name in share} | view.local | view.host)
         pinned = self.context.device.type != "cpu"
         self._check_memory(slot_bytes(layout, pinned))
-        if not self.context.root.is_dir():  # a flush after a crash waits for all that the dead ranks had written
+        if not self.context.root.is_dir():  # an fsync after a crash would wait for all writes of the dead ranks
             self.context.root.mkdir(parents=True, exist_ok=True)
             fsync_dir(self.context.root.parent)
         self._slots = [Slot(layout, pinned) for _ in range(self.num_slots)]
 
     def _check_memory(self, one_slot: int) -> None:
-        """The ranks of a machine fill its memory together, so all look at it before any of them takes its slots."""
+        """Check that the slots of all ranks of this machine fit into its free memory.
+
+        Raises:
+            NotEnoughMemoryError: they do not fit.
+        """
+        # The exchange makes every rank read the free memory before any rank allocates its slots.
         mine = {"host": socket.gethostname(), "needs": one_slot * self.num_slots, "free": usable_memory_bytes()}
         here = [r for r in self.context.agree().exchange("prepare/memory", mine) if r["host"] == mine["host"]]
         needed, free = sum(rank["needs"] for rank in here), min(rank["free"] for rank in here)
@@ -88,13 +93,13 @@ class ShardedEngine(Engine):
 
     def _fence(self, name: str, step: int, fence: Any) -> None:
         begun = now_ns()
-        if fence():  # record only real waits: a fence that was open costs a microsecond and is compute
+        if fence():  # record real waits only: an open fence takes about a microsecond and counts as compute
             self.context.recorder.event("fence", s=step, name=name, t0=begun)
 
     # --- persist and commit -------------------------------------------------------------------------------
 
     def _persist_and_commit(self, ticket: Ticket, agreement: Agreement) -> None:
-        """Take a staged ticket to its end, committed or given up and recorded, and give its slot back."""
+        """Commit a staged ticket, or give it up and record why. Frees its slot in both cases."""
         step = ticket.step
         ticket.slot.move_to(SlotState.PERSISTING)
         word = self._persist(ticket)
@@ -104,7 +109,7 @@ class ShardedEngine(Engine):
             fault = str(error)
         if fault is not None:
             self._remove_own_files(step)
-            with contextlib.suppress(OSError):  # the last rank's takes it; not before: others would fail for its want
+            with contextlib.suppress(OSError):  # fails while other ranks' files exist; those ranks need the folder
                 commit.step_folder(self.context.root, step).rmdir()
             self.context.recorder.event("persist_failed", s=step, reason=fault)
         elif self.context.rank == 0:
@@ -112,7 +117,7 @@ class ShardedEngine(Engine):
         ticket.slot.move_to(SlotState.FREE)
 
     def _persist(self, ticket: Ticket) -> dict[str, Any]:
-        """Write this rank's files; what to tell rank 0: their facts, or the fault."""
+        """Write this rank's files. Returns the word for rank 0: the files' facts, or the fault."""
         context = self.context
         begun = now_ns()
         try:
@@ -132,14 +137,15 @@ class ShardedEngine(Engine):
         return {"files": {name: [f.bytes, f.xxh3_128] for name, f in files.items()}}
 
     def _remove_own_files(self, step: int) -> None:
-        """Remove this rank's files of a checkpoint that cannot be committed any more: a full disk needs the room."""
+        """Remove this rank's files of a checkpoint that can no longer be committed."""
+        # Frees the space on a full disk.
         folder = commit.step_folder(self.context.root, step)
         for name in (ShardNames(self.context.rank).tensors, ShardNames(self.context.rank).facts):
-            with contextlib.suppress(OSError):  # without a COMMIT.json it does no harm where it is
+            with contextlib.suppress(OSError):  # a leftover file is harmless without a COMMIT.json
                 (folder / name).unlink()
 
     def _commit(self, step: int, words: list[dict[str, Any]]) -> str | None:
-        """On rank 0: None once the checkpoint is committed; else why it is given up."""
+        """On rank 0: commit the checkpoint. Returns None, or the reason for giving the checkpoint up."""
         context = self.context
         if faults := [word["fault"] for word in words if "fault" in word]:
             return str(faults[0])
@@ -163,8 +169,10 @@ class ShardedEngine(Engine):
             self._retain(1)
 
     def _retain(self, keep: int, halfway: Callable[[], None] = lambda: None) -> None:
-        """Remove all but the newest `keep` committed checkpoints; the newest always stays. halfway: see
-        `commit.remove`. One that cannot be removed is tried again the next time."""
+        """Remove all but the newest `keep` committed checkpoints. The newest one always stays.
+
+        A checkpoint that cannot be removed is tried again at the next call. halfway: see `commit.remove`.
+        """
         for step in self._committed[:-keep]:
             if self._remove(step, halfway):
                 self._committed.remove(step)
@@ -181,7 +189,12 @@ class ShardedEngine(Engine):
     # --- restore ------------------------------------------------------------------------------------------
 
     def _restore(self) -> RestoreResult:
-        """Walk back from the newest checkpoint that all ranks see to the first that verifies on all of them."""
+        """Load the newest checkpoint that all ranks see, that verifies on all ranks and that loads as recorded.
+
+        Raises:
+            ForeignCheckpointError: a checkpoint belongs to another run, world size or model.
+            RestoreError: a load has changed the live state, and no checkpoint loaded as recorded.
+        """
         context, agreement = self.context, self.context.agree()
         seen = agreement.exchange("restore/committed", commit.list_committed_steps(context.root))
         candidates = sorted(set(seen[0]).intersection(*seen[1:]), reverse=True)
@@ -245,8 +258,11 @@ class ShardedEngine(Engine):
         )
 
     def _remove_partials(self, agreement: Agreement, *, newest: int) -> None:
-        """Clear what no restore may use and the coming steps will write again: partial folders of the attempt
-        that died, and rejected checkpoints, which are kept under another name as evidence."""
+        """Remove partial folders of the dead attempt, and rename rejected checkpoints to keep them as evidence.
+
+        newest: the restored step; 0 if there was none.
+        """
+        # The coming steps write to the same folder names again.
         root = self.context.root
         if self.context.rank == 0:
             committed = {*commit.list_committed_steps(root), newest}
@@ -257,7 +273,7 @@ class ShardedEngine(Engine):
                     folder = commit.step_folder(root, step)
                     folder.rename(folder.with_name(f"rejected-{step:08d}-attempt{self.context.attempt}"))
             self._committed = sorted(step for step in committed if 0 < step <= newest)
-        agreement.exchange("restore/swept", None)  # nobody writes a shard into a folder that is about to go
+        agreement.exchange("restore/swept", None)  # no rank may write a shard before rank 0 has removed the folders
 
 
 def _describe_error(error: OSError | MemoryError) -> str:

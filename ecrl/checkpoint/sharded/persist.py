@@ -1,4 +1,4 @@
-"""Making a staged snapshot durable: one rank's files, written from the slot with no second copy, and fsynced."""
+"""Write one rank's files of a staged snapshot directly from the slot, without a second copy, and fsync them."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from ecrl.storage.atomic import fsync_dir, write_all
 from ecrl.storage.commit import FileFacts, ShardNames
 
 RANK_SCHEMA = 1
-_CHUNK_BYTES = 8 << 20  # one write and one digest update; bounds how long either holds anything up
+_CHUNK_BYTES = 8 << 20  # for one write and one digest update; bounds how long each of them blocks other threads
 
 
 def write_rank(
@@ -26,12 +26,13 @@ def write_rank(
     attempt: int,
     halfway: Callable[[], None] = lambda: None,
 ) -> dict[str, FileFacts]:
-    """Write and fsync this rank's shard and its `rank-<r>.json`, then the folder; return what a commit names.
+    """Write and fsync this rank's shard and its `rank-<r>.json`, then fsync the folder.
 
-    halfway: called when half of the tensors' bytes are written.
+    Returns the facts of both files by name, as `commit.commit` takes them. halfway: called when half of the tensors'
+    bytes are written.
 
     Raises:
-        OSError: disk full or failing. The folder has no COMMIT.json, so nothing is lost but this checkpoint.
+        OSError: the disk is full or failing. The folder has no COMMIT.json, so only this checkpoint is lost.
     """
     names = ShardNames(rank)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Verification that begins before there is anything to load into: while this rank imports and its group forms.
+"""Verification that starts before the restore, while this rank imports modules and its group forms.
 
-No torch here: it starts before torch is imported. What it reads stays in the page cache for the load.
+It starts before torch is imported, so this module must not load torch. The load finds the files in the page cache.
 """
 
 from concurrent.futures import Future
@@ -14,9 +14,9 @@ from ecrl.storage.commit import Verdict
 
 
 class PrefetchedVerification:
-    """Verdicts about the committed checkpoints below `root`; the newest one's is worked out from now on, in a thread.
+    """Verdicts on the committed checkpoints below `root`. A thread verifies the newest one, starting at construction.
 
-    To be made once nobody writes checkpoints there any more. Records `verified` when the thread is done.
+    Create it only when no process writes checkpoints below `root` any more. Records `verified` when the thread is done.
     """
 
     def __init__(self, root: Path, *, run: str, world_size: int, recorder: Recorder) -> None:
@@ -27,7 +27,7 @@ class PrefetchedVerification:
             Thread(target=self._verify_into, args=(step, future), name="ecrl-verify", daemon=True).start()
 
     def __call__(self, step: int) -> Verdict:
-        """As `commit.verify`; waits for the thread where it is about that step."""
+        """The verdict of `commit.verify` on `step`. Waits for the thread if the thread verifies that step."""
         return self._begun[step].result() if step in self._begun else self._verify(step)
 
     def _verify(self, step: int) -> Verdict:
@@ -38,7 +38,7 @@ class PrefetchedVerification:
         try:
             verdict = self._verify(step)
             self._recorder.event("verified", s=step, t0=begun, state=verdict.state)
-        except BaseException as error:  # belongs to whoever asks for the verdict
+        except BaseException as error:  # raised to the caller that asks for the verdict
             future.set_exception(error)
         else:
             future.set_result(verdict)

@@ -1,13 +1,13 @@
-"""Snapshots: copying live state into host slots while training goes on, and the fences that make it safe.
+"""Snapshots: copy live state into host slots while training continues. Fences protect the state being copied.
 
-A slot goes free -> staging -> staged -> persisting -> free; any other move is refused, so a second snapshot
-into a busy slot cannot happen. Two fences protect the state that a copy still reads:
+A slot moves free -> staging -> staged -> persisting -> free. Any other move is refused, so a busy slot cannot take a
+second snapshot. Two fences protect the state that a copy still reads:
 
-    before_forward  buffers (BatchNorm) are next written by the forward, so their copy must be over by then
-    before_update   parameters and optimizer state are next written by `optimizer.step`
+    before_forward  the forward writes buffers (BatchNorm), so their copy must end first
+    before_update   `optimizer.step` writes parameters and optimizer state, so their copy must end first
 
-Host state (RNG, counters on the CPU, JSON) is copied at the call. On CPU the large copy runs in a thread,
-outside the GIL; on an accelerator on a side stream, into pinned memory, ordered by events both ways.
+`begin` copies host state (RNG, counters on the CPU, JSON) itself. On CPU a thread makes the large copy outside the
+GIL. On an accelerator a side stream copies into pinned memory; events order it with the compute stream both ways.
 """
 
 import queue
@@ -21,12 +21,12 @@ import torch
 
 from ecrl.checkpoint.state_view import Layout, StateView
 
-_ROUNDED = 1 << 20  # bytes; pinned blocks up to here are rounded up whatever torch is told
-_POLL_S = 0.001  # between two looks whether a device has copied; a checkpoint takes some hundred times as long
+_ROUNDED = 1 << 20  # bytes; torch rounds up pinned blocks of up to this size, whatever its settings
+_POLL_S = 0.001  # between two queries whether a device copy has ended; a checkpoint takes some hundred times as long
 
 
 class SlotState(Enum):
-    """Where a slot stands; `Slot.move_to` lists the only moves there are."""
+    """The state of a slot. `_NEXT` lists the allowed moves."""
 
     FREE = "free"
     STAGING = "staging"
@@ -44,15 +44,18 @@ _NEXT = {
 
 @cache
 def _has_rounded_blocks() -> bool:
-    """Whether torch rounds every pinned block up to a power of two, up to twice what a slot needs. From here on it does
-    so only for small ones, where it can be told (torch 2.14; an older one does not know the key)."""
+    """Limit the rounding of pinned blocks to small blocks. Returns True if this torch cannot: every block is rounded.
+
+    Rounding goes up to the next power of two, so a block can take twice what a slot needs. The limit is a setting of
+    torch 2.14 and later.
+    """
     try:
         already = torch._C._accelerator_getAllocatorSettings()
     except AttributeError:
         return True
     key = f"pinned_max_round_threshold_mb:{_ROUNDED >> 20}"
     try:
-        # what is not said again goes back to its default, and variants would train with different allocators
+        # The call resets every setting that it does not repeat; variants would then train with different allocators.
         torch._C._accelerator_setAllocatorSettings(f"{already},{key}" if already else key)
     except (ValueError, RuntimeError):
         torch._C._accelerator_setAllocatorSettings(already)
@@ -61,14 +64,14 @@ def _has_rounded_blocks() -> bool:
 
 
 def slot_bytes(layout: Layout, pinned: bool) -> int:
-    """Host memory that a slot takes."""
+    """The host memory that a slot takes, in bytes."""
     asked = layout.payload_bytes
     rounded = pinned and (asked <= _ROUNDED or _has_rounded_blocks())
     return 1 << (asked - 1).bit_length() if rounded else asked
 
 
 class Slot:
-    """Host memory for one snapshot of this rank's share, laid out as the payload of its shard."""
+    """Host memory for one snapshot of this rank's share. It has the layout of the shard's payload."""
 
     def __init__(self, layout: Layout, pinned: bool) -> None:
         self.layout = layout
@@ -81,10 +84,10 @@ class Slot:
         self.state = SlotState.FREE
 
     def move_to(self, to: SlotState) -> None:
-        """Advance to the next state.
+        """Move to the next state.
 
         Raises:
-            AssertionError: not the next state; two snapshots would share the slot.
+            AssertionError: `to` is not the next state. Two snapshots would share the slot.
         """
         if _NEXT[self.state] is not to:
             raise AssertionError(f"slot cannot go from {self.state.value} to {to.value}")
@@ -92,41 +95,41 @@ class Slot:
 
 
 class Stager:
-    """Starts copies into slots and holds training back, at the fences, only where a copy still reads.
+    """Starts copies into slots. The fences delay training only while a copy still reads the state.
 
-    `failed` copies surface in `wait`. The base class is the contract; `make_stager` picks the device's.
+    `wait` raises the errors of failed copies. This base class is the contract; `make_stager` chooses the subclass.
     """
 
     def begin(self, slot: Slot, view: StateView) -> None:
-        """Start copying `view` into a free slot; host state and metadata are copied before this returns."""
+        """Start copying `view` into a free slot. Host state and metadata are copied before this returns."""
         raise NotImplementedError
 
     def before_forward(self) -> bool:
-        """Fence buffers. True if the calling thread had to wait on the host."""
+        """Wait for the copy of the buffers. Returns True if the calling thread had to wait on the host."""
         raise NotImplementedError
 
     def before_update(self) -> bool:
-        """Fence parameters and optimizer state. True if the calling thread had to wait on the host."""
+        """Wait for the copy of parameters and optimizer state. Returns True if the thread had to wait on the host."""
         raise NotImplementedError
 
     def wait(self, slot: Slot) -> None:
-        """Block the calling (persisting) thread until the slot is staged; raises what the copy raised."""
+        """Block the calling (persisting) thread until the slot is staged. Raises the error of a failed copy."""
         raise NotImplementedError
 
     def synchronize(self) -> None:
-        """Wait until the device has done all work queued so far (nothing to do on CPU)."""
+        """Wait until the device has done all work queued so far. Does nothing on CPU."""
 
     def close(self) -> None:
-        """End helper threads; every begun copy is over."""
+        """Wait for every started copy and end the helper threads."""
 
 
 def make_stager(device: torch.device) -> Stager:
-    """The stager of a device type."""
+    """The stager for `device`."""
     return ThreadStager() if device.type == "cpu" else StreamStager(device)
 
 
 class _Copy:
-    """One copy in the thread: done is set at its end, well or not."""
+    """One copy made by the thread. done: set when the copy has ended, with or without an error."""
 
     def __init__(self, slot: Slot, targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
         self.slot, self.targets, self.sources = slot, targets, sources
@@ -135,7 +138,7 @@ class _Copy:
 
 
 class ThreadStager(Stager):
-    """CPU: buffers and host state are copied at the call (kilobytes), the rest by one thread outside the GIL."""
+    """CPU: `begin` copies buffers and host state (kilobytes); one thread copies the rest outside the GIL."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[_Copy | None] = queue.SimpleQueue()
@@ -155,11 +158,11 @@ class ThreadStager(Stager):
         self._queue.put(copy)
 
     def before_forward(self) -> bool:
-        return False  # buffers were copied at the call
+        return False  # `begin` has copied the buffers
 
     def before_update(self) -> bool:
         copy, self._latest = self._latest, None
-        if copy is None or copy.done.is_set():  # copies are made in order: the latest done means all done
+        if copy is None or copy.done.is_set():  # copies run in order: if the latest is done, all are
             return False
         copy.done.wait()
         return True
@@ -175,14 +178,14 @@ class ThreadStager(Stager):
         self._thread.join()
 
     def _run(self) -> None:
-        # A copy must not take the cores that training uses. The training thread keeps its own count; only
-        # threads started later inherit this one, and those persist.
+        # A copy must not take the cores that training uses. The training thread keeps its own thread count. Only
+        # threads started later inherit this one: the persister's.
         torch.set_num_threads(1)
         while (copy := self._queue.get()) is not None:
             try:
                 _copy(copy.targets, copy.sources)
                 copy.slot.move_to(SlotState.STAGED)
-            except BaseException as error:  # surfaces in wait(); the training thread must not hang at a fence
+            except BaseException as error:  # wait() raises it; the training thread must not hang at a fence
                 copy.error = error
             finally:
                 copy.sources = []
@@ -190,10 +193,10 @@ class ThreadStager(Stager):
 
 
 class StreamStager(Stager):
-    """Accelerators: a side stream copies into pinned slots; all fences between streams are GPU-side waits.
+    """Accelerators: a side stream copies into pinned slots. All fences between streams are waits on the device.
 
-    The copy stream waits for the update that made the state (read after write), the compute stream for the
-    copy before it writes again (write after read), and the persister on the host before it reads the slot.
+    The copy stream waits for the update that made the state (read after write). The compute stream waits for the copy
+    before it writes again (write after read). The persister waits on the host before it reads the slot.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -204,7 +207,7 @@ class StreamStager(Stager):
         self._events: dict[int, torch.Event] = {}
 
     def begin(self, slot: Slot, view: StateView) -> None:
-        if not slot.payload.is_pinned():  # a pageable target turns the copy into a silent host wait
+        if not slot.payload.is_pinned():  # with a pageable target, the copy would make the host wait
             raise AssertionError("snapshot slots of an accelerator must be pinned")
         slot.move_to(SlotState.STAGING)
         slot.meta = view.meta
@@ -217,13 +220,14 @@ class StreamStager(Stager):
             self._all_copied = self._events[id(slot)] = self._record_event()
 
     def _copy_host(self, slot: Slot, view: StateView) -> None:
-        """Copy at the call what lies in host memory, e.g. Adam's step counters: the host changes it, by no stream."""
+        """Copy the tensors in host memory, e.g. Adam's step counters, before this returns."""
+        # The host changes these tensors outside any stream, so no event can order the copy.
         for name, tensor in (view.replicated | view.local | view.host).items():
             if name in slot.views and tensor.device.type == "cpu":
                 slot.views[name].copy_(tensor)
 
     def _follow_update(self) -> None:
-        """Fence the copy: it reads what the update now queued on the compute stream leaves behind."""
+        """Make the copy stream wait for the update that is queued on the compute stream."""
         updated = torch.Event(self._device)
         updated.record(torch.accelerator.current_stream(self._device))
         self._stream.wait_event(updated)
@@ -251,11 +255,11 @@ class StreamStager(Stager):
         return False
 
     def wait(self, slot: Slot) -> None:
-        # A new thread is on GPU 0. The event may die here, and torch ends that by going back to the thread's
-        # device, which would make every rank a context of some 500 MB on GPU 0.
+        # A new thread starts on GPU 0. If the event is destroyed here, torch switches back to the thread's device
+        # afterwards, which would create a context of some 500 MB on GPU 0 for every rank.
         torch.accelerator.set_device_index(self._device)
         copied = self._events.pop(id(slot))
-        while not copied.query():  # `synchronize` would spin: a core that training needs, for as long as the copy takes
+        while not copied.query():  # `synchronize` would spin and take a core from training during the whole copy
             time.sleep(_POLL_S)
         slot.move_to(SlotState.STAGED)
 
@@ -269,4 +273,4 @@ class StreamStager(Stager):
 def _copy(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
     if targets:
         with torch.no_grad():
-            torch._foreach_copy_(targets, sources)  # one call, so the GIL is given up once for all of them
+            torch._foreach_copy_(targets, sources)  # one call, which releases the GIL once for all tensors

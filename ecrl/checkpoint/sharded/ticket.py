@@ -1,4 +1,4 @@
-"""One checkpoint in flight: a handle whose fate is always recorded."""
+"""One checkpoint in flight. Its outcome is always recorded."""
 
 from dataclasses import dataclass
 
