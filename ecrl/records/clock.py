@@ -1,4 +1,4 @@
-"""The one clock: monotonic, counted while suspended, shared by every process since this boot."""
+"""The clock of all records: monotonic, runs during suspension, and is shared by every process of this boot."""
 
 import time
 from pathlib import Path
@@ -14,11 +14,11 @@ def now_ns() -> int:
 
 
 def real_minus_boot_ns() -> int:
-    """What to add to a stamp to get Unix time; changes when somebody sets the clock."""
+    """The nanoseconds to add to a stamp to get Unix time. Setting the system clock changes them."""
     return time.time_ns() - now_ns()
 
 
 def boot_id() -> str:
-    """Names this boot of this machine; stamps of different boots must never be subtracted."""
+    """The id of this boot of this machine. Stamps of different boots must never be subtracted."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else "unknown"

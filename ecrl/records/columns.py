@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-# The buckets of the job ledger, in the order a run meets them. They partition wall-clock.
+# The buckets of the job ledger, in the order in which a run reaches them. They partition the wall-clock time.
 LEDGER_BUCKETS = (
     "startup",
     "compute",
@@ -70,13 +70,13 @@ RUN_COLUMNS = (
     "block_position",
 )
 
-# Keys of a matrix file whose values have a column, whether they are an axis or not.
+# Keys of a matrix file whose values always have a column, also if they are no axis.
 KEY_COLUMNS = {"train.nproc": "nproc", "train.steps": "steps", "train.launcher": "launcher"}
 _AXIS_TABLES = frozenset({"train", "checkpoint", "storage", "job", "variants"})
 
 
 def get_axis_column(key: str) -> str:
-    """The column that holds the values of an axis of `[axes]`: the one that its key has anyway, else its own."""
+    """The column for the values of an axis of `[axes]`: the fixed column of its key, else a column of that name."""
     return KEY_COLUMNS.get(key, key)
 
 
@@ -87,7 +87,7 @@ def is_axis_column(column: str) -> bool:
 
 
 def add_axis_columns(columns: Iterable[str], axes: Iterable[str]) -> tuple[str, ...]:
-    """The columns of a table and behind them those of the axes that it lacks.
+    """The columns of a table, followed by those columns of the axes that the table lacks.
 
     axes: the keys of `[axes]`, or their columns, in file order.
     """

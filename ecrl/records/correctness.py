@@ -1,6 +1,6 @@
-"""Hard correctness checks that one run's records decide alone: C1, C2, C3, C5 (C4 and C6 need the reference).
+"""The correctness gates that need one run's records only: C1, C2, C3, C5. (C4 and C6 need the reference.)
 
-Pure functions of a `RunRecord`; the launcher stores their outcome in `result.json`, the analysis recomputes them.
+Pure functions of a `RunRecord`. The launcher stores their outcome in `result.json`; the analysis recomputes them.
 """
 
 import math
@@ -11,14 +11,14 @@ from ecrl.records.result import Gate
 
 
 def count_restarts(record: RunRecord) -> int:
-    """Times the worker group was started again."""
+    """How often the worker group was restarted."""
     return max(record.attempts, default=0)
 
 
 def find_ended_attempt(record: RunRecord) -> int | None:
-    """The attempt in which every rank recorded its end, or None.
+    """The attempt in which every rank recorded its end, or None if there is none.
 
-    Whatever a process does after that, and whatever exit code the launcher makes of it, the run is complete.
+    The run is then complete, whatever its processes do afterwards and whatever the launcher's exit code is.
     """
     for attempt in sorted(record.attempts):
         ended = {rank for a, rank, _ in record.get_events("end") if a == attempt}
@@ -28,12 +28,12 @@ def find_ended_attempt(record: RunRecord) -> int | None:
 
 
 def list_fired(record: RunRecord) -> list[int]:
-    """Indices of the planned failures that struck, in order; one that struck twice stands there twice."""
+    """The indices of the planned failures that struck, sorted. A failure that struck twice occurs twice."""
     return sorted(event["index"] for _, _, event in record.get_events("failure"))
 
 
 def compute_gates(record: RunRecord, exit_code: int | None) -> dict[str, Gate]:
-    """The gates of one run. A gate that cannot be decided is `None`, which never counts as passed."""
+    """The gates of one run. `passed` is None for a gate that cannot be decided; None never counts as passed."""
     return {
         "C1": _check_finished(record, exit_code),
         "C2": _check_restored_exactly(record),
@@ -47,11 +47,11 @@ def _gate(passed: bool | None, evidence: str) -> Gate:
 
 
 def _check_finished(record: RunRecord, exit_code: int | None) -> Gate:
-    """C1: target step reached, every rank at its end, each planned failure struck once and where it was meant to,
-    as many restarts as failures that end an attempt. A failure planned for an instant after the end of the run is no
-    fault.
+    """C1: the run reached its target step, every rank recorded its end, each planned failure struck once at its place,
+    and the number of restarts is the number of failures that end an attempt.
 
-    An exit code is a fault only where a rank did not record its end; else it is noted.
+    A failure planned for an instant after the end of the run is no fault. A nonzero exit code is a fault only if some
+    rank did not record its end; otherwise the evidence mentions it.
     """
     target = record.spec["train"]["steps"]
     reached = max((e["s"] for _, _, e in record.get_events("final")), default=0)
@@ -83,9 +83,9 @@ def _check_finished(record: RunRecord, exit_code: int | None) -> Gate:
 
 
 def _check_restored_exactly(record: RunRecord) -> Gate:
-    """C2: after every restore of a checkpoint each rank's live state has the digest recorded at the snapshot.
+    """C2: after every restore of a checkpoint, each rank's live state has the digest recorded at the snapshot.
 
-    Cannot be decided for engines that record none.
+    The gate cannot be decided for engines that record no digests.
     """
     restores = [(a, r, e) for a, r, e in record.get_events("restored") if e["step"] > 0]
     if not restores:

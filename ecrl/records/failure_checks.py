@@ -1,18 +1,20 @@
-"""What a plan of failures says, and whether each failure struck where it was meant to. Pure functions of records.
+"""The keys of a planned failure, and checks that each failure struck at its place. Pure functions of records.
 
-A planned failure as `run.json` holds it (keys that are absent have the value in brackets):
+The keys of a planned failure in `run.json` (an absent key has the value in brackets):
 
-    index    its place in the plan: it is armed once all before it have struck, and strikes once
-    kind     what happens
-    rank     whose turn it is; ranks ["all" or a list; absent]: that rank takes these with it
-    phase    ["step"] right after step `at`; loss, gradients, update: inside step `at`, once that is there; staging,
-             persist, commit, retention: while that goes on for the checkpoint of step `at`; restore, init: in the
-             attempt that follows the failure before it
-    at       the step; for restore and init that of the failure before
-    after_s  [absent] instead of `at`: at the end of the first step that ends at least so many seconds after the
-             run's first step began
-    ends_attempt  [true] whether the worker group must start again after it; a `failure` event says it likewise
-    options  [{}] of its kind, where they differ from their legacy values
+    index    the failure's place in the plan. It is armed after every failure before it that ends an attempt has struck,
+             and strikes once
+    kind     the kind of failure
+    rank     the rank that strikes
+    ranks    [absent] "all" or a list: the ranks that are struck together with `rank`
+    phase    ["step"] when it strikes. step: right after step `at`. loss, gradients, update: inside step `at`, once the
+             loss, the gradients or the update exists. staging, persist, commit, retention: during that phase of the
+             checkpoint of step `at`. restore, init: in the attempt after the previous failure
+    at       the step; for restore and init, the step of the previous failure
+    after_s  [absent] replaces `at`: the failure strikes at the end of the first step that ends at least this many
+             seconds after the run's first step began
+    ends_attempt  [true] whether the worker group must restart after it; `failure` events have the same key
+    options  [{}] the options of its kind that differ from their legacy values
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +26,10 @@ IN_STEP_PHASES = ("loss", "gradients", "update")
 CHECKPOINT_PHASES = ("staging", "persist", "commit", "retention")
 RESTART_PHASES = ("restore", "init")
 PHASES = ("step", *IN_STEP_PHASES, *CHECKPOINT_PHASES, *RESTART_PHASES)
-# A killed process writes no more once the signal is out; the victim may be kept from sending it by a busy machine.
+# A killed process writes nothing after the signal, but a busy machine may delay the victim in sending the signal.
 _GROUP_GRACE_NS = 1_000_000_000
 
-_STEP_BEGINS = ("step", "restored")  # after which a rank goes on with the next step
+_STEP_BEGINS = ("step", "restored")  # events after which a rank starts the next step
 
 Planned = Mapping[str, Any]
 
@@ -38,12 +40,12 @@ def phase_of(planned: Planned) -> str:
 
 
 def is_ending(planned: Planned) -> bool:
-    """Whether the attempt that a planned failure, or a `failure` event, strikes is over with it."""
+    """Whether a planned failure, or a `failure` event, ends its attempt."""
     return bool(planned.get("ends_attempt", True))
 
 
 def count_expected_restarts(plan: Iterable[Planned]) -> int:
-    """How often the worker group starts again if each of these planned failures, or `failure` events, strikes once."""
+    """How often the worker group restarts if each of these planned failures, or `failure` events, strikes once."""
     return sum(map(is_ending, plan))
 
 
@@ -53,8 +55,10 @@ def get_ending_failures(record: RunRecord) -> list[tuple[int, int, Event]]:
 
 
 def format_failure_step(planned: Planned) -> int | str:
-    """Where a failure is planned, as tables show it: 400, '900@persist', '412.5s'; the step and the kind of one after
-    which the attempt goes on: '300@nan-loss'."""
+    """The place of a planned failure as tables show it: 400, '900@persist' or '412.5s'.
+
+    For a failure that does not end its attempt, it is the step and the kind: '300@nan-loss'.
+    """
     if (after_s := planned.get("after_s")) is not None:
         return f"{after_s:g}s"
     at: int = planned["at"]
@@ -64,7 +68,7 @@ def format_failure_step(planned: Planned) -> int | str:
 
 
 def find_failures_after_end(record: RunRecord) -> list[int]:
-    """Indices of failures planned at an instant that a finished run did not live to see: no fault."""
+    """The indices of failures planned for an instant after the end of the run. Such a failure is no fault."""
     struck = {event["index"] for _, _, event in record.get_events("failure")}
     if all(planned.get("after_s") is None for planned in record.spec["failures"]):
         return []
@@ -74,21 +78,21 @@ def find_failures_after_end(record: RunRecord) -> list[int]:
         if planned["index"] in struck or planned.get("after_s") is None or not begun:
             continue
         ends = [e["t"] for _, rank, e in record.get_events("step") if rank == planned["rank"]]
-        # `max`: the victim may have counted from its own first step, a moment after another rank's
+        # `max`: the victim may count from its own first step, which may be slightly later than another rank's.
         if max(ends, default=0) < max(begun) + _ns(planned["after_s"]):
             beyond.append(planned["index"])
     return beyond
 
 
 def find_faults(record: RunRecord) -> list[str]:
-    """One sentence for every failure that struck elsewhere than planned; what never struck is not told here."""
+    """One sentence for every failure that struck at another place than planned, none for failures that never struck."""
     plan = {planned["index"]: planned for planned in record.spec["failures"]}
     found = []
     attempts: dict[int, int] = {}
     for attempt, rank, event in record.get_events("failure"):
         attempts[event["index"]] = attempt
         if (planned := plan.get(event["index"])) is None:
-            continue  # told by the count
+            continue  # C1 compares the indices
         fault = _find_misplacement(record, planned, attempt, rank, event)
         if fault is None and phase_of(planned) in RESTART_PHASES and attempts.get(event["index"] - 1) != attempt - 1:
             fault = "not in the attempt after the failure before it"
@@ -156,7 +160,7 @@ def _check_in_checkpoint(
     if phase == "commit":
         found = record.get_events("persisted")
         ranks = {r for a, r, e in found if a == attempt and e.get("s") == at and e["t"] <= event["t"]}
-        # an engine whose library persists and commits in one call records neither before it returns
+        # If an engine's library persists and commits in one call, neither is recorded before the call returns.
         if 0 < len(ranks) < record.spec["train"]["nproc"]:
             return f"only {len(ranks)} ranks had persisted checkpoint {at}"
     if phase == "retention":
@@ -189,7 +193,7 @@ def _check_survivors(record: RunRecord, attempt: int, event: Event, meant: str |
 
 
 def _first_steps_ns(record: RunRecord) -> list[int]:
-    """When each rank's first step of the run began."""
+    """The stamps at which the ranks began their first step of the run."""
     ranks = [events for (attempt, _), events in record.events.items() if attempt == 0]
     firsts = (next((e.get("t0") for e in events if e["e"] == "step"), None) for events in ranks)
     return [t for t in firsts if isinstance(t, int)]

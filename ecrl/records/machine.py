@@ -1,4 +1,4 @@
-"""Facts about the machine that a comparison must not mix. Reads /proc; no third-party imports."""
+"""Facts about the machine. A comparison must not mix runs whose facts differ. Reads /proc; standard library only."""
 
 import os
 import platform
@@ -26,9 +26,12 @@ def read_facts() -> dict[str, object]:
 
 
 def read_pressure(folder: Path | None = None) -> dict[str, float]:
-    """What changes while runs go on: one-minute load, PSI averages (percent over 10 s), processor clock (mean MHz),
-    processor time since the boot and how much of it the hypervisor gave to others (all cores together, seconds), free
-    memory, time suspended since the boot, and the disk of `folder`. A fact that this kernel does not give is absent."""
+    """The facts that change during runs. A fact that this kernel does not provide is absent.
+
+    They are: the one-minute load; PSI averages (percent over 10 s); the processor clock (mean MHz); processor time
+    since the boot, and the part of it that the hypervisor gave to other guests (seconds, all cores together);
+    available memory; the time suspended since the boot; free and total bytes of the disk of `folder`.
+    """
     values = {"load1": os.getloadavg()[0], "available_memory_bytes": float(available_memory_bytes()), **_cpu_times()}
     if hasattr(time, "CLOCK_BOOTTIME"):  # boot time counts while the machine is suspended, monotonic time does not
         values["boot_minus_mono_ns"] = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
@@ -42,7 +45,7 @@ def read_pressure(folder: Path | None = None) -> dict[str, float]:
         try:
             some = path.read_text().splitlines()[0]
         except (OSError, IndexError):
-            continue  # kernels without PSI: the fact is absent, not zero
+            continue  # kernels without PSI: the fact is absent, not 0
         values[f"psi_{resource}_some_avg10"] = float(some.split("avg10=")[1].split()[0])
     return values
 
@@ -55,7 +58,9 @@ def _text(path: Path) -> str:
 
 
 def _cpu_times() -> dict[str, float]:
-    """Of /proc/stat's first line: user nice system idle iowait irq softirq steal; the guests' after it are in user."""
+    """Total and stolen processor time since the boot, in seconds; empty without /proc/stat."""
+    # The first line's fields: user nice system idle iowait irq softirq steal. The guest fields that follow are already
+    # included in user and nice.
     try:
         ticks = [int(word) for word in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
     except OSError:
@@ -74,31 +79,31 @@ def _cpu_mhz() -> float | None:
 
 
 def available_memory_bytes() -> int:
-    """Memory that can be taken without swapping: the kernel's MemAvailable."""
+    """The memory that can be allocated without swapping, in bytes: the kernel's MemAvailable."""
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
 def memory_limit_bytes() -> int | None:
-    """What the control group of this process may take in all (a container's limit), or None: no limit."""
+    """The memory limit of this process's control group (a container's limit) in bytes, or None without a limit."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
             text = Path("/sys/fs/cgroup", name).read_text().strip()
         except OSError:
-            continue  # the other version of control groups, or none
+            continue  # control groups of the other version, or no control groups
         if text.isdigit() and int(text) < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
             return int(text)
     return None
 
 
 def usable_memory_bytes() -> int:
-    """Memory that this process may still take: what is available, or this container's limit where that is less."""
+    """The available memory in bytes, or this container's limit if that is less."""
     available, limit = available_memory_bytes(), memory_limit_bytes()
     return available if limit is None else min(available, limit)
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system that holds an existing path: ext4, nfs4, overlay, ...; 'unknown' without /proc."""
+    """The type of the file system of an existing path (ext4, nfs4, overlay, ...); 'unknown' without /proc."""
     best, kind = "", "unknown"
     try:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
@@ -109,7 +114,7 @@ def file_system(path: Path) -> str:
         place, _, rest = line.partition(" - ")
         point = place.split()[4].replace("\\040", " ")
         inside = where == point or where.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):  # the last of several mounts on one point hides the others
+        if inside and len(point) >= len(best):  # the last of several mounts on one mount point hides the others
             best, kind = point, rest.split()[0]
     return kind
 

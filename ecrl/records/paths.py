@@ -1,4 +1,4 @@
-"""Names in the results folder (design: results/<prefix>/...). Every path of a campaign is spelled here."""
+"""The names in the results folder (results/<prefix>/...). Only this module spells the paths of a campaign."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ class RunPaths:
 
     @property
     def campaign(self) -> "CampaignPaths":
-        """The campaign that it belongs to, as it is named from the current folder."""
+        """The campaign of the run. Its results folder is relative to the current folder if it lies below that."""
         root, here = self.folder.parents[3], Path.cwd()
         results = root.parent.relative_to(here) if root.parent.is_relative_to(here) else root.parent
         return CampaignPaths(results, root.name)
@@ -53,7 +53,7 @@ class RunPaths:
         return self.folder / f"events-{attempt}-{rank}.jsonl"
 
     def all_events(self) -> dict[tuple[int, int], Path]:
-        """Every events file there is, by (attempt, rank), in that order."""
+        """Every existing events file by (attempt, rank), in that order."""
         found = ((_EVENTS.fullmatch(path.name), path) for path in self.folder.glob("events-*.jsonl"))
         return dict(sorted(((int(m[1]), int(m[2])), path) for m, path in found if m))
 
@@ -79,7 +79,7 @@ class CampaignPaths:
 
     @property
     def options(self) -> str:
-        """The options that name this campaign to any command, typed from the same folder."""
+        """The command-line options that select this campaign, for commands typed in the current folder."""
         results = "" if str(self.results) == "results" else f" --results {shlex.quote(str(self.results))}"
         return f"--prefix {self.prefix}{results}"
 
@@ -101,12 +101,12 @@ class CampaignPaths:
 
     @property
     def probe(self) -> Path:
-        """What the probe said of the machine, kept for the next start."""
+        """The probe's results for this machine, kept for the next start."""
         return self.root / "probe.json"
 
     @property
     def log(self) -> Path:
-        """Where an ecrl without a terminal writes what it would have said."""
+        """The output of an ecrl process that has no terminal."""
         return self.table("ecrl.log")
 
     @property
@@ -130,7 +130,7 @@ def _suggest(prefix: str) -> str:
 
 
 def all_prefixes(results: Path) -> list[str]:
-    """Every prefix in the results folder: a folder that holds a frozen matrix of its own name."""
+    """Every prefix in the results folder. A prefix is a folder that contains a frozen matrix of the same name."""
     if not results.is_dir():
         return []
     return sorted(p.name for p in results.iterdir() if (p / f"{p.name}_matrix.toml").is_file())

@@ -1,4 +1,4 @@
-"""Reading what runs left behind. Damage is named in `warnings`, never passed over in silence."""
+"""Read the records of runs. Every damaged or missing part is named in `warnings`."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,15 +13,17 @@ Event = dict[str, Any]
 
 
 def parse_events(data: bytes, name: str, warnings: list[str]) -> list[Event]:
-    """The events in `data`. A torn last line (the process died inside a write, or the disk filled) and
-    damaged lines are dropped with a warning that names the line."""
+    """The events in `data`. Damaged lines are dropped, with a warning that names `name` and the line.
+
+    The last line is torn if the process died inside a write or the disk was full.
+    """
     lines = data.splitlines()
-    try:  # one call for a whole file takes a quarter of the time of one call a line
+    try:  # one call for the whole file takes a quarter of the time of one call per line
         found = json.loads(b"[" + b",".join(lines) + b"]")
         if len(found) == len(lines) and all(map(_is_event, found)):
             return list(found)
     except ValueError:
-        pass  # some line is damaged: read one by one, so that it can be named
+        pass  # some line is damaged: parse each line to find it
     events: list[Event] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -40,7 +42,7 @@ def _is_event(value: Any) -> bool:
 
 
 def read_events(path: Path, warnings: list[str]) -> list[Event]:
-    """The events of one file; an absent file is an empty list and a warning."""
+    """The events of one file. A missing file gives an empty list and a warning."""
     try:
         return parse_events(path.read_bytes(), path.name, warnings)
     except FileNotFoundError:
@@ -49,8 +51,10 @@ def read_events(path: Path, warnings: list[str]) -> list[Event]:
 
 
 def read_result(paths: RunPaths, run_hash: str) -> Result | None:
-    """The result that counts for the run of this content hash, or None: absent, unreadable, of another run or of an
-    attempt that was taken over."""
+    """The valid result of the run with this content hash, or None.
+
+    None means that the result is absent, unreadable, of another run, or of an attempt that was taken over.
+    """
     try:
         result: Result = json.loads(paths.result.read_text())
         valid = (
@@ -65,12 +69,12 @@ def read_result(paths: RunPaths, run_hash: str) -> Result | None:
 
 
 def _is_late(paths: RunPaths, result: Result) -> bool:
-    """Whether the result is that of an older attempt, which came back after a newer one had begun and said so."""
+    """Whether an older attempt wrote the result although a newer attempt has taken over the run's folder."""
     return bool(result.get("token")) and paths.spec.exists() and result["token"] != read_token(paths)
 
 
 def read_token(paths: RunPaths) -> int:
-    """The token of the attempt that a run's folder belongs to; 0: none was given, or nothing says."""
+    """The token of the attempt that owns a run's folder; 0 if run.json has no token or cannot be read."""
     try:
         return int(json.loads(paths.spec.read_text())["token"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -79,8 +83,10 @@ def read_token(paths: RunPaths) -> int:
 
 @dataclass
 class RunRecord:
-    """Everything one run left behind. events: by (attempt, rank), each list in file order; they do not change once
-    a kind has been asked for."""
+    """All records of one run.
+
+    events: by (attempt, rank), each list in file order. They must not change after the first call of `get_events`.
+    """
 
     spec: dict[str, Any]
     result: Result | None
@@ -107,7 +113,7 @@ def read_run(paths: RunPaths) -> RunRecord:
     """Read a run's folder.
 
     Raises:
-        RecordError: there is no readable run.json, so nothing says what this folder is.
+        RecordError: there is no readable run.json.
     """
     warnings: list[str] = []
     try:

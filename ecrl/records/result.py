@@ -6,17 +6,18 @@ RESULT_SCHEMA = 1
 
 
 class Gate(TypedDict):
-    """One correctness check: `passed` is None where it does not apply (never a pass); evidence says why."""
+    """One correctness check. passed: None if it does not apply (never counts as passed). evidence: the reason."""
 
     passed: bool | None
     evidence: str
 
 
 class Result(TypedDict):
-    """`result.json`: written last, atomically. outcome: completed or failed (reason says why).
+    """`result.json`: written last, atomically. outcome: completed or failed; reason: why.
 
-    gates: C1, C2, C3, C5 of this run alone; C4 and C6 need the reference run and are the analysis's.
-    token: that of the run.json it belongs to. failure: of a failed run, its kind and the line of a log that says so.
+    gates: C1, C2, C3 and C5, which need this run only; the analysis computes C4 and C6 with the reference run.
+    token: the token of the run.json that the result belongs to. failure: for a failed run, its kind and the log line
+    that shows it.
     """
 
     schema: int

@@ -1,5 +1,7 @@
-"""An append-only file of checksummed JSON records: `<crc32, 8 hex> <byte length> <json>` and a newline, each durable
-before `append` returns. A torn or damaged line costs that line and nothing else."""
+"""An append-only file of checksummed JSON records, one per line: `<crc32, 8 hex> <byte length> <json>` and a newline.
+
+A record is durable when `append` returns. A torn or damaged line does not affect the other lines.
+"""
 
 import json
 import os
@@ -18,7 +20,7 @@ def frame(record: Mapping[str, Any]) -> bytes:
 
 
 def unframe(line: bytes) -> dict[str, Any] | None:
-    """The record of a line (newline included), or None if it is torn or damaged."""
+    """The record of a line (newline included), or None if the line is torn or damaged."""
     crc, _, rest = line.partition(b" ")
     length, _, body = rest.partition(b" ")
     whole = body.endswith(b"\n") and length.isdigit() and len(body) == int(length) + 1
@@ -29,7 +31,7 @@ def unframe(line: bytes) -> dict[str, Any] | None:
 
 
 def read(path: Path, warnings: list[str]) -> list[dict[str, Any]]:
-    """Every whole record in order; dropped lines are named in `warnings`. An absent journal is an empty one."""
+    """Every undamaged record in order. `warnings` names the dropped lines. An absent journal has no records."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -44,22 +46,22 @@ def read(path: Path, warnings: list[str]) -> list[dict[str, Any]]:
 
 
 class Journal:
-    """The writer's side. Opened by the first `append`."""
+    """The writer of a journal. The first `append` opens the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
 
     def append(self, line: bytes) -> int:
-        """Add one framed line and make it durable; returns how long the journal is then.
+        """Append one framed line and make it durable. Returns the new length of the journal in bytes.
 
         Raises:
-            OSError: disk full or not writable; nothing of the line stays behind.
+            OSError: the disk is full or not writable. If the write failed, no part of the line remains.
         """
         fd = self._open()
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
-            line = b"\n" + line  # a line that another process left torn must not take this one with it
+            line = b"\n" + line  # the last line is torn; this one must not become part of it
         try:
             write_all(fd, line)
         except OSError:
@@ -69,7 +71,7 @@ class Journal:
         return size + len(line)
 
     def close(self) -> None:
-        """Close the file; every line in it is durable already."""
+        """Close the file. All its lines are durable already."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

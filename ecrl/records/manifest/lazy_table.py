@@ -1,4 +1,4 @@
-"""The rows of a manifest, each kept as its line until somebody asks for it: 100,000 of them in tens of megabytes."""
+"""The rows of a manifest. Each is kept as its text line until it is read: 100,000 rows take tens of megabytes."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,32 +19,35 @@ from ecrl.records.manifest.table import (
 )
 
 _HEADER = ",".join(COLUMNS)
-_INTERNED_STATUS = {status: status for status in STATUSES}  # one text for each status, not one a row
+_INTERNED_STATUS = {status: status for status in STATUSES}  # one string object per status, not per row
 
 
 class Rows(Mapping[str, Row]):
-    """Rows by suite id, in manifest order. Equal to a dictionary of the same rows. changed: whether they are other
-    rows than the ones that were read."""
+    """The rows by suite id, in manifest order. Equal to a dictionary of the same rows.
+
+    changed: whether the rows, or their header, differ from what the manifest's file contains.
+    """
 
     def __init__(self, kept: dict[str, str | Row], path: Path, *, changed: bool = True) -> None:
         self.changed = changed
         self._kept = kept
         self._path = path
         self._places: dict[str, int] = {}
-        self._statuses: dict[str, str] = {}  # empty until somebody asks
+        self._statuses: dict[str, str] = {}  # empty until the first call of `statuses`
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row], path: Path) -> "Rows":
-        """New rows."""
+        """Create the rows of a new manifest."""
         return cls({row.suite_id: row if row.owner or row.token else format_row(row) for row in rows}, path)
 
     @classmethod
     def from_text(cls, text: str, path: Path, warnings: list[str], *, trusted: bool) -> "Rows":
-        """The rows of a CSV. trusted: ecrl wrote it just so, and checked it then. A last line that was cut off is
-        dropped and named in `warnings`.
+        """The rows of a CSV. A last line that was cut off is dropped and named in `warnings`.
+
+        trusted: ecrl wrote exactly this text and checked it then, so the rows are not checked again.
 
         Raises:
-            RecordError: it is not a manifest; file, row and column are named.
+            RecordError: the text is not a manifest. The message names file, row and column.
         """
         if "\n" not in text and _HEADER.startswith(text):
             warnings.append(f"{path.name}: was cut off inside its first line; every row of it is gone")
@@ -52,7 +55,7 @@ class Rows(Mapping[str, Row]):
         header = text.partition("\n")[0].rstrip("\r")
         written = text.split("\n")[1:-1] if trusted and '"' not in text else whole_lines(text)
         lines = complete_lines(header, written, path)
-        changed = header != _HEADER  # by an older ecrl, or by an editor
+        changed = header != _HEADER  # written by an older ecrl or an editor
         if not text.endswith("\n") and lines and not is_plain(lines[-1]):
             warnings.append(f"{path.name}: row {len(lines)} was cut off and was dropped")
             lines.pop()
@@ -81,7 +84,7 @@ class Rows(Mapping[str, Row]):
         return suite_id in self._kept
 
     def put(self, row: Row) -> None:
-        """Replace a row."""
+        """Replace the row of the same suite id."""
         assert row.suite_id in self._kept, "no such row"
         self._kept[row.suite_id] = row
         self.changed = True
@@ -92,13 +95,13 @@ class Rows(Mapping[str, Row]):
         return Rows(self._kept | dict(other), self._path)
 
     def index_of(self, suite_id: str) -> int:
-        """Where a row stands, counted from 0."""
+        """The position of a row, counted from 0."""
         if not self._places:
             self._places.update({name: place for place, name in enumerate(self._kept)})
         return self._places[suite_id]
 
     def statuses(self) -> Mapping[str, str]:
-        """The status of every row, without making rows."""
+        """The status of every row, by suite id. Parses no row."""
         if not self._statuses:
             self._statuses = {
                 suite_id: _INTERNED_STATUS[status_of(kept)] if isinstance(kept, str) else kept.status
@@ -112,6 +115,6 @@ class Rows(Mapping[str, Row]):
             yield format_row(kept) if isinstance(kept, Row) else kept
 
     def counts(self) -> dict[str, int]:
-        """How many rows have each status; every status is there."""
+        """The number of rows with each status. Every status is a key."""
         found = Counter(self.statuses().values())
         return {status: found[status] for status in STATUSES}

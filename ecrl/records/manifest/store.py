@@ -1,11 +1,12 @@
-"""The manifest: a CSV snapshot with one row a suite, and a journal of checksummed state changes beside it.
+"""The manifest: a CSV snapshot with one row per suite, and a journal of checksummed state changes.
 
-A change is one appended, fsynced journal line, whatever the number of suites. Readers merge both without a
-lock; the writer (one per prefix, under the prefix's lock) folds the journal into the CSV when it opens and
-closes, and when it has grown long. Journal records hold absolute values, so replaying one twice changes nothing.
-The first record of a journal describes the snapshot it follows: `snapshot` (its CRC and length, so that a CSV that
-ecrl itself wrote and checked need not be checked again), `experiment` and `token` (the highest handed out).
-Folded lines are kept in `<prefix>_manifest.history`: which attempt of which run began when, on which devices.
+A change is one appended, fsynced journal line, whatever the number of suites. Readers merge both files without a lock.
+The writer (one per prefix, under the prefix's lock) writes the journal's changes into the CSV with `compact`: when the
+caller asks for it and when the journal has grown long. Journal records hold absolute values, so a record that is
+replayed twice changes nothing. The first record of a journal describes the CSV that it belongs to: `snapshot` (CRC and
+length, so that a CSV written and checked by ecrl is not checked again), `experiment` and `token` (the highest issued).
+`<prefix>_manifest.history` keeps the journal lines of attempts: which attempt of which run started when, on which
+devices.
 """
 
 import dataclasses
@@ -49,15 +50,15 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_RECORD_BYTES = 500
-_LONG_JOURNAL_BYTES = 1 << 20  # a longer one is folded in, unless the CSV is so long that this costs more
+_LONG_JOURNAL_BYTES = 1 << 20  # `record` then calls `compact`, unless the CSV is so long that this costs more
 
 
 @dataclass
 class View:
-    """What a reader sees: rows by suite id in manifest order, and what was damaged and dropped.
+    """The manifest as a reader sees it. rows: in manifest order. warnings: the damaged parts that were dropped.
 
-    experiment: hash of the frozen matrix that ecrl checked these very rows against, or ''. snapshot: CRC and length of
-    the CSV that was read.
+    token: the highest token that was issued. experiment: the hash of the frozen matrix that ecrl checked exactly these
+    rows against, or ''. snapshot: CRC and length of the CSV.
     """
 
     rows: Rows
@@ -68,27 +69,27 @@ class View:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many suites have each status; every status is there."""
+        """The number of suites with each status. Every status is a key."""
         return self.rows.counts()
 
 
 def utc_now() -> str:
-    """The time as the manifest writes it: 2026-11-21T23:28:00Z."""
+    """The current time in the manifest's form: 2026-11-21T23:28:00Z."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read(paths: CampaignPaths) -> View:
-    """Merge CSV and journal, without a lock. A suite's row is made when it is asked for.
+    """Merge CSV and journal, without a lock. Rows are parsed when they are accessed.
 
     Raises:
-        RecordError: no manifest, or a CSV that no longer reads as one (names file, row, column).
-        EcrlError: there is no such campaign: neither a manifest nor a frozen matrix.
+        RecordError: there is no manifest, or the CSV is not a valid one; the message names file, row and column.
+        EcrlError: the campaign does not exist: there is neither a manifest nor a frozen matrix.
     """
     for _ in range(20):
         before, warnings = _identity(paths.manifest), list[str]()
         data, records = _manifest_bytes(paths), journal.read(paths.journal, warnings)
-        # The writer replaces the CSV first and empties the journal second: if the CSV is still the one that
-        # was read, so is everything the journal held. Otherwise the state was folded in between: read again.
+        # The writer first replaces the CSV and then empties the journal. If the CSV is unchanged, the journal that
+        # was read belongs to it. Otherwise the writer replaced the CSV in between: read both again.
         if _identity(paths.manifest) == before:
             break
     described: dict[str, Any] = next((r for r in records if "snapshot" in r), {})
@@ -103,7 +104,7 @@ def read(paths: CampaignPaths) -> View:
     newest: dict[str, dict[str, Any]] = {}
     for record in records:
         if "snapshot" not in record:
-            newest[record.get("suite_id", "")] = record  # each holds the whole state: the last one is what counts
+            newest[record.get("suite_id", "")] = record  # each record holds the whole state: the last one counts
     for suite_id, record in newest.items():
         if suite_id not in rows:
             warnings.append(f"{paths.journal.name}: a change of the unknown suite {suite_id or None} was dropped")
@@ -114,7 +115,7 @@ def read(paths: CampaignPaths) -> View:
 
 
 def read_all(results: Path, warn: Callable[[str], None]) -> Iterator[tuple[CampaignPaths, View]]:
-    """Every campaign in the results folder; one whose manifest does not read is told and left out."""
+    """Every campaign in the results folder. `warn` gets a line for each campaign with an unreadable manifest."""
     for paths in (CampaignPaths(results, prefix) for prefix in all_prefixes(results)):
         try:
             view = read(paths)
@@ -126,7 +127,7 @@ def read_all(results: Path, warn: Callable[[str], None]) -> Iterator[tuple[Campa
 
 def history(paths: CampaignPaths, suite_id: str) -> list[dict[str, Any]]:
     """Every recorded state of a suite, oldest first: `at`, `status`, and `token`, `run`, `where` of its attempts."""
-    seen: dict[str, dict[str, Any]] = {}  # folding and a crash in it leave a line in both files
+    seen: dict[str, dict[str, Any]] = {}  # a running suite, or a crash in `compact`, leaves a line in both files
     for path in (history_path(paths), paths.journal):
         for record in journal.read(path, []):
             if record.get("suite_id") == suite_id:
@@ -136,25 +137,25 @@ def history(paths: CampaignPaths, suite_id: str) -> list[dict[str, Any]]:
 
 
 def history_path(paths: CampaignPaths) -> Path:
-    """Journal lines that were folded into the CSV."""
+    """The file of the journal lines that were written into the CSV."""
     return paths.table("manifest.history")
 
 
 class Manifest:
-    """The writer. Open it only under the prefix's lock."""
+    """The writer of the manifest. Open it only under the prefix's lock."""
 
     def __init__(self, paths: CampaignPaths, rows: Rows, warnings: list[str], token: int = 0) -> None:
         self.paths = paths
         self.rows = rows
         self.warnings = warnings
         self.token = token
-        self.experiment = ""  # what the rows were checked against, told to the next reader
+        self.experiment = ""  # hash of the matrix that the rows were checked against, stored for the next reader
         self._journal = Journal(paths.journal)
         self._snapshot = (0, 0)  # CRC and length of the CSV on disk
 
     @classmethod
     def create(cls, paths: CampaignPaths, rows: Iterable[Row], experiment: str = "") -> "Manifest":
-        """A new manifest on disk, with an empty journal."""
+        """Create a new manifest on disk. Its journal has no state changes."""
         manifest = cls(paths, Rows.from_rows(rows, paths.manifest), [])
         manifest.experiment = experiment
         manifest.compact()
@@ -162,12 +163,12 @@ class Manifest:
 
     @classmethod
     def open(cls, paths: CampaignPaths) -> "Manifest":
-        """Read what there is. The journal is folded in by the next `compact`, not before: until the stale rows
-        have been judged, who owned them must not be forgotten.
+        """Read the manifest on disk. The journal stays unchanged until the next `compact`.
 
         Raises:
             RecordError: see `read`.
         """
+        # Only the journal names the owners of running suites; takeovers need them.
         view = read(paths)
         manifest = cls(paths, view.rows, view.warnings, view.token)
         manifest.experiment = view.experiment
@@ -175,16 +176,17 @@ class Manifest:
         return manifest
 
     def runs_total(self) -> int:
-        """The runs of all suites; every suite has as many as the others."""
+        """The number of runs of all suites."""
+        # Every suite has the same number of runs.
         return sum(row.runs_total for row in itertools.islice(self.rows.values(), 1)) * len(self.rows)
 
     def next_token(self) -> int:
-        """A token that no earlier attempt of this campaign has; it counts once it is recorded."""
+        """A token that no earlier attempt of this campaign has. It is taken once it is recorded."""
         self.token += 1
         return self.token
 
     def record(self, suite_id: str, **changes: Any) -> Row:
-        """Change a suite's state: one durable journal line, then the row in memory. Returns the new row."""
+        """Change a suite's state: append a durable journal line, then change the row in memory. Returns the new row."""
         row = replace(self.rows[suite_id], **changes)
         size = self._journal.append(_frame_row(row))
         self.rows.put(row)
@@ -193,8 +195,11 @@ class Manifest:
         return row
 
     def compact(self) -> None:
-        """Fold the journal into the CSV, unless both say already what they would say then. Killed between any two of
-        the replacements, the journal is replayed once more over a CSV that holds it already, which changes nothing."""
+        """Write the journal's changes into the CSV. Does nothing if the CSV is already up to date.
+
+        The process may be killed at any point.
+        """
+        # After a kill between two replacements, the journal is replayed over a CSV that already contains its changes.
         self.close()
         if not self.rows.changed and self._journal_bytes() == self._build_compact_journal():
             return
@@ -206,8 +211,8 @@ class Manifest:
         write_atomic(self.paths.journal, self._build_compact_journal())
 
     def _build_compact_journal(self) -> bytes:
-        """The journal beside a CSV that holds everything: what the CSV is, and the lines of running suites, which have
-        no column for their owner."""
+        """The journal that belongs to an up-to-date CSV: its first record, and the lines of running suites."""
+        # The CSV has no column for the owner of a running suite.
         described = {"snapshot": self._snapshot, "experiment": self.experiment, "token": self.token}
         running = [self.rows[suite_id] for suite_id, status in self.rows.statuses().items() if status == RUNNING]
         return frame(described) + b"".join(_frame_row(row) for row in running if row.owner)
@@ -229,16 +234,20 @@ class Manifest:
                 kept.close()
 
     def close(self) -> None:
-        """Close the journal; every line in it is durable already."""
+        """Close the journal. All its lines are durable already."""
         self._journal.close()
 
 
 def _decode(data: bytes) -> str:
-    """The CSV's text; a last character that was cut off is left out."""
+    """The CSV's text, without a last character that was cut off.
+
+    Raises:
+        UnicodeDecodeError: the bytes are not UTF-8.
+    """
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        if len(data) - error.start >= 4:  # no character is longer: something else is wrong
+        if len(data) - error.start >= 4:  # no character is longer, so this is not a cut
             raise
         return data[: error.start].decode()
 
@@ -253,7 +262,7 @@ def _frame_row(row: Row) -> bytes:
         state["owner"] = dataclasses.asdict(row.owner)
     record = {"suite_id": row.suite_id, "at": utc_now(), **state}
     line = frame(record)
-    while len(line) > MAX_RECORD_BYTES and record.get("message"):  # the message alone has no bound of its own
+    while len(line) > MAX_RECORD_BYTES and record.get("message"):  # only the message has no length limit
         excess = max(len(line) - MAX_RECORD_BYTES, 4)
         text = record["message"].removesuffix("…").encode()[: -(excess + 3)].decode(errors="ignore")
         record["message"] = text + "…" if text else ""
@@ -280,7 +289,7 @@ def _apply_state(row: Row, record: Mapping[str, Any]) -> Row:
 
 
 def no_such_prefix_message(paths: CampaignPaths) -> str:
-    """What to say about a prefix that is not there."""
+    """The error message for a prefix that does not exist."""
     prefixes = all_prefixes(paths.results)
     near = did_you_mean(paths.prefix, prefixes)
     if paths.root.is_dir():

@@ -1,4 +1,4 @@
-"""A suite's row: its columns, what each cell may hold, and the line that the manifest's CSV has for it."""
+"""A suite's row in the manifest's CSV: its columns, the allowed content of each cell, and its line."""
 
 import csv
 import io
@@ -23,10 +23,10 @@ COLUMNS = (
     "steps", "seeds", "variants", "status", "attempts", "runs_done", "runs_total", "started_at", "finished_at",
     "wall_s", "message", "axes",
 )  # fmt: skip
-# Version 0.1.0 wrote no axes: it had none but those above.
+# Version 0.1.0 had no column `axes`.
 _COLUMNS_0_1_0 = COLUMNS[:-1]
 STATUS_COLUMN = COLUMNS.index("status")
-# What a suite's state is made of: a journal record holds all of it that is not empty.
+# The fields of a suite's state. A journal record contains those that are not empty.
 STATE = (
     "status", "attempts", "runs_done", "started_at", "finished_at", "wall_s", "message", "token", "run", "where",
     "owner",
@@ -38,10 +38,14 @@ FIXED = tuple(name for name in COLUMNS if name not in STATE)
 
 @dataclass(frozen=True)
 class Owner:
-    """The ecrl process that a running suite belongs to. start_ticks: when the kernel started it, in ticks since
-    the boot, so that setting the clock or handing out the pid again cannot fake it. pid_ns: the namespace that
-    numbers it; folder: the inode of the campaign's folder it works in, which a copy does not have. 0: not told."""
+    """The ecrl process that runs a suite.
 
+    start_ticks: when the kernel started it, in ticks since the boot. pid_ns: the namespace of its pid; 0: unknown.
+    folder: the inode of the campaign's folder; 0: unknown.
+    """
+
+    # start_ticks distinguishes processes with the same pid and does not depend on the system clock. A copy of the
+    # campaign's folder has another inode.
     host: str
     boot_id: str
     pid: int
@@ -52,10 +56,10 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One suite. attempts: how often ecrl has begun the suite; wall_s: sum over its finished runs; axes: the values of
-    the matrix's `[axes]`, 'train.nproc=2;train.steps=40'.
+    """One suite. attempts: how often ecrl has started the suite. wall_s: the sum over its finished runs. axes: the
+    values of the matrix's `[axes]`, such as 'train.nproc=2;train.steps=40'.
 
-    In the journal only: the newest attempt's token; and, while the suite is running, run (`variant/seed1`), where
+    The journal alone contains the newest attempt's token and, while the suite is running, run (`variant/seed1`), where
     (the leased devices) and owner.
     """
 
@@ -85,7 +89,7 @@ class Row:
     owner: Owner | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest's columns as JSON values: lists for joined columns, null for what is not known yet."""
+        """The manifest's columns as JSON values: lists for joined columns, null for values that are not known yet."""
         values = {name: getattr(self, name) for name in COLUMNS}
         return {k: list(v) if isinstance(v, tuple) else v if v != "" else None for k, v in values.items()}
 
@@ -94,7 +98,7 @@ class Row:
 _FAILURE_STEP_TEXT = r"[0-9]+(?:@[a-z][a-z0-9-]*)?|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?s"
 _FAILURE_STEP = re.compile(_FAILURE_STEP_TEXT)
 _COUNTS = frozenset({"checkpoint_every", "max_inflight", "nproc", "steps", "attempts", "runs_done", "runs_total"})
-# A line as ecrl writes it. What does not match may still be a row that an editor has written in another way.
+# A line as ecrl writes it. A line that does not match may still be a valid row, written by an editor.
 _PLAIN = re.compile(
     rf'[^,"\r\n]+(?:,[^,"\r\n]*){{3}},(?:(?:{_FAILURE_STEP_TEXT})(?:;(?:{_FAILURE_STEP_TEXT}))*)?'
     r"(?:,[0-9]+){4}"
@@ -135,10 +139,10 @@ _CELLS: dict[type, Callable[[Any], str]] = {
 
 
 def parse_row(text: str, number: int, path: Path) -> Row:
-    """The row of a line. number: its place below the header, counted from 1.
+    """The row of a line. number: the line's position below the header, counted from 1.
 
     Raises:
-        RecordError: it is not one; file, row and column are named.
+        RecordError: the line is not a valid row. The message names file, row and column.
     """
     if is_plain(text):
         return parse_plain_row(text)
@@ -156,7 +160,7 @@ def parse_row(text: str, number: int, path: Path) -> Row:
 
 
 def parse_plain_row(text: str) -> Row:
-    """The row of a line as ecrl writes it: `is_plain`, or known to be of ecrl's making."""
+    """The row of a line in ecrl's own form. The caller has checked it with `is_plain` or knows that ecrl wrote it."""
     c = text.split(",") if '"' not in text else _cells(text)
     return Row(
         suite_id=c[0],
@@ -197,7 +201,7 @@ def _value(name: str, text: str) -> Any:
     """The value of a cell.
 
     Raises:
-        ValueError: it is not one; the text says what was expected.
+        ValueError: the text is not a valid value. The message says what was expected.
     """
     if name in _COUNTS:
         if not (text.isascii() and text.isdigit()):
@@ -246,10 +250,10 @@ def _parse_place(text: str) -> int | str:
 
 
 def complete_lines(header: str, lines: list[str], path: Path) -> list[str]:
-    """The lines of a manifest with all columns of today, whichever version wrote them.
+    """The lines of a manifest with all current columns, whichever version wrote them.
 
     Raises:
-        RecordError: its first line is no manifest's.
+        RecordError: `header` is not a manifest's header.
     """
     if tuple(next(csv.reader([header]), [])) == _COLUMNS_0_1_0:
         return [f"{one}," for one in lines]
@@ -275,7 +279,7 @@ def _check_header(text: str, path: Path) -> None:
 
 
 def make_cell_error(path: Path, number: int, column: str, found: str, expected: str) -> RecordError:
-    """The error for a cell that says what cannot be. Rows are counted from 1, below the header."""
+    """The error for a cell with an invalid value. Rows are counted from 1, below the header."""
     sentence = expected if expected.endswith("?") else f"{expected.rstrip('.')}."
     return RecordError(
         "ECRL-401",
@@ -284,13 +288,13 @@ def make_cell_error(path: Path, number: int, column: str, found: str, expected: 
 
 
 def describe_remedy(path: Path) -> str:
-    """What to do about a manifest that does not read as one."""
+    """The advice for a manifest that cannot be read."""
     options = CampaignPaths(path.parent.parent, path.parent.name).options
     return f"Correct that cell, or remove the file and type `ecrl matrix resume {options}`: results are kept."
 
 
 def whole_lines(text: str) -> list[str]:
-    """The rows of a CSV text below its header; a quoted cell may hold newlines. Empty lines are passed over."""
+    """The rows of a CSV text below its header. A quoted cell may contain newlines. Empty lines are skipped."""
     if '"' not in text:
         return [part.rstrip("\r") for part in text.split("\n")[1:] if part.strip()]
     rows, open_row = [], ""
