@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Strike:
-    """One planned failure at its place. step, phase: where (records/failure_checks.py). options: the kind's, all of
-    them. peers: the processes of the other ranks that are struck too."""
+    """One planned failure that strikes now. step, phase: its place (records/failure_checks.py).
+
+    options: the values of all options of its kind. peers: the process ids of the other ranks that are struck too.
+    """
 
     step: int
     phase: str
@@ -23,11 +25,11 @@ class Strike:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureKind:
-    """What happens when a planned failure strikes. One file a kind in `kinds/`, exporting one `PLUGIN`.
+    """The effect of a planned failure. Each kind is one file in `kinds/` that exports one `PLUGIN`.
 
-    All fields are literals, read without importing the kind. ends_attempt: whether the worker group must start again.
-    phases: those it can strike in, the first one where a schedule names none; a kind overrides the hooks of these.
-    options: what a schedule may say beside place and rank, declared as in config/options.py.
+    All fields are literals, which are read without importing the kind. ends_attempt: whether the worker group must
+    restart. phases: the phases in which the kind can strike; the first is the default of a schedule. A kind overrides
+    the hooks of its phases. options: the options that a schedule may set, declared as in config/options.py.
     """
 
     description: str
@@ -37,22 +39,21 @@ class FailureKind:
 
     @staticmethod
     def get_hook_name(phase: str) -> str:
-        """The name of the hook that is called in a phase."""
+        """The name of the hook for a phase."""
         return f"on_{phase}" if phase in IN_STEP_PHASES else "on_phase"
 
     def on_phase(self, strike: Strike) -> None:
-        """Strike after a step or in a phase of a checkpoint or a restart, in whichever thread is there. May not
-        return."""
+        """Strike after a step, or in a phase of a checkpoint or a restart. Any thread may call it. May not return."""
         raise NotImplementedError(f"{type(self).__name__} does not strike in {strike.phase}")
 
     def on_loss(self, strike: Strike, loss: "torch.Tensor") -> "torch.Tensor":
-        """The loss that the backward pass is to begin from, in place of `loss`."""
+        """The loss that replaces `loss` as the start of the backward pass."""
         raise NotImplementedError(f"{type(self).__name__} does not strike in {strike.phase}")
 
     def on_gradients(self, strike: Strike, model: "torch.nn.Module") -> None:
-        """Strike once the gradients of the step are in the parameters."""
+        """Strike after the backward pass, when the parameters have the step's gradients."""
         raise NotImplementedError(f"{type(self).__name__} does not strike in {strike.phase}")
 
     def on_update(self, strike: Strike, model: "torch.nn.Module", optimizer: "torch.optim.Optimizer") -> None:
-        """Strike once the step's update is in the parameters."""
+        """Strike after the update of the parameters."""
         raise NotImplementedError(f"{type(self).__name__} does not strike in {strike.phase}")

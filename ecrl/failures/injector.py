@@ -1,4 +1,4 @@
-"""Planned failures: decided before launch, struck in their order, once each, whatever the attempt."""
+"""Planned failures. They are decided before the launch and strike in order, each once over all attempts."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedFailure:
-    """`kind` strikes `rank` where phase and at (or after_s) say: records/failure_checks.py defines them.
+    """A failure of `kind` that strikes `rank` at the place given by phase and at (or after_s).
 
-    index: the failure's place in its run's plan. ranks: "all" or several, for which `rank` strikes. options: of the
-    kind, where they differ from their legacy values.
+    records/failure_checks.py defines these keys. index: the failure's place in the run's plan. ranks: "all" or a list;
+    `rank` strikes these ranks too. options: the kind's options that differ from their legacy values.
     """
 
     index: int
@@ -34,28 +34,29 @@ class PlannedFailure:
 
 
 class AttemptContext:
-    """What an injector must find out when it is needed. This one knows of nobody else and of no earlier attempt."""
+    """The facts that an injector looks up when it needs them. This class knows no other rank and no earlier attempt."""
 
     def get_pids(self, ranks: str | list[int]) -> list[int]:
-        """The processes of these ranks ("all": of every rank) in this attempt, the caller's own left out."""
+        """The process ids of these ranks ("all": of every rank) in this attempt, without the caller's own."""
         return []
 
     def get_first_step_ns(self) -> int | None:
-        """When the run's first step began, on the records' clock; None before it ended."""
+        """The stamp at which the run's first step began, on the records' clock. None before that step has ended."""
         return None
 
 
 def read_plan(entries: Iterable[Mapping[str, Any]]) -> tuple[PlannedFailure, ...]:
-    """The plan as `run.json` holds it."""
+    """The plan in the entries of `run.json`."""
     return tuple(PlannedFailure(**entry) for entry in entries)
 
 
 class Injector:
-    """Strikes this rank when its turns in the plan come. Whatever thread comes by a place may report it.
+    """Strikes this rank at the planned places. Any thread may report that a place is reached.
 
-    A failure is armed once every failure before it that ends an attempt has struck, so a later one with a smaller
-    step strikes while that step is replayed. Within an attempt the steps themselves keep the order: a schedule in
-    which a failure that ends no attempt stands before one of an earlier step is refused (config/failure_schedule.py).
+    A failure is armed once every failure before it that ends an attempt has struck. A later failure with a smaller
+    step therefore strikes while that step is replayed. Within an attempt, failures strike in the order of their steps;
+    config/failure_schedule.py refuses a schedule that lists a failure that ends no attempt before one of an earlier
+    step.
     """
 
     def __init__(
@@ -68,14 +69,17 @@ class Injector:
         clock: Callable[[], int] = now_ns,
         complete: Callable[[], None] = lambda: None,
     ) -> None:
-        """already_fired: indices that struck in earlier attempts, on any rank. announce(failure, step): called
-        right before a failure strikes; must leave a record that survives SIGKILL. complete: waits until the device
-        has done the steps it was given; a failure planned after a step strikes then, not when the step is queued."""
+        """Arm the failures of `rank` that can strike in this attempt.
+
+        already_fired: the indices that struck in earlier attempts, on any rank. announce(failure, step): called right
+        before a failure strikes; must leave a record that survives SIGKILL. complete: waits until the device has done
+        all queued steps; called before a failure strikes after a step.
+        """
         fired = set(already_fired)
         own = [f for f in _list_armed([f for f in plan if f.index not in fired]) if f.rank == rank]
         self._kinds: dict[str, FailureKind] = {f.kind: plugins.load("failure kind", f.kind) for f in own}
-        # By place, so that a step without a failure costs one look into a dictionary that is empty in most runs, and
-        # so that of two threads that come by one place, one takes what is there.
+        # Keyed by place: a step without a failure costs one lookup in a dictionary that is empty in most runs, and if
+        # two threads reach one place, only one of them takes its failures.
         self._armed: dict[tuple[str, int | None], list[PlannedFailure]] = {}
         self._timed = [failure for failure in own if failure.after_s is not None]
         for failure in own:
@@ -89,23 +93,23 @@ class Injector:
         self._begun_ns: int | None = None
 
     def on_loss(self, step: int, loss: "torch.Tensor") -> "torch.Tensor":
-        """The loss of `step`, or what a failure planned there makes of it."""
+        """The loss of `step`, changed by the failures planned there."""
         for kind, strike in self._take("loss", step):
             loss = kind.on_loss(strike, loss)
         return loss
 
     def on_gradients(self, step: int, model: "torch.nn.Module") -> None:
-        """Strike if a failure is planned for when the gradients of `step` are there."""
+        """Strike if a failure is planned after the backward pass of `step`."""
         for kind, strike in self._take("gradients", step):
             kind.on_gradients(strike, model)
 
     def on_update(self, step: int, model: "torch.nn.Module", optimizer: "torch.optim.Optimizer") -> None:
-        """Strike if a failure is planned for when the update of `step` is queued."""
+        """Strike if a failure is planned after the update of `step`. The update is queued, not necessarily done."""
         for kind, strike in self._take("update", step):
             kind.on_update(strike, model, optimizer)
 
     def after_step(self, step: int) -> None:
-        """Strike if a failure is planned right after `step`, or for an instant that is now past."""
+        """Strike if a failure is planned right after `step`, or for an instant that has passed."""
         if not (self._armed or self._timed):
             return
         if ("step", step) in self._armed:
@@ -118,12 +122,12 @@ class Injector:
             kind.on_phase(strike)
 
     def on_phase(self, phase: str, step: int) -> None:
-        """Strike if a failure is planned for this phase (of the checkpoint of `step`)."""
+        """Strike if a failure is planned for `phase` (in a checkpoint's phases: of the checkpoint of `step`)."""
         for kind, strike in self._take(phase, step):
             kind.on_phase(strike)
 
     def _take(self, phase: str, step: int) -> Iterator[tuple[FailureKind, Strike]]:
-        """What strikes at a place, each announced when its turn comes."""
+        """The failures that strike at a place. Each is announced right before it is yielded."""
         for failure in self._armed.pop((phase, None if phase in RESTART_PHASES else step), ()):
             yield self._begin(failure, step)
 
@@ -142,13 +146,13 @@ class Injector:
 
 
 class NoFailures(Injector):
-    """Nothing is planned."""
+    """An injector without planned failures."""
 
     def __init__(self) -> None:
         super().__init__((), 0, (), lambda _failure, _step: None)
 
 
 def _list_armed(waiting: list[PlannedFailure]) -> list[PlannedFailure]:
-    """Those that can strike in this attempt: up to the first that ends it."""
+    """The failures that can strike in this attempt: up to and including the first one that ends it."""
     lasting = list(itertools.takewhile(lambda failure: not failure.ends_attempt, waiting))
     return [*lasting, *waiting[len(lasting) :][:1]]

@@ -1,7 +1,7 @@
 """One rank of one run, inside torchrun: `python -m ecrl.worker RUN_FOLDER`.
 
-Everything it does is in the run folder's `run.json`; everything it did goes to its own events file. Heavy
-imports happen after the first record, so that the cost of a restart can be told apart.
+The run folder's `run.json` defines everything that the rank does. The rank records its events in its own file. Heavy
+imports happen after the first event, so the records show their share of a restart.
 """
 
 import gc
@@ -21,12 +21,12 @@ from ecrl.records.recorder import Recorder
 from ecrl.worker.leave import leave
 from ecrl.worker.rank_info import read_rank_info
 
-# Not an exit code of Python, of a signal or of torchrun: this attempt follows a crash that nobody planned.
+# The exit code of an attempt that follows an unplanned crash. Python, signals and torchrun do not use it.
 EXIT_REFUSED = 86
 
 
 def main(folder: Path) -> int:
-    """Record the start, refuse to follow an unplanned crash, then run."""
+    """Record the start, then run. Returns the exit code: EXIT_REFUSED if the attempt follows an unplanned crash."""
     paths = RunPaths(folder)
     rank_info = read_rank_info()
     attempt = rank_info.attempt
@@ -48,7 +48,7 @@ def main(folder: Path) -> int:
         recorder.event("refused", reason=reason)
         print(reason, file=sys.stderr)
         return EXIT_REFUSED
-    gc.disable()  # imports make hundreds of thousands of objects and no garbage: collecting costs a sixth of them
+    gc.disable()  # imports create many objects and no garbage; collections would take a sixth of the import time
     try:
         spec = RunSpec.read(paths.spec)
         verify = PrefetchedVerification(
@@ -69,14 +69,14 @@ def main(folder: Path) -> int:
 
 
 def _load_fired(paths: RunPaths, attempt: int) -> list[Event]:
-    """The `failure` events of earlier attempts, of any rank."""
-    warnings: list[str] = []  # a line torn by the very kill that it announces does not exist: it is one write
+    """The `failure` events of all ranks in earlier attempts."""
+    warnings: list[str] = []  # ignored: a `failure` event is one write, so its own kill cannot tear its line
     files = [path for (a, _), path in paths.all_events().items() if a < attempt]
     return [e for path in files for e in read_events(path, warnings) if e["e"] == "failure"]
 
 
 def _process_start_ns() -> int | None:
-    """When the kernel started this process, on the records' clock (10 ms resolution)."""
+    """The stamp at which the kernel started this process (resolution 10 ms); None without /proc."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     except OSError:

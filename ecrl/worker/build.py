@@ -1,4 +1,4 @@
-"""What one rank trains with, made from what `run.json` says: for a run, a bench of engines and the selftest alike."""
+"""Build the training job of one rank from a `run.json`. Runs, engine benches and the selftest use this module."""
 
 import gc
 import random
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # the first optimizer and DDP import it: a second's worth, which belongs to the imports
+import torch._dynamo  # the first optimizer or DDP would import it: one second, which must count as import time
 
 from ecrl import plugins
 from ecrl.checkpoint.engine import Engine, EngineContext, EnginePlugin, NoCheckpoints
@@ -27,7 +27,7 @@ PARALLELISM = "ddp"
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is trained, on which device. `model`: as the loop calls it; `state` sees model and optimizer."""
+    """The objects of a training run. model: the (wrapped) module that the loop calls. state: model and optimizer."""
 
     task: Task
     device: torch.device
@@ -37,13 +37,13 @@ class TrainingJob:
 
 
 def build(spec: RunSpec, rank_info: RankInfo, recorder: Recorder) -> TrainingJob:
-    """Make task, model and optimizer, and start the process group. `imported` and `group` are recorded in between."""
+    """Build task, model and optimizer, and start the process group. Records `imported` and `group`."""
     device = take_device(spec, rank_info)
     _make_deterministic(spec)
     task = load_task(spec.dataset, spec.model, _read_task_settings(spec, rank_info, device))
     model = build_model(task, spec.seed, device)
     recorder.event("imported")
-    gc.freeze()  # what is there stays: no collection needs to look at it again
+    gc.freeze()  # the existing objects stay for good: collections can skip them
     gc.enable()
     start_group(rank_info, spec.train.get_backend(device.type))
     recorder.event("group")
@@ -62,7 +62,7 @@ def assemble(
     task: Task, device: torch.device, model: torch.nn.Module, wrapped: torch.nn.Module, train: TrainSettings
 ) -> TrainingJob:
     """The job of training `model` by calls of `wrapped`, with a new optimizer."""
-    # after the wrapping, which may put other parameters into the model
+    # Wrapping may replace the model's parameters, so the optimizer is created after it.
     optimizer = make_optimizer(model, train)
     return TrainingJob(task, device, wrapped, optimizer, TrainState(model, optimizer, device))
 
@@ -70,8 +70,10 @@ def assemble(
 def build_engine(
     spec: RunSpec, paths: RunPaths, rank_info: RankInfo, recorder: Recorder, job: TrainingJob, **hooks: Any
 ) -> Engine:
-    """The engine of the spec's variant; `NoCheckpoints` for `reference`. hooks: `reached` and `verify` of
-    `EngineContext`."""
+    """The engine of the spec's variant; `NoCheckpoints` for `reference`.
+
+    hooks: `reached` and `verify` of `EngineContext`.
+    """
     agreements = iter(range(10**9))  # every rank asks for the same agreements in the same order
     context = EngineContext(
         state=job.state,
@@ -96,7 +98,10 @@ def build_engine(
 
 
 def seed_generators(seed: int, rank: int) -> None:
-    """Give each rank generators of its own, after everything that must be equal on all ranks was drawn."""
+    """Seed this rank's random generators differently from the other ranks'.
+
+    Call it after everything that must be equal on all ranks was drawn.
+    """
     own = (seed * 1_000_003 + rank) % 2**63
     random.seed(own)
     np.random.seed(own % 2**32)
@@ -104,12 +109,12 @@ def seed_generators(seed: int, rank: int) -> None:
 
 
 def take_device(spec: RunSpec, rank_info: RankInfo) -> torch.device:
-    """Make the rank's device the current one, and return it."""
+    """Select the rank's device, make it the current one and return it."""
     if spec.device == "cpu":
         torch.set_num_threads(spec.train.threads)
         return torch.device("cpu")
     shared = spec.train.get_backend("cuda") == "gloo"
-    # NCCL refuses a second rank on a device: there a rank without one of its own fails here, by its number.
+    # NCCL refuses two ranks on one device. With NCCL, a rank without its own device fails here, with its device number.
     index = rank_info.local_rank % max(torch.cuda.device_count(), 1) if shared else rank_info.local_rank
     torch.cuda.set_device(index)
     return torch.device("cuda", index)

@@ -1,4 +1,4 @@
-"""What PyTorch on this machine can really do, tried out: JSON out. For `ecrl doctor`, which loads no torch."""
+"""Try out what PyTorch can do on this machine, and print the result as JSON. `ecrl doctor` itself loads no torch."""
 
 import json
 import sys
@@ -9,8 +9,10 @@ import torch.distributed as dist
 
 
 def examine() -> dict[str, Any]:
-    """Versions, what is built in, and what happened when each back end and each GPU was used once. Errors are texts,
-    empty where all went well."""
+    """Versions, built-in features, and the result of using each back end and each GPU once.
+
+    Errors are texts, which are empty on success.
+    """
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
@@ -24,7 +26,7 @@ def examine() -> dict[str, Any]:
 
 
 def nccl_version() -> str | None:
-    """The NCCL that PyTorch brings, e.g. '2.27.7'; None where it was built without."""
+    """The version of PyTorch's NCCL, e.g. '2.27.7'; None if PyTorch was built without NCCL."""
     if not dist.is_nccl_available():
         return None
     return ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
@@ -54,7 +56,8 @@ def _gpu(number: int) -> dict[str, Any]:
 
 
 def _gloo_error() -> str:
-    """Gloo looks up this host and opens a socket when a group is made, even a group of one."""
+    """Why a gloo group cannot be used on this host; empty if it can."""
+    # Even a group of one rank makes gloo resolve this host's name and open a socket.
     try:
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group("gloo", store=store, rank=0, world_size=1)

@@ -1,4 +1,4 @@
-"""How a rank leaves: at once, as soon as everything that it has to say is on the disk."""
+"""End a rank's process immediately after its last record."""
 
 import contextlib
 import os
@@ -7,16 +7,16 @@ from typing import NoReturn
 
 
 def leave(code: int) -> NoReturn:
-    """End this process with `code` without the interpreter's own end. Call it when the last event is recorded.
+    """End this process. With code 0, skip the interpreter's shutdown. Call it after the last event is recorded.
 
     Raises:
-        SystemExit: with a code other than 0, so that tracebacks and exit handlers do what they do.
+        SystemExit: `code` is not 0; tracebacks and exit handlers then work as usual.
     """
     if code:
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # the records are whole; a log on a full disk makes no run a failed one
+        with contextlib.suppress(OSError):  # the records are complete; a full disk must not fail the run for its log
             stream.flush()
-    # Threads of gloo may outlive their group, and C++ aborts a process that ends under them ("terminate called
-    # without an active exception", pytorch#190489): a finished rank would be called a crash in 1 of 65 runs.
+    # Threads of gloo may outlive their group, and C++ then aborts the process at its end ("terminate called without an
+    # active exception", pytorch#190489): in 1 of 65 runs a finished rank would count as a crash.
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The training loop: data, forward, backward, update; checkpoints and planned failures at their places."""
+"""The training loop: data, forward, backward and update, with checkpoints and planned failures."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def train(
     begin: int,
     record_step: StepRecord,
 ) -> None:
-    """Train from after step `begin` to the last."""
+    """Train from step `begin` + 1 to the last step, then drain the engine."""
     for step in range(begin + 1, settings.steps + 1):
         begun = now_ns()
         batch = task.batch(step)

@@ -1,4 +1,4 @@
-"""Reading losses without making training wait for the device."""
+"""Read losses without making training wait for the device."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,7 +9,7 @@ _RING = 64  # more steps than a host ever runs ahead of its device
 
 
 class LossReader:
-    """Hands each step's loss to `record(step, value)` as soon as the host can read it without a wait."""
+    """Passes each step's loss to `record(step, value)` once the host can read it without waiting."""
 
     def __init__(self, device: torch.device, record: Callable[[int, float], None]) -> None:
         self._record = record
@@ -18,7 +18,7 @@ class LossReader:
         self._ring = torch.zeros(_RING, pin_memory=True) if device.type != "cpu" else None
 
     def read(self, step: int, loss: torch.Tensor) -> float | None:
-        """The loss of `step` where it is in host memory already; else None, and it is recorded later."""
+        """The loss of `step` if it is in host memory; otherwise None, and the loss is recorded later."""
         if self._ring is None:
             return float(loss.detach())
         self._collect(wait=len(self._pending) == _RING)
@@ -30,7 +30,7 @@ class LossReader:
         return None
 
     def flush(self) -> None:
-        """Record what is still under way; waits for the device."""
+        """Record all pending losses. Waits for the device."""
         while self._pending:
             self._collect(wait=True)
 

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step alone, so that it needs no state and no restore."""
+"""The learning rate as a function of the step only. It has no state and needs no restore."""
 
 import math
 
@@ -6,8 +6,10 @@ from ecrl.config.train import TrainSettings
 
 
 def learning_rate(step: int, train: TrainSettings) -> float:
-    """The rate of step `step` (from 1): linear warm-up to `lr`, then constant, linear or cosine down to 0
-    (Loshchilov & Hutter 2017, without restarts)."""
+    """The learning rate of `step` (from 1): linear warm-up to `lr`, then constant, or linear or cosine decay to 0.
+
+    The cosine is that of Loshchilov & Hutter 2017, without restarts.
+    """
     if step <= train.warmup_steps:
         return train.lr * step / train.warmup_steps
     progress = (step - train.warmup_steps - 1) / max(1, train.steps - train.warmup_steps)

@@ -1,4 +1,4 @@
-"""How a model is spread over the ranks: the interface of the files in `parallel/`."""
+"""The interface of the files in `parallel/`, which distribute a model over the ranks."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +8,7 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The ranks that train together, as one of them sees it. deterministic: every restart must repeat every bit."""
+    """One rank's view of the group. deterministic: whether every restart must repeat every bit."""
 
     device: torch.device
     world_size: int
@@ -16,15 +16,17 @@ class Group:
 
 
 class Wrap(Protocol):
-    """Makes of a new model on its device the one that is trained, which may be the same. Its parameters are those
-    that the optimizer is then made for."""
+    """Turns a new model on its device into the model that is trained, which may be the same object.
+
+    The optimizer is then created for the model's parameters.
+    """
 
     def __call__(self, model: torch.nn.Module, group: Group, /) -> torch.nn.Module: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parallelism:
-    """What a file of `parallel/` exports. The process group is up when `wrap` is called."""
+    """The export of a file in `parallel/`. The process group is up when `wrap` is called."""
 
     description: str
     wrap: Wrap

@@ -1,8 +1,8 @@
-"""What this machine can run, told to the orchestrator, which loads no torch: JSON in, JSON out.
+"""Report what this machine can run to the orchestrator, which loads no torch. JSON in, JSON out.
 
 In (stdin): {"datasets": [...], "models": [...], "optimizer": "sgd", "data_root": DIR or null}.
-Out (stdout): versions, GPUs, whether each data set is there and whole, and the bytes of each state. A data set's
-`files` are {path: [bytes, mtime in ns]} of what its check has read; null: that cannot be told.
+Out (stdout): versions, GPUs, whether each data set is complete, and the bytes of each state. A data set's `files` are
+{path: [bytes, mtime in ns]} for the files that its check has read; null: unknown.
 """
 
 import importlib.metadata
@@ -21,7 +21,7 @@ from ecrl.workloads.task import make_model
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
-    """Answer a request; the module's docstring gives the keys."""
+    """Answer a request. The module's docstring defines the keys."""
     root = None if request["data_root"] is None else Path(request["data_root"])
     datasets = {name: _dataset(name, root) for name in request["datasets"]}
     gpus = range(torch.cuda.device_count())
@@ -43,8 +43,9 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _torchvision() -> str | None:
-    """Its version; None: not installed. Importing it takes as long as importing torch, and only what a matrix names
-    may need it: that is loaded below, and says what is missing."""
+    """The version of torchvision; None if it is not installed."""
+    # Importing it takes as long as importing torch. Only models and data sets of the matrix may need it; they are
+    # loaded below and report what is missing.
     try:
         return importlib.metadata.version("torchvision")
     except importlib.metadata.PackageNotFoundError:
@@ -59,20 +60,21 @@ def _dataset(name: str, root: Path | None) -> dict[str, Any]:
         dataset.check(root)
     except DataMissingError as error:
         return told | {"ok": False, "error": str(error)}
-    if root is None or not dataset.needs_root:  # its files are ecrl's own
+    if root is None or not dataset.needs_root:  # its files ship with ecrl
         return told | {"files": {}}
     return told | {"files": opened.describe(root) or None}
 
 
 class _OpenedFiles:
-    """The files that this process opens from now on. The hook stays for good: a probe is a process of its own."""
+    """Collects the files that this process opens after its construction."""
 
+    # The hook cannot be removed; a probe runs in its own process.
     def __init__(self) -> None:
         self._names: list[str] = []
         sys.addaudithook(self._note)
 
     def describe(self, root: Path) -> dict[str, tuple[int, int]]:
-        """Size and time of those below a folder."""
+        """The size in bytes and the mtime in ns of the opened files below `root`, by path."""
         files = {name: Path(name).stat() for name in self._names if Path(name).is_relative_to(root)}
         return {name: (status.st_size, status.st_mtime_ns) for name, status in files.items()}
 
@@ -82,8 +84,10 @@ class _OpenedFiles:
 
 
 def _state_bytes(dataset: str, model: str, optimizer: str) -> int:
-    """Bytes of parameters, buffers and optimizer state: what one checkpoint of all ranks holds, less
-    the few kilobytes of random generators and the further ranks' buffers."""
+    """The bytes of parameters, buffers and optimizer state.
+
+    A checkpoint of all ranks also contains a few kilobytes of random generators and the other ranks' buffers.
+    """
     with torch.device("meta"):
         module = make_model(dataset, model)
     parameters = sum(int(p.nbytes) for p in module.parameters())

@@ -1,4 +1,4 @@
-"""This worker's place in its group: the only file that reads torchrun's environment variables. No torch."""
+"""This worker's rank in its group. Only this file reads torchrun's environment variables. Loads no torch."""
 
 import os
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RankInfo:
-    """One rank among the others. attempt: 0 at first, +1 at each restart of the group. store_host,
-    store_port: where torchrun's key-value store listens."""
+    """One rank of the group. attempt: 0 at the start, plus 1 at each restart of the group.
+
+    store_host, store_port: the address of torchrun's key-value store.
+    """
 
     rank: int
     local_rank: int
@@ -18,7 +20,7 @@ class RankInfo:
 
 
 def read_rank_info() -> RankInfo:
-    """The place that torchrun gave this process."""
+    """The rank that torchrun assigned to this process."""
     env = os.environ
     return RankInfo(
         rank=int(env["RANK"]),

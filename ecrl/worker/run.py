@@ -26,7 +26,7 @@ def run(
     already_fired: list[int],
     verify: Callable[[int], Verdict],
 ) -> None:
-    """Take this rank through one attempt of the run in `paths`, from the newest checkpoint to the last step.
+    """Run one attempt of the run in `paths` on this rank, from the newest checkpoint to the last step.
 
     verify: see `EngineContext`.
     """

@@ -1,4 +1,4 @@
-"""The training state: what it is made of, how it is seen by an engine, and its final digests."""
+"""The training state: its parts, the engine's view of it, and its final digests."""
 
 import random
 from typing import Any
@@ -12,8 +12,8 @@ from ecrl.config.train import TrainSettings
 
 
 def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW, its state made at once: optimizers make it at their first step, and a
-    restore or a snapshot slot needs to know it before. Zeros are what the lazy state would begin from."""
+    """SGD or AdamW for the model's parameters. Its state exists at once, with the values before the first step."""
+    # Optimizers create their state lazily at the first step, but a restore or a snapshot slot needs it before.
     parameters = list(model.parameters())
     if train.optimizer == "sgd":
         sgd = torch.optim.SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
@@ -34,8 +34,8 @@ def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.
 class TrainState(CheckpointableState):
     """Model, optimizer and every random generator of one rank.
 
-    The learning rate is a function of the step (`lr_schedule.py`) and the sampler's position is the step, so
-    the step is all the host state there is beside the generators.
+    The host state consists of the generators and the step. The learning rate is a function of the step
+    (`lr_schedule.py`), and the sampler's position is the step.
     """
 
     def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
@@ -79,8 +79,11 @@ class TrainState(CheckpointableState):
         torch.set_rng_state(host["own/rng/torch"])
 
     def final_digests(self, step: int) -> dict[str, str]:
-        """digest: model with buffers, and optimizer (C6). params_digest: what all ranks must share (C3).
-        rng_digest: this rank's generators."""
+        """The digests of the final state.
+
+        digest: model with buffers, and optimizer (gate C6). params_digest: the state that must be equal on all ranks
+        (gate C3). rng_digest: this rank's generators.
+        """
         view = self.view(step)
         return {
             "digest": state_digest(view.replicated | view.local),

@@ -8,11 +8,11 @@ from ecrl.failures.base import FailureKind, Strike
 
 
 class Kill(FailureKind):
-    """SIGKILL to the calling process, and before that to its peers."""
+    """Sends SIGKILL to the peers and then to the calling process."""
 
     def on_phase(self, strike: Strike) -> None:
         for pid in strike.peers:
-            with contextlib.suppress(ProcessLookupError):  # it went by itself
+            with contextlib.suppress(ProcessLookupError):  # the process has ended already
                 os.kill(pid, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,1 +1,1 @@
-"""The warm launcher's server, which forks ranks that have torch loaded."""
+"""The warm launcher's server, which forks ranks with torch already loaded."""

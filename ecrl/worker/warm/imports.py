@@ -1,11 +1,11 @@
-"""What the warm fork server imports: everything that a run may need, so that its ranks import nothing.
+"""The imports of the warm fork server: everything that a run may need, so its ranks import nothing.
 
-Nothing here may touch a device: a process that has initialised CUDA must not be forked.
+Nothing here may use a device: a process that has initialised CUDA must not be forked.
 """
 
 import gc
 
-gc.disable()  # imports make no garbage, and every collection would look at all there is
+gc.disable()  # imports make no garbage, and every collection would scan all objects
 
 import torchvision  # noqa: E402, F401 (models and data sets import it when they are used)
 

@@ -1,4 +1,4 @@
-"""One rank of a warm run: what it does in the fork that was made for it. No torch here: the agent imports this."""
+"""One rank of a warm run, executed in its fork of the server. Loads no torch, because the agent imports this module."""
 
 import os
 import sys
@@ -9,27 +9,30 @@ from ecrl.worker.__main__ import main
 
 
 def run_rank(folder: str, environment: dict[str, str]) -> None:
-    """One rank, in a new fork of the server: as `python -m ecrl.worker FOLDER` with `environment` added."""
+    """Run one rank in a new fork of the server, like `python -m ecrl.worker FOLDER` with `environment` added."""
     for name, value in environment.items():
         os.environ[name] = value
         _overwrite_environ(name, value)
     try:
         code = main(Path(folder))
     except Exception:
-        traceback.print_exc()  # where the interpreter would print it; torch's wrapper would not
+        traceback.print_exc()  # to stderr, like the interpreter; torch's wrapper would not print it there
         code = 1
     if code:
         sys.exit(code)
 
 
-# Not a file of pids in the run's folder: what a rank forks (a data loader's or an engine's process) inherits this
-# memory and is found by it when the rank is gone, but would be in no such file; and a folder can be removed meanwhile.
+# A file of pids in the run's folder would not do: processes that a rank forks (a data loader's or an engine's) inherit
+# this memory and can be found by it after the rank's end, but no such file would list them. The folder may also be
+# removed meanwhile.
 def _overwrite_environ(name: str, value: str) -> None:
-    """Make /proc/self/environ say `name=value`.
+    """Make /proc/self/environ contain `name=value`.
 
-    It shows the variables with which the process was last exec'ed, which for a fork are the server's, from
-    that very memory: so the new value is written over the old one, which was made long enough for it.
+    Raises:
+        RuntimeError: the environment of the fork server lacks the variable, or its value there is too short.
     """
+    # /proc/self/environ shows the memory that holds the variables of the last exec, for a fork the server's. The new
+    # value is written over the old one there; the server's value is made long enough for it.
     stat = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     begin, end = int(stat[47]), int(stat[48])
     with open("/proc/self/mem", "r+b", buffering=0) as memory:  # noqa: PTH123
@@ -46,7 +49,7 @@ def _overwrite_environ(name: str, value: str) -> None:
 
 
 def _find_variables(block: bytes) -> list[tuple[int, int]]:
-    """Where each `name=value` of an environment block begins and ends."""
+    """The begin and end of each `name=value` in an environment block."""
     found, begin = [], 0
     for entry in block.split(b"\0"):
         found.append((begin, begin + len(entry)))

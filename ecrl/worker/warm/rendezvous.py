@@ -1,8 +1,8 @@
-"""The rendezvous of one node with itself.
+"""A rendezvous for a single node, which waits for no other node.
 
-torchrun's own (`--standalone`: c10d) waits a random 0 to 0.3 s before the first start and the first restart, to
-spare a backend that other nodes share, and looks through every imported module to name the caller in its log:
-together most of a warm restart. Here nobody is to be waited for.
+torchrun's own rendezvous (`--standalone`: c10d) waits a random 0 to 0.3 s before the first start and the first restart,
+to protect a backend that other nodes share. It also scans every imported module to name the caller in its log. Both
+together take most of the time of a warm restart.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ BACKEND = "ecrl-alone"
 
 
 class SingleNodeRendezvous(RendezvousHandler):
-    """One store for the whole run, on a port that the kernel picks, shared with the ranks as torchrun does."""
+    """One store for the whole run, on a port chosen by the kernel. The ranks share it, as with torchrun."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
@@ -48,5 +48,5 @@ class SingleNodeRendezvous(RendezvousHandler):
 
 
 def make(parameters: RendezvousParameters) -> Any:
-    """What torchrun's registry of rendezvous backends calls."""
+    """Create the rendezvous. torchrun's registry of rendezvous backends calls this function."""
     return SingleNodeRendezvous(parameters.run_id)

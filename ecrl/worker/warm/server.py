@@ -1,10 +1,11 @@
-"""The warm agent: `python -m ecrl.worker.warm.server`, torchrun's own elastic agent serving run after run.
+"""The warm agent: `python -m ecrl.worker.warm.server`. torchrun's own elastic agent serves one run after another.
 
-stdin is a socket. Out, {"ready": true} once everything is imported, here and in the fork server. In, one JSON line a
-run: {"folder", "log", "environment": {variables of this run's ranks}, "torchrun": [torchrun's arguments]}. Out, one
-JSON line when it has ended: {"code": as torchrun's exit code}. End of input ends the agent. Ranks are forked from a
-server that has imported everything they need (`warm_imports`) and that never touches CUDA. Every rank reads this
-module again (multiprocessing imports the main module), so it imports nothing heavy at its top.
+stdin is a socket. The agent sends {"ready": true} when everything is imported, in the agent and in the fork server. It
+receives one JSON line per run: {"folder", "log", "environment": {variables of this run's ranks}, "torchrun":
+[torchrun's arguments]}. It sends one JSON line when the run has ended: {"code": torchrun's exit code}. End of input
+ends the agent. The ranks are forked from a server that has imported everything they need (`ecrl.worker.warm.imports`)
+and never uses CUDA. Every rank imports this module again (multiprocessing imports the main module), so it must not
+import anything heavy at its top.
 """
 
 import contextlib
@@ -22,13 +23,13 @@ from typing import Any
 
 
 def main() -> int:
-    """Serve runs until the socket is closed at its other end."""
+    """Serve runs until the other end closes the socket. Returns the exit code."""
     control = _take_control_socket()
     multiprocessing.set_forkserver_preload(["ecrl.worker.warm.imports"])
-    forkserver.ensure_running()  # it imports while this process does
-    import torch._dynamo  # torch's log formatter would, in the middle of the first restart: 1.2 s
+    forkserver.ensure_running()  # it imports while this process imports
+    import torch._dynamo  # torch's log formatter would import it during the first restart, which takes 1.2 s
     import torch.distributed.launcher.api
-    import torch.distributed.run  # noqa: F401 (what the first run needs)
+    import torch.distributed.run  # noqa: F401 (the first run needs it)
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 
@@ -37,17 +38,17 @@ def main() -> int:
 
     rendezvous_handler_registry.register(BACKEND, make)
     first = multiprocessing.get_context("forkserver").Process(target=int)
-    first.start()  # the server forks once it has imported
+    first.start()  # the server forks only after its imports
     first.join()
     with contextlib.suppress(ConnectionError):
         control.sendall(b'{"ready": true}\n')
     try:
         for order in _read_orders(control):
-            with open(order["log"], "ab") as log:  # noqa: PTH123 (a descriptor is all that is wanted)
+            with open(order["log"], "ab") as log:  # noqa: PTH123 (only its descriptor is needed)
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
             code = _run_order(order)
-            with contextlib.suppress(ConnectionError):  # nobody waits any more; the next read ends this
+            with contextlib.suppress(ConnectionError):  # the other end is closed; the next read ends the loop
                 control.sendall(json.dumps({"code": code}).encode() + b"\n")
     except SignalException as signalled:
         return 128 + signalled.sigval
@@ -55,7 +56,7 @@ def main() -> int:
 
 
 def _take_control_socket() -> socket.socket:
-    """The control socket, moved to where no child inherits it."""
+    """The control socket on a descriptor that no child inherits. stdin is /dev/null afterwards."""
     control = socket.socket(fileno=os.dup(0))  # os.dup makes it close on exec
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
@@ -69,10 +70,10 @@ def _read_orders(control: socket.socket) -> Iterator[dict[str, Any]]:
 
 
 def _run_order(order: dict[str, Any]) -> int:
-    """Run one run to its end; returns what torchrun would exit with.
+    """Run one run to its end. Returns torchrun's exit code.
 
     Raises:
-        SignalException: this process was told to end; the ranks are gone.
+        SignalException: a signal asked this process to end. The ranks have ended.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.launcher.api import elastic_launch
@@ -82,7 +83,7 @@ def _run_order(order: dict[str, Any]) -> int:
     from ecrl.worker.warm.rendezvous import BACKEND
 
     arguments = parse_args(order["torchrun"])  # type: ignore[no-untyped-call]
-    # as torchrun does for --standalone: a store of its own for every run
+    # Every run has its own store, as with torchrun's --standalone.
     arguments.rdzv_backend, arguments.rdzv_endpoint, arguments.rdzv_id = BACKEND, "localhost", str(uuid.uuid4())
     try:
         config, _, _ = config_from_args(arguments)
@@ -90,10 +91,10 @@ def _run_order(order: dict[str, Any]) -> int:
         code = 0
     except SignalException:
         raise
-    except Exception:  # ChildFailedError, as a rule: torchrun prints it and exits with 1
+    except Exception:  # usually ChildFailedError, which torchrun prints before it exits with 1
         traceback.print_exc()
         code = 1
-    gc.collect()  # the run's store, its threads and its sockets go now, not whenever
+    gc.collect()  # frees the run's store, with its threads and sockets, now
     sys.stderr.flush()
     return code
 
