@@ -1,8 +1,8 @@
-"""The records of a bench of checkpoint engines -> its numbers, and which targets they meet. Pure functions.
+"""Compute the numbers of a bench of checkpoint engines from its records, and the targets they meet. Pure functions.
 
-Seconds throughout. A checkpoint's stall is what its save held the training thread up, and what the fences did
-until the next save; of several ranks the slowest counts. The true cost is the wall-clock that a segment takes
-longer than the reference segment of its round, its drain included, per checkpoint.
+All times are in seconds. A checkpoint's stall is the time for which its save, and the fences until the next save, held
+up the training thread; of several ranks, the slowest counts. The true cost per checkpoint is the additional wall-clock
+time of a segment, including its drain, over the reference segment of its round, divided by the checkpoints.
 """
 
 from collections import defaultdict
@@ -24,10 +24,10 @@ _S = 1e9  # stamps are nanoseconds
 
 @dataclass(frozen=True)
 class BenchTurn:
-    """One variant's segment, all ranks together. wall_s: steps and drain. stalls_s: by checkpoint, in order.
+    """One variant's segment on all ranks. wall_s: steps and drain. stalls_s: one per checkpoint, in order.
 
-    restore_s: None where there was no checkpoint yet. growth_bytes: peak resident memory above that before the
-    engine was prepared, on the rank where it grew most; None where the kernel does not tell.
+    restore_s: None if there was no checkpoint yet. growth_bytes: the peak resident memory minus the resident memory
+    before the engine was prepared, on the rank with the largest difference; None if the kernel does not report it.
     """
 
     round: int
@@ -43,10 +43,10 @@ class BenchTurn:
 
 
 def document(plan: BenchPlan, spec: dict[str, Any], events: dict[int, list[Event]]) -> dict[str, Any]:
-    """Everything a bench found, as `ecrl bench engines --json` prints it. events: by rank.
+    """All results of a bench, as `ecrl bench engines --json` prints them. events: by rank.
 
     Raises:
-        RecordError: a rank's records end early.
+        RecordError: a rank's records are incomplete.
     """
     told = _one(events[0], "bench")
     turns = _turns(plan, spec["checkpoint_every"], events)
@@ -79,7 +79,8 @@ def document(plan: BenchPlan, spec: dict[str, Any], events: dict[int, list[Event
 
 
 def explain_insufficient_data(state_bytes: int, rounds: int) -> str | None:
-    """Why the targets do not apply: they are for medians of five and for states that take time to copy."""
+    """Why the targets do not apply; None if they do."""
+    # The targets are for medians of at least five rounds and for states large enough that a copy takes time.
     if state_bytes < _TARGET_STATE_BYTES:
         return f"The targets are for states of {format_bytes(_TARGET_STATE_BYTES)} and more: not judged."
     if rounds < MIN_ROUNDS:
@@ -88,7 +89,7 @@ def explain_insufficient_data(state_bytes: int, rounds: int) -> str | None:
 
 
 def targets(engines: Sequence[dict[str, Any]], *, judge: bool) -> list[dict[str, Any]]:
-    """The targets that one bench can judge. met: None where it cannot, or did not measure what they compare."""
+    """The targets that one bench can judge. met: None without `judge`, or if the compared values were not measured."""
     ours: dict[str, Any] = next((e for e in engines if e["engine"] == OURS), {})
     values: dict[str, tuple[float, float | None]] = {
         f"{OURS}: stall / copy floor": (0.10, ours.get("stall_vs_floor_ratio")),
@@ -143,7 +144,7 @@ def _turn(ranks: list[list[Event]]) -> BenchTurn:
 
 
 def _stalls(events: Iterable[Event]) -> list[int]:
-    """Nanoseconds by checkpoint on one rank."""
+    """The stalls of one rank in nanoseconds, one per checkpoint."""
     stalls: list[int] = []
     for event in events:
         if event["e"] == "save":
@@ -172,10 +173,10 @@ def _engine(name: str, turns: Sequence[BenchTurn], floor_s: float) -> dict[str, 
     plain = {turn.round: turn for turn in turns if turn.variant == REFERENCE}
     saves = len(own[0].stalls_s)
     firsts = [turn.stalls_s[0] for turn in own]
-    # A segment of one checkpoint has first stalls only.
+    # A segment with one checkpoint has only a first stall.
     later = [s for turn in steady for s in turn.stalls_s[1:]] or [turn.stalls_s[0] for turn in steady]
     costs = [(turn.wall_s - plain[turn.round].wall_s) / saves for turn in steady]
-    # the warm-up round included: each segment begins with a new engine and an emptied allocator
+    # The warm-up round counts too: each segment starts with a new engine and an emptied allocator.
     growths = [
         turn.growth_bytes - reference
         for turn in own
@@ -202,7 +203,10 @@ def _engine(name: str, turns: Sequence[BenchTurn], floor_s: float) -> dict[str, 
 
 
 def _compare(engines: list[dict[str, Any]]) -> None:
-    """Add each engine's ratios to the peer; None where it was not measured, or cost nothing to divide by."""
+    """Add each engine's ratios to the peer; None if the peer was not measured.
+
+    The ratio of the true costs is also None if the peer's true cost is not positive.
+    """
     peer = next((e for e in engines if e["engine"] == PEER), None)
     for engine in engines:
         engine["stall_vs_peer_ratio"] = engine["cost_vs_peer_ratio"] = None

@@ -1,4 +1,4 @@
-"""What a bench reads beside the clock: fsync calls, the process's memory, and the time of a plain copy."""
+"""The measurements of a bench apart from the clock: fsync calls, process memory, and the time of a plain copy."""
 
 import ctypes
 import gc
@@ -16,7 +16,7 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class FsyncCounter:
-    """Stands in for `os.fsync` and counts its calls, from any thread. For a bench's process only."""
+    """Replaces `os.fsync` and counts its calls from all threads. Use it only in a bench's process."""
 
     def __init__(self) -> None:
         self._fsync = os.fsync
@@ -27,25 +27,25 @@ class FsyncCounter:
         self._fsync(fd)
 
     def install(self) -> None:
-        """Count from now on."""
+        """Start counting."""
         os.fsync = self
 
     def take_count(self) -> int:
-        """Calls since the last time this was asked."""
+        """The number of calls since the last `take_count`."""
         count, self._count = self._count, 0
         return count
 
 
 def release_free_memory() -> None:
-    """Return what earlier segments left in the allocator to the kernel, so that each one starts alike."""
+    """Return the allocator's free memory to the kernel, so every segment starts in the same state."""
     gc.collect()
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc; others keep little
+    if hasattr(libc, "malloc_trim"):  # glibc; other libraries keep little free memory
         libc.malloc_trim(0)
 
 
 def reset_peak() -> bool:
-    """Start a new peak of resident memory; False where the kernel does not let us."""
+    """Reset the peak of resident memory. Returns False if the kernel does not permit it."""
     try:
         _CLEAR_REFS.write_text("5")
     except OSError:
@@ -54,12 +54,12 @@ def reset_peak() -> bool:
 
 
 def resident_bytes() -> int:
-    """Resident memory now."""
+    """The current resident memory in bytes."""
     return _status_bytes("VmRSS")
 
 
 def peak_bytes() -> int:
-    """Most resident memory since `reset_peak`."""
+    """The peak of resident memory since `reset_peak`, in bytes."""
     return _status_bytes("VmHWM")
 
 
@@ -69,8 +69,10 @@ def _status_bytes(field: str) -> int:
 
 
 class CopyFloor:
-    """The time that copying one rank's whole state into ready buffers takes: what no snapshot on the training
-    thread can beat. Pinned buffers where the state is on an accelerator."""
+    """Measures a copy of one rank's whole state into prepared buffers, which are pinned for an accelerator.
+
+    No snapshot on the training thread can be faster.
+    """
 
     def __init__(self, view: StateView, device: torch.device) -> None:
         self._device = device
@@ -81,7 +83,7 @@ class CopyFloor:
         self.sample_ns()  # touches every page
 
     def sample_ns(self) -> int:
-        """Nanoseconds of one copy."""
+        """The duration of one copy in nanoseconds."""
         begun = now_ns()
         with torch.no_grad():
             torch._foreach_copy_(self._targets, self._sources, non_blocking=True)

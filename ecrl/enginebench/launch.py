@@ -1,4 +1,4 @@
-"""Running a bench of checkpoint engines: one torchrun job, followed until it ends, its checkpoints cleared away."""
+"""Run a bench of checkpoint engines: start one torchrun job, follow it to its end, and remove its checkpoints."""
 
 import shutil
 from collections.abc import Callable
@@ -20,30 +20,31 @@ _POLL_S = 0.2
 
 
 class BenchFailedError(EcrlError):
-    """The job ended without its numbers."""
+    """The job ended without results."""
 
     exit_code = EXIT_SOME_FAILED
 
 
 class BenchLauncher(Cold):
-    """torchrun with the bench's worker; nothing is planned to fail, so nothing is restarted."""
+    """torchrun with the bench's worker. No failures are planned, so nothing is restarted."""
 
     worker = "ecrl.enginebench.worker"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A bench to be run in a new folder. `spec.variant` is the reference; the plan names the engines."""
+    """A bench that runs in a new folder. `spec.variant` is the reference. The plan names the engines."""
 
     plan: BenchPlan
     spec: RunSpec
     folder: Path
 
     def run(self, stop: StopRequest, say: Callable[[str], None]) -> None:
-        """Run it to its end; `say` is told of each segment.
+        """Run the bench to its end. `say` is called with a line about each segment.
 
         Raises:
-            EcrlError: unknown names, a folder in use, a job that failed; StoppedError: a signal came.
+            EcrlError: unknown names, a folder in use, or a failed job.
+            StoppedError: a signal arrived.
         """
         self._check()
         paths = RunPaths(self.folder)
@@ -78,13 +79,13 @@ class Bench:
                 handle.end_leftovers()
                 progress.poll()
             finally:
-                if handle.poll() is None:  # an error of ours must not leave workers behind
+                if handle.poll() is None:  # after an error in ecrl, no worker must remain
                     handle.stop(lambda: True)
         return code
 
 
 class _Progress:
-    """Follows rank 0's segments, and what went wrong on any rank."""
+    """Follows rank 0's segments and the errors of all ranks."""
 
     def __init__(self, paths: RunPaths, plan: BenchPlan, say: Callable[[str], None]) -> None:
         self.faults: list[Event] = []
@@ -92,7 +93,7 @@ class _Progress:
         self._total, self._done = sum(map(len, plan.order)), 0
 
     def poll(self) -> None:
-        """Take in what is new."""
+        """Read the new events."""
         for _attempt, rank, event in self._tail.read():
             if event["e"] in ("refused", "error"):
                 self.faults.append(event)

@@ -1,4 +1,4 @@
-"""What one bench of checkpoint engines is: which variants, in which order in each round. Standard library only."""
+"""The plan of a bench of checkpoint engines: its variants and their order in each round. Standard library only."""
 
 import dataclasses
 import json
@@ -15,8 +15,11 @@ MIN_ROUNDS = 5  # medians of fewer say little
 
 
 def build_balanced_rows(variants: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Orders in which each variant stands once in every place, and once (an odd number: twice) right after every
-    other one (Williams, Aust. J. Sci. Res. A 2, 1949): neither drift nor what the neighbour left behind favours one."""
+    """Orders of `variants` that are balanced for position and for predecessor (Williams, Aust. J. Sci. Res. A 2, 1949).
+
+    Each variant has every position once. It follows every other variant once; twice if the number of variants is odd.
+    """
+    # Neither a drift nor the effects of the preceding variant then favour one variant.
     n = len(variants)
     first = [0] + [(i + 1) // 2 if i % 2 else n - i // 2 for i in range(1, n)]
     rows = [tuple(variants[(place + shift) % n] for place in first) for shift in range(n)]
@@ -31,7 +34,7 @@ def count_balanced_rounds(variants: tuple[str, ...]) -> int:
 
 @dataclass(frozen=True)
 class Segment:
-    """One variant's turn. round 0 is for warming up and for memory; begin: the step after which it starts."""
+    """One variant's turn. round: 0 is for warming up and for memory. begin: the step after which it starts."""
 
     index: int
     round: int
@@ -41,8 +44,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """The whole bench, decided before it starts. saves: checkpoints in each segment; order: variants by round,
-    round 0 first. Model, ranks and interval are in `run.json` beside it."""
+    """The whole bench, decided before it starts. `run.json` in the same folder has the model, ranks and interval.
+
+    saves: checkpoints per segment. order: the variants of each round, round 0 first.
+    """
 
     variants: tuple[str, ...]
     order: tuple[tuple[str, ...], ...]
@@ -51,7 +56,7 @@ class BenchPlan:
 
     @classmethod
     def make_balanced(cls, engines: tuple[str, ...], rounds: int | None, saves: int) -> "BenchPlan":
-        """A warm-up round and `rounds` more (None: as many as balance the order)."""
+        """A plan with a warm-up round and `rounds` more. None: the fewest rounds that balance the order (at least 5)."""
         variants = (REFERENCE, *engines)
         rows = build_balanced_rows(variants)
         wanted = count_balanced_rounds(variants) if rounds is None else rounds
@@ -63,8 +68,8 @@ class BenchPlan:
         return (len(self.order) - 1) % len(build_balanced_rows(self.variants)) == 0
 
     def segments(self, checkpoint_every: int) -> list[Segment]:
-        """The segments in order. Each starts one step before a boundary, so that its last checkpoint, too, is
-        followed by steps; between two there is room for a step of warming up."""
+        """The segments in order. Each starts one step before a checkpoint boundary."""
+        # Steps then follow the last checkpoint too, and a warm-up step fits between two segments.
         stride = (self.saves + 2) * checkpoint_every
         turns = [(number, variant) for number, row in enumerate(self.order) for variant in row]
         return [
@@ -80,7 +85,7 @@ class BenchPlan:
         """Read `bench.json`.
 
         Raises:
-            RecordError: missing or not of this schema.
+            RecordError: the file is missing or has another schema.
         """
         path = folder / BENCH_FILE
         try:

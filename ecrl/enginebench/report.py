@@ -13,7 +13,7 @@ Table = tuple[str, list[str], list[list[str]]]
 
 
 def summary_lines(document: dict[str, Any]) -> list[str]:
-    """What was measured, on what: a few short lines."""
+    """A few short lines: what was measured, and on which machine."""
     ranks = format_count(document["nproc"], "rank")
     copy, step = document["copy_floor_s"]["median"] * _MS, document["step_s"]["median"] * _MS
     lines = [
@@ -28,7 +28,7 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
 
 
 def tables(document: dict[str, Any]) -> list[Table]:
-    """(title, header, rows) of each table that has rows; no wider than 80 columns."""
+    """(title, header, rows) of each table that has rows. No table is wider than 80 columns."""
     engines = document["engines"]
     found = [
         (
@@ -101,7 +101,7 @@ def _verdict(met: bool | None) -> str:
 
 
 def plot(document: dict[str, Any]) -> bytes:
-    """SVG: stall of every engine, least to most, beside the plain copy; true cost with every round's value."""
+    """An SVG plot: every engine's stall, in ascending order, with the plain copy; and its true cost in every round."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -114,7 +114,7 @@ def plot(document: dict[str, Any]) -> bytes:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9.0, 1.2 + 0.45 * len(engines)), layout="constrained")
         stall, cost = figure.subplots(1, 2, sharey=True)
-        for row, engine in zip(rows, engines, strict=True):  # no bars: a logarithmic axis has no zero to begin at
+        for row, engine in zip(rows, engines, strict=True):  # no bars: a logarithmic axis has no zero
             spread = engine["stall_s"]
             stall.plot([spread["min"] * _MS, spread["max"] * _MS], [row, row], color=COLORS["compute"])
             stall.plot([spread["median"] * _MS], [row], marker="o", color=COLORS["compute"])

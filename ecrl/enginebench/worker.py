@@ -1,8 +1,8 @@
 """One rank of a bench of checkpoint engines, inside torchrun: `python -m ecrl.enginebench.worker FOLDER`.
 
-The variants take turns in one process, on the same model and optimizer. Each turn (segment) is a job in small:
-a new engine prepares, restores its newest checkpoint, trains through the production loop and drains. Raw facts
-go to `events-0-<rank>.jsonl`, each with its segment; the numbers are made from them later.
+The variants take turns in one process, with the same model and optimizer. Each turn (segment) is a small job: a new
+engine prepares, restores its newest checkpoint, trains in the production loop and drains. `events-0-<rank>.jsonl`
+receives the raw facts, each with its segment. The numbers are computed from them later.
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ from ecrl.worker.loop import train
 from ecrl.worker.rank_info import RankInfo, read_rank_info
 
 EXIT_REFUSED = 86
-_FLOOR_SAMPLES = 5  # in each segment
+_FLOOR_SAMPLES = 5  # per segment
 
 
 class RefusedError(Exception):
-    """This machine cannot give the numbers that were asked for."""
+    """This machine cannot measure the requested numbers."""
 
 
 class TaggedRecorder(Recorder):
@@ -63,7 +63,7 @@ class Bench:
         self._floor = CopyFloor(self._job.state.view(0), self._job.device)
 
     def run(self) -> None:
-        """Every segment of the plan, in order."""
+        """Run every segment of the plan, in order."""
         self._recorder.event(
             "bench",
             device=device_name(self._job.device),
@@ -89,7 +89,7 @@ class Bench:
         engine = self._engine(segment, recorder)
         engine.prepare()
         engine.restore()
-        gauges.release_free_memory()  # what loading took is no part of what saving takes
+        gauges.release_free_memory()  # memory used for loading must not count as memory used for saving
         peak_known = gauges.reset_peak()
         self._fsyncs.take_count()
         begun, trained = self._train(segment, engine, recorder)
@@ -107,20 +107,21 @@ class Bench:
         recorder.close()
 
     def _engine(self, segment: Segment, recorder: Recorder) -> Engine:
-        # Each turn is an attempt to the store: topics of agreement are used once in each.
+        # Topics of agreement are used once per attempt, so each segment is an attempt for the store.
         rank_info = dataclasses.replace(self._rank_info, attempt=segment.index)
         spec = dataclasses.replace(self._spec, variant=segment.variant)
         return build_engine(spec, RunPaths(self._folder / "engines" / segment.variant), rank_info, recorder, self._job)
 
     def _warm_up(self, segment: Segment) -> None:
-        """One step: the caches and the allocator have forgotten training by now."""
+        """Train one unrecorded step without checkpoints."""
+        # The caches and the allocator no longer hold the data of training.
         unrecorded = Recorder(Path("/dev/null"))
         plain = self._engine(dataclasses.replace(segment, variant=REFERENCE), unrecorded)
         self._steps(segment.begin - 1, segment.begin, plain, unrecorded)
         unrecorded.close()
 
     def _train(self, segment: Segment, engine: Engine, recorder: Recorder) -> tuple[int, int]:
-        """The timed part; returns its begin and the end of its last step, on all ranks as near as may be."""
+        """Run the timed part. Returns its begin and the end of its last step, nearly simultaneous on all ranks."""
         last = segment.begin + self._plan.saves * self._spec.checkpoint_every
         self._synchronize()
         dist.barrier()
@@ -128,7 +129,7 @@ class Bench:
         return begun, self._steps(segment.begin, last, engine, recorder)
 
     def _steps(self, begin: int, last: int, engine: Engine, recorder: Recorder) -> int:
-        """Train after step `begin` to `last` and drain; returns the stamp at which the device had done `last`."""
+        """Train from step `begin` + 1 to `last` and drain. Returns the stamp at which the device had done `last`."""
         end = _LastStep(last, self._synchronize)
         train(
             settings=dataclasses.replace(self._spec.train, steps=last),
@@ -148,7 +149,7 @@ class Bench:
 
 
 class _LastStep(NoFailures):
-    """Stamps the end of a step, its checkpoint call included, and does no harm."""
+    """An injector without failures that stamps the end of a step, including its checkpoint call."""
 
     def __init__(self, step: int, complete: Callable[[], None]) -> None:
         super().__init__()
@@ -162,10 +163,10 @@ class _LastStep(NoFailures):
 
 
 def usable_device(wanted: str, num_ranks: int) -> str:
-    """`auto` decided.
+    """The device to use: `wanted`, or the choice for `auto`.
 
     Raises:
-        RefusedError: too few GPUs, or a stand-in for one, whose times mean nothing.
+        RefusedError: there are too few GPUs, or only a stand-in for one, whose times mean nothing.
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -184,7 +185,7 @@ def device_name(device: torch.device) -> str:
 
 
 def main() -> int:
-    """Run this rank's part; what went wrong is recorded for the orchestrator."""
+    """Run this rank's part. Returns the exit code. Refusals and errors are recorded for the orchestrator."""
     folder, rank_info = Path(sys.argv[1]), read_rank_info()
     recorder = Recorder(RunPaths(folder).events(0, rank_info.rank))
     try:

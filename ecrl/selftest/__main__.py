@@ -27,7 +27,7 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the command in the arguments."""
     with _results() as out:
         match sys.argv[1:]:
             case ["check", device, model, steps, folder]:
@@ -40,7 +40,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _results() -> Iterator[IO[str]]:
-    """stdout for results alone: whatever else is printed, by C code too, goes to stderr."""
+    """stdout, reserved for results. All other output, also that of C code, goes to stderr."""
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)
         yield out
@@ -59,7 +59,7 @@ def _check(device: str, model: str, steps: int, folder: Path, out: IO[str]) -> N
 
 
 def run_plan(plan: Plan, out: IO[str]) -> None:
-    """Carry out every check, whatever the others come to."""
+    """Run every check, whatever the results of the others."""
     for name, check in plan:
         begun = time.monotonic()
         try:
@@ -80,7 +80,7 @@ def run_plan(plan: Plan, out: IO[str]) -> None:
 
 
 def no_gpu() -> str | None:
-    """Why there is no GPU to check, or None."""
+    """The reason why there is no GPU to check, or None."""
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         return (

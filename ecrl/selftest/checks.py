@@ -1,4 +1,4 @@
-"""The checks that every device has: right code with parts of it late, what reaches the disk, and the mutants."""
+"""The checks for every device: the right code with delays, the files on disk, and the mutants."""
 
 import itertools
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Delay = Callable[[], None]
 
 @dataclass(frozen=True)
 class Mutant:
-    """The production code with one fence left out, and the delay that must make it show. fence: what is missing."""
+    """The production code without one fence, and the delay that must expose it. fence: the missing fence."""
 
     name: str
     fence: str
@@ -34,11 +34,11 @@ class Mutant:
 
 @dataclass(frozen=True)
 class CheckSetup:
-    """What the checks of one device are carried out on.
+    """The inputs of the checks of one device.
 
-    subject(optimizer): a fresh run from the first step. twins: by optimizer. punctual: the production stager
-    as it is; right: the same, late. delay: queued on a stream, makes it late. steps: of a drill with right code;
-    mutant_steps, disk_steps: of the others. handed_over_late: see `StressPlan`.
+    subject(optimizer): a new run from the first step. twins: by optimizer. punctual: the unmodified production stager.
+    right: the same stager with delays. delay: queues a delay on a stream. steps: the steps of a drill with the right
+    code; mutant_steps, disk_steps: those of the other drills. handed_over_late: see `StressPlan`.
     """
 
     device: torch.device
@@ -56,7 +56,7 @@ class CheckSetup:
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def run(self, optimizer: str, planned: StressPlan) -> Outcome:
-        """Carry out a drill on a fresh subject."""
+        """Run a drill on a new subject."""
         return drill.run_stress(planned, self.subject(optimizer), self.twins[optimizer].leaves, self.new_folder())
 
     def new_folder(self) -> Path:
@@ -72,9 +72,9 @@ def check_unmodified(
     must_hold: bool = False,
     **late: Any,
 ) -> CheckResult:
-    """The production code, with the given delays: every snapshot is the state after its step.
+    """Check that every snapshot of the production code, with the given delays, is the state after its step.
 
-    must_hold: training must have been seen waiting at a fence on the host, or the copy was never late.
+    must_hold: training must have waited at a fence on the host; otherwise the copy was never late.
     """
     planned = StressPlan(make_stager or setup.right, WatchedOverlapped, setup.steps, **late)
     if setup.handed_over_late:
@@ -87,7 +87,7 @@ def check_unmodified(
 
 
 def check_on_disk(setup: CheckSetup, optimizer: str, engine: type[WatchedEngine]) -> CheckResult:
-    """Slots are full of poison before each snapshot; what is committed holds the state and no poison."""
+    """Check that a committed checkpoint contains the state and no poison. Slots are poisoned before each snapshot."""
     make_stager = (
         setup.punctual if issubclass(engine, WatchedBlocking) else setup.right
     )  # nothing overlaps that could wait
@@ -103,7 +103,7 @@ def check_on_disk(setup: CheckSetup, optimizer: str, engine: type[WatchedEngine]
 
 
 def check_mutant(setup: CheckSetup, optimizer: str, broken: Mutant) -> CheckResult:
-    """The production code without one fence: if that is not seen torn, the check cannot see."""
+    """Check that a mutant's snapshots are found to be torn. Otherwise the checks cannot detect torn snapshots."""
     late = setup.handed_over_late and broken.engine is not TakesBusySlot
     planned = StressPlan(
         broken.make_stager, broken.engine, setup.mutant_steps, broken.late_update, handed_over_late=late

@@ -24,7 +24,7 @@ _MUTANT_STEPS = 3
 
 
 def make_setup(model: str, steps: int, folder: Path) -> CheckSetup:
-    """Train the twins, and fit the delays to the speed of this machine."""
+    """Train the twins, and choose the delays for the speed of this machine."""
     device = torch.device("cpu")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

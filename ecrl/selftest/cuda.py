@@ -27,7 +27,7 @@ _DELAY_STEPS = 1.5
 
 
 class GpuDelays:
-    """Delays long beside a step of this GPU."""
+    """Delays that are long compared with a step of this GPU."""
 
     def __init__(self, device: torch.device, step_s: float) -> None:
         self._sleeper = streams.Sleeper(device)
@@ -39,7 +39,7 @@ class GpuDelays:
 
 
 def build_stagers(device: torch.device, delay: Delay) -> tuple[StagerMaker, tuple[Mutant, ...]]:
-    """The late stager, and the mutants, each with the delay that must make it show."""
+    """The delayed stager and the mutants, each with the delay that must expose it."""
 
     def make_late_stager(stager: type[streams.LateStreamStager]) -> StagerMaker:
         return lambda progress: stager(device, progress, delay)
@@ -77,7 +77,7 @@ def build_stagers(device: torch.device, delay: Delay) -> tuple[StagerMaker, tupl
 
 
 def make_setup(model: str, steps: int, folder: Path, *, delayed: bool = True) -> CheckSetup:
-    """Train the twins, and fit the delays to the speed of this GPU."""
+    """Train the twins, and choose the delays for the speed of this GPU."""
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
     torch.use_deterministic_algorithms(True)
@@ -117,7 +117,7 @@ def build_plan(setup: CheckSetup, model: str) -> Plan:
 
 
 def build_unmodified_plan(setup: CheckSetup, optimizer: str) -> Plan:
-    """The production code at its own speed, and with each side late in turn."""
+    """The checks of the production code: without delays, and with each side delayed in turn."""
     right = partial(checks.check_unmodified, setup, optimizer)
     yield f"right code, {optimizer}", partial(right, make_stager=setup.punctual)
     yield f"right code, copies late, {optimizer}", right
@@ -127,12 +127,12 @@ def build_unmodified_plan(setup: CheckSetup, optimizer: str) -> Plan:
 
 
 def build_mutants_plan(setup: CheckSetup) -> Plan:
-    """One fence after the other left out; AdamW, because it keeps state in host memory too."""
+    """The checks of the mutants, with AdamW, which also keeps state in host memory."""
     for mutant in setup.mutants:
         yield f"without {mutant.fence}", partial(checks.check_mutant, setup, "adamw", mutant)
 
 
 def build_disk_plan(setup: CheckSetup) -> Plan:
-    """What both engines write."""
+    """The checks of the files that both engines write."""
     yield "poisoned slots, overlapped", partial(checks.check_on_disk, setup, "adamw", WatchedOverlapped)
     yield "poisoned slots, blocking", partial(checks.check_on_disk, setup, "sgd", WatchedBlocking)

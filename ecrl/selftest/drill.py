@@ -1,4 +1,4 @@
-"""One training run under the production engine, with parts of it made late, and every snapshot compared."""
+"""One training run with the production engine, in which parts are delayed and every snapshot is compared."""
 
 import itertools
 import shutil
@@ -20,18 +20,18 @@ class TrainingUnderTest(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its state lives."""
+        """The device of its state."""
 
     @property
     def state(self) -> CheckpointableState:
         """Its live state."""
 
     def train(self, engine: Engine, steps: int) -> None:
-        """Train and drain, calling the engine where the production loop does."""
+        """Train and drain. Calls the engine at the same places as the production loop."""
 
 
 def run_stress(drill: StressPlan, subject: TrainingUnderTest, expected: dict[int, Leaves], folder: Path) -> Outcome:
-    """Carry out a drill in a new folder. expected: what a snapshot of each step must hold."""
+    """Run a drill in a new folder. expected: the digests that the snapshot of each step must have."""
     folder.mkdir(parents=True)
     recorder = Recorder(folder / "events-0-0.jsonl")
     context = engine_context(subject, folder, recorder)
@@ -53,7 +53,7 @@ def run_stress(drill: StressPlan, subject: TrainingUnderTest, expected: dict[int
 def engine_context(
     subject: TrainingUnderTest, folder: Path, recorder: Recorder, checkpoint_every: int = 1
 ) -> EngineContext:
-    """What an engine of one rank in this process is given."""
+    """The context of an engine for one rank in this process."""
     store, numbers = HashStore(), itertools.count()
     return EngineContext(
         state=subject.state,

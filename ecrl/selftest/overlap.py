@@ -1,4 +1,4 @@
-"""Whether copies really run beside the kernels, from a profile; and what that leaves of the throughput."""
+"""Check in a profile that copies overlap with kernels, and measure the throughput that remains."""
 
 import json
 import time
@@ -25,7 +25,7 @@ Span = tuple[float, float]  # microseconds
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a profile shows. share: of the time of copies to the host, that in which a kernel ran too."""
+    """The result of a profile. share: the part of the time of copies to the host during which a kernel ran too."""
 
     num_copies: int
     num_pageable: int
@@ -56,7 +56,8 @@ def read_trace(events: list[dict[str, Any]]) -> Overlap:
 
 
 def judge_overlap(overlap: Overlap, steps_per_s: float, steps_per_s_without: float) -> CheckResult:
-    """Copies into pageable memory or on the kernels' stream are wrong; a low share is the hardware's business."""
+    """The result of the check: copies into pageable memory or on the kernels' stream are wrong; a low share is not."""
+    # A low share depends on the hardware.
     details = {
         "copies": overlap.num_copies,
         "pageable_copies": overlap.num_pageable,
@@ -83,7 +84,7 @@ def judge_overlap(overlap: Overlap, steps_per_s: float, steps_per_s_without: flo
 
 
 def check_overlap(subject: Callable[[], TrainingUnderTest], folder: Path) -> CheckResult:
-    """Profile the `overlapped` engine as it is, and time it against no checkpoints at all."""
+    """Profile the unmodified `overlapped` engine, and compare its speed with that of training without checkpoints."""
     folder.mkdir(parents=True)
     trace = folder / "trace.json"
     activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
@@ -98,7 +99,7 @@ def check_overlap(subject: Callable[[], TrainingUnderTest], folder: Path) -> Che
 
 
 def _train(subject: TrainingUnderTest, engine_type: type[Engine], steps: int, every: int, folder: Path) -> float:
-    """Train under an engine; seconds from the second step to the end of the last."""
+    """Train with an engine. Returns the seconds from the second step to the end of the last."""
     stamps: list[float] = []
 
     class Stamped(engine_type):  # type: ignore[misc, valid-type] # any engine, with its clock read
@@ -137,7 +138,7 @@ def _merge_spans(spans: list[Span]) -> list[Span]:
 
 
 def _common_us(some: list[Span], others: list[Span]) -> float:
-    """Length of the intersection of two lists of disjoint spans, each in order."""
+    """The length in microseconds of the intersection of two ordered lists of disjoint spans."""
     common, i, j = 0.0, 0, 0
     while i < len(some) and j < len(others):
         common += max(0.0, min(some[i][1], others[j][1]) - max(some[i][0], others[j][0]))

@@ -1,19 +1,21 @@
-"""How far a training run under test has come, for whoever is to be late."""
+"""The progress of a training run under test. Delayed parts wait for it."""
 
 import threading
 
-WAIT_TIMEOUT_S = 30.0  # how long something is held back for what must come at once
+WAIT_TIMEOUT_S = 30.0  # the longest wait for an event that must come at once
 
 
 class Progress:
-    """How far training has come: `forward` and `update` of a step are queued, a slot is acquired for it, or the
-    persister holds it. Whoever is to be late waits here."""
+    """The progress of training: `forward` and `update` of a step are queued, its slot is acquired or being persisted.
+
+    The parts that a test delays wait here.
+    """
 
     def __init__(self) -> None:
         self._reached: dict[str, int] = {}
         self._changed = threading.Condition()
         self._over = False
-        self.overdue = 0  # waits for what must come at once and did not
+        self.overdue = 0  # waits that ended by timeout although the event must come at once
 
     def note_reached(self, what: str, step: int) -> None:
         with self._changed:
@@ -21,7 +23,10 @@ class Progress:
             self._changed.notify_all()
 
     def wait_for(self, what: str, step: int, patience_s: float | None = None) -> bool:
-        """Wait until `what` is reached for `step`, or training is over. patience_s: it may well not come."""
+        """Wait until `what` is reached for `step` or training is over.
+
+        patience_s: the longest wait for an event that may never come; None: the event must come.
+        """
         with self._changed:
             limit_s = patience_s or (WAIT_TIMEOUT_S if not self.overdue else 0.0)
             came = self._changed.wait_for(lambda: self._over or self._reached.get(what, 0) >= step, limit_s)
@@ -29,11 +34,11 @@ class Progress:
             return came and not self._over
 
     def end(self) -> None:
-        """Nothing more will be reached."""
+        """Call when training is over. Ends all waits."""
         with self._changed:
             self._over = True
             self._changed.notify_all()
 
 
 def no_delay() -> None:
-    """No delay."""
+    """Do nothing: the delay of a stager without delays."""

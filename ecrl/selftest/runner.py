@@ -1,4 +1,4 @@
-"""The self-test as the orchestrator sees it: the child that does the checks, the killed run, and the report."""
+"""The orchestrator's part of the self-test: the child that makes the checks, the killed run, and the report."""
 
 import dataclasses
 import json
@@ -33,10 +33,10 @@ from ecrl.records.reader import RunRecord, read_run
 SCHEMA = 1
 COMMAND = (sys.executable, "-m", "ecrl.selftest", "check")
 DEVICES = ("cpu", "cuda")
-MIN_STEPS = 3  # the first snapshot, one in between, and the last, which nothing follows
+MIN_STEPS = 3  # the first snapshot, one in between, and the last, which no step follows
 STAND_IN = "FakeCUDA"
 
-# As ecrl.selftest.verdict defines them. The worst one is the report's.
+# The verdicts of ecrl.selftest.verdict. The report takes the worst one.
 PASS, WARN, INCONCLUSIVE, WRONG, TORN = "pass", "warn", "inconclusive", "wrong", "torn"
 _WORST_FIRST = (TORN, WRONG, INCONCLUSIVE)
 
@@ -61,7 +61,7 @@ class Check:
 
 @dataclass
 class Report:
-    """What a self-test found out."""
+    """The results of a self-test."""
 
     device: str
     machine: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The worst verdict of all; no success without checks, or on a stand-in for a GPU."""
+        """The worst verdict of all checks. It is never a pass without checks or on a stand-in for a GPU."""
         found = {check.verdict for check in self.checks}
         worst = next((verdict for verdict in _WORST_FIRST if verdict in found), PASS)
         stand_in = STAND_IN in str(self.machine.get("device_name"))
@@ -78,11 +78,11 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0, or 1: ecrl is at fault, or nothing was shown."""
+        """EXIT_OK for a pass; otherwise EXIT_BUG: ecrl is at fault, or nothing was shown."""
         return EXIT_OK if self.verdict == PASS else EXIT_BUG
 
     def to_json(self) -> dict[str, Any]:
-        """`--json`."""
+        """The report as `--json` prints it."""
         return {
             "schema": SCHEMA,
             "device": self.device,
@@ -95,8 +95,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Selftest:
-    """A self-test of this machine. command: what carries out the checks of one process; kills: also kill real
-    workers."""
+    """A self-test of this machine. command: starts the child that makes the checks. kills: also kill real workers."""
 
     device: str
     model: str = "resnet18"
@@ -105,10 +104,11 @@ class Selftest:
     kills: bool = True
 
     def run(self, stop: StopRequest, show: Callable[[Check], None]) -> Report:
-        """Carry it out; `show` is told of each check as it ends.
+        """Run the self-test. `show` is called with each check when it ends.
 
         Raises:
-            EcrlError: an unknown name, too few steps, no GPU; StoppedError: a signal came.
+            EcrlError: an unknown name, too few steps or no GPU.
+            StoppedError: a signal arrived.
         """
         self._validate()
         begun = time.monotonic()
@@ -144,7 +144,7 @@ class Selftest:
             yield check_killed_run(self.device, self.model, folder, stop)
 
     def _read_messages(self, folder: Path, stop: StopRequest) -> Iterator[dict[str, Any]]:
-        """What the child says, as it says it; a death of its own is a check that went wrong."""
+        """The child's messages as they arrive. If the child crashes, the last message is a failed check."""
         out, errors = folder / "results.jsonl", folder / "stderr.log"
         environment = os.environ | {
             "OMP_NUM_THREADS": "1",
@@ -192,17 +192,18 @@ def _death_message(code: int, errors: str, wall_s: float) -> dict[str, Any]:
 
 
 def check_killed_run(device: str, model: str, folder: Path, stop: StopRequest) -> Check:
-    """Real torchrun: a run whose worker is killed while it writes a checkpoint, and again before it commits one,
-    ends with the digest of the run that nobody touched.
+    """Check under real torchrun that a run with kills ends with the digest of an undisturbed run.
+
+    The worker is killed while it writes a checkpoint, and again before it commits one.
 
     Raises:
-        StoppedError: a signal came.
+        StoppedError: a signal arrived.
     """
     begun = time.monotonic()
     names: tuple[Literal["reference", "overlapped"], ...] = ("reference", "overlapped")
     runs = {name: Run(_spec(device, model, name), RunPaths(folder / name)) for name in names}
     supervisor = Supervisor(load_launcher("cold"), folder, SilentObserver(), stop, timeout_s=_RUN_TIMEOUT_S)
-    # Side by side, as nothing is timed here; but a GPU may be set to serve one process at a time.
+    # The runs are concurrent because nothing is timed here. A GPU may be set to serve one process at a time.
     with ThreadPoolExecutor(1 if device == "cuda" else len(runs)) as pool:
         for ended in [pool.submit(supervisor.run, run) for run in runs.values()]:
             ended.result()
@@ -212,7 +213,7 @@ def check_killed_run(device: str, model: str, folder: Path, stop: StopRequest) -
 
 
 def compare_final_states(reference: RunRecord, struck: RunRecord) -> tuple[str, str, dict[str, Any]]:
-    """Compare the ends of two runs; a failure that struck elsewhere than planned shows nothing."""
+    """Compare the final states of two runs. A failure that struck at another place than planned proves nothing."""
     details: dict[str, Any] = {
         "restored_steps": [e["step"] for _, _, e in struck.get_events("restored")],
         "failures": [format_failure_step(e) for _, _, e in struck.get_events("failure")],

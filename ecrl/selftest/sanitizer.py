@@ -1,4 +1,4 @@
-"""PyTorch's stream sanitizer over the production stager: it knows from the fences alone what is unordered."""
+"""Run the production stager under PyTorch's stream sanitizer, which finds unordered accesses from the fences alone."""
 
 import json
 import os
@@ -16,13 +16,16 @@ from ecrl.selftest.watched import StressPlan, WatchedOverlapped
 
 SWITCH = "TORCH_CUDA_SANITIZER"
 STEPS = 3
-# The mutants that leave work on the device unordered; what the host does wrong it does not see.
+# The mutants that leave work on the device unordered. The sanitizer does not see faults of the host.
 ON_DEVICE = ("copy_ignores_update", "forward_ignores_copy", "update_ignores_copy")
 _TIMEOUT_S = 240
 
 
 def collect_complaints(setup: CheckSetup) -> dict[str, str | None]:
-    """In a process that has the sanitizer: what it says of the right code and of each mutant it can see."""
+    """The sanitizer's complaint about the right code and about each mutant that it can see; None: no complaint.
+
+    Call it in a process with the sanitizer switched on.
+    """
     stagers: dict[str, StagerMaker] = {"right": setup.right}
     stagers |= {mutant.name: mutant.make_stager for mutant in setup.mutants if mutant.name in ON_DEVICE}
     return {name: _find_complaint(setup, make_stager) for name, make_stager in stagers.items()}
@@ -37,13 +40,13 @@ def _find_complaint(setup: CheckSetup, make_stager: StagerMaker) -> str | None:
     try:
         drill.run_stress(planned, subject, setup.twins["sgd"].leaves, setup.new_folder())
     except CUDASanitizerErrors as errors:
-        torch.cuda.synchronize()  # or what this one left unordered is held against the next
+        torch.cuda.synchronize()  # otherwise unordered work of this stager would count against the next one
         return str(errors.errors[0])
     return None
 
 
 def check_sanitizer(command: Sequence[str]) -> CheckResult:
-    """Start `command`, which prints `collect_complaints` as JSON, in a child with the sanitizer."""
+    """Run `command`, which prints `collect_complaints` as JSON, in a child with the sanitizer. Judge its output."""
     environment = os.environ | {SWITCH: "1"}
     try:
         child = subprocess.run(
@@ -59,7 +62,7 @@ def check_sanitizer(command: Sequence[str]) -> CheckResult:
 
 
 def judge_complaints(said: dict[str, Any]) -> CheckResult:
-    """A complaint about the right code is a race; silence about a mutant shows nothing."""
+    """The result of the complaints `said`: one about the right code is a race; a mutant without one proves nothing."""
     if said["right"] is not None:
         return CheckResult(TORN, f"a race in the right code: {' '.join(said['right'].split())[:300]}", said)
     if silent := [name for name, words in said.items() if name != "right" and words is None]:
@@ -69,5 +72,5 @@ def judge_complaints(said: dict[str, Any]) -> CheckResult:
 
 
 def command(model: str) -> list[str]:
-    """What `check_sanitizer` starts."""
+    """The command that `check_sanitizer` starts."""
     return [sys.executable, "-m", "ecrl.selftest", "sanitizer", model]

@@ -1,4 +1,4 @@
-"""The production stager of accelerators, late, and with one fence left out at a time; and what makes a stream late."""
+"""The production stager of accelerators with delays, its mutants that lack one fence each, and delays of a stream."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,15 @@ from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, StreamStager
 from ecrl.checkpoint.state_view import StateView
 from ecrl.selftest.progress import Progress, no_delay
 
-_CALIBRATION_CYCLES = 20_000_000  # some 10 ms
+_CALIBRATION_CYCLES = 20_000_000  # about 10 ms
 _MATRIX = 2048
 
 
 class Sleeper:
-    """Keeps the current stream busy for a time."""
+    """Keeps the current stream busy for a given time."""
 
     def __init__(self, device: torch.device) -> None:
-        """Measures how long one unit of idling takes here."""
+        """Measure how long one unit of idling takes on `device`."""
         self._device = device
         self.method = "torch.cuda._sleep" if hasattr(torch.cuda, "_sleep") else "chain of matrix products"
         self._matrix = torch.zeros(_MATRIX, _MATRIX, device=device) if not hasattr(torch.cuda, "_sleep") else None
@@ -30,7 +30,7 @@ class Sleeper:
         self._units_per_s = units / (begun.elapsed_time(ended) / 1000)
 
     def sleep(self, seconds: float) -> None:
-        """Queue so much idling."""
+        """Queue idling of that duration on the current stream."""
         self._idle(max(1, round(seconds * self._units_per_s)))
 
     def _idle(self, units: int) -> None:
@@ -42,7 +42,7 @@ class Sleeper:
 
 
 class LateStreamStager(StreamStager):
-    """Queues `delay` on the copy stream before the buffers, before all the rest, and in the middle of both."""
+    """Queues `delay` on the copy stream before and in the middle of the buffers' copy and of the other copy."""
 
     def __init__(self, device: torch.device, progress: Progress, delay: Callable[[], None] = no_delay) -> None:
         super().__init__(device)
@@ -84,7 +84,7 @@ class PersisterIgnoresCopy(LateStreamStager):
 
 
 class HostStateCopiedLate(LateStreamStager):
-    """Tensors in host memory are copied by the persister, after the next update, instead of at the call."""
+    """The persister copies the tensors in host memory after the next update, instead of `begin`."""
 
     def __init__(self, device: torch.device, progress: Progress, delay: Callable[[], None] = no_delay) -> None:
         super().__init__(device, progress, delay)

@@ -1,4 +1,4 @@
-"""A real training run, repeated bit for bit as often as asked, and its twin that takes blocking copies."""
+"""A real training run that repeats bit for bit, and its twin that takes blocking copies."""
 
 import itertools
 import random
@@ -25,14 +25,14 @@ Optimizer = Literal["sgd", "adamw"]
 OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adamw")
 DATASET = "fashion-mini"
 _SEED = 1337
-# Small enough that nothing becomes NaN: it would stay NaN, and hide a tear.
+# Small enough that no value becomes NaN: it would stay NaN and hide a torn snapshot.
 _RATES: dict[Optimizer, float] = {"sgd": 0.01, "adamw": 0.001}
 
 
 class RandomNumberModel(torch.nn.Module):
-    """Draws from every random generator before each forward: a model without dropout would leave them alone,
-    and a generator that never moves cannot be seen torn."""
+    """A model that draws from every random generator before each forward."""
 
+    # A torn generator state is visible only if the generators advance, which a model without dropout does not cause.
     def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
         super().__init__()
         self._model, self._device = model, device
@@ -47,7 +47,7 @@ class RandomNumberModel(torch.nn.Module):
 
 
 class RealTraining:
-    """The production loop over a real task, from a fixed seed."""
+    """The production training loop on a real task, from a fixed seed."""
 
     def __init__(self, task: Task, optimizer: Optimizer, device: torch.device) -> None:
         self.device = device
@@ -73,8 +73,10 @@ class RealTraining:
 
 @dataclass
 class ReferenceTraining:
-    """What the state is after each step, by copies that training waits for. update_s, step_s: the shortest
-    update, and step without its copy."""
+    """The state after each step, from copies that training waits for.
+
+    update_s: the shortest update. step_s: the shortest step without its copy.
+    """
 
     leaves: dict[int, Leaves] = field(default_factory=dict)
     update_s: float = float("inf")
@@ -82,7 +84,7 @@ class ReferenceTraining:
 
     @property
     def num_changing(self) -> int:
-        """Tensors that differ after every two steps in a row: only in those is every tear seen."""
+        """The number of tensors that change in every step. Only in these is every torn copy visible."""
         steps = sorted(self.leaves)
         pairs = list(itertools.pairwise(steps))
         names = self.leaves[steps[0]]
@@ -90,7 +92,7 @@ class ReferenceTraining:
 
 
 class _CopiesEachStep(NoCheckpoints):
-    """Digests the live state after each update, with the device standing still."""
+    """Digests the live state after each update, while the device is idle."""
 
     twin: ReferenceTraining
     _begun = _updating = 0.0
@@ -114,7 +116,7 @@ class _CopiesEachStep(NoCheckpoints):
 
 
 def train_reference(subject: TrainingUnderTest, steps: int) -> ReferenceTraining:
-    """Train it, copying after every step."""
+    """Train `subject` for `steps` steps and copy its state after every step."""
     recorder = Recorder(Path("/dev/null"))
     engine = _CopiesEachStep(engine_context(subject, Path("/dev/null"), recorder))
     engine.twin = ReferenceTraining()
@@ -124,6 +126,6 @@ def train_reference(subject: TrainingUnderTest, steps: int) -> ReferenceTraining
 
 
 def load_subject_task(model: str, device: torch.device, batch_size: int) -> Task:
-    """What every subject trains."""
+    """The task of every subject."""
     settings = TaskSettings(batch_size=batch_size, augment=True, seed=_SEED, rank=0, world_size=1, device=device)
     return load_task(DATASET, model, settings)

@@ -1,4 +1,4 @@
-"""The production stager of the CPU, late, and with one fence left out at a time."""
+"""The production stager of the CPU with delays, and its mutants, each of which lacks one fence."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _PAUSE_S = 0.002
 
 
 class _InHalves(TorchFunctionMode):
-    """In its thread: every copy is begun late, and stopped half way."""
+    """Delays every copy of its thread: `before` runs before the copy, `middle` after half of it."""
 
     def __init__(self, before: Callable[[], None], middle: Callable[[], None]) -> None:
         super().__init__()
@@ -36,8 +36,10 @@ class _InHalves(TorchFunctionMode):
 
 
 class LateThreadStager(ThreadStager):
-    """Begins to copy only once training stands at the fence, and stops half way until the update is over or,
-    where the fence holds it back as it must, until `patience_s` is."""
+    """Starts each copy when training has reached the fence, and pauses it half way until the update is over.
+
+    The pause ends after `patience_s` seconds if the fence delays the update, as it must.
+    """
 
     def __init__(self, progress: Progress, patience_s: float) -> None:
         self.progress, self._patience_s = progress, patience_s
@@ -68,17 +70,17 @@ class UpdateIgnoresCopy(LateThreadStager):
 
 
 class BuffersCopiedLate(LateThreadStager):
-    """Buffers are copied by the thread with all the rest, instead of at the call."""
+    """The thread copies the buffers with all the rest, instead of `begin`."""
 
     def begin(self, slot: Slot, view: StateView) -> None:
         super().begin(slot, replace(view, replicated=view.replicated | view.local, local={}))
 
 
 class _NoSlot:
-    """Takes the moves of a copy that nobody waits for."""
+    """Ignores the state changes of a copy that no caller waits for."""
 
     def move(self, to: SlotState) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class PersisterIgnoresCopy(LateThreadStager):
@@ -92,7 +94,7 @@ class PersisterIgnoresCopy(LateThreadStager):
 
 
 class GeneratorsReadLate(LateThreadStager):
-    """Random generators are read by the persister instead of at the call."""
+    """The persister reads the random generators, instead of `begin`."""
 
     def wait(self, slot: Slot) -> None:
         super().wait(slot)

@@ -1,4 +1,4 @@
-"""The production engines, watched: every snapshot is compared with the state that it is a copy of."""
+"""The production engines under observation: every snapshot is compared with the state that it should be a copy of."""
 
 import json
 import queue
@@ -23,7 +23,7 @@ from ecrl.storage import commit
 
 Leaves = dict[str, str]  # name of a tensor (or of the JSON state) -> its digest
 
-# What every slot holds before it is reused. As floats -2.2e24, twice: no state has that.
+# Every slot is filled with this byte before it is reused. A poisoned word is two floats of -2.2e24; no state has that.
 POISON = 0xE7
 _POISON_WORD = np.uint64(int.from_bytes(bytes([POISON] * 8), "little"))
 RUN = "selftest"
@@ -31,8 +31,10 @@ RUN = "selftest"
 
 @dataclass
 class Outcome:
-    """What a drill saw. torn: step -> names that differ; held: times training waited at a fence on the host;
-    diverged: names in which the trained state itself differs from the twin's."""
+    """The result of a drill. torn: names that differ, by step. held: how often training waited at a fence on the host.
+
+    diverged: names in which the trained state itself differs from the twin's.
+    """
 
     compared: int = 0
     torn: dict[int, list[str]] = field(default_factory=dict)
@@ -46,12 +48,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StressPlan:
-    """How a drill goes.
+    """The delays of a drill and what it compares.
 
-    late_update: queues a delay on the compute stream before each update. writer_every: the persister lags
-    behind the next update at every so-manieth snapshot (0: never). to_disk: shards are written, committed,
-    read back and compared, instead of slots. handed_over_late: the persister gets a slot when the next snapshot
-    is begun, and training stands still while it reads: a run on the stand-in for CUDA then repeats exactly.
+    late_update: queues a delay on the compute stream before each update. writer_every: the persister lags behind the
+    next update at every N-th snapshot (0: never). to_disk: shards are written, committed, read back and compared,
+    instead of slots. handed_over_late: the persister gets a slot when the next snapshot starts, and training pauses
+    while the persister reads; a run on the stand-in for CUDA then repeats exactly.
     """
 
     make_stager: Callable[[Progress], Stager]
@@ -64,8 +66,7 @@ class StressPlan:
 
 
 class WatchedEngine(ShardedEngine):
-    """To be mixed into an engine: poisons every slot before it is filled, tells how far training is, and compares
-    what is persisted."""
+    """A mix-in for an engine: poisons every slot before it is filled, reports the progress, and compares snapshots."""
 
     def __init__(self, context: EngineContext, drill: StressPlan, expected: dict[int, Leaves]) -> None:
         super().__init__(context)
@@ -104,7 +105,7 @@ class WatchedEngine(ShardedEngine):
         self.outcome.overdue = self.progress.overdue
 
     def abandon(self) -> None:
-        """After an error in training: end all threads."""
+        """End all threads after an error in training."""
         self.progress.end()
         self._stager.close()
 
@@ -119,8 +120,8 @@ class WatchedEngine(ShardedEngine):
             ticket.slot.move_to(SlotState.PERSISTING)
             self.compare_slot(step, ticket.slot)
             ticket.slot.move_to(SlotState.FREE)
-        # Here, and not when the slot is taken: that is the training thread's time, and a delay that was queued
-        # on the device would be over before the copy begins.
+        # Not when the slot is acquired: that would take the training thread's time, and a delay queued on the device
+        # would be over before the copy starts.
         ticket.slot.payload.fill_(POISON)
 
     def _compare_files(self, step: int) -> None:
@@ -131,7 +132,7 @@ class WatchedEngine(ShardedEngine):
             self.outcome.faults.append(f"checkpoint {step}: {fault}")
 
     def compare_slot(self, step: int, slot: Slot) -> None:
-        """Compare what is in a slot with the state after `step`."""
+        """Compare the content of a slot with the state after `step`."""
         leaves = {name: leaf_digest(view) for name, view in slot.views.items()}
         self._compare(step, leaves | {META_LEAF: meta_digest(slot.meta)}, slot.payload.numpy())
 
@@ -145,11 +146,11 @@ class WatchedEngine(ShardedEngine):
 
 
 class WatchedBlocking(WatchedEngine, Blocking):
-    """`blocking`, watched."""
+    """`blocking` under observation."""
 
 
 class WatchedOverlapped(WatchedEngine, Overlapped):
-    """`overlapped`, watched."""
+    """`overlapped` under observation."""
 
     def __init__(self, context: EngineContext, drill: StressPlan, expected: dict[int, Leaves]) -> None:
         super().__init__(context, drill, expected)
@@ -182,7 +183,7 @@ class WatchedOverlapped(WatchedEngine, Overlapped):
 
 
 class TakesBusySlot(WatchedOverlapped):
-    """Does not wait for a free slot: every snapshot goes into the same one, whatever its state."""
+    """Does not wait for a free slot: every snapshot goes into the same slot, whatever its state."""
 
     def _acquire(self, step: int) -> Ticket:
         self.progress.wait_for("held", step - 1)
@@ -199,18 +200,18 @@ class TakesBusySlot(WatchedOverlapped):
 
 
 def find_difference(found: Leaves, expected: Leaves) -> list[str]:
-    """Names whose digests differ, or that only one of the two has."""
+    """The names whose digests differ or that only one side has, sorted."""
     return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
 def count_poison_words(payload: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> int:
-    """Aligned 8-byte words that are nothing but poison."""
+    """The number of aligned 8-byte words that consist of poison only."""
     whole = payload[: payload.size // 8 * 8]
     return int(np.count_nonzero(whole.view(np.uint64) == _POISON_WORD))
 
 
 def _read_shard(folder: Path) -> "tuple[Leaves, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]":
-    """Digests of what a shard and its facts hold, read by the format's own reader, and the file's payload."""
+    """The digests of a shard and its facts, read by the format's own reader, and the file's payload."""
     names = commit.ShardNames(0)
     with safe_open(str(folder / names.tensors), framework="pt") as shard:
         leaves = {name: leaf_digest(shard.get_tensor(name)) for name in shard.keys()}  # noqa: SIM118 (not a dict)
