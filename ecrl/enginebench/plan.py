@@ -56,7 +56,7 @@ class BenchPlan:
 
     @classmethod
     def make_balanced(cls, engines: tuple[str, ...], rounds: int | None, saves: int) -> "BenchPlan":
-        """A plan with a warm-up round and `rounds` more. None: the fewest rounds that balance the order (at least 5)."""
+        """A plan with a warm-up round and `rounds` more. None: the fewest (at least 5) that balance the order."""
         variants = (REFERENCE, *engines)
         rows = build_balanced_rows(variants)
         wanted = count_balanced_rounds(variants) if rounds is None else rounds

@@ -1,7 +1,7 @@
-"""What a data set is: checked before it is trusted. What it holds is its task's to say (e.g. images/dataset.py).
+"""The base class of data sets, which checks the files. The task's subclass defines the content (images/dataset.py).
 
-Importing this module, or any member of `datasets/`, costs neither torch nor torchvision, so that a missing data
-set is found before a worker is started.
+Importing this module or any member of `datasets/` loads neither torch nor torchvision, so ecrl can find a missing data
+set before it starts a worker.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import ClassVar
 from ecrl.errors import DataMissingError
 
 CHECKSUMS_FILE = "checksums.json"
-# where the data sets that ship with ecrl keep their files
+# The folder of the data sets that ship with ecrl.
 EMBEDDED = Path(__file__).parent / "datasets"
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -23,11 +23,10 @@ _NO_MD5S: Mapping[str, str] = {}
 
 
 class Dataset(ABC):
-    """One data set of the folder `datasets/`; the base owns the guards, members say what their files hold.
+    """One data set of the folder `datasets/`. This base class checks the files; subclasses define their content.
 
-    `name` is the name in a matrix, `task` that of the task it is for. `needs_root` says whether `root` must be given;
-    data sets that are embedded ignore it. `published_md5` names every file of a folder data set with its md5 as
-    published.
+    name: its name in a matrix. task: the name of its task. needs_root: whether `root` must be given; embedded data sets
+    ignore it. published_md5: the published md5 of every file of a folder data set, by name.
     """
 
     name: ClassVar[str]
@@ -36,20 +35,20 @@ class Dataset(ABC):
     synthetic: ClassVar[bool] = False
     needs_root: ClassVar[bool] = False
     published_md5: ClassVar[Mapping[str, str]] = _NO_MD5S
-    instead: ClassVar[str] = ""  # what to use where it cannot be had
+    instead: ClassVar[str] = ""  # the data set to use if this one is not available
 
     def __init__(self, *, task: str) -> None:
         self.task = task
 
     def check(self, root: Path | None, checksums: Mapping[str, str] | None = None) -> None:
-        """Say whether everything is there; reads the files to digest them, imports no torch.
+        """Check that every file is present and undamaged. Reads the files to digest them; loads no torch.
 
         Args:
             root: the folder of data sets; ignored unless `needs_root`.
-            checksums: file name -> md5, in place of `ROOT/checksums.json`. Names it lacks keep the published md5.
+            checksums: file name -> md5; replaces `ROOT/checksums.json`. Other files keep their published md5.
 
         Raises:
-            DataMissingError: naming the folder, every file missing or damaged, and how to get them.
+            DataMissingError: names the folder, every missing or damaged file, and how to get them.
         """
         folder = self._folder(root)
         if faults := self._find_faults(folder, self._md5_table(folder, checksums)):
@@ -57,7 +56,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def _find_faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
-        """What is wrong with the files, a phrase each; [] when they can be read."""
+        """The faults of the files, one phrase each; [] if they can be read."""
 
     def _make_missing_error(self, folder: Path | None, faults: Sequence[str]) -> DataMissingError:
         where = "" if folder is None else f", looked in {folder}"
@@ -80,15 +79,15 @@ class Dataset(ABC):
         if not self.published_md5:
             return {}
         declared = read_checksums(folder) if checksums is None else _check_table(checksums, "the checksums given")
-        # one table may describe several data sets, so names of others are no fault
+        # One table may describe several data sets, so names of other data sets are no fault.
         return {name: declared.get(name, md5) for name, md5 in self.published_md5.items()}
 
 
 def read_checksums(root: Path) -> dict[str, str]:
-    """The table file name -> md5 that `ROOT/checksums.json` declares for a re-packed copy; {} when absent.
+    """The table file name -> md5 in `ROOT/checksums.json`, for a re-packed copy; {} if the file is absent.
 
     Raises:
-        DataMissingError: the file exists and is no such table.
+        DataMissingError: the file exists but is not such a table.
     """
     path = root / CHECKSUMS_FILE
     if not path.exists():
@@ -104,7 +103,7 @@ _TABLE_EXPECTED = 'Expected one object of file name -> md5, as {"data_batch_1": 
 
 
 def _check_table(table: object, where: str) -> dict[str, str]:
-    # strict on purpose: torchvision takes an md5 of None as "do not check", and these files are unpickled
+    # Strict on purpose: an md5 of None makes torchvision skip the check, and these files are unpickled.
     if not isinstance(table, Mapping):
         raise DataMissingError("ECRL-901", f"{where}: found {type(table).__name__}.\n{_TABLE_EXPECTED}")
     for name, md5 in table.items():

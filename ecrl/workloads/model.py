@@ -1,11 +1,11 @@
-"""What a model is. How one is built is its task's to say (e.g. images/model.py)."""
+"""The base class of models. The task's subclass defines how a model is built (e.g. images/model.py)."""
 
 from abc import ABC
 from typing import ClassVar
 
 
 class Model(ABC):
-    """One model of the folder `models/`; `name` is its name in a matrix, `task` that of the task it is for."""
+    """One model of the folder `models/`. name: its name in a matrix. task: the name of its task."""
 
     name: ClassVar[str]
     description: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Which samples a rank trains on at each step: a pure function of the step, so that a resume replays nothing."""
+"""The samples of a rank at each step, as a pure function of the step: a resume need not replay the sampler."""
 
 import zlib
 from typing import Any
@@ -9,15 +9,15 @@ IdArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class StepSampler:
-    """Shuffles once per epoch and slices each global batch across the ranks.
+    """Shuffles once per epoch and splits each global batch across the ranks.
 
-    Within an epoch every sample occurs at most once over all ranks; the samples left over after the last whole
-    global batch are dropped, others each epoch. The global batch of a step depends on `batch_size * world_size`
-    only, so another split over ranks trains on the same samples.
+    Within an epoch, every sample occurs at most once over all ranks. The samples after the last whole global batch are
+    dropped; they differ from epoch to epoch. The global batch of a step depends on `batch_size * world_size` only, so
+    another split over ranks trains on the same samples.
     """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int, world_size: int, seed: int) -> None:
-        """`batch_size` is per rank.
+        """batch_size: samples per rank.
 
         Raises:
             ValueError: the global batch is larger than the data set, or an argument is out of range.
@@ -39,11 +39,11 @@ class StepSampler:
         self.world_size = world_size
         self.seed = seed
         self.steps_per_epoch = num_samples // global_batch
-        # a cache, not state: any step of any epoch can be asked for in any order
+        # A cache, not state: callers may ask for any step of any epoch in any order.
         self._shuffled: tuple[int, IdArray] | None = None
 
     def epoch(self, step: int) -> int:
-        """The epoch, from 0, that a step, from 1, belongs to.
+        """The epoch (from 0) of `step` (from 1).
 
         Raises:
             ValueError: the step is below 1.
@@ -53,7 +53,7 @@ class StepSampler:
         return (step - 1) // self.steps_per_epoch
 
     def ids(self, step: int) -> IdArray:
-        """This rank's sample indices at a step, int64 [batch_size]; the caller's own copy.
+        """This rank's sample indices at `step`, int64 [batch_size]. The array is the caller's own copy.
 
         Raises:
             ValueError: the step is below 1.
@@ -70,5 +70,5 @@ class StepSampler:
 
 
 def digest(ids: IdArray) -> str:
-    """Eight hex digits that tell one sequence of samples from another, on any machine."""
+    """Eight hex digits that identify a sequence of samples, the same on any machine."""
     return f"{zlib.crc32(ids.astype('<i8', copy=False).tobytes()):08x}"

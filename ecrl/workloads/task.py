@@ -1,4 +1,4 @@
-"""What a training run trains: a model, its batches by step, and its loss, as one object."""
+"""The base class of tasks. A task is the subject of a training run: a model, its batches by step, and its loss."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from ecrl.workloads.model import Model
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSettings:
-    """What the batches of one rank depend on beside the data.
+    """The settings that, together with the data, determine the batches of one rank.
 
-    batch_size: samples per rank and step. device: where batches are wanted. data_root: the folder of data sets that
-    need one.
+    batch_size: samples per rank and step. device: the device of the batches. data_root: the folder of the data sets
+    that need one.
     """
 
     batch_size: int
@@ -38,39 +38,39 @@ class Batch:
 
 
 class Task(ABC):
-    """One kind of training, of a data set and a model that are both made for it.
+    """One kind of training, with a data set and a model that both belong to this kind.
 
-    Samples are what batches are counted in: an image, a window of tokens. A batch is a pure function of
-    (seed, step, rank), so that a resume needs no position; what is random about a sample is drawn from
-    (seed, epoch, sample).
+    A batch consists of samples, such as images or windows of tokens. It is a pure function of (seed, step, rank), so a
+    resume needs no position. The random changes of a sample are a function of (seed, epoch, sample).
     """
 
     def __init__(self, dataset: Dataset, model: Model, settings: TaskSettings) -> None:
-        """Reads the data set.
+        """Read the data set.
 
         Raises:
-            DataMissingError: it is not there, or not what it should be.
-            ValueError: it has fewer samples than one step of all ranks takes.
+            DataMissingError: the data set is missing or damaged.
+            ValueError: it has fewer samples than one step of all ranks needs.
         """
         self._dataset, self._model = dataset, model
 
     @staticmethod
     @abstractmethod
     def make_model(dataset: Dataset, model: Model) -> torch.nn.Module:
-        """A new model on the CPU, its weights drawn from torch's generator. Needs no data: it is asked for sizes."""
+        """A new model on the CPU, with weights drawn from torch's generator. Reads no data."""
+        # The probe calls it to compute the size of the state.
 
     def build_model(self) -> torch.nn.Module:
-        """A new model, as by `make_model`."""
+        """A new model, see `make_model`."""
         return self.make_model(self._dataset, self._model)
 
     @property
     @abstractmethod
     def num_samples(self) -> int:
-        """Samples of the data set."""
+        """The number of samples in the data set."""
 
     @abstractmethod
     def batch(self, step: int) -> Batch:
-        """This rank's batch of a step, counted from 1, on the device. Never waits for a GPU.
+        """This rank's batch of `step` (from 1) on the device. Never waits for a GPU.
 
         Raises:
             ValueError: the step is below 1.
@@ -78,24 +78,27 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, model: torch.nn.Module, batch: Any) -> torch.Tensor:
-        """The mean loss of a batch of this task, to begin the backward pass from. `model`: that of `build_model`,
-        perhaps wrapped."""
+        """The mean loss of a batch of this task, where the backward pass starts.
+
+        model: the model of `build_model`, possibly wrapped.
+        """
 
 
 def load_task(dataset: str, model: str, settings: TaskSettings) -> Task:
-    """The task of a data set and a model, by their names, with its data read.
+    """The task of a data set and a model, given by name. Reads the data.
 
     Raises:
-        EcrlError: they are made for different tasks, or one of them does not exist; and as `Task` does.
+        EcrlError: data set and model belong to different tasks, or one of them does not exist.
+        DataMissingError, ValueError: see `Task`.
     """
     return _load_class(dataset, model)(plugins.load("dataset", dataset), plugins.load("model", model), settings)
 
 
 def make_model(dataset: str, model: str) -> torch.nn.Module:
-    """A new model, as `load_task(...).build_model` makes it, without the data.
+    """A new model like that of `load_task(...).build_model`. Reads no data.
 
     Raises:
-        EcrlError: as `load_task`.
+        EcrlError: see `load_task`.
     """
     return _load_class(dataset, model).make_model(plugins.load("dataset", dataset), plugins.load("model", model))
 

@@ -1,4 +1,4 @@
-"""Regenerates `fashion_mini.npz`, its provenance record and nothing else, byte for byte, from the four idx files.
+"""Regenerate `fashion_mini.npz` and its provenance record, byte for byte, from the four idx files.
 
     dpkg-deb -x dataset-fashion-mnist_*_all.deb TMP
     python -m ecrl.workloads.datasets._build_fashion_mini TMP/usr/share/datasets/fashion-mnist
@@ -46,13 +46,14 @@ def pick_first_of_each_class(labels: Array, per_class: int) -> Array:
 
 
 def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
-    """An npz of the arrays in the order given, the same bytes every time (numpy's own writer stamps the clock)."""
+    """An npz file of the arrays in the given order. Equal arrays give equal bytes."""
+    # numpy's own writer stores the time.
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             member.compress_type = zipfile.ZIP_DEFLATED
-            member.create_system = _UNIX  # otherwise the platform that runs this
+            member.create_system = _UNIX  # the default is the current platform
             member.external_attr = 0o644 << 16
             npy = io.BytesIO()
             np.lib.format.write_array(npy, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
@@ -64,7 +65,7 @@ def select(source: Path) -> dict[str, Array]:
     """The subset's arrays: `{train,test}_images` uint8 [N, 28, 28] and `{train,test}_labels` uint8 [N].
 
     Raises:
-        ValueError: a source file is damaged or is not the published one.
+        ValueError: a source file is damaged or differs from the published one.
     """
     arrays = {}
     for split, (images_name, labels_name) in _SOURCES.items():
@@ -78,7 +79,7 @@ def build(source: Path) -> dict[str, bytes]:
     """The files of the embedded data set, name -> content, from a folder with the four `.gz` idx files.
 
     Raises:
-        ValueError: as `select`.
+        ValueError: see `select`.
         FileNotFoundError: a source file is absent.
     """
     arrays = select(source)

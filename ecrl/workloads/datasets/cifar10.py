@@ -20,7 +20,7 @@ class Cifar10(CifarDataset):
         "Get it with python -c \"import torchvision; torchvision.datasets.CIFAR10('DIR', download=True)\""
         " and give DIR, which then holds cifar-10-batches-py, as --data-root."
     )
-    # as in torchvision's class, repeated so that a check needs no torch; a test compares the two
+    # Copied from torchvision's class, so a check loads no torch. A test compares the two.
     published_md5: ClassVar[Mapping[str, str]] = {
         "data_batch_1": "c99cafc152244af753f735de768cd75f",
         "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",

@@ -20,7 +20,7 @@ class Cifar100(CifarDataset):
         "Get it with python -c \"import torchvision; torchvision.datasets.CIFAR100('DIR', download=True)\""
         " and give DIR, which then holds cifar-100-python, as --data-root."
     )
-    # as in torchvision's class, repeated so that a check needs no torch; a test compares the two
+    # Copied from torchvision's class, so a check loads no torch. A test compares the two.
     published_md5: ClassVar[Mapping[str, str]] = {
         "train": "16019d7e3df5f24257cddd939b257f8d",
         "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",

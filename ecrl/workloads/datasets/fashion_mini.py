@@ -1,4 +1,4 @@
-"""5,000 real images that ship inside ecrl: the default data set, for machines without data and without a network."""
+"""5,000 real images that ship with ecrl: the default data set, for machines without data and without a network."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from ecrl.workloads.images.dataset import ImageDataset
 if TYPE_CHECKING:
     import torch
 
-# `_build_fashion_mini.py` writes both; the record holds the npz's sha256 and where its images come from
+# `_build_fashion_mini.py` writes both. The record holds the npz's sha256 and the origin of its images.
 IMAGES_FILE = "fashion_mini.npz"
 PROVENANCE_FILE = "fashion_mini.json"
 
@@ -39,7 +39,7 @@ class FashionMini(ImageDataset):
         content, faults = self._verify(folder)
         if faults:
             raise self._make_missing_error(folder, faults)
-        # decoded from the very bytes that were digested
+        # Decode exactly the bytes that were digested.
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             labels = torch.from_numpy(arrays["train_labels"].astype(np.int64))
             return fashion.to_rgb_32(arrays["train_images"]), labels

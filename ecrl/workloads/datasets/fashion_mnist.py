@@ -18,9 +18,9 @@ _FILES = {fashion.TRAIN_IMAGES: (28, 28), fashion.TRAIN_LABELS: ()}
 
 
 class FashionMnist(ImageDataset):
-    """Reads `ROOT/FashionMNIST/raw/` or, when that has no training files, ROOT itself; plain files before `.gz`.
+    """Reads `ROOT/FashionMNIST/raw/` or, if that has no training files, ROOT. Plain files take precedence over `.gz`.
 
-    The md5s are of the uncompressed content, so that a recompressed `.gz` is still the published set.
+    The md5s are those of the uncompressed content, so a recompressed `.gz` still counts as the published set.
     """
 
     name = "fashion-mnist"
@@ -59,14 +59,14 @@ class FashionMnist(ImageDataset):
             except ValueError as error:
                 faults.append(str(error))
                 continue
-            # after the structure, whose message says more: a half-downloaded file fails both
+            # Checked after the structure, whose message is more specific: an incomplete download fails both checks.
             if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5[name]:
                 faults.append(f"the content of {path.name} has another md5 than expected, {md5[name]}")
         return arrays, faults
 
 
 def _locate(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """The training files found, all from one folder, and the names of those that it lacks."""
+    """The training files in the first folder that has any, and the names of the missing files."""
     for folder in (root / "FashionMNIST" / "raw", root):
         candidates = {name: (folder / name, folder / f"{name}.gz") for name in _FILES}
         found = {name: next((p for p in paths if p.is_file()), None) for name, paths in candidates.items()}

@@ -1,4 +1,4 @@
-"""Uniform noise in CIFAR's shape: for timing without any files. Nothing can be learnt from it."""
+"""Uniform noise in CIFAR's shape, for timing without files. A model cannot learn from it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ class Noise(ImageDataset):
     description = "5,000 images of uniform noise with random labels, 10 classes; synthetic"
     num_classes = 10
     synthetic = True
-    # of the uniform distribution over 0..255, scaled to [0, 1]
+    # Of the uniform distribution over 0..255, scaled to [0, 1].
     mean = (0.5, 0.5, 0.5)
     std = (0.28980, 0.28980, 0.28980)
     how_to_get = "It is drawn from a fixed seed and needs no files."

@@ -1,4 +1,4 @@
-"""Random crop and flip drawn by hashing (seed, epoch, sample), so that batch, rank and resume cannot change a pixel."""
+"""Random crop and flip, drawn by hashing (seed, epoch, sample). Batch, rank and resume do not change the result."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ def draw(seed: int, epoch: int, ids: IdArray) -> Draws:
     """
     key = _mix_int(_mix_int(seed & _MASK) + epoch & _MASK)
     bits = _mix((ids.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN) + np.uint64(key))
-    # disjoint bits for each; the product takes 21 uniform bits to 0..8 without a division (bias below 5e-6)
+    # Disjoint bits for each draw. The product maps 21 uniform bits to 0..8 without a division (bias below 5e-6).
     field = np.uint64((1 << _FIELD_BITS) - 1)
     shift_y = (bits & field) * np.uint64(_NUM_SHIFTS) >> np.uint64(_FIELD_BITS)
     shift_x = (bits >> np.uint64(_FIELD_BITS) & field) * np.uint64(_NUM_SHIFTS) >> np.uint64(_FIELD_BITS)
@@ -53,7 +53,7 @@ def crop_and_flip(
 
     Args:
         images: uint8 [B, 3, 32, 32].
-        shift_y, shift_x, flip: int64 [B] on the same device, as `Draws` has them.
+        shift_y, shift_x, flip: int64 [B] on the same device, see `Draws`.
 
     Returns:
         uint8 [B, 3, 32, 32]. Enqueues kernels only: never waits for the device.
@@ -64,7 +64,7 @@ def crop_and_flip(
     rows = shift_y[:, None] + torch.arange(height, device=images.device)
     column = torch.arange(width, device=images.device)
     columns = shift_x[:, None] + torch.where(flip[:, None] == 1, width - 1 - column, column)
-    # one index for the three channels; a gather over it is 3.5 times as fast as indexing with four tensors
+    # One index for the three channels: a gather with it is 3.5 times as fast as indexing with four tensors.
     pixels = (rows[:, :, None] * padded_width + columns[:, None, :]).view(batch, 1, height * width)
     return padded.gather(2, pixels.expand(batch, channels, height * width)).view_as(images)
 
@@ -73,7 +73,7 @@ class Normaliser:
     """uint8 pixels -> float32, (pixel / 255 - mean) / std per channel, as one multiplication and one addition."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
-        """Constants of the data set; `ImageData` carries them."""
+        """mean, std: constants of the data set, see `ImageData`."""
         scale = [1 / (255 * s) for s in std]
         offset = [-m / s for m, s in zip(mean, std, strict=True)]
         self._scale = torch.tensor(scale, dtype=torch.float32, device=device).view(1, -1, 1, 1)
@@ -85,7 +85,7 @@ class Normaliser:
 
 
 def _mix(values: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """splitmix64's output function; arrays of unsigned integers wrap around as it needs."""
+    """splitmix64's output function. It needs the wrap-around of unsigned integers, which arrays have."""
     values = (values ^ values >> np.uint64(30)) * np.uint64(_MIX_1)
     values = (values ^ values >> np.uint64(27)) * np.uint64(_MIX_2)
     return values ^ values >> np.uint64(31)

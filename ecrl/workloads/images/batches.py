@@ -1,4 +1,4 @@
-"""What the training loop asks for at each step: the batch on the device, a pure function of (seed, step, rank)."""
+"""The image batches of a training run: on the device, and a pure function of (seed, step, rank)."""
 
 from dataclasses import dataclass
 
@@ -25,13 +25,13 @@ class ImageBatch(Batch):
 
 
 class BatchSource:
-    """Keeps the whole data set on the device and gathers each step's batch from it; holds no position."""
+    """Keeps the whole data set on the device and gathers each step's batch from it. Has no position."""
 
     def __init__(self, data: ImageData, sampler: StepSampler, device: torch.device, augment: bool, seed: int) -> None:
-        """`seed` is the augmentation's; the sampler has its own.
+        """seed: for the augmentation only; the sampler has its own.
 
         Raises:
-            ValueError: the sampler was made for another number of samples.
+            ValueError: the sampler was created for another number of samples.
         """
         if sampler.num_samples != len(data.images):
             raise ValueError(f"the sampler draws from {sampler.num_samples} samples, the data has {len(data.images)}")
@@ -44,7 +44,7 @@ class BatchSource:
         self._normalise = Normaliser(data.mean, data.std, device)
 
     def batch(self, step: int) -> ImageBatch:
-        """The batch of a step, counted from 1. On a GPU it only enqueues work and never waits.
+        """The batch of `step` (from 1). On a GPU it only enqueues work and never waits.
 
         Raises:
             ValueError: the step is below 1.
@@ -58,7 +58,8 @@ class BatchSource:
         return ImageBatch(images=self._normalise(images), labels=labels, ids_digest=digest(ids))
 
     def _plan(self, step: int, ids: IdArray) -> torch.Tensor:
-        """int64 [1 or 4, B]: sample indices, then the draws; one tensor so that a step costs one copy."""
+        """int64 [1 or 4, B]: the sample indices and, with augmentation, the draws."""
+        # One tensor for all of them, so a step needs only one copy to the device.
         if not self._augment:
             return torch.from_numpy(ids[None])
         draws = draw(self._seed, self._sampler.epoch(step), ids)
@@ -67,5 +68,5 @@ class BatchSource:
     def _to_device(self, plan: torch.Tensor) -> torch.Tensor:
         if self._device.type != "cuda":
             return plan.to(self._device)
-        # torch's pinned-memory allocator keeps this block from reuse until the copy on this stream has run
+        # torch's pinned-memory allocator does not reuse this block before the copy on this stream has run.
         return plan.pin_memory().to(self._device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""CIFAR's python archives, read by torchvision's own class but never downloaded and never unpickled unverified."""
+"""CIFAR's python archives, read by torchvision's own class. Never downloads; verifies before unpickling."""
 
 import pickle
 import warnings
@@ -12,7 +12,7 @@ from ecrl.workloads.images.dataset import ImageDataset
 if TYPE_CHECKING:
     import torch
 
-# what unpickling something else, and looking for a batch in it, can raise
+# The exceptions that unpickling another file, and searching it for a batch, can raise.
 _NO_BATCH = (
     pickle.UnpicklingError,
     AttributeError,
@@ -26,9 +26,9 @@ _NO_BATCH = (
 
 
 class CifarDataset(ImageDataset):
-    """Reads `ROOT/<folder_name>/`, every file of which must have its md5: the published one, or a declared one.
+    """Reads `ROOT/<folder_name>/`. Every file must have its published md5 or the declared one.
 
-    Members give `torchvision_class`, the name of the class in `torchvision.datasets` that knows the files.
+    torchvision_class: the name of the class in `torchvision.datasets` that reads the files.
     """
 
     needs_root = True
@@ -55,26 +55,29 @@ class CifarDataset(ImageDataset):
 
         cifar_class = reader_class(self.torchvision_class, md5)
         with warnings.catch_warnings():
-            # the published pickles are Python 2's and give a dtype's `align` as an int: numpy 2.4.0 warns of it
+            # The published pickles are from Python 2 and give a dtype's `align` as an int; numpy 2.4.0 warns about it.
             warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed as Python or NumPy boolean")
             try:
                 stored = cifar_class(root=folder, train=True, download=False)
-            except RuntimeError as error:  # torchvision found a file absent or with another md5; say which
+            except RuntimeError as error:  # a file is absent or has another md5; torchvision does not say which
                 raise self._make_missing_error(folder, self._find_faults(folder, md5) or [str(error)]) from error
             except _NO_BATCH as error:
                 fault = f"files have the expected md5 but are no CIFAR batches ({type(error).__name__}: {error})"
                 raise self._make_missing_error(folder, [fault]) from error
         if stored.data.dtype != np.uint8:
             raise self._make_missing_error(folder, [f"pixels are {stored.data.dtype}, expected uint8"])
-        # torchvision keeps a height-width-channel view of the planes on disk; this takes the view back
+        # torchvision keeps a height-width-channel view of the planes on disk; this undoes the view.
         planes = np.ascontiguousarray(stored.data.transpose(0, 3, 1, 2))
         return torch.from_numpy(planes), torch.tensor(stored.targets, dtype=torch.int64)
 
 
 def reader_class(torchvision_class: str, md5: Mapping[str, str]) -> Any:
-    """A subclass of `torchvision.datasets.<torchvision_class>` that expects these md5s, file name -> md5.
+    """A subclass of `torchvision.datasets.<torchvision_class>` that expects the md5s in `md5` (file name -> md5).
 
-    The check stays torchvision's and comes before unpickling; a file that the table lacks is an error of ours.
+    torchvision checks the md5s before it unpickles.
+
+    Raises:
+        KeyError: `md5` lacks a file, which is a bug in ecrl.
     """
     import torchvision
 

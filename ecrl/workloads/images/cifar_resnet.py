@@ -9,15 +9,16 @@ if TYPE_CHECKING:
 
 
 class CifarResnet(ImageModel):
-    """A 3x3 stride-1 first convolution and no max-pool, so that 32x32 images are not shrunk to 8x8 at once.
+    """A residual network whose first convolution is 3x3 with stride 1, without the max-pool.
 
-    Members give `torchvision_name`, the builder's name in `torchvision.models`.
+    The original stem would shrink 32x32 images to 8x8 at once. torchvision_name: the name of the builder in
+    `torchvision.models`.
     """
 
     torchvision_name: ClassVar[str]
 
     def build(self, num_classes: int) -> "torch.nn.Module":
-        """See `ImageModel.build`; the state dict has torchvision's key names, conv1's shape differs."""
+        """See `ImageModel.build`. The state dict has torchvision's key names; only the shape of conv1 differs."""
         import torchvision
         from torch import nn
 

@@ -1,4 +1,4 @@
-"""What a data set of images is: loaded whole into memory, the training split only. Importing this costs no torch."""
+"""The base class of image data sets: the training split, loaded whole into memory. Importing this loads no torch."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -70,4 +70,4 @@ class ImageDataset(Dataset):
 
     @abstractmethod
     def _read(self, folder: Path, md5: Mapping[str, str], /) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Images uint8 [N, 3, 32, 32] and labels int64 [N]; raises `_make_missing_error(...)` for files that fail."""
+        """Images uint8 [N, 3, 32, 32] and labels int64 [N]. Raises `_make_missing_error(...)` for faulty files."""

@@ -13,7 +13,7 @@ _UNSIGNED_BYTE = 0x08
 
 
 def read_content(path: Path) -> bytes:
-    """The uncompressed bytes of an idx file; a name ending in `.gz` is decompressed and its CRC verified.
+    """The uncompressed bytes of an idx file. A file whose name ends in `.gz` is decompressed and its CRC verified.
 
     Raises:
         ValueError: the compressed file is cut short or damaged.

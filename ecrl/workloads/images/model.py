@@ -1,4 +1,4 @@
-"""What a model of images is: built for a number of classes."""
+"""The base class of models of images."""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING

@@ -43,7 +43,7 @@ class CnnModule(nn.Module):
 
 
 def _make_halving_block(channels_in: int, channels_out: int) -> nn.Sequential:
-    # no bias: batch norm's own takes its place
+    # No bias: batch norm has its own.
     convolution = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
 

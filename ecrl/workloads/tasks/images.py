@@ -1,4 +1,4 @@
-"""`images`: the class of an image, by cross-entropy."""
+"""`images`: classification of images with the cross-entropy loss."""
 
 from typing import cast
 
@@ -15,7 +15,7 @@ from ecrl.workloads.task import Task, TaskSettings
 
 
 class ImageTask(Task):
-    """The whole data set lies on the device; a step gathers, augments and normalises its samples there."""
+    """Keeps the whole data set on the device. Each step gathers, augments and normalises its samples there."""
 
     def __init__(self, dataset: Dataset, model: Model, settings: TaskSettings) -> None:
         super().__init__(dataset, model, settings)
