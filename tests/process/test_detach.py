@@ -109,4 +109,7 @@ def test_a_detached_campaign_outlives_its_terminal_is_looked_at_and_stopped(ecrl
     for command in ("stop", "attach"):
         code, _, errors = ecrl.run(command)
         assert code == 2
-        assert f"there is nothing to {command}. [ECRL-314]\nContinue it with: ecrl matrix resume --prefix exp --results" in errors
+        assert (
+            f"there is nothing to {command}. [ECRL-314]\nContinue it with: ecrl matrix resume --prefix exp --results"
+            in errors
+        )
