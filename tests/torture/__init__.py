@@ -6,7 +6,7 @@
     python -m tests.torture.durability    strace: nothing is written after the last fsync, COMMIT.json comes last
     python -m tests.torture.memory        100 saves leave memory where it was
     python -m tests.torture.accounting    every checkpoint asked for is committed or counted as failed
-    python -m tests.torture.replay        what failures take back is what metrics.md section 2 expects
+    python -m tests.torture.replay        what failures take back is what docs/metrics.md expects
 
 Each takes --seed and sizes (-h), prints one line that begins with PASS or FAIL, and exits 0 or 1.
 """

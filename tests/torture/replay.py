@@ -1,4 +1,4 @@
-"""Expected replay of metrics.md section 2, measured in real runs whose failures are drawn inside intervals.
+"""Expected replay of docs/metrics.md, measured in real runs whose failures are drawn inside intervals.
 
 blocking takes back exactly the drawn phase, step - m*k, whose mean over U{1..k-1} is k/2; overlapped takes back
 the same and, where the checkpoint before was still in flight, whole intervals more.

@@ -46,7 +46,7 @@ def test_a_step_is_drawn_evenly_inside_its_interval_and_never_on_a_boundary() ->
     drawn = Counter(draw_step(8, 5, seed) - 40 for seed in range(4000))
     assert set(drawn) == {1, 2, 3, 4}
     assert min(drawn.values()) > 850
-    assert fmean(drawn.elements()) == pytest.approx(2.5, abs=0.06)  # k/2 of metrics.md section 2
+    assert fmean(drawn.elements()) == pytest.approx(2.5, abs=0.06)  # k/2 of docs/metrics.md
 
 
 def test_a_drawn_step_lies_at_the_same_share_of_every_interval() -> None:

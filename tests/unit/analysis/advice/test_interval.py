@@ -1,4 +1,4 @@
-"""The test vectors of metrics.md section 5, and an event simulation as an independent oracle."""
+"""The test vectors of docs/metrics.md, and an event simulation as an independent oracle."""
 
 import math
 import random

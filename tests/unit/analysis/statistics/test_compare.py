@@ -97,7 +97,7 @@ def test_many_pairs_are_sampled_with_a_fixed_seed() -> None:
 
 
 def test_power_reproduces_the_published_plan() -> None:
-    sd = 0.0127  # metrics.md section 4
+    sd = 0.0127  # docs/metrics.md
     assert smallest_detectable(sd, 8) == pytest.approx(0.0147, abs=5e-5)
     assert smallest_detectable(sd, 16) == pytest.approx(0.0095, abs=5e-5)
     assert smallest_detectable(sd, 24) == pytest.approx(0.0076, abs=5e-5)
