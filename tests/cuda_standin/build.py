@@ -92,7 +92,7 @@ def _cuda_headers() -> tuple[Path, str]:
     raise CannotBuildError("the package nvidia-cuda-runtime has no cu13/include/cuda_runtime_api.h")
 
 
-def run_program(library: Path, name: str, *, sanitizer: bool = False, timeout_s: float = 45) -> Any:
+def run_program(library: Path, name: str, *, sanitizer: bool = False, timeout_s: float = 200) -> Any:
     """Run `program_<name>.py` with the stand-in preloaded; what it printed last, as JSON."""
     environment = os.environ | {
         "LD_LIBRARY_PATH": str(library),

@@ -157,7 +157,7 @@ def on_standin(library: Path, *arguments: str) -> subprocess.CompletedProcess[st
         env=environment,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=200,
         check=False,
     )
 

@@ -418,7 +418,7 @@ with prefix_lease(paths):
     if "dies" in sys.argv:
         os.kill(os.getpid(), 9)
     if "fails" in sys.argv:
-        raise UnfitError("/dev/shm: too small")
+        raise UnfitError("ECRL-501", "/dev/shm: too small")
 """
 
 
