@@ -7,6 +7,7 @@ ends when the socket is closed, so it outlives this process by one run at most.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -25,6 +26,7 @@ from ecrl.launch.system.process_group import end_leftovers, end_run
 from ecrl.launch.system.process_identity import RUN_MARKER
 
 _LONGEST_PATH = 4096
+_IDS = itertools.count()
 _GRACE_S = 5.0  # between closing the socket and SIGTERM
 _POLL_S = 0.1  # between two checks whether a new agent is still wanted
 _READY_S = 300.0  # a busy network file system may take a minute to import torch from
@@ -75,6 +77,7 @@ class Warm(TorchrunLauncher):
         self._agent: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._environment: dict[str, str] = {}
+        self._id = next(_IDS)
 
     def command(self, run: Run) -> list[str]:
         """The command line of the agent. The agent receives a run's details through its stdin."""
@@ -83,8 +86,9 @@ class Warm(TorchrunLauncher):
     def environment(self, run: Run, campaign: Path) -> dict[str, str]:
         """The environment of the agent, which serves every run that needs the same devices and threads."""
         return super().environment(run, campaign) | {
-            # Names the agent's owner, and reserves space: each rank overwrites it with its run's folder.
-            RUN_MARKER: f"warm agent of pid {os.getpid()} in {campaign} ".ljust(_LONGEST_PATH, "."),
+            # Names this agent alone, since `close` ends whatever carries it: suites side by side have an agent each.
+            # It reserves space, too: each rank overwrites it with its run's folder.
+            RUN_MARKER: f"warm agent {self._id} of pid {os.getpid()} in {campaign} ".ljust(_LONGEST_PATH, "."),
             "OPENBLAS_NUM_THREADS": "1",  # otherwise numpy starts threads in the fork server, which must have none
         }
 

@@ -93,6 +93,14 @@ def test_one_agent_serves_run_after_run(launcher: WithoutTorch, tmp_path: Path) 
     assert len({pid for _, pid in runs}) == 1
 
 
+def test_closing_one_agent_leaves_those_of_suites_side_by_side_alone(launcher: WithoutTorch, tmp_path: Path) -> None:
+    beside = WithoutTorch()
+    assert ended(begin(beside, run_in(tmp_path / "a"))) == 1
+    assert ended(begin(launcher, run_in(tmp_path / "b"))) == 1
+    beside.close()
+    assert ended(begin(launcher, run_in(tmp_path / "c"))) == 2, "the same agent, for the second time"
+
+
 def test_preparing_waits_for_what_the_agent_imports_and_is_done_once(
     launcher: WithoutTorch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
