@@ -28,7 +28,7 @@ when where whether while who whose why with within without
 
 # Name -> why it stands.
 ALLOWED = {
-    "declared": "the design page calls it `plugins.declared`",
+    "declared": "what a plugin says of itself, as in `plugins.declared`",
     # Hooks are named for the moment at which they are called, as everywhere in PyTorch's world.
     "on_phase": "hook: a phase begins",
     "on_loss": "hook: the loss of a step is there",

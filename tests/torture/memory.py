@@ -11,7 +11,7 @@ from tests.torture.verdict import Verdict, told
 from tests.unit.checkpoint.ranks_in_threads import Group, ToyState
 
 _SETTLING_SAVES = 10  # threads and their buffers come with the first ones
-_GROWTH_RATIO = 1.02  # checkpointing.md, target 9
+_GROWTH_RATIO = 1.02
 _SLOT_RATIO = 1.1
 _SLOTS = 2
 
