@@ -1,8 +1,8 @@
 """Plugin registry: the files in a family's folder are its members. Listing them imports none.
 
-A member's name is its file name with `_` written as `-`. Its file exports one `PLUGIN`. A member may be a folder (a
-kind of experiment); it then has several parts, and each part is a file that exports a `PLUGIN`. A member that needs an
-optional dependency declares it with a literal `EXTRA = ("<extra of pyproject.toml>", "<module>")`.
+A member's name is its file name with `_` written as `-`. Its file exports one `PLUGIN`. A kind of experiment is a
+folder instead of a file. A member that needs an optional dependency declares it with a literal
+`EXTRA = ("<extra of pyproject.toml>", "<module>")`.
 """
 
 import contextlib

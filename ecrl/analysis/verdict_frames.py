@@ -40,8 +40,8 @@ def build_claims_frame(claims: Sequence[ClaimResult], threats: ThreatReport) -> 
     """One row per claim.
 
     compare: the variants, joined with ';'. estimate, low, high: the effect and its 95 % interval, on the claim's scale.
-    p: Holm-adjusted. looks: how often the claim has been judged; 1 if that is not known. vetoes: the codes of the
-    blocking threats, joined with ';'; any of them keeps every claim from being CONFIRMED.
+    p: Holm-adjusted. looks: how often the claim has been judged; missing, since nothing counts it yet. vetoes: the
+    codes of the blocking threats, joined with ';'; any of them keeps every claim from being CONFIRMED.
     """
     rows = [
         {
@@ -56,7 +56,6 @@ def build_claims_frame(claims: Sequence[ClaimResult], threats: ThreatReport) -> 
             "p": judged.p_adjusted,
             "pairs": judged.n_pairs,
             "suites": judged.n_suites,
-            "looks": getattr(judged, "looks", 1),
             "vetoes": ";".join(threats.veto_codes),
         }
         for judged in claims

@@ -26,7 +26,7 @@ from ecrl.config.hashing import NEVER, Later, content_hash, identity
 from ecrl.config.recipe import ENGINE, REFERENCE, Recipe
 from ecrl.config.train import CheckpointSettings, Member, TrainSettings
 from ecrl.errors import unknown_name
-from ecrl.records.columns import CLAIM_METRICS
+from ecrl.records.columns import CLAIM_METRICS, OUTCOME_METRICS
 
 EXPECT = re.compile(
     r"(?P<what>ratio|difference|rate|value)\s*(?:(?P<op>>=|<=|>|<)\s*(?P<threshold>[-+]?\d+(?:\.\d+)?)"
@@ -203,6 +203,10 @@ class Claim(_Table):
             raise ValueError(
                 f"found expect = {self.expect!r} with {given}, expected {' or '.join(fitting)}, not {what}"
             )
+        # The rate of one variant is a share of its runs. Of a number it would be the share above 0: all of them.
+        if self.of is not None and (what == "rate") != (self.metric in OUTCOME_METRICS):
+            metrics = f"one of {', '.join(OUTCOME_METRICS)}" if what == "rate" else "a number"
+            raise ValueError(f"found metric = {self.metric!r} with expect = {self.expect!r}, expected {metrics}")
         return self
 
     @property

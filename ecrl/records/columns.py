@@ -94,6 +94,8 @@ def add_axis_columns(columns: Iterable[str], axes: Iterable[str]) -> tuple[str, 
     return tuple(dict.fromkeys((*columns, *map(get_axis_column, axes))))
 
 
+# Metrics that say how a run ended: a claim about one variant takes their rate, and the value of all others.
+OUTCOME_METRICS = ("correct",)
 # Metrics that a [[claims]] table may name: numeric columns of the runs table.
 CLAIM_METRICS = (
     "goodput_steps_per_s",

@@ -26,19 +26,19 @@ class Dataset(ABC):
     """One data set of the folder `datasets/`. This base class checks the files; subclasses define their content.
 
     name: its name in a matrix. task: the name of its task. needs_root: whether `root` must be given; embedded data sets
-    ignore it. published_md5: the published md5 of every file of a folder data set, by name.
+    ignore it. synthetic: whether the data is made up. published_md5: the published md5 of every file of a folder data
+    set, by name.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     how_to_get: ClassVar[str]
-    synthetic: ClassVar[bool] = False
     needs_root: ClassVar[bool] = False
     published_md5: ClassVar[Mapping[str, str]] = _NO_MD5S
     instead: ClassVar[str] = ""  # the data set to use if this one is not available
 
-    def __init__(self, *, task: str) -> None:
-        self.task = task
+    def __init__(self, *, task: str, synthetic: bool = False) -> None:
+        self.task, self.synthetic = task, synthetic
 
     def check(self, root: Path | None, checksums: Mapping[str, str] | None = None) -> None:
         """Check that every file is present and undamaged. Reads the files to digest them; loads no torch.

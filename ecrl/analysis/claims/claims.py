@@ -170,7 +170,7 @@ def _rate(claim: Claim, rows: Sequence[Row], dropped: Mapping[BlockKey, str]) ->
     """Measure a claim about a rate.
 
     Metric `correct`: the share of the first variant's runs that are correct. Undecided runs count as not correct.
-    Any other metric: the share of blocks in which the first variant is above the second (above 0 without a second).
+    Any other metric: the share of blocks in which the first variant is above the second.
     """
     a, b = (*claim.variants, None)[:2]
     parts = EXPECT.fullmatch(claim.expect)

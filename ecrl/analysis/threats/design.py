@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ecrl import plugins
 from ecrl.analysis.campaign.axes import list_axes
 from ecrl.analysis.campaign.variants import BLOCKING as BLOCKING_ENGINE
 from ecrl.analysis.campaign.variants import find_main_pair, list_recipes
@@ -16,7 +17,6 @@ MIN_INTERVALS = 30
 MIN_INTERVALS_A_FAILURE = 10  # M / tau; in real jobs failures are hours apart, and checkpoints minutes
 NOT_KEPT_SHARE = 0.05  # of a run's checkpoints; if more are not kept, the run's costs cannot be compared
 OUTLIER_SHARE = 0.5  # from the mean of its suite and variant (pyperf's rule)
-SYNTHETIC_DATASETS = frozenset({"noise"})
 
 _checks = CheckRegistry()
 CHECKS, BLOCKING = _checks.by_code, _checks.blocking
@@ -230,7 +230,8 @@ def find_nuisance(rows: Sequence[Row], variant: str, effect: float) -> list[Thre
 
 @_checks.register("synthetic_data")
 def _check_synthetic(facts: CampaignFacts) -> Iterable[Threat]:
-    used = sorted(SYNTHETIC_DATASETS & set(facts.campaign.matrix.matrix.datasets))
+    known = [name for name in facts.campaign.matrix.matrix.datasets if name in plugins.names("dataset")]
+    used = [name for name in known if plugins.declared("dataset", name).get("synthetic")]
     if used:
         yield Threat("synthetic_data", False, f"{', '.join(used)} is made up: losses and convergence mean nothing")
 

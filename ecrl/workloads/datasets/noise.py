@@ -19,7 +19,6 @@ class Noise(ImageDataset):
     name = "noise"
     description = "5,000 images of uniform noise with random labels, 10 classes; synthetic"
     num_classes = 10
-    synthetic = True
     # Of the uniform distribution over 0..255, scaled to [0, 1].
     mean = (0.5, 0.5, 0.5)
     std = (0.28980, 0.28980, 0.28980)
@@ -38,4 +37,4 @@ class Noise(ImageDataset):
         return torch.from_numpy(images), torch.from_numpy(labels)
 
 
-PLUGIN = Noise(task="images")
+PLUGIN = Noise(task="images", synthetic=True)

@@ -141,6 +141,8 @@ def test_set_overrides_any_key_and_is_named_where_it_is_wrong(tmp_path: Path) ->
         ('of = "dcp"\nexpect = "value > 1"', "claims.1.of: unknown variant of this matrix 'dcp'"),
         ('of = "blocking"\nexpect = "value > 1"\nwhere = { modle = "cnn" }', "unknown axis 'modle'"),
         ('of = "blocking"\nexpect = "value > 1"\nwhere = { model = "resnet18" }', "which chooses no suite"),
+        ('of = "blocking"\nexpect = "rate > 0.9"', "found metric = 'goodput_steps_per_s' with expect = 'rate > 0.9'"),
+        ('of = "blocking"\nmetric = "correct"\nexpect = "value > 0.9"', "expected a number"),
         ('of = "blocking"\nexpect = "value > 1"\nsmallest = 0.0', "smallest: found 0.0, expected greater than 0"),
     ],
 )

@@ -22,7 +22,8 @@ def dataset(request: pytest.FixtureRequest) -> Dataset:
     assert isinstance(plugin, Dataset)
     assert plugin.name == request.param
     assert plugin.description
-    assert plugins.declared("dataset", request.param) == {"task": plugin.task}, "told without importing it"
+    declared = {"synthetic": False} | dict(plugins.declared("dataset", request.param))
+    assert declared == {"task": plugin.task, "synthetic": plugin.synthetic}, "told without importing it"
     assert plugin.task in plugins.names("task")
     return plugin
 
@@ -54,7 +55,7 @@ def test_it_loads_images_of_the_promised_kind(images: ImageDataset, root: Path) 
     assert data.images.is_contiguous()
     assert data.labels.dtype == torch.int64
     assert 0 <= int(data.labels.min()) <= int(data.labels.max()) < data.num_classes == images.num_classes
-    assert data.synthetic is images.synthetic is (images.name == "noise")
+    assert data.synthetic is images.synthetic
     assert data.repacked is images.needs_root, "a miniature is a re-packed copy, an embedded set is not"
     assert all(0 < m < 1 for m in data.mean)
     assert all(0 < s < 1 for s in data.std)
