@@ -52,15 +52,21 @@ def _watch_on_screen(source: CampaignWatch, interval_s: float) -> None:
 
 
 class _Keys:
-    """Reads single keys from the terminal. A resize of the window ends the wait with an empty key."""
+    """Reads single keys from the terminal. A resize of the window ends the wait with an empty key.
+
+    wake: the reading end of a pipe to which signal handlers write the signal's number.
+    """
 
     def __init__(self, wake: int) -> None:
         self._wake = wake
 
     def __call__(self, timeout_s: float) -> str:
         ready, _, _ = select.select([sys.stdin, self._wake], [], [], timeout_s)
-        if self._wake in ready:
-            os.read(self._wake, 4096)
+        for signum in os.read(self._wake, 4096) if self._wake in ready else b"":
+            if signum == signal.SIGINT:
+                return "q"
+            if signum != signal.SIGWINCH:
+                raise SystemExit(128 + signum)
         if sys.stdin not in ready:
             return ""
         data = os.read(sys.stdin.fileno(), 64)
@@ -71,7 +77,7 @@ class _Keys:
 
 @contextmanager
 def _open_keys() -> Iterator[_Keys]:
-    """Read keys without waiting for Enter while the block runs. Restores the terminal, also on SIGTERM and SIGHUP."""
+    """Read keys without waiting for Enter while the block runs. Restores the terminal, also after a signal."""
     import termios
     import tty
 
@@ -80,14 +86,18 @@ def _open_keys() -> Iterator[_Keys]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
-    def handle_resize(_signum: int, _frame: FrameType | None) -> None:
-        os.write(writing, b"w")
+    # An exception raised in a handler is lost if the signal comes while Python runs a destructor, and a signal that
+    # comes just before `select` does not end its wait. A byte in a pipe that `select` watches is never lost.
+    def wake(signum: int, _frame: FrameType | None) -> None:
+        os.write(writing, bytes([signum]))
+        if signum != signal.SIGWINCH:  # a second one ends the command even if a look at the files does not return
+            signal.signal(signum, end)
 
-    def handle_end(signum: int, _frame: FrameType | None) -> None:
+    def end(signum: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
-    handlers = {signal.SIGWINCH: handle_resize, signal.SIGTERM: handle_end, signal.SIGHUP: handle_end}
-    old = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
+    handled = (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    old = {signum: signal.signal(signum, wake) for signum in handled}
     try:
         tty.setcbreak(descriptor)
         yield _Keys(reading)

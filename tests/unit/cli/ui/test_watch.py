@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.cli.ui import watch
 from tests.unit.launch.stand_in import StandIn, control, request
 
 _PATIENCE_S = 40.0
@@ -107,6 +108,33 @@ def test_whoever_leaves_finds_the_terminal_as_it_was(
     assert _CLOSE in watched.shown[watched.shown.index(_OPEN) :]
     assert "\x1b[?25h" in watched.shown[watched.shown.index("\x1b[?25l") :]  # the cursor is there again
     assert "Traceback" not in watched.shown
+
+
+@pytest.fixture
+def _terminal_as_stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    master, terminal = os.openpty()
+    with os.fdopen(terminal, "r") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield
+    os.close(master)
+
+
+@pytest.mark.usefixtures("_terminal_as_stdin")
+@pytest.mark.parametrize(("signum", "told"), [(signal.SIGINT, "q"), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_that_comes_before_the_wait_for_a_key_ends_that_wait(signum: signal.Signals, told: object) -> None:
+    before = [signal.getsignal(number) for number in (signum, signal.SIGWINCH)]
+    with watch._open_keys() as pressed:
+        signal.raise_signal(signal.SIGWINCH)
+        assert pressed(_PATIENCE_S) == ""
+        signal.raise_signal(signum)
+        if told == "q":
+            assert pressed(_PATIENCE_S) == "q"
+        else:
+            with pytest.raises(SystemExit, match=str(told)):
+                pressed(_PATIENCE_S)
+        with pytest.raises(SystemExit, match=str(128 + signum)):
+            signal.raise_signal(signum)  # a second one does not wait for anything
+    assert [signal.getsignal(number) for number in (signum, signal.SIGWINCH)] == before
 
 
 def test_another_size_is_drawn_at_once_and_an_arrow_key_is_no_escape(watched: Watched) -> None:
