@@ -82,23 +82,6 @@ def test_dash_h_works_everywhere(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "hint"),
-    [
-        (["matrx"], "Did you mean 'matrix'?"),
-        (["matrix", "stauts"], "Did you mean 'status'?"),
-        (["matrix", "run", "--prefx", "x"], "--prefix"),
-        (["matrix", "run", "--prefix", "x", "--nproc", "two"], "--nproc"),
-        (["matrix", "status"], "--prefix"),
-    ],
-)
-def test_wrong_usage_exits_2_with_a_hint(arguments: list[str], hint: str) -> None:
-    done = program(*arguments)
-    assert done.returncode == 2
-    assert hint in done.stderr
-    assert done.stdout == ""
-
-
-@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "--prefix", "a/b", "m.toml"], "--prefix: found 'a/b', expected letters"),

@@ -21,6 +21,7 @@ from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.recover import Policy
 from ecrl.records.paths import CampaignPaths
 from tests.test_arrows import HEAVY, loaded
+from tests.unit.cli.inline import run_inline
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 ECRL = [sys.executable, "-m", "ecrl"]
@@ -215,7 +216,7 @@ def test_a_full_disk_under_stdout_is_told_in_a_line(more: list[str]) -> None:
     ],
 )
 def test_an_error_is_one_to_three_lines_on_stderr_with_exit_2(arguments: list[str], said: str) -> None:
-    done = program(*arguments)
+    done = run_inline(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert said in done.stderr
@@ -247,7 +248,7 @@ def test_an_error_is_one_to_three_lines_on_stderr_with_exit_2(arguments: list[st
 def test_an_error_of_a_variables_value_names_the_variable(
     variable: str, value: str, arguments: list[str], said: str
 ) -> None:
-    done = program(*arguments, **{variable: value})
+    done = run_inline(*arguments, **{variable: value})
     assert done.returncode == 2
     lines = [line.removeprefix("ecrl: ") for line in done.stderr.splitlines()]
     told = next(line for line in lines if said in line)
@@ -255,7 +256,7 @@ def test_an_error_of_a_variables_value_names_the_variable(
 
 
 def test_a_flag_that_hides_a_variable_is_named_itself() -> None:
-    done = program("matrix", "plan", "--prefix", "y", "m.toml", "--profile", "smal", PROFILE="other")
+    done = run_inline("matrix", "plan", "--prefix", "y", "m.toml", "--profile", "smal", PROFILE="other")
     assert done.stderr.startswith("ecrl: --profile: found 'smal'")
 
 
@@ -276,7 +277,7 @@ def test_what_can_be_read_is_plain_off_a_terminal_and_has_a_versioned_json(argum
     assert plain.returncode == 0, plain.stderr
     assert "\x1b" not in plain.stdout + plain.stderr
     assert "\r" not in plain.stdout + plain.stderr
-    told = json.loads(program(*arguments, "--json").stdout)
+    told = json.loads(run_inline(*arguments, "--json").stdout)
     assert told["schema"] == 1
 
 
