@@ -1,10 +1,14 @@
-"""Engines whose extra is not installed: their tests skip and say so; under CI they fail."""
+"""Engines as parameters of tests: those whose extra is not installed, and those that are dear to try."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from ecrl import plugins
+
+_DEAR = {"torch-checkpointing"}  # each instance starts an interpreter that imports torch
 
 
 def need(engine: str) -> None:
@@ -14,3 +18,11 @@ def need(engine: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+def list_cases(engines: Sequence[str], *more: Any) -> list[Any]:
+    """The engines as parameters of a test, each followed by `more`; those that are dear are sampled."""
+    return [
+        pytest.param(engine, *more, marks=[pytest.mark.sampled(engine)] if engine in _DEAR else [])
+        for engine in engines
+    ]

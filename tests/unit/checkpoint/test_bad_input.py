@@ -19,7 +19,7 @@ from ecrl.checkpoint.state_view import ForeignCheckpointError
 from ecrl.cli.app import app
 from ecrl.storage import commit
 from ecrl.storage.commit import COMMIT_FILE, file_facts, step_folder
-from tests.extras import need
+from tests.extras import list_cases, need
 from tests.unit.checkpoint.ranks_in_threads import SEVERAL_IN_THREADS, Group, ToyState
 
 OURS = ["blocking", "overlapped"]
@@ -173,7 +173,7 @@ def process_group_of_one() -> Iterator[None]:
 # what torchsnapshot leaves open when a write fails while it still copies
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("process_group_of_one")
-@pytest.mark.parametrize("engine", plugins.names("engine"))
+@pytest.mark.parametrize("engine", list_cases(plugins.names("engine")))
 def test_a_full_disk_costs_the_checkpoint_that_met_it_and_no_other(tmp_path: Path, disk: Path, engine: str) -> None:
     need(engine)
     (tmp_path / "checkpoints").symlink_to(disk)

@@ -23,13 +23,13 @@ from ecrl.checkpoint.external.base import ExternalEngine
 from ecrl.checkpoint.state_view import ForeignCheckpointError
 from ecrl.storage.commit import list_steps, step_folder, verify
 from ecrl.storage.formats import find_complete_format, find_partial_format, has_own_format, load_formats
-from tests.extras import need
+from tests.extras import list_cases, need
 from tests.unit.checkpoint.ranks_in_threads import SEVERAL_IN_THREADS, Group, ToyState
 
 pytestmark = pytest.mark.timeout(240)  # a writer process starts an interpreter, slowly on a busy machine
 ENGINES = plugins.names("engine")
 PEERS = [engine for engine in ENGINES if not has_own_format(engine)]
-CASES = [(engine, n) for engine in ENGINES for n in ((1, 2, 3) if engine in SEVERAL_IN_THREADS else (1,))]
+CASES = [case for n in (1, 2, 3) for case in list_cases([e for e in ENGINES if n == 1 or e in SEVERAL_IN_THREADS], n)]
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_an_engine_says_what_it_promises(engine: str) -> None:
     assert literal <= plugins.declared("engine", engine).keys(), "all that it says can be read without importing it"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", list_cases(ENGINES))
 def test_a_folder_tells_by_its_files_which_format_it_has_and_whether_it_is_whole(tmp_path: Path, engine: str) -> None:
     group = Group(tmp_path, engine, world_size=1)
     group.train(1, 10)
@@ -163,7 +163,7 @@ def test_a_restore_gives_back_every_bit_of_every_rank(tmp_path: Path, engine: st
     second.settle()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", list_cases(ENGINES))
 def test_every_requested_checkpoint_is_committed_and_only_the_newest_are_kept(tmp_path: Path, engine: str) -> None:
     group = Group(tmp_path, engine, world_size=1, keep=3)
     group.train(1, 70)
@@ -177,7 +177,7 @@ def test_every_requested_checkpoint_is_committed_and_only_the_newest_are_kept(tm
     assert all(e["bytes"] > 0 for e in group.events(0, "persisted"))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", list_cases(ENGINES))
 def test_a_complete_run_keeps_only_its_newest_checkpoint(tmp_path: Path, engine: str) -> None:
     group = Group(tmp_path, engine, world_size=1)
     group.train(1, 30)
@@ -186,7 +186,7 @@ def test_a_complete_run_keeps_only_its_newest_checkpoint(tmp_path: Path, engine:
     assert len(group.events(0, "drain")) == 1
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", list_cases(ENGINES))
 def test_without_a_checkpoint_training_begins_at_step_0(tmp_path: Path, engine: str) -> None:
     group = Group(tmp_path, engine, world_size=1)
     assert [r.step for r in group.each(lambda rank: group.engines[rank].restore())] == [0]
@@ -217,7 +217,7 @@ def test_what_torch_save_left_half_written_is_no_checkpoint_and_goes(tmp_path: P
     assert list_steps(root) == [10, 20]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", list_cases(ENGINES))
 def test_every_phase_in_which_a_failure_may_strike_is_reached_in_order(tmp_path: Path, engine: str) -> None:
     reached: list[tuple[str, int]] = []
 
@@ -283,7 +283,7 @@ def test_a_full_disk_on_one_rank_costs_torch_save_that_checkpoint_on_all(
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000010", "step-00000030"]
 
 
-@pytest.mark.parametrize("engine", PEERS)
+@pytest.mark.parametrize("engine", list_cases(PEERS))
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, engine: str) -> None:
     first = Group(tmp_path, engine, world_size=1)
     first.train(1, 10)
@@ -304,7 +304,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, engine: str) -> 
         ("torchsnapshot", "model/new", torch.zeros(3), "model/new is on one side only"),
         ("torchsnapshot", "model/scalar", torch.zeros(5, dtype=torch.float64), r"scalar: found \(\), expected \(5,\)"),
         ("torchsnapshot", "model/bias", torch.zeros(33, dtype=torch.float64), r"bias: found torch.float32, expected"),
-        ("torch-checkpointing", "model/wide", torch.zeros(33), r"wide: found \(64, 33\), expected \(33,\)"),
+        *list_cases(
+            ["torch-checkpointing"], "model/wide", torch.zeros(33), r"wide: found \(64, 33\), expected \(33,\)"
+        ),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(
@@ -394,10 +396,10 @@ def test_what_is_written_is_the_state_of_the_call_and_not_what_training_made_of_
     second.settle()
 
 
+@pytest.mark.parametrize("engine", list_cases(["torch-checkpointing"]))
 def test_training_waits_for_the_copy_of_torch_checkpointing_before_it_updates_and_not_before_its_forward(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need("torch-checkpointing")
     from torch_checkpointing._state_dict_stager import StateDictStager
 
     gate, stage = threading.Event(), StateDictStager.stage
@@ -408,10 +410,10 @@ def test_training_waits_for_the_copy_of_torch_checkpointing_before_it_updates_an
         return stage(stager, state)
 
     monkeypatch.setattr(StateDictStager, "stage", late)
-    first = Group(tmp_path, "torch-checkpointing", world_size=1)
+    first = Group(tmp_path, engine, world_size=1)
     first.train(1, 10)
-    engine, state = first.engines[0], first.states[0]
-    engine.before_forward()
+    state = first.states[0]
+    first.engines[0].before_forward()
     for tensor in state.buffers.values():
         tensor.fill_(99)  # as a forward does, while the copy has not begun
     update = threading.Thread(target=first.train, args=(11, 11))
@@ -428,7 +430,7 @@ def test_training_waits_for_the_copy_of_torch_checkpointing_before_it_updates_an
     second.settle()
 
 
-@pytest.mark.parametrize("engine", [*BACKGROUND, "torch-checkpointing"])
+@pytest.mark.parametrize("engine", list_cases([*BACKGROUND, "torch-checkpointing"]))
 def test_a_bug_in_the_background_ends_training(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise ValueError("a bug")
