@@ -25,9 +25,7 @@ _slug = lru_cache(maxsize=4096)(slug)
 _quoted = lru_cache(maxsize=4096)(canonical_json)
 
 
-@lru_cache(maxsize=64)
-def _settings(settings: TrainSettings | CheckpointSettings) -> str:
-    return canonical_json(identity(settings))
+_axes_text = lru_cache(maxsize=4096)(format_axes)
 
 
 class FailurePlan(tuple[dict[str, Any], ...]):
@@ -45,10 +43,15 @@ class FailurePlan(tuple[dict[str, Any], ...]):
 
 
 @lru_cache(maxsize=64)
-def _slug_of_later(checkpoint: CheckpointSettings, train: TrainSettings) -> str:
-    """Suffix of a suite id, e.g. '-bf16-fsdp2': the later fields' values that are not legacy, ordered by field name."""
+def _settings_texts(checkpoint: CheckpointSettings, train: TrainSettings) -> tuple[str, str, str]:
+    """The canonical JSON of both settings, and their suffix of a suite id, such as '-warm-bf16-fsdp2'.
+
+    The suffix is the launcher unless it is cold, then the later fields' values that are not legacy, ordered by name.
+    """
     later = sorted([*later_values(checkpoint), *later_values(train)])
-    return "".join(f"-{slug(format_value(value))}" for _, value in later)
+    parts = [*([train.launcher] if train.launcher != "cold" else []), *(slug(format_value(v)) for _, v in later)]
+    suffix = "".join(f"-{part}" for part in parts)
+    return canonical_json(identity(checkpoint)), canonical_json(identity(train)), suffix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,25 +81,22 @@ class Suite:
     @cached_property
     def suite_id(self) -> str:
         """A readable slug and 8 hex digits of the content's SHA-256. Does not depend on the position in the matrix."""
-        parts = (self.dataset, self.model, self.failure_label)
-        name = "-".join(map(_slug, parts)) + f"-k{self.checkpoint_every}-q{self.max_inflight}"
-        if self.train.launcher != "cold":
-            name += f"-{self.train.launcher}"
-        name += _slug_of_later(self.checkpoint, self.train)
-        name += "".join(f"-{_slug(format_value(value))}" for _, value in sorted(self.axes.items()))
-        return f"{name}-{hashlib.sha256(self._content_text.encode()).hexdigest()[:8]}"
-
-    @property
-    def _content_text(self) -> str:
-        """The canonical JSON of the suite's identity."""
         # Joined from cached texts, because many suites share their parts.
-        axes = f'"axes":{canonical_json(dict(self.axes))},' if self.axes else ""
-        return (
-            f'{{{axes}"checkpoint":{_settings(self.checkpoint)},"checkpoint_every":{self.checkpoint_every}'
+        checkpoint, train, suffix = _settings_texts(self.checkpoint, self.train)
+        content = (
+            f'"checkpoint":{checkpoint},"checkpoint_every":{self.checkpoint_every}'
             f',"dataset":{_quoted(self.dataset)},"failure_label":{_quoted(self.failure_label)}'
             f',"failures":{self.failures.text},"max_inflight":{self.max_inflight}'
-            f',"model":{_quoted(self.model)},"train":{_settings(self.train)}}}'
+            f',"model":{_quoted(self.model)},"train":{train}}}'
         )
+        if self.axes:
+            content = f'"axes":{canonical_json(dict(self.axes))},{content}'
+            suffix += "".join(f"-{_slug(format_value(value))}" for _, value in sorted(self.axes.items()))
+        name = (
+            f"{_slug(self.dataset)}-{_slug(self.model)}-{_slug(self.failure_label)}"
+            f"-k{self.checkpoint_every}-q{self.max_inflight}{suffix}"
+        )
+        return f"{name}-{hashlib.sha256(f'{{{content}'.encode()).hexdigest()[:8]}"
 
     @property
     def failure_steps(self) -> tuple[int | str, ...]:
@@ -112,7 +112,7 @@ class Suite:
     @property
     def axes_text(self) -> str:
         """The values of `[axes]` in the form of the manifest: 'train.nproc=2;variants.ram.disk_every=10'."""
-        return format_axes(self.axis_values)
+        return _axes_text(self.axis_values)
 
 
 @dataclass(frozen=True)
