@@ -63,14 +63,17 @@ device = "cpu"
 # Whatever a launcher has a part in. Both ranks are struck, and once the whole group.
 CRASHES = """
 crashes = [
-  3,                                # before the first checkpoint: begin again at step 0
-  9,                                # inside an interval: 6 to 9 are lost
-  { at = 7, rank = 0 },             # while 6 to 9 are run again
-  { phase = "init", rank = 1 },     # while the group starts again
+  { at = 9, rank = 1 },             # inside an interval: 6 to 9 are lost
+  { phase = "init", rank = 0 },     # while the group starts again
   { at = 17, ranks = "all" },
 ]
 """
-PHASES = """
+STEPS_AND_PHASES = """
+steps = [
+  3,                                # before the first checkpoint: begin again at step 0
+  9,
+  { at = 7, rank = 0 },             # while 6 to 9 are run again
+]
 hurt = [
   { at = 10, phase = "persist", rank = 1 },
   { phase = "restore" },                     # two in a row
@@ -87,7 +90,7 @@ random = [{ mtbf_s = 100, seed = 67498, count = 2 }]   # a seed that draws 0.02 
 # (launcher, schedule, variant)
 Key = tuple[str, str, str]
 COLD: list[Key] = [("cold", "crashes", "overlapped")]
-WARM: list[Key] = [("warm", label, variant) for label in ("crashes", "hurt", "random") for variant in ENGINES]
+WARM: list[Key] = [("warm", label, variant) for label in ("crashes", "steps", "hurt", "random") for variant in ENGINES]
 STRUCK = COLD + WARM
 REFERENCES: list[Key] = [("cold", "crashes", "reference"), ("warm", "crashes", "reference")]
 
@@ -127,7 +130,7 @@ def campaigns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaigns]:
     try:
         yield Campaigns(
             Campaign(programs[0], ("reference", "overlapped"), CRASHES, "cold"),
-            Campaign(programs[1], ("reference", *ENGINES), CRASHES + PHASES, "warm"),
+            Campaign(programs[1], ("reference", *ENGINES), CRASHES + STEPS_AND_PHASES, "warm"),
         )
     finally:
         for program in programs:
@@ -165,7 +168,9 @@ def test_each_failure_strikes_once_and_where_it_was_meant_to(campaigns: Campaign
     assert record.result is not None
     assert record.result["outcome"] == "completed"
     assert (record.result["failures_fired"], record.result["restarts"]) == (len(due), len(due))
-    assert [record.result["gates"][gate]["passed"] for gate in ("C1", "C2", "C3", "C5")] == [True] * 4
+    checked = None if label == "random" else True  # its failure comes before anything could be restored
+    gates = {code: gate["passed"] for code, gate in record.result["gates"].items()}
+    assert gates == {"C1": True, "C2": checked, "C3": True, "C5": True}
 
 
 def _struck_at(planned: dict[str, object]) -> object:
@@ -182,10 +187,10 @@ def test_every_crash_is_reported_and_every_attempt_has_its_logs(campaigns: Campa
     key = launcher, "crashes", "overlapped"
     record, logs = campaigns.record(key), campaigns.paths(key).logs
     reported = [(e["local_rank"], e["exitcode"]) for e in record.launcher if e["e"] == "worker_failed"]
-    assert reported[:4] == [(0, -9), (1, -9), (0, -9), (1, -9)]
-    assert [code for _, code in reported[4:]] == [-9]
+    assert reported[:2] == [(1, -9), (0, -9)]
+    assert [code for _, code in reported[2:]] == [-9]
     found = {str(p.relative_to(logs)).partition("/")[2] for p in logs.glob("*/attempt_*/*/stderr.log")}
-    assert found == {f"attempt_{attempt}/{rank}/stderr.log" for attempt in range(6) for rank in range(2)}
+    assert found == {f"attempt_{attempt}/{rank}/stderr.log" for attempt in range(4) for rank in range(2)}
 
 
 @pytest.mark.parametrize("key", REFERENCES, ids=name)
@@ -199,10 +204,12 @@ def test_the_reference_has_neither_checkpoints_nor_failures(campaigns: Campaigns
 
 
 def test_blocking_loses_exactly_the_steps_since_the_boundary(campaigns: Campaigns) -> None:
-    restored = campaigns.record(("warm", "crashes", "blocking")).get_events("restored")
-    # attempt 4 is struck before it restores
-    told = {attempt: e["step"] for attempt, rank, e in restored if rank == 0}
-    assert told == {0: 0, 1: 0, 2: 5, 4: 5, 5: 15}
+    def told(label: str) -> dict[int, int]:
+        restored = campaigns.record(("warm", label, "blocking")).get_events("restored")
+        return {attempt: e["step"] for attempt, rank, e in restored if rank == 0}
+
+    assert told("steps") == {0: 0, 1: 0, 2: 5, 3: 5}
+    assert told("crashes") == {0: 0, 2: 5, 3: 15}, "attempt 1 is struck before it restores"
 
 
 def test_blocking_replays_exactly_what_each_phase_takes_back(campaigns: Campaigns) -> None:
@@ -243,7 +250,7 @@ def test_every_rank_begins_to_restore_before_the_process_group_is_up(campaigns: 
     began = {(a, r): (e["t0"], e["s"], e["state"]) for a, r, e in record.get_events("verified")}
     grouped = {(a, r): e["t"] for a, r, e in record.get_events("group")}
     restored = {(a, r): e["step"] for a, r, e in record.get_events("restored") if e["step"] > 0}
-    assert {(5, 0), (5, 1)} <= restored.keys() <= began.keys()
+    assert {(3, 0), (3, 1)} <= restored.keys() <= began.keys()
     for key in restored:
         t0, step, state = began[key]
         assert t0 < grouped[key]
@@ -279,7 +286,7 @@ def test_a_warm_restart_is_a_fraction_of_a_cold_one(campaigns: Campaigns) -> Non
         line, _ = timeline(record)
         assert line is not None
         found += [restart.total_s for restart in restarts(record, line) if restart.total_s is not None]
-    assert min(map(len, seconds.values())) >= 4
+    assert min(map(len, seconds.values())) >= 2
     assert median(seconds["warm"]) < 0.25 * median(seconds["cold"])
 
 

@@ -1,66 +1,49 @@
-"""ecrl itself is stopped, killed and doubled over real torchrun groups: nothing is lost, repeated or left behind."""
+"""ecrl itself is doubled, stopped and killed over real torchrun: nothing is lost, repeated or left behind."""
 
 import json
+import os
 import signal
-from collections.abc import Callable
 
 import pytest
 
+from ecrl.launch.system.process_identity import RUN_MARKER, find_marked_pids
 from tests.process.program import PATIENCE_S, Ecrl, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
+# Two runs of one rank: the reference and its repeat, which are not restarted.
 MATRIX = """
 [matrix]
 datasets = ["noise"]
 models = ["cnn"]
 checkpoint_every = [20]
-variants = ["blocking", "reference"]
+variants = ["reference"]
 seeds = [1]
-[failures]
-base = [30]
 [train]
 steps = 60
 batch_size = 8
-nproc = 2
+nproc = 1
 [run]
 device = "cpu"
+aa = true
 """
 
 
-def in_the_second_run(ecrl: Ecrl) -> Callable[[], bool]:
-    """Whether the first run has its result and the ranks of the second one live."""
+def is_second_run_stopped(ecrl: Ecrl) -> bool:
+    """Whether the second run has begun; stops its processes (SIGSTOP), so that it cannot end by itself."""
+    begun = [path.parent for path in ecrl.paths.root.rglob("events-0-0.jsonl") if ".aside-" not in str(path)]
+    pids = [pid for folder in begun for pid in find_marked_pids(RUN_MARKER, folder.resolve())]
+    if len(begun) < 2 or not pids:
+        return False
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return len(ecrl.results()) == 1
 
-    def reached() -> bool:
-        begun = {path.parent for path in ecrl.paths.root.rglob("events-0-0.jsonl")}
-        return len(ecrl.results()) == 1 and len(begun) == 2
 
-    return reached
-
-
-def test_kill_9_then_resume_ends_the_orphans_and_repeats_no_finished_run(ecrl: Ecrl) -> None:
+def test_held_hung_up_and_killed_no_finished_run_is_lost_repeated_or_left_behind(ecrl: Ecrl) -> None:
     process = ecrl.start("run", ecrl.matrix(MATRIX))
-    wait_for(in_the_second_run(ecrl), "the second run")
-    process.kill()
-    process.communicate()
-    assert ecrl.status() == "running"
-    assert ecrl.workers(), "kill -9 of ecrl alone leaves torchrun and its ranks"
+    wait_for(lambda: is_second_run_stopped(ecrl), "the second run")
     finished = ecrl.results()
-
-    code, _, errors = ecrl.run("resume")
-    assert code == 0, errors
-    assert "orphaned processes" in errors
-    assert ecrl.workers() == []
-    after = ecrl.results()
-    assert len(after) == 2
-    assert {path: after[path] for path in finished} == finished
-    assert len(list(ecrl.paths.root.rglob("seed1.aside-1"))) == 1
-    assert ecrl.status() == "completed"
-
-
-def test_sighup_hands_over_and_resume_goes_on(ecrl: Ecrl) -> None:
-    process = ecrl.start("run", ecrl.matrix(MATRIX))
-    wait_for(in_the_second_run(ecrl), "the second run")
     code, _, errors = ecrl.run("resume")
     assert code == 5, errors
     assert f"pid {process.pid}" in errors
@@ -72,10 +55,22 @@ def test_sighup_hands_over_and_resume_goes_on(ecrl: Ecrl) -> None:
     assert errors.splitlines()[-1] == command
     assert ecrl.workers() == []
     assert ecrl.status() == "interrupted"
-    finished = ecrl.results()
+    assert ecrl.results() == finished
+
+    process = ecrl.start("resume")
+    wait_for(lambda: is_second_run_stopped(ecrl), "the second run again")
+    process.kill()
+    process.communicate()
+    assert ecrl.status() == "running"
+    assert ecrl.workers(), "kill -9 of ecrl alone leaves torchrun and its rank"
 
     code, out, errors = ecrl.run("resume", "--json")
     assert code == 0, errors
+    assert "orphaned processes" in errors
     assert json.loads(out)["counts"]["completed"] == 1
+    assert ecrl.workers() == []
     after = ecrl.results()
+    assert len(after) == 2
     assert {path: after[path] for path in finished} == finished
+    assert len(list(ecrl.paths.root.rglob("seed1.aside-*"))) == 2
+    assert ecrl.status() == "completed"

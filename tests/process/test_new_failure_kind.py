@@ -31,6 +31,7 @@ hurt = [
 steps = 9
 batch_size = 4
 nproc = 2
+launcher = "warm"
 [run]
 device = "cpu"
 """
@@ -40,7 +41,7 @@ device = "cpu"
 def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunRecord]:
     """Both runs of a campaign by a copy of ecrl that has one file more."""
     folder = tmp_path_factory.mktemp("kind")
-    shutil.copytree(Path(ecrl.__file__).parent, folder / "ecrl", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(ecrl.__file__).parent, folder / "ecrl")
     (folder / "ecrl" / "failures" / "kinds" / "factor.py").write_text(FACTOR)
     (folder / "matrix.toml").write_text(MATRIX)
     done = subprocess.run(

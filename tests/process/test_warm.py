@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,31 +11,30 @@ from ecrl.launch.system.device_leases import LEASE_MARKER, DeviceSet, Lease, des
 from ecrl.launch.system.process_identity import RUN_MARKER, find_marked_pids, get_start_ticks, iterate_environments
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import RunPaths
-from tests.process.program import Ecrl, wait_for
+from tests.process.program import PATIENCE_S, Ecrl, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
-SHORT = """
+MATRIX = """
 [matrix]
 datasets = ["noise"]
 models = ["cnn"]
 checkpoint_every = [20]
 variants = {variants}
 seeds = [1]
+launchers = {launchers}
 [failures]
 base = [30]
 [train]
 steps = {steps}
 batch_size = 8
 nproc = 2
-launcher = "{launcher}"
 [run]
 device = "cpu"
 """
 
 
-@pytest.mark.parametrize("launcher", ["cold", "warm"])
-def test_a_real_exception_fails_its_run_with_its_log_and_the_next_run_still_ends(ecrl: Ecrl, launcher: str) -> None:
+def test_a_real_exception_fails_its_run_with_its_log_and_the_next_run_still_ends(ecrl: Ecrl) -> None:
     (ecrl.folder / "sitecustomize.py").write_text(
         "import os, random\n"
         "seed = random.seed\n"
@@ -46,60 +44,73 @@ def test_a_real_exception_fails_its_run_with_its_log_and_the_next_run_still_ends
         "    return seed(*a)\n"
         "random.seed = broken\n"
     )
-    text = SHORT.format(variants='["blocking", "reference"]', steps=40, launcher=launcher)
-    code, _, errors = ecrl.run("run", ecrl.matrix(text), PYTHONPATH=str(ecrl.folder))
+    text = MATRIX.format(variants='["blocking", "reference"]', launchers='["cold", "warm"]', steps=40)
+    search = os.pathsep.join([str(ecrl.folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    code, _, errors = ecrl.run("run", ecrl.matrix(text), PYTHONPATH=search)
     assert code == 4, errors
-    row = next(iter(manifest.read(ecrl.paths).rows.values()))
-    assert (row.status, row.runs_done) == ("failed", 2)
-    assert "blocking seed1: RuntimeError: no entropy left (rank 1, before its first step)" in row.message
-    log = ecrl.paths.root / row.message.rpartition("; log: ")[2]
-    assert "stderr.log" in log.name
-    assert "no entropy left" in log.read_text()
-    outcomes = {path.parents[1].name: json.loads(path.read_text())["outcome"] for path in map(Path, ecrl.results())}
-    assert outcomes == {"blocking": "failed", "reference": "completed"}
-    code, out, _ = ecrl.run("status")
-    assert code == 0
-    assert str(log) in out
+    _, shown, _ = ecrl.run("status")
+    for row in manifest.read(ecrl.paths).rows.values():
+        assert (row.status, row.runs_done) == ("failed", 2)
+        assert "blocking seed1: RuntimeError: no entropy left (rank 1, before its first step)" in row.message
+        log = ecrl.paths.root / row.message.rpartition("; log: ")[2]
+        assert "stderr.log" in log.name
+        assert "no entropy left" in log.read_text()
+        assert str(log) in shown
+    outcomes = [(p.parents[1].name, json.loads(p.read_text())["outcome"]) for p in map(Path, ecrl.results())]
+    assert sorted(outcomes) == [("blocking", "failed")] * 2 + [("reference", "completed")] * 2
     assert ecrl.workers() == []
 
 
-def warm_run(ecrl: Ecrl, steps: int) -> tuple["subprocess.Popen[str]", RunPaths, int]:
-    """ecrl in the middle of a warm run of that many steps: its process, the run's files, the agent's pid."""
-    process = ecrl.start("run", ecrl.matrix(SHORT.format(variants='["blocking"]', steps=steps, launcher="warm")))
-    wait_for(lambda: list(ecrl.paths.root.rglob("events-1-0.jsonl")), "the second attempt")
-    paths = RunPaths(next(ecrl.paths.root.rglob("events-1-0.jsonl")).parent)
-    events = map(json.loads, paths.launcher_events.read_text().splitlines())
-    agent: int = next(event["pid"] for event in events if event["e"] == "spawn")
-    return process, paths, agent
+class WarmRun:
+    """ecrl in the middle of a warm run whose ranks are stopped (SIGSTOP). process: that ecrl. agent: its pid."""
+
+    def __init__(self, ecrl: Ecrl) -> None:
+        self.process = ecrl.start(
+            "run", ecrl.matrix(MATRIX.format(variants='["blocking"]', launchers='["warm"]', steps=300))
+        )
+        wait_for(lambda: list(ecrl.paths.root.rglob("events-1-0.jsonl")), "the second attempt")
+        self._paths = RunPaths(next(ecrl.paths.root.rglob("events-1-0.jsonl")).parent)
+        events = map(json.loads, self._paths.launcher_events.read_text().splitlines())
+        self.agent: int = next(event["pid"] for event in events if event["e"] == "spawn")
+        wait_for(lambda: len(self._ranks()) == 2, "two ranks marked as this run's")
+        self.signal_ranks(signal.SIGSTOP)  # else the run might end before the test is done with it
+
+    def _ranks(self) -> list[int]:
+        return find_marked_pids(RUN_MARKER, self._paths.folder.resolve())
+
+    def signal_ranks(self, signum: int) -> None:
+        for pid in self._ranks():
+            os.kill(pid, signum)
+
+    def kill_ecrl(self) -> None:
+        self.process.kill()
+        self.process.communicate()
 
 
 def test_kill_9_of_ecrl_leaves_marked_processes_and_resume_ends_the_agent_too(ecrl: Ecrl) -> None:
-    process, paths, agent = warm_run(ecrl, steps=600)
-    wait_for(lambda: len(find_marked_pids(RUN_MARKER, paths.folder.resolve())) == 2, "two ranks marked as this run's")
-    process.kill()
-    process.communicate()
-    assert agent in ecrl.workers()
+    run = WarmRun(ecrl)
+    run.kill_ecrl()
+    assert run.agent in ecrl.workers()
 
     code, _, errors = ecrl.run("resume")
     assert code == 0, errors
     assert "orphaned processes" in errors
-    assert not Path(f"/proc/{agent}").exists()
+    assert not Path(f"/proc/{run.agent}").exists()
     assert ecrl.workers() == []
     assert ecrl.status() == "completed"
 
 
 def test_kill_9_of_ecrl_frees_the_devices_only_when_agent_and_fork_server_are_gone(ecrl: Ecrl) -> None:
-    process, paths, agent = warm_run(ecrl, steps=600)
-    wait_for(lambda: len(find_marked_pids(RUN_MARKER, paths.folder.resolve())) == 2, "two ranks marked as this run's")
-    (taken,) = {value for pid, value in iterate_environments(LEASE_MARKER) if pid == agent}
+    run = WarmRun(ecrl)
+    (taken,) = {value for pid, value in iterate_environments(LEASE_MARKER) if pid == run.agent}
     devices = DeviceSet(tuple(taken.partition(":")[2].split(",")))
     of_the_lease = {pid for pid, value in iterate_environments(LEASE_MARKER) if value == taken}
-    assert agent in of_the_lease
+    assert run.agent in of_the_lease
     assert len(of_the_lease) >= 4, "agent, fork server and two ranks"
-    process.kill()
-    process.communicate()
+    run.kill_ecrl()
     assert try_lease(devices) is None
-    assert f"workers that pid {process.pid} (prefix exp) left when it died" in describe_holders(devices)
+    assert f"workers that pid {run.process.pid} (prefix exp) left when it died" in describe_holders(devices)
+    run.signal_ranks(signal.SIGCONT)
     lease: Lease | None = None
 
     def freed() -> bool:
@@ -115,9 +126,9 @@ def test_kill_9_of_ecrl_frees_the_devices_only_when_agent_and_fork_server_are_go
 
 
 def test_kill_9_of_the_agent_fails_its_run_and_leaves_nothing(ecrl: Ecrl) -> None:
-    process, _, agent = warm_run(ecrl, steps=100_000)
-    os.kill(agent, signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 4, errors
+    run = WarmRun(ecrl)
+    os.kill(run.agent, signal.SIGKILL)
+    _, errors = run.process.communicate(timeout=PATIENCE_S)
+    assert run.process.returncode == 4, errors
     assert "torchrun was ended by SIGKILL" in next(iter(manifest.read(ecrl.paths).rows.values())).message
     assert ecrl.workers() == []

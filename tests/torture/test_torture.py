@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.launch.launchers.cold import Cold
+from ecrl.launch.launchers.warm import Warm
 from ecrl.launch.runs.progress import RunProgress, SilentObserver
 from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
@@ -24,7 +25,7 @@ from tests.unit.checkpoint.ranks_in_threads import Group
 
 SHORT = {
     "corruption": ("--flips", "40", "--cuts", "10"),
-    "kills": ("--kills", "20"),
+    "kills": ("--kills", "12"),
     "torn": ("--saves", "100", "--control", "20"),
     "durability": ("--saves", "10"),
     "memory": ("--saves", "20", "--mib", "40"),
@@ -83,10 +84,18 @@ class Damages(SilentObserver):
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def launcher() -> Iterator[Warm]:
+    """Warm, which spares most of each start: no launcher has a part in what is tried here."""
+    launcher = Warm()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, launcher: Warm) -> RunRecord:
     folder = tmp_path_factory.mktemp("reference")
     paths = RunPaths(folder / "run")
-    Supervisor(Cold(), folder, SilentObserver(), StopRequest(), timeout_s=120).run(Run(spec("reference"), paths))
+    Supervisor(launcher, folder, SilentObserver(), StopRequest(), timeout_s=120).run(Run(spec("reference"), paths))
     return read_run(paths)
 
 
@@ -94,11 +103,11 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("engine", ["blocking", "overlapped"])
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_bits_of_the_reference(
-    tmp_path: Path, engine: str, reference: RunRecord
+    tmp_path: Path, engine: str, reference: RunRecord, launcher: Warm
 ) -> None:
     paths = RunPaths(tmp_path / "run")
     damages = Damages(paths.checkpoints)
-    result = Supervisor(Cold(), tmp_path, damages, StopRequest(), timeout_s=120).run(Run(spec(engine), paths))
+    result = Supervisor(launcher, tmp_path, damages, StopRequest(), timeout_s=120).run(Run(spec(engine), paths))
     assert result is not None
     assert result["outcome"] == "completed", result["reason"]
     record = read_run(paths)
