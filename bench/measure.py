@@ -152,7 +152,7 @@ def count(folder: Path, number: int) -> dict[str, float]:
 
 def overhead(folder: Path, number: int) -> dict[str, float]:
     """ecrl's own time for each of so many runs: from the campaign's begin to its end, less the children's."""
-    from bench.stand_in import answer, make_launcher
+    from bench.stand_in import load_kind
     from ecrl.launch.campaign.control import Control
     from ecrl.launch.campaign.recover import Policy
     from ecrl.launch.campaign.request import Request
@@ -161,7 +161,7 @@ def overhead(folder: Path, number: int) -> dict[str, float]:
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(folder / f"overhead-{os.getpid()}", "exp")
-    control = Control(SilentObserver(), StopRequest(), ask=answer, make_launcher=make_launcher)
+    control = Control(SilentObserver(), StopRequest(), load_kind=load_kind)
     before = time.perf_counter()
     control.run(Request(paths, write_matrix(folder, number)), Policy())
     elapsed = time.perf_counter() - before

@@ -1,8 +1,9 @@
 """Plugin registry: the files in a family's folder are its members. Listing them imports none.
 
 A member's name is its file name with `_` written as `-`. Its file exports one `PLUGIN`. A kind of experiment is a
-folder instead of a file. A member that needs an optional dependency declares it with a literal
-`EXTRA = ("<extra of pyproject.toml>", "<module>")`.
+folder instead of a file: each of its files is a part for one program and exports a `PLUGIN`. A member that needs an
+optional dependency declares it with a literal `EXTRA = ("<extra of pyproject.toml>", "<module>")`, a folder in its
+`__init__.py`.
 """
 
 import contextlib
@@ -92,8 +93,10 @@ def declared(family: str, name: str) -> Mapping[str, Any]:
     return {}
 
 
-def load(family: str, name: str) -> Any:
+def load(family: str, name: str, part: str = "") -> Any:
     """Import one member and return its `PLUGIN`.
+
+    part: the file of a member that is a folder, e.g. `run`.
 
     Raises:
         EcrlError: no member has this name, or the extra that it needs is not installed.
@@ -101,7 +104,8 @@ def load(family: str, name: str) -> Any:
     if name not in names(family):
         raise EcrlError("ECRL-291", unknown_name(family, name, names(family)))
     require(family, [name], family)
-    return importlib.import_module(f"ecrl.{FAMILIES[family]}.{name.replace('-', '_')}").PLUGIN
+    path = [FAMILIES[family], name.replace("-", "_"), *([part] if part else [])]
+    return importlib.import_module(".".join(["ecrl", *path])).PLUGIN
 
 
 def _folder(family: str) -> Path:
@@ -109,4 +113,5 @@ def _folder(family: str) -> Path:
 
 
 def _path(family: str, name: str) -> Path:
-    return _folder(family) / f"{name.replace('-', '_')}.py"
+    path = _folder(family) / name.replace("-", "_")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

@@ -37,12 +37,19 @@ ARROWS = {
         "worker/parallel": "worker",
         "worker/warm": "worker",
         # the orchestrator
-        "launch/system": "config records records/manifest storage",
+        "launch/system": "records records/manifest storage",
         "launch/launchers": "launch/runs launch/system",
-        "launch/runs": "launch/system config records records/manifest storage",
+        "launch/runs": "launch/doctor launch/system config records records/manifest storage",
         "launch/doctor": "launch/system records storage",
         "launch/campaign": "launch/runs launch/doctor launch/system config records records/manifest storage",
         "launch/views": "launch/campaign launch/runs launch/system records records/manifest",
+        # the kinds of experiment: a file for each program. No folder imports them: `plugins.load` does, by name.
+        "experiments": "",
+        "experiments/training": "",
+        "experiments/training/probe": "launch/system config",
+        "experiments/training/probe_cache": "experiments/training/probe launch/system config records storage",
+        "experiments/training/run": "experiments/training/probe experiments/training/probe_cache launch/runs"
+        " launch/doctor launch/system config records records/manifest",
         # the analyst
         "analysis/run": "records",
         "analysis/statistics": "analysis/run",

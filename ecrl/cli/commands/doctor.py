@@ -57,17 +57,18 @@ def doctor(
         raise typer.Exit(EXIT_UNFIT)
 
 
-def _compute_requirements(matrix: Path, profile: str | None, results: Path) -> "Requirements":
-    from ecrl.launch.campaign.preview import compute_estimate, compute_requirements
+def _compute_requirements(matrix: Path, profile: str | None, results: Path) -> "Requirements | None":
+    from ecrl.launch.campaign.preview import compute_estimate
     from ecrl.launch.campaign.request import Request, resolve_request
-    from ecrl.launch.system import torch_probe
+    from ecrl.launch.runs.experiment import load_kind
     from ecrl.launch.system.signals import StopRequest
     from ecrl.records.paths import CampaignPaths
 
     campaign = resolve_request(Request(CampaignPaths(results, "doctor"), matrix, profile)).campaign
-    told = torch_probe.run_probe(campaign.matrix, StopRequest())
-    estimate = compute_estimate(campaign, told)
-    return compute_requirements(campaign, told, (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0))
+    kind = load_kind(campaign.matrix.experiment.kind)
+    machine = kind.inspect_machine(campaign.matrix, None, lambda _text: None, StopRequest())
+    estimate = compute_estimate(campaign, kind, machine)
+    return machine.compute_requirements(campaign.matrix, estimate.needed_bytes)
 
 
 def _print(finding: "Finding") -> None:

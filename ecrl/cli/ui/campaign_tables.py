@@ -116,16 +116,14 @@ def _add_axes(header: list[str], rows: list[list[str]], suites: Sequence[Row]) -
 
 def estimate_line(estimate: "Estimate") -> str:
     """The totals of an estimate, in one or two lines."""
-    text = (
-        f"{estimate.suites} suites, {estimate.runs_todo} of {estimate.runs} runs to start; {estimate.steps} steps"
-        f" and at least {estimate.replayed_steps} replayed; {estimate.checkpoints} checkpoints"
-    )
-    if estimate.kept_bytes is None or estimate.written_bytes is None or estimate.peak_bytes is None:
+    work = f"; {estimate.work.text}" if estimate.work.text else ""
+    text = f"{estimate.suites} suites, {estimate.runs_todo} of {estimate.runs} runs to start{work}"
+    if (disk := estimate.disk) is None:
         return text
     fit = "" if estimate.fits else ": DOES NOT FIT"
     return (
-        f"{text}\n{format_bytes(estimate.written_bytes)} written, {format_bytes(estimate.kept_bytes)} kept"
-        f" (+ {format_bytes(estimate.peak_bytes)} while a run goes on), {format_bytes(estimate.free_bytes)} free{fit}"
+        f"{text}\n{format_bytes(disk.written)} written, {format_bytes(disk.kept)} kept"
+        f" (+ {format_bytes(disk.peak)} while a run goes on), {format_bytes(estimate.free_bytes)} free{fit}"
     )
 
 

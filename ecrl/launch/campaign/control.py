@@ -5,12 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecrl import plugins
-from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.lock import prefix_lease
-from ecrl.launch.campaign.preview import Estimate, Preview, build_preview, compute_estimate, compute_requirements
+from ecrl.launch.campaign.preview import Estimate, Preview, build_preview, compute_estimate
 from ecrl.launch.campaign.recover import Policy, list_todo, load_manifest, open_manifest, reset_suites
 from ecrl.launch.campaign.request import Request, ResolvedCampaign, resolve_request
 from ecrl.launch.campaign.resume_command import build_resume_policy, make_stopped_error, next_command, resume_command
@@ -18,14 +16,10 @@ from ecrl.launch.campaign.scheduler import Scheduler
 from ecrl.launch.campaign.store import compute_frozen_digest, load_frozen
 from ecrl.launch.doctor import visit as doctor
 from ecrl.launch.doctor.finding import WARN, Finding, Requirements
-from ecrl.launch.runs.launcher import LauncherFactory, load_launcher
+from ecrl.launch.runs.experiment import ExperimentKind, Machine, load_kind
 from ecrl.launch.runs.progress import Observer
-from ecrl.launch.system import torch_probe as probes
-from ecrl.launch.system.device_leases import device_sets
 from ecrl.launch.system.disk_errors import explain_storage_errors
-from ecrl.launch.system.probe_cache import load_probe, save_probe
 from ecrl.launch.system.signals import StopRequest
-from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest.lazy_table import Rows
 from ecrl.records.paths import CampaignPaths
 from ecrl.units import format_bytes, format_count
@@ -38,26 +32,25 @@ class Control:
     """The entry point of the command line.
 
     confirm: called with the estimate before a new campaign is frozen, and before `run` extends one; raises to decline.
-    ask and make_launcher: the probe and the launchers; tests replace them.
+    load_kind and examine: the kind of experiment by its name, and the doctor's quick checks; tests replace them.
     """
 
     observer: Observer
     stop: StopRequest
     confirm: Callable[[Estimate], None] = lambda _estimate: None
-    ask: Callable[[Matrix, StopRequest], Probe] = probes.run_probe
-    make_launcher: LauncherFactory = load_launcher
-    examine: Callable[[Path, Requirements], list[Finding]] = doctor.quick_checks
+    load_kind: Callable[[str], ExperimentKind] = load_kind
+    examine: Callable[[Path, Requirements | None], list[Finding]] = doctor.quick_checks
 
     def preview(self, request: Request, policy: Policy = _RUN) -> Preview:
         """What `run` would do. Writes nothing."""
         resolved = self._resolve(request)
         policy.selection.check(resolved.rows)
         todo = list_todo(resolved.rows, policy)
-        probe = self._probe(resolved.campaign) if todo else None
         campaign = resolved.campaign
-        if probe is not None:
-            campaign = campaign.copy_with_device(probe.device(campaign.matrix.run.device))
-        return build_preview(campaign, resolved.rows, todo, policy, probe)
+        machine = self._inspect_machine(campaign) if todo else None
+        if machine is not None:
+            campaign = campaign.copy_with_device(machine.device(campaign.matrix.run.device))
+        return build_preview(campaign, self._kind(campaign), resolved.rows, todo, policy, machine)
 
     def plan(self, request: Request) -> Rows:
         """Freeze the matrix and write the manifest; returns its rows. Starts no run; idempotent.
@@ -66,13 +59,13 @@ class Control:
         """
         resolved = self._resolve(request)
         with explain_storage_errors(request.paths):
-            probe = None
+            machine = None
             if resolved.frozen is None:
-                resolved, probe = self._check_machine_and_disk(resolved)
+                resolved, machine = self._check_machine_and_disk(resolved)
             with prefix_lease(request.paths):
                 current = resolved.freeze()
-                if probe is not None:
-                    save_probe(request.paths.probe, probe, current.campaign.matrix)
+                if machine is not None:
+                    machine.save(request.paths.probe, current.campaign.matrix)
                 written = load_manifest(current.campaign, self.observer)
                 written.compact()
                 written.close()
@@ -85,15 +78,15 @@ class Control:
             StoppedError: a signal came; the workers have ended and finished work is kept.
             EcrlError: the campaign cannot start, or the results folder can no longer be written.
         """
-        resolved, probe = self._resolve(request), None
+        resolved, machine = self._resolve(request), None
         if policy.selection:
             policy.selection.check(resolved.rows)
         with explain_storage_errors(request.paths):
             if resolved.is_new:
-                resolved, probe = self._check_machine_and_disk(resolved)
+                resolved, machine = self._check_machine_and_disk(resolved)
             with prefix_lease(request.paths):
                 current = resolved.freeze()
-                return self._run_todo(current.campaign, policy, probe if current is resolved else None)
+                return self._run_todo(current.campaign, policy, machine if current is resolved else None)
 
     def resume(self, paths: CampaignPaths, policy: Policy) -> int:
         """Run the suites of the frozen campaign that are not done; returns the exit code. Raises as `run` does."""
@@ -111,25 +104,25 @@ class Control:
             self.observer.note(f"warning: {warning}")
         return resolved
 
-    def _check_machine_and_disk(self, resolved: ResolvedCampaign) -> tuple[ResolvedCampaign, Probe]:
+    def _check_machine_and_disk(self, resolved: ResolvedCampaign) -> tuple[ResolvedCampaign, Machine]:
         """Check machine and disk, decide the device, and ask for confirmation. Writes nothing."""
-        probe = self._probe(resolved.campaign)
-        resolved = resolved.copy_with_device(probe.device(resolved.campaign.matrix.run.device))
-        self._run_quick_checks(resolved.campaign, probe)
-        estimate = compute_estimate(resolved.campaign, probe)
+        machine = self._inspect_machine(resolved.campaign)
+        resolved = resolved.copy_with_device(machine.device(resolved.campaign.matrix.run.device))
+        self._run_quick_checks(resolved.campaign, machine)
+        estimate = compute_estimate(resolved.campaign, self._kind(resolved.campaign), machine)
         _check_disk(estimate, resolved.campaign)
         self.confirm(estimate)
         self.stop.raise_if_requested(_NOTHING_STARTED)
-        return resolved, probe
+        return resolved, machine
 
-    def _run_todo(self, campaign: Campaign, policy: Policy, probe: Probe | None) -> int:
+    def _run_todo(self, campaign: Campaign, policy: Policy, machine: Machine | None) -> int:
         opened_manifest, paths = open_manifest(campaign, policy, self.observer), campaign.paths
         todo = list_todo(opened_manifest.rows, policy)
-        if todo and probe is None:
-            probe = self._probe(campaign)
-            self._run_quick_checks(campaign, probe)
-        if probe is not None:
-            save_probe(paths.probe, probe, campaign.matrix)
+        if todo and machine is None:
+            machine = self._inspect_machine(campaign)
+            self._run_quick_checks(campaign, machine)
+        if machine is not None:
+            machine.save(paths.probe, campaign.matrix)
         if todo:
             self.stop.raise_if_requested(_NOTHING_STARTED)
         elif policy.selection:
@@ -137,14 +130,13 @@ class Control:
         begun = build_resume_policy(policy, opened_manifest.rows, todo)
         if policy.selection.rerun:
             reset_suites(campaign, opened_manifest, todo)
-        facts = {} if probe is None else probe.facts
-        sets = device_sets(campaign.matrix, 0 if probe is None else len(probe.gpus))
-        if (jobs := campaign.matrix.run.jobs) > len(sets) and probe is not None:
+        facts, sets = ({}, []) if machine is None else (machine.facts, machine.list_device_sets(campaign.matrix))
+        if (jobs := campaign.matrix.run.jobs) > len(sets) and machine is not None:
             made = format_count(len(sets), "set")
             self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {made} for runs this wide")
         chosen = dataclasses.replace(begun, retry_failed=policy.retry_failed)
         schedule = Scheduler(
-            campaign, opened_manifest, todo, chosen, facts, self.make_launcher, self.observer, self.stop, sets
+            campaign, opened_manifest, todo, chosen, self._kind(campaign), facts, self.observer, self.stop, sets
         )
         with explain_storage_errors(paths, lambda: next_command(paths, begun, schedule.left)):
             schedule.run()
@@ -152,35 +144,35 @@ class Control:
             raise make_stopped_error(self.stop, next_command(paths, begun, schedule.left))
         return schedule.exit_code
 
-    def _run_quick_checks(self, campaign: Campaign, probe: Probe) -> None:
+    def _run_quick_checks(self, campaign: Campaign, machine: Machine) -> None:
         """Report the warnings of the doctor's quick checks. Raises `UnfitError` if the machine is unfit."""
-        found = self.examine(campaign.paths.results, compute_requirements(campaign, probe))
+        found = self.examine(campaign.paths.results, machine.compute_requirements(campaign.matrix))
         for finding in found:
             if finding.state == WARN:
                 self.observer.note(f"warning: {finding.check}: {finding.found}. {finding.advice}")
         doctor.raise_if_unfit(found)
 
-    def _probe(self, campaign: Campaign) -> Probe:
-        plugins.require("engine", campaign.matrix.engines, "variant")
-        probe = load_probe(campaign.paths.probe, campaign.matrix)
-        if probe is None:
-            self.observer.note("checking data, models and device...")
-            self.stop.raise_if_requested(_NOTHING_STARTED)
-            probe = self.ask(campaign.matrix, self.stop)
-        probe.check(campaign.matrix)
-        return probe
+    def _inspect_machine(self, campaign: Campaign) -> Machine:
+        kind, matrix = self._kind(campaign), campaign.matrix
+        kind.require_packages(matrix)
+        self.stop.raise_if_requested(_NOTHING_STARTED)
+        machine = kind.inspect_machine(matrix, campaign.paths.probe, self.observer.note, self.stop)
+        machine.check(matrix)
+        return machine
+
+    def _kind(self, campaign: Campaign) -> ExperimentKind:
+        return self.load_kind(campaign.matrix.experiment.kind)
 
 
 _NOTHING_STARTED = "Nothing was started; type the same command again."
 
 
 def _check_disk(estimate: Estimate, campaign: Campaign) -> None:
-    if estimate.fits:
+    if estimate.disk is None or estimate.fits:
         return
-    needed = (estimate.kept_bytes or 0) + (estimate.peak_bytes or 0)
     raise EcrlError(
         "ECRL-308",
-        f"{campaign.paths.results}: {format_bytes(estimate.free_bytes)} free, expected at least {format_bytes(needed)}"
-        f" for the checkpoints of {estimate.runs_todo} runs. Nothing was started.\n"
-        "Free some space, lower checkpoint.keep, or name a folder on another disk with --results.",
+        f"{campaign.paths.results}: {format_bytes(estimate.free_bytes)} free, expected at least"
+        f" {format_bytes(estimate.needed_bytes)} for what {estimate.runs_todo} runs write. Nothing was started.\n"
+        f"Free some space, {estimate.disk.advice}, or name a folder on another disk with --results.",
     )

@@ -11,9 +11,10 @@ from ecrl.config.run import RunSpec
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
 from ecrl.launch.campaign.selection import ALL
+from ecrl.launch.runs.experiment import ExperimentKind
 from ecrl.launch.runs.progress import Totals
 from ecrl.launch.runs.run import Run
-from ecrl.launch.runs.run_times import Kind, RunTimes
+from ecrl.launch.runs.run_times import RunTimes, TimeKey
 from ecrl.records.manifest.store import Manifest
 from ecrl.records.reader import read_result
 from ecrl.records.result import Result
@@ -31,11 +32,19 @@ def get_reusable_result(run: Run, retry_failed: bool) -> Result | None:
 class RemainingRuns:
     """The progress of the suites that are to be run. Lanes share it: call it under their lock."""
 
-    def __init__(self, campaign: Campaign, manifest: Manifest, todo: Sequence[str], policy: Policy, lanes: int) -> None:
+    def __init__(
+        self,
+        campaign: Campaign,
+        manifest: Manifest,
+        todo: Sequence[str],
+        policy: Policy,
+        lanes: int,
+        kind: ExperimentKind,
+    ) -> None:
         rows = manifest.rows
         self._campaign, self._manifest, self._todo, self._lanes = campaign, manifest, todo, lanes
-        self._retry_failed = policy.retry_failed
-        self._left: Counter[Kind] = Counter()  # runs to make, by kind
+        self._retry_failed, self._kind = policy.retry_failed, kind
+        self._left: Counter[TimeKey] = Counter()  # runs to make
         self._seen: set[str] = set()  # suites whose results were counted beforehand
         self._times = RunTimes()
         runs, suites = manifest.runs_total(), len(rows)
@@ -57,44 +66,43 @@ class RemainingRuns:
                 self._count_suite(suite_id)
                 continue
             for variant in row.variants:
-                self._left[row.dataset, row.model, variant] += len(row.seeds)
-            self._left[row.dataset, row.model, REFERENCE] += row.runs_total - len(row.seeds) * len(row.variants)
+                self._left[self._kind.build_time_key(row, variant)] += len(row.seeds)
+            self._left[self._kind.build_time_key(row, REFERENCE)] += row.runs_total - len(row.seeds) * len(row.variants)
         for index, suite_id in enumerate(itertools.islice(self._manifest.rows, _MAX_TIMED_SUITES if self._todo else 0)):
             for run in self._campaign.runs(self._campaign.suite(suite_id, index)):
                 result = read_result(run.paths, run.spec.hash)
                 if result is not None and result["outcome"] == "completed":
-                    self._times.add(_kind(run.spec), result["wall_s"])
+                    self._times.add(self._key(run.spec), result["wall_s"])
 
     def _count_suite(self, suite_id: str) -> None:
         self._seen.add(suite_id)
         for run in self._campaign.runs(self._campaign.suite(suite_id, self._manifest.rows.index_of(suite_id))):
             if get_reusable_result(run, self._retry_failed) is None:
-                self._left[_kind(run.spec)] += 1
+                self._left[self._key(run.spec)] += 1
             else:
                 self.totals.runs_done += 1
 
     def add_existing_run(self, spec: RunSpec) -> None:
         """Count a run that has a reusable result."""
         if spec.suite_id not in self._seen:
-            self._left[_kind(spec)] -= 1
+            self._left[self._key(spec)] -= 1
             self.totals.runs_done += 1
 
     def begin_run(self, spec: RunSpec) -> None:
         """Count a run that is about to start."""
-        self._left[_kind(spec)] -= 1
+        self._left[self._key(spec)] -= 1
 
     def finish_run(self, spec: RunSpec, result: Result, *, settled: bool) -> None:
         """Count an attempt that has ended. settled: the run is not retried."""
         self.totals.runs_done += settled
-        self._times.add(_kind(spec), result["wall_s"])
+        self._times.add(self._key(spec), result["wall_s"])
 
     def get_totals(self, spec: RunSpec) -> Totals:
         """The totals at the start of this run."""
-        self.totals.run_s = self._times.estimate_run_s(_kind(spec))
+        self.totals.run_s = self._times.estimate_run_s(self._key(spec))
         left_s = self._times.estimate_left_s(self._left)
         self.totals.left_s = None if left_s is None else left_s / self._lanes
         return self.totals
 
-
-def _kind(spec: RunSpec) -> Kind:
-    return spec.dataset, spec.model, spec.variant
+    def _key(self, spec: RunSpec) -> TimeKey:
+        return self._kind.build_time_key(spec, spec.variant)

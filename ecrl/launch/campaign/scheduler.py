@@ -18,8 +18,8 @@ from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.remaining import RemainingRuns
 from ecrl.launch.campaign.resume_command import next_command
 from ecrl.launch.campaign.suite_runner import Shared, SuiteRunner
+from ecrl.launch.runs.experiment import ExperimentKind, Lane
 from ecrl.launch.runs.failure_cause import BUG, RepeatedFailures, build_signature
-from ecrl.launch.runs.launcher import LauncherFactory, LauncherPool
 from ecrl.launch.runs.progress import Observer, RunProgress, Totals
 from ecrl.launch.runs.run import Run
 from ecrl.launch.system.device_leases import DeviceSet, Lease, describe_holders, try_lease
@@ -51,8 +51,8 @@ class Scheduler:
         opened_manifest: Manifest,
         todo: Sequence[str],
         policy: Policy,
+        kind: ExperimentKind,
         facts: dict[str, Any],
-        make_launcher: LauncherFactory,
         observer: Observer,
         stop: StopRequest,
         sets: Sequence[DeviceSet] = (),
@@ -61,7 +61,8 @@ class Scheduler:
         self._campaign = campaign
         self._manifest = opened_manifest
         self._policy = policy
-        self._make_launcher = make_launcher
+        self._kind = kind
+        self._facts = facts
         self._observer = LockedObserver(observer, self._shared.lock)
         self._stop = stop
         self._todo = todo
@@ -70,9 +71,9 @@ class Scheduler:
         self._sets = {devices: RepeatedFailures(campaign.matrix.run.stop_after_same) for devices in sets}
         self._busy: set[DeviceSet] = set()
         self._errors: list[BaseException] = []
-        self._remaining = RemainingRuns(campaign, opened_manifest, self._todo, policy, self._lanes)
+        self._remaining = RemainingRuns(campaign, opened_manifest, self._todo, policy, self._lanes, kind)
         self._suites = SuiteRunner(
-            campaign, opened_manifest, policy, facts, self._observer, stop, self._remaining, self._shared, self._count
+            campaign, opened_manifest, policy, self._observer, stop, self._remaining, self._shared, self._count
         )
 
     def run(self) -> None:
@@ -136,15 +137,19 @@ class Scheduler:
     def _run_lane(self) -> None:
         """Lease a device set and run suites on it until none is left or the set is retired; then lease another one."""
         while (lease := self._acquire_lease()) is not None:
-            launchers = LauncherPool(lease, self._make_launcher)
+            executor = self._kind.make_executor(self._build_lane(lease))
             try:
                 while lease.devices not in self._shared.retired and (suite_id := self._pop_suite()) is not None:
-                    self._suites.run(self._campaign.suite(suite_id, self._index_of(suite_id)), launchers, lease.devices)
+                    self._suites.run(self._campaign.suite(suite_id, self._index_of(suite_id)), executor, lease.devices)
             finally:
-                launchers.close()
+                executor.close()
                 lease.release()
                 with self._shared.lock:
                     self._busy.discard(lease.devices)
+
+    def _build_lane(self, lease: Lease) -> Lane:
+        timeout_s = self._campaign.matrix.run.timeout_s
+        return Lane(lease, self._campaign.marker, self._observer, self._stop, self._facts, timeout_s)
 
     def _acquire_lease(self) -> Lease | None:
         """Lease a device set that no other lane uses; waits until one is free.

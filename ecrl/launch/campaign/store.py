@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 import re
 import shlex
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ecrl import __version__
 from ecrl.config import load as matrix_files
-from ecrl.config.matrix import Matrix
+from ecrl.config.matrix import DEFAULT_KIND, Matrix, get_table
 from ecrl.errors import EcrlError, RecordError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.records.manifest import store as manifest
@@ -65,6 +66,23 @@ def load_frozen(paths: CampaignPaths) -> Campaign:
             f" {next_prefix(paths).options} {shlex.quote(str(paths.matrix))}",
         )
     return campaign
+
+
+def read_kind(paths: CampaignPaths) -> str:
+    """The kind of experiment that a prefix holds. The rest of its frozen matrix is not validated.
+
+    Raises:
+        RecordError: the frozen matrix is not there, or is no TOML.
+    """
+    try:
+        raw = tomllib.loads(paths.matrix.read_text())
+    except (OSError, ValueError) as error:
+        raise RecordError(
+            "ECRL-307",
+            f"{paths.matrix}: cannot be read as the frozen matrix of {paths.prefix} ({error}).\n"
+            f"Put it back. What is finished is told without it by: ecrl matrix status {paths.options}",
+        ) from error
+    return str(get_table(raw, "experiment").get("kind", DEFAULT_KIND))  # an older ecrl wrote no such table
 
 
 def _older_path(paths: CampaignPaths, number: int) -> Path:

@@ -11,11 +11,11 @@ from ecrl.config.suite import Suite
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.remaining import RemainingRuns, get_reusable_result
+from ecrl.launch.runs.experiment import Executor
 from ecrl.launch.runs.failure_cause import BUG, TIMEOUT
-from ecrl.launch.runs.launcher import Launcher, LauncherPool
 from ecrl.launch.runs.progress import Observer
 from ecrl.launch.runs.run import Run
-from ecrl.launch.runs.supervisor import Supervisor, set_aside
+from ecrl.launch.runs.supervisor import set_aside
 from ecrl.launch.system.device_leases import DeviceSet
 from ecrl.launch.system.process_identity import get_current_owner
 from ecrl.launch.system.signals import StopRequest
@@ -53,7 +53,6 @@ class SuiteRunner:
         campaign: Campaign,
         opened_manifest: Manifest,
         policy: Policy,
-        facts: dict[str, Any],
         observer: Observer,
         stop: StopRequest,
         remaining: RemainingRuns,
@@ -63,7 +62,6 @@ class SuiteRunner:
         self._campaign = campaign
         self._manifest = opened_manifest
         self._policy = policy
-        self._facts = facts
         self._observer = observer
         self._stop = stop
         self._remaining = remaining
@@ -71,7 +69,7 @@ class SuiteRunner:
         self._count = count
         self._owner = get_current_owner(campaign.paths.root)
 
-    def run(self, suite: Suite, launchers: LauncherPool, devices: DeviceSet) -> None:
+    def run(self, suite: Suite, executor: Executor, devices: DeviceSet) -> None:
         suite_id, before = suite.suite_id, self._manifest.rows[suite.suite_id]
         row = self._record(
             suite_id,
@@ -99,7 +97,7 @@ class SuiteRunner:
                     break
                 if result is None:
                     block = spec.seed
-                    result = self._run(run, launchers, devices, done, wall_s)
+                    result = self._run(run, executor, devices, done, wall_s)
                 if result is None:
                     status = INTERRUPTED
                     messages.append(f"stopped in {spec.folder_name} seed{spec.seed}")
@@ -142,7 +140,7 @@ class SuiteRunner:
                 self._remaining.add_existing_run(run.spec)
         return found
 
-    def _run(self, run: Run, launchers: LauncherPool, devices: DeviceSet, done: int, wall_s: float) -> Result | None:
+    def _run(self, run: Run, executor: Executor, devices: DeviceSet, done: int, wall_s: float) -> Result | None:
         """Make the run and return its result. None: ecrl was asked to stop.
 
         A failed run is retried up to `run.retries` times, unless the device set was retired.
@@ -160,7 +158,7 @@ class SuiteRunner:
             with self._shared.lock:
                 totals = self._remaining.get_totals(run.spec)
             self._observer.run_started(run.spec, totals)
-            result = self._supervisor(launchers.get_launcher(run)).run(run)
+            result = executor.execute(run)
             if result is not None:
                 self._count(devices, run, result)
                 settled = result["outcome"] == "completed" or retry == retries or devices in self._shared.retired
@@ -185,10 +183,6 @@ class SuiteRunner:
             self._record(run.spec.suite_id, token=token, run=place, runs_done=done, wall_s=wall_s if done else None)
         set_aside(run.paths)
         return run.copy_with_token(token)
-
-    def _supervisor(self, launcher: Launcher) -> Supervisor:
-        timeout_s = self._campaign.matrix.run.timeout_s
-        return Supervisor(launcher, self._campaign.marker, self._observer, self._stop, self._facts, timeout_s)
 
     def _describe_failure(self, run: Run, result: Result) -> str:
         """Reason and log path, short enough for a journal line; `result.json` has the whole reason."""

@@ -4,41 +4,41 @@ import bisect
 import itertools
 from collections.abc import Mapping, Sequence
 
-Kind = tuple[str, str, str]  # data set, model, variant ('': all variants of a suite together)
+# What decides how long a run takes, the most decisive last. Runs are the more alike the longer the end that they share.
+TimeKey = tuple[str, ...]
 
 
 class RunTimes:
     """Measured run times.
 
-    A run is expected to take the median of runs of its kind, else of those of its model and variant, else of its
-    variant, else of all.
+    A run is expected to take the median of the runs that are most like it: those with its key, else those that share
+    the longest end of it, else all.
     """
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[str, ...], list[tuple[float, int]]] = {}
+        self._seconds: dict[TimeKey, list[tuple[float, int]]] = {}
         self.measured = 0  # runs
 
     @staticmethod
-    def _keys(kind: Kind) -> Sequence[tuple[str, ...]]:
-        dataset, model, variant = kind
-        return (dataset, model, variant), (model, variant), (variant,), ()
+    def _keys(key: TimeKey) -> Sequence[TimeKey]:
+        return [key[begin:] for begin in range(len(key) + 1)]
 
-    def add(self, kind: Kind, wall_s: float, runs: int = 1) -> None:
+    def add(self, key: TimeKey, wall_s: float, runs: int = 1) -> None:
         """Add measured runs that took `wall_s` seconds each."""
         self.measured += runs
-        for key in self._keys(kind):
-            self._seconds.setdefault(key, []).append((wall_s, runs))
+        for end in self._keys(key):
+            self._seconds.setdefault(end, []).append((wall_s, runs))
 
-    def estimate_run_s(self, kind: Kind) -> float | None:
-        """Expected seconds of a run of this kind, or None if nothing was measured."""
-        for key in self._keys(kind):
-            if seconds := self._seconds.get(key):
+    def estimate_run_s(self, key: TimeKey) -> float | None:
+        """Expected seconds of a run with this key, or None if nothing was measured."""
+        for end in self._keys(key):
+            if seconds := self._seconds.get(end):
                 return _compute_weighted_median(seconds)
         return None
 
-    def estimate_left_s(self, left: Mapping[Kind, int]) -> float | None:
+    def estimate_left_s(self, left: Mapping[TimeKey, int]) -> float | None:
         """Expected seconds of these numbers of runs, one after the other, or None if nothing was measured."""
-        expected = [(number, self.estimate_run_s(kind)) for kind, number in left.items() if number > 0]
+        expected = [(number, self.estimate_run_s(key)) for key, number in left.items() if number > 0]
         known = [number * each for number, each in expected if each is not None]
         return sum(known) if len(known) == len(expected) else None
 

@@ -18,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ecrl.config.matrix import Matrix
-from ecrl.config.suite import list_train_settings
 from ecrl.errors import EcrlError
 from ecrl.launch.system.process_identity import (
     Liveness,
@@ -78,27 +76,24 @@ class Lease:
         self.fds = ()
 
 
-def device_sets(matrix: Matrix, num_gpus: int, environment: Mapping[str, str] = os.environ) -> list[DeviceSet]:
-    """The disjoint device sets of this machine for runs of this matrix, in order.
-
-    num_gpus: how many PyTorch sees. Each set is as wide as the widest run; devices that do not fill a set are not used.
-    """
-    settings = list_train_settings(matrix)
-    num_ranks = max(train.nproc for train in settings)
+def list_cores(environment: Mapping[str, str] = os.environ) -> list[DeviceSet]:
+    """A set for each CPU core that this process may use; for each device of ECRL_FAKE_GPUS instead, if it is set."""
     if fake := environment.get(FAKE_VARIABLE):
-        return _sets([DeviceSet((f"fake-{n}",)) for n in range(int(fake))], num_ranks)
-    if matrix.run.device == "cuda":
-        visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        names = [*map(str, matrix.run.gpus)] or visible or [*map(str, range(num_gpus))]
-        uuids = read_gpu_uuids()
-        return _sets([DeviceSet((f"gpu-{uuids.get(name, name)}",), (name,)) for name in names], num_ranks)
-    cores = sorted(os.sched_getaffinity(0))
-    return _sets(
-        [DeviceSet((f"cpu-{core}",)) for core in cores], max(train.nproc * train.threads for train in settings)
-    )
+        return [DeviceSet((f"fake-{n}",)) for n in range(int(fake))]
+    return [DeviceSet((f"cpu-{core}",)) for core in sorted(os.sched_getaffinity(0))]
 
 
-def _sets(devices: Sequence[DeviceSet], size: int) -> list[DeviceSet]:
+def list_gpus(names: Sequence[str]) -> list[DeviceSet]:
+    """A set for each of these GPUs. names: as in CUDA_VISIBLE_DEVICES."""
+    uuids = read_gpu_uuids()
+    return [DeviceSet((f"gpu-{uuids.get(name, name)}",), (name,)) for name in names]
+
+
+def group_devices(devices: Sequence[DeviceSet], size: int) -> list[DeviceSet]:
+    """Disjoint sets of `size` devices each, in order; devices that do not fill a set are left out.
+
+    If there are fewer than `size`, all of them are one set.
+    """
     size = max(min(size, len(devices)), 1)
     groups = [devices[i : i + size] for i in range(0, len(devices) - size + 1, size)]
     return [

@@ -4,10 +4,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ecrl.launch.runs.run_times import Kind, RunTimes
+from ecrl.launch.campaign.store import read_kind
+from ecrl.launch.runs.experiment import ExperimentKind, load_kind
+from ecrl.launch.runs.run_times import RunTimes, TimeKey
 from ecrl.launch.system.process_identity import Liveness, check_owner
 from ecrl.launch.views.follower import LiveFollower, LiveRun, find_live_run
 from ecrl.records.clock import boot_id, now_ns
@@ -110,9 +113,9 @@ class _ManifestState:
     left_s: float | None
 
     @classmethod
-    def from_view(cls, view: View, paths: CampaignPaths) -> "_ManifestState":
+    def from_view(cls, view: View, paths: CampaignPaths, kind: ExperimentKind) -> "_ManifestState":
         rows = list(view.rows.values())
-        times = _measure_times(rows)
+        times = _measure_times(rows, kind)
         return cls(
             view=view,
             counts=view.counts,
@@ -121,7 +124,7 @@ class _ManifestState:
             runs_done=sum(row.runs_total if row.status in DONE else row.runs_done for row in rows),
             runs_total=sum(row.runs_total for row in rows),
             times=times,
-            left_s=times.estimate_left_s(_count_left(rows)),
+            left_s=times.estimate_left_s(_count_left(rows, kind)),
         )
 
 
@@ -153,7 +156,7 @@ class CampaignWatch:
             runs_done=read.runs_done,
             runs_total=read.runs_total,
             runs_measured=read.times.measured,
-            eta_s=_eta_s(read, running),
+            eta_s=self._compute_eta_s(read, running),
             running=running,
             failures=read.failures,
             warnings=read.view.warnings,
@@ -168,9 +171,24 @@ class CampaignWatch:
         stamps = [_stamp(path) for path in (self._paths.manifest, self._paths.journal)]
         if self._read is None or (stamps != self._seen and time.monotonic() >= self._read_again):
             begun = time.monotonic()
-            self._read, self._seen = _ManifestState.from_view(manifest.read(self._paths), self._paths), stamps
+            self._read, self._seen = self._read_manifest(), stamps
             self._read_again = time.monotonic() + (time.monotonic() - begun) / _READ_SHARE
         return self._read
+
+    def _read_manifest(self) -> _ManifestState:
+        return _ManifestState.from_view(manifest.read(self._paths), self._paths, self._kind)
+
+    @cached_property
+    def _kind(self) -> ExperimentKind:
+        return load_kind(read_kind(self._paths))
+
+    def _compute_eta_s(self, read: _ManifestState, running: list[RunningSuite]) -> float | None:
+        """Estimated seconds until nothing is left, if as many suites as now run at the same time."""
+        if read.left_s is None:
+            return None
+        times = read.times
+        begun = sum(min(r.elapsed_s or 0.0, times.estimate_run_s(_key(r.row, self._kind)) or 0.0) for r in running)
+        return max(read.left_s - begun, 0.0) / max(len(running), 1)
 
     def _describe_running(self, row: Row) -> RunningSuite:
         run = self._follow_run(row)
@@ -203,34 +221,26 @@ class CampaignWatch:
             return None
 
 
-def _kind(row: Row) -> Kind:
-    """The kind of a suite's runs. The manifest does not record the time of each variant, so the variant is ''."""
-    return row.dataset, row.model, ""
+def _key(row: Row, kind: ExperimentKind) -> TimeKey:
+    """The key of a suite's runs."""
+    return kind.build_time_key(row, "")  # the manifest does not record the time of each variant
 
 
-def _measure_times(rows: Iterable[Row]) -> RunTimes:
+def _measure_times(rows: Iterable[Row], kind: ExperimentKind) -> RunTimes:
     times = RunTimes()
     for row in rows:
         if row.wall_s and row.runs_done:
-            times.add(_kind(row), row.wall_s / row.runs_done, row.runs_done)
+            times.add(_key(row, kind), row.wall_s / row.runs_done, row.runs_done)
     return times
 
 
-def _count_left(rows: Iterable[Row]) -> Counter[Kind]:
-    """Runs of suites that are not done, by kind."""
-    left: Counter[Kind] = Counter()
+def _count_left(rows: Iterable[Row], kind: ExperimentKind) -> Counter[TimeKey]:
+    """Runs of suites that are not done, by key."""
+    left: Counter[TimeKey] = Counter()
     for row in rows:
         if row.status in (PENDING, RUNNING, INTERRUPTED):
-            left[_kind(row)] += row.runs_total - row.runs_done
+            left[_key(row, kind)] += row.runs_total - row.runs_done
     return left
-
-
-def _eta_s(read: _ManifestState, running: list[RunningSuite]) -> float | None:
-    """Estimated seconds until nothing is left, if as many suites as now run at the same time."""
-    if read.left_s is None:
-        return None
-    begun = sum(min(each.elapsed_s or 0.0, read.times.estimate_run_s(_kind(each.row)) or 0.0) for each in running)
-    return max(read.left_s - begun, 0.0) / max(len(running), 1)
 
 
 def _failures(rows: Iterable[Row], paths: CampaignPaths) -> list[Failure]:

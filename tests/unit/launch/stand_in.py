@@ -7,6 +7,7 @@ both put in place, to be killed by tests.
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,8 @@ from ecrl.cli.ui.progress_log import ProgressLog
 from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
+from ecrl.experiments.training.probe import Probe
+from ecrl.experiments.training.run import Training
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import Request
@@ -25,7 +28,6 @@ from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.torchrun import TorchrunLauncher
 from ecrl.launch.system.device_leases import Lease
 from ecrl.launch.system.signals import StopRequest, handle_signals
-from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.paths import CampaignPaths
 
 WORKER = Path(__file__).with_name("stand_in_worker.py")
@@ -75,6 +77,11 @@ def answer(matrix: Matrix, _stop: StopRequest | None = None) -> Probe:
     return Probe({"torch": "stand-in"}, (), datasets, sizes)
 
 
+def training(launcher: StandIn, ask: Callable[[Matrix, StopRequest], Probe] = answer) -> Training:
+    """The kind `training` with both stand-ins put in place."""
+    return Training(ask, in_place_of_all(launcher))
+
+
 def request(results: Path, prefix: str = "exp", text: str = MATRIX) -> Request:
     """A request for the matrix `text`."""
     source = results.parent / "matrix.toml"
@@ -82,13 +89,17 @@ def request(results: Path, prefix: str = "exp", text: str = MATRIX) -> Request:
     return Request(CampaignPaths(results, prefix), source)
 
 
-def control(launcher: StandIn, observer: Observer | None = None, stop: StopRequest | None = None) -> Control:
+def control(
+    launcher: StandIn,
+    observer: Observer | None = None,
+    stop: StopRequest | None = None,
+    ask: Callable[[Matrix, StopRequest], Probe] = answer,
+) -> Control:
     """The way in, with both stand-ins put in place."""
     return Control(
         observer or SilentObserver(),
         StopRequest() if stop is None else stop,
-        ask=answer,
-        make_launcher=in_place_of_all(launcher),
+        load_kind=lambda _name: training(launcher, ask),
     )
 
 

@@ -49,7 +49,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
     class WithStandIns(Control):
         def __init__(self, observer: Any, stop: Any, confirm: Any = lambda _: None) -> None:
-            super().__init__(observer, stop, confirm, stand_in.answer, stand_in.in_place_of_all(launcher))
+            super().__init__(observer, stop, confirm, lambda _name: stand_in.training(launcher))
 
     monkeypatch.setattr(control_module, "Control", WithStandIns)
     return launcher

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
+from ecrl.experiments.training.run import Training, TrainingMachine
 from ecrl.launch.campaign import preview as estimate
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.preview import Estimate
@@ -30,9 +31,10 @@ def test_a_preview_shows_every_run_in_the_order_it_then_has_and_writes_nothing(t
 def test_the_estimate_adds_up(tmp_path: Path) -> None:
     told = control(StandIn()).preview(request(tmp_path / "results")).estimate
     # 2 suites x 3 variants x 6 steps; failures at 3 and 5 lose a step each, for two variants, with every = 2.
-    assert (told.suites, told.runs, told.runs_todo, told.steps, told.replayed_steps) == (2, 6, 6, 36, 4)
-    assert told.checkpoints == 2 * 2 * 3
-    assert (told.written_bytes, told.kept_bytes, told.peak_bytes) == (12_000, 2 * 2 * 2 * 1000, 3000)
+    assert (told.suites, told.runs, told.runs_todo) == (2, 6, 6)
+    assert told.work.numbers == {"steps": 36, "replayed_steps": 4, "checkpoints": 2 * 2 * 3}
+    assert told.disk is not None
+    assert (told.disk.written, told.disk.kept, told.disk.peak) == (12_000, 2 * 2 * 2 * 1000, 3000)
 
 
 def test_plan_freezes_and_writes_a_pending_manifest_and_starts_nothing(tmp_path: Path) -> None:
@@ -91,6 +93,8 @@ def test_what_a_campaign_costs_at_most_is_what_its_preview_sums_up(tmp_path: Pat
     axes = "max_inflight = [1, 7, 2]\ncheckpoint_every = [1, 2]\nlaunchers = ['warm', 'cold']"
     asked = request(tmp_path / "results", text=MATRIX.replace("checkpoint_every = [2]", axes))
     summed = control(StandIn()).preview(asked).estimate
-    assert summed.peak_bytes == 6000
-    again = estimate.compute_estimate(resolve_request(asked).campaign, answer(resolve_request(asked).campaign.matrix))
+    assert summed.disk is not None
+    assert summed.disk.peak == 6000
+    campaign = resolve_request(asked).campaign
+    again = estimate.compute_estimate(campaign, Training(), TrainingMachine(answer(campaign.matrix)))
     assert dataclasses.replace(again, free_bytes=summed.free_bytes) == summed  # others use the disk, too

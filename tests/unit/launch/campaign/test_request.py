@@ -10,13 +10,13 @@ import pytest
 from ecrl.config.load import Override
 from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
+from ecrl.experiments.training.probe import Probe
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import Request, resolve_request
 from ecrl.launch.campaign.selection import Selection, parse_terms
 from ecrl.launch.campaign.store import load_frozen
 from ecrl.launch.system.signals import StopRequest
-from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request
@@ -109,7 +109,7 @@ def probed_while(deed: Callable[[], object], gpus: tuple[str, ...] = ()) -> Cont
             deeds.pop()()
         return dataclasses.replace(answer(matrix), gpus=gpus)
 
-    return dataclasses.replace(control(StandIn()), ask=ask)
+    return control(StandIn(), ask=ask)
 
 
 def test_another_experiment_frozen_while_this_one_probes_is_refused_and_kept(tmp_path: Path) -> None:

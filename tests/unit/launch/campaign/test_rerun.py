@@ -9,11 +9,11 @@ import pytest
 
 from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
+from ecrl.experiments.training.probe import Probe
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection, parse_terms
 from ecrl.launch.system.signals import StopRequest
-from ecrl.launch.system.torch_probe import Probe
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 from tests.unit.launch.stand_in import StandIn, answer, control, request
@@ -81,7 +81,7 @@ def _stopped(matrix: Matrix, stop: StopRequest) -> Probe:
 def test_a_check_that_fails_or_is_interrupted_leaves_every_result_where_it_is(
     paths: CampaignPaths, ask: Callable[[Matrix, StopRequest], Probe], said: str
 ) -> None:
-    way_in = dataclasses.replace(control(StandIn()), ask=ask)
+    way_in = control(StandIn(), ask=ask)
     with pytest.raises(EcrlError, match=said):
         way_in.resume(paths, rerun("late"))
     assert set_aside(paths) == set()

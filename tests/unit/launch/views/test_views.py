@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.errors import EcrlError, PrefixHeldError
+from ecrl.errors import EcrlError, PrefixHeldError, RecordError
 from ecrl.launch.campaign.clean import KINDS, clean, find_leftovers
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.recover import Policy
@@ -125,6 +125,19 @@ def test_time_left_comes_from_measured_runs_and_failures_name_their_log(tmp_path
 def test_an_unknown_prefix_is_said_with_the_nearest(paths: CampaignPaths) -> None:
     with pytest.raises(EcrlError, match="Did you mean 'exp'"):
         CampaignWatch(CampaignPaths(paths.results, "exq")).take_snapshot()
+
+
+def test_the_kind_of_experiment_is_read_from_the_frozen_matrix_and_an_older_one_means_training(
+    paths: CampaignPaths,
+) -> None:
+    frozen = paths.matrix.read_text()
+    assert '[experiment]\nkind = "training"\n' in frozen
+    paths.matrix.write_text(frozen.replace('[experiment]\nkind = "training"\n', ""))
+    CampaignWatch(paths).take_snapshot()
+    paths.matrix.write_text("[matrix")
+    with pytest.raises(RecordError, match=f"ecrl matrix status {paths.options}") as damaged:
+        CampaignWatch(paths).take_snapshot()
+    assert damaged.value.code == "ECRL-307"
 
 
 # -- show ------------------------------------------------------------------------------------------------------------

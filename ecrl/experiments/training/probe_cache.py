@@ -15,8 +15,8 @@ from typing import Any
 
 from ecrl import __version__
 from ecrl.config.matrix import Matrix
+from ecrl.experiments.training.probe import Probe, build_probe_request
 from ecrl.launch.system.device_leases import read_gpu_uuids
-from ecrl.launch.system.torch_probe import Probe, build_probe_request
 from ecrl.records.clock import boot_id
 from ecrl.storage.atomic import write_atomic
 

@@ -13,8 +13,8 @@ import pytest
 from ecrl.config.load import Override, load
 from ecrl.config.matrix import Matrix
 from ecrl.errors import DataMissingError, EcrlError
+from ecrl.experiments.training.probe import Probe, run_probe
 from ecrl.launch.system.signals import StoppedError, StopRequest
-from ecrl.launch.system.torch_probe import Probe, run_probe
 from tests.unit.launch.stand_in import MATRIX, answer
 
 ECHO = """

@@ -12,12 +12,12 @@ import pytest
 
 from ecrl.config.load import Override, load
 from ecrl.config.matrix import Matrix
+from ecrl.experiments.training import probe_cache
+from ecrl.experiments.training.probe import Probe, run_probe
+from ecrl.experiments.training.probe_cache import load_probe, save_probe
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
-from ecrl.launch.system import probe_cache
-from ecrl.launch.system.probe_cache import load_probe, save_probe
 from ecrl.launch.system.signals import StopRequest
-from ecrl.launch.system.torch_probe import Probe, run_probe
 from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request
 from tests.unit.workloads import idx_miniature
 
@@ -146,7 +146,7 @@ def counted(marks: Path, launcher: StandIn) -> Control:
     def ask(wanted: Matrix, stop: StopRequest) -> Probe:
         return run_probe(wanted, stop, [sys.executable, "-c", CHILD, str(marks)])
 
-    return dataclasses.replace(control(launcher), ask=ask)
+    return control(launcher, ask=ask)
 
 
 def test_a_campaign_asks_once_and_every_later_start_of_it_not_at_all(tmp_path: Path) -> None:

@@ -1,0 +1,179 @@
+"""How the orchestrator runs training jobs: the machine's probe, checkpoints on disk, devices, launchers."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecrl import plugins
+from ecrl.config.matrix import Matrix
+from ecrl.config.recipe import REFERENCE
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import list_train_settings
+from ecrl.experiments.training.probe import Probe, run_probe
+from ecrl.experiments.training.probe_cache import load_probe, save_probe
+from ecrl.launch.doctor.finding import Requirements
+from ecrl.launch.runs.experiment import DiskUse, Executor, ExperimentKind, Lane, Machine, SuiteGroup, Work
+from ecrl.launch.runs.launcher import LauncherFactory, LauncherPool, load_launcher
+from ecrl.launch.runs.run import Run
+from ecrl.launch.runs.run_times import TimeKey
+from ecrl.launch.runs.supervisor import Supervisor
+from ecrl.launch.system.device_leases import FAKE_VARIABLE, DeviceSet, group_devices, list_cores, list_gpus
+from ecrl.launch.system.signals import StopRequest
+from ecrl.records.failure_checks import is_ending
+from ecrl.records.manifest.store import Row
+from ecrl.records.result import Result
+
+
+class TrainingMachine(Machine):
+    """A machine as the probe describes it."""
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__(probe.facts)
+        self._probe = probe
+
+    def device(self, wanted: str) -> str:
+        """See `Machine.device`. `auto` means cuda if there is a GPU, else cpu."""
+        return self._probe.device(wanted)
+
+    def check(self, matrix: Matrix) -> None:
+        """See `Probe.check`."""
+        self._probe.check(matrix)
+
+    def save(self, path: Path, matrix: Matrix) -> None:
+        """See `save_probe`."""
+        save_probe(path, self._probe, matrix)
+
+    def compute_requirements(self, matrix: Matrix, disk_bytes: int = 0) -> Requirements:
+        """See `Machine.compute_requirements`."""
+        every, run = list_train_settings(matrix), matrix.run
+        device = self.device(run.device)
+        return Requirements(
+            device=device,
+            gpus=tuple(run.gpus),
+            nproc=max(train.nproc for train in every) * run.jobs,
+            threads=max(train.nproc * train.threads for train in every) * run.jobs,
+            slots=max(matrix.matrix.max_inflight) * run.jobs,
+            checkpoint_bytes=max(self._probe.state_bytes.values(), default=0),
+            disk_bytes=disk_bytes,
+            nccl=any(train.get_backend(device) == "nccl" for train in every),
+        )
+
+    def compute_disk_use(self, matrix: Matrix, groups: Sequence[SuiteGroup]) -> DiskUse:
+        """The bytes of the checkpoints that the runs write."""
+        keep = matrix.checkpoint_settings.keep
+        written = kept = peak = 0
+        for group in groups:
+            suite, (saving, boundaries) = group.suite, _count_saving(group)
+            state_bytes = self._probe.state_bytes[f"{suite.dataset}/{suite.model}"]
+            written += saving * boundaries * state_bytes
+            kept += saving * min(keep, boundaries) * state_bytes
+            if saving:  # the checkpoints that a run keeps, plus those it is writing
+                peak = max(peak, min(keep + suite.max_inflight, boundaries) * state_bytes)
+        return DiskUse(written, kept, peak, "lower checkpoint.keep")
+
+    def list_device_sets(self, matrix: Matrix) -> list[DeviceSet]:
+        """See `list_device_sets`."""
+        return list_device_sets(matrix, len(self._probe.gpus))
+
+
+def list_device_sets(matrix: Matrix, num_gpus: int, environment: Mapping[str, str] = os.environ) -> list[DeviceSet]:
+    """The disjoint device sets of this machine for runs of this matrix, in order.
+
+    num_gpus: how many PyTorch sees. Each set is as wide as the widest run; devices that do not fill a set are not used.
+    """
+    settings = list_train_settings(matrix)
+    num_ranks = max(train.nproc for train in settings)
+    if environment.get(FAKE_VARIABLE):
+        return group_devices(list_cores(environment), num_ranks)
+    if matrix.run.device == "cuda":
+        visible = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        names = [*map(str, matrix.run.gpus)] or visible or [*map(str, range(num_gpus))]
+        return group_devices(list_gpus(names), num_ranks)
+    return group_devices(list_cores(environment), max(train.nproc * train.threads for train in settings))
+
+
+def _count_saving(group: SuiteGroup) -> tuple[int, int]:
+    """The number of runs that write checkpoints, and how many checkpoints each of them writes."""
+    saving = group.number * (sum(group.runs.values()) - group.runs.get(REFERENCE, 0))
+    return saving, group.suite.train.steps // group.suite.checkpoint_every
+
+
+def _count_replayed_steps(failure_step: int | str, every: int) -> int:
+    """The least number of steps that a failure at this place makes the run repeat.
+
+    failure_step: as `ecrl.records.failure_checks.format_failure_step` formats it.
+    """
+    if isinstance(failure_step, int):
+        return failure_step % every
+    return every if failure_step.endswith(("@staging", "@persist", "@commit")) else 0
+
+
+class _Torchrun(Executor):
+    """Runs torchrun jobs under a supervisor, with the launchers that the runs name."""
+
+    def __init__(self, lane: Lane, make_launcher: LauncherFactory) -> None:
+        self._lane = lane
+        self._launchers = LauncherPool(lane.lease, make_launcher)
+
+    def execute(self, run: Run) -> Result | None:
+        """See `Supervisor.run`."""
+        lane, launcher = self._lane, self._launchers.get_launcher(run)
+        return Supervisor(launcher, lane.campaign, lane.observer, lane.stop, lane.facts, lane.timeout_s).run(run)
+
+    def close(self) -> None:
+        """Close the launchers."""
+        self._launchers.close()
+
+
+@dataclass(frozen=True)
+class Training(ExperimentKind):
+    """Torchrun jobs. ask and make_launcher: the probe and the launchers; tests replace them."""
+
+    ask: Callable[[Matrix, StopRequest], Probe] = run_probe
+    make_launcher: LauncherFactory = load_launcher
+
+    def require_packages(self, matrix: Matrix) -> None:
+        """Raise if the package of an engine is not installed."""
+        plugins.require("engine", matrix.engines, "variant")
+
+    def inspect_machine(
+        self, matrix: Matrix, stored: Path | None, note: Callable[[str], None], stop: StopRequest
+    ) -> Machine:
+        """The stored answer of the probe if it still holds, else a new one."""
+        probe = None if stored is None else load_probe(stored, matrix)
+        if probe is None:
+            note("checking data, models and device...")
+            probe = self.ask(matrix, stop)
+        return TrainingMachine(probe)
+
+    def count_work(self, groups: Sequence[SuiteGroup]) -> Work:
+        """Steps and checkpoints.
+
+        replayed_steps: a lower bound, from failures inside a checkpoint interval. steps: without those.
+        """
+        steps = replayed = checkpoints = 0
+        for group in groups:
+            suite, (saving, boundaries) = group.suite, _count_saving(group)
+            steps += suite.train.steps * group.number * sum(group.runs.values())
+            replayed += saving * sum(
+                _count_replayed_steps(failure_step, suite.checkpoint_every)
+                for failure_step, planned in zip(suite.failure_steps, suite.failures, strict=True)
+                if is_ending(planned)
+            )
+            checkpoints += saving * boundaries
+        return Work(
+            {"steps": steps, "replayed_steps": replayed, "checkpoints": checkpoints},
+            f"{steps} steps and at least {replayed} replayed; {checkpoints} checkpoints",
+        )
+
+    def build_time_key(self, of: RunSpec | Row, variant: str) -> TimeKey:
+        """See `ExperimentKind.build_time_key`."""
+        return of.dataset, of.model, variant
+
+    def make_executor(self, lane: Lane) -> Executor:
+        """An executor that starts torchrun."""
+        return _Torchrun(lane, self.make_launcher)
+
+
+PLUGIN = Training()
