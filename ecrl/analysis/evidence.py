@@ -20,6 +20,7 @@ from ecrl.analysis.run.restarts import Medians, medians
 from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
 from ecrl.analysis.threats.base import format_count
 from ecrl.analysis.threats.detect import ThreatReport, detect_threats
+from ecrl.config.matrix import DEFAULT_KIND
 
 GOODPUT = "goodput_steps_per_s"
 # Most lines of a table. Axes of `[axes]` that would give more lines are averaged over, and the report says so.
@@ -54,6 +55,7 @@ class Evidence:
     noise, again: of references that ran twice.
     axes: the columns of `[axes]`, in the order of the matrix file.
     recipes: of every variant except the reference; empty for a table.
+    kind: of the experiment.
     """
 
     source: Literal["campaign", "table"]
@@ -79,6 +81,7 @@ class Evidence:
     again: tuple[RunAnalysis, ...] = ()
     axes: tuple[str, ...] = ()
     recipes: Mapping[str, VariantRecipe] = field(default_factory=dict)
+    kind: str = DEFAULT_KIND
     _made: dict[tuple[str, str, str, Kind], Comparison] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -259,6 +262,7 @@ def build_evidence(
         again=found.again,
         axes=found.axes,
         recipes=list_recipes(found.matrix),
+        kind=found.matrix.experiment.kind,
     )
 
 

@@ -2,25 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ecrl.report.plots.style import GRID, INK
-from ecrl.report.text.document import Block, Figure
+from ecrl.report.text.document import Block, Card, Figure
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SPAN = re.compile(r"\*\*((?:`[^`]+`|[^*`])+)\*\*|`([^`]+)`|([^*`]+|.)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Card:
-    """A number with its meaning at the top of the page."""
-
-    value: str
-    label: str
 
 
 def page(title: str, subtitle: str, cards: Sequence[Card], sections: Sequence[tuple[str, Sequence[Block]]]) -> str:

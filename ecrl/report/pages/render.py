@@ -19,12 +19,10 @@ from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.verdict_frames import build_claims_frame, build_threats_frame
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.report.formats import latex
-from ecrl.report.formats.html import Card, page
+from ecrl.report.formats.html import page
 from ecrl.report.formats.markdown import markdown
-from ecrl.report.pages import analysis as analysis_page
-from ecrl.report.plots.plots import draw
-from ecrl.report.text.document import Block, Figure, Section
-from ecrl.report.text.numbers import format_fixed, number
+from ecrl.report.text.document import Block, Card, Figure
+from ecrl.report.text.kind import ReportKind, load_kind
 from ecrl.storage.atomic import write_atomic
 
 FORMATS = ("md", "html", "csv", "tex", "parquet")
@@ -52,13 +50,6 @@ def formats(text: str) -> tuple[str, ...]:
     return found
 
 
-def sections() -> list[Section]:
-    """The sections of a report, sorted by their `order`."""
-    family = "report section"
-    members: list[Section] = [plugins.load(family, name) for name in plugins.names(family)]
-    return sorted(members, key=lambda section: section.order)
-
-
 def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_FORMATS) -> list[Path]:
     """Write every wanted document into `folder`. Returns the paths of the written files.
 
@@ -73,19 +64,21 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
         if "parquet" in wanted:
             written.append(_write_parquet(folder, f"{evidence.prefix}_runs.parquet", evidence.frame))
         if {"md", "html", "tex"} & set(wanted):
-            figures = draw(evidence, pdf="tex" in wanted)
-            written += _plots(folder, figures)
-            parts = [(section.title, section.blocks(evidence, figures)) for section in sections()]
+            kind = load_kind(evidence.kind)
+            title = kind.build_title(evidence)
+            figures = kind.draw(evidence, pdf="tex" in wanted)
+            written += _plots(folder, figures, kind.plot_names)
+            parts = [(section.title, section.blocks(evidence, figures)) for section in kind.list_sections()]
             if "md" in wanted:
-                numbers = [(section.title, section.blocks(evidence, figures)) for section in analysis_page.sections()]
+                numbers = [(section.title, section.blocks(evidence, figures)) for section in kind.list_tables()]
                 name = evidence.prefix
                 written.append(_write(folder, f"{name}_analysis.md", _document(f"{name}: analysis", numbers)))
-                written.append(_write(folder, f"{name}_report.md", _document(_title(evidence), parts)))
+                written.append(_write(folder, f"{name}_report.md", _document(title, parts)))
             if "html" in wanted:
-                text = page(_title(evidence), _generation_time(), _cards(evidence), parts)
+                text = page(title, _generation_time(), _cards(evidence, kind), parts)
                 written.append(_write(folder, f"{evidence.prefix}_report.html", text))
             if "tex" in wanted:
-                text = latex.document(_title(evidence), _generation_time(), parts)
+                text = latex.document(title, _generation_time(), parts)
                 written.append(_write(folder, f"{evidence.prefix}_tables.tex", text))
     except OSError as error:
         raise EcrlError(
@@ -120,8 +113,11 @@ def _write_parquet(folder: Path, name: str, frame: pd.DataFrame) -> Path:
     return path
 
 
-def _plots(folder: Path, figures: dict[str, Figure]) -> list[Path]:
-    """Write the plots, and remove the plots of an earlier report that have no data any more."""
+def _plots(folder: Path, figures: dict[str, Figure], names: re.Pattern[str]) -> list[Path]:
+    """Write the plots, and remove the plots of an earlier report that have no data any more.
+
+    names: matches the names of plots that a report may have written.
+    """
     plots = folder / "plots"
     if figures:
         plots.mkdir(exist_ok=True)
@@ -132,15 +128,11 @@ def _plots(folder: Path, figures: dict[str, Figure]) -> list[Path]:
             if content:
                 write_atomic(place, content)
                 written.append(place)
-    ours = re.compile(r"(ratios|stall_gain|ledger|restarts|losses|timeline-.+)\.(svg|pdf)")
     for stale in set(plots.glob("*.*")) - set(written):  # an older PDF of a plot that still exists stays
-        if ours.fullmatch(stale.name) and stale.with_suffix(".svg") not in written:
+        is_ours = stale.suffix in (".svg", ".pdf") and names.fullmatch(stale.stem)
+        if is_ours and stale.with_suffix(".svg") not in written:
             stale.unlink()
     return written
-
-
-def _title(evidence: Evidence) -> str:
-    return f"{evidence.prefix}: what checkpointing {'and failures cost' if evidence.plans_failures else 'costs'}"
 
 
 def _document(title: str, parts: Sequence[tuple[str, Sequence[Block]]]) -> str:
@@ -155,20 +147,9 @@ def _generation_time() -> str:
     return f"Written by ecrl report, {now:%Y-%m-%d %H:%M} UTC."
 
 
-def _cards(evidence: Evidence) -> list[Card]:
+def _cards(evidence: Evidence, kind: ReportKind) -> list[Card]:
     """The cards with the most important numbers."""
-    cards = [Card(f"{len(evidence.completed)} / {len(evidence.rows)}", "runs completed")]
-    gates = [row["correct"] for row in evidence.completed if row["correct"] is not None]
-    if gates:
-        cards.append(Card(f"{sum(gates)} / {len(gates)}", "runs correct"))
-    if evidence.headline is not None:
-        c = evidence.compare(*evidence.headline)
-        if c.overall is not None:
-            bounds = f", 95 % {number(c.overall.low)} to {number(c.overall.high)}" if c.overall.low is not None else ""
-            cards.append(Card(number(c.overall.center), f"goodput {c.a} / {c.b}{bounds}"))
-        stall = evidence.compare(*evidence.headline, metric="stall_s", kind="difference").overall
-        if stall is not None:
-            cards.append(Card(f"{format_fixed(-stall.center)} s", f"stall saved per run by {c.a}"))
+    cards = [Card(f"{len(evidence.completed)} / {len(evidence.rows)}", "runs completed"), *kind.build_cards(evidence)]
     verdicts = [judged.verdict for judged in evidence.claims]
     cards += [Card(str(verdicts.count(verdict)), f"claims {verdict}") for verdict in sorted(set(verdicts))]
     blocking = len(evidence.threats.veto_codes)

@@ -54,13 +54,21 @@ class Figure:
     pdf: bytes = b""
 
 
+@dataclass(frozen=True)
+class Card:
+    """A number with its meaning, at the top of a page."""
+
+    value: str
+    label: str
+
+
 Block: TypeAlias = Paragraph | Bullets | Code | Subheading | Table | Figure
 Figures: TypeAlias = Mapping[str, Figure]
 
 
 @dataclass(frozen=True)
 class Section:
-    """One member of the family `report section`. order: sections appear in ascending order."""
+    """A section of a report, e.g. a member of the family `report section`. order: sections of the family are sorted."""
 
     order: int
     title: str

@@ -10,10 +10,11 @@ from ecrl.analysis.campaign.load import load_campaign
 from ecrl.analysis.evidence import MOST_ARMS, Evidence, build_evidence
 from ecrl.analysis.external_table.table import load_table_evidence
 from ecrl.config.run import RunSpec
+from ecrl.experiments.training.report import PLUGIN
 from ecrl.records.reader import RunRecord
 from ecrl.report.formats.markdown import markdown
 from ecrl.report.pages.analysis import sections as analysis_sections
-from ecrl.report.pages.render import render, sections
+from ecrl.report.pages.render import render
 from ecrl.report.sections import claims, integrity, ledger, next_runs, results, scope
 from ecrl.report.text.document import Block, Table
 from ecrl.report.text.names import label_suite, suite_names
@@ -29,7 +30,7 @@ def made(results: Path, **options: Any) -> Evidence:
 
 
 def prose(found: Evidence) -> str:
-    return markdown([block for section in sections() for block in section.blocks(found, {})])
+    return markdown([block for section in PLUGIN.list_sections() for block in section.blocks(found, {})])
 
 
 def tables(blocks: list[Block]) -> list[Table]:

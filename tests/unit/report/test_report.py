@@ -25,11 +25,12 @@ from ecrl.analysis.frames.columns import to_rows
 from ecrl.cli.commands.report import register
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
+from ecrl.experiments.training.report import PLUGIN
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
 from ecrl.report.formats.latex import escape
 from ecrl.report.formats.markdown import markdown
-from ecrl.report.pages.render import formats, render, sections
+from ecrl.report.pages.render import formats, render
 from ecrl.report.text.document import Table
 from ecrl.report.text.names import suite_names
 from ecrl.report.text.numbers import format_fixed, interval, number, p_value, percent
@@ -110,7 +111,7 @@ def test_every_section_has_a_title_a_place_and_something_to_say_about_anything(
 
 
 def test_sections_stand_in_the_order_of_the_contract(written: Path) -> None:
-    assert [section.title for section in sections()] == TITLES
+    assert [section.title for section in PLUGIN.list_sections()] == TITLES
     assert re.findall(r"^## \d+\. (.*)$", (written / "exp_report.md").read_text(), re.M) == TITLES
 
 
@@ -182,7 +183,7 @@ def test_plots_of_an_earlier_report_go_when_their_data_are_gone(
 
 
 def prose(found: Evidence) -> str:
-    return markdown([block for section in sections() for block in section.blocks(found, {})])
+    return markdown([block for section in PLUGIN.list_sections() for block in section.blocks(found, {})])
 
 
 def test_prose_claims_an_effect_only_where_the_numbers_support_it(whole: Evidence, small: Evidence) -> None:

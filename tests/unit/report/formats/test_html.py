@@ -5,8 +5,8 @@ from typing import get_args
 
 import pytest
 
-from ecrl.report.formats.html import Card, page
-from ecrl.report.text.document import Block, Bullets, Code, Figure, Paragraph, Subheading, Table
+from ecrl.report.formats.html import page
+from ecrl.report.text.document import Block, Bullets, Card, Code, Figure, Paragraph, Subheading, Table
 
 HOSTILE = "<i>&\"' {{ title }} {% if"
 SVG = b"""<?xml version="1.0"?>\n<svg width="1pt" id="a"><use xlink:href="#a"/><g clip-path="url(#a)"></g></svg>"""
