@@ -121,7 +121,7 @@ class Campaign:
         return build_evidence(self._found)
 
     def _build_runs(self) -> pd.DataFrame:
-        return build_runs_frame((run.row for run in self._found.runs), self._found.axes)
+        return build_runs_frame((run.row for run in self._found.runs), self._found.axes, self._found.kind.columns)
 
     def _describe_suite(self, suite: Suite) -> dict[str, Any]:
         if (row := self._found.statuses.get(suite.suite_id)) is not None:

@@ -13,6 +13,7 @@ from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED, VariantRecipe, find_main_pair, list_recipes
 from ecrl.analysis.claims.claims import ClaimResult, judge_claims
 from ecrl.analysis.claims.noise import Noise, noise
+from ecrl.analysis.frames.kind import load_kind
 from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
@@ -87,7 +88,7 @@ class Evidence:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The rows as a frame, with every column of the runs table."""
-        return build_runs_frame(self.rows, self.axes)
+        return build_runs_frame(self.rows, self.axes, load_kind(self.kind).columns)
 
     @cached_property
     def suites(self) -> dict[str, Row]:

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ecrl.analysis.campaign.axes import add_axes, format_suite_axes
-from ecrl.analysis.run.metrics import PASS, REFERENCE, RunAnalysis, analyse, empty_row
+from ecrl.analysis.frames.kind import MetricsKind, load_kind
+from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis, empty_row
 from ecrl.config.load import load as load_matrix
 from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
@@ -55,6 +56,11 @@ class LoadedCampaign:
         """The columns of the axes of `[axes]`, in the order of the matrix file."""
         return tuple(map(get_axis_column, self.matrix.axes))
 
+    @property
+    def kind(self) -> MetricsKind:
+        """The metrics of the kind of experiment."""
+        return load_kind(self.matrix.experiment.kind)
+
     @cached_property
     def axes_texts(self) -> dict[str, str]:
         """The values of `[axes]` as text, by suite id."""
@@ -70,6 +76,7 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
     if not paths.matrix.is_file():
         raise EcrlError("ECRL-301", _unknown_prefix(paths))
     matrix = load_matrix(paths.matrix, frozen=True)
+    kind = load_kind(matrix.experiment.kind)
     suites = tuple(expand_matrix(matrix))
     warnings: list[str] = []
     runs: list[RunAnalysis] = []
@@ -78,11 +85,11 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
     for suite in suites:
         suite_id = suite.suite_id  # read once: the property computes a hash on every access
         for seed in suite.seeds:
-            block, repeats = _block(paths, suite, suite_id, seed, keep=len(runs) < MAX_KEPT_TIMELINES)
+            block, repeats = _block(kind, paths, suite, suite_id, seed, keep=len(runs) < MAX_KEPT_TIMELINES)
             runs += [add_axes(run, suite, matrix.axes) for run in block]
             again += [add_axes(run, suite, matrix.axes) for run in repeats]
-            if (reason := _unusable(block)) is not None:
-                dropped[suite_id, seed] = reason
+            if faults := [fault for run in block if (fault := kind.find_fault(run)) is not None]:
+                dropped[suite_id, seed] = "; ".join(faults)
     warnings += _find_foreign_folders(paths, suites, again)
     statuses = _statuses(paths, warnings)
     return LoadedCampaign(paths.prefix, matrix, suites, tuple(runs), dropped, statuses, tuple(warnings), tuple(again))
@@ -109,25 +116,24 @@ def _statuses(paths: CampaignPaths, warnings: list[str]) -> dict[str, manifest.R
 
 
 def _block(
-    paths: CampaignPaths, suite: Suite, suite_id: str, seed: int, *, keep: bool
+    kind: MetricsKind, paths: CampaignPaths, suite: Suite, suite_id: str, seed: int, *, keep: bool
 ) -> tuple[list[RunAnalysis], list[RunAnalysis]]:
     """The analysed runs of one block in the matrix's order of variants, and its second reference run if it has one."""
     has_reference = REFERENCE in suite.variants
-    reference = _run(paths, suite, suite_id, REFERENCE, seed, None, has_reference) if has_reference else None
-    # no run is compared with a reference run that did not complete or does not pass C1
-    completed = reference is not None and reference.row["outcome"] == "completed" and reference.row["c1"] == PASS
-    sound = reference if completed else None
+    reference = _run(kind, paths, suite, suite_id, REFERENCE, seed, None, has_reference) if has_reference else None
+    sound = reference if reference is not None and kind.can_compare_with(reference) else None
     found = [
         reference
         if reference is not None and variant == REFERENCE
-        else _run(paths, suite, suite_id, variant, seed, sound, has_reference)
+        else _run(kind, paths, suite, suite_id, variant, seed, sound, has_reference)
         for variant in suite.variants
     ]
     kept = found if keep else [replace(run, timeline=None, curve=()) for run in found]
-    return [replace(run, lineage=None) for run in kept], _load_repeat(paths.run(suite_id, REPEAT_VARIANT, seed), sound)
+    repeats = _load_repeat(kind, paths.run(suite_id, REPEAT_VARIANT, seed), sound)
+    return [replace(run, lineage=None) for run in kept], repeats
 
 
-def _load_repeat(run_paths: RunPaths, reference: RunAnalysis | None) -> list[RunAnalysis]:
+def _load_repeat(kind: MetricsKind, run_paths: RunPaths, reference: RunAnalysis | None) -> list[RunAnalysis]:
     """The second reference run of a block, analysed against the first; empty if either cannot be used."""
     if reference is None or not run_paths.spec.exists():
         return []
@@ -136,10 +142,11 @@ def _load_repeat(run_paths: RunPaths, reference: RunAnalysis | None) -> list[Run
     except RecordError:
         return []  # _find_foreign_folders warns about it
     record.spec["variant"] = REPEAT_VARIANT
-    return [replace(analyse(record, reference, has_reference=True), timeline=None, lineage=None, curve=())]
+    return [replace(kind.analyse(record, reference, has_reference=True), timeline=None, lineage=None, curve=())]
 
 
 def _run(
+    kind: MetricsKind,
     paths: CampaignPaths,
     suite: Suite,
     suite_id: str,
@@ -149,7 +156,7 @@ def _run(
     has_reference: bool,
 ) -> RunAnalysis:
     run_paths = paths.run(suite_id, variant, seed)
-    found = _read(suite, suite_id, variant, seed, run_paths, reference, has_reference)
+    found = _read(kind, suite, suite_id, variant, seed, run_paths, reference, has_reference)
     if found.row["outcome"] in ("completed", "failed") or not _has_result(run_paths):
         return found
     facts, again = found.facts | {"damaged": True}, f"ecrl matrix run {paths.options} --rerun {suite_id}"
@@ -170,6 +177,7 @@ def _has_result(run_paths: RunPaths) -> bool:
 
 
 def _read(
+    kind: MetricsKind,
     suite: Suite,
     suite_id: str,
     variant: str,
@@ -197,7 +205,7 @@ def _read(
     if (spec.suite_id, spec.variant, spec.seed) != (suite_id, variant, seed):
         reason = f"run.json is that of {spec.suite_id}/{spec.variant}/seed{spec.seed}: a copied folder"
         return _make_absent_run(suite, suite_id, variant, seed, "unreadable", reason, reason)
-    return analyse(record, reference, has_reference=has_reference)
+    return kind.analyse(record, reference, has_reference=has_reference)
 
 
 def _make_absent_run(
@@ -220,24 +228,6 @@ def _make_absent_run(
         outcome=outcome,
     )
     return RunAnalysis(row, {}, warnings, facts={"reason": reason})
-
-
-def _unusable(block: list[RunAnalysis]) -> str | None:
-    """The reason for dropping a block; None if it is usable.
-
-    A block is dropped if a run is missing, failed, has no wall-clock, or does not pass a gate.
-    """
-    faults = []
-    for run in block:
-        row = run.row
-        if row["outcome"] != "completed":
-            faults.append(f"{row['variant']} is {row['outcome']}")
-        elif row["correct"] is not True:
-            codes = [code for code in sorted(run.gates) if row[code.lower()] in (None, "fail")]
-            faults.append(f"{row['variant']} does not pass {', '.join(codes)}")
-        elif row["goodput_steps_per_s"] is None:
-            faults.append(f"{row['variant']} has no wall-clock")
-    return "; ".join(faults) or None
 
 
 def _find_foreign_folders(paths: CampaignPaths, suites: tuple[Suite, ...], again: Iterable[RunAnalysis]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from ecrl.analysis.frames.columns import CATEGORY, COUNT, NUMBER, TEXT, TRUTH, build_frame
+from ecrl.analysis.frames.columns import CATEGORY, COUNT, NUMBER, TEXT, TRUTH, DTypes, build_frame
 from ecrl.analysis.run.metrics import Row
 from ecrl.records.columns import RUN_COLUMNS, add_axis_columns
 
@@ -16,7 +16,7 @@ _COUNTS = (
     "lost_in_flight_steps", "checkpoints_requested", "checkpoints_committed", "persist_failures",
     "first_divergent_step", "block_position",
 )  # fmt: skip
-DTYPES = (
+DTYPES: DTypes = (
     dict.fromkeys(RUN_COLUMNS, NUMBER)
     | dict.fromkeys(_WORDS, CATEGORY)
     | dict.fromkeys(_COUNTS, COUNT)
@@ -24,7 +24,10 @@ DTYPES = (
 )
 
 
-def build_runs_frame(rows: Iterable[Row], axes: Iterable[str] = ()) -> pd.DataFrame:
-    """One row per run, with every column of the runs table. axes: the columns of `[axes]`; they come last."""
-    columns = add_axis_columns(RUN_COLUMNS, axes)
-    return build_frame(rows, columns, dict.fromkeys(columns, CATEGORY) | DTYPES)
+def build_runs_frame(rows: Iterable[Row], axes: Iterable[str] = (), dtypes: DTypes = DTYPES) -> pd.DataFrame:
+    """One row per run, with every column of the runs table.
+
+    axes: the columns of `[axes]`; they come last. dtypes: the other columns, in order, with their types.
+    """
+    columns = add_axis_columns(dtypes, axes)
+    return build_frame(rows, columns, dict.fromkeys(columns, CATEGORY) | dict(dtypes))

@@ -8,9 +8,10 @@ from ecrl.analysis.advice.engine_costs import engine_costs
 from ecrl.analysis.advice.goodput_model import compute_lost_s, predictions
 from ecrl.analysis.advice.interval import FLAT_LOSS
 from ecrl.analysis.campaign.load import load_campaign
-from ecrl.analysis.run.metrics import RunAnalysis, analyse
+from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
+from ecrl.experiments.training.metrics import analyse
 from ecrl.records.reader import RunRecord
 from tests.unit.analysis.campaign_builder import Events, at, campaign, record, save, span, spec, start, step
 

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 
 from ecrl.analysis.run.event_validation import drop_invalid_events
-from ecrl.analysis.run.metrics import RunAnalysis, analyse
+from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.analysis.run.step_history import build_step_history
 from ecrl.analysis.run.timeline import timeline
+from ecrl.experiments.training.metrics import analyse
 from ecrl.records.reader import Event, RunRecord
 from tests.unit.analysis.campaign_builder import Events, at, final, record, restored, save, span, spec, start, step
 
