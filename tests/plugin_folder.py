@@ -3,7 +3,7 @@
 import importlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,13 +14,22 @@ _CACHES = (plugins.names, plugins.extra, plugins.declared, get_entry_table)
 
 
 @contextmanager
-def added_member(folder: Path, family: str, name: str, text: str) -> Iterator[Path]:
-    """The family as it would be with `text` as the file of `name`; `folder`: where its files are copied to."""
+def added_member(folder: Path, family: str, name: str, text: str | Mapping[str, str]) -> Iterator[Path]:
+    """The family as it would be with `text` as the file of `name`; `folder`: where its files are copied to.
+
+    text: of a member that is a folder, the text of each file by its name.
+    """
     package = importlib.import_module(f"ecrl.{plugins.FAMILIES[family]}")
     copy, folder_of = folder / f"with-{name}", plugins._folder
     shutil.copytree(folder_of(family), copy)
-    path = copy / f"{name.replace('-', '_')}.py"
-    path.write_text(text)
+    path = copy / name.replace("-", "_")
+    if isinstance(text, str):
+        path = path.with_suffix(".py")
+        path.write_text(text)
+    else:
+        path.mkdir()
+        for file, content in text.items():
+            (path / file).write_text(content)
     searched = list(package.__path__)
     package.__path__.append(str(copy))
 
@@ -34,7 +43,8 @@ def added_member(folder: Path, family: str, name: str, text: str) -> Iterator[Pa
     finally:
         setattr(plugins, "_folder", folder_of)  # noqa: B010
         package.__path__[:] = searched
-        sys.modules.pop(f"{package.__name__}.{path.stem}", None)
+        for module in [m for m in sys.modules if f"{m}.".startswith(f"{package.__name__}.{path.stem}.")]:
+            del sys.modules[module]
         if hasattr(package, path.stem):
             delattr(package, path.stem)
         _clear()

@@ -43,6 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extended")
     shutil.copytree(Path(ecrl.__file__).parent, folder / "ecrl")
     for name, text in read_examples().items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "matrix.toml").write_text(MATRIX, encoding="utf-8")
     for arguments in (["matrix", "run", "--prefix", "x", "--yes", "matrix.toml"], ["report", "--prefix", "x"]):
