@@ -46,6 +46,7 @@ ARROWS = {
         # the kinds of experiment: a file for each program. No folder imports them: `plugins.load` does, by name.
         "experiments": "",
         "experiments/training": "",
+        "experiments/training/config": "config records",
         "experiments/training/probe": "launch/system config",
         "experiments/training/probe_cache": "experiments/training/probe launch/system config records storage",
         "experiments/training/metrics": "analysis/frames analysis/run records",

@@ -10,7 +10,7 @@ from typing import Any
 from ecrl.config.axis_problems import find_choice_problems, find_filter_problems, find_task_problems, normalize_axes
 from ecrl.config.failure_entry import FROZEN
 from ecrl.config.hashing import fill_from
-from ecrl.config.matrix import VARIANTS, Matrix, expand_steps, get_table
+from ecrl.config.matrix import DEFAULT_KIND, KIND, VARIANTS, Matrix, expand_steps, get_table
 from ecrl.config.problems import Sources, find_backend_problems, find_schedule_problems, find_shape_problems
 from ecrl.config.recipe_problems import find_claim_problems, find_unused_recipes, resolve_recipes
 from ecrl.config.toml_lines import Locator
@@ -88,7 +88,8 @@ def load(
     raw, recipe_problems = resolve_recipes(raw, sources, frozen=frozen, existing=existing)
     raw, axis_problems = normalize_axes(raw, sources)
     problems += add_code("ECRL-214", recipe_problems) + add_code("ECRL-213", axis_problems)
-    context = {FROZEN: frozen, VARIANTS: tuple(get_table(raw, "variants"))}
+    context: dict[str, Any] = {FROZEN: frozen, VARIANTS: tuple(get_table(raw, "variants"))}
+    context[KIND] = get_table(raw, "experiment").get("kind", DEFAULT_KIND)
     problems += find_shape_problems(raw, sources, context)
     problems += add_code("ECRL-212", find_schedule_problems(raw, sources))
     problems += add_code("ECRL-217", find_backend_problems(raw, sources))

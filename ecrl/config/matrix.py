@@ -23,10 +23,10 @@ from pydantic import (
 from ecrl import plugins
 from ecrl.config.failure_entry import Entry, read_older_files, step_as_entry
 from ecrl.config.hashing import NEVER, Later, content_hash, identity
+from ecrl.config.kind import ConfigKind, load_kind
 from ecrl.config.recipe import ENGINE, REFERENCE, Recipe
 from ecrl.config.train import CheckpointSettings, Member, TrainSettings
 from ecrl.errors import unknown_name
-from ecrl.records.columns import CLAIM_METRICS, OUTCOME_METRICS
 
 EXPECT = re.compile(
     r"(?P<what>ratio|difference|rate|value)\s*(?:(?P<op>>=|<=|>|<)\s*(?P<threshold>[-+]?\d+(?:\.\d+)?)"
@@ -65,6 +65,7 @@ DatasetName = Annotated[str, _make_member_check("dataset")]
 ModelName = Annotated[str, _make_member_check("model")]
 LauncherName = Annotated[str, _make_member_check("launcher")]
 VARIANTS = "variants"  # key of a validation's context: the names of the recipes in the file
+KIND = "kind"  # key of a validation's context: the kind of experiment
 DEFAULT_KIND = "training"
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")  # part of folder names and of journal lines
 
@@ -166,9 +167,16 @@ def _check_expectation(text: str) -> str:
     return text.strip()
 
 
-def _check_metric(name: str) -> str:
-    if name not in CLAIM_METRICS:
-        raise ValueError(unknown_name("metric", name, CLAIM_METRICS))
+def _load_kind(info: ValidationInfo) -> ConfigKind:
+    name = (info.context or {}).get(KIND, DEFAULT_KIND)
+    # An unknown kind is a problem of its own, and does not make one of every claim.
+    return load_kind(name if name in plugins.names("experiment") else DEFAULT_KIND)
+
+
+def _check_metric(name: str, info: ValidationInfo) -> str:
+    valid = _load_kind(info).claim_metrics
+    if name not in valid:
+        raise ValueError(unknown_name("metric", name, valid))
     return name
 
 
@@ -192,7 +200,7 @@ class Claim(_Table):
     """the smallest effect of interest, as a share of 1 (`ratio`) or in the metric's unit"""
 
     @model_validator(mode="after")
-    def _speaks_of_one_or_two(self) -> "Claim":
+    def _speaks_of_one_or_two(self, info: ValidationInfo) -> "Claim":
         if (self.compare is None) == (self.of is None):
             found = "neither" if self.of is None else "both"
             raise ValueError(f"found {found} of compare and of, expected compare = [A, B], or of = A")
@@ -204,8 +212,9 @@ class Claim(_Table):
                 f"found expect = {self.expect!r} with {given}, expected {' or '.join(fitting)}, not {what}"
             )
         # The rate of one variant is a share of its runs. Of a number it would be the share above 0: all of them.
-        if self.of is not None and (what == "rate") != (self.metric in OUTCOME_METRICS):
-            metrics = f"one of {', '.join(OUTCOME_METRICS)}" if what == "rate" else "a number"
+        outcomes = _load_kind(info).outcome_metrics
+        if self.of is not None and (what == "rate") != (self.metric in outcomes):
+            metrics = f"one of {', '.join(outcomes)}" if what == "rate" else "a number"
             raise ValueError(f"found metric = {self.metric!r} with expect = {self.expect!r}, expected {metrics}")
         return self
 

@@ -1,6 +1,7 @@
 """What the analysis asks of a kind of experiment: the file `metrics.py` of its folder exports a `MetricsKind`."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from ecrl import plugins
 from ecrl.analysis.frames.columns import DTypes
@@ -11,7 +12,7 @@ from ecrl.records.reader import RunRecord
 class MetricsKind(ABC):
     """The metrics of a kind of experiment. columns: of the runs table, in order, with their types."""
 
-    columns: DTypes
+    columns: ClassVar[DTypes]
 
     @abstractmethod
     def analyse(self, record: RunRecord, reference: RunAnalysis | None, *, has_reference: bool) -> RunAnalysis:

@@ -12,7 +12,7 @@ from ecrl.analysis.run.restarts import Restart
 from ecrl.analysis.run.step_history import StepHistory
 from ecrl.analysis.run.timeline import Timeline
 from ecrl.records import failure_checks
-from ecrl.records.columns import KEY_COLUMNS, RUN_COLUMNS
+from ecrl.records.columns import KEY_COLUMNS, RUN_COLUMNS, is_axis_column
 from ecrl.records.reader import RunRecord
 from ecrl.records.result import Gate
 
@@ -69,7 +69,7 @@ def get_cell(row: Row) -> Row:
 
 def get_own_axes(row: Row) -> dict[str, Any]:
     """The values of the axes of `[axes]` that have a column of their own."""
-    return {column: value for column, value in row.items() if column not in _RUN_COLUMNS}
+    return {column: value for column, value in row.items() if is_axis_column(column) and column not in _RUN_COLUMNS}
 
 
 def empty_row(**known: Any) -> Row:

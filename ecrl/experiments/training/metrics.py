@@ -5,7 +5,7 @@ An unknown value is None. Names of seconds end in `_s`; goodput is in steps per 
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from ecrl.analysis.frames.columns import DTypes
 from ecrl.analysis.frames.kind import MetricsKind
@@ -272,7 +272,7 @@ def _checkpoint_bytes(record: RunRecord) -> int | None:
 class TrainingMetrics(MetricsKind):
     """Goodput, ETTR, stall, the ledger, restarts, divergence and the gates of correctness."""
 
-    columns: DTypes = DTYPES
+    columns: ClassVar[DTypes] = DTYPES
 
     def analyse(self, record: RunRecord, reference: RunAnalysis | None, *, has_reference: bool) -> RunAnalysis:
         """See `analyse`."""

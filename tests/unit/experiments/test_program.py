@@ -9,6 +9,7 @@ import pytest
 from ecrl.analysis.campaign.load import load_campaign
 from ecrl.analysis.evidence import build_evidence
 from ecrl.config.run import RunSpec
+from ecrl.errors import InvalidMatrixError
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import Request
@@ -21,6 +22,13 @@ from tests.doc_examples import read_examples
 from tests.plugin_folder import added_member
 from tests.unit.launch.stand_in import MATRIX, request
 
+CLAIM = """
+[[claims]]
+name = "prints"
+of = "overlapped"
+metric = "output_bytes"
+expect = "value > 1"
+"""
 HOME = "ecrl/experiments/program"
 
 
@@ -44,14 +52,21 @@ class Starts(SilentObserver):
 def _kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ECRL_LEASES", str(tmp_path / "leases"))
     files = {PurePosixPath(name).name: text for name, text in read_examples().items() if name.startswith(f"{HOME}/")}
-    assert sorted(files) == ["__init__.py", "metrics.py", "report.py", "run.py"]
+    assert sorted(files) == ["__init__.py", "config.py", "metrics.py", "report.py", "run.py"]
     with added_member(tmp_path / "copy", "experiment", "program", files):
         yield
 
 
+def test_a_claim_names_a_metric_of_its_kind(asked: Request) -> None:
+    assert asked.source is not None
+    asked.source.write_text(asked.source.read_text().replace("output_bytes", "ettr"))
+    with pytest.raises(InvalidMatrixError, match=r"metric 'ettr'.*output_bytes"):
+        Control(SilentObserver(), StopRequest()).plan(asked)
+
+
 @pytest.fixture
 def asked(tmp_path: Path) -> Request:
-    return request(tmp_path / "results", text=f'[experiment]\nkind = "program"\n{MATRIX}')
+    return request(tmp_path / "results", text=f'[experiment]\nkind = "program"\n{MATRIX}{CLAIM}')
 
 
 def test_a_campaign_is_planned_stopped_and_resumed_and_repeats_nothing(asked: Request) -> None:
@@ -81,8 +96,12 @@ def test_its_runs_have_its_metrics_and_its_report_has_its_sections(asked: Reques
     found = load_campaign(asked.paths)
     assert {run.row["outcome"] for run in found.runs} == {"completed"}
     assert all(0 < run.row["wall_s"] < 60 for run in found.runs)
+    assert {run.row["output_bytes"] for run in found.runs} == {5}
     assert found.dropped == {}
-    render(build_evidence(found), tmp_path / "report", ["md", "csv"])
+    evidence = build_evidence(found)
+    assert [(judged.claim.name, judged.estimate) for judged in evidence.claims] == [("prints", 5.0)]
+    assert evidence.frame["output_bytes"].dtype == "Int64"
+    render(evidence, tmp_path / "report", ["md", "csv"])
     report = (tmp_path / "report" / "exp_report.md").read_text()
     assert "exp: how long programs take" in report
     assert [line for line in report.splitlines() if line.startswith("## ")] == ["## 1. Times", "## 2. Claims"]
