@@ -9,7 +9,10 @@ PREFIX ?= demo
 DEVICE ?= cuda
 BUDGET ?= 480
 JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 UNIT := tests/unit $(wildcard tests/test_*.py)
+# What starts worker groups. First, since its files are the longest: no worker is left alone with one at the end.
+PROCESS := tests/process tests/torture tests/cuda_standin tests/gpu
 
 .PHONY: demo test test-fast check bench gpu torture docs clean
 
@@ -17,19 +20,19 @@ demo: $(READY)
 	$(BIN)/ecrl matrix run --prefix $(PREFIX) matrices/demo.toml
 	$(BIN)/ecrl report --prefix $(PREFIX)
 
-# Unit tests side by side; what starts worker groups, which take both cores, one after another.
 test: check
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations 10 $(UNIT)
-	$(BIN)/python -m pytest -q --durations 10 --ignore tests/unit $(addprefix --ignore ,$(wildcard tests/*.py)) tests
+	$(PYTEST) $(PROCESS) $(UNIT)
 
 # What to run after every change: lint, types and the unit tests.
 test-fast: check
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations 10 $(UNIT)
+	$(PYTEST) $(UNIT)
 
 check: $(READY)
 	$(BIN)/ruff check ecrl tests bench docs
 	$(BIN)/ruff format --check ecrl tests bench docs
 	$(BIN)/mypy
+	@# Else, where PYTHONDONTWRITEBYTECODE is set, every process of the tests compiles every module that it loads.
+	$(BIN)/python -m compileall -q ecrl tests bench
 
 # The full versions of what `make test` checks in short; -rP shows each program's verdict.
 torture: $(READY)
