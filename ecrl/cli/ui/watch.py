@@ -54,7 +54,7 @@ def _watch_on_screen(source: CampaignWatch, interval_s: float) -> None:
 class _Keys:
     """Reads single keys from the terminal. A resize of the window ends the wait with an empty key.
 
-    wake: the reading end of a pipe to which signal handlers write the signal's number.
+    wake: the reading end of a pipe to which every signal's number is written.
     """
 
     def __init__(self, wake: int) -> None:
@@ -86,18 +86,19 @@ def _open_keys() -> Iterator[_Keys]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
-    # An exception raised in a handler is lost if the signal comes while Python runs a destructor, and a signal that
-    # comes just before `select` does not end its wait. A byte in a pipe that `select` watches is never lost.
-    def wake(signum: int, _frame: FrameType | None) -> None:
-        os.write(writing, bytes([signum]))
+    def note(signum: int, _frame: FrameType | None) -> None:
         if signum != signal.SIGWINCH:  # a second one ends the command even if a look at the files does not return
             signal.signal(signum, end)
 
     def end(signum: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
+    # A handler runs between two instructions of Python, so that of a signal that comes just before `select` begins to
+    # wait runs after the wait; and an exception that it raises is lost while a destructor runs. The byte that the
+    # interpreter writes to the pipe as the signal comes ends the wait and is not lost.
+    waking = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     handled = (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    old = {signum: signal.signal(signum, wake) for signum in handled}
+    old = {signum: signal.signal(signum, note) for signum in handled}
     try:
         tty.setcbreak(descriptor)
         yield _Keys(reading)
@@ -105,5 +106,6 @@ def _open_keys() -> Iterator[_Keys]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
         for signum, handler in old.items():
             signal.signal(signum, handler)
+        signal.set_wakeup_fd(waking)
         os.close(reading)
         os.close(writing)
