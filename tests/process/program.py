@@ -1,6 +1,7 @@
 """`ecrl` as its users start it, over real torchrun groups: what several process tests need of it."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -9,12 +10,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ecrl.config.load import load
+from ecrl.experiments.training.probe import build_probe_request
 from ecrl.launch.system.device_leases import LEASE_MARKER
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, find_marked_pids, iterate_environments
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 
 PATIENCE_S = 240.0
+
+
+# What the probe answered in campaigns of earlier tests. ecrl checks whether an answer suits the campaign.
+_PROBES: dict[str, bytes] = {}  # by what was asked
 
 
 class Ecrl:
@@ -24,8 +31,11 @@ class Ecrl:
         self.folder = folder
         self.paths = CampaignPaths(folder / "results", "exp")
         self.started: list[subprocess.Popen[str]] = []
+        self._question: str | None = None
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        if arguments[0] == "run":
+            self._save_the_probe(arguments[1])
         process = subprocess.Popen(
             self.command(*arguments),
             env=os.environ | environment,
@@ -47,6 +57,14 @@ class Ecrl:
         process = self.start(*arguments, **environment)
         out, errors = process.communicate(timeout=PATIENCE_S)
         return process.returncode, out, errors
+
+    def _save_the_probe(self, matrix: str) -> None:
+        """Put the answer to the same question where ecrl looks for it: a probe takes as long as a worker's start."""
+        question = json.dumps(build_probe_request(load(Path(matrix))))
+        if question in _PROBES and not self.paths.root.exists():
+            self.paths.root.mkdir(parents=True)
+            self.paths.probe.write_bytes(_PROBES[question])
+        self._question = question
 
     def report(self) -> tuple[int, str, str]:
         command = [sys.executable, "-m", "ecrl", "report", *self._where]
@@ -79,6 +97,8 @@ class Ecrl:
 
     def close(self) -> None:
         """End whatever a test has left going."""
+        if self._question is not None and self.paths.probe.is_file():
+            _PROBES[self._question] = self.paths.probe.read_bytes()
         for process in self.started:
             process.kill()
             process.communicate()
