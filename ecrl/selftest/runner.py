@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ecrl import plugins
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.errors import EXIT_BUG, EXIT_OK, EcrlError, unknown_name
+from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED, EcrlError, unknown_name
 from ecrl.launch.runs.file_tail import FileTail
 from ecrl.launch.runs.launcher import load_launcher
 from ecrl.launch.runs.progress import SilentObserver
@@ -78,8 +78,8 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """EXIT_OK for a pass; otherwise EXIT_BUG: ecrl is at fault, or nothing was shown."""
-        return EXIT_OK if self.verdict == PASS else EXIT_BUG
+        """EXIT_OK for a pass; otherwise EXIT_SOME_FAILED: a check failed, or showed nothing."""
+        return EXIT_OK if self.verdict == PASS else EXIT_SOME_FAILED
 
     def to_json(self) -> dict[str, Any]:
         """The report as `--json` prints it."""

@@ -28,7 +28,7 @@ def selftest(
 ) -> None:
     """Prove on this machine that snapshots are never torn and that every fence is needed (about a minute).
 
-    Exit code 0: all passed. 1: a snapshot was torn, another promise is broken, or a check could show nothing.
+    Exit code 0: all passed. 4: a snapshot was torn, another promise is broken, or a check could show nothing.
     """
     from ecrl.launch.system.signals import handle_signals
     from ecrl.selftest.runner import Selftest

@@ -50,10 +50,10 @@ def check(verdict: str) -> dict[str, Any]:
     [
         (["pass"], "pass", 0),
         (["pass", "warn"], "pass", 0),
-        (["pass", "inconclusive"], "inconclusive", 1),
-        (["inconclusive", "wrong"], "wrong", 1),
-        (["wrong", "torn", "pass"], "torn", 1),
-        ([], "inconclusive", 1),
+        (["pass", "inconclusive"], "inconclusive", 4),
+        (["inconclusive", "wrong"], "wrong", 4),
+        (["wrong", "torn", "pass"], "torn", 4),
+        ([], "inconclusive", 4),
     ],
 )
 def test_the_worst_check_is_the_verdict(verdicts: list[str], worst: str, exit_code: int) -> None:
@@ -64,7 +64,7 @@ def test_the_worst_check_is_the_verdict(verdicts: list[str], worst: str, exit_co
 
 def test_a_stand_in_never_succeeds() -> None:
     report = run(MACHINE | {"device_name": "FakeCUDA (no kernels)"}, PASSES)
-    assert (report.verdict, report.exit_code) == ("inconclusive", 1)
+    assert (report.verdict, report.exit_code) == ("inconclusive", 4)
 
 
 def test_a_child_that_dies_is_a_check_that_went_wrong() -> None:
@@ -178,11 +178,11 @@ def shown(
     return ended.value.exit_code, out, err
 
 
-def test_a_broken_stager_exits_1_and_says_torn(
+def test_a_broken_stager_exits_4_and_says_torn(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exit_code, out, err = shown(capsys, monkeypatch, (sys.executable, "-c", BROKEN))
-    assert exit_code == 1
+    assert exit_code == 4
     assert "TORN: right code, copies late, sgd: " in out
     assert "TORN: right code, copies late, adamw: " in out
     assert "selftest: TORN on " in err
@@ -191,7 +191,7 @@ def test_a_broken_stager_exits_1_and_says_torn(
 
 def test_each_check_is_a_line_on_stdout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     exit_code, out, err = shown(capsys, monkeypatch, saying(MACHINE, PASSES, check("inconclusive")))
-    assert exit_code == 1
+    assert exit_code == 4
     assert out.splitlines() == ["pass: it holds: 20 of 20", "inconclusive: it is inconclusive: 20 of 20"]
     assert err.startswith("selftest: inconclusive on a GPU (torch 9), 2 checks in ")
 
