@@ -54,28 +54,22 @@ def _report(
     mix: bool,
     require_confirmed: bool,
 ) -> None:
+    from ecrl.report.pages.formats import parse_formats
+
+    _check_source(prefix, table, manifest, results)
+    wanted = parse_formats(format_)  # before pandas is loaded: a slip is answered at once
     from ecrl.analysis.claims.claims import CONFIRMED
     from ecrl.analysis.external_table.table import load_table_evidence
     from ecrl.errors import EXIT_SOME_FAILED
-    from ecrl.records.paths import all_prefixes
-    from ecrl.report.pages.render import formats, render
+    from ecrl.report.pages.render import render
 
-    wanted = formats(format_)
     if table is not None:
         if prefix:
             typer.echo(f"note: --table is given, so prefix {', '.join(prefix)} is not looked at", err=True)
         evidence = load_table_evidence(table, manifest)
         folder = out or table.with_name(f"{evidence.prefix}_report")
-    elif prefix:
-        if manifest is not None:
-            raise EcrlError("ECRL-104", "--manifest: belongs to --table; a campaign has its own.")
-        evidence, folder = _load_evidence(prefix, results, out, mix)
     else:
-        known = all_prefixes(results)
-        there = f"There are: {', '.join(known)}." if known else f"No campaign is in {results}/."
-        raise EcrlError(
-            "ECRL-104", f"Found neither --prefix nor --table, expected one of them. {there}\nTry `ecrl report --help`."
-        )
+        evidence, folder = _load_evidence(prefix, results, out, mix)
     for shortfall in evidence.shortfalls:
         typer.echo(f"note: {shortfall}", err=True)
     for warning in evidence.warnings[:_SHOWN_WARNINGS]:
@@ -89,6 +83,22 @@ def _report(
         found = ", ".join(f"{j.claim.name}: {j.verdict}" for j in evidence.claims) or "no registered claim"
         typer.echo(f"--require-confirmed: {found}", err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _check_source(prefix: list[str], table: Path | None, manifest: Path | None, results: Path) -> None:
+    """Raise unless the request names one source."""
+    from ecrl.records.paths import all_prefixes
+
+    if table is not None:
+        return
+    if not prefix:
+        known = all_prefixes(results)
+        there = f"There are: {', '.join(known)}." if known else f"No campaign is in {results}/."
+        raise EcrlError(
+            "ECRL-104", f"Found neither --prefix nor --table, expected one of them. {there}\nTry `ecrl report --help`."
+        )
+    if manifest is not None:
+        raise EcrlError("ECRL-104", "--manifest: belongs to --table; a campaign has its own.")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 Equal evidence gives equal bytes, except for the time of writing; SOURCE_DATE_EPOCH fixes that too.
 """
 
-import importlib.util
 import io
 import os
 import re
@@ -13,41 +12,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecrl import plugins
 from ecrl.analysis.campaign import tables
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.verdict_frames import build_claims_frame, build_threats_frame
-from ecrl.errors import EcrlError, unknown_name
+from ecrl.errors import EcrlError
 from ecrl.report.formats import latex
 from ecrl.report.formats.html import page
 from ecrl.report.formats.markdown import markdown
+from ecrl.report.pages.formats import DEFAULT_FORMATS
 from ecrl.report.text.document import Block, Card, Figure
 from ecrl.report.text.kind import ReportKind, load_kind
 from ecrl.storage.atomic import write_atomic
-
-FORMATS = ("md", "html", "csv", "tex", "parquet")
-DEFAULT_FORMATS = ("md", "html", "csv")
-# format -> the extra of pyproject.toml that it needs, and the module that the extra installs
-_EXTRAS = {"parquet": ("parquet", "pyarrow")}
-
-
-def formats(text: str) -> tuple[str, ...]:
-    """The formats in a text such as 'md,html,csv'.
-
-    Raises:
-        EcrlError: the text names no format, an unknown format, or a format whose extra is not installed.
-    """
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    for name in found:
-        if name not in FORMATS:
-            raise EcrlError("ECRL-102", f"--format: {unknown_name('format', name, FORMATS)}")
-    if not found:
-        raise EcrlError("ECRL-102", f"--format: found nothing, expected some of {', '.join(FORMATS)}")
-    for name, (extra, module) in _EXTRAS.items():
-        if name in found and importlib.util.find_spec(module) is None:
-            needs = f"--format {name} needs the extra `{extra}`: pip install 'ecrl[{extra}]'"
-            raise plugins.MissingExtraError("ECRL-290", needs)
-    return found
 
 
 def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_FORMATS) -> list[Path]:

@@ -30,7 +30,8 @@ from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
 from ecrl.report.formats.latex import escape
 from ecrl.report.formats.markdown import markdown
-from ecrl.report.pages.render import formats, render
+from ecrl.report.pages.formats import parse_formats
+from ecrl.report.pages.render import render
 from ecrl.report.text.document import Table
 from ecrl.report.text.names import suite_names
 from ecrl.report.text.numbers import format_fixed, interval, number, p_value, percent
@@ -593,4 +594,4 @@ def test_the_report_holds_predicted_against_measured_goodput(whole: Evidence) ->
 
 
 def test_formats_are_read_from_one_word_each() -> None:
-    assert formats("md, csv") == ("md", "csv")
+    assert parse_formats("md, csv") == ("md", "csv")
