@@ -9,7 +9,7 @@ from typing import Any
 
 from ecrl.config.axis_problems import find_choice_problems, find_filter_problems, find_task_problems, normalize_axes
 from ecrl.config.failure_entry import FROZEN
-from ecrl.config.hashing import fill_from
+from ecrl.config.hashing import fill_from, later_fields
 from ecrl.config.matrix import DEFAULT_KIND, KIND, VARIANTS, Matrix, expand_steps, get_table
 from ecrl.config.problems import Sources, find_backend_problems, find_schedule_problems, find_shape_problems
 from ecrl.config.recipe_problems import find_claim_problems, find_unused_recipes, resolve_recipes
@@ -83,6 +83,7 @@ def load(
             continue
         raw = _merge(raw, _nest(override.loc, override.value))
         sources.overridden[override.loc] = override.source
+    warnings = [] if existing is None else _list_kept_tables(path, raw, existing)
     if existing is not None:
         raw = fill_from(existing, expand_steps(raw))
     raw, recipe_problems = resolve_recipes(raw, sources, frozen=frozen, existing=existing)
@@ -102,7 +103,17 @@ def load(
     if not frozen:
         problems = add_code("ECRL-215", find_choice_problems(matrix, sources))
         _raise_if_any([*problems, *add_code("ECRL-218", find_task_problems(matrix, sources))])
-    return matrix.add_warnings(() if frozen else find_unused_recipes(raw, sources))
+    return matrix.add_warnings(warnings if frozen else [*warnings, *find_unused_recipes(raw, sources)])
+
+
+def _list_kept_tables(path: Path, raw: Mapping[str, Any], existing: Matrix) -> list[str]:
+    """A warning for every table that the file leaves out and the frozen campaign has."""
+    # Absent reads as in the campaign, because an older file may not know the table. Who has removed it is told so.
+    return [
+        f"{path}: {name}: not found, so that of the frozen campaign stays. Another experiment needs another --prefix."
+        for name, legacy in later_fields(Matrix).items()
+        if name not in raw and getattr(existing, name) != legacy
+    ]
 
 
 def _raise_if_any(problems: Sequence[str]) -> None:
