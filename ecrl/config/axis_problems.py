@@ -15,7 +15,6 @@ from ecrl.config.task_fit import explain_unfit_pair, find_unfit_pairs
 from ecrl.errors import unknown_name
 
 _TABLES: dict[str, type[BaseModel]] = {"train": TrainTable, "checkpoint": CheckpointTable}
-_HOW = "says how runs are made, never what they are, so it makes no suites"
 
 
 def normalize_axes(raw: Mapping[str, Any], sources: Sources) -> tuple[dict[str, Any], list[str]]:
@@ -35,7 +34,7 @@ def normalize_axes(raw: Mapping[str, Any], sources: Sources) -> tuple[dict[str, 
             problems.append(f"{where}: {problem}")
         elif key == LAUNCHER_KEY:
             if "launchers" in get_table(raw, "matrix"):
-                problems.append(f"{where}: found matrix.launchers too, which is the same axis; expected one of them")
+                problems.append(f"{where}: found matrix.launchers too, expected one of them: they are one axis")
             result["matrix"] = {**get_table(raw, "matrix"), "launchers": values}
         else:
             own[key], told = _read_values(raw, key, values)
@@ -49,20 +48,20 @@ def _find_key_problem(raw: Mapping[str, Any], key: str) -> str | None:
     """The reason why a key cannot be an axis; None if it can."""
     table, *rest = split_key(key)
     if table == "run":
-        return f"found a key of [run], which {_HOW}; expected one of train, checkpoint or variants.NAME"
+        return "found a key of [run], which is no axis; expected a key of train, checkpoint or variants.NAME"
     if table in _TABLES:
         valid = _TABLES[table].model_fields
         return None if rest[0] in valid else unknown_name(f"key of [{table}]", rest[0], valid)
     if table != "variants" or not all(rest):
-        return unknown_name("table of an axis", table, [*_TABLES, "variants.NAME"])
+        return unknown_name("table", table, [*_TABLES, "variants.NAME"])
     variant, option = rest
     recipe = get_table(get_table(raw, "variants"), variant)
     if not recipe:
-        return unknown_name("variant with a table", variant, get_table(raw, "variants"))
+        return unknown_name("recipe", variant, get_table(raw, "variants"))
     if variant not in get_table(raw, "matrix").get("variants", [variant]):
-        return f"variant {variant!r} is not one of matrix.variants: its values would make suites that are alike"
+        return f"variant {variant!r} is not listed in matrix.variants: the axis would make equal suites"
     if option == ENGINE:
-        return "found the engine itself; expected an option: two engines are two variants"
+        return "found the key engine, expected an option of the engine: each engine is a variant of its own"
     options = get_declared_options("engine", str(recipe.get(ENGINE)))
     return None if option in options else unknown_name(f"option of the engine {recipe.get(ENGINE)}", option, options)
 
@@ -112,7 +111,7 @@ def find_filter_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
                 f"{sources.name((*loc, name))}: {text}: {unknown_name('axis', name, valid)}" for name in unknown
             ]
             if not chosen and loc[0] == "exclude":
-                problems.append(f"{sources.name(loc)}: {text}: found it empty, expected at least one axis")
+                problems.append(f"{sources.name(loc)}: {text}: is empty, expected at least one axis")
     return problems
 
 
@@ -131,7 +130,7 @@ def find_choice_problems(matrix: Matrix, sources: Sources) -> list[str]:
     if not len(expand_matrix(matrix)):
         return [f"{sources.name(('exclude',))}: exclude: no suite is left, expected at least one"]
     return [
-        f"{sources.name(('claims', index, 'where'))}: claims.{index}.where: found {claim.where}, which chooses no suite"
+        f"{sources.name(('claims', index, 'where'))}: claims.{index}.where: found {claim.where}, which matches no suite"
         for index, claim in enumerate(matrix.claims)
         if claim.where and not any(matches(claim.where, suite.cell) for suite in expand_matrix(matrix))
     ]

@@ -82,23 +82,23 @@ class FailureEntry(BaseModel):
     decided_by: ClassVar[str] = "kind"
 
     at: Annotated[int, Field(ge=1)] | None = None
-    """the step; for a phase of a checkpoint, the checkpoint of the first boundary from there on"""
+    """the step; for a checkpoint phase, the first checkpoint at or after that step"""
     phase: Annotated[str, _check_phase(PHASES)] = "step"
-    """where in the step, the checkpoint or the restart; a kind has a default and a choice of its own"""
+    """the phase of the step, the checkpoint or the restart; each kind has its own default and choices"""
     interval: Annotated[int, Field(ge=0)] | None = None
-    """instead of `at`: a step drawn uniformly inside the interval that follows this checkpoint"""
+    """instead of `at`: a step drawn uniformly inside the interval after this checkpoint"""
     mtbf_s: Annotated[float, Field(gt=0)] | None = None
-    """instead of `at`: instants drawn with exponential gaps of this mean; alone in its schedule"""
+    """instead of `at`: times drawn with exponential gaps of this mean; the only entry of its schedule"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    """what `interval` and `mtbf_s` are drawn from"""
+    """the seed of the draw of `interval` or `mtbf_s`"""
     count: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """failures that `mtbf_s` draws; 3 where it is not given"""
+    """number of failures that `mtbf_s` draws; 3 by default"""
     kind: Annotated[str, AfterValidator(_check_kind)] = DEFAULT_KIND
-    """what happens"""
+    """the kind of failure"""
     rank: Annotated[int, Field(ge=0)] | None = None
-    """who is struck; ranks take turns where it is not given"""
+    """the rank that fails; by default, ranks take turns"""
     ranks: Annotated[Any, AfterValidator(_group)] = None
-    """instead of `rank`: "all", or a list of at least two that are struck at once"""
+    """instead of `rank`: "all", or a list of at least two ranks that fail at once"""
 
     @model_validator(mode="before")
     @classmethod
@@ -118,22 +118,21 @@ class FailureEntry(BaseModel):
         if self.phase in RESTART_PHASES:
             if given:
                 faults.append(
-                    f"found {given[0]} with phase = {self.phase!r}, expected none: it strikes in the attempt that"
-                    " follows the failure before it"
+                    f"found {given[0]} with phase = {self.phase!r}, expected no {given[0]}: this failure strikes in the"
+                    " attempt after the previous failure"
                 )
         elif len(given) != 1:
-            found = " and ".join(given) or "none of them"
-            faults.append(f"found {found}, expected one of at, interval and mtbf_s")
+            faults.append(f"found {' and '.join(given) or 'none'}, expected one of at, interval and mtbf_s")
         if drawn and self.seed is None:
-            faults.append("found no seed, expected one: what is drawn must be drawn again alike")
+            faults.append("found no seed, expected one: the draw must be repeatable")
         if self.mtbf_s is not None and self.phase in IN_STEP_PHASES:
             faults.append(
-                f"found mtbf_s with phase = {self.phase!r}, expected at or interval: it strikes inside a step"
+                f"found mtbf_s with phase = {self.phase!r}, expected at or interval: this failure strikes in a step"
             )
         elif drawn and self.phase not in ("step", *IN_STEP_PHASES, *RESTART_PHASES):
-            faults.append(f"found phase = {self.phase!r} with {given[0]}, expected no phase: it strikes after a step")
+            faults.append(f"found phase = {self.phase!r} with {given[0]}, expected no phase: the draw is of a step")
         if self.seed is not None and not drawn:
-            faults.append("found seed without interval or mtbf_s, expected nothing to be drawn")
+            faults.append("found seed without interval or mtbf_s, expected no seed: nothing is drawn")
         if self.count is not None and self.mtbf_s is None:
             faults.append("found count without mtbf_s, expected one entry for each failure")
         return faults
@@ -141,7 +140,7 @@ class FailureEntry(BaseModel):
     def _find_rank_faults(self) -> list[str]:
         faults = []
         if self.ranks is not None and self.phase in IN_STEP_PHASES:
-            faults.append(f"found ranks with phase = {self.phase!r}, expected rank: each strikes inside its own step")
+            faults.append(f"found ranks with phase = {self.phase!r}, expected rank: ranks do not reach a step together")
         if self.rank is not None and self.ranks is not None:
             faults.append("found rank and ranks, expected one of them")
         first = min(self.ranks) if isinstance(self.ranks, list) else self.rank

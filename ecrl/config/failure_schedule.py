@@ -43,12 +43,12 @@ def find_problems(
     """
     found = []
     if entries and entries[0].phase in RESTART_PHASES:
-        found.append(f"found phase = {entries[0].phase!r} first, expected a failure before it: it strikes in a restart")
+        found.append(f"found phase = {entries[0].phase!r} first, expected a failure before it: it belongs to a restart")
     for before, entry in itertools.pairwise(entries):
         if entry.phase in RESTART_PHASES and not before.ends_attempt:
             found.append(f"found phase = {entry.phase!r} after {before.kind}, expected a failure that ends the attempt")
     if len(entries) > 1 and any(entry.mtbf_s is not None for entry in entries):
-        found.append("found mtbf_s beside other failures, expected it alone in its schedule: its order is not known")
+        found.append("found mtbf_s with other failures, expected it alone in its schedule: their order is unknown")
     plain = Counter(e.at for e in entries if e.at is not None and e.phase == "step")
     found += [f"found step {at} twice, expected each step once" for at, count in plain.items() if count > 1]
     named = [entry.ranks if isinstance(entry.ranks, list) else [entry.rank] for entry in entries]
@@ -71,7 +71,7 @@ def _find_unreachable(entries: Sequence[FailureEntry], every: int, steps: int | 
         if entry.phase in RESTART_PHASES or entry.mtbf_s is not None:
             continue
         if entry.interval is not None and every == 1:
-            found.append(f"found interval = {entry.interval} with checkpoint_every = 1: nothing lies inside one step")
+            found.append(f"found interval = {entry.interval} with checkpoint_every = 1: the interval has no inner step")
             continue
         at, in_checkpoint = entry.get_step(every), entry.phase in CHECKPOINT_PHASES
         if steps is not None and at > steps:
@@ -80,18 +80,18 @@ def _find_unreachable(entries: Sequence[FailureEntry], every: int, steps: int | 
             continue
         if entry.phase == "retention" and at <= keep * every:
             found.append(
-                f"found retention at step {at}: with checkpoint_every = {every} and keep = {keep} nothing is removed"
-                f" before step {(keep + 1) * every}"
+                f"found retention at step {at}: with checkpoint_every = {every} and keep = {keep} no checkpoint is"
+                f" removed before step {(keep + 1) * every}"
             )
         if newest >= at and (in_checkpoint or at not in met):
             found.append(
-                f"found step {at} after a failure at {before}: with checkpoint_every = {every} the run goes on from"
-                f" step {newest}, and would never meet it"
+                f"found step {at} after a failure at {before}: with checkpoint_every = {every} the run resumes from"
+                f" step {newest} and never reaches this failure"
             )
         if at < lasting:
             found.append(
-                f"found step {at} after a failure at {lasting} that does not end the attempt: the run goes on from"
-                " there, and would never meet it"
+                f"found step {at} after a failure at {lasting} that does not end the attempt: the run continues"
+                " from there and never reaches this failure"
             )
         met.add(at)
         before = at

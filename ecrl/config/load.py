@@ -55,13 +55,13 @@ def load(
         raise InvalidMatrixError(
             "ECRL-201",
             f"{path}: no such matrix file.{did_you_mean(str(path), shipped)}{hint}\n"
-            f"Name one that is there; see what is: ls {shlex.quote(str(path.parent))}",
+            f"Name an existing file; to list them, type: ls {shlex.quote(str(path.parent))}",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidMatrixError("ECRL-202", f"{path}: cannot be read as UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidMatrixError(
-            "ECRL-203", f"{path}: not valid TOML: {error}. Correct that place and run again."
+            "ECRL-203", f"{path}: not valid TOML: {error}. Correct that line and run the same command again."
         ) from None
 
     sources = Sources(path, Locator(text), profile)
@@ -110,7 +110,7 @@ def _list_kept_tables(path: Path, raw: Mapping[str, Any], existing: Matrix) -> l
     """A warning for every table that the file leaves out and the frozen campaign has."""
     # Absent reads as in the campaign, because an older file may not know the table. Who has removed it is told so.
     return [
-        f"{path}: {name}: not found, so that of the frozen campaign stays. Another experiment needs another --prefix."
+        f"{path}: {name}: not in this file; the frozen campaign's is kept. Another experiment needs another --prefix."
         for name, legacy in later_fields(Matrix).items()
         if name not in raw and getattr(existing, name) != legacy
     ]

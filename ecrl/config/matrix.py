@@ -56,7 +56,7 @@ def _make_member_check(family: str, extra: Sequence[str] = ()) -> AfterValidator
 def _check_no_repeats(values: list[Any]) -> list[Any]:
     repeated = sorted({str(v) for v in values if values.count(v) > 1})
     if repeated:
-        raise ValueError(f"{', '.join(repeated)} stands there more than once")
+        raise ValueError(f"found {', '.join(repeated)} more than once, expected each value once")
     return values
 
 
@@ -93,13 +93,13 @@ class Axes(_Table):
     checkpoint_every: Annotated[list[Count], *_AXIS]
     """steps between two checkpoints"""
     max_inflight: Annotated[list[Count], *_AXIS] = [4]
-    """checkpoints that may be under way at once; an engine that has one at a time ignores it"""
+    """checkpoints that may be in flight at once; engines limited to one ignore it"""
     seeds: Annotated[list[Seed], *_AXIS] = [1337]
     """seeds, one block of runs each"""
     variants: Annotated[list[VariantName], *_AXIS] = ["reference", "blocking", "overlapped"]
-    """what is compared: `reference`, names of engines, and names of tables `[variants.NAME]`"""
+    """variants to compare: `reference`, names of engines, and names of recipes `[variants.NAME]`"""
     launchers: Annotated[list[LauncherName], *_AXIS] | None = None
-    """takes the place of `train.launcher`; each launcher makes suites of its own, so no block mixes them"""
+    """replaces `train.launcher`; each launcher has its own suites, so no block mixes launchers"""
 
 
 Schedule = list[Entry]
@@ -147,15 +147,15 @@ class RunOptions(_Table):
     data_root: str | None = None
     """folder of the data sets that are not built in"""
     retries: Annotated[int, Field(ge=0)] = 0
-    """times that a failed run is run again"""
+    """how often a failed run is repeated"""
     timeout_s: Annotated[float, Field(gt=0)] | None = None
-    """seconds after which a run is ended and failed"""
+    """seconds after which a run is stopped and marked failed"""
     jobs: Count = 1
-    """suites that run at once, each on GPUs (or CPU cores) of its own"""
+    """suites that run at once, each on its own GPUs (or CPU cores)"""
     aa: bool = False
     """repeat the reference in the first block of each suite"""
     stop_after_same: Annotated[int, Field(ge=0)] = 5
-    """failures alike in a row that end the use of a set of devices; 0: never"""
+    """equal failures in a row after which a set of devices is no longer used; 0: never"""
 
 
 def _check_expectation(text: str) -> str:
@@ -184,7 +184,7 @@ class Claim(_Table):
     """`[[claims]]`: what is expected of `metric`, written before the first run and judged by the report."""
 
     name: Annotated[str, Field(min_length=1)]
-    """what the report calls it"""
+    """the claim's name in the report"""
     compare: Annotated[list[VariantName], Field(min_length=2, max_length=2)] | None = None
     """[A, B]: the claim is about A / B (`ratio`) or A - B (`difference`)"""
     metric: Annotated[str, AfterValidator(_check_metric)] = "goodput_steps_per_s"
@@ -195,15 +195,15 @@ class Claim(_Table):
     of: Annotated[VariantName | None, Later(legacy=None)] = None
     """A: the claim is about A alone (`value`, `rate`), instead of `compare`"""
     where: Annotated[dict[str, AxisValue | list[AxisValue]], Later(legacy={})] = {}
-    """the suites that it speaks of, by axis a value, a pattern or a list of them; empty: all"""
+    """the suites that the claim covers: a value, a pattern or a list of them for each axis; empty: all"""
     smallest: Annotated[Annotated[float, Field(gt=0)] | None, Later(legacy=None)] = None
     """the smallest effect of interest, as a share of 1 (`ratio`) or in the metric's unit"""
 
     @model_validator(mode="after")
     def _speaks_of_one_or_two(self, info: ValidationInfo) -> "Claim":
         if (self.compare is None) == (self.of is None):
-            found = "neither" if self.of is None else "both"
-            raise ValueError(f"found {found} of compare and of, expected compare = [A, B], or of = A")
+            found = "neither compare nor of" if self.of is None else "both compare and of"
+            raise ValueError(f"found {found}, expected either compare = [A, B] or of = A")
         what = self.expect.partition(" ")[0]
         fitting = ("value", "rate") if self.compare is None else ("ratio", "difference", "rate")
         if not self.expect.startswith(fitting):
@@ -228,7 +228,7 @@ class Experiment(_Table):
     """`[experiment]`: what is run. The table may be left out."""
 
     kind: Annotated[str, _make_member_check("experiment")] = DEFAULT_KIND
-    """what the runs are"""
+    """the kind of experiment"""
 
 
 class Matrix(_Table):
@@ -242,9 +242,9 @@ class Matrix(_Table):
     exclude: Annotated[list[dict[str, AxisValue | list[AxisValue]]], Later(legacy=[])] = []
     """`[[exclude]]`: cells that are left out. Each table names axes (dataset, model, failure, checkpoint_every,
     max_inflight, launcher, or a key of `[axes]`), each with a value, a shell pattern, or a list of them; a cell that
-    has them all makes no suite."""
+    matches all of them makes no suite."""
     variants: Annotated[dict[str, dict[str, AxisValue]], NEVER] = {}
-    """`[variants.NAME]`: a recipe, an engine and its options, that `matrix.variants` may list under a name of its own.
+    """`[variants.NAME]`: a recipe (an engine and its options) that `matrix.variants` may list by this name.
     A variant without a table is the engine of that name."""
     failures: Annotated[dict[str, Schedule], Field(min_length=1)] = {"none": []}
     """`[failures]`: schedules of planned failures, a list under a name. The names are the values of the axis `failure`;

@@ -54,7 +54,7 @@ def validate_options(
     problems = {}
     for option, value in given.items():
         if option not in options:
-            known = unknown_name("option", option, options) if options else f"unknown option {option!r}: it has none"
+            known = unknown_name("option", option, options) if options else f"unknown option {option!r}; it has none"
             problems[option] = f"{family} {name}: {known}"
         elif not _is_valid(value, options[option]):
             problems[option] = f"found {value!r}, expected {_describe(options[option])}"

@@ -81,9 +81,9 @@ def _explain(error: Any, sources: Sources, raw: Mapping[str, Any]) -> str:
         case name if name in _UNKNOWN_KEY:
             return f"{where}: {unknown_name('key', str(loc[-1]), _valid_keys(loc[:-1], raw))}"
         case "missing":
-            return f"{where}: not found, and it has no default"
+            return f"{where}: is missing and has no default"
         case "too_short" if error["input"] in ([], {}):
-            return f"{where}: found it empty, expected at least one value"
+            return f"{where}: is empty, expected at least one value"
         case "value_error":
             return f"{where}: {error['ctx']['error']}"
         case "model_type" | "dict_type":
@@ -131,7 +131,7 @@ def find_schedule_problems(raw: Mapping[str, Any], sources: Sources) -> list[str
         problems += [f"{where}: {problem}" for problem in found]
     problems += [
         f"{sources.name(('matrix', 'checkpoint_every'))}: matrix.checkpoint_every: found {every}, past the last step"
-        f" ({steps}): no checkpoint would ever be taken"
+        f" ({steps}): no checkpoint would be taken"
         for every in intervals
         for steps in every_steps
         if steps is not None and every > steps

@@ -65,7 +65,7 @@ def _find_table_problem(variant: str, table: Mapping[str, Any]) -> str | None:
     if table[ENGINE] not in engines:
         return f"engine: {unknown_name('engine', str(table[ENGINE]), engines)}"
     if variant in engines and table[ENGINE] != variant:
-        return f"found engine = {table[ENGINE]!r} under the name of another engine; expected another name for it"
+        return f"found engine = {table[ENGINE]!r} in a table named after another engine, expected another table name"
     return None
 
 

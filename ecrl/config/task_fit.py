@@ -25,8 +25,8 @@ def find_unfit_pairs(datasets: Iterable[str], models: Iterable[str]) -> list[tup
 def explain_unfit_pair(dataset: str, model: str) -> str:
     """The problem with an unfit pair, and the `[[exclude]]` table that removes it from a matrix."""
     return (
-        f"found model {model!r}, made for the task {_get_task('model', model)!r}, with dataset {dataset!r}, made for"
-        f" {_get_task('dataset', dataset)!r}: expected one task. Leave the pair out by a table"
+        f"found model {model!r} of task {_get_task('model', model)!r} with dataset {dataset!r} of task"
+        f" {_get_task('dataset', dataset)!r}, expected one task. Leave the pair out by a table"
         f' [[exclude]] with model = "{model}" and dataset = "{dataset}"'
     )
 

@@ -49,9 +49,9 @@ class TrainSettings:
     threads: Annotated[int, Ge(1)] = 1
     """CPU threads per rank"""
     launcher: Annotated[str, Member("launcher")] = "cold"
-    """who starts the ranks, by name"""
+    """launcher that starts the ranks, by name"""
     backend: Annotated[Literal["auto", "nccl", "gloo"], Later(legacy="auto")] = "auto"
-    """how ranks talk. auto: NCCL between GPUs, gloo on the CPU; gloo on GPUs lets several ranks share one"""
+    """how ranks communicate. auto: NCCL between GPUs, gloo on the CPU; gloo on GPUs lets several ranks share one"""
 
     def get_backend(self, device: str) -> str:
         """The backend of the ranks' process group on a device (cpu or cuda). Resolves `auto`."""
@@ -63,7 +63,6 @@ class CheckpointSettings:
     """`[checkpoint]`: what is kept, and how long a rank waits."""
 
     keep: Annotated[int, Ge(2)] = 2
-    """committed checkpoints kept while a run goes on"""
+    """committed checkpoints kept during a run"""
     commit_timeout_s: Annotated[float, Gt(0), Le(86400)] = 120.0
-    """seconds that a rank waits for the others to make their shards durable before a checkpoint is given up and
-    counted"""
+    """seconds that a rank waits for durable shards of the other ranks; the checkpoint is then given up and counted"""

@@ -58,34 +58,34 @@ def test_given_options_take_their_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("given", "facts"),
     [
-        ({"threads": 0}, "found 0, expected a whole number >= 1 and <= 64"),
-        ({"threads": 65}, "found 65, expected a whole number >= 1 and <= 64"),
-        ({"threads": True}, "found True, expected a whole number >= 1 and <= 64"),
-        ({"threads": 2.0}, "found 2.0, expected a whole number >= 1 and <= 64"),
-        ({"share": 1}, "found 1, expected a number >= 0 and < 1"),
-        ({"share": float("nan")}, "found nan, expected a number >= 0 and < 1"),
-        ({"wait": float("inf")}, "found inf, expected a number"),
-        ({"share": "half"}, "found 'half', expected a number >= 0 and < 1"),
-        ({"fsync": 1}, "found 1, expected true or false"),
-        ({"tier": "tape"}, "found 'tape', expected one of 'disk', 'memory'"),
-        ({"tier": 3}, "found 3, expected one of 'disk', 'memory'"),
-        (
-            {"thread": 2},
-            "thing fine: unknown option 'thread'. Did you mean 'threads'? Valid: fsync, share, threads, tier, wait",
-        ),
+        ({"threads": 0}, ("found 0", ">= 1 and <= 64")),
+        ({"threads": 65}, ("found 65", ">= 1 and <= 64")),
+        ({"threads": True}, ("found True", ">= 1 and <= 64")),
+        ({"threads": 2.0}, ("found 2.0", "whole number", ">= 1 and <= 64")),
+        ({"share": 1}, ("found 1", ">= 0 and < 1")),
+        ({"share": float("nan")}, ("found nan", ">= 0 and < 1")),
+        ({"wait": float("inf")}, ("found inf",)),
+        ({"share": "half"}, ("found 'half'", ">= 0 and < 1")),
+        ({"fsync": 1}, ("found 1", "true or false")),
+        ({"tier": "tape"}, ("found 'tape'", "'disk', 'memory'")),
+        ({"tier": 3}, ("found 3", "'disk', 'memory'")),
+        ({"thread": 2}, ("thing fine", "'thread'", "'threads'", "fsync, share, threads, tier, wait")),
     ],
 )
-def test_a_wrong_option_is_told_with_what_is_expected(given: dict[str, Any], problem: str) -> None:
+def test_a_wrong_option_is_told_with_what_is_expected(given: dict[str, Any], facts: tuple[str, ...]) -> None:
     resolved, problems = validate_options("thing", "fine", given)
-    assert problems == dict.fromkeys(given, problem)
+    assert problems.keys() == given.keys()
+    assert all(fact in problem for problem in problems.values() for fact in facts), problems
     assert resolved == DEFAULTS
 
 
 def test_a_member_without_options_takes_none() -> None:
-    problems = {"threads": "thing plain: unknown option 'threads': it has none"}
-    assert validate_options("thing", "plain", {"threads": 2}) == ({}, problems)
+    resolved, problems = validate_options("thing", "plain", {"threads": 2})
+    assert resolved == {}
+    assert "thing plain" in problems["threads"]
+    assert "'threads'" in problems["threads"]
     assert validate_options("thing", "plain", {}) == ({}, {})
 
 

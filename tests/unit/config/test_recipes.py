@@ -12,6 +12,7 @@ from ecrl.config.matrix import Matrix
 from ecrl.config.recipe import Recipe
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import build_run_specs, expand_matrix
+from tests.errors import has_error
 from tests.unit.config.test_matrix import GOOD, problems
 
 VARIANTS = 'variants = ["reference", "blocking", "overlapped", "dcp", "threads", "flushed"]'
@@ -78,7 +79,8 @@ def test_the_experiment_holds_recipes_that_are_listed_and_no_others(tmp_path: Pa
     unlisted = load(written(tmp_path, TABLES, 'variants = ["reference", "blocking", "overlapped", "dcp"]'))
     assert "variants" not in unlisted.content
     line = len(GOOD.splitlines()) + 3
-    assert f"m.toml:{line}: variants.threads: not listed in matrix.variants, so it is not run" in unlisted.warnings[0]
+    assert f"m.toml:{line}: variants.threads: " in unlisted.warnings[0]
+    assert "matrix.variants" in unlisted.warnings[0]
     assert len(unlisted.warnings) == 2
 
 
@@ -110,32 +112,33 @@ def test_set_gives_a_recipe_another_option(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "expected"),
+    ("table", "code", "facts"),
     [
-        ("[variants.ram]\nthread_count = 2", "variants.ram: found no engine, expected one; valid: "),
-        ("[variants.dcp]\nthread_count = 2", 'variants.dcp: found no engine, expected one, e.g. engine = "dcp"'),
-        ('[variants.ram]\nengine = "dpc"', "variants.ram: engine: unknown engine 'dpc'. Did you mean 'dcp'?"),
+        ("[variants.ram]\nthread_count = 2", "ECRL-214", ("variants.ram: ", "dcp")),
+        ("[variants.dcp]\nthread_count = 2", "ECRL-214", ("variants.dcp: ", 'engine = "dcp"')),
+        ('[variants.ram]\nengine = "dpc"', "ECRL-214", ("variants.ram: ", "'dpc'", "'dcp'")),
         (
             '[variants.ram]\nengine = "dcp"\nthread_cout = 2',
-            "unknown option 'thread_cout'. Did you mean",
+            "ECRL-214",
+            ("variants.ram.thread_cout: ", "'thread_cout'", "'thread_count'"),
         ),
-        ('[variants.ram]\nengine = "dcp"\nthread_count = 0', "found 0, expected a whole number >= 1"),
-        ('[variants.ram]\nengine = "dcp"\nthread_count = true', "found True, expected a whole number >= 1"),
-        ('[variants.ram]\nengine = "blocking"\nx = 1', "engine blocking: unknown option 'x': it has none"),
-        ('[variants.reference]\nengine = "dcp"', "variants.reference: found a table, expected none"),
-        ('[variants.dcp]\nengine = "blocking"', "found engine = 'blocking' under the name of another engine"),
-        ('[variants."a b"]\nengine = "dcp"', "found the name 'a b', expected at most 40 letters"),
-        ('[axes]\n"variants.threads.engine" = ["dcp"]', "found the engine itself; expected an option"),
-        ('[axes]\n"variants.threads.thread_cout" = [1]', "unknown option of the engine dcp 'thread_cout'"),
-        ('[axes]\n"variants.threads.thread_count" = [0]', "found 0, expected a whole number >= 1"),
+        ('[variants.ram]\nengine = "dcp"\nthread_count = 0', "ECRL-214", ("found 0", ">= 1")),
+        ('[variants.ram]\nengine = "dcp"\nthread_count = true', "ECRL-214", ("found True", ">= 1")),
+        ('[variants.ram]\nengine = "blocking"\nx = 1', "ECRL-214", ("variants.ram.x: ", "engine blocking", "'x'")),
+        ('[variants.reference]\nengine = "dcp"', "ECRL-214", ("variants.reference: ",)),
+        ('[variants.dcp]\nengine = "blocking"', "ECRL-214", ("variants.dcp: ", "engine = 'blocking'")),
+        ('[variants."a b"]\nengine = "dcp"', "ECRL-214", ("'a b'", "40")),
+        ('[axes]\n"variants.threads.engine" = ["dcp"]', "ECRL-213", ("axes.variants.threads.engine: ",)),
+        ('[axes]\n"variants.threads.thread_cout" = [1]', "ECRL-213", ("engine dcp", "'thread_cout'")),
+        ('[axes]\n"variants.threads.thread_count" = [0]', "ECRL-213", ("found 0", ">= 1")),
     ],
 )
-def test_a_recipe_that_cannot_be_meant_is_told_with_its_code(tmp_path: Path, table: str, expected: str) -> None:
-    told = problems(written(tmp_path, f"{TABLES}{table}\n"))
-    assert expected in told
-    assert "[ECRL-213]" in told or "[ECRL-214]" in told
+def test_a_recipe_that_cannot_be_meant_is_told_with_its_code(
+    tmp_path: Path, table: str, code: str, facts: tuple[str, ...]
+) -> None:
+    assert has_error(problems(written(tmp_path, f"{TABLES}{table}\n")), code, *facts)
 
 
 def test_a_variant_without_a_table_must_be_an_engine(tmp_path: Path) -> None:
     told = problems(written(tmp_path, "", 'variants = ["reference", "ram"]'))
-    assert "matrix.variants.1: unknown variant 'ram'" in told
+    assert has_error(told, "ECRL-211", "matrix.variants.1", "'ram'")

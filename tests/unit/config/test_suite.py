@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +13,7 @@ from ecrl.config.hashing import canonical_json, content_hash, identity, slug
 from ecrl.config.load import Override, load
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import Suite, Suites, build_run_specs, expand_matrix
-from ecrl.errors import RecordError
+from tests.errors import raises
 from tests.unit.config.test_matrix import GOOD
 
 
@@ -94,13 +93,13 @@ def test_run_json_reads_back_and_an_edit_is_noticed(tmp_path: Path) -> None:
     assert RunSpec.read(path) == spec
     raw = json.loads(path.read_text())
     path.write_text(json.dumps(raw | {"seed": 1}))
-    with pytest.raises(RecordError, match="edited or damaged"):
+    with raises("ECRL-403", str(path), "run_hash"):
         RunSpec.read(path)
     path.write_text("{}")
-    with pytest.raises(RecordError, match=r"not a run\.json"):
+    with raises("ECRL-403", str(path), "schema"):
         RunSpec.read(path)
     path.unlink()
-    with pytest.raises(RecordError, match="not found"):
+    with raises("ECRL-403", str(path)):
         RunSpec.read(path)
 
 

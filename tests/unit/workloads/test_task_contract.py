@@ -84,10 +84,10 @@ def tokens(tmp_path: Path) -> Iterator[None]:
 def test_pairs_of_different_tasks_are_found_by_their_declarations_alone() -> None:
     datasets, models = ["fashion-mini", "python-source", "no-such-set"], ["gpt2-nano", "cnn", "no-such-model"]
     assert find_unfit_pairs(datasets, models) == [("fashion-mini", "gpt2-nano"), ("python-source", "cnn")]
-    assert explain_unfit_pair("fashion-mini", "gpt2-nano") == (
-        "found model 'gpt2-nano', made for the task 'tokens', with dataset 'fashion-mini', made for 'images': expected"
-        ' one task. Leave the pair out by a table [[exclude]] with model = "gpt2-nano" and dataset = "fashion-mini"'
-    )
+    explained = explain_unfit_pair("fashion-mini", "gpt2-nano")
+    assert "'tokens'" in explained
+    assert "'images'" in explained
+    assert '[[exclude]] with model = "gpt2-nano" and dataset = "fashion-mini"' in explained
 
 
 def test_a_worker_refuses_a_pair_of_different_tasks(tmp_path: Path) -> None:
