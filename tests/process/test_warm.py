@@ -109,7 +109,7 @@ def test_kill_9_of_ecrl_frees_the_devices_only_when_agent_and_fork_server_are_go
     assert len(of_the_lease) >= 4, "agent, fork server and two ranks"
     run.kill_ecrl()
     assert try_lease(devices) is None
-    assert f"workers that pid {run.process.pid} (prefix exp) left when it died" in describe_holders(devices)
+    assert f"orphaned workers of pid {run.process.pid} (prefix exp)" in describe_holders(devices)
     run.signal_ranks(signal.SIGCONT)
     lease: Lease | None = None
 

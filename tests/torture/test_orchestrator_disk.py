@@ -135,7 +135,7 @@ def test_leases_on_a_full_disk_hold_though_they_cannot_say_whose_they_are(
     lease = try_lease(DEVICE)
     assert lease is not None
     assert try_lease(DEVICE) is None
-    assert describe_holders(DEVICE) == "a process that does not say who it is"
+    assert describe_holders(DEVICE) == "an unknown process"
     lease.release()
     assert control(StandIn()).run(request(tmp_path / "results"), Policy()) == 0
 

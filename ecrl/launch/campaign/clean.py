@@ -18,9 +18,9 @@ from ecrl.records.paths import CampaignPaths
 SCHEMA = 1
 # Kind -> description. DEFAULT_KINDS are cleaned unless others are named.
 KINDS = {
-    "set-aside": "records of goes at a run that did not count",
-    "temporary": "half-written files of an ecrl that was killed",
-    "checkpoints": "checkpoints of suites that are done: nothing resumes from them, `checkpoint verify` reads them",
+    "set-aside": "records of attempts that do not count",
+    "temporary": "incomplete files of a killed ecrl",
+    "checkpoints": "checkpoints of finished suites: no run resumes from them, only `checkpoint verify` reads them",
 }
 DEFAULT_KINDS = ("set-aside", "temporary")
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")

@@ -132,8 +132,8 @@ class Control:
             reset_suites(campaign, opened_manifest, todo)
         facts, sets = ({}, []) if machine is None else (machine.facts, machine.list_device_sets(campaign.matrix))
         if (jobs := campaign.matrix.run.jobs) > len(sets) and machine is not None:
-            made = format_count(len(sets), "set")
-            self.observer.note(f"warning: --jobs {jobs}: the devices of this machine make {made} for runs this wide")
+            at_once = format_count(len(sets), "run")
+            self.observer.note(f"warning: --jobs {jobs}: this machine has devices for {at_once} of this size at once")
         chosen = dataclasses.replace(begun, retry_failed=policy.retry_failed)
         schedule = Scheduler(
             campaign, opened_manifest, todo, chosen, self._kind(campaign), facts, self.observer, self.stop, sets
@@ -173,6 +173,6 @@ def _check_disk(estimate: Estimate, campaign: Campaign) -> None:
     raise EcrlError(
         "ECRL-308",
         f"{campaign.paths.results}: {format_bytes(estimate.free_bytes)} free, expected at least"
-        f" {format_bytes(estimate.needed_bytes)} for what {estimate.runs_todo} runs write. Nothing was started.\n"
+        f" {format_bytes(estimate.needed_bytes)} for {format_count(estimate.runs_todo, 'run')}. Nothing was started.\n"
         f"Free some space, {estimate.disk.advice}, or name a folder on another disk with --results.",
     )

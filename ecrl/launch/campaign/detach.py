@@ -106,10 +106,9 @@ def _explain_silence(paths: CampaignPaths, exit_code: int) -> str:
     """The message for an ecrl that ended without writing anything, for example because the disk is full."""
     folder = find_existing_folder(paths.root)
     if (free := get_free_bytes(folder)) >= _MIN_FREE_BYTES:
-        return f"ecrl ended with exit code {exit_code} and said nothing."
+        return f"ecrl ended with exit code {exit_code} and without a message."
     return (
-        f"{folder}: {format_bytes(free)} free, no room even for the log of the ecrl that was started"
-        f" (exit code {exit_code}).\n"
+        f"{folder}: {format_bytes(free)} free, too little for the log of the detached ecrl (exit code {exit_code}).\n"
         "Free some space (or name another folder with --results), then type the same command again"
     )
 
@@ -136,7 +135,7 @@ def follow(
     if not told.logs:
         raise EcrlError(
             "ECRL-314",
-            f"campaign {paths.prefix} is run by pid {told.owner.pid} from a terminal; it keeps no log to attach to.\n"
+            f"campaign {paths.prefix} is run by pid {told.owner.pid} in a terminal; it has no log to attach to.\n"
             f"Watch it with: ecrl matrix status {paths.options} --watch",
         )
     tail, due = FileTail(paths.log), 0.0
@@ -181,8 +180,8 @@ def stop_holder(
     if check_owner(told.owner) is not Liveness.ALIVE:
         raise EcrlError(
             "ECRL-310",
-            f"campaign {paths.prefix} is run by pid {pid} on host {told.owner.host}, which is not seen from here.\n"
-            f"On that host type: ecrl matrix stop {paths.options}",
+            f"campaign {paths.prefix} is run by pid {pid} on another host, {told.owner.host}.\n"
+            f"On that host, type: ecrl matrix stop {paths.options}",
         )
     try:
         handle = os.pidfd_open(pid)
@@ -198,8 +197,8 @@ def stop_holder(
             if time.monotonic() > deadline:
                 raise EcrlError(
                     "ECRL-315",
-                    f"pid {pid} still works on {paths.prefix} {patience_s:.0f} s after it was asked to stop.\n"
-                    f"End its workers at once: ecrl matrix stop {paths.options} --now",
+                    f"pid {pid} still runs campaign {paths.prefix}, {patience_s:.0f} s after the request to stop.\n"
+                    f"To end its workers at once, type: ecrl matrix stop {paths.options} --now",
                 )
             waiting()
             time.sleep(_POLL_S)
@@ -218,13 +217,13 @@ def _get_holder(paths: CampaignPaths, command: str) -> Holder:
                 raise EcrlError("ECRL-301", manifest.no_such_prefix_message(paths))
             raise EcrlError(
                 "ECRL-314",
-                f"nobody works on campaign {paths.prefix}: there is nothing to {command}.\n{_next_command(paths)}",
+                f"no ecrl is running campaign {paths.prefix}: there is nothing to {command}.\n{_next_command(paths)}",
             )
         if time.monotonic() > deadline:
             raise EcrlError(
                 "ECRL-309",
-                f"campaign {paths.prefix} is held by a process that does not say who it is; its lock is {paths.lock}.\n"
-                f"See who has it open: fuser -v {shlex.quote(str(paths.lock))}",
+                f"campaign {paths.prefix} is held by an unknown process; its lock is {paths.lock}.\n"
+                f"To find the process, type: fuser -v {shlex.quote(str(paths.lock))}",
             )
         time.sleep(_POLL_S)
     return told
@@ -235,7 +234,7 @@ def _next_command(paths: CampaignPaths) -> str:
     if paths.manifest.exists():
         counts = manifest.read(paths).counts
         if not any(counts[status] for status in (manifest.PENDING, manifest.RUNNING, manifest.INTERRUPTED)):
-            return f"Nothing of it is left to run. Tables and report: ecrl report {paths.options}"
+            return f"Nothing is left to run. Tables and report: ecrl report {paths.options}"
     if not paths.matrix.is_file():
-        return f"{paths.matrix} is gone: put it back, and it can be continued."
+        return f"{paths.matrix} is missing: restore it to continue the campaign."
     return f"Continue it with: ecrl matrix resume {paths.options}"

@@ -49,7 +49,7 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
         raise PrefixHeldError(
             "ECRL-309",
             f"prefix {paths.prefix!r} is held by another ecrl ({_read_holder(paths)}).\n"
-            f"Expected to be alone. Watch it with: ecrl matrix status {paths.options}",
+            f"Expected no other ecrl. Watch it with: ecrl matrix status {paths.options}",
         ) from None
     try:
         told = dataclasses.asdict(get_current_owner()) | {"since": utc_now(), "logs": _stderr_is(paths.log)}

@@ -50,7 +50,7 @@ def load_manifest(campaign: Campaign, observer: Observer) -> Manifest:
         observer.note(f"warning: {warning}")
     if there.experiment != campaign.rows_hash:  # else the rows were checked when they were written
         if gone := len(campaign.suites) - len(there.rows):
-            observer.note(f"{gone} suites have no row in the manifest; what they have finished is kept")
+            observer.note(f"{format_count(gone, 'suite')} without a row in the manifest; finished runs are kept")
         there.rows = reconcile_rows(campaign, there.rows, paths.manifest)
     there.experiment = campaign.rows_hash
     return there
@@ -79,7 +79,7 @@ def open_manifest(campaign: Campaign, policy: Policy, observer: Observer) -> Man
     for suite_id in _find_incomplete(campaign, _ids_with_status(rows, *DONE)):
         what = rows[suite_id].status
         rows.put(_clear_owner(rows[suite_id], PENDING))
-        observer.note(f"warning: {suite_id}: {what}, but results of it are gone; what is missing runs again")
+        observer.note(f"warning: {suite_id}: {what}, but results are missing; those runs are repeated")
     again = policy.selection.select_reruns(rows)
     for suite_id in _ids_with_status(rows, COMPLETED) if policy.mark_skipped else ():
         if suite_id not in again:
@@ -98,11 +98,11 @@ def _check_dead(row: Row, campaign: Campaign, policy: Policy) -> None:
             assert row.owner is not None
             raise PrefixHeldError("ECRL-309", f"suite {row.suite_id} is being run by pid {row.owner.pid} on this host.")
         case Liveness.UNKNOWN:
-            by = "no record says by whom" if row.owner is None else f"by pid {row.owner.pid} on host {host}"
+            by = "by no recorded owner" if row.owner is None else f"by pid {row.owner.pid} on host {host}"
             raise EcrlError(
                 "ECRL-310",
-                f"suite {row.suite_id} is marked running, {by}; whether that still lives cannot be seen from here.\n"
-                f"If it does not: ecrl matrix resume {campaign.paths.options} --assume-dead {shlex.quote(host)}",
+                f"suite {row.suite_id} is marked running, {by}; whether its owner is alive is unknown here.\n"
+                f"If it is dead, type: ecrl matrix resume {campaign.paths.options} --assume-dead {shlex.quote(host)}",
             )
 
 

@@ -185,19 +185,19 @@ def _other_experiment_message(paths: CampaignPaths, differences: list[str]) -> s
     shown = "; ".join(differences[:_MAX_DIFFERENCES])
     more = len(differences) - _MAX_DIFFERENCES
     return (
-        f"--prefix: {paths.prefix!r} holds another experiment (frozen -> asked for): {shown}"
+        f"--prefix: {paths.prefix!r} holds another experiment (frozen -> requested): {shown}"
         f"{f'; and {more} more' if more > 0 else ''}.\n"
-        f"Expected the same one. Nothing was started. For this one type --prefix {next_prefix(paths).prefix}; to go"
-        f" on with the frozen one: ecrl matrix resume {paths.options}"
+        "Expected the frozen one. Nothing was started. To run the requested one, type --prefix"
+        f" {next_prefix(paths).prefix}; to continue the frozen one: ecrl matrix resume {paths.options}"
     )
 
 
 def _extension_message(paths: CampaignPaths, frozen: Campaign, asked: Campaign, added: list[str]) -> str:
     suites = len(asked.suites) - len(frozen.suites)
-    more = f"{suites} more" if suites else "more runs of them"
+    more = f"{suites} more" if suites else "more runs"
     return (
-        f"--prefix: {paths.prefix!r} holds {len(frozen.suites)} suites of this experiment; asked for are {more}"
+        f"--prefix: {paths.prefix!r} holds {len(frozen.suites)} suites of this experiment; requested are {more}"
         f" (new: {'; '.join(added)}). Nothing was started.\n"
-        "To add what is new, rerunning nothing, type the same command with --extend; to go on with the frozen one:"
+        "To add them and keep all results, type the same command with --extend; to continue the frozen one:"
         f" ecrl matrix resume {paths.options}"
     )

@@ -189,10 +189,10 @@ class Scheduler:
                 return
             sign = build_signature(result.get("failure", {}).get("kind", BUG), result["reason"])
             if alike.add_failure(sign) and devices not in self._shared.retired:
-                self._shared.retired[devices] = f"{alike.number} runs in a row failed alike: {sign}"
+                self._shared.retired[devices] = f"{alike.number} runs in a row failed in the same way: {sign}"
                 self._observer.note(
-                    f"warning: {devices} is not used any more: {alike.number} runs in a row failed alike ({sign}),"
-                    f" the last one {run.name}"
+                    f"warning: {devices} is not used any more: {alike.number} runs in a row failed in the same way"
+                    f" ({sign}), the last one {run.name}"
                 )
 
 

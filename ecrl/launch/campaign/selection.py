@@ -71,7 +71,7 @@ def _unknown_message(what: str, found: str, there: set[str], options: str) -> st
     if len(there) <= _SHOWN:
         return unknown_name(what, found, there)
     near = did_you_mean(found, sorted(there))
-    return f"unknown {what} {found!r}.{near} There are {len(there)}: {_status(options)}"
+    return f"unknown {what} {found!r}.{near} To list all {len(there)}, type: {_status(options)}"
 
 
 def _status(options: str) -> str:
@@ -99,8 +99,8 @@ def _term(text: str) -> Term:
     if term.key in ("variant", "variants", "seed", "seeds"):
         raise EcrlError(
             "ECRL-320",
-            f"--only: found {term.key!r}, but a suite's variants and seeds are compared with each other and run"
-            f" together.\nChoose them when the campaign begins: ecrl matrix run --prefix NEW --{term.key.rstrip('s')}s",
+            f"--only: found {term.key!r}, expected a key of whole suites: all variants and seeds of a suite are"
+            f" run.\nChoose them at the start of a campaign: ecrl matrix run --prefix NEW --{term.key.rstrip('s')}s",
         )
     if term.key not in KEYS:
         raise EcrlError("ECRL-320", f"--only: {unknown_name('key', term.key, KEYS)}")
@@ -108,14 +108,14 @@ def _term(text: str) -> Term:
         raise EcrlError("ECRL-320", f"--only: {term.key}{term.sign}: found {term.value!r}, expected a whole number")
     if term.sign in _ORDERS and KEYS[term.key] not in ("checkpoint_every", "max_inflight", "nproc", "steps"):
         raise EcrlError(
-            "ECRL-320", f"--only: {term.key} is no number; compare it with =, != or ~ instead of {term.sign}"
+            "ECRL-320", f"--only: {term.key} is not a number; compare it with =, != or ~ instead of {term.sign}"
         )
     if "~" in term.sign:
         try:
             re.compile(term.value)
         except re.error as error:
             raise EcrlError(
-                "ECRL-320", f"--only: {term.key}: {term.value!r} is no regular expression: {error}"
+                "ECRL-320", f"--only: {term.key}: {term.value!r} is not a regular expression: {error}"
             ) from None
     return term
 
@@ -185,14 +185,14 @@ class Selection:
         if self.terms and not any(all(term.matches(row) for term in self.terms) for row in rows.values()):
             there = _status(self.options)
             raise EcrlError(
-                "ECRL-321", f"--only: no suite of {len(rows)} fulfils {self._only!r}.\nSee what is there: {there}"
+                "ECRL-321", f"--only: none of {len(rows)} suites matches {self._only!r}.\nList the suites: {there}"
             )
         if self.rerun and not self.select((), rows):
             named = ", ".join(sorted(self.select_reruns(rows)))
             raise EcrlError(
                 "ECRL-321",
-                f"--rerun: nothing of {named} fulfils --only {self._only!r}; nothing was started or set aside.\n"
-                f"Leave --only out, or see what is there: {_status(self.options)}",
+                f"--rerun: none of {named} matches --only {self._only!r}; nothing was started or set aside.\n"
+                f"Leave out --only, or list the suites: {_status(self.options)}",
             )
 
 
@@ -212,7 +212,8 @@ def resolve_suite_name(name: str, suite_ids: Iterable[str], options: str, flag: 
         return name
     if not name.strip():
         raise EcrlError(
-            "ECRL-322", f"{flag}: found {name!r}, expected a suite id or a part of one.\nSee: {_status(options)}"
+            "ECRL-322",
+            f"{flag}: found {name!r}, expected a suite id or a part of one.\nList the suites: {_status(options)}",
         )
     near = [suite_id for suite_id in known if name.lower() in suite_id]
     if len(near) == 1:
@@ -222,8 +223,9 @@ def resolve_suite_name(name: str, suite_ids: Iterable[str], options: str, flag: 
         raise EcrlError(
             "ECRL-323",
             f"{flag}: {name!r} is part of {len(near)} suite ids, expected one: {', '.join(near[:_MAX_NEAR])}{more}.\n"
-            f"Type more of it, e.g. {'' if flag == 'SUITE' else f'{flag} '}{near[0]}",
+            f"Type a longer part, e.g. {'' if flag == 'SUITE' else f'{flag} '}{near[0]}",
         )
     if len(known) <= _SHOWN:
         raise EcrlError("ECRL-322", f"{flag}: {unknown_name('suite', name, known)}")
-    raise EcrlError("ECRL-322", f"{flag}: unknown suite {name!r}.{did_you_mean(name, known)} See: {_status(options)}")
+    hint = did_you_mean(name, known)
+    raise EcrlError("ECRL-322", f"{flag}: unknown suite {name!r}.{hint}\nList the suites: {_status(options)}")

@@ -80,7 +80,7 @@ def read_kind(paths: CampaignPaths) -> str:
         raise RecordError(
             "ECRL-307",
             f"{paths.matrix}: cannot be read as the frozen matrix of {paths.prefix} ({error}).\n"
-            f"Put it back. What is finished is told without it by: ecrl matrix status {paths.options}",
+            f"Restore it. The campaign's state is shown without it: ecrl matrix status {paths.options}",
         ) from error
     return str(get_table(raw, "experiment").get("kind", DEFAULT_KIND))  # an older ecrl wrote no such table
 

@@ -45,18 +45,21 @@ def check_behaviour(results: Path) -> Iterator[Finding]:
             yield from _flush(Path(scratch), kind)
     except OSError as error:
         reason = error.strerror or str(error)
-        yield Finding(FOLDER, UNFIT, f"{folder}: {reason}", "Name a folder that can be written: --results DIR")
+        yield Finding(FOLDER, UNFIT, f"{folder}: {reason}", "Name a writable folder: --results DIR")
 
 
 def _file_system(folder: Path, kind: str) -> Finding:
     said = f"{folder} is on {kind}"
     if kind.startswith(_NETWORK):
         return Finding(
-            "file system", WARN, said, "Over a network, persist times are the network's; name a local --results."
+            "file system", WARN, said, "Persist times would be those of the network; name a local --results."
         )
     if kind in ("tmpfs", "ramfs"):
         return Finding(
-            "file system", WARN, said, "That is memory: results go with the next boot, and persisting costs nothing."
+            "file system",
+            WARN,
+            said,
+            "This is memory: results are lost at the next boot, and persisting costs nothing.",
         )
     return Finding("file system", OK, said)
 
@@ -69,11 +72,13 @@ def _room(folder: Path, wanted: Requirements | None) -> Finding:
         if wanted.disk_bytes > free:
             return Finding("disk", UNFIT, said, "Free some space, lower checkpoint.keep, or name another --results.")
         if wanted.disk_bytes > free * 0.8:
-            return Finding("disk", WARN, said, "It is tight; other files must not grow meanwhile.")
+            return Finding("disk", WARN, said, "This is just enough; other files must not grow.")
     if free < _MIN_FREE_BYTES:
         return Finding("disk", UNFIT, said, "Free some space, or name a folder on another disk with --results.")
     if free < _LITTLE_FREE_BYTES:
-        return Finding("disk", WARN, said, "A few checkpoints fill it. See what may go: ecrl matrix clean --prefix P")
+        return Finding(
+            "disk", WARN, said, "A few checkpoints fill it. List removable files: ecrl matrix clean --prefix P"
+        )
     return Finding("disk", OK, said)
 
 
@@ -81,7 +86,7 @@ def _files(folder: Path) -> Finding:
     stat = os.statvfs(folder)
     if stat.f_files and stat.f_favail < _MIN_FILES:
         return Finding(
-            "inodes", WARN, f"{stat.f_favail} files may still be made", "Remove small files: df -i shows where."
+            "inodes", WARN, f"{stat.f_favail} free", "Remove small files; to see where they are, type: df -i"
         )
     return Finding("inodes", OK, f"{stat.f_favail} free" if stat.f_files else "not counted here")
 
@@ -91,12 +96,12 @@ def _lock(scratch: Path, kind: str) -> Finding:
     # Only this lock keeps a second ecrl away from a campaign.
     path = scratch / "lock"
     first, second = (os.open(path, os.O_RDWR | os.O_CREAT, 0o600) for _ in range(2))
-    advice = "Two ecrl could work on one campaign: name a folder on a local disk with --results."
+    advice = "Two ecrl could run one campaign at once: name a folder on a local disk with --results."
     try:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return Finding("locks", UNFIT, f"{kind} gave one lock to two takers", advice)
+            return Finding("locks", UNFIT, f"{kind} gave one lock to two owners", advice)
     except OSError as error:
         if error.errno in _DISK_FULL_ERRNOS:
             raise
@@ -104,7 +109,7 @@ def _lock(scratch: Path, kind: str) -> Finding:
     finally:
         os.close(first)
         os.close(second)
-    return Finding("locks", OK, "flock works, and keeps a second taker out")
+    return Finding("locks", OK, "flock works and excludes a second owner")
 
 
 def _flush(scratch: Path, kind: str) -> Iterator[Finding]:
@@ -130,7 +135,9 @@ def _flush(scratch: Path, kind: str) -> Iterator[Finding]:
         return
     median = statistics.median(seconds)
     slow = median > _SLOW_FSYNC_S
-    advice = "Slow: small checkpoints will cost this much each; is the disk busy? See: iostat -x 1" if slow else ""
+    advice = (
+        "Slow: every checkpoint takes at least this long. Check whether the disk is busy: iostat -x 1" if slow else ""
+    )
     yield Finding("fsync", WARN if slow else OK, f"{median * 1e3:.2f} ms (median of {_FSYNCS})", advice)
     skew = abs((scratch / "replaced").stat().st_mtime - time.time())
     if skew > _SKEW_S:

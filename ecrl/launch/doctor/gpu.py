@@ -41,7 +41,7 @@ def _ranks(wanted: Requirements, there: int) -> Finding:
     if wanted.nccl or not there:
         advice = f"Type --nproc {there}, or --device cpu." if there else "Type --device cpu."
         return Finding("ranks", UNFIT, said, advice)
-    return Finding("ranks", WARN, f"{said}: they share over gloo", "Their times mean little; the rest holds.")
+    return Finding("ranks", WARN, f"{said}: ranks share a GPU over gloo", "Times mean little; other results are valid.")
 
 
 def _cards(wanted: Requirements | None, cuda: bool) -> Generator[Finding, None, list[dict[str, str]]]:
@@ -51,13 +51,15 @@ def _cards(wanted: Requirements | None, cuda: bool) -> Generator[Finding, None, 
         return []
     text, problem = nvidia.query_smi([f"--query-gpu={','.join(_QUERY)}"])
     if problem:
-        yield Finding("gpu", UNFIT if cuda else WARN, f"nvidia-smi: {problem}", "Is the driver loaded? See: dmesg")
+        yield Finding(
+            "gpu", UNFIT if cuda else WARN, f"nvidia-smi: {problem}", "Check that the driver is loaded: dmesg"
+        )
         return []
     rows = [row for row in nvidia.parse_table(text, len(_QUERY)) if row[0].isdecimal()]
     cards = [dict(zip(_QUERY, row, strict=True)) for row in rows]
     if odd := [line for line in text.splitlines() if line.strip() and line.split(", ") not in rows]:
-        said = f"nvidia-smi said {odd[0][:100]!r}, expected {', '.join(_QUERY)}"
-        yield Finding("gpu", WARN if cards or not cuda else UNFIT, said, "Is the driver well? Type: nvidia-smi")
+        said = f"nvidia-smi: found {odd[0][:100]!r}, expected {', '.join(_QUERY)}"
+        yield Finding("gpu", WARN if cards or not cuda else UNFIT, said, "Check the driver: nvidia-smi")
     apps, _ = nvidia.query_smi(["--query-compute-apps=gpu_uuid,pid,process_name,used_memory"])
     users: dict[str, list[str]] = {}
     for uuid, pid, name, memory in (line.split(", ", 3) for line in apps.splitlines() if line.count(", ") >= 3):
@@ -71,9 +73,7 @@ def _card(card: dict[str, str], users: list[str], wanted: Requirements | None) -
     check = f"gpu {card['index']}"
     used, total = _bytes(card["memory.used"]), _bytes(card["memory.total"])
     of = (
-        "memory use not told"
-        if used is None or total is None
-        else f"{format_bytes(used)} of {format_bytes(total)} used"
+        "memory use unknown" if used is None or total is None else f"{format_bytes(used)} of {format_bytes(total)} used"
     )
     said = f"{card['name']}, {of}, {card['utilization.gpu']} busy"
     chosen = wanted is None or not wanted.gpus or int(card["index"]) in wanted.gpus
@@ -86,7 +86,9 @@ def _card(card: dict[str, str], users: list[str], wanted: Requirements | None) -
         advice = "Leave it out with --gpus: on a shared GPU, times mean little." if chosen else ""
         return Finding(check, state, f"{said}; {'; '.join(users[:3])}{more}", advice)
     if used is not None and total is not None and used > total // 10:
-        return Finding(check, state, f"{said} by nobody seen here", "Another container, perhaps. See: nvidia-smi")
+        return Finding(
+            check, state, f"{said} by an unknown process", "Check whether another container uses it: nvidia-smi"
+        )
     return Finding(check, OK, said)
 
 
@@ -145,23 +147,25 @@ def _match(told: dict[str, Any], cards: list[dict[str, str]], cuda: bool) -> Ite
         yield Finding("driver", OK, f"driver {driver} fits CUDA {told['cuda']}")
     for number, gpu in enumerate(told["gpus"]):
         if gpu["error"]:
-            advice = "Leave it out with --gpus; if it stays so, reset it or ask an administrator (nvidia-smi -q)."
+            advice = (
+                "Leave it out with --gpus; if the error persists, reset it or ask an administrator (nvidia-smi -q)."
+            )
             yield Finding(f"gpu {number} computing", UNFIT if cuda else WARN, gpu["error"], advice)
         else:
-            yield Finding(f"gpu {number} computing", OK, f"{gpu['name']}: a product came out right")
+            yield Finding(f"gpu {number} computing", OK, f"{gpu['name']}: a matrix product is correct")
 
 
 def _gloo(told: dict[str, Any]) -> Finding:
     if not told["gloo"]:
         return Finding("gloo", UNFIT, "not in this PyTorch", "Install a PyTorch with distributed support.")
     if told["gloo_error"]:
-        advice = "Does this host know its own name? Type: getent hosts $(hostname); or set GLOO_SOCKET_IFNAME=lo"
+        advice = "Check that this host finds its own name: getent hosts $(hostname); or set GLOO_SOCKET_IFNAME=lo"
         return Finding("gloo", UNFIT, told["gloo_error"], advice)
-    return Finding("gloo", OK, "a group was made and used")
+    return Finding("gloo", OK, "a process group works")
 
 
 def _nccl(told: dict[str, Any], needed: bool) -> Finding:
     if told["nccl"]:
         return Finding("nccl", OK, told["nccl"])
-    advice = "Install a PyTorch for CUDA: ranks on GPUs talk through NCCL." if needed else ""
+    advice = "Install a PyTorch for CUDA: ranks on GPUs communicate through NCCL." if needed else ""
     return Finding("nccl", UNFIT if needed else OK, "not in this PyTorch (only GPUs need it)", advice)

@@ -28,10 +28,10 @@ def check_host(wanted: Requirements | None) -> Iterator[Finding]:
 
 def _memory(wanted: Requirements | None) -> Finding:
     available, limited = machine.usable_memory_bytes(), machine.memory_limit_bytes() is not None
-    said = f"{format_bytes(available)} available" + (" (this container's limit counted)" if limited else "")
+    said = f"{format_bytes(available)} available" + (" (within this container's limit)" if limited else "")
     if wanted is None:
         few = available < 2 * _GB
-        return Finding("memory", WARN if few else OK, said, "Expect room for one rank at most." if few else "")
+        return Finding("memory", WARN if few else OK, said, "This is enough for one rank at most." if few else "")
     need = wanted.nproc * _RANK_BYTES + wanted.slots * wanted.checkpoint_bytes
     said += (
         f", about {format_bytes(need)} needed: {wanted.nproc} ranks and {wanted.slots} slots of"
@@ -42,7 +42,7 @@ def _memory(wanted: Requirements | None) -> Finding:
         lower = f"--max-inflight {slots}" if slots else "--nproc"
         return Finding("memory", UNFIT, said, f"Lower {lower}, or free memory: the kernel would kill a rank.")
     return Finding(
-        "memory", WARN if need > available * 0.8 else OK, said, "It is tight." if need > available * 0.8 else ""
+        "memory", WARN if need > available * 0.8 else OK, said, "This is just enough." if need > available * 0.8 else ""
     )
 
 
@@ -67,7 +67,7 @@ def _limits(wanted: Requirements | None) -> Iterator[Finding]:
     processes = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     need = 64 * (1 if wanted is None else wanted.nproc)  # threads count
     state = _state(processes, unfit=need, warn=4 * need)
-    remedy = "" if state == OK else "Type: ulimit -u 65536, or ask an administrator: every thread counts"
+    remedy = "" if state == OK else "Type: ulimit -u 65536, or ask an administrator. Every thread counts as a process."
     yield Finding("processes", state, f"ulimit -u: {_number(processes)}", remedy)
     locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     rdma = any(Path("/sys/class/infiniband").iterdir()) if Path("/sys/class/infiniband").is_dir() else False
@@ -96,7 +96,7 @@ def _processors(wanted: Requirements | None) -> Finding:
         )
         return Finding("processors", WARN, said, remedy)
     if load > max(cores * 0.5, 1.0):
-        return Finding("processors", WARN, said, "Somebody else computes here: measured times will scatter. See: top")
+        return Finding("processors", WARN, said, "Other programs use the CPU: measured times will scatter. See: top")
     return Finding("processors", OK, said)
 
 
@@ -104,9 +104,11 @@ def _clock() -> Iterator[Finding]:
     now = time.time()
     if now < _EPOCH:
         said = time.strftime("%Y-%m-%d", time.gmtime(now))
-        yield Finding("clock", WARN, f"it is {said} here", "Set the clock; records carry its time. See: timedatectl")
+        yield Finding(
+            "clock", WARN, f"found {said}", "Set the clock, because records contain its time. See: timedatectl"
+        )
     else:
         yield Finding("clock", OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
     source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     if source.is_file() and (name := source.read_text().strip()) in ("hpet", "acpi_pm", "jiffies"):
-        yield Finding("clock source", WARN, name, "Reading the clock is slow here; a host with tsc measures better.")
+        yield Finding("clock source", WARN, name, "This clock is slow to read; a host with tsc measures better.")

@@ -9,7 +9,7 @@ class Cold(TorchrunLauncher):
 
 
 PLUGIN = LauncherPlugin(
-    description="torchrun for every run, as its users start it",
+    description="a new torchrun for every run, as its users start it",
     make=Cold,
     leases_devices=True,
     forks_warm=False,

@@ -156,7 +156,7 @@ class Warm(TorchrunLauncher):
 
 
 PLUGIN = LauncherPlugin(
-    description="torchrun's agent kept from run to run, its ranks forked with everything imported",
+    description="one torchrun agent for all runs; its ranks are forked with everything imported",
     make=Warm,
     leases_devices=True,
     forks_warm=True,

@@ -124,9 +124,9 @@ def write_result(result: Result, machine: dict[str, Any], paths: RunPaths) -> Re
         write_atomic(late, data)
         raise FencedError(
             "ECRL-502",
-            f"{paths.folder}: attempt {token} ended after attempt {newest} had taken the run over; its result is set"
+            f"{paths.folder}: attempt {token} ended after attempt {newest} took over the run; its result is set"
             f" aside as {late.name}.\n"
-            f"Another ecrl works here. Watch it with: ecrl matrix status {paths.campaign.options}",
+            f"Another ecrl runs this campaign. Watch it with: ecrl matrix status {paths.campaign.options}",
         )
     _set_late_aside(paths, token)
     write_atomic(paths.result, data)

@@ -21,7 +21,7 @@ class RunWarnings:
             for passed in event.get("passed_over", ()):
                 yield f"checkpoint {passed['step']} was passed over: {passed['reason']}"
             if event["step"] == 0:
-                yield "there is no checkpoint to restore: it begins again at step 0"
+                yield "there is no checkpoint to restore: training restarts at step 0"
 
     def get_final_warnings(self) -> Iterator[str]:
         """The warnings to give at the end of the run."""

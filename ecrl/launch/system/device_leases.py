@@ -131,7 +131,7 @@ def lease_folder() -> Path:
     except OSError as error:
         raise EcrlError(
             "ECRL-503",
-            f"{folder}: leases of GPUs and CPU cores cannot be kept there ({error.strerror}).\n"
+            f"{folder}: cannot hold the leases of GPUs and CPU cores ({error.strerror}).\n"
             f"Put that right, or name another folder with {FOLDER_VARIABLE}=DIR (the same for every user).",
         ) from error
     return folder
@@ -175,11 +175,11 @@ def describe_holders(devices: DeviceSet) -> str:
             owner = Owner(**told["owner"])
             who = f"pid {owner.pid} (prefix {told['prefix']})"
             if check_owner(owner) is Liveness.DEAD:
-                who = f"workers that {who} left when it died; to end them: ecrl matrix resume {told['options']}"
+                who = f"orphaned workers of {who}; to end them: ecrl matrix resume {told['options']}"
             found.append(who)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # the holder is not recorded or not readable: the lock alone counts
-    return ", ".join(dict.fromkeys(found)) or "a process that does not say who it is"
+    return ", ".join(dict.fromkeys(found)) or "an unknown process"
 
 
 def _open_lock(path: Path) -> int:

@@ -77,8 +77,8 @@ def choose_run(suite: SuiteView, variant: str | None, seed: int | None) -> RunVi
     if not begun:
         raise EcrlError(
             "ECRL-324",
-            f"SUITE: {suite.row.suite_id}: nothing of it has begun, so it has no logs.\n"
-            f"Wait for them: ecrl logs -f {suite.paths.options} {suite.row.suite_id}",
+            f"SUITE: {suite.row.suite_id}: no run has started, so there are no logs.\n"
+            f"To wait for them, type: ecrl logs -f {suite.paths.options} {suite.row.suite_id}",
         )
     return max(begun, key=_start_ns)
 

@@ -114,7 +114,7 @@ def locate_suite(
     raise EcrlError(
         "ECRL-322",
         f"SUITE: no campaign in {results}/ has a suite {name!r}.{did_you_mean(name, known)}\n"
-        f"See what is there: ecrl matrix list{of}",
+        f"List the campaigns: ecrl matrix list{of}",
     )
 
 

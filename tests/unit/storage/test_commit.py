@@ -74,7 +74,8 @@ def test_what_the_commit_does_not_name_is_told_and_condemns_nothing(tmp_path: Pa
     assert commit.verify(tmp_path, 400) == Verdict(400, "valid")
     assert commit.find_orphan_files(tmp_path, 400) == ["shard-7.safetensors"]
     done = CliRunner().invoke(app, ["checkpoint", "verify", str(tmp_path)], catch_exceptions=False)
-    assert done.stdout == "step      400  valid         also there, and no part of it: shard-7.safetensors\n"
+    assert done.stdout.split()[:3] == ["step", "400", "valid"]
+    assert done.stdout.endswith(": shard-7.safetensors\n")
 
 
 WHOLE = {f"{name}": {"bytes": 1, "xxh3_128": "0"} for name in ("shard-0.safetensors", "rank-0.json")}

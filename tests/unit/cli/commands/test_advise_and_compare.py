@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from ecrl.cli.commands import advise, compare
 from ecrl.errors import EcrlError
+from tests.errors import has_error
 from tests.unit.analysis.campaign_builder import campaign
 
 Call = Callable[..., "tuple[int, str, str]"]
@@ -23,7 +24,7 @@ def call() -> Call:
     def run(*arguments: str) -> tuple[int, str, str]:
         result = CliRunner().invoke(app, arguments, catch_exceptions=True)
         if isinstance(result.exception, EcrlError):
-            return result.exception.exit_code, "", str(result.exception)
+            return result.exception.exit_code, "", result.exception.format_message()
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result.exit_code, result.stdout, result.stderr
 
@@ -54,21 +55,21 @@ def test_advice_as_json_is_one_document(call: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "facts"),
     [
-        (("--mtbf", "soon"), "--mtbf: found 'soon', expected a duration"),
-        (("--mtbf", "0s"), "--mtbf: found '0s', expected more than 0"),
-        (("--mtbf", "3h", "--restart", "x"), "--restart: found 'x'"),
-        (("--mtbf", "3h", "--out", "/proc/x/y.svg"), "cannot be written"),
+        (("--mtbf", "soon"), "ECRL-102", ("--mtbf: ", "'soon'")),
+        (("--mtbf", "0s"), "ECRL-102", ("--mtbf: ", "'0s'", "0")),
+        (("--mtbf", "3h", "--restart", "x"), "ECRL-102", ("--restart: ", "'x'")),
+        (("--mtbf", "3h", "--out", "/proc/x/y.svg"), "ECRL-106", ("/proc/x/y.svg: ", "--out")),
     ],
 )
 def test_wrong_advice_arguments_are_explained(
-    call: Call, tmp_path: Path, arguments: tuple[str, ...], words: str
+    call: Call, tmp_path: Path, arguments: tuple[str, ...], code: str, facts: tuple[str, ...]
 ) -> None:
     campaign(tmp_path, datasets=["cifar10"], seeds=[1])
-    code, _, message = call("advise", "--prefix", "exp", "--results", str(tmp_path), *arguments)
-    assert code == 2
-    assert words in message
+    exit_code, _, message = call("advise", "--prefix", "exp", "--results", str(tmp_path), *arguments)
+    assert exit_code == 2
+    assert has_error(message, code, *facts)
 
 
 def test_a_comparison_shows_every_variant_and_what_differs(call: Call, tmp_path: Path) -> None:
@@ -96,4 +97,4 @@ def test_a_campaign_is_not_compared_with_itself(call: Call, tmp_path: Path) -> N
     campaign(tmp_path, "old", seeds=[1])
     code, _, message = call("compare", "old", "old", "--results", str(tmp_path))
     assert code == 2
-    assert "expected two campaigns" in message
+    assert has_error(message, "ECRL-102", "'old'", "ecrl matrix list")

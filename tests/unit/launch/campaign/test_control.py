@@ -13,6 +13,7 @@ from ecrl.launch.campaign.preview import Estimate
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.records.manifest import store as manifest
+from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request
 
 
@@ -54,7 +55,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_told_before_anything_is_written
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate, "get_free_bytes", lambda _: 5000)
-    with pytest.raises(EcrlError, match=r"5.0 kB free, expected at least 11.0 kB"):
+    with raises("ECRL-308", str(tmp_path / "results"), "5.0 kB free", "11.0 kB", "--results"):
         control(StandIn()).run(request(tmp_path / "results"), Policy())
     assert not (tmp_path / "results").exists()
 
@@ -63,7 +64,7 @@ def test_whoever_declines_a_large_campaign_leaves_nothing_behind(tmp_path: Path)
     def decline(_told: Estimate) -> None:
         raise EcrlError("ECRL-506", "declined")
 
-    with pytest.raises(EcrlError, match="declined"):
+    with raises("ECRL-506", "declined"):
         dataclasses.replace(control(StandIn()), confirm=decline).run(request(tmp_path / "results"), Policy())
     assert not (tmp_path / "results").exists()
 
@@ -82,7 +83,7 @@ def test_a_held_prefix_names_its_holder_and_a_released_one_is_free(tmp_path: Pat
     asked = request(tmp_path / "results")
     with (
         prefix_lease(asked.paths),
-        pytest.raises(EcrlError, match=f"held by another ecrl .pid {os.getpid()} on") as held,
+        raises("ECRL-309", f"pid {os.getpid()} on", f"ecrl matrix status {asked.paths.options}") as held,
     ):
         control(StandIn()).run(asked, Policy())
     assert held.value.exit_code == 5

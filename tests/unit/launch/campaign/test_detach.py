@@ -20,8 +20,9 @@ from ecrl.launch.campaign.detach import DetachError, follow, start_detached_comm
 from ecrl.launch.campaign.lock import holder
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.system.process_identity import get_current_owner
-from ecrl.launch.system.signals import StoppedError, StopRequest
+from ecrl.launch.system.signals import StopRequest
 from ecrl.records.paths import CampaignPaths
+from tests.errors import has_error, raises
 from tests.unit.launch.stand_in import StandIn, control, request
 
 # An ecrl as far as this goes: it holds the prefix, talks, and hands over when asked to (`stubborn`: asked twice).
@@ -77,11 +78,11 @@ def refused(deed: str, paths: CampaignPaths) -> str:
         "attach": lambda: follow(paths, print, StopRequest()),
         "stop": lambda: stop_holder(paths),
     }
-    with pytest.raises(EcrlError) as told:
+    with pytest.raises(EcrlError) as raised:
         deeds[deed]()
-    assert told.value.exit_code == 2
-    assert len(str(told.value).splitlines()) <= 3
-    return str(told.value)
+    assert raised.value.exit_code == 2
+    assert len(str(raised.value).splitlines()) <= 3
+    return raised.value.format_message()
 
 
 def sidecar(paths: CampaignPaths) -> Path:
@@ -94,11 +95,11 @@ DEEDS = pytest.mark.parametrize("deed", ["attach", "stop"])
 @DEEDS
 def test_where_nobody_works_the_next_command_depends_on_what_is_left(deed: str, paths: CampaignPaths) -> None:
     where = f"--prefix exp --results {paths.results}"
-    assert refused(deed, paths).endswith(f"nothing to {deed}.\nContinue it with: ecrl matrix resume {where}")
+    assert has_error(refused(deed, paths), "ECRL-314", deed, f"ecrl matrix resume {where}")
     control(StandIn()).resume(paths, Policy())
-    assert refused(deed, paths).endswith(f"Tables and report: ecrl report {where}")
+    assert has_error(refused(deed, paths), "ECRL-314", f"ecrl report {where}")
     missing = CampaignPaths(paths.results, "exq")
-    assert "Did you mean 'exp'?" in refused(deed, missing)
+    assert has_error(refused(deed, missing), "ECRL-301", "'exq'", "'exp'")
     assert not missing.root.exists()
 
 
@@ -107,7 +108,7 @@ def test_what_a_killed_one_has_left_is_nobody(deed: str, paths: CampaignPaths, s
     stubborn.kill()
     stubborn.wait()
     assert sidecar(paths).exists()
-    assert f"nothing to {deed}" in refused(deed, paths)
+    assert has_error(refused(deed, paths), "ECRL-314")
 
 
 @DEEDS
@@ -118,9 +119,9 @@ def test_a_pid_handed_out_again_is_left_in_peace(
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
         told = dataclasses.replace(get_current_owner(), pid=innocent.pid, start_ticks=1)
         sidecar(paths).write_text(json.dumps({**dataclasses.asdict(told), "since": "x", "logs": True}))
-        assert f"nothing to {deed}" in refused(deed, paths)
+        assert has_error(refused(deed, paths), "ECRL-314")
         with FileLock(paths.lock):  # by one that has not said yet who it is
-            assert f"does not say who it is; its lock is {paths.lock}" in refused(deed, paths)
+            assert has_error(refused(deed, paths), "ECRL-309", f"fuser -v {paths.lock}")
         assert innocent.poll() is None
 
 
@@ -128,16 +129,15 @@ def test_a_pid_handed_out_again_is_left_in_peace(
 @pytest.mark.usefixtures("detached")
 def test_a_copied_folder_is_nobodys(deed: str, paths: CampaignPaths, tmp_path: Path) -> None:
     shutil.copytree(paths.results, tmp_path / "copy")
-    assert f"nothing to {deed}" in refused(deed, CampaignPaths(tmp_path / "copy", "exp"))
+    assert has_error(refused(deed, CampaignPaths(tmp_path / "copy", "exp")), "ECRL-314")
     assert holder(paths) is not None
 
 
 def test_one_on_another_host_is_stopped_there(paths: CampaignPaths, stubborn: Process) -> None:
     told = json.loads(sidecar(paths).read_text())
     sidecar(paths).write_text(json.dumps({**told, "host": "elsewhere", "boot_id": "another"}))
-    assert f"pid {stubborn.pid} on host elsewhere, which is not seen from here.\nOn that host type" in refused(
-        "stop", paths
-    )
+    command = f"ecrl matrix stop {paths.options}"
+    assert has_error(refused("stop", paths), "ECRL-310", f"pid {stubborn.pid}", "elsewhere", command)
     assert stubborn.poll() is None
 
 
@@ -146,8 +146,8 @@ def test_one_with_a_terminal_has_nothing_to_attach_to_though_an_old_log_is_there
 ) -> None:
     paths.log.write_text("what a former one said\n")
     told = refused("attach", paths)
-    assert f"is run by pid {stubborn.pid} from a terminal" in told
-    assert told.endswith(f"ecrl matrix status --prefix exp --results {paths.results} --watch")
+    command = f"ecrl matrix status --prefix exp --results {paths.results} --watch"
+    assert has_error(told, "ECRL-314", f"pid {stubborn.pid}", command)
 
 
 def test_attached_one_sees_all_there_is_to_the_end(paths: CampaignPaths, detached: int) -> None:
@@ -199,7 +199,7 @@ def test_who_stops_looking_leaves_it_going(paths: CampaignPaths, detached: int) 
 def test_one_that_does_not_let_go_is_told_and_a_second_stop_is_a_second_ctrl_c(
     paths: CampaignPaths, stubborn: Process
 ) -> None:
-    with pytest.raises(EcrlError, match=f"pid {stubborn.pid} still works on exp(.|\n)*ecrl matrix stop .* --now"):
+    with raises("ECRL-315", f"pid {stubborn.pid}", f"ecrl matrix stop {paths.options} --now"):
         stop_holder(paths, patience_s=0.2)
     assert stubborn.poll() is None
     assert stop_holder(paths).owner.pid == stubborn.pid
@@ -223,15 +223,15 @@ def test_what_keeps_a_detached_one_from_starting_is_told_here_and_leaves_nothing
 def test_a_signal_while_it_starts_ends_it(paths: CampaignPaths) -> None:
     asked = StopRequest()
     asked.request(2)
-    with pytest.raises(StoppedError, match="not started") as told:
+    with raises("ECRL-312", "SIGINT") as raised:
         start_detached_command(paths, [sys.executable, "-c", "import time; time.sleep(60)"], asked)
-    assert told.value.exit_code == 130
+    assert raised.value.exit_code == 130
 
 
 def test_a_signal_while_a_new_one_starts_leaves_nothing_behind(tmp_path: Path) -> None:
     new, asked = CampaignPaths(tmp_path / "results", "new"), StopRequest()
     asked.request(2)
-    with pytest.raises(StoppedError, match="not started"):
+    with raises("ECRL-312", "SIGINT"):
         start_detached_command(new, [sys.executable, "-c", "import time; time.sleep(60)"], asked)
     assert not new.root.exists()
 
@@ -240,9 +240,9 @@ def test_one_that_says_nothing_because_the_disk_is_full_is_told_so(
     paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = [sys.executable, "-c", "raise SystemExit(2)"]
-    with pytest.raises(DetachError, match=r"^ecrl ended with exit code 2 and said nothing"):
+    with raises("ECRL-313", "exit code 2"):
         start_detached_command(paths, silent)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=0))
-    with pytest.raises(DetachError, match=rf"^{paths.root}: 0 B free(.|\n)*Free some space") as told:
+    with raises("ECRL-313", f"{paths.root}: 0 B free", "exit code 2", "--results") as raised:
         start_detached_command(paths, silent)
-    assert told.value.exit_code == 2
+    assert raised.value.exit_code == 2

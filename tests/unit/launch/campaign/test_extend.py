@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.errors import EcrlError
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.launch.campaign.store import load_frozen
 from ecrl.launch.system.process_identity import get_current_owner
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Manifest
+from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 MORE = MATRIX.replace("checkpoint_every = [2]", "checkpoint_every = [3, 2]\nseeds = [1337, 7]")
@@ -26,9 +26,7 @@ def results(tmp_path: Path) -> Path:
 
 def test_an_extended_matrix_shows_the_difference_and_starts_nothing(results: Path) -> None:
     launcher = StandIn()
-    with pytest.raises(
-        EcrlError, match=r"2 suites .* 2 more .*checkpoint_every: 3; seeds: 7(.|\n)*same command with --extend"
-    ):
+    with raises("ECRL-304", "2 suites ", "2 more ", "checkpoint_every: 3; seeds: 7", "--extend"):
         control(launcher).run(request(results, text=MORE), AGAIN)
     assert launcher.started == []
 
@@ -66,7 +64,7 @@ def test_a_failed_suite_that_grew_runs_what_is_new_and_keeps_what_failed(tmp_pat
 
 def test_what_takes_something_away_is_another_experiment(results: Path) -> None:
     less = dataclasses.replace(request(results, text=MATRIX.replace("late = [5]\n", "")), extend=True)
-    with pytest.raises(EcrlError, match="holds another experiment"):
+    with raises("ECRL-303", "failures.late"):
         resolve_request(less)
 
 

@@ -8,12 +8,11 @@ from typing import IO
 
 import pytest
 
-from ecrl.errors import EcrlError
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection, parse_terms
 from ecrl.launch.runs.failure_cause import BUG
 from ecrl.launch.runs.launcher import RunHandle
-from ecrl.launch.runs.outcome import FencedError, write_result
+from ecrl.launch.runs.outcome import write_result
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.run import Run
 from ecrl.launch.system.device_leases import DeviceSet, try_lease
@@ -21,6 +20,7 @@ from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_result
+from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 WIDE = MATRIX.replace("checkpoint_every = [2]", "checkpoint_every = [1, 2, 3]") + "[run]\njobs = 3\n"
@@ -65,7 +65,7 @@ def test_an_error_of_ecrls_own_in_one_lane_ends_all_and_is_told(tmp_path: Path) 
             return super().command(run)
 
     asked = request(tmp_path / "results", text=WIDE)
-    with pytest.raises(EcrlError, match="no space left on the device"):
+    with raises("ECRL-504", "suites", "no space left"):
         control(Broken()).run(asked, Policy())
     assert "running" not in {row.status for row in manifest.read(asked.paths).rows.values()}
     assert control(StandIn()).resume(asked.paths, Policy()) == 0
@@ -83,10 +83,10 @@ def test_a_set_on_which_runs_keep_failing_alike_is_not_used_any_more_and_that_is
     observer = Listening()
     asked = request(tmp_path / "results", text=text)
     launcher = StandIn(dict.fromkeys(("reference", "blocking", "overlapped"), "silent"))
-    with pytest.raises(EcrlError, match=r"no devices are left(.|\n)* --only dataset=noise --retry-failed$") as told:
+    with raises("ECRL-311", "2 runs in a row", " --only dataset=noise --retry-failed") as raised:
         control(launcher, observer).run(asked, Policy(selection=Selection(parse_terms("dataset=noise"))))
-    assert told.value.exit_code == 4
-    assert len([note for note in observer.notes if "is not used any more: 2 runs in a row failed alike" in note]) == 3
+    assert raised.value.exit_code == 4
+    assert len([note for note in observer.notes if note.startswith("warning: ") and "2 runs in a row" in note]) == 3
     left = [row for row in manifest.read(asked.paths).rows.values() if row.status == "pending"]
     assert len(left) == 3
     assert control(StandIn()).resume(asked.paths, Policy(retry_failed=True)) == 0
@@ -126,7 +126,7 @@ def test_where_no_other_set_is_left_what_is_finished_of_the_suite_is_kept(
     monkeypatch.setenv("ECRL_FAKE_GPUS", "2")
     asked, launcher = request(tmp_path / "results", text=SEEDS + "[run]\nstop_after_same = 2\n"), Broken()
     launcher.made.clear()
-    with pytest.raises(EcrlError, match=r"no devices are left(.|\n)*; 1 suite not finished\.\n(.|\n)*--retry-failed$"):
+    with raises("ECRL-311", "fake 0,1", "1 suite ", "--retry-failed"):
         control(launcher).run(asked, Policy())
     assert len(launcher.made) == 3
     (row,) = manifest.read(asked.paths).rows.values()
@@ -174,9 +174,10 @@ def test_a_late_result_of_an_older_attempt_is_set_aside_and_never_taken(tmp_path
     paths.spec.write_text(json.dumps(newer))  # a newer attempt has begun in this folder
     assert read_result(paths, spec["run_hash"]) is None
     path.unlink()
-    with pytest.raises(FencedError, match=rf"set aside(.|\n)*ecrl matrix status {asked.paths.options}$"):
+    late = f"result.late-{spec['token']}.json"
+    with raises("ECRL-502", late, f"ecrl matrix status {asked.paths.options}"):
         write_result(result, {}, paths)
-    assert (paths.folder / f"result.late-{spec['token']}.json").exists()
+    assert (paths.folder / late).exists()
     assert not path.exists()
     path.write_text(json.dumps(result))  # written between the other's look and its own result
     result["token"] = newer["token"]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.errors import EcrlError, PrefixHeldError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo, open_manifest
 from ecrl.launch.campaign.request import resolve_request
@@ -26,6 +25,7 @@ from ecrl.launch.system.process_identity import (
 )
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Manifest, Owner
+from tests.errors import raises
 from tests.unit.launch.stand_in import StandIn, control, request
 
 
@@ -76,13 +76,13 @@ def test_a_dead_owners_suite_is_taken_over(campaign: Campaign) -> None:
 
 def test_a_living_owners_suite_is_held(campaign: Campaign) -> None:
     running(campaign, get_current_owner())
-    with pytest.raises(PrefixHeldError, match=f"pid {os.getpid()}"):
+    with raises("ECRL-309", f"pid {os.getpid()}"):
         open_manifest(campaign, Policy(), SilentObserver())
 
 
 def test_an_owner_elsewhere_is_refused_until_the_user_says_it_is_dead(campaign: Campaign) -> None:
     suite_id = running(campaign, replace(get_current_owner(), host="elsewhere"))
-    with pytest.raises(EcrlError, match=r"host elsewhere(.|\n)*--assume-dead elsewhere"):
+    with raises("ECRL-310", suite_id, "host elsewhere", "--assume-dead elsewhere"):
         open_manifest(campaign, Policy(), SilentObserver())
     assert manifest.read(campaign.paths).rows[suite_id].owner is not None  # refusing has forgotten nothing
     assert (
@@ -129,7 +129,7 @@ def test_a_finished_suite_without_a_whole_result_runs_that_one_again(
     again = StandIn()
     assert control(again, notes).resume(asked.paths, Policy()) == 0
     assert again.started == ["early/blocking"]
-    assert any(f"{suite_id}: completed, but results of it are gone" in line for line in notes.told)
+    assert any(line.startswith(f"warning: {suite_id}: completed, but ") for line in notes.told)
     assert manifest.read(asked.paths).counts["completed"] == 2
 
 
@@ -140,7 +140,7 @@ def test_a_suites_folder_that_is_a_link_to_itself_is_told_with_what_to_do(tmp_pa
     suite = asked.paths.root / "suites" / suite_id
     shutil.rmtree(suite)
     suite.symlink_to(suite_id)
-    with pytest.raises(EcrlError, match=r"link to itself(.|\n)*ecrl matrix resume --prefix exp"):
+    with raises("ECRL-504", suite_id, "link", "ecrl matrix resume --prefix exp"):
         control(StandIn()).resume(asked.paths, Policy())
     suite.unlink()
     again = StandIn()

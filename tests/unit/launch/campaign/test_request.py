@@ -9,7 +9,6 @@ import pytest
 
 from ecrl.config.load import Override
 from ecrl.config.matrix import Matrix
-from ecrl.errors import EcrlError
 from ecrl.experiments.training.probe import Probe
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
@@ -19,6 +18,7 @@ from ecrl.launch.campaign.store import load_frozen
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
+from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request
 
 
@@ -116,7 +116,7 @@ def test_another_experiment_frozen_while_this_one_probes_is_refused_and_kept(tmp
     asked = request(tmp_path / "results")
     other = Request(asked.paths, tmp_path / "other.toml")
     (tmp_path / "other.toml").write_text(MATRIX.replace("steps = 6", "steps = 8"))
-    with pytest.raises(EcrlError, match="holds another experiment"):
+    with raises("ECRL-303", "train.steps: "):
         probed_while(lambda: control(StandIn()).plan(other)).run(asked, Policy())
     assert load_frozen(asked.paths).matrix.train_settings.steps == 8
     assert {row.status for row in manifest.read(asked.paths).rows.values()} == {"pending"}

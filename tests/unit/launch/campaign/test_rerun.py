@@ -16,6 +16,7 @@ from ecrl.launch.campaign.selection import Selection, parse_terms
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
+from tests.errors import raises
 from tests.unit.launch.stand_in import StandIn, answer, control, request
 
 
@@ -54,7 +55,7 @@ def test_nothing_chosen_is_an_error_and_sets_nothing_aside(paths: CampaignPaths,
         lambda: control(StandIn()).run(request(paths.results), policy),
         lambda: control(StandIn()).preview(request(paths.results), policy),
     ):
-        with pytest.raises(EcrlError, match=r"--rerun: nothing of .*early.* fulfils --only 'failure=late'"):
+        with raises("ECRL-321", "--rerun: ", "-early-", "'failure=late'"):
             go()
     assert set_aside(paths) == set()
     assert manifest.read(paths).counts["completed"] == 2
@@ -77,12 +78,12 @@ def _stopped(matrix: Matrix, stop: StopRequest) -> Probe:
     return answer(matrix)
 
 
-@pytest.mark.parametrize(("ask", "said"), [(_no_data, "not found"), (_stopped, "Nothing was started")])
+@pytest.mark.parametrize(("ask", "code"), [(_no_data, "ECRL-506"), (_stopped, "ECRL-312")])
 def test_a_check_that_fails_or_is_interrupted_leaves_every_result_where_it_is(
-    paths: CampaignPaths, ask: Callable[[Matrix, StopRequest], Probe], said: str
+    paths: CampaignPaths, ask: Callable[[Matrix, StopRequest], Probe], code: str
 ) -> None:
     way_in = control(StandIn(), ask=ask)
-    with pytest.raises(EcrlError, match=said):
+    with raises(code):
         way_in.resume(paths, rerun("late"))
     assert set_aside(paths) == set()
     assert manifest.read(paths).counts["completed"] == 2
@@ -93,7 +94,7 @@ def test_an_unfit_machine_leaves_every_result_where_it_is(paths: CampaignPaths) 
         raise EcrlError("ECRL-506", "/dev/shm: too small")
 
     way_in: Control = dataclasses.replace(control(StandIn()), examine=unfit)  # type: ignore[arg-type]
-    with pytest.raises(EcrlError, match="too small"):
+    with raises("ECRL-506", "too small"):
         way_in.resume(paths, rerun("late"))
     assert set_aside(paths) == set()
     assert manifest.read(paths).counts["completed"] == 2

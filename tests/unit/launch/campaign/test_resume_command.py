@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.errors import EcrlError
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.resume_command import next_command, resume_command
 from ecrl.launch.campaign.selection import Selection, parse_terms
@@ -16,6 +15,7 @@ from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
+from tests.errors import raises
 from tests.unit.launch.stand_in import StandIn, StopsAt, control, request
 
 
@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_with_what_is_left(paths: CampaignPaths) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", str(paths.suites / "x"))
 
     full: Observer = Full()
-    with pytest.raises(EcrlError, match="no space left on the device") as told:
+    with raises("ECRL-504", str(paths.suites / "x"), "no space left") as told:
         control(StandIn(), full).resume(paths, Policy(selection=Selection(parse_terms("failure=late"))))
     assert rest(paths, str(told.value).partition("then type: ")[2]) == "--only failure=late"
 

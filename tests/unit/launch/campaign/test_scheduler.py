@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.errors import EcrlError
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
+from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, StandIn, StopsAt, control, request
 
 VARIANTS = ("reference", "blocking", "overlapped")
@@ -164,7 +164,7 @@ def test_a_disk_that_fills_up_is_an_error_with_the_next_command(results: Path, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(outcome, "write_atomic", full)
-    with pytest.raises(EcrlError, match=r"no space left(.|\n)*ecrl matrix resume --prefix exp"):
+    with raises("ECRL-504", "no space left", "ecrl matrix resume --prefix exp"):
         control(StandIn()).run(request(results), Policy())
     monkeypatch.undo()
     assert [row.status for row in rows(results).values()] == ["interrupted", "pending"]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from ecrl import plugins
-from ecrl.errors import EcrlError
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.launch.runs.launcher import LauncherPlugin, LauncherPool, load_launcher
 from ecrl.launch.system.device_leases import DeviceSet, Lease
+from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, request
 
 CAPABILITIES = {"leases_devices", "forks_warm", "serves_many_runs", "is_local"}
@@ -45,5 +45,5 @@ def test_every_run_is_started_by_the_launcher_it_asks_for_and_each_is_made_once(
 
 
 def test_an_unknown_launcher_is_named_with_those_there_are() -> None:
-    with pytest.raises(EcrlError, match=r"unknown launcher 'hot'.* Valid: cold, warm"):
+    with raises("ECRL-291", "'hot'", "cold, warm"):
         load_launcher("hot")

@@ -25,7 +25,7 @@ def test_a_restart_without_a_checkpoint_says_so_and_names_those_it_passed_over()
     restored = {"e": "restored", "step": 0, "passed_over": [{"step": 4, "reason": "COMMIT.json: torn"}]}
     assert said(*((1, rank, restored) for rank in (0, 1))) == [
         "checkpoint 4 was passed over: COMMIT.json: torn",
-        "there is no checkpoint to restore: it begins again at step 0",
+        "there is no checkpoint to restore: training restarts at step 0",
     ]
     assert said((0, 0, restored)) == []  # a first attempt begins where it should
     assert said((1, 0, {"e": "restored", "step": 4, "passed_over": []})) == []

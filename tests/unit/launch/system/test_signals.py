@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from ecrl.launch.system.signals import StoppedError, StopRequest, handle_signals
+from ecrl.launch.system.signals import StopRequest, handle_signals
+from tests.errors import raises
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -32,7 +33,7 @@ def test_check_raises_with_the_exit_code_of_the_signal() -> None:
     stop = StopRequest()
     stop.raise_if_requested("go on")
     stop.request(signal.SIGTERM)
-    with pytest.raises(StoppedError, match=r"stopped by SIGTERM\. go on") as stopped:
+    with raises("ECRL-312", "SIGTERM", "go on") as stopped:
         stop.raise_if_requested("go on")
     assert stopped.value.exit_code == 143
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.errors import EcrlError, PrefixHeldError, RecordError
+from ecrl.errors import PrefixHeldError
 from ecrl.launch.campaign.clean import KINDS, clean, find_leftovers
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.recover import Policy
@@ -19,6 +19,7 @@ from ecrl.records.clock import now_ns
 from ecrl.records.manifest.store import RUNNING, Manifest
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.records.recorder import Recorder
+from tests.errors import raises
 from tests.unit.launch.stand_in import StandIn, control, request
 
 
@@ -123,7 +124,7 @@ def test_time_left_comes_from_measured_runs_and_failures_name_their_log(tmp_path
 
 
 def test_an_unknown_prefix_is_said_with_the_nearest(paths: CampaignPaths) -> None:
-    with pytest.raises(EcrlError, match="Did you mean 'exp'"):
+    with raises("ECRL-301", "'exq'", "'exp'"):
         CampaignWatch(CampaignPaths(paths.results, "exq")).take_snapshot()
 
 
@@ -135,9 +136,8 @@ def test_the_kind_of_experiment_is_read_from_the_frozen_matrix_and_an_older_one_
     paths.matrix.write_text(frozen.replace('[experiment]\nkind = "training"\n', ""))
     CampaignWatch(paths).take_snapshot()
     paths.matrix.write_text("[matrix")
-    with pytest.raises(RecordError, match=f"ecrl matrix status {paths.options}") as damaged:
+    with raises("ECRL-307", str(paths.matrix), f"ecrl matrix status {paths.options}"):
         CampaignWatch(paths).take_snapshot()
-    assert damaged.value.code == "ECRL-307"
 
 
 # -- show ------------------------------------------------------------------------------------------------------------
@@ -157,10 +157,10 @@ def test_show_lists_every_run_in_the_order_it_has_with_its_result(tmp_path: Path
 def test_a_suite_of_several_campaigns_needs_a_prefix(tmp_path: Path) -> None:
     for prefix in ("one", "two"):
         control(StandIn()).plan(request(tmp_path / "results", prefix))
-    with pytest.raises(EcrlError, match="in several campaigns: one, two"):
+    with raises("ECRL-323", "'late'", "one, two", "--prefix"):
         inspect_suite(tmp_path / "results", None, "late")
     assert inspect_suite(tmp_path / "results", "two", "late").paths.prefix == "two"
-    with pytest.raises(EcrlError, match="has a suite 'lat3'"):
+    with raises("ECRL-322", "'lat3'", "ecrl matrix list"):
         inspect_suite(tmp_path / "results", None, "lat3")
 
 
@@ -197,9 +197,9 @@ def test_logs_are_the_launchers_and_every_ranks(paths: CampaignPaths) -> None:
     assert read_last_lines(find_log_files(run)[2].path, 2) == ["b", "c"]
     suite = inspect_suite(paths.results, None, "early")
     assert choose_run(suite, None, None).variant == "blocking"
-    with pytest.raises(EcrlError, match=r"unknown variant 'blockng'\. Did you mean 'blocking'"):
+    with raises("ECRL-102", "--variant: ", "'blockng'", "'blocking'"):
         choose_run(suite, "blockng", None)
-    with pytest.raises(EcrlError, match="nothing of it has begun"):
+    with raises("ECRL-324", suite.row.suite_id, "ecrl logs -f"):
         choose_run(suite, "overlapped", None)
 
 
