@@ -31,8 +31,8 @@ def advise(
 ) -> None:
     """How often to checkpoint, from the stall, persist latency and restart that a campaign measured.
 
-    Young, Daly and Saxena et al. beside the interval that ecrl advises: sqrt(2 s M), but never so short that
-    checkpoints do not drain, with everything that is as good as that, and the goodput to expect.
+    Shows the intervals of Young, Daly and Saxena et al. and the one that ecrl advises: sqrt(2 s M), but never so short
+    that checkpoints do not drain. Also shows the range of equally good intervals, and the expected goodput.
     """
     from ecrl.analysis.advice.advise import advise as advice_of
     from ecrl.analysis.campaign.load import load_campaign

@@ -31,7 +31,9 @@ def engines(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Data set to train on.")] = "fashion-mini",
     optimizer: Annotated[str, typer.Option(metavar="sgd|adamw")] = "sgd",
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Samples per rank and step.")] = 4,
-    nproc: Annotated[int, typer.Option(min=1, metavar="N", help="Ranks. Overlapping needs a spare core each.")] = 1,
+    nproc: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Ranks. Overlapping needs one spare core per rank.")
+    ] = 1,
     checkpoint_every: Annotated[int, typer.Option(min=1, metavar="N", help="Steps between checkpoints.")] = 5,
     checkpoints: Annotated[int, typer.Option(min=1, metavar="N", help="Checkpoints of an engine in a round.")] = 3,
     rounds: Annotated[
@@ -50,7 +52,7 @@ def engines(
     """Stall, true cost, drain, restore time, bytes, memory and fsyncs of every engine, interleaved in one job.
 
     Each round gives every engine and the run without checkpoints one turn, in balanced order. Restores read from
-    the page cache. The checkpoints go below --out: name a folder on the disk that you mean to use.
+    the page cache. Checkpoints are written below --out: name a folder on the disk that you plan to use.
     """
     chosen, notes = _find_engines() if names is None else (_names(names), [])
     for note in notes:
@@ -166,7 +168,7 @@ def _document(bench: "Bench", left_out: list[str]) -> dict[str, Any]:
 def _notes(bench: "Bench", found: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     busy = bench.spec.train.nproc * bench.spec.train.threads
     if found["device"] == "cpu" and busy >= int(facts["cores"]):
-        return [f"{busy} training threads on {facts['cores']} cores: no core is free to overlap on."]
+        return [f"{busy} training threads on {facts['cores']} cores: no core is free for overlapping."]
     return []
 
 

@@ -70,7 +70,7 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
 
     Inside a run's folder, checkpoints of another run or number of ranks are refused as a restore refuses them.
     Other engines' formats keep no digests: their checkpoints cannot be verified, and none of them counts as valid.
-    A run that goes on may remove a checkpoint while it is looked at: its state is `removed`.
+    A checkpoint that a live run removes during the check has the state `removed`.
     """
     run, world_size = _owner(folder)
     verdicts: list[commit.Verdict] = []
@@ -92,7 +92,7 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
         for verdict in verdicts:
             said = verdict.reason or ""
             if extra := strays.get(verdict.step):
-                said = f"also there, and no part of it: {', '.join(extra)}"
+                said = f"files that are not part of it: {', '.join(extra)}"
             typer.echo(f"step {verdict.step:>8}  {verdict.state:<12}  {said}".rstrip())
         typer.echo(_summary(verdicts, newest), err=True)
     if newest is None:
@@ -103,7 +103,7 @@ def _summary(verdicts: list[commit.Verdict], newest: int | None) -> str:
     if newest is not None:
         return f"newest valid: step {newest}"
     if any(verdict.state == "unverifiable" for verdict in verdicts):
-        return "no checkpoint that can be verified: they are of an engine whose format keeps no digests"
+        return "no checkpoint can be verified: the format of this engine has no digests"
     return "no valid checkpoint"
 
 
@@ -117,7 +117,7 @@ def _owner(folder: Path) -> tuple[str | None, int | None]:
         return str(content["run_hash"]), int(content["train"]["nproc"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(
-            "ECRL-403", f"{path}: does not read as a run's run.json ({error}). Restore it, or move it away."
+            "ECRL-403", f"{path}: not a valid run.json ({error}). Restore it, or move it away."
         ) from error
 
 

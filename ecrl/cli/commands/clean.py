@@ -23,13 +23,13 @@ def clean(
     kinds: Annotated[
         str, typer.Option("--kinds", metavar="A,B", help="Of set-aside, temporary, checkpoints.", show_default=True)
     ] = _KINDS,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, it is only shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the files; without it, they are only listed.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show what of a campaign may go, and with --yes remove it. Results are never touched.
+    """List files of a campaign that are not needed any more; with --yes, remove them. Results are never touched.
 
-    set-aside: records of goes at a run that did not count. temporary: half-written files of an ecrl that was
-    killed. checkpoints: of suites that are done; nothing resumes from them.
+    set-aside: records of attempts that do not count. temporary: incomplete files of a killed ecrl. checkpoints:
+    those of finished suites; no run resumes from them.
     """
     from ecrl.cli.typer_support.usage_errors import check_choice
     from ecrl.launch.campaign.clean import KINDS, SCHEMA, find_leftovers
@@ -58,4 +58,4 @@ def clean(
     elif yes:
         print_message(f"removed {len(found)}, {format_bytes(total)}")
     else:
-        print_message(f"{len(found)} could go, {format_bytes(total)}; nothing was removed. To remove them: {again}")
+        print_message(f"{len(found)} can be removed, {format_bytes(total)}; none was. To remove them, type: {again}")

@@ -23,7 +23,7 @@ def compare(
 ) -> None:
     """Before and after: one campaign against another, per suite and variant, paired by seed, with intervals.
 
-    Names what differs between the two: that, or the time between them, is what a change may come from.
+    Lists what differs between the two: a change may come from one of these, or from the time between the campaigns.
     """
     from ecrl.analysis.campaign.load import load_campaign
     from ecrl.analysis.campaign.pool import differences

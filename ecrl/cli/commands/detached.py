@@ -34,15 +34,15 @@ def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
     if as_json:
         print_json({"schema": SCHEMA, "prefix": paths.prefix, "pid": detached.pid, "log": str(detached.log)})
         return
-    print_message(f"{paths.prefix} goes on without this terminal (pid {detached.pid}), log: {detached.log}")
+    print_message(f"{paths.prefix} runs without this terminal (pid {detached.pid}), log: {detached.log}")
     print_message(f"Watch it: ecrl matrix attach {paths.options}; end it: ecrl matrix stop {paths.options}")
 
 
 def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
-    """Show what a detached ecrl says and where it stands, until it ends. Ctrl-C leaves it going.
+    """Show messages and progress of a detached ecrl until it ends. Ctrl-C leaves it running.
 
-    The exit code is its own: 0 when all it was asked to do is done, 4 when some suites failed, 143 when it was stopped
-    first (or killed).
+    The exit code is that of the detached ecrl: 0 if all requested work is done, 4 if some suites failed, 143 if it was
+    stopped first (or killed).
     """
     from contextlib import closing
 
@@ -67,7 +67,7 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
             standing=lambda: format_lines(watch.take_snapshot()) if paths.manifest.exists() else (),
         )
     if still is not None:
-        print_message(f"left; pid {still.owner.pid} goes on. Again: ecrl matrix attach {paths.options}")
+        print_message(f"left; pid {still.owner.pid} still runs. To return, type: ecrl matrix attach {paths.options}")
         return
     code = last_exit_code(paths)
     if paths.manifest.exists():
@@ -78,26 +78,26 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
     else:
         unfinished = True
     if unfinished and code not in (EXIT_OK, EXIT_SOME_FAILED):  # with these, only a part of it was requested
-        print_message(f"It ended before everything was done. Go on with:\n{resume_command(paths)}")
+        print_message(f"The detached ecrl ended before all suites were done. Go on with:\n{resume_command(paths)}")
     raise typer.Exit(code)
 
 
 def stop(
     prefix: opt.Prefix,
     results: opt.Results = _RESULTS,
-    now: Annotated[bool, typer.Option("--now", help="Do not be gentle with the workers.")] = False,
-    patience: Annotated[float, typer.Option(min=1.0, metavar="S", help="How long to wait for it.")] = 60.0,
+    now: Annotated[bool, typer.Option("--now", help="Kill the workers at once.")] = False,
+    patience: Annotated[float, typer.Option(min=1.0, metavar="S", help="How many seconds to wait for its end.")] = 60.0,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Ask the ecrl that works on a campaign to hand over cleanly, as Ctrl-C would, and wait until it has."""
+    """Ask the ecrl that runs a campaign to stop cleanly, as Ctrl-C does, and wait for its end."""
     from ecrl.launch.campaign.detach import stop_holder
     from ecrl.launch.system.signals import exit_on_interrupt
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
-    with exit_on_interrupt("It was asked to stop and goes on handing over."):
+    with exit_on_interrupt("The request to stop stays; the other ecrl is still stopping."):
         told = stop_holder(paths, now=now, patience_s=patience)
     if as_json:
         print_json({"schema": SCHEMA, "prefix": prefix, "pid": told.owner.pid, "host": told.owner.host})
     else:
-        print_message(f"pid {told.owner.pid} has handed over. Go on with:\necrl matrix resume {paths.options}")
+        print_message(f"pid {told.owner.pid} has stopped cleanly. Go on with:\necrl matrix resume {paths.options}")

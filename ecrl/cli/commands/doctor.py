@@ -25,15 +25,15 @@ def register(app: typer.Typer) -> None:
 def doctor(
     matrix: Annotated[
         Path | None,
-        typer.Argument(metavar="MATRIX.toml", help="Is it fit for this matrix? Omitted: in general."),
+        typer.Argument(metavar="MATRIX.toml", help="Check the needs of this matrix. Omitted: general needs."),
     ] = None,
     profile: opt.Profile = None,
     results: opt.Results = Path("results"),
     as_json: opt.AsJson = False,
 ) -> None:
-    """Look at GPUs and who uses them, PyTorch, disk, locks, memory, limits and clock; say what to do.
+    """Check GPUs and their users, PyTorch, disk, locks, memory, limits and clock; advise what to change.
 
-    Exits 6 if something makes this machine unfit. Locks and flushes are really tried in the results folder.
+    Exits 6 if something makes this machine unfit. Locks and flushes are tested in the results folder.
     """
     from ecrl.launch.doctor.finding import UNFIT, WARN
     from ecrl.launch.doctor.visit import SCHEMA, run_checks
@@ -52,7 +52,7 @@ def doctor(
         print_json({"schema": SCHEMA, "fit": not counts[UNFIT], "findings": told})
     else:
         warned = format_count(counts[WARN], "warning") if counts[WARN] else "no warnings"
-        print_message(f"unfit: {counts[UNFIT]} to put right, {warned}" if counts[UNFIT] else f"fit, {warned}")
+        print_message(f"unfit: {counts[UNFIT]} to correct, {warned}" if counts[UNFIT] else f"fit, {warned}")
     if counts[UNFIT]:
         raise typer.Exit(EXIT_UNFIT)
 

@@ -26,16 +26,16 @@ def logs(
     suite: opt.SuiteId,
     prefix: opt.MaybePrefix = None,
     results: opt.Results = Path("results"),
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they grow, run after run.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the logs, run after run.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="N", help="Last lines of each log.")] = 40,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="The run of this variant.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The run of this seed.")] = None,
-    rank: Annotated[int | None, typer.Option(min=0, metavar="N", help="What this rank wrote, alone.")] = None,
+    rank: Annotated[int | None, typer.Option(min=0, metavar="N", help="The logs of this rank only.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show what the launcher and the ranks of a run wrote: of the run that goes on, else of one that failed.
+    """Show the logs of a run's launcher and ranks: by default of the live run, else of a failed one.
 
-    With -f, lines of every log come as they are written, until the suite is done; Ctrl-C leaves and stops nothing.
+    With -f, lines of every log are shown as they are written, until the suite is done; Ctrl-C leaves it running.
     """
     from ecrl.launch.views.suite_view import inspect_suite, locate_suite
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ecrl.records.paths import CampaignPaths
 
 app = EcrlTyper(
-    help="Run a matrix of training jobs under planned failures, and pick it up again whatever stopped it.",
+    help="Run a matrix of training jobs under planned failures, and resume it after any stop.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Run a matrix: every suite, variant and seed, one torchrun job each.
 
-    Run under the same prefix again, finished suites are kept (skipped_exists); failed and interrupted ones run.
+    Repeated under the same prefix, it keeps finished suites (skipped_exists) and runs failed and interrupted ones.
     """
     request = _request(
         ctx, prefix, matrix, results, profile, extend,
@@ -121,7 +121,7 @@ def plan(
     aa: opt.AA = None,
     settings: opt.Set = None,
     extend: opt.Extend = False,
-    count: Annotated[bool, typer.Option("--count", help="Say how many suites there would be; write nothing.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Show the number of suites; write nothing.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Freeze a matrix and write its manifest, every suite pending. Starts nothing; `resume` starts it."""
@@ -161,13 +161,13 @@ def resume(
     rerun: opt.Rerun = None,
     assume_dead: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST", help="Take what ecrl left running on HOST for dead. Repeatable."),
+        typer.Option(metavar="HOST", help="Treat an ecrl on HOST and its suites as dead. Repeatable."),
     ] = None,
     results: opt.Results = _RESULTS,
     detach: opt.Detach = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Continue what is not done of a campaign. The frozen matrix is the source; nothing finished is repeated."""
+    """Continue a campaign from its frozen matrix. Finished runs are not repeated."""
     from ecrl.launch.campaign.control import Control
     from ecrl.launch.campaign.recover import Policy
     from ecrl.launch.system.signals import handle_signals

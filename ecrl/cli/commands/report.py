@@ -36,9 +36,9 @@ def report(
     mix: Annotated[bool, _MIX] = False,
     require_confirmed: Annotated[bool, _REQUIRE] = False,
 ) -> None:
-    """Write tables, analysis and a report draft of a campaign, of several, or of somebody else's detailed table.
+    """Write tables, analysis and a report draft of one or several campaigns, or of a table made elsewhere.
 
-    The files written are listed on stdout, warnings go to stderr. Exits 0 whatever the verdicts.
+    The written files are listed on stdout; warnings go to stderr. The verdicts do not change the exit code 0.
     """
     with _pause_garbage_collection():
         _report(prefix or [], table, manifest, out, results, format_, mix, require_confirmed)
@@ -65,7 +65,7 @@ def _report(
 
     if table is not None:
         if prefix:
-            typer.echo(f"note: --table is given, so prefix {', '.join(prefix)} is not looked at", err=True)
+            typer.echo(f"note: --table is given, so prefix {', '.join(prefix)} is ignored", err=True)
         evidence = load_table_evidence(table, manifest)
         folder = out or table.with_name(f"{evidence.prefix}_report")
     else:
@@ -98,7 +98,9 @@ def _check_source(prefix: list[str], table: Path | None, manifest: Path | None, 
             "ECRL-104", f"Found neither --prefix nor --table, expected one of them. {there}\nTry `ecrl report --help`."
         )
     if manifest is not None:
-        raise EcrlError("ECRL-104", "--manifest: belongs to --table; a campaign has its own.")
+        raise EcrlError(
+            "ECRL-104", "--manifest: found it without --table, expected both: a campaign has its own manifest."
+        )
 
 
 @contextmanager

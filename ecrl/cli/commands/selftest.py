@@ -21,14 +21,18 @@ def register(app: typer.Typer) -> None:
 
 
 def selftest(
-    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Whose snapshots to check.", show_default=False)],
-    model: Annotated[str, typer.Option(metavar="NAME", help="The model that is trained meanwhile.")] = "resnet18",
-    steps: Annotated[int, typer.Option(metavar="N", help="Snapshots of each check of the right code.")] = 20,
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda", help="The device whose snapshots are checked.", show_default=False)
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="The model that is trained during the checks.")
+    ] = "resnet18",
+    steps: Annotated[int, typer.Option(metavar="N", help="Snapshots in each check of the unmodified code.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Prove on this machine that snapshots are never torn and that every fence is needed (about a minute).
 
-    Exit code 0: all passed. 4: a snapshot was torn, another promise is broken, or a check could show nothing.
+    Exit code 0: all checks passed. 4: a snapshot was torn, another promise is broken, or a check was inconclusive.
     """
     from ecrl.launch.system.signals import handle_signals
     from ecrl.selftest.runner import Selftest

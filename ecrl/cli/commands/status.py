@@ -21,20 +21,24 @@ def register(app: typer.Typer) -> None:
 def status(
     prefix: opt.Prefix,
     results: opt.Results = _RESULTS,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking: full-screen on a terminal.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Refresh until the end: full-screen on a terminal.")
+    ] = False,
     interval: Annotated[
-        float, typer.Option(min=0.2, metavar="S", help="Seconds between two looks of --watch.", show_default=True)
+        float, typer.Option(min=0.2, metavar="S", help="Seconds between two updates of --watch.", show_default=True)
     ] = 2.0,
-    everything: Annotated[bool, typer.Option("--all", help="Show every suite, even of more than 1,000.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every suite, even if there are more than 1,000.")
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show every suite of a campaign; failed ones with the reason and the log.
+    """Show every suite of a campaign; failed suites with reason and log.
 
-    Of more than 1,000 suites, those that run, failed or were interrupted.
+    Of more than 1,000 suites, only running, failed and interrupted ones are shown.
 
     With --watch: counts, running suites with step, loss, speed and phase, time left, last failures. q or Ctrl-C
-    leaves it and stops nothing. Off a terminal it prints plain lines (--json: one document a line) until nothing
-    is left to run.
+    leaves the view; the campaign continues. Off a terminal it prints plain lines (--json: one document a line) until
+    nothing is left to run.
     """
     from ecrl.records.paths import CampaignPaths
 
@@ -69,7 +73,7 @@ def show(
     results: opt.Results = _RESULTS,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show one suite: what it is, and every run of it with outcome, time, restarts, checks and folder."""
+    """Show one suite: its settings, and every run with outcome, time, restarts, checks and folder."""
     from ecrl.cli.ui import suite_table as shown
     from ecrl.launch.views.suite_view import inspect_suite
 

@@ -40,12 +40,12 @@ SuiteId = Annotated[
     str,
     typer.Argument(
         metavar="SUITE",
-        help="A suite id, or a part of it that only one has.",
+        help="A suite id, or a part that only one id contains.",
         show_default=False,
         autocompletion=complete.suites,
     ),
 ]
-Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where campaigns live.")]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The folder that holds the campaigns.")]
 MatrixFile = Annotated[
     Path | None,
     typer.Argument(metavar="MATRIX.toml", help="The matrix file. Omitted: the frozen one of the prefix."),
@@ -57,35 +57,36 @@ Profile = Annotated[
 ]
 Datasets = Annotated[str | None, typer.Option(envvar="DATASETS_CSV", metavar="A,B", help="Data sets to use.")]
 Models = Annotated[str | None, typer.Option(envvar="MODELS_CSV", metavar="A,B", help="Models to train.")]
-Failures = Annotated[str | None, typer.Option(metavar="A,B", help="Failure schedules to use, of those in the file.")]
+Failures = Annotated[str | None, typer.Option(metavar="A,B", help="Failure schedules of the file to use.")]
 CheckpointEvery = Annotated[
     str | None, typer.Option(envvar="CHECKPOINT_EVERY_CSV", metavar="N,M", help="Checkpoint intervals, in steps.")
 ]
 MaxInflight = Annotated[str | None, typer.Option(metavar="N,M", help="Checkpoints that may be in flight.")]
 Seeds = Annotated[str | None, typer.Option(envvar="SEEDS_CSV", metavar="N,M", help="Seeds: one block of runs each.")]
-Variants = Annotated[str | None, typer.Option(metavar="A,B", help="reference and checkpoint engines to compare.")]
+Variants = Annotated[str | None, typer.Option(metavar="A,B", help="Variants to compare: reference, engines, recipes.")]
 Nproc = Annotated[int | None, typer.Option(envvar="NPROC", metavar="N", help="Ranks of every run.")]
 Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to train; auto: GPUs if any.")]
 Gpus = Annotated[str | None, typer.Option(metavar="0,1,..", help="GPUs to use, as nvidia-smi numbers them.")]
-DataRoot = Annotated[str | None, typer.Option(metavar="DIR", help="Where data sets that are not built in lie.")]
-Retries = Annotated[int | None, typer.Option(metavar="N", help="Times a failed run is run again.")]
-Timeout = Annotated[str | None, typer.Option(metavar="S", help="End and fail a run after this long: 90, 10m, 2h.")]
-Jobs = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Suites that run at once, each on devices of its own.")
+DataRoot = Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the data sets that are not built in.")]
+Retries = Annotated[int | None, typer.Option(metavar="N", help="How often a failed run is repeated.")]
+Timeout = Annotated[
+    str | None, typer.Option(metavar="S", help="Stop a run after this time and mark it failed: 90, 10m, 2h.")
 ]
+Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Suites that run at once, each on its own devices.")]
 AA = Annotated[
     bool | None,
     typer.Option(
-        "--aa/--no-aa", help="Run the reference of each suite's first block twice: what equal runs differ by."
+        "--aa/--no-aa", help="Run the reference of each suite's first block twice, to measure how equal runs differ."
     ),
 ]
 Extend = Annotated[
-    bool, typer.Option("--extend", help="Add what the matrix has more than the frozen one; rerun nothing that is done.")
+    bool,
+    typer.Option("--extend", help="Add what is new in the matrix to the frozen one; finished runs are not repeated."),
 ]
 Detach = Annotated[
-    bool, typer.Option("--detach", help="Go on without this terminal; see `ecrl matrix attach` and `stop`.")
+    bool, typer.Option("--detach", help="Run without this terminal; see `ecrl matrix attach` and `stop`.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show exactly what would run, and start nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show every run in its order, and start nothing.")]
 Only = Annotated[
     str | None,
     typer.Option(metavar="TERMS", help="Suites to run, e.g. 'dataset=cifar10,model~resnet,checkpoint_every<=50'."),
@@ -95,7 +96,7 @@ Rerun = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SUITE",
-        help="Set this suite's results aside and run it again, and nothing else. Repeatable.",
+        help="Set this suite's results aside and run only this suite again. Repeatable.",
         autocompletion=complete.suites,
     ),
 ]
@@ -104,7 +105,7 @@ RetryFailed = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any key of the file, e.g. train.steps=40. Repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set any key of the file, e.g. train.steps=40. Repeatable."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a large campaign.")]
 

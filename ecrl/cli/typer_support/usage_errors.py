@@ -129,7 +129,7 @@ def _append_next_command(error: Any, message: str) -> str:
     text = " ".join(message.split())
     about = path.removeprefix("ecrl").strip()
     no_prefix = type(error).__name__ == "MissingParameter" and "'--prefix'" in text
-    hint = "See what is there: ecrl matrix list" if no_prefix else f"Type: {path} --help"
+    hint = "List the campaigns: ecrl matrix list" if no_prefix else f"Type: {path} --help"
     sentence = text if text.endswith(("?", ".")) else f"{text}."
     return f"{about}{': ' if about else ''}{sentence[:1].lower()}{sentence[1:]}\n{hint}"
 

@@ -63,14 +63,14 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
         elif row.status == RUNNING and check_owner(row.owner) is Liveness.DEAD:
             print(f"{row.suite_id}: its ecrl is gone{_describe_leftovers(paths)}. Type: {_command('resume', paths)}")
     if view.counts[FAILED]:
-        print_message(f"To run failed suites again: {_command('resume', paths)} --retry-failed")
+        print_message(f"To run failed suites again, type: {_command('resume', paths)} --retry-failed")
 
 
 def _describe_leftovers(paths: CampaignPaths) -> str:
     """The number of processes on this host that a killed ecrl left running, as text; '' if there are none."""
     number = len(find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()))
     left = format_count(number, "orphaned process", "orphaned processes")
-    return f" ({left} of it left, resume ends them)" if number else ""
+    return f" ({left}; resume ends them)" if number else ""
 
 
 def show_list(results: Path) -> None:
@@ -123,7 +123,7 @@ def estimate_line(estimate: "Estimate") -> str:
     fit = "" if estimate.fits else ": DOES NOT FIT"
     return (
         f"{text}\n{format_bytes(disk.written)} written, {format_bytes(disk.kept)} kept"
-        f" (+ {format_bytes(disk.peak)} while a run goes on), {format_bytes(estimate.free_bytes)} free{fit}"
+        f" (+ {format_bytes(disk.peak)} during a run), {format_bytes(estimate.free_bytes)} free{fit}"
     )
 
 

@@ -52,7 +52,7 @@ def format_time_left(snapshot: "Snapshot") -> str:
 def describe_run(running: "RunningSuite") -> str:
     """The present activity of a running suite, in one line."""
     if running.liveness is Liveness.DEAD:
-        return "its ecrl is gone; resume takes it up again"
+        return "its ecrl is gone; resume continues it"
     run = running.run
     if run is None:
         return f"between two runs ({running.row.runs_done}/{running.row.runs_total} done)"

@@ -48,8 +48,8 @@ def _end_command(error: OSError) -> None:
         raise SystemExit(128 + signal.SIGPIPE) from None
     raise EcrlError(
         "ECRL-105",
-        f"stdout: {error.strerror}; what was printed is not all there is to say.\n"
-        "Put that right, then type the same command again, or send it somewhere else.",
+        f"stdout: {error.strerror}; the output is incomplete.\n"
+        "Put that right, or send stdout elsewhere, then type the same command again.",
     ) from None
 
 

@@ -28,8 +28,10 @@ def show(suite: SuiteView) -> None:
             print(f"failed {run.variant} seed{run.seed}: {run.result['reason']}")
             print(f"  log: {run.paths.folder / run.result['log']}")
         elif run.state == NO_SPEC:
-            print(f"{run.variant} seed{run.seed}: its run.json is gone or damaged; without it the result says nothing.")
-            print(f"  Put it back, or: ecrl matrix run {suite.paths.options} --rerun {row.suite_id}")
+            print(
+                f"{run.variant} seed{run.seed}: its run.json is gone or damaged; its result cannot be used without it."
+            )
+            print(f"  Restore it, or type: ecrl matrix run {suite.paths.options} --rerun {row.suite_id}")
     print_message(f"Logs: ecrl logs {suite.paths.options} {row.suite_id}")
     if row.status == FAILED:
         print_message(f"Again: ecrl matrix resume {suite.paths.options} --rerun {row.suite_id}")
