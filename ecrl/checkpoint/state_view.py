@@ -205,7 +205,8 @@ def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, Tenso
     """
     # Without this check, copying would convert types and broadcast shapes silently.
     if differing := sorted(live.keys() ^ saved.keys()):
-        raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is on one side only")
+        place = "the checkpoint" if differing[0] in saved else "this run"
+        raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is only in {place}")
     for name, expected in get_tensor_specs(live).items():
         for one, other in ((saved[name].shape, expected.shape), (saved[name].dtype, expected.dtype)):
             if one != other:

@@ -119,7 +119,7 @@ def _turns(plan: BenchPlan, checkpoint_every: int, events: dict[int, list[Event]
             of_segment[index].append(own)
     segments = plan.segments(checkpoint_every)
     if len(of_segment) != len(segments) or any(len(ranks) != len(events) for ranks in of_segment.values()):
-        raise RecordError("ECRL-802", f"the records hold {len(of_segment)} of the bench's {len(segments)} segments")
+        raise RecordError("ECRL-802", f"found records of {len(of_segment)} segments, expected {len(segments)}")
     return [_turn(of_segment[segment.index]) for segment in segments]
 
 
@@ -228,5 +228,5 @@ def _spread(samples: Sequence[float]) -> dict[str, Any]:
 def _one(events: Iterable[Event], kind: str) -> Event:
     found = next((event for event in events if event["e"] == kind), None)
     if found is None:
-        raise RecordError("ECRL-802", f"the bench's records hold no {kind!r} event where one is due")
+        raise RecordError("ECRL-802", f"found no {kind!r} event in the bench's records, expected one")
     return found

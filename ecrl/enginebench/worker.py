@@ -175,7 +175,7 @@ def usable_device(wanted: str, num_ranks: int) -> str:
         if standin := next((name for name in names if "FakeCUDA" in name), None):
             raise RefusedError(f"found the device {standin!r}, a stand-in: its times mean nothing. Type --device cpu.")
         if len(names) < num_ranks:
-            raise RefusedError(f"found {len(names)} GPUs for {num_ranks} ranks. Type --nproc or --device cpu.")
+            raise RefusedError(f"found {len(names)} GPUs for {num_ranks} ranks. Lower --nproc, or type --device cpu.")
     return wanted
 
 

@@ -35,7 +35,7 @@ def main() -> None:
             case ["sanitizer", model]:
                 _print_complaints(model, out)
             case other:
-                raise SystemExit(f"found {other}; this is started by `ecrl selftest`")
+                raise SystemExit(f"found {other}, expected the arguments of `ecrl selftest`, which starts this program")
 
 
 @contextlib.contextmanager

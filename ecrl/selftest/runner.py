@@ -167,7 +167,7 @@ class Selftest:
                     yield json.loads(line)
                 stop.raise_if_requested("Nothing was left behind; type the same command again.")
                 if time.monotonic() - begun > _TIMEOUT_S:
-                    raise EcrlError("ECRL-804", f"the checks were not done after {_TIMEOUT_S:.0f} s and were ended.")
+                    raise EcrlError("ECRL-804", f"the checks took longer than {_TIMEOUT_S:.0f} s and were stopped.")
         finally:
             if process.poll() is None:
                 end_run(process.pid, folder, stop_now=lambda: True)
@@ -185,7 +185,7 @@ def _death_message(code: int, errors: str, wall_s: float) -> dict[str, Any]:
             f"{sys.executable} cannot import PyTorch. Expected torch and torchvision beside ecrl.\n"
             "Type: pip install torch torchvision",
         )
-    last = next((line for line in reversed(errors.splitlines()) if line.strip()), "(it said nothing)")
+    last = next((line for line in reversed(errors.splitlines()) if line.strip()), "(no output)")
     evidence = f"the process of the checks ended with exit code {code}: {last.strip()}"
     check = Check("the checks run to their end", WRONG, evidence, round(wall_s, 3), {"stderr": errors[-8000:]})
     return {"e": "check", **dataclasses.asdict(check)}

@@ -55,7 +55,7 @@ def check_sanitizer(command: Sequence[str]) -> CheckResult:
     except subprocess.TimeoutExpired:
         return CheckResult(INCONCLUSIVE, f"the child with {SWITCH}=1 was not done after {_TIMEOUT_S} s")
     if child.returncode != 0:
-        lines = child.stderr.strip().splitlines() or ["(it said nothing)"]
+        lines = child.stderr.strip().splitlines() or ["(no output)"]
         evidence = f"the child with {SWITCH}=1 ended with exit code {child.returncode}: {lines[-1]}"
         return CheckResult(INCONCLUSIVE, evidence, {"stderr": child.stderr[-4000:]})
     return judge_complaints(json.loads(child.stdout.splitlines()[-1]))
@@ -66,8 +66,8 @@ def judge_complaints(said: dict[str, Any]) -> CheckResult:
     if said["right"] is not None:
         return CheckResult(TORN, f"a race in the right code: {' '.join(said['right'].split())[:300]}", said)
     if silent := [name for name, words in said.items() if name != "right" and words is None]:
-        return CheckResult(INCONCLUSIVE, f"quiet, but also about {', '.join(silent)}", said)
-    evidence = f"quiet about {STEPS} steps of the right code; sees the fences of {', '.join(ON_DEVICE)} missing"
+        return CheckResult(INCONCLUSIVE, f"no complaint, but none about {', '.join(silent)} either", said)
+    evidence = f"no complaint about {STEPS} steps of the right code; missing fences are found: {', '.join(ON_DEVICE)}"
     return CheckResult(PASS, evidence, said)
 
 

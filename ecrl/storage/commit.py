@@ -140,7 +140,7 @@ def verify(root: Path, step: int, *, run: str | None = None, world_size: int | N
         return Verdict(step, "corrupt", f"{COMMIT_FILE}: {error.strerror}")
     verdict = _decide_verdict(folder, step, text, run, world_size)
     if verdict.state != "valid" and _is_replaced(folder, text):
-        return Verdict(step, "removed", "removed or replaced while it was looked at")
+        return Verdict(step, "removed", "removed or replaced during the check")
     return verdict
 
 
@@ -188,12 +188,12 @@ def find_orphan_files(root: Path, step: int) -> list[str]:
 
 def _make_partial_verdict(folder: Path, step: int) -> Verdict:
     if (written := formats.find_complete_format(folder)) is not None:
-        reason = f"written by {written.engine}, which keeps no digests: cannot be verified"
+        reason = f"written by {written.engine}, whose format has no digests: cannot be verified"
         return Verdict(step, "unverifiable", reason)
     if (begun := formats.find_partial_format(folder)) is not None:
-        return Verdict(step, "partial", f"written by {begun.engine}, which did not end it: no {begun.complete}")
+        return Verdict(step, "partial", f"written by {begun.engine}, but not completed: no {begun.complete}")
     if not _exists(folder):
-        return Verdict(step, "removed", f"no {COMMIT_FILE}, and no folder any more")
+        return Verdict(step, "removed", f"no {COMMIT_FILE}, and its folder is gone")
     return Verdict(step, "partial", f"no {COMMIT_FILE}")
 
 

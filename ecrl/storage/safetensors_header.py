@@ -32,7 +32,7 @@ def find_fault(path: Path) -> str | None:
             header = json.loads(file.read(length))
         return _find_inconsistency(header, size - 8 - length)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return "its header is no safetensors header"
+        return "its header is not a safetensors header"
 
 
 def _find_inconsistency(header: dict[str, Any], payload_bytes: int) -> str | None:
@@ -46,4 +46,4 @@ def _find_inconsistency(header: dict[str, Any], payload_bytes: int) -> str | Non
         if begin != reached or end - begin != needed or min(entry["shape"], default=0) < 0:
             return f"its header gives {name!r} the bytes {begin} to {end}, expected {reached} to {reached + needed}"
         reached = end
-    return None if reached == payload_bytes else f"its header accounts for {reached} bytes of {payload_bytes}"
+    return None if reached == payload_bytes else f"its header describes {reached} of {payload_bytes} bytes"

@@ -70,7 +70,7 @@ class Dataset(ABC):
         if not self.needs_root:
             return EMBEDDED
         if root is None:
-            raise self._make_missing_error(None, ["it needs a data root (--data-root DIR) and none was given"])
+            raise self._make_missing_error(None, ["found no data root, expected --data-root DIR"])
         if not root.is_dir():
             raise self._make_missing_error(root, ["no such folder"])
         return root
@@ -108,7 +108,7 @@ def _check_table(table: object, where: str) -> dict[str, str]:
         raise DataMissingError("ECRL-901", f"{where}: found {type(table).__name__}.\n{_TABLE_EXPECTED}")
     for name, md5 in table.items():
         if not isinstance(name, str) or not isinstance(md5, str) or not _MD5.fullmatch(md5.lower()):
-            raise DataMissingError("ECRL-901", f"{where}: {name!r} has no md5 but {md5!r}.\n{_TABLE_EXPECTED}")
+            raise DataMissingError("ECRL-901", f"{where}: {name!r}: found {md5!r}, expected an md5.\n{_TABLE_EXPECTED}")
     return {name: md5.lower() for name, md5 in table.items()}
 
 

@@ -105,7 +105,7 @@ def cut_and_resume(done: CampaignPaths, name: str, cuts: Iterable[int]) -> None:
         unfinished = list_todo(taken.rows, Policy())
         runs = [run for suite_id in unfinished for run in campaign.runs(campaign.suite(suite_id))]
         assert all(run.paths.result.exists() for run in runs), "a finished run is kept, whatever its row says"
-        said = [note for note in observer.notes if "dropped" in note or "cut off" in note or "without a row" in note]
+        said = [note for note in observer.notes if "dropped" in note or "are lost" in note or "without a row" in note]
         assert said or cut in ends or (name == "manifest" and whole[:cut].count(b"\n") == len(campaign.suites)), cut
     resumed(done, 0)
 

@@ -156,7 +156,7 @@ class TorchCheckpointing(BackgroundEngine):
         try:
             loaded = self._manager.load(folder, {"own": None, "meta": None}, map_location="cpu", strict=True)
         except FileNotFoundError as error:
-            raise ForeignCheckpointError(f"{folder}: nothing of rank {self.context.rank}") from error
+            raise ForeignCheckpointError(f"{folder}: holds no data of rank {self.context.rank}") from error
         copy_into_live(view.local | view.host, loaded["own"], folder)
         self.context.reached("restore", step)
         state = self._manager.load(folder, {"state": None}, map_location="cpu", strict=True)

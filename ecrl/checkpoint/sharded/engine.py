@@ -216,7 +216,7 @@ class ShardedEngine(Engine):
                 if all(agreement.exchange(f"restore/loaded/{step}", same)):
                     self._remove_partials(agreement, newest=step)
                     return restored
-                overwritten, reason = True, "verified, but what was loaded is not what was recorded"
+                overwritten, reason = True, "verified, but the loaded state is not the recorded one"
             passed_over.append({"step": step, "reason": reason})
         if overwritten:
             raise RestoreError(f"{context.root}: no checkpoint could be loaded: {json.dumps(passed_over)}")

@@ -50,14 +50,14 @@ class Rows(Mapping[str, Row]):
             RecordError: the text is not a manifest. The message names file, row and column.
         """
         if "\n" not in text and _HEADER.startswith(text):
-            warnings.append(f"{path.name}: was cut off inside its first line; every row of it is gone")
+            warnings.append(f"{path.name}: its first line is incomplete; all rows are lost")
             return cls({}, path)
         header = text.partition("\n")[0].rstrip("\r")
         written = text.split("\n")[1:-1] if trusted and '"' not in text else whole_lines(text)
         lines = complete_lines(header, written, path)
         changed = header != _HEADER  # written by an older ecrl or an editor
         if not text.endswith("\n") and lines and not is_plain(lines[-1]):
-            warnings.append(f"{path.name}: row {len(lines)} was cut off and was dropped")
+            warnings.append(f"{path.name}: row {len(lines)} is incomplete and was dropped")
             lines.pop()
         if trusted:
             return cls({one.partition(",")[0]: one for one in lines}, path, changed=changed)

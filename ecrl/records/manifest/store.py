@@ -107,7 +107,7 @@ def read(paths: CampaignPaths) -> View:
             newest[record.get("suite_id", "")] = record  # each record holds the whole state: the last one counts
     for suite_id, record in newest.items():
         if suite_id not in rows:
-            warnings.append(f"{paths.journal.name}: a change of the unknown suite {suite_id or None} was dropped")
+            warnings.append(f"{paths.journal.name}: a change to the unknown suite {suite_id or None} was dropped")
         else:
             rows.put(_apply_state(rows[suite_id], record))
     token = max((int(r.get("token", 0)) for r in records), default=0)
@@ -293,9 +293,9 @@ def no_such_prefix_message(paths: CampaignPaths) -> str:
     prefixes = all_prefixes(paths.results)
     near = did_you_mean(paths.prefix, prefixes)
     if paths.root.is_dir():
-        near = f" {paths.root} has no frozen matrix: nothing was begun in it, or an ecrl is about to."
+        near = f" {paths.root} has no frozen matrix: no campaign was started there, or an ecrl is starting one."
     begin = f"ecrl matrix run {paths.options} MATRIX.toml"
-    there = f"There are: {', '.join(prefixes[:20])}" if prefixes else f"There is none yet: {begin}"
+    there = f"There are: {', '.join(prefixes[:20])}" if prefixes else f"No campaign exists yet. Type: {begin}"
     return f"--prefix: no campaign {paths.prefix!r} in {paths.results}/.{near} {there}"
 
 
@@ -307,8 +307,8 @@ def _manifest_bytes(paths: CampaignPaths) -> bytes:
             raise EcrlError("ECRL-301", no_such_prefix_message(paths)) from None
         raise RecordError(
             "ECRL-402",
-            f"{paths.manifest}: not found. If no ecrl is about to write it, type `ecrl matrix resume {paths.options}`:"
-            " it is made again from the frozen matrix and the results.",
+            f"{paths.manifest}: not found. If no ecrl is writing it, type `ecrl matrix resume {paths.options}`:"
+            " it is rebuilt from the frozen matrix and the results.",
         ) from None
 
 

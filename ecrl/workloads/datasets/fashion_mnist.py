@@ -50,7 +50,7 @@ class FashionMnist(ImageDataset):
 
     def _verify(self, root: Path, md5: Mapping[str, str]) -> "tuple[dict[str, Array], list[str]]":
         found, absent = _locate(root)
-        faults = [f"missing, plain or .gz, here and in FashionMNIST/raw: {', '.join(absent)}"] if absent else []
+        faults = [f"missing (plain or .gz) here and in FashionMNIST/raw: {', '.join(absent)}"] if absent else []
         arrays = {}
         for name, path in found.items():
             try:
@@ -61,7 +61,7 @@ class FashionMnist(ImageDataset):
                 continue
             # Checked after the structure, whose message is more specific: an incomplete download fails both checks.
             if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5[name]:
-                faults.append(f"the content of {path.name} has another md5 than expected, {md5[name]}")
+                faults.append(f"the content of {path.name} has an unexpected md5, expected {md5[name]}")
         return arrays, faults
 
 

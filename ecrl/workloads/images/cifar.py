@@ -44,7 +44,7 @@ class CifarDataset(ImageDataset):
         faults = [f"missing in {self.folder_name}: {', '.join(absent)}"] if absent else []
         if differing:
             faults.append(
-                f"another md5 than expected in {self.folder_name}: {', '.join(differing)} (half downloaded?"
+                f"unexpected md5 in {self.folder_name}: {', '.join(differing)} (incomplete download?"
                 f" A re-packed copy declares its md5s in {folder / CHECKSUMS_FILE})"
             )
         return faults
@@ -62,7 +62,7 @@ class CifarDataset(ImageDataset):
             except RuntimeError as error:  # a file is absent or has another md5; torchvision does not say which
                 raise self._make_missing_error(folder, self._find_faults(folder, md5) or [str(error)]) from error
             except _NO_BATCH as error:
-                fault = f"files have the expected md5 but are no CIFAR batches ({type(error).__name__}: {error})"
+                fault = f"files have the expected md5 but are not CIFAR batches ({type(error).__name__}: {error})"
                 raise self._make_missing_error(folder, [fault]) from error
         if stored.data.dtype != np.uint8:
             raise self._make_missing_error(folder, [f"pixels are {stored.data.dtype}, expected uint8"])

@@ -24,7 +24,7 @@ def read_content(path: Path) -> bytes:
         with gzip.open(path) as file:
             return file.read()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path.name} is cut short or damaged (half downloaded?): {error}") from error
+        raise ValueError(f"{path.name} is cut short or damaged (incomplete download?): {error}") from error
 
 
 def parse(content: bytes, shape: tuple[int, ...], name: str) -> "numpy.ndarray[Any, Any]":
@@ -47,12 +47,12 @@ def parse(content: bytes, shape: tuple[int, ...], name: str) -> "numpy.ndarray[A
         raise ValueError(f"{name} is cut short: {len(content)} bytes, its header alone has {header_bytes}")
     found_magic = int.from_bytes(content[:4], "big")
     if found_magic != magic:
-        raise ValueError(f"{name} is no idx file of this kind: magic 0x{found_magic:08x}, expected 0x{magic:08x}")
+        raise ValueError(f"{name} is not an idx file of this kind: magic 0x{found_magic:08x}, expected 0x{magic:08x}")
     dims = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, header_bytes, 4))
     if dims[1:] != shape:
         raise ValueError(f"{name} holds items of {dims[1:]}, expected {shape}")
     expected_bytes = header_bytes + math.prod(dims)
     if len(content) != expected_bytes:
-        why = "cut short (half downloaded?)" if len(content) < expected_bytes else "too long"
-        raise ValueError(f"{name} is {why}: {len(content):,} bytes, its header promises {expected_bytes:,}")
+        why = "cut short (incomplete download?)" if len(content) < expected_bytes else "too long"
+        raise ValueError(f"{name} is {why}: {len(content):,} bytes, expected {expected_bytes:,} from its header")
     return np.frombuffer(content, dtype=np.uint8, offset=header_bytes).reshape(dims)

@@ -122,26 +122,27 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(
 
 @pytest.mark.parametrize("engine", OURS)
 @pytest.mark.parametrize(
-    ("context", "said"),
+    ("context", "facts"),
     [
-        ({"run_hash": "theirs"}, "belongs to another run: found theirs, expected run"),
-        ({"world_size": 1}, "belongs to another world size: found 1, expected 2"),
-        ({"world_size": 3}, "belongs to another world size: found 3, expected 2"),
+        ({"run_hash": "theirs"}, "found theirs, expected run"),
+        ({"world_size": 1}, "world size: found 1, expected 2"),
+        ({"world_size": 3}, "world size: found 3, expected 2"),
     ],
     ids=["run", "fewer-ranks", "more-ranks"],
 )
 def test_checkpoints_of_another_run_or_world_size_are_refused_with_what_differs(
-    tmp_path: Path, engine: str, context: dict[str, Any], said: str
+    tmp_path: Path, engine: str, context: dict[str, Any], facts: str
 ) -> None:
     two_checkpoints(tmp_path, **context)
     (tmp_path / "run.json").write_text(json.dumps({"run_hash": "run", "train": {"nproc": 2}}))
 
     code, document = verified(tmp_path / "checkpoints")
     assert (code, document["newest_valid_step"]) == (4, None)
-    assert [(c["state"], c["reason"]) for c in document["checkpoints"]] == [("mismatched", said)] * 2
+    assert [c["state"] for c in document["checkpoints"]] == ["mismatched"] * 2
+    assert all(c["reason"].endswith(facts) for c in document["checkpoints"])
 
     second = Group(tmp_path, engine, world_size=2, attempt=1)
-    with pytest.raises(ForeignCheckpointError, match=said):
+    with pytest.raises(ForeignCheckpointError, match=facts):
         second.each(lambda rank: second.engines[rank].restore())
     assert float(second.states[0].weights["model/wide"].max()) == 0.0
     assert commit.list_committed_steps(tmp_path / "checkpoints") == [10, 20]  # whose they are, they stay

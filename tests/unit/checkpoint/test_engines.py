@@ -189,7 +189,7 @@ def test_slots_that_do_not_fit_into_memory_are_refused_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharded, "usable_memory_bytes", lambda: 10_000)
-    with pytest.raises(NotEnoughMemoryError, match=r"50 slots of about .* x 2 ranks need .* lower max_inflight"):
+    with pytest.raises(NotEnoughMemoryError, match=r"50 slots .* 2 ranks .*max_inflight"):
         Group(tmp_path, "overlapped", max_inflight=50)
 
 

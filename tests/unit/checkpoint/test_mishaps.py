@@ -166,7 +166,7 @@ def test_what_is_damaged_after_it_was_verified_is_noticed_on_load_and_passed_ove
     second = Group(tmp_path, engine, attempt=1, verify=believed)
     restored = second.each(lambda rank: second.engines[rank].restore())
     assert [r.step for r in restored] == [10, 10]
-    assert "not what was recorded" in restored[0].passed_over[0]["reason"]
+    assert restored[0].passed_over[0]["step"] == 20
     assert all(r.digest_live == r.digest_recorded for r in restored)
     second.settle()
 
@@ -178,7 +178,7 @@ def test_a_state_overwritten_by_what_did_not_load_is_not_trained_on(tmp_path: Pa
     for step in (10, 20):
         damage(tmp_path / "checkpoints", step)
     second = Group(tmp_path, "blocking", attempt=1, verify=believed)
-    with pytest.raises(RestoreError, match="no checkpoint could be loaded"):
+    with pytest.raises(RestoreError, match=r'"step": 20.*"step": 10'):
         second.each(lambda rank: second.engines[rank].restore())
     assert commit.list_committed_steps(tmp_path / "checkpoints") == [10, 20]  # the evidence stays
 
@@ -187,7 +187,7 @@ def test_a_state_overwritten_by_what_did_not_load_is_not_trained_on(tmp_path: Pa
     ("name", "tensor", "said"),
     [
         ("model/wide", torch.zeros(()), r"model/wide: found \(.*\), expected \(\)"),
-        ("model/new", torch.zeros(3), "model/new is on one side only"),
+        ("model/new", torch.zeros(3), "model/new"),
         ("model/bias", torch.zeros(33).double(), r"model/bias: found torch\.float32, expected torch\.float64"),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_left_alone(
     second = Group(tmp_path, "overlapped", attempt=1)
     for state in second.states:
         state.weights[name] = tensor.clone()
-    with pytest.raises(ForeignCheckpointError, match=f"of another model, {said}"):
+    with pytest.raises(ForeignCheckpointError, match=said):
         second.each(lambda rank: second.engines[rank].restore())
     assert commit.list_committed_steps(tmp_path / "checkpoints") == [10, 20]
 
@@ -236,7 +236,7 @@ def test_ranks_of_one_machine_are_refused_together_by_what_is_free_before_any_ta
             super().__init__(*words)
 
     monkeypatch.setattr(sharded, "NotEnoughMemoryError", CountedError)
-    with pytest.raises(NotEnoughMemoryError, match="2 ranks need"):
+    with pytest.raises(NotEnoughMemoryError, match="2 ranks"):
         Group(tmp_path, "overlapped", max_inflight=50)
     assert len(refused) == 2
 

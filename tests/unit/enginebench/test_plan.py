@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.enginebench.plan import BENCH_FILE, BenchPlan, build_balanced_rows, count_balanced_rounds
-from ecrl.errors import RecordError
+from tests.errors import raises
 
 
 @pytest.mark.parametrize("num_variants", range(2, 9))
@@ -52,5 +52,5 @@ def test_a_plan_comes_back_from_its_file(tmp_path: Path) -> None:
     plan.write(tmp_path)
     assert BenchPlan.read(tmp_path) == plan
     (tmp_path / BENCH_FILE).write_text('{"schema": 2}')
-    with pytest.raises(RecordError, match="not a bench of schema 1"):
+    with raises("ECRL-802", BENCH_FILE, "schema 1"):
         BenchPlan.read(tmp_path)

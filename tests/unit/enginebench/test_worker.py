@@ -59,7 +59,7 @@ def test_a_stand_in_for_cuda_is_refused_by_its_name(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _gpu: "FakeCUDA stand-in")
-    with pytest.raises(RefusedError, match="'FakeCUDA stand-in', a stand-in"):
+    with pytest.raises(RefusedError, match=r"'FakeCUDA stand-in'.* --device cpu"):
         usable_device("auto", 1)
     assert usable_device("cpu", 1) == "cpu"
 
@@ -68,5 +68,5 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _gpu: "NVIDIA H100")
     assert usable_device("cuda", 1) == "cuda"
-    with pytest.raises(RefusedError, match="found 1 GPUs for 2 ranks"):
+    with pytest.raises(RefusedError, match=r"1 GPUs .*2 ranks.* --device cpu"):
         usable_device("cuda", 2)

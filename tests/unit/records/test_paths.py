@@ -1,17 +1,19 @@
 """Names in the results folder."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from ecrl.errors import EcrlError
 from ecrl.records.paths import CampaignPaths, RunPaths, all_prefixes
+from tests.errors import raises
 
 
 @pytest.mark.parametrize("prefix", ["a/b", "../up", "", ".hidden", "with space", "x" * 101, "-flag"])
 def test_a_prefix_that_is_no_folder_name_is_refused_with_one_that_is(prefix: str) -> None:
-    with pytest.raises(EcrlError, match=r"--prefix: found .*Try --prefix [A-Za-z0-9]"):
+    with raises("ECRL-302", "--prefix: ", repr(prefix), "results/") as raised:
         CampaignPaths(Path("results"), prefix)
+    assert re.search(r"--prefix [A-Za-z0-9]", str(raised.value))
 
 
 def test_every_file_of_a_campaign_has_its_place() -> None:

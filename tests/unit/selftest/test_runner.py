@@ -14,10 +14,10 @@ import pytest
 import typer
 
 from ecrl.cli.commands import selftest as command
-from ecrl.errors import EcrlError
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from ecrl.selftest import runner as selftest
 from ecrl.selftest.runner import Check, Report, Selftest
+from tests.errors import raises
 
 MACHINE = {"e": "machine", "device_name": "a GPU", "torch": "9", "cuda": "99", "driver": "1.2"}
 PASSES = {"e": "check", "name": "it holds", "verdict": "pass", "evidence": "20 of 20", "wall_s": 0.5, "details": {}}
@@ -70,24 +70,24 @@ def test_a_stand_in_never_succeeds() -> None:
 def test_a_child_that_dies_is_a_check_that_went_wrong() -> None:
     report = run(MACHINE, PASSES, then="import os; os.write(2, b'it hurts\\n'); os.abort()")
     assert report.verdict == "wrong"
-    assert report.checks[-1].evidence == "the process of the checks ended with exit code -6: it hurts"
+    assert report.checks[-1].evidence.endswith(" -6: it hurts")
 
 
 def test_without_torch_the_error_says_what_to_install() -> None:
-    with pytest.raises(EcrlError, match=r"cannot import PyTorch(.|\n)*pip install torch"):
+    with raises("ECRL-506", sys.executable, "pip install torch"):
         run(then="import torch_is_not_here")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("wanted", "facts"),
     [
-        ({"device": "cdua"}, r"--device: unknown device 'cdua'. Did you mean 'cuda'\?"),
-        ({"device": "cpu", "model": "resnet19"}, r"--model: unknown model 'resnet19'. Did you mean 'resnet"),
-        ({"device": "cpu", "steps": 2}, "--steps: found 2, expected at least 3"),
+        ({"device": "cdua"}, ("--device: ", "'cdua'", "'cuda'")),
+        ({"device": "cpu", "model": "resnet19"}, ("--model: ", "'resnet19'", "'resnet18'")),
+        ({"device": "cpu", "steps": 2}, ("--steps: ", "found 2", "3")),
     ],
 )
-def test_nonsense_is_refused_before_anything_starts(wanted: dict[str, Any], message: str) -> None:
-    with pytest.raises(EcrlError, match=message) as refused:
+def test_nonsense_is_refused_before_anything_starts(wanted: dict[str, Any], facts: tuple[str, ...]) -> None:
+    with raises("ECRL-102", *facts) as refused:
         Selftest(**wanted, command=("/nowhere",)).run(StopRequest(), lambda _: None)
     assert refused.value.exit_code == 2
 
@@ -114,7 +114,7 @@ def test_a_signal_ends_the_child_and_leaves_nothing(tmp_path: Path, monkeypatch:
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")  # noqa: PTH110
 def test_cuda_without_a_gpu_is_refused_in_three_lines_at_most() -> None:
-    with pytest.raises(EcrlError, match=r"sees no GPU(.|\n)*ecrl selftest --device cpu") as refused:
+    with raises("ECRL-803", "--device: ", "ecrl selftest --device cpu") as refused:
         Selftest("cuda").run(StopRequest(), lambda _: None)
     assert refused.value.exit_code == 2
     assert len(str(refused.value).splitlines()) <= 3

@@ -128,11 +128,11 @@ def test_what_is_removed_or_replaced_while_it_is_read_is_not_called_corrupt(
         return whole(path)
 
     monkeypatch.setattr(commit, "file_facts", removing)
-    assert commit.verify(tmp_path, 400) == Verdict(400, "removed", "removed or replaced while it was looked at")
+    assert commit.verify(tmp_path, 400).state == "removed"
 
 
 def test_a_folder_removed_before_anything_of_it_is_read_is_removed_and_has_no_strays(tmp_path: Path) -> None:
-    assert commit.verify(tmp_path, 400) == Verdict(400, "removed", "no COMMIT.json, and no folder any more")
+    assert commit.verify(tmp_path, 400).state == "removed"
     assert commit.find_orphan_files(tmp_path, 400) == []
 
 
@@ -144,7 +144,7 @@ def test_another_run_or_world_size_is_refused_with_what_differs(tmp_path: Path) 
 
 def test_a_folder_renamed_to_another_step_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 400).rename(step_folder(tmp_path, 450))
-    assert "another step" in str(commit.verify(tmp_path, 450).reason)
+    assert "found 400, expected 450" in str(commit.verify(tmp_path, 450).reason)
 
 
 def test_removal_takes_the_commit_file_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

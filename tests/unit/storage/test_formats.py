@@ -33,7 +33,7 @@ def test_a_complete_checkpoint_of_another_engine_cannot_be_verified(
     written(tmp_path, *names)
     verdict = commit.verify(tmp_path, 10)
     assert verdict.state == "unverifiable"
-    assert verdict.reason == f"written by {engine}, which keeps no digests: cannot be verified"
+    assert f" {engine}, " in str(verdict.reason)
     assert commit.list_committed_steps(tmp_path) == []
 
 
@@ -43,9 +43,10 @@ def test_a_complete_checkpoint_of_another_engine_cannot_be_verified(
 )
 def test_one_that_its_engine_did_not_end_is_partial(tmp_path: Path, engine: str, name: str, missing: str) -> None:
     written(tmp_path, name)
-    assert commit.verify(tmp_path, 10) == commit.Verdict(
-        10, "partial", f"written by {engine}, which did not end it: no {missing}"
-    )
+    verdict = commit.verify(tmp_path, 10)
+    assert (verdict.step, verdict.state) == (10, "partial")
+    assert f" {engine}, " in str(verdict.reason)
+    assert str(verdict.reason).endswith(f": no {missing}")
 
 
 def test_a_commit_file_makes_it_ours_whatever_else_lies_there(tmp_path: Path) -> None:

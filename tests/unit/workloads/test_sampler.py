@@ -71,7 +71,7 @@ def test_what_a_caller_does_to_its_ids_stays_its_own() -> None:
 
 def test_a_global_batch_larger_than_the_data_is_refused() -> None:
     assert StepSampler(12, 4, 0, 3, seed=0).steps_per_epoch == 1
-    with pytest.raises(ValueError, match=r"global batch of 16 samples \(4 x 4 ranks\).*12"):
+    with pytest.raises(ValueError, match=r"16 samples \(4 x 4 ranks\).*12"):
         StepSampler(12, 4, 0, 4, seed=0)
 
 
@@ -80,12 +80,12 @@ def test_a_global_batch_larger_than_the_data_is_refused() -> None:
     [(0, 0, 1, 0), (1, 1, 1, 0), (1, -1, 1, 0), (1, 0, 0, 0), (1, 0, 1, -1)],
 )
 def test_impossible_arguments_are_refused(batch_size: int, rank: int, world_size: int, seed: int) -> None:
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=f"batch_size={batch_size}, rank={rank}, world_size={world_size}, seed={seed}"):
         StepSampler(10, batch_size, rank, world_size, seed)
 
 
 def test_steps_are_counted_from_one() -> None:
-    with pytest.raises(ValueError, match="counted from 1"):
+    with pytest.raises(ValueError, match="step 0"):
         StepSampler(10, 1, 0, 1, 0).ids(0)
 
 

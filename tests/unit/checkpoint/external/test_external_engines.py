@@ -298,10 +298,10 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, engine: str) -> 
 @pytest.mark.parametrize(
     ("engine", "name", "tensor", "said"),
     [
-        ("torch-save", "model/new", torch.zeros(3), "model/new is on one side only"),
+        ("torch-save", "model/new", torch.zeros(3), "model/new"),
         ("torch-save", "model/scalar", torch.zeros(5, dtype=torch.float64), r"scalar: found \(\), expected \(5,\)"),
         ("torch-save", "model/bias", torch.zeros(33, dtype=torch.float64), r"bias: found torch.float32, expected"),
-        ("torchsnapshot", "model/new", torch.zeros(3), "model/new is on one side only"),
+        ("torchsnapshot", "model/new", torch.zeros(3), "model/new"),
         ("torchsnapshot", "model/scalar", torch.zeros(5, dtype=torch.float64), r"scalar: found \(\), expected \(5,\)"),
         ("torchsnapshot", "model/bias", torch.zeros(33, dtype=torch.float64), r"bias: found torch.float32, expected"),
         *list_cases(

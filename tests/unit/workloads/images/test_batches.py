@@ -80,7 +80,7 @@ def test_torchs_generator_is_not_touched(data: ImageData) -> None:
 
 
 def test_a_sampler_for_other_data_is_refused(data: ImageData) -> None:
-    with pytest.raises(ValueError, match="draws from 99 samples, the data has 100"):
+    with pytest.raises(ValueError, match=r"99 .* 100"):
         BatchSource(data, StepSampler(99, 8, 0, 1, 3), CPU, augment=True, seed=5)
 
 

@@ -10,8 +10,8 @@ import pytest
 import torchvision
 
 from ecrl import plugins
-from ecrl.errors import DataMissingError
 from ecrl.workloads.images.cifar import CifarDataset, reader_class
+from tests.errors import raises
 from tests.unit.workloads import cifar_miniature
 
 
@@ -59,7 +59,7 @@ def test_the_pickles_are_of_the_kind_that_makes_numpy_warn(dataset: CifarDataset
 
 def test_a_table_given_by_the_caller_stands_in_for_the_file(dataset: CifarDataset, tmp_path: Path) -> None:
     cifar_miniature.write(tmp_path, dataset.name, declare=False)
-    with pytest.raises(DataMissingError, match=r"another md5 than expected.*checksums\.json"):
+    with raises("ECRL-508", "md5", "checksums.json"):
         dataset.check(tmp_path)
     table = cifar_miniature.table(tmp_path / dataset.folder_name)
     dataset.check(tmp_path, table)
@@ -71,7 +71,7 @@ def test_a_half_downloaded_file_is_named(dataset: CifarDataset, tmp_path: Path) 
     victim = first_file(dataset, tmp_path)
     victim.write_bytes(victim.read_bytes()[:1000])
     for ask in (dataset.check, dataset.load):
-        with pytest.raises(DataMissingError, match=rf"another md5 than expected in \S+: {victim.name} \(half"):
+        with raises("ECRL-508", "md5", f"{dataset.folder_name}: {victim.name} ("):
             ask(tmp_path)
 
 
@@ -82,7 +82,7 @@ def test_absent_files_are_all_named(dataset: CifarDataset, tmp_path: Path) -> No
     for name in (first, last):
         (folder / name).unlink()
     for ask in (dataset.check, dataset.load):
-        with pytest.raises(DataMissingError, match=rf"missing in {dataset.folder_name}: {first}, {last}"):
+        with raises("ECRL-508", f"{dataset.folder_name}: {first}, {last}"):
             ask(tmp_path)
 
 
@@ -102,7 +102,7 @@ def test_no_file_is_unpickled_before_its_md5_was_seen(dataset: CifarDataset, tmp
     for name in dataset.published_md5:
         (tmp_path / dataset.folder_name / name).write_bytes(pickle.dumps(LeavesAMark(mark)))
     for ask in (dataset.check, dataset.load):
-        with pytest.raises(DataMissingError):
+        with raises("ECRL-508"):
             ask(tmp_path)
     assert not mark.exists()
 
@@ -114,7 +114,7 @@ def test_no_table_can_switch_the_check_off(dataset: CifarDataset, tmp_path: Path
     name = next(iter(dataset.published_md5))
     (tmp_path / "checksums.json").write_text(json.dumps({name: md5}), encoding="utf-8")
     for ask in (dataset.check, dataset.load):
-        with pytest.raises(DataMissingError, match=f"'{name}' has no md5"):
+        with raises("ECRL-901", "checksums.json", f"'{name}'", repr(md5)):
             ask(tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_no_table_can_switch_the_check_off(dataset: CifarDataset, tmp_path: Path
 def test_a_table_that_is_none_is_named(dataset: CifarDataset, tmp_path: Path, text: str) -> None:
     cifar_miniature.write(tmp_path, dataset.name)
     (tmp_path / "checksums.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(DataMissingError, match=r"checksums\.json"):
+    with raises("ECRL-901", "checksums.json"):
         dataset.check(tmp_path)
 
 
@@ -146,7 +146,7 @@ def test_a_declared_file_that_holds_something_else_is_no_traceback(
     folder = tmp_path / dataset.folder_name
     for name in list(dataset.published_md5)[:-1]:
         (folder / name).write_bytes(content)
-    with pytest.raises(DataMissingError, match=dataset.name):
+    with raises("ECRL-508", dataset.name):
         dataset.load(tmp_path, cifar_miniature.table(folder))
 
 
@@ -154,5 +154,5 @@ def test_one_table_may_describe_both_sets_and_one_set_alone(tmp_path: Path) -> N
     cifar_miniature.write(tmp_path, "cifar100")
     cifar_miniature.write(tmp_path, "cifar10")  # now the table names CIFAR-10's files only
     assert plugins.load("dataset", "cifar10").load(tmp_path).repacked
-    with pytest.raises(DataMissingError, match="another md5 than expected in cifar-100-python: train, test, meta"):
+    with raises("ECRL-508", "md5", "cifar-100-python: train, test, meta"):
         plugins.load("dataset", "cifar100").check(tmp_path)
