@@ -68,6 +68,8 @@ RUN_COLUMNS = (
     "residual_s",
     "wasted_s",
     "block_position",
+    "restores",
+    "checkpoints_vanished",
 )
 
 # Keys of a matrix file whose values always have a column, also if they are no axis.

@@ -14,7 +14,7 @@ _WORDS = (*AXES, "failure_steps", "variant", "device", "outcome", "c1", "c2", "c
 _COUNTS = (
     "seed", "nproc", "steps", "restarts", "failures_fired", "executed_steps", "replayed_steps", "lost_interval_steps",
     "lost_in_flight_steps", "checkpoints_requested", "checkpoints_committed", "persist_failures",
-    "first_divergent_step", "block_position",
+    "first_divergent_step", "block_position", "restores", "checkpoints_vanished",
 )  # fmt: skip
 DTYPES: DTypes = (
     dict.fromkeys(RUN_COLUMNS, NUMBER)

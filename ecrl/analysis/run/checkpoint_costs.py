@@ -3,6 +3,7 @@
 Definitions: docs/metrics.md, "Checkpoint costs".
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from ecrl.analysis.run.timeline import NS_PER_S, Timeline
@@ -47,6 +48,18 @@ def checkpoint_costs(record: RunRecord, line: Timeline) -> CheckpointCosts:
         tuple((end - begin) / NS_PER_S for _, begin, end in flights),
         tuple((end - begin) / NS_PER_S for attempt, begin, end in flights if _is_alone(attempt, begin, end, flights)),
     )
+
+
+def count_vanished(record: RunRecord) -> int:
+    """The checkpoints that were neither committed nor reported as lost, and that no failure explains."""
+    # A failure finds at most `max_inflight` checkpoints under way, and one more at its release. Rank 0 commits, so
+    # nothing of an attempt is under way once it has drained.
+    fates = {(a, e["s"]) for kind in ("committed", "persist_failed") for a, _, e in record.get_events(kind)}
+    unfinished = {(a, e["s"]) for a, _, e in record.get_events("save")} - fates
+    drained = {a for a, rank, _ in record.get_events("drain") if rank == 0}
+    left = Counter(attempt for attempt, _ in unfinished)
+    most = record.spec["max_inflight"] + 1
+    return sum(max(0, n - (0 if attempt in drained else most)) for attempt, n in left.items())
 
 
 def _is_alone(attempt: int, begin: int, end: int, flights: list[tuple[int, int, int]]) -> bool:

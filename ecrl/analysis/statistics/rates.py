@@ -53,10 +53,28 @@ def recoveries(rows: Sequence[Row], variant: str) -> dict[BlockKey, bool | None]
     """Whether the runs of a variant recovered correctly, by block. None: undecided.
 
     The runs are those that a failure struck and that completed or failed, also of dropped blocks. Failed runs count as
-    not correct.
+    not correct. Runs that began again (see `find_restarted_from_zero`) are left out: they recovered nothing.
     """
+    apart = find_restarted_from_zero(rows, variant)
+    return {key: _has_recovered(row) for key, row in _list_struck(rows, variant).items() if key not in apart}
+
+
+def find_restarted_from_zero(rows: Sequence[Row], variant: str) -> set[BlockKey]:
+    """The blocks in which a failure struck the variant's run, and no restart of it found a checkpoint.
+
+    Runs that failed or are not correct count among `recoveries`, as not recovered.
+    """
+    # a table made elsewhere does not say what was restored
     return {
-        (row["suite_id"], row["seed"]): _has_recovered(row)
+        key
+        for key, row in _list_struck(rows, variant).items()
+        if row["outcome"] == "completed" and row["correct"] is not False and row["restarts"] and row["restores"] == 0
+    }
+
+
+def _list_struck(rows: Sequence[Row], variant: str) -> dict[BlockKey, Row]:
+    return {
+        (row["suite_id"], row["seed"]): row
         for row in rows
         if row["variant"] == variant and row["failures_fired"] and row["outcome"] in ("completed", "failed")
     }

@@ -74,6 +74,21 @@ def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
         )
 
 
+@_checks.register("checkpoints_vanished", blocks=True)
+def _check_vanished(facts: CampaignFacts) -> Iterable[Threat]:
+    """Runs whose engine lost checkpoints without a word."""
+    lost = [
+        f"{run.label} ({run.row['checkpoints_vanished']} of {run.row['checkpoints_requested']})"
+        for run in facts.begun
+        if run.row["checkpoints_vanished"]
+    ]
+    if lost:
+        why = "neither committed nor reported as lost, and no failure explains it"
+        yield Threat(
+            "checkpoints_vanished", True, f"checkpoints {why}, in {format_count(len(lost), 'run')}: {join_some(lost)}"
+        )
+
+
 @_checks.register("missing_blocks", blocks=True)
 def _check_missing(facts: CampaignFacts) -> Iterable[Threat]:
     dropped = facts.campaign.dropped

@@ -11,7 +11,7 @@ from ecrl.analysis.frames.columns import DTypes
 from ecrl.analysis.frames.kind import MetricsKind
 from ecrl.analysis.frames.runs import DTYPES
 from ecrl.analysis.run.buckets import WASTE_BUCKETS, failure_costs, steady_step_s
-from ecrl.analysis.run.checkpoint_costs import checkpoint_costs
+from ecrl.analysis.run.checkpoint_costs import checkpoint_costs, count_vanished
 from ecrl.analysis.run.divergence import divergence
 from ecrl.analysis.run.event_validation import drop_invalid_events
 from ecrl.analysis.run.metrics import (
@@ -162,6 +162,8 @@ def _counts(record: RunRecord, own: StepHistory) -> Row:
         "checkpoints_requested": checkpoints("save"),
         "checkpoints_committed": checkpoints("committed"),
         "persist_failures": checkpoints("persist_failed"),
+        "checkpoints_vanished": count_vanished(record),
+        "restores": len({attempt for attempt, _, event in record.get_events("restored") if event["step"] > 0}),
         "replay_agreement": own.replay_agreement,
     }
 

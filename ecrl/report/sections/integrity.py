@@ -8,7 +8,7 @@ from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.buckets import residual_allowed_s
 from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.compare import clopper_pearson, wilson
-from ecrl.analysis.statistics.rates import compare_recovery, recoveries
+from ecrl.analysis.statistics.rates import compare_recovery, find_restarted_from_zero, recoveries
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.text.names import label_suite
 from ecrl.report.text.numbers import UNKNOWN, count, format_fixed, join_names, p_equals, share
@@ -105,16 +105,22 @@ def _ledger(evidence: Evidence) -> list[Block]:
 
 
 def _checkpoints(evidence: Evidence) -> list[Block]:
-    """The requested checkpoints as a sum: committed, failed, and in flight when an attempt or a run ended."""
-    columns = ("checkpoints_requested", "checkpoints_committed", "persist_failures")
+    """The requested checkpoints as a sum: committed, failed, in flight when an attempt ended, and vanished."""
+    columns = ("checkpoints_requested", "checkpoints_committed", "persist_failures", "checkpoints_vanished")
     known = [[row[column] for column in columns] for row in evidence.rows if row["checkpoints_requested"]]
     if not known or any(None in numbers for numbers in known):
         return []
-    asked, committed, failed = map(sum, zip(*known, strict=True))
-    rest = asked - committed - failed
+    asked, committed, failed, vanished = map(sum, zip(*known, strict=True))
+    rest = asked - committed - failed - vanished
     text = f"{count(asked, 'checkpoint')} asked for = {committed} committed + {failed} that could not be kept"
-    cause = "a failure or the end of a run" if evidence.plans_failures else "the end of a run"
-    return [Paragraph(f"{text} + {rest} that {cause} found in flight.")]
+    if rest or evidence.plans_failures:
+        cause = "a failure or a stop of the run" if evidence.plans_failures else "a stop of the run"
+        text += f" + {rest} that {cause} found in flight"
+    if not vanished:
+        return [Paragraph(f"{text}.")]
+    lost = [row["variant"] for row in evidence.rows if row["checkpoints_vanished"]]
+    why = "neither committed nor reported as lost, and no failure explains it"
+    return [Paragraph(f"{text} + **{vanished} that vanished** ({join_names(list(dict.fromkeys(lost)))}): {why}.")]
 
 
 def _recovery(evidence: Evidence) -> list[Block]:
@@ -122,6 +128,12 @@ def _recovery(evidence: Evidence) -> list[Block]:
     sentences = []
     for variant in (v for v in evidence.variants if v != REFERENCE):
         struck = recoveries(evidence.rows, variant)
+        again = len(find_restarted_from_zero(evidence.rows, variant))
+        if again:
+            sentences.append(
+                f"**{variant}** began again at step 0 in {count(again, 'run')} with failures: no restart found a"
+                " checkpoint, so nothing was recovered. These runs are in no rate of recovery."
+            )
         decided = [known for known in struck.values() if known is not None]
         left = f"{count(len(struck) - len(decided), 'run')} with failures undecided"
         if not decided:

@@ -15,7 +15,9 @@ from ecrl.analysis.evidence import GOODPUT, Evidence, build_evidence
 from ecrl.analysis.run.metrics import Row, empty_row
 from ecrl.analysis.statistics.compare import Comparison, Kind, clopper_pearson, compare
 from ecrl.config.matrix import Claim
+from ecrl.config.run import RunSpec
 from ecrl.records.paths import CampaignPaths
+from ecrl.records.reader import RunRecord
 from ecrl.report.formats.markdown import markdown
 from ecrl.report.plots.bars import draw_ledger
 from ecrl.report.sections import claims, integrity, interpretation, ledger, results
@@ -57,6 +59,44 @@ def test_the_rate_of_recovery_counts_runs_that_failed_after_a_failure(tmp_path: 
     assert "Recovery of blocking (6 of 6) against overlapped (4 of 6), failed runs counted: exact McNemar p = 0.5" in (
         text
     )
+
+
+def forgetful(run: RunSpec, found: RunRecord) -> RunRecord:
+    """An `overlapped` that returns from every save at once, keeps nothing, and restarts from the beginning."""
+    if run.variant == "overlapped":
+        for (attempt, _), events in found.events.items():
+            events[:] = [e for e in events if e["e"] not in ("committed", "persisted")]
+            if attempt == 0:
+                continue
+            [loaded] = [e for e in events if e["e"] == "restored"]
+            loaded["step"] = 0
+            first = next(e for e in events if e["e"] == "step")
+            again = [first | {"s": s, "t0": loaded["t"], "t": loaded["t"] + 1, "loss": 1 / s} for s in range(1, 5)]
+            events += [step | {"ids": f"ids-{step['s']}"} for step in again]
+    return found
+
+
+def test_an_engine_that_keeps_no_checkpoint_has_recovered_nothing_and_confirms_nothing(tmp_path: Path) -> None:
+    less = '[[claims]]\nname = "less stall"\ncompare = ["overlapped", "blocking"]\nmetric = "stall_s"\n'
+    paths = campaign(tmp_path, claims=f'{less}expect = "ratio < 0.2"\n', change=forgetful)
+    found = evidence(paths)
+    ours = [row for row in found.rows if row["variant"] == "overlapped"]
+    assert {(r["checkpoints_requested"], r["checkpoints_committed"], r["restores"]) for r in ours} == {(3, 0, 0)}
+    assert {r["checkpoints_vanished"] for r in ours} == {2}  # of the attempt that drained; the kill explains the other
+    assert {row["correct"] for row in ours} == {True}
+    [vanished] = [threat for threat in found.threats.found if threat.code == "checkpoints_vanished"]
+    assert vanished.blocking
+    assert "in 6 runs: " in vanished.evidence
+    assert "/overlapped/seed1 (2 of 3), " in vanished.evidence
+    [claim] = found.claims
+    assert claim.verdict == "INCONCLUSIVE"
+    assert "blocking threats: checkpoints_vanished" in claim.reasons
+    text = markdown(integrity.PLUGIN.blocks(found, {}))
+    assert "**overlapped** began again at step 0 in 6 runs with failures" in text
+    assert "**overlapped** recovered" not in text
+    assert "**blocking** recovered correctly in 6 of 6 runs" in text
+    assert "36 checkpoints asked for = 18 committed + 0 that could not be kept + 6 that a failure" in text
+    assert "+ **12 that vanished** (overlapped): " in text
 
 
 def test_recoveries_that_no_reference_can_decide_are_counted_apart(tmp_path: Path) -> None:

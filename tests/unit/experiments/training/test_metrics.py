@@ -105,6 +105,21 @@ def test_a_checkpoint_in_flight_is_lost_in_flight_and_not_to_the_interval() -> N
     assert run.failures[0].in_flight
 
 
+def test_only_checkpoints_that_no_failure_explains_have_vanished() -> None:
+    found = interrupted()
+    found.events[0, 0] = [e for e in found.events[0, 0] if e["e"] not in ("committed", "persisted")]
+    assert analyse(found, reference(), has_reference=True).row["checkpoints_vanished"] == 0  # in flight at the kill
+    last = found.events[1, 0]
+    found.events[1, 0] = [e for e in last if e["e"] != "committed"]
+    assert analyse(found, reference(), has_reference=True).row["checkpoints_vanished"] == 1  # the attempt drained
+    found.events[1, 0].insert(-1, at("persist_failed", 249, s=4, reason="full"))
+    assert analyse(found, reference(), has_reference=True).row["checkpoints_vanished"] == 0
+    many = interrupted()
+    many.events[0, 0][-1:-1] = [save(10 + s, 149, 149, 149, 149) for s in range(6)]  # max_inflight is 4
+    row = analyse(many, reference(), has_reference=True).row
+    assert (row["checkpoints_vanished"], row["restores"]) == (1, 1)
+
+
 def test_replay_counted_twice_must_agree() -> None:
     found = interrupted()
     found.events[1, 0].remove(found.events[1, 0][2])  # restored 2, yet step 3 was never executed again
