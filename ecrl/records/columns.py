@@ -70,6 +70,7 @@ RUN_COLUMNS = (
     "block_position",
     "restores",
     "checkpoints_vanished",
+    "rewarm_s",
 )
 
 # Keys of a matrix file whose values always have a column, also if they are no axis.

@@ -60,7 +60,7 @@ def advise(
     """Advice for every workload and engine, the best engine of a workload first.
 
     mtbf_s: of the whole job, or of one node if `nodes` is given. restart_s: replaces the measured detect + restart +
-    restore.
+    restore + rewarm.
 
     Raises:
         EcrlError: no completed run took a checkpoint, or restart_s is not given and a launcher has no run that a
@@ -82,7 +82,7 @@ def advise(
         raise EcrlError(
             "ECRL-702",
             f"No failure struck {which}, so the time of a restart is not measured.\n"
-            "Give it: --restart 30s (detect + restart + restore), or run a matrix with [failures].",
+            "Give it: --restart 30s (detect + restart + restore + rewarm), or run a matrix with [failures].",
         )
     # independent nodes in series fail at the sum of their rates: M(N) = M(1) / N
     job_s = mtbf_s / (nodes or 1)

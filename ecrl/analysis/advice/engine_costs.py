@@ -11,6 +11,7 @@ from ecrl.analysis.run.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis, 
 from ecrl.analysis.statistics.compare import CONFIDENCE, t_interval
 
 BACKPRESSURE_SHARE = 0.01  # of the stall; a smaller share is the time that asking for a free slot takes
+RESTART_PARTS = ("detect", "restart", "restore", "rewarm")  # of what a failure costs, those that no interval changes
 
 
 class Workload(NamedTuple):
@@ -42,7 +43,7 @@ class EngineCosts:
     stall_s, interference_s: per checkpoint. interference_s is None without a reference. interference_ci_s: the 95 % t
     interval of its mean over runs; (None, None) below two runs.
     persist_s: p. persist_alone_s: the median latency of checkpoints that no other overlapped; the shortest latency if
-    all overlapped. restart_s: R; None if no failure struck. fixed_s: startup + shutdown of a run.
+    all overlapped. restart_s: R; None if no failure struck. fixed_s: see `get_fixed_s`.
     intervals: the checkpoint intervals of the runs, in steps.
     """
 
@@ -94,6 +95,13 @@ def workload(run: RunAnalysis) -> Workload:
     return Workload(row["dataset"], row["model"], row["nproc"], row["max_inflight"], row["launcher"], axes)
 
 
+def get_fixed_s(run: RunAnalysis) -> float:
+    """Startup, shutdown and the warm-up of the very first step: what a run takes however long it is."""
+    row = run.row
+    warmed_s: float = (row["rewarm_s"] or 0.0) - sum(cost.seconds["rewarm"] for cost in run.failures)
+    return float(row["startup_s"] + row["shutdown_s"]) + warmed_s
+
+
 def engine_costs(runs: Iterable[RunAnalysis]) -> list[EngineCosts]:
     """The costs of every workload and variant with a completed run that took a checkpoint, in order of appearance.
 
@@ -143,7 +151,7 @@ def _costs(place: Workload, variant: str, own: list[RunAnalysis], references: li
     steps = _step_s(references or own)
     if not references:
         notes.append("the step time is the engine's own: there is no reference run")
-    failed = [c.seconds["detect"] + c.seconds["restart"] + c.seconds["restore"] for run in own for c in run.failures]
+    failed = [sum(cost.seconds[part] for part in RESTART_PARTS) for run in own for cost in run.failures]
     return EngineCosts(
         place,
         variant,
@@ -158,7 +166,7 @@ def _costs(place: Workload, variant: str, own: list[RunAnalysis], references: li
         mean(latencies) or 0.0,
         statistics.median(alone) if alone else min(latencies, default=0.0),
         mean(failed),
-        mean([run.row["startup_s"] + run.row["shutdown_s"] for run in references or own]) or 0.0,
+        mean([get_fixed_s(run) for run in references or own]) or 0.0,
         tuple(sorted({run.row["checkpoint_every"] for run in own})),
         tuple(notes),
     )

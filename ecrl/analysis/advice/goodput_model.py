@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ecrl.analysis.advice.engine_costs import EngineCosts, engine_costs, workload
+from ecrl.analysis.advice.engine_costs import EngineCosts, engine_costs, get_fixed_s, workload
 from ecrl.analysis.campaign.tables import geometric_mean, mean
 from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis
 from ecrl.analysis.statistics.compare import BlockKey
@@ -63,7 +63,7 @@ def _adapt_costs(costs: EngineCosts, references: Sequence[RunAnalysis]) -> Engin
     if not references:
         return costs
     step_s = mean([run.facts["tref_s"] for run in references])
-    fixed_s = mean([run.row["startup_s"] + run.row["shutdown_s"] for run in references])
+    fixed_s = mean([get_fixed_s(run) for run in references])
     assert step_s is not None
     assert fixed_s is not None
     return replace(costs, step_s=step_s, fixed_s=fixed_s)

@@ -2,7 +2,8 @@
 
 Symbols: s = time that one checkpoint costs the training thread (stall + interference); p = time from the training
 thread's release until the checkpoint is durable; tau = compute between checkpoints; M = mean time between failures of
-the job; R = detect + restart + restore; m = most checkpoints in flight; t = one step; k = the interval in steps.
+the job; R = detect + restart + restore + rewarm; m = most checkpoints in flight; t = one step; k = the
+interval in steps.
 """
 
 import math

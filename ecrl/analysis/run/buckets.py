@@ -1,9 +1,10 @@
 """Values derived from the ledger of a run: the cost of each failure, the seconds of a step, the allowed residual."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ecrl.analysis.run.step_history import StepHistory
-from ecrl.analysis.run.timeline import Timeline
+from ecrl.analysis.run.timeline import Span, Timeline
 from ecrl.records.failure_checks import get_ending_failures
 from ecrl.records.reader import RunRecord
 
@@ -12,11 +13,14 @@ RESIDUAL_SHARE = 0.005
 RESIDUAL_FLOOR_S = 0.050
 
 WASTE_BUCKETS = ("detect", "restart", "restore", "lost_step", "replay")
+# What a failure wastes. Buckets, but for the last: the warm-up of the first step after the restart is part of replay or
+# of compute. Here `replay` is without it.
+WASTE_PARTS = (*WASTE_BUCKETS, "rewarm")
 
 
 @dataclass(frozen=True)
 class FailureCost:
-    """The cost of one failure: seconds by bucket, and lost steps (docs/metrics.md, "The cost of a failure")."""
+    """The cost of one failure: seconds by part, and lost steps (docs/metrics.md, "The cost of a failure")."""
 
     index: int | None
     at: int | None
@@ -30,7 +34,7 @@ class FailureCost:
 
     @property
     def wasted_s(self) -> float:
-        """detect + restart + restore + lost_step + replay."""
+        """The sum of `WASTE_PARTS`."""
         return sum(self.seconds.values())
 
 
@@ -39,23 +43,60 @@ def residual_allowed_s(wall_s: float) -> float:
     return max(RESIDUAL_SHARE * wall_s, RESIDUAL_FLOOR_S)
 
 
-def steady_step_s(line: Timeline) -> float | None:
-    """tref: mean seconds of compute per step, from the second step on; that of the first step if there is no other.
+@dataclass(frozen=True)
+class FirstStep:
+    """The first step of an attempt, which carries its warm-up. t0: its begin (ns). state: `compute` or `replay`."""
 
-    None if no step was executed.
+    attempt: int
+    step: int
+    t0: int
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """The steps of one run. first: of every attempt. steady_s: mean seconds of the other steps that were not replayed.
+
+    steady_s is that of all steps that were not replayed if there is no other, and None if there is none at all.
     """
-    # The first step holds the warm-up. The job's sweep is used, not the spans of ranks: so the interference of a
-    # reference with itself is its warm-up and nothing else.
-    steps = [s for s in line.spans if s.state == "compute" and s.step is not None]
-    first = min((s.step for s in steps if s.step is not None), default=None)
-    steady = [s for s in steps if s.step != first] or steps
-    if not steady:
-        return None
-    begin = min(s.t0 for s in steady)
-    return line.seconds_in(["compute"], begin, line.t1) / len({s.step for s in steady})
+
+    first: tuple[FirstStep, ...]
+    steady_s: float | None
+
+    @property
+    def first_computed(self) -> tuple[FirstStep, ...]:
+        """The first steps that are part of the bucket `compute`."""
+        return tuple(first for first in self.first if first.state == "compute")
 
 
-def failure_costs(record: RunRecord, own: StepHistory, line: Timeline | None) -> tuple[FailureCost, ...]:
+def build_step_times(line: Timeline) -> StepTimes:
+    """The first step of every attempt, and the mean of the others: tref, if the run is a reference."""
+    # The job's sweep is used, not the spans of ranks: so the interference of a reference with itself is 0.
+    spans = [s for s in line.spans if s.step is not None and s.state in ("compute", "replay")]
+    by_attempt: dict[int, list[Span]] = {}
+    for span in spans:
+        by_attempt.setdefault(span.attempt, []).append(span)
+    first = tuple(_find_first(line, attempt, own) for attempt, own in sorted(by_attempt.items()))
+    found = StepTimes(first, None)
+    computed, compute_s = {s.step for s in spans if s.state == "compute"}, line.ledger_s()["compute"]
+    if steady := computed - {one.step for one in found.first_computed}:
+        return replace(found, steady_s=(compute_s - sum(one.seconds for one in found.first_computed)) / len(steady))
+    return replace(found, steady_s=compute_s / len(computed)) if computed else found
+
+
+def _find_first(line: Timeline, attempt: int, spans: Sequence[Span]) -> FirstStep:
+    step = min(span.step for span in spans if span.step is not None)
+    own = [span for span in spans if span.step == step]
+    begin = min(span.t0 for span in own)
+    end = min((span.t0 for span in spans if span.step != step), default=max(span.t1 for span in own))
+    return FirstStep(attempt, step, begin, own[0].state, line.seconds_in([own[0].state], begin, end))
+
+
+def failure_costs(
+    record: RunRecord, own: StepHistory, line: Timeline | None, first: Sequence[FirstStep] = (), step_s: float = 0.0
+) -> tuple[FailureCost, ...]:
+    """The cost of every failure that ended an attempt. first: of `StepTimes`. step_s: the seconds of a steady step."""
     struck = {a: (r, e) for a, r, e in reversed(get_ending_failures(record))}  # the first of an attempt stays
     lost = {rollback.attempt: rollback for rollback in own.rollbacks}
     outages = line.outages if line else ()
@@ -69,6 +110,9 @@ def failure_costs(record: RunRecord, own: StepHistory, line: Timeline | None) ->
         seconds = {b: line.seconds_in([b], begin, end) for b in WASTE_BUCKETS if b != "lost_step"}
         before = outages[place - 1].down_t if place else line.t0
         seconds["lost_step"] = line.seconds_in(["lost_step"], before, begin)
+        after = [one for one in first if one.attempt and begin <= one.t0 < end]
+        seconds["rewarm"] = sum(one.seconds - step_s for one in after)
+        seconds["replay"] -= sum(one.seconds - step_s for one in after if one.state == "replay")
         rollback = lost.get(outage.attempt)
         costs.append(
             FailureCost(
@@ -76,7 +120,7 @@ def failure_costs(record: RunRecord, own: StepHistory, line: Timeline | None) ->
                 event.get("at"),
                 str(event.get("kind", "unplanned")),
                 rank,
-                {bucket: seconds[bucket] for bucket in WASTE_BUCKETS},
+                {part: seconds[part] for part in WASTE_PARTS},
                 outage.detected_t is not None,
                 rollback.lost_interval_steps if rollback else None,
                 rollback.lost_in_flight_steps if rollback else None,

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _PREFIX = typer.Option("--prefix", envvar="MATRIX_PREFIX", metavar="P", help="The campaign whose measured costs count.")
 _MTBF = typer.Option("--mtbf", metavar="3h", help="Mean time between failures of the job; of one node with --nodes.")
 _NODES = typer.Option("--nodes", min=1, metavar="N", help="Nodes that fail independently: the job's MTBF is MTBF / N.")
-_RESTART = typer.Option("--restart", metavar="90s", help="Detect + restart + restore, instead of the measured one.")
+_RESTART = typer.Option(
+    "--restart", metavar="90s", help="Detect + restart + restore + rewarm, instead of the measured one."
+)
 _RESULTS = typer.Option("--results", metavar="DIR", help="The folder that holds the campaigns.")
 _OUT = typer.Option("--out", metavar="FILE.svg", help="The curve. Default: plots/advice.svg in the campaign's folder.")
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ecrl.analysis.frames.columns import DTypes
 from ecrl.analysis.frames.kind import MetricsKind
 from ecrl.analysis.frames.runs import DTYPES
-from ecrl.analysis.run.buckets import WASTE_BUCKETS, failure_costs, steady_step_s
+from ecrl.analysis.run.buckets import WASTE_BUCKETS, StepTimes, build_step_times, failure_costs
 from ecrl.analysis.run.checkpoint_costs import checkpoint_costs, count_vanished
 from ecrl.analysis.run.divergence import divergence
 from ecrl.analysis.run.event_validation import drop_invalid_events
@@ -43,6 +43,7 @@ def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: 
     record = drop_invalid_events(record)
     line, warnings = timeline(record)
     executions = build_step_history(record)
+    times = StepTimes((), None) if line is None else build_step_times(line)
     warnings = [*record.warnings, *warnings, *_count_warnings(record, executions, line)]
     gates = _gates(record, executions, reference, has_reference)
     row = identity(record.spec)
@@ -51,8 +52,10 @@ def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: 
     row |= {code.lower(): verdict(gate) for code, gate in gates.items()} | {"correct": _correct(gates)}
     if line is not None:
         row |= _time(line, row, line.ledger_s())
+    tref_s = times.steady_s if reference is None else reference.facts["tref_s"]
+    row |= _rewarm(row, times, tref_s)
     if row["outcome"] == "completed":
-        row |= _results(record, executions, line, reference)
+        row |= _results(record, executions, line, times, reference)
     nproc, steps = row["nproc"], row["steps"]
     return RunAnalysis(
         row,
@@ -61,10 +64,10 @@ def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: 
         line,
         executions,
         tuple(executions.mean_loss(step, nproc) for step in range(1, steps + 1)),
-        failure_costs(record, executions, line),
+        failure_costs(record, executions, line, times.first, tref_s or 0.0),
         () if line is None else restarts(record, line),
         None if line is None else checkpoint_costs(record, line),
-        _facts(record, line),
+        _facts(record, line, times),
     )
 
 
@@ -185,7 +188,21 @@ def _time(line: Timeline, row: Row, ledger: dict[str, float]) -> Row:
     }
 
 
-def _results(record: RunRecord, own: StepHistory, line: Timeline | None, reference: RunAnalysis | None) -> Row:
+def _rewarm(row: Row, times: StepTimes, tref_s: float | None) -> Row:
+    """The warm-up of the first step of every attempt, and what failures waste with it."""
+    if tref_s is None or row["wasted_s"] is None:
+        return {}
+    # a replayed first step is wasted with the bucket `replay`, and every run warms up once
+    more_s = sum(one.seconds - tref_s for one in times.first_computed if one.attempt)
+    return {
+        "rewarm_s": sum(one.seconds - tref_s for one in times.first),
+        "wasted_s": row["wasted_s"] + more_s,
+    }
+
+
+def _results(
+    record: RunRecord, own: StepHistory, line: Timeline | None, times: StepTimes, reference: RunAnalysis | None
+) -> Row:
     """The columns of completed runs only: goodput, ETTR, divergence."""
     steps, nproc = record.spec["train"]["steps"], record.spec["train"]["nproc"]
     is_reference = record.spec["variant"] == REFERENCE
@@ -205,10 +222,13 @@ def _results(record: RunRecord, own: StepHistory, line: Timeline | None, referen
         "goodput_steady_steps_per_s": useful / steady_s if steady_s > 0 else None,  # for short runs; never the headline
         "ettr": compute_s / line.wall_s,
     }
-    tref_s = steady_step_s(line) if is_reference else (reference.facts.get("tref_s") if reference else None)
+    tref_s = times.steady_s if is_reference else (reference.facts.get("tref_s") if reference else None)
     if tref_s is not None:
+        first = times.first_computed
+        steady = useful - len({one.step for one in first})
+        slower_s = compute_s - sum(one.seconds for one in first) - steady * tref_s
         columns["ettr_ref"] = useful * tref_s / line.wall_s
-        columns["interference_s"] = compute_s - useful * tref_s
+        columns["interference_s"] = 0.0 if is_reference else slower_s
     g_ref = columns["goodput_steps_per_s"] if is_reference else reference and reference.row["goodput_steps_per_s"]
     if g_ref:
         columns["rel_goodput"] = columns["goodput_steps_per_s"] / g_ref
@@ -236,7 +256,7 @@ def _count_warnings(record: RunRecord, own: StepHistory, line: Timeline | None) 
     return found
 
 
-def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
+def _facts(record: RunRecord, line: Timeline | None, times: StepTimes) -> dict[str, Any]:
     """Facts of the run that threats, advice and comparisons with the reference use."""
     offsets = [e["real_minus_boot_ns"] for _, _, e in record.get_events("start") if "real_minus_boot_ns" in e]
     failed_at = {a: e["t"] for a, _, e in failure_checks.get_ending_failures(record)}
@@ -244,7 +264,7 @@ def _facts(record: RunRecord, line: Timeline | None) -> dict[str, Any]:
         "spawn_t": line.t0 if line else None,
         "exit_t": line.t1 if line else None,
         "final_digest": _final_digest(record),
-        "tref_s": steady_step_s(line) if line else None,
+        "tref_s": times.steady_s,
         "clock_step_ns": max(offsets) - min(offsets) if offsets else None,
         "drained_before_failure": [
             a for a, _, e in record.get_events("drain") if a in failed_at and e["t0"] < failed_at[a]

@@ -13,8 +13,9 @@ from ecrl.report.text.numbers import UNKNOWN, basis, effect, number, p_value
 
 _MOST_RUNS = 500  # rows of a Markdown table that a person may still read; the CSV has all rows
 _RUN = (
-    "goodput_steps_per_s", "rel_goodput", "ettr", "ettr_ref", "wall_s", "stall_s", "interference_s", "replayed_steps",
-    "lost_interval_steps", "lost_in_flight_steps", "final_loss", "d_end", "d_max", "first_divergent_step", "correct",
+    "goodput_steps_per_s", "rel_goodput", "ettr", "ettr_ref", "wall_s", "stall_s", "interference_s", "rewarm_s",
+    "replayed_steps", "lost_interval_steps", "lost_in_flight_steps", "final_loss", "d_end", "d_max",
+    "first_divergent_step", "correct",
 )  # fmt: skip
 _MEASURES: tuple[tuple[str, Kind], ...] = (
     ("goodput_steps_per_s", "ratio"), ("ettr", "ratio"), ("wall_s", "ratio"), ("stall_s", "difference"),

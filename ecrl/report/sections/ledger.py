@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Arm, Evidence
-from ecrl.analysis.run.buckets import WASTE_BUCKETS
+from ecrl.analysis.run.buckets import WASTE_PARTS
 from ecrl.analysis.run.restarts import PHASES
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
@@ -87,7 +87,7 @@ def _failures(evidence: Evidence) -> list[Block]:
             costs.setdefault(str(arm), []).append(known)
     if not costs:
         return [Subheading("Failures"), Paragraph("No failure struck.")]
-    columns = (*WASTE_BUCKETS, "wasted", *STEPS)
+    columns = (*WASTE_PARTS, "wasted", *STEPS)
     rows = tuple(
         (
             variant,
@@ -97,11 +97,14 @@ def _failures(evidence: Evidence) -> list[Block]:
         for variant, own in costs.items()
     )
     units = (
-        *(f"{bucket} (s)" for bucket in (*WASTE_BUCKETS, "wasted")),
+        *(f"{bucket} (s)" for bucket in (*WASTE_PARTS, "wasted")),
         "lost to interval (steps)",
         "lost in flight (steps)",
     )
-    text = f"Mean cost of one failure {evidence.whole_basis}: detect + restart + restore + lost step + replay = wasted."
+    text = (
+        f"Mean cost of one failure {evidence.whole_basis}: detect + restart + restore + lost step + replay + rewarm ="
+        " wasted. Rewarm is what the first step after a restart takes beyond a steady one; replay is without it."
+    )
     return [
         Subheading("Failures"),
         Paragraph(text),

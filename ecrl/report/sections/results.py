@@ -38,6 +38,7 @@ _MEASURES: tuple[tuple[str, str, Kind], ...] = (
     ("wall_s", "wall-clock (ratio)", "ratio"),
     ("stall_s", "stall (s)", "difference"),
     ("interference_s", "interference (s)", "difference"),
+    ("rewarm_s", "warm-up of first steps (s)", "difference"),
     ("replayed_steps", "replayed steps", "difference"),
     ("wasted_s", "wasted by failures (s)", "difference"),
 )

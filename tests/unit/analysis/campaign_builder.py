@@ -203,6 +203,21 @@ def simulated(run: RunSpec, begin: float) -> RunRecord:
     return record(run, events, launcher)
 
 
+def warmed(found: RunRecord, ms: float) -> RunRecord:
+    """The same run, the first step of every attempt longer by `ms`."""
+    firsts = {attempt: min(e["t"] for e in events if e["e"] == "step") for (attempt, _), events in found.events.items()}
+
+    def shift(event: Event) -> Event:
+        stamps = {"t", "t0", "t_slot", "t_staged"} & event.keys()
+        return event | {
+            key: event[key] + round(ms * MS) * sum(first <= event[key] for first in firsts.values()) for key in stamps
+        }
+
+    found.events = {key: list(map(shift, events)) for key, events in found.events.items()}
+    found.launcher = list(map(shift, found.launcher))
+    return found
+
+
 def _visit(engine: str, s: int, now: float) -> Event:
     staged = now + (2 if engine == "overlapped" else 10)
     return save(s, now, now, staged, now + STALL_MS[engine])

@@ -13,7 +13,7 @@ from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.experiments.training.metrics import analyse
 from ecrl.records.reader import RunRecord
-from tests.unit.analysis.campaign_builder import Events, at, campaign, record, save, span, spec, start, step
+from tests.unit.analysis.campaign_builder import Events, at, campaign, record, save, span, spec, start, step, warmed
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,41 @@ def test_interference_is_charged_only_beyond_its_spread_over_runs(runs: tuple[Ru
     faster = {a.costs.engine: a for a in advise(slowed(runs, "blocking", -2.9, -3.0, -3.1), 3600)}["blocking"]
     assert faster.costs.cost_s == pytest.approx(0.040)
     assert any("steps were faster than the reference's" in note for note in faster.notes)
+
+
+@pytest.mark.parametrize(("failure", "again"), [("inside = [6]", "replay"), ("edge = [8]", "compute")])
+def test_the_warm_up_of_attempts_is_a_cost_of_failures_and_never_of_checkpoints(
+    tmp_path: Path, failure: str, again: str
+) -> None:
+    """300 ms more in the first step of every attempt, whether that step is replayed or not."""
+    plain, warm = (
+        load_campaign(
+            campaign(
+                tmp_path,
+                f"warm{ms}",
+                datasets=["cifar10"],
+                failures=failure,
+                change=lambda _, found, ms=ms: warmed(found, ms),  # type: ignore[misc]
+            )
+        ).runs
+        for ms in (0, 300)
+    )
+    for cold, run in zip(plain, warm, strict=True):
+        row, own = run.row, run.row["variant"] == "reference"
+        assert row["interference_s"] == (0 if own else pytest.approx(cold.row["interference_s"]))
+        assert row["rewarm_s"] == pytest.approx(cold.row["rewarm_s"] + (0.3 if own else 0.6))
+        assert row["wasted_s"] == pytest.approx(cold.row["wasted_s"] + (0 if own else 0.3))
+        assert [cost.wasted_s for cost in run.failures] == ([] if own else [pytest.approx(row["wasted_s"])])
+        if not own:
+            assert row[f"{again}_s"] > cold.row[f"{again}_s"] + 0.29
+    for before, after in zip(engine_costs(plain), engine_costs(warm), strict=True):
+        assert after.interference_s == pytest.approx(before.interference_s)
+        assert after.interference_ci_s == pytest.approx(before.interference_ci_s)
+        assert after.step_s == pytest.approx(before.step_s)
+        assert before.restart_s is not None
+        assert (after.restart_s, after.fixed_s) == pytest.approx((before.restart_s + 0.3, before.fixed_s + 0.3))
+    errors = ([one.error for one in predictions(runs, {})] for runs in (plain, warm))
+    assert next(errors) == pytest.approx(next(errors), abs=0.015)  # the same seconds of a longer run
 
 
 def test_a_restart_is_never_borrowed_from_another_launcher(runs: tuple[RunAnalysis, ...]) -> None:

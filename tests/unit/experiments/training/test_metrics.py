@@ -51,6 +51,7 @@ def test_a_run_with_one_failure_has_exactly_these_numbers() -> None:
     assert row["ettr"] == round(0.040 / 0.260, 9)
     assert row["ettr_ref"] == round(4 * 0.010 / 0.260, 9)  # tref leaves the warm-up step out
     assert row["interference_s"] == 0
+    assert row["rewarm_s"] == 0.002  # of step 3 after the restart
     assert row["stall_s"] == 0.038
     assert row["wasted_s"] == round(0.010 + 0.040 + 0.010 + 0.012, 9)
     assert (row["restarts"], row["failures_fired"]) == (1, 1)
@@ -66,6 +67,7 @@ def test_a_run_with_one_failure_has_exactly_these_numbers() -> None:
     [cost] = run.failures
     assert (cost.index, cost.at, cost.rank, cost.in_flight) == (0, 3, 0, False)
     assert cost.wasted_s == pytest.approx(row["wasted_s"])
+    assert (cost.seconds["replay"], cost.seconds["rewarm"]) == pytest.approx((0.010, 0.002))
 
 
 def test_failures_after_which_the_attempt_goes_on_cost_no_restart_and_hide_no_other() -> None:
@@ -90,7 +92,8 @@ def test_failures_after_which_the_attempt_goes_on_cost_no_restart_and_hide_no_ot
 def test_a_reference_is_its_own_measure_and_needs_no_comparison() -> None:
     row = reference().row
     assert row["rel_goodput"] == 1
-    assert row["interference_s"] == pytest.approx(0.010)  # the warm-up of step 1
+    assert row["interference_s"] == 0  # the warm-up of step 1 is not interference
+    assert row["rewarm_s"] == pytest.approx(0.010)
     assert (row["c2"], row["c4"], row["c6"]) == ("not_applicable",) * 3
     assert (row["d_end"], row["stall_s"], row["wasted_s"], row["correct"]) == (None, 0, 0, True)
 
