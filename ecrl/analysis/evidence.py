@@ -21,6 +21,7 @@ from ecrl.analysis.run.restarts import Medians, medians
 from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
 from ecrl.analysis.threats.base import format_count
 from ecrl.analysis.threats.detect import ThreatReport, detect_threats
+from ecrl.config.kind import load_kind as load_config_kind
 from ecrl.config.matrix import DEFAULT_KIND
 
 GOODPUT = "goodput_steps_per_s"
@@ -236,7 +237,14 @@ def build_evidence(
     rows = tuple(run.row for run in found.runs)
     registered = _has_registered_claims(found)
     threats = detect_threats(found, registered=registered)
-    claims = judge_claims(found.matrix.claims, rows, found.dropped, registered=registered, vetoes=threats.veto_codes)
+    claims = judge_claims(
+        found.matrix.claims,
+        rows,
+        found.dropped,
+        registered=registered,
+        vetoes=threats.veto_codes,
+        refused=load_config_kind(found.matrix.experiment.kind).refused_metrics,
+    )
     train = found.matrix.train_settings
     machines = [run.facts["machine"] for run in found.runs if run.facts.get("machine")]
     differences = _loss_differences(rows, found.dropped)

@@ -12,7 +12,12 @@ from ecrl.config.failure_entry import FROZEN
 from ecrl.config.hashing import fill_from, later_fields
 from ecrl.config.matrix import DEFAULT_KIND, KIND, VARIANTS, Matrix, expand_steps, get_table
 from ecrl.config.problems import Sources, find_backend_problems, find_schedule_problems, find_shape_problems
-from ecrl.config.recipe_problems import find_claim_problems, find_unused_recipes, resolve_recipes
+from ecrl.config.recipe_problems import (
+    find_claim_problems,
+    find_refused_metrics,
+    find_unused_recipes,
+    resolve_recipes,
+)
 from ecrl.config.toml_lines import Locator
 from ecrl.errors import InvalidMatrixError, add_code, did_you_mean, unknown_name
 
@@ -95,6 +100,8 @@ def load(
     problems += add_code("ECRL-212", find_schedule_problems(raw, sources))
     problems += add_code("ECRL-217", find_backend_problems(raw, sources))
     problems += add_code("ECRL-215", find_filter_problems(raw, sources))
+    if not frozen:
+        problems += add_code("ECRL-216", find_refused_metrics(raw, sources, existing))
     # A flag may have narrowed the variants after the claims were written; the claims stay in the file.
     if not frozen and ("matrix", "variants") not in sources.overridden:
         problems += add_code("ECRL-216", find_claim_problems(raw, sources))

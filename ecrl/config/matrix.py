@@ -174,9 +174,9 @@ def _load_kind(info: ValidationInfo) -> ConfigKind:
 
 
 def _check_metric(name: str, info: ValidationInfo) -> str:
-    valid = _load_kind(info).claim_metrics
-    if name not in valid:
-        raise ValueError(unknown_name("metric", name, valid))
+    kind = _load_kind(info)
+    if name not in kind.claim_metrics and name not in kind.refused_metrics:
+        raise ValueError(unknown_name("metric", name, kind.claim_metrics))
     return name
 
 

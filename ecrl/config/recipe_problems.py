@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ecrl import plugins
-from ecrl.config.matrix import LABEL, Axes, Matrix, get_table
+from ecrl.config.kind import load_kind
+from ecrl.config.matrix import DEFAULT_KIND, LABEL, Axes, Matrix, get_table
 from ecrl.config.options import get_declared_options, validate_options
 from ecrl.config.problems import Sources
 from ecrl.config.recipe import ENGINE, REFERENCE
@@ -76,6 +77,22 @@ def find_unused_recipes(raw: Mapping[str, Any], sources: Sources) -> list[str]:
         f"{sources.name(('variants', name))}: variants.{name}: not listed in matrix.variants, so it is not run"
         for name in get_table(raw, "variants")
         if name not in listed
+    ]
+
+
+def find_refused_metrics(raw: Mapping[str, Any], sources: Sources, existing: Matrix | None) -> list[str]:
+    """Claims by metrics that mislead, unless the matrix that is already frozen has one by the same metric."""
+    kind = get_table(raw, "experiment").get("kind", DEFAULT_KIND)
+    claims = raw.get("claims")
+    if kind not in plugins.names("experiment") or not isinstance(claims, list):
+        return []
+    refused = load_kind(kind).refused_metrics
+    kept = {claim.metric for claim in existing.claims} if existing is not None else set()
+    named = [(index, claim.get("metric")) for index, claim in enumerate(claims) if isinstance(claim, Mapping)]
+    return [
+        f"{sources.name(('claims', index, 'metric'))}: claims.{index}.metric: found {metric!r}: {refused[metric]}"
+        for index, metric in named
+        if isinstance(metric, str) and metric in refused and metric not in kept
     ]
 
 

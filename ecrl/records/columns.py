@@ -102,7 +102,6 @@ OUTCOME_METRICS = ("correct",)
 # Metrics that a [[claims]] table may name: numeric columns of the runs table.
 CLAIM_METRICS = (
     "goodput_steps_per_s",
-    "ettr",
     "ettr_ref",
     "wall_s",
     "stall_s",
@@ -116,6 +115,9 @@ CLAIM_METRICS = (
     "wasted_s",
     *(f"{bucket}_s" for bucket in LEDGER_BUCKETS),
 )
+
+# Metrics that older matrix files may name, with the reason why no claim is judged by them.
+REFUSED_METRICS = {"ettr": "ettr rises when steps get slower; use ettr_ref"}
 
 DETAILED_COLUMNS = (
     "dataset",

@@ -23,6 +23,7 @@ from ecrl.analysis.statistics.compare import (
 from ecrl.config.matrix import EXPECT, Claim
 
 CONFIRMED, REFUTED, INCONCLUSIVE, EXPLORATORY = "CONFIRMED", "REFUTED", "INCONCLUSIVE", "EXPLORATORY"
+NOT_JUDGED = "not judged"  # the reason follows it
 
 
 @dataclass(frozen=True)
@@ -96,22 +97,28 @@ def judge_claims(
     *,
     registered: bool,
     vetoes: Sequence[str] = (),
+    refused: Mapping[str, str] | None = None,
 ) -> tuple[ClaimResult, ...]:
     """Judge every claim. The Holm adjustment covers all claims; a claim without a p counts as p = 1.
 
     registered: whether the claims were hashed before the first run; if not, every verdict is EXPLORATORY.
     vetoes: codes of blocking threats. With any of them no claim is CONFIRMED.
+    refused: metrics that mislead, with the reason. A claim by one of them is not judged.
     """
     if not claims:
         return ()
     every, measured = _count_suites(rows), []
     for claim in claims:
         chosen = select_rows(rows, claim.where)
-        one = _measure_claim(claim, chosen, dropped)
+        why = (refused or {}).get(claim.metric)
+        one = _measure_claim(claim, chosen, dropped) if why is None else _refuse(claim, why)
         measured.append(replace(one, population=(_count_suites(chosen), every)))
     adjusted = multipletests([1.0 if m.p is None else m.p for m in measured], alpha=ALPHA, method="holm")[1]
     judged = []
     for one, p in zip(measured, adjusted, strict=True):
+        if one.verdict.startswith(NOT_JUDGED):
+            judged.append(one)
+            continue
         held = replace(one, p_adjusted=None if one.p is None else float(p))
         verdict, reasons = _verdict(held, vetoes)
         reasons = [*reasons, *([] if registered else ["the claims are younger than the first run"])]
@@ -119,6 +126,11 @@ def judge_claims(
             replace(held, verdict=verdict if registered else EXPLORATORY, would_be=verdict, reasons=tuple(reasons))
         )
     return tuple(judged)
+
+
+def _refuse(claim: Claim, why: str) -> ClaimResult:
+    verdict = f"{NOT_JUDGED}: {why}"
+    return ClaimResult(claim, verdict, verdict, None, None, None, None, None, 0, 0, ())
 
 
 def _count_suites(rows: Sequence[Row]) -> int:

@@ -9,6 +9,7 @@ from ecrl.analysis.campaign.variants import find_main_pair
 from ecrl.analysis.claims.noise import Noise, noise
 from ecrl.analysis.statistics.compare import Comparison, Kind, compare
 from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat
+from ecrl.config.kind import load_kind
 from ecrl.config.matrix import EXPECT
 
 _checks = CheckRegistry()
@@ -25,6 +26,8 @@ def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | Non
         parts = EXPECT.fullmatch(claim.expect)
         if claim.compare is None or parts is None or parts["what"] == "rate" or parts["margin"]:
             continue  # `within` claims no effect, and a claim about one variant has none
+        if claim.metric in load_kind(facts.campaign.matrix.experiment.kind).refused_metrics:
+            continue
         kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
         asked.append((claim.name, claim.compare[0], claim.compare[1], claim.metric, kind, claim.where))
     if not facts.campaign.matrix.claims and (pair := find_main_pair(facts.engines)) is not None:

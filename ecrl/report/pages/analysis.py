@@ -18,7 +18,7 @@ _RUN = (
     "first_divergent_step", "correct",
 )  # fmt: skip
 _MEASURES: tuple[tuple[str, Kind], ...] = (
-    ("goodput_steps_per_s", "ratio"), ("ettr", "ratio"), ("wall_s", "ratio"), ("stall_s", "difference"),
+    ("goodput_steps_per_s", "ratio"), ("ettr_ref", "ratio"), ("wall_s", "ratio"), ("stall_s", "difference"),
     ("interference_s", "difference"), ("wasted_s", "difference"), ("replayed_steps", "difference"),
     ("final_loss", "difference"),
 )  # fmt: skip

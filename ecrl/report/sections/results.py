@@ -79,7 +79,7 @@ def _levels(evidence: Evidence) -> list[Block]:
         own = [row for row in evidence.whole if arm.holds(row)]
         per_suite = [row for row in summary if arm.holds(row)]
         relative = [row["rel_goodput"] for row in per_suite if row["rel_goodput"]]
-        means = [mean([row[c] for row in per_suite]) for c in ("wall_s", "ettr", "stall_s", "interference_s")]
+        means = [mean([row[c] for row in per_suite]) for c in ("wall_s", "ettr_ref", "stall_s", "interference_s")]
         lost = [mean([row[c] for row in per_suite]) for c in losses]
         rows.append(
             (
@@ -94,7 +94,7 @@ def _levels(evidence: Evidence) -> list[Block]:
             )
         )
     headers = (
-        "variant", "runs", "goodput / reference", "wall (s)", "ETTR", "stall (s)", "interference (s)",
+        "variant", "runs", "goodput / reference", "wall (s)", "ETTR (reference steps)", "stall (s)", "interference (s)",
         *(("replayed steps", "lost in flight (steps)") if losses else ()),
     )  # fmt: skip
     text = f"Means {evidence.whole_basis}; every suite weighs the same."

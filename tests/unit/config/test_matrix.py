@@ -85,6 +85,7 @@ def test_every_problem_is_told_in_one_pass_with_file_line_and_key(path: Path) ->
         ("[50]", "[50.5]", "ECRL-211", ("4: matrix.checkpoint_every.0: ", "found 50.5", "integer")),
         ('"blocking"]', '"blokcing"]', "ECRL-211", ("17: claims.0.compare.1: ", "'blokcing'", "'blocking'")),
         ("ratio > 1.00", "better", "ECRL-211", ("18: claims.0.expect: ", "'better'", "'ratio > 1.00'")),
+        ("expect", 'metric = "ettr"\nexpect', "ECRL-211", ("18: claims.0.metric: ", "'ettr'", "ettr_ref")),
         ("[failures]", "[failure]", "ECRL-210", ("'failure'", "'failures'")),
         ("[profiles.small]", "[train.small]", "ECRL-210", ("12: train.small: ", "'small'")),
         ("base =", '"a b" =', "ECRL-212", ("'a b'", "40")),
@@ -97,6 +98,13 @@ def test_what_cannot_be_run_is_told_where_it_stands(
     assert old in GOOD
     path.write_text(GOOD.replace(old, new, 1))
     assert has_error(problems(path), code, *facts)
+
+
+def test_a_frozen_claim_by_a_metric_that_misleads_still_loads(path: Path) -> None:
+    path.write_text(GOOD.replace("expect", 'metric = "ettr"\nexpect', 1))
+    frozen = load(path, frozen=True)
+    assert frozen.claims[0].metric == "ettr"
+    assert load(path, existing=frozen).claims == frozen.claims
 
 
 def test_nccl_on_the_cpu_is_told_where_either_stands(path: Path) -> None:

@@ -17,13 +17,13 @@ from ecrl.analysis.statistics.compare import Comparison, Kind, clopper_pearson, 
 from ecrl.config.matrix import Claim
 from ecrl.config.run import RunSpec
 from ecrl.records.paths import CampaignPaths
-from ecrl.records.reader import RunRecord
+from ecrl.records.reader import Event, RunRecord
 from ecrl.report.formats.markdown import markdown
 from ecrl.report.plots.bars import draw_ledger
 from ecrl.report.sections import claims, integrity, interpretation, ledger, results
 from ecrl.report.text.document import Table
 from ecrl.report.text.numbers import disagreement, p_equals, share
-from tests.unit.analysis.campaign_builder import campaign
+from tests.unit.analysis.campaign_builder import CLAIM, Change, campaign
 
 
 def evidence(paths: CampaignPaths) -> Evidence:
@@ -97,6 +97,44 @@ def test_an_engine_that_keeps_no_checkpoint_has_recovered_nothing_and_confirms_n
     assert "**blocking** recovered correctly in 6 of 6 runs" in text
     assert "36 checkpoints asked for = 18 committed + 0 that could not be kept + 6 that a failure" in text
     assert "+ **12 that vanished** (overlapped): " in text
+
+
+def test_ettr_is_no_headline_and_a_claim_on_it_is_not_judged(tmp_path: Path) -> None:
+    """Steps of overlapped twice as slow: its ettr rises, and neither a table nor a verdict says that it won."""
+    stretched = slow_steps(2)
+    paths = campaign(tmp_path, claims=CLAIM.replace("expect", 'metric = "ettr_ref"\nexpect'), change=stretched)
+    paths.matrix.write_text(paths.matrix.read_text().replace('metric = "ettr_ref"', 'metric = "ettr"'))
+    found = evidence(paths)
+    [claim] = found.claims
+    assert claim.verdict == "not judged: ettr rises when steps get slower; use ettr_ref"
+    assert not any(claim.claim.name in str(one.buys) for one in found.next_runs)
+    assert found.compare("overlapped", "blocking", "ettr").overall.center > 1.1  # type: ignore[union-attr]
+    assert found.compare("overlapped", "blocking", "ettr_ref").overall.center < 0.9  # type: ignore[union-attr]
+    levels = next(b for b in results.PLUGIN.blocks(found, {}) if isinstance(b, Table))
+    shown = {row[0]: float(row[levels.headers.index("ETTR (reference steps)")]) for row in levels.rows}
+    assert shown["overlapped"] < shown["blocking"] < shown["reference"]
+    assert "| not judged: ettr rises when steps get slower; use ettr_ref |" in markdown(
+        claims.PLUGIN.blocks(found, {})
+    ).replace("**", "")
+
+
+def slow_steps(factor: int) -> Change:
+    """Stretches every interval of overlapped's run but startup, so that its steps take `factor` times as long."""
+
+    def change(run: RunSpec, found: RunRecord) -> RunRecord:
+        if run.variant != "overlapped":
+            return found
+        begin = min(e["t0"] for events in found.events.values() for e in events if e["e"] == "step")
+
+        def stretch(event: Event) -> Event:
+            stamps = {key for key in ("t", "t0", "t_slot", "t_staged") if event.get(key, 0) > begin}
+            return event | {key: begin + factor * (event[key] - begin) for key in stamps}
+
+        found.events = {key: list(map(stretch, events)) for key, events in found.events.items()}
+        found.launcher = list(map(stretch, found.launcher))
+        return found
+
+    return change
 
 
 def test_recoveries_that_no_reference_can_decide_are_counted_apart(tmp_path: Path) -> None:
