@@ -14,9 +14,9 @@ from ecrl.errors import EcrlError
 
 CURVE_DOUBLINGS = 5  # either side of the best interval
 CURVE_POINTS_A_DOUBLING = 8
-# The theory is of first order: it needs a restart and its lost work to be small against the MTBF. Above this share of
-# the MTBF they are not.
-FIRST_ORDER_SHARE = 0.3
+MTBF_FACTOR = 2  # an MTBF is rarely known better: the advice's range is that of half to twice the given one
+MIN_SEEDS = 3  # with fewer, the interval of a cost says nothing; the numbers are then the model's, not advice
+COSTLY_SHARE = 0.3  # of the MTBF; a failure that costs more is told
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,10 @@ class Advice:
     young_s, daly_s, availability_s, floor_s: seconds of compute between checkpoints. mtbf_s: of the job.
     every: the recommended interval, in steps. band: the shortest and the longest interval that are as good, in steps.
     floor_steps: the shortest interval at which checkpoints drain, in steps. ettr, goodput_steps_per_s: expected at
-    `every`. overhead: the share of time lost to checkpoints at the optimum, lost work included: sqrt(2 s / M).
-    curve: (steps, ETTR). other_every: the interval, in steps, if `costs.other_cost_s` were charged; None if that is
-    None.
+    `every`. overhead: the share of time that checkpoints and the work lost since the last one take at `every`, restarts
+    apart. curve: (steps, ETTR). by_cost, by_mtbf: the advised interval, in steps, at the ends of `costs.cost_range_s`,
+    and of `mtbf_range_s`. range: at the ends of both. ettr_range: the expected ETTR at the highest cost and at the
+    lowest, each at its own interval of `by_cost`.
     """
 
     costs: EngineCosts
@@ -46,7 +47,24 @@ class Advice:
     overhead: float
     curve: tuple[tuple[int, float], ...]
     notes: tuple[str, ...]
-    other_every: int | None = None
+    by_cost: tuple[int, int]
+    by_mtbf: tuple[int, int]
+    range: tuple[int, int]
+    ettr_range: tuple[float, float]
+
+    @property
+    def has_enough_runs(self) -> bool:
+        """Whether the costs rest on enough seeds for an advice."""
+        return self.costs.seeds >= MIN_SEEDS
+
+    @property
+    def mtbf_range_s(self) -> tuple[float, float]:
+        """The MTBFs that `by_mtbf` and `range` cover."""
+        return self.mtbf_s / MTBF_FACTOR, self.mtbf_s * MTBF_FACTOR
+
+    def leaves_band(self, intervals: tuple[int, int]) -> bool:
+        """Whether one of the intervals is not as good as the advised one."""
+        return intervals[0] < self.band[0] or intervals[1] > self.band[1]
 
     def ettr_at(self, every: int) -> float:
         """Expected ETTR at another interval (steps)."""
@@ -102,23 +120,28 @@ def _advice(costs: EngineCosts, mtbf_s: float, given_s: float | None, elsewhere_
     young_s = interval.young_s(s, mtbf_s)
     floor_s = interval.floor_s(costs.persist_alone_s, p, costs.workload.max_inflight, shared_disk=True)
     floor_steps = interval.steps(0.0, floor_s, t)
-    every = interval.steps(young_s, floor_s, t)
+
+    def best(cost_s: float, job_s: float) -> int:
+        return interval.steps(interval.young_s(cost_s, job_s), floor_s, t)
+
+    every = best(s, mtbf_s)
     ettr = interval.ettr(every * t, s, p, mtbf_s, restart_s)
     lost = (restart_s + every * t / 2 + p) / mtbf_s
-    if lost >= 1:
-        notes.append("a failure costs more than the MTBF: no progress is to be expected")
-    elif lost > FIRST_ORDER_SHARE:
-        notes.append(f"a failure costs {lost:.0%} of the MTBF: first-order theory is optimistic here")
+    if lost > COSTLY_SHARE:
+        notes.append(f"a failure costs {lost:.0%} of the MTBF: restart, work lost, and the latency of checkpoints")
     band = interval.flat_band(every, floor_steps, t, s, p, mtbf_s, restart_s)
-    other = (
-        None if costs.other_cost_s is None else interval.steps(interval.young_s(costs.other_cost_s, mtbf_s), floor_s, t)
+    low_s, high_s = costs.cost_range_s
+    short_s, long_s = mtbf_s / MTBF_FACTOR, mtbf_s * MTBF_FACTOR
+    by_cost = best(low_s, mtbf_s), best(high_s, mtbf_s)
+    finest, worst = (
+        interval.ettr(k * t, cost_s, p, mtbf_s, restart_s) for k, cost_s in zip(by_cost, (low_s, high_s), strict=True)
     )
-    if other is not None and not band[0] <= other <= band[1]:
-        notes.append(f"every {every:,} steps with the stall alone, {other:,} with the interference that was measured")
     found = Advice(
         costs, mtbf_s, restart_s, young_s, interval.daly_s(s, mtbf_s),
         interval.availability_s(s, mtbf_s, restart_s), floor_s, floor_steps, every,
-        band, ettr, ettr / t, interval.young_s(s, mtbf_s) / mtbf_s, (), tuple(notes), other,
+        band, ettr, ettr / t, 1 - interval.ettr(every * t, s, 0.0, mtbf_s, 0.0), (), tuple(notes),
+        by_cost, (best(s, short_s), best(s, long_s)),
+        (best(low_s, short_s), best(high_s, long_s)), (worst, finest),
     )  # fmt: skip
     return replace(found, curve=_curve(found))
 

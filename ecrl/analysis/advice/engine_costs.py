@@ -44,13 +44,14 @@ class EngineCosts:
     interval of its mean over runs; (None, None) below two runs.
     persist_s: p. persist_alone_s: the median latency of checkpoints that no other overlapped; the shortest latency if
     all overlapped. restart_s: R; None if no failure struck. fixed_s: see `get_fixed_s`.
-    intervals: the checkpoint intervals of the runs, in steps.
+    intervals: the checkpoint intervals of the runs, in steps. seeds: the number of seeds of the runs.
     """
 
     workload: Workload
     variant: str
     engine: str
     runs: int
+    seeds: int
     checkpoints: int
     failures: int
     step_s: float
@@ -71,21 +72,16 @@ class EngineCosts:
 
     @property
     def cost_s(self) -> float:
-        """s: the stall, plus the interference if its 95 % interval over runs lies above 0."""
-        # Interference whose interval includes 0 may be noise of the machine. Charging it would burden the engines with
-        # bad luck, and no engine would be credited for good luck.
-        low = self.interference_ci_s[0]
-        shown = self.interference_s if low is not None and low > 0 else None
-        return self.stall_s + (shown or 0.0)
+        """s: the stall, plus the mean interference; interference below 0 counts as 0."""
+        # An interval that includes 0 is no evidence that the interference is 0. No engine is credited for steps that
+        # were faster than the reference's: no interval follows from checkpoints that cost less than nothing.
+        return self.stall_s + max(0.0, self.interference_s or 0.0)
 
     @property
-    def other_cost_s(self) -> float | None:
-        """s with the measured interference that `cost_s` leaves out. None if it leaves none out, or if this s is not
-        positive."""
-        if self.interference_s is None or self.cost_s != self.stall_s:
-            return None
-        both = self.stall_s + self.interference_s  # no interval follows from checkpoints that cost nothing
-        return both if both > 0 else None
+    def cost_range_s(self) -> tuple[float, float]:
+        """s with the ends of the interference's interval, each at least 0; s alone if there is no interval."""
+        low, high = (self.cost_s if end is None else self.stall_s + max(0.0, end) for end in self.interference_ci_s)
+        return min(low, self.cost_s), max(high, self.cost_s)
 
 
 def workload(run: RunAnalysis) -> Workload:
@@ -137,14 +133,13 @@ def _costs(place: Workload, variant: str, own: list[RunAnalysis], references: li
     if interference is None:
         notes.append("interference is unknown without a reference run: the cost is the stall alone")
     elif bounds[0] is None or bounds[1] is None:
-        notes.append("interference not distinguishable from 0 by one run: the cost is the stall alone")
+        notes.append("one run gives no interval of the interference: the range is that of the MTBF alone")
     elif bounds[0] <= 0:
-        text = (
-            f"interference not distinguishable from 0 (95 % interval {bounds[0]:.3g} to {bounds[1]:.3g} s a checkpoint"
-        )
+        known_s = f"95 % interval {bounds[0]:.3g} to {bounds[1]:.3g} s a checkpoint, {len(slow)} runs"
+        text = f"interference not told from 0 ({known_s}): both ends are charged, 0 instead of a negative one"
         if bounds[1] < 0:
-            text = f"steps were faster than the reference's ({bounds[0]:.3g} to {bounds[1]:.3g} s a checkpoint"
-        notes.append(f"{text}, {len(slow)} runs): the cost is the stall alone")
+            text = f"steps were faster than the reference's ({known_s}): the cost is the stall alone"
+        notes.append(text)
     waits = sum(costs.backpressure_s for costs in found)
     if waits > BACKPRESSURE_SHARE * sum(costs.stall_s for costs in found):
         notes.append(f"{waits:.2f} s of waiting for a free slot are left out: above the floor nobody waits")
@@ -157,6 +152,7 @@ def _costs(place: Workload, variant: str, own: list[RunAnalysis], references: li
         variant,
         own[0].facts["engine"],
         len(own),
+        len({run.row["seed"] for run in own}),
         visits,
         len(failed),
         steps,

@@ -9,17 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ecrl.analysis.advice.engine_costs import EngineCosts, engine_costs, get_fixed_s, workload
+from ecrl.analysis.advice.interval import ettr
 from ecrl.analysis.campaign.tables import geometric_mean, mean
 from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis
 from ecrl.analysis.statistics.compare import BlockKey
+
+BISECTIONS = 60  # halvings of the MTBF that is looked for: to the last bits of a double
 
 
 @dataclass(frozen=True)
 class Prediction:
     """Predicted and measured goodput of one suite with one variant, in steps/s.
 
-    planned: with each failure at the step where it struck. anywhere: with each failure at a uniformly distributed
-    place in its checkpoint interval. pccheck: by PCcheck's published model.
+    planned: with each failure at the step where it struck. anywhere: by the complete model of `interval.ettr`, with as
+    many failures as these runs had. pccheck: by PCcheck's published model.
     """
 
     suite_id: str
@@ -69,6 +72,14 @@ def _adapt_costs(costs: EngineCosts, references: Sequence[RunAnalysis]) -> Engin
     return replace(costs, step_s=step_s, fixed_s=fixed_s)
 
 
+def compute_mean_errors(found: Sequence[Prediction]) -> dict[str, float]:
+    """Mean of planned / measured - 1, with its sign, by variant."""
+    by_variant: dict[str, list[float]] = {}
+    for one in found:
+        by_variant.setdefault(one.variant, []).append(one.error)
+    return {variant: statistics.fmean(errors) for variant, errors in by_variant.items()}
+
+
 def median_error(found: Sequence[Prediction]) -> float | None:
     """Median of |planned / measured - 1|."""
     return statistics.median(abs(one.error) for one in found) if found else None
@@ -82,19 +93,37 @@ def _prediction(suite_id: str, variant: str, own: Sequence[RunAnalysis], costs: 
     per_run = sum(map(len, struck)) / len(struck)
     restart_s = costs.restart_s or 0.0
     base_s = costs.fixed_s + useful * t + (useful // every) * costs.cost_s + per_run * restart_s
-    anywhere_s = per_run * (every * t / 2 + costs.persist_s)
     planned_s = sum(compute_lost_s(at, every, costs) for run in struck for at in run) / len(struck)
     wall_s = mean([run.row["wall_s"] for run in own])
     assert wall_s is not None
+    anywhere_s = costs.fixed_s + compute_working_s(useful * t, every * t, per_run, costs)
     return Prediction(
         suite_id,
         variant,
         len(own),
         useful / (base_s + planned_s),
-        useful / (base_s + anywhere_s),
+        useful / anywhere_s,
         _pccheck(wall_s, per_run, every, costs),
         geometric_mean([run.row["goodput_steps_per_s"] for run in own]) or math.nan,
     )
+
+
+def compute_working_s(useful_s: float, tau: float, failures: float, costs: EngineCosts) -> float:
+    """Seconds in which `useful_s` of work are done by the complete model, at the MTBF that gives so many failures."""
+
+    def working_s(mtbf_s: float) -> float:
+        share = ettr(tau, costs.cost_s, costs.persist_s, mtbf_s, costs.restart_s or 0.0)
+        return useful_s / share if share else math.inf
+
+    low, high = 0.0, useful_s / failures if failures else math.inf
+    if math.isinf(high):
+        return useful_s * (1 + costs.cost_s / tau)
+    while working_s(high) > failures * high:
+        low, high = high, 2 * high
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if working_s(middle) > failures * middle else (low, middle)
+    return failures * high
 
 
 def compute_lost_s(at: int | None, every: int, costs: EngineCosts) -> float:

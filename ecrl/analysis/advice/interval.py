@@ -36,10 +36,15 @@ def availability_s(s: float, mtbf_s: float, restart_s: float) -> float:
 
 
 def ettr(tau: float, s: float, p: float, mtbf_s: float, restart_s: float) -> float:
-    """Expected productive share of wall-clock: (1 - (R + tau/2 + p)/M) / (1 + s/tau), at least 0."""
-    # To first order the waste is s/tau + (tau/2 + p + R)/M. Only s is divided by tau, and the loss by p does not depend
-    # on tau. So sqrt(2 s M) is the best interval for engines that persist in the background, too.
-    return max(0.0, 1 - (restart_s + tau / 2 + p) / mtbf_s) / (1 + s / tau)
+    """Expected productive share of wall-clock: tau exp(-(R + p)/M) / (M (exp((tau + s)/M) - 1)).
+
+    Source: Daly's complete model (FGCS 2006), with p as a part of each failure.
+    """
+    # Failures may strike a restart, too. Only tau + s grows with the interval, so its optimum does not depend on R and
+    # p, and sqrt(2 s M) comes near it for engines that persist in the background, too.
+    cycle = (tau + s) / mtbf_s
+    # exp(cycle) does not fit a float where a cycle is hundreds of MTBFs long; exp(-cycle) is 0 there
+    return tau / mtbf_s * math.exp(-(restart_s + p) / mtbf_s - cycle) / -math.expm1(-cycle)
 
 
 def floor_s(p_alone: float, p: float, max_inflight: int, *, shared_disk: bool) -> float:

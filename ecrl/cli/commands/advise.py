@@ -34,7 +34,8 @@ def advise(
     """How often to checkpoint, from the stall, persist latency and restart that a campaign measured.
 
     Shows the intervals of Young, Daly and Saxena et al. and the one that ecrl advises: sqrt(2 s M), but never so short
-    that checkpoints do not drain. Also shows the range of equally good intervals, and the expected goodput.
+    that checkpoints do not drain. Also shows the range of equally good intervals, the range over the measured costs and
+    half to twice the MTBF, and the expected goodput. Needs three seeds; with fewer, the model's numbers are no advice.
     """
     from ecrl.analysis.advice.advise import advise as advice_of
     from ecrl.analysis.campaign.load import load_campaign

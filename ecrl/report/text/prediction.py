@@ -1,6 +1,6 @@
 """Predicted and measured goodput: whether the models behind the interval advice describe these runs."""
 
-from ecrl.analysis.advice.goodput_model import median_error, predictions
+from ecrl.analysis.advice.goodput_model import compute_mean_errors, median_error, predictions
 from ecrl.analysis.evidence import Evidence
 from ecrl.report.text.document import Block, Paragraph, Subheading, Table
 from ecrl.report.text.names import suite_names
@@ -14,6 +14,7 @@ def prediction_blocks(evidence: Evidence) -> list[Block]:
     if error is None:
         return []
     names = suite_names(evidence.suites)
+    signed = ", ".join(f"{variant} {percent(1 + mean)}" for variant, mean in compute_mean_errors(found).items())
     fails = evidence.plans_failures
     rows = tuple(
         (
@@ -31,13 +32,15 @@ def prediction_blocks(evidence: Evidence) -> list[Block]:
         "suite", "variant", "measured (steps/s)", "predicted", *anywhere, "PCcheck's model", "predicted / measured",
     )  # fmt: skip
     text = (
-        "Predicted: startup and shutdown + steps x step time (both of the suite's reference) + checkpoints x (stall +"
+        "Predicted: startup, shutdown and first warm-up + steps x step time (all of the suite's reference)"
+        f" + checkpoints x cost{' + failures x (restart + lost work)' if fails else ''}, the costs being means"
+        " over these very runs."
+        " The cost of a checkpoint is its stall plus the mean interference, also where that is not told from 0; a"
+        " negative one counts as 0, and without a reference the stall is charged alone."
     )
-    text += f" interference){' + failures x (restart + lost work)' if fails else ''}, the costs being means over the"
-    text += " workload's runs"
-    text += "; `failures anywhere` puts each failure at a random place of its interval" if fails else ""
-    text += ". This tests the form of the model that `ecrl advise` uses, not how well costs carry over to other runs."
-    text += f" Median absolute error: {share(error)}."
+    if fails:
+        text += " `failures anywhere` is the complete model that `ecrl advise` uses, with as many failures."
+    text += f" Median absolute error: {share(error)}. Mean error, with its sign: {signed}."
     return [
         Subheading("Predicted against measured goodput"),
         Paragraph(text),

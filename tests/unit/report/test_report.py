@@ -591,6 +591,8 @@ def test_suites_are_called_by_what_tells_them_apart() -> None:
 def test_the_report_holds_predicted_against_measured_goodput(whole: Evidence) -> None:
     text = prose(whole)
     assert text.index("## Predicted against measured goodput") > text.index("### Failures")
+    assert "its stall plus the mean interference, also where that is not told from 0" in text
+    assert re.search(r"Mean error, with its sign: blocking [-+]\d\.\d\d %, overlapped [-+]\d\.\d\d %\.", text)
 
 
 def test_formats_are_read_from_one_word_each() -> None:

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,14 +6,15 @@ import pytest
 
 from ecrl.analysis.advice.advise import advise
 from ecrl.analysis.advice.engine_costs import engine_costs
-from ecrl.analysis.advice.goodput_model import compute_lost_s, predictions
-from ecrl.analysis.advice.interval import FLAT_LOSS
+from ecrl.analysis.advice.goodput_model import compute_lost_s, compute_mean_errors, compute_working_s, predictions
+from ecrl.analysis.advice.interval import FLAT_LOSS, ettr
 from ecrl.analysis.campaign.load import load_campaign
 from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.experiments.training.metrics import analyse
 from ecrl.records.reader import RunRecord
+from ecrl.report.pages.advice import document, plot, sentences, tables
 from tests.unit.analysis.campaign_builder import Events, at, campaign, record, save, span, spec, start, step, warmed
 
 
@@ -77,7 +79,8 @@ def test_nodes_in_series_share_the_mtbf_and_a_given_restart_replaces_the_measure
     assert advise(runs, 36000, nodes=10)[0].mtbf_s == 3600
     slow = advise(runs, 3600, restart_s=360)[0]
     assert slow.restart_s == 360
-    assert slow.ettr == pytest.approx(advise(runs, 3600)[0].ettr - 0.1, abs=0.005)
+    quick = advise(runs, 3600)[0]
+    assert slow.ettr == pytest.approx(quick.ettr * math.exp((quick.restart_s - 360) / 3600))
 
 
 def test_an_interval_below_the_floor_is_never_advised(runs: tuple[RunAnalysis, ...]) -> None:
@@ -113,13 +116,25 @@ def test_lost_work_reaches_back_to_the_newest_checkpoint_that_was_durable(runs: 
     assert [compute_lost_s(at, 10, slow) for at in (20, 22, 23, 29, 1, None)] == [10, 12, 3, 9, 1, 7.5]
 
 
+def test_the_complete_model_is_worked_back_from_a_number_of_failures(runs: tuple[RunAnalysis, ...]) -> None:
+    costs = replace(engine_costs(runs)[0], stall_s=1.0, interference_s=0.0, persist_s=2.0, restart_s=20.0)
+    assert compute_working_s(1000, 50, 0, costs) == pytest.approx(1020)
+    found = compute_working_s(1000, 50, 4, costs)
+    assert found == pytest.approx(1000 / ettr(50, 1, 2, found / 4, 20))
+    assert found == pytest.approx(1020 + 4 * (20 + 2 + 51 / 2), rel=0.02)  # first order
+    assert compute_working_s(10, 5, 40, costs) < 40 * 20  # failures strike restarts, which do not run to their end
+
+
 def test_a_prediction_from_exact_costs_is_the_measured_goodput(runs: tuple[RunAnalysis, ...]) -> None:
     found = predictions(runs, {})
     assert {one.variant for one in found} == {"blocking", "overlapped"}
     for one in found:
         assert one.runs == 3
         assert one.planned == pytest.approx(one.measured, rel=0.05)
+        assert one.anywhere == pytest.approx(one.measured, rel=0.15)  # a restart takes half of this run
         assert one.pccheck > 0
+    errors = compute_mean_errors(found)
+    assert errors["blocking"] == pytest.approx(sum(one.error for one in found if one.variant == "blocking"))
     assert predictions(runs, {(run.row["suite_id"], run.row["seed"]): "dropped" for run in runs}) == []
 
 
@@ -134,25 +149,61 @@ def slowed(runs: tuple[RunAnalysis, ...], engine: str, *interference_s: float) -
     ]
 
 
-def test_interference_is_charged_only_beyond_its_spread_over_runs(runs: tuple[RunAnalysis, ...]) -> None:
+def test_both_ends_of_an_uncertain_interference_are_charged(runs: tuple[RunAnalysis, ...]) -> None:
     noisy = {a.costs.engine: a for a in advise(slowed(runs, "blocking", -3.0, 8.0, 4.0), 3600)}["blocking"]
     assert noisy.costs.interference_s == pytest.approx(1.0)  # nine checkpoints
-    assert noisy.costs.cost_s == pytest.approx(noisy.costs.stall_s) == pytest.approx(0.040)
-    assert noisy.other_every is not None
-    assert noisy.other_every == pytest.approx(noisy.every * (1.04 / 0.04) ** 0.5, rel=0.02)
-    assert any("interference not distinguishable from 0 (95 % interval" in note for note in noisy.notes)
-    both = f"every {noisy.every:,} steps with the stall alone, {noisy.other_every:,} with the interference"
-    assert any(note.startswith(both) for note in noisy.notes)
+    assert noisy.costs.cost_s == pytest.approx(1.040)
+    low, high = noisy.costs.interference_ci_s
+    assert low is not None
+    assert high is not None
+    assert low < 0 < high
+    assert noisy.costs.cost_range_s == pytest.approx((0.040, 0.040 + high))  # a negative end counts as 0
+    root = (0.04 / 1.04) ** 0.5
+    assert noisy.by_cost[0] == pytest.approx(noisy.every * root, rel=0.02)
+    assert noisy.by_mtbf == pytest.approx((noisy.every / 2**0.5, noisy.every * 2**0.5), rel=0.02)
+    assert noisy.range == pytest.approx((noisy.by_cost[0] / 2**0.5, noisy.by_cost[1] * 2**0.5), rel=0.02)
+    assert any("interference not told from 0 (95 % interval" in note for note in noisy.notes)
     clear = {a.costs.engine: a for a in advise(slowed(runs, "blocking", 2.9, 3.0, 3.1), 3600)}["blocking"]
     assert clear.costs.cost_s == pytest.approx(1.040)
-    assert clear.other_every is None
+    assert clear.costs.cost_range_s[0] > 0.9
     assert not any("interference" in note for note in clear.notes)
     nothing = {a.costs.engine: a for a in advise(slowed(runs, "blocking", -3.0, 2.0, -4.0), 3600)}["blocking"]
     assert nothing.costs.cost_s == pytest.approx(0.040)
-    assert nothing.other_every is None
+    assert nothing.costs.cost_range_s[1] > 0.040
     faster = {a.costs.engine: a for a in advise(slowed(runs, "blocking", -2.9, -3.0, -3.1), 3600)}["blocking"]
-    assert faster.costs.cost_s == pytest.approx(0.040)
+    assert faster.costs.cost_range_s == pytest.approx((0.040, 0.040))
     assert any("steps were faster than the reference's" in note for note in faster.notes)
+
+
+def test_the_advice_says_what_would_change_it(runs: tuple[RunAnalysis, ...]) -> None:
+    noisy = slowed(runs, "overlapped", -3.0, 8.0, 4.0)
+    text = "\n".join(sentences(advise([run for run in noisy if run.row["variant"] != "blocking"], 3600)))
+    assert "(stall + interference) of 2.0 ms to " in text
+    changed = text.partition("What would change the advice: ")[2]
+    assert changed.startswith("a checkpoint's cost (stall + interference) of ")
+    assert "costs as uncertain as these: overlapped may be better" in "\n".join(sentences(advise(noisy, 3600)))
+    calm = "\n".join(sentences(advise(slowed(runs, "overlapped", 0.0, 0.0, 0.0), 36000)))
+    assert "What would change the advice: neither, by more than 0.5 points." in calm
+
+
+def test_the_model_of_two_seeds_is_no_advice(runs: tuple[RunAnalysis, ...]) -> None:
+    two = [run for run in runs if run.row["seed"] != 3]
+    found = advise(two, 3600)
+    [name] = {one.costs.workload.name for one in found}
+    assert not any(one.has_enough_runs for one in found)
+    assert any(
+        line.startswith(f"{name}: too few runs to advise (2 seeds, 3 are needed); the model alone says: overlapped ")
+        for line in sentences(found)
+    )
+    assert "too few runs" not in "\n".join(sentences(advise(runs, 3600)))
+    for words in ("optimistic", "no progress", "measured at"):
+        assert words not in "\n".join(sentences(advise(two, 1))) + str(tables(found)) + str(document("p", found))
+
+
+def test_the_loss_is_drawn_on_a_log_axis(runs: tuple[RunAnalysis, ...]) -> None:
+    drawn = plot(advise(runs, 3600)).decode()
+    assert "expected loss, 1 - ETTR (%)" in drawn
+    assert "10^{-1}" in drawn or "10^{0}" in drawn
 
 
 @pytest.mark.parametrize(("failure", "again"), [("inside = [6]", "replay"), ("edge = [8]", "compute")])

@@ -48,7 +48,7 @@ def test_advice_as_json_is_one_document(call: Call, tmp_path: Path) -> None:
     code, out, _ = call(*arguments, "--json", "--out", str(tmp_path / "curve.svg"))
     found = json.loads(out)
     assert code == 0
-    assert (found["schema"], found["mtbf_s"]) == (1, 3 * 3600)
+    assert (found["schema"], found["mtbf_s"]) == (2, 3 * 3600)
     assert {one["engine"] for one in found["advice"]} == {"blocking", "overlapped"}
     assert all(one["checkpoint_every_band"][0] <= one["checkpoint_every"] for one in found["advice"])
     assert (tmp_path / "curve.svg").exists()
