@@ -6,9 +6,11 @@ import pytest
 
 from ecrl.config.load import Override, load
 from ecrl.config.matrix import Matrix, find_differences
+from ecrl.config.suite import expand_matrix
 from ecrl.errors import InvalidMatrixError
 from tests.errors import has_error
 
+SHIPPED = Path(__file__).parents[3] / "matrices"
 GOOD = """\
 [matrix]
 datasets = ["cifar10", "noise"]
@@ -105,6 +107,20 @@ def test_a_frozen_claim_by_a_metric_that_misleads_still_loads(path: Path) -> Non
     frozen = load(path, frozen=True)
     assert frozen.claims[0].metric == "ettr"
     assert load(path, existing=frozen).claims == frozen.claims
+
+
+@pytest.mark.parametrize("name", ["exp4", "exp4-cpu"])
+def test_the_shipped_experiments_strike_inside_checkpoint_intervals_too(name: str) -> None:
+    """A failure on a boundary costs a blocking engine no replay, so a schedule of such failures measures none."""
+    suites = expand_matrix(load(SHIPPED / f"{name}.toml"))
+    on_boundary = {
+        suite.failure_label: {planned["at"] % suite.checkpoint_every == 0 for planned in suite.failures}
+        for suite in suites
+    }
+    assert {False} in on_boundary.values()
+    if name == "exp4":
+        assert on_boundary == {"inside": {False}, "base": {True}, "late": {True}}
+        assert len(suites) == 12
 
 
 def test_nccl_on_the_cpu_is_told_where_either_stands(path: Path) -> None:
