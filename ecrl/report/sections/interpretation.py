@@ -6,7 +6,7 @@ from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.association import rank_correlation
-from ecrl.analysis.statistics.compare import ALPHA, MIN_PAIRS, Comparison, Effect
+from ecrl.analysis.statistics.compare import ALPHA, MIN_PAIRS, Comparison, Effect, compare
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section
 from ecrl.report.text.names import describe_averaged
@@ -106,9 +106,24 @@ def stalls(evidence: Evidence, a: str, b: str) -> list[str]:
 
 
 def _other_differences(evidence: Evidence, a: str, b: str) -> list[str]:
-    """Sentences on differences in steps and replay: those whose interval excludes 0, then the others."""
-    parts = {"steps": "interference_s"} | ({"replay": "replay_s"} if evidence.plans_failures else {})
-    found = {noun: evidence.compare(a, b, metric, "difference").overall for noun, metric in parts.items()}
+    """Sentences on differences in steps, warm-up and replay: those whose interval excludes 0, then the others."""
+    parts = {"steps": "interference_s"}
+    parts |= {"warm-up": "rewarm_s", "replay": "replay_s"} if evidence.plans_failures else {}
+    # The bucket `replay` holds the warm-up of a replayed first step. The other variant may have replayed none, and has
+    # warmed up all the same.
+    warmed_s = {
+        run.key: run.row["replay_s"] - sum(cost.seconds["replay"] for cost in run.failures)
+        for run in evidence.runs
+        if run.row["replay_s"] is not None
+    }
+    rows = [
+        row | {"replay_s": row["replay_s"] - warmed_s.get((row["suite_id"], row["variant"], row["seed"]), 0.0)}
+        for row in evidence.rows
+        if row["replay_s"] is not None
+    ]
+    found = {
+        noun: compare(rows, a, b, metric, "difference", evidence.dropped).overall for noun, metric in parts.items()
+    }
     known = {noun: one for noun, one in found.items() if one is not None and one.low is not None}
     if not known:
         return [f"Whether {' or '.join(parts)} took longer, these records cannot say."]

@@ -23,7 +23,7 @@ from ecrl.report.plots.bars import draw_ledger
 from ecrl.report.sections import claims, integrity, interpretation, ledger, results
 from ecrl.report.text.document import Table
 from ecrl.report.text.numbers import disagreement, p_equals, share
-from tests.unit.analysis.campaign_builder import CLAIM, Change, campaign
+from tests.unit.analysis.campaign_builder import CLAIM, Change, campaign, warmed
 
 
 def evidence(paths: CampaignPaths) -> Evidence:
@@ -97,6 +97,18 @@ def test_an_engine_that_keeps_no_checkpoint_has_recovered_nothing_and_confirms_n
     assert "**blocking** recovered correctly in 6 of 6 runs" in text
     assert "36 checkpoints asked for = 18 committed + 0 that could not be kept + 6 that a failure" in text
     assert "+ **12 that vanished** (overlapped): " in text
+
+
+def test_the_warm_up_of_a_replayed_first_step_is_not_called_longer_replay(tmp_path: Path) -> None:
+    def change(run: RunSpec, found: RunRecord) -> RunRecord:
+        return warmed(found, 300) if run.variant == "overlapped" else found
+
+    found = evidence(campaign(tmp_path, datasets=["cifar10"], change=change))
+    assert found.compare("overlapped", "blocking", "replay_s", "difference").overall.center > 0.29  # type: ignore[union-attr]
+    text = " ".join(interpretation.stalls(found, "overlapped", "blocking"))
+    assert "warm-up took 0.60 s more [" in text  # at the start, and after the failure
+    assert "replay took 0.00 s more [" in text
+    assert " 0.3" not in text
 
 
 def test_ettr_is_no_headline_and_a_claim_on_it_is_not_judged(tmp_path: Path) -> None:
@@ -225,18 +237,21 @@ def with_values(found: Evidence, **columns: list[float]) -> Evidence:
 def test_slower_steps_stand_beside_the_saved_stall_and_are_no_part_of_it(tmp_path: Path) -> None:
     found = evidence(campaign(tmp_path, datasets=["cifar10"], seeds=[1, 2, 3, 4]))
     saved, longer = [6.0, 6.1, 6.2, 6.3], [20.0, 21.0, 22.0, 23.0]
-    clear = with_values(found, stall_s=saved, wall_s=[13.0] * 4, interference_s=longer, replay_s=[9.0, 11.0, 9.5, 10.6])
+    near = [9.0, 11.0, 9.5, 10.6]
+    clear = with_values(
+        found, stall_s=saved, wall_s=[13.0] * 4, interference_s=longer, replay_s=near, rewarm_s=[9.5, 10.5, 9.9, 10.3]
+    )
     text = " ".join(interpretation.stalls(clear, "overlapped", "blocking"))
     assert text.startswith("overlapped stalls 3.85 s less [-4.055, -3.645] per run than blocking")
     assert "its wall-clock is 3.00 s longer [3, 3]." in text
     assert "Beside that, steps took 11.50 s more [9.446, 13.55] per run in overlapped than in blocking." in text
-    assert "No difference is shown in what replay took (overlapped - blocking: replay [-1.458, 1.508] s)." in text
-    noise = {"interference_s": [-30.0, 40.0, 25.0, 50.0], "replay_s": [9.0, 11.0, 9.5, 10.6]}
+    assert "No difference is shown in what warm-up and replay took (overlapped - blocking: warm-up [" in text
+    noise = {"interference_s": [-30.0, 40.0, 25.0, 50.0], "replay_s": near, "rewarm_s": near}
     noisy = with_values(found, stall_s=saved, wall_s=[7.0, 8.0, 9.0, 8.0], **noise)
     text = " ".join(interpretation.stalls(noisy, "overlapped", "blocking"))
     assert "its wall-clock is 2.00 s shorter" in text
     assert "Beside that" not in text
-    assert "No difference is shown in what steps and replay took" in text
+    assert "No difference is shown in what steps, warm-up and replay took" in text
     wild = with_values(found, compute_s=[-30.0, 40.0, 25.0, 50.0])
     said = markdown(interpretation.PLUGIN.blocks(wild, {}))
     assert (
