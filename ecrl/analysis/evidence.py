@@ -276,9 +276,9 @@ def build_evidence(
 
 
 def _has_registered_claims(found: LoadedCampaign) -> bool:
-    """Whether every started run recorded the hash of the frozen matrix's claims."""
+    """Whether every started run began under the frozen matrix's claims."""
     hashes = {run.facts["claims_hash"] for run in found.runs if "claims_hash" in run.facts}
-    return hashes <= {found.matrix.claims_hash}
+    return hashes <= {found.matrix.claims_hash} and not found.registration.late
 
 
 def _loss_differences(rows: tuple[Row, ...], dropped: dict[BlockKey, str]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecrl.errors import EcrlError
@@ -134,3 +134,12 @@ def all_prefixes(results: Path) -> list[str]:
     if not results.is_dir():
         return []
     return sorted(p.name for p in results.iterdir() if (p / f"{p.name}_matrix.toml").is_file())
+
+
+def next_prefix(paths: CampaignPaths) -> CampaignPaths:
+    """The paths of a prefix that is not in use: exp4 -> exp4-2."""
+    stem = re.sub(r"-\d+$", "", paths.prefix)
+    number = 2
+    while (paths.results / f"{stem}-{number}").exists():
+        number += 1
+    return replace(paths, prefix=f"{stem}-{number}")

@@ -1,15 +1,15 @@
 """Loading of a campaign: one analysed run for every run of the frozen matrix, missing runs included."""
 
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from ecrl.analysis.campaign.axes import add_axes, format_suite_axes
+from ecrl.analysis.campaign.registration import SET_ASIDE, Registration, compare_with_registration
 from ecrl.analysis.frames.kind import MetricsKind, load_kind
 from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis, empty_row
-from ecrl.config.load import load as load_matrix
+from ecrl.config.frozen import load_frozen_matrix
 from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import REPEAT, Suite, expand_matrix
@@ -21,7 +21,6 @@ from ecrl.records.reader import read_run
 from ecrl.records.result import Result
 
 _RESULT_FIELDS = Result.__required_keys__
-_SET_ASIDE = re.compile(r"\.aside-\d+$")
 # Timelines and curves are kept for about this many runs: enough to draw, and 10,000 runs still fit into memory.
 MAX_KEPT_TIMELINES = 48
 # The variant that a second reference run of a block (A/A) is stored as. It is not in the matrix, and no table counts
@@ -38,6 +37,7 @@ class LoadedCampaign:
     statuses: rows of the manifest by suite id; empty if no manifest can be read.
     again: second reference runs (A/A), which are compared with the first reference run of their block only.
     parts: the campaigns that this one pools. mixed: the differences between them (see `pool`).
+    registration: the registered runs, against those that are there.
     """
 
     prefix: str
@@ -50,6 +50,7 @@ class LoadedCampaign:
     again: tuple[RunAnalysis, ...] = ()
     parts: tuple["LoadedCampaign", ...] = ()
     mixed: tuple[str, ...] = ()
+    registration: Registration = field(default_factory=Registration)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -72,13 +73,15 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
 
     Raises:
         EcrlError: there is no such prefix (the message lists the existing ones), or its frozen matrix cannot be read.
+        RecordError: the frozen matrix was edited.
     """
     if not paths.matrix.is_file():
         raise EcrlError("ECRL-301", _unknown_prefix(paths))
-    matrix = load_matrix(paths.matrix, frozen=True)
+    frozen = load_frozen_matrix(paths)
+    matrix = frozen.matrix
     kind = load_kind(matrix.experiment.kind)
     suites = tuple(expand_matrix(matrix))
-    warnings: list[str] = []
+    warnings = [f"{name}: no hash in its header: an edit of it cannot be seen here" for name in frozen.unsigned]
     runs: list[RunAnalysis] = []
     again: list[RunAnalysis] = []
     dropped: dict[tuple[str, int], str] = {}
@@ -90,9 +93,23 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
             again += [add_axes(run, suite, matrix.axes) for run in repeats]
             if faults := [fault for run in block if (fault := kind.find_fault(run)) is not None]:
                 dropped[suite_id, seed] = "; ".join(faults)
-    warnings += _find_foreign_folders(paths, suites, again)
-    statuses = _statuses(paths, warnings)
-    return LoadedCampaign(paths.prefix, matrix, suites, tuple(runs), dropped, statuses, tuple(warnings), tuple(again))
+    foreign = _find_foreign_folders(paths, suites, again)
+    warnings += foreign.values()
+    statuses, journal_hash = _read_manifest(paths, warnings)
+    # A second reference run is in no comparison of variants, so one that cannot be used is no stray run.
+    stray = [folder for folder in foreign if f"/{REPEAT_VARIANT}/" not in folder]
+    registration = compare_with_registration(kind, paths, frozen, runs, statuses, stray, journal_hash)
+    return LoadedCampaign(
+        paths.prefix,
+        matrix,
+        suites,
+        tuple(runs),
+        dropped,
+        statuses,
+        tuple(warnings),
+        tuple(again),
+        registration=registration,
+    )
 
 
 def _unknown_prefix(paths: CampaignPaths) -> str:
@@ -104,15 +121,16 @@ def _unknown_prefix(paths: CampaignPaths) -> str:
     )
 
 
-def _statuses(paths: CampaignPaths, warnings: list[str]) -> dict[str, manifest.Row]:
+def _read_manifest(paths: CampaignPaths, warnings: list[str]) -> tuple[dict[str, manifest.Row], str]:
+    """The manifest's rows by suite id, and the hash of the matrix that it was written for; empty if unreadable."""
     try:
         view = manifest.read(paths)
     except RecordError as error:
         said = str(error).splitlines()[0]  # a report does not show paths of the machine it was made on
         warnings.append(said.replace(f"{paths.root}/", "").replace(paths.options, f"--prefix {paths.prefix}"))
-        return {}
+        return {}, ""
     warnings += view.warnings
-    return dict(view.rows)
+    return dict(view.rows), view.experiment
 
 
 def _block(
@@ -230,8 +248,10 @@ def _make_absent_run(
     return RunAnalysis(row, {}, warnings, facts={"reason": reason})
 
 
-def _find_foreign_folders(paths: CampaignPaths, suites: tuple[Suite, ...], again: Iterable[RunAnalysis]) -> list[str]:
-    """One warning for every run folder that the frozen matrix does not ask for. Such folders are not analysed."""
+def _find_foreign_folders(
+    paths: CampaignPaths, suites: tuple[Suite, ...], again: Iterable[RunAnalysis]
+) -> dict[str, str]:
+    """A warning for every run folder that the frozen matrix does not ask for. Such folders are not analysed."""
     wanted = {
         paths.run(suite_id, variant, seed).folder
         for suite, suite_id in [(suite, suite.suite_id) for suite in suites]
@@ -239,23 +259,23 @@ def _find_foreign_folders(paths: CampaignPaths, suites: tuple[Suite, ...], again
         for seed in suite.seeds
     }
     wanted |= {paths.run(*run.key).folder for run in again}
-    found = []
+    found: dict[str, str] = {}
     for folder in _run_folders(paths.root):
         if folder in wanted:
             continue
-        where = folder.relative_to(paths.root)
+        where = str(folder.relative_to(paths.root))
         try:
             spec = RunSpec.read(RunPaths(folder).spec)
             own = paths.run(spec.suite_id, spec.variant, spec.seed).folder
         except (RecordError, EcrlError):
-            found.append(f"{where}: a run folder that the matrix does not ask for; it was not read")
+            found[where] = f"{where}: a run folder that the matrix does not ask for; it was not read"
             continue
         what = f"a duplicate of {own.relative_to(paths.root)}" if own in wanted else "not asked for by the matrix"
-        found.append(f"{where}: {what}; it was not read")
+        found[where] = f"{where}: {what}; it was not read"
     return found
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
     """Every folder that holds a run, except those that the launcher set aside before running them again."""
     found = (path.parent for path in sorted((root / "suites").glob("*/*/*/run.json")))
-    return (folder for folder in found if not _SET_ASIDE.search(folder.name))
+    return (folder for folder in found if not SET_ASIDE.fullmatch(folder.name))

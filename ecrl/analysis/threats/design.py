@@ -44,8 +44,24 @@ def _check_one_seed(facts: CampaignFacts) -> Iterable[Threat]:
 @_checks.register("claims_after_data", blocks=True)
 def _check_late_claims(facts: CampaignFacts) -> Iterable[Threat]:
     if not facts.registered and facts.campaign.matrix.claims:
-        late = [r.label for r in facts.begun if r.facts["claims_hash"] != facts.campaign.matrix.claims_hash]
-        yield Threat("claims_after_data", True, f"runs that carry another claims hash ({len(late)}): {join_some(late)}")
+        late = list(facts.campaign.registration.late) or [
+            r.label for r in facts.begun if r.facts["claims_hash"] != facts.campaign.matrix.claims_hash
+        ]
+        text = f"runs that began under other claims than the frozen ones ({len(late)}): {join_some(late)}"
+        yield Threat("claims_after_data", True, text)
+
+
+@_checks.register("registered_blocks_missing", blocks=True)
+def _check_registered_blocks(facts: CampaignFacts) -> Iterable[Threat]:
+    if gone := facts.campaign.registration.gone:
+        text = f"registered, done, and not there ({len(gone)}): {join_some(gone)}"
+        yield Threat("registered_blocks_missing", True, text)
+
+
+@_checks.register("stray_runs", blocks=True)
+def _check_stray_runs(facts: CampaignFacts) -> Iterable[Threat]:
+    if stray := facts.campaign.registration.stray:
+        yield Threat("stray_runs", True, f"run folders that no matrix registered ({len(stray)}): {join_some(stray)}")
 
 
 @_checks.register("correctness_failed", blocks=True)

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from ecrl.config import matrix as matrix_files
 from ecrl.config.changes import find_additions
+from ecrl.config.frozen import read_header
 from ecrl.config.load import Override, load
 from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import reconcile_rows
-from ecrl.launch.campaign.store import compute_frozen_digest, freeze, load_frozen, next_prefix, read_header
+from ecrl.launch.campaign.store import compute_frozen_digest, freeze, load_frozen
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Row
-from ecrl.records.paths import CampaignPaths
+from ecrl.records.paths import CampaignPaths, next_prefix
 
 _MAX_DIFFERENCES = 4
 
@@ -160,7 +161,7 @@ def _text(value: object) -> str:
 def _check_profile(request: Request) -> None:
     """Raise if the request names another profile than the frozen matrix was made with."""
     # A profile is merged when a matrix is frozen. Naming the same one again changes nothing.
-    used = read_header(request.paths).get("profile")
+    used = read_header(request.paths.matrix).get("profile")
     if request.profile is not None and request.profile != used:
         made = f"was frozen with profile {used}" if used else "was frozen without a profile"
         raise EcrlError(

@@ -1,16 +1,12 @@
 """The frozen matrix of a prefix. It is written before anything runs, and the campaign is loaded from it alone."""
 
-import dataclasses
 import hashlib
-import re
-import shlex
 import tomllib
 from datetime import UTC, datetime
-from pathlib import Path
 
 from ecrl import __version__
-from ecrl.config import load as matrix_files
-from ecrl.config.matrix import DEFAULT_KIND, Matrix, get_table
+from ecrl.config.frozen import get_older_path, load_frozen_matrix, make_edit_error
+from ecrl.config.matrix import DEFAULT_KIND, get_table
 from ecrl.errors import EcrlError, RecordError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.records.manifest import store as manifest
@@ -27,7 +23,7 @@ def freeze(campaign: Campaign, *, extends: bool = False) -> None:
     """
     campaign.paths.root.mkdir(parents=True, exist_ok=True)
     if extends:
-        write_atomic(_older_path(campaign.paths, len(campaign.older)), campaign.paths.matrix.read_bytes())
+        write_atomic(get_older_path(campaign.paths, len(campaign.older)), campaign.paths.matrix.read_bytes())
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     comments = (
         f"The frozen matrix of campaign {campaign.paths.prefix}: `ecrl matrix resume` reads this and nothing else.\n"
@@ -54,18 +50,11 @@ def load_frozen(paths: CampaignPaths) -> Campaign:
     """
     if not paths.matrix.is_file():
         raise EcrlError("ECRL-301", manifest.no_such_prefix_message(paths))
-    matrix = matrix_files.load(paths.matrix, frozen=True)
-    said = read_header(paths)
-    origin = "\n".join(f"{k}: {said[k]}" for k in _ORIGIN_KEYS if k in said)
-    campaign = Campaign(paths, matrix, origin, _load_older(paths, matrix))
-    if campaign.experiment_hash != said.get("experiment"):
-        raise RecordError(
-            "ECRL-307",
-            f"{paths.matrix}: its content does not match the experiment hash in its header; it was edited or damaged.\n"
-            f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run"
-            f" {next_prefix(paths).options} {shlex.quote(str(paths.matrix))}",
-        )
-    return campaign
+    found = load_frozen_matrix(paths)
+    if paths.matrix.name in found.unsigned:
+        raise make_edit_error(paths.matrix, paths)
+    origin = "\n".join(f"{k}: {found.header[k]}" for k in _ORIGIN_KEYS if k in found.header)
+    return Campaign(paths, found.matrix, origin, found.older)
 
 
 def read_kind(paths: CampaignPaths) -> str:
@@ -83,32 +72,3 @@ def read_kind(paths: CampaignPaths) -> str:
             f"Restore it. The campaign's state is shown without it: ecrl matrix status {paths.options}",
         ) from error
     return str(get_table(raw, "experiment").get("kind", DEFAULT_KIND))  # an older ecrl wrote no such table
-
-
-def _older_path(paths: CampaignPaths, number: int) -> Path:
-    return paths.table(f"matrix.{number}.toml")
-
-
-def _load_older(paths: CampaignPaths, newest: Matrix) -> tuple[Matrix, ...]:
-    """The matrices that `newest` extends, oldest first."""
-    kept: list[Matrix] = []
-    while (path := _older_path(paths, len(kept) + 1)).is_file():
-        kept.append(matrix_files.load(path, frozen=True))
-    # If ecrl was killed between keeping a matrix and freezing the next one, the last kept matrix is still the frozen
-    # one.
-    return tuple(matrix for matrix in kept if matrix.content != newest.content)
-
-
-def read_header(paths: CampaignPaths) -> dict[str, str]:
-    """The comments in the header of a frozen matrix, by key."""
-    comments = (line[2:] for line in paths.matrix.read_text().splitlines() if line.startswith("# "))
-    return {m[1]: m[2] for m in (re.fullmatch(r"(\w+): (.*)", c) for c in comments) if m}
-
-
-def next_prefix(paths: CampaignPaths) -> CampaignPaths:
-    """The paths of a prefix that is not in use: exp4 -> exp4-2."""
-    stem = re.sub(r"-\d+$", "", paths.prefix)
-    number = 2
-    while (paths.results / f"{stem}-{number}").exists():
-        number += 1
-    return dataclasses.replace(paths, prefix=f"{stem}-{number}")

@@ -46,7 +46,7 @@ from ecrl.storage.atomic import write_atomic
 __all__ = [
     "COLUMNS", "COMPLETED", "DONE", "FAILED", "FIXED", "INTERRUPTED", "PENDING", "RUNNING", "SKIPPED", "STATE",
     "STATUSES", "Manifest", "Owner", "Row", "View", "format_cell", "history", "make_cell_error",
-    "no_such_prefix_message", "read", "read_all", "utc_now",
+    "no_such_prefix_message", "read", "read_all", "read_histories", "utc_now",
 ]  # fmt: skip
 
 MAX_RECORD_BYTES = 500
@@ -127,13 +127,19 @@ def read_all(results: Path, warn: Callable[[str], None]) -> Iterator[tuple[Campa
 
 def history(paths: CampaignPaths, suite_id: str) -> list[dict[str, Any]]:
     """Every recorded state of a suite, oldest first: `at`, `status`, and `token`, `run`, `where` of its attempts."""
-    seen: dict[str, dict[str, Any]] = {}  # a running suite, or a crash in `compact`, leaves a line in both files
+    return read_histories(paths).get(suite_id, [])
+
+
+def read_histories(paths: CampaignPaths) -> dict[str, list[dict[str, Any]]]:
+    """The history of every suite that has one, by suite id."""
+    seen: dict[str, dict[str, dict[str, Any]]] = {}
     for path in (history_path(paths), paths.journal):
         for record in journal.read(path, []):
-            if record.get("suite_id") == suite_id:
+            if (suite_id := record.get("suite_id")) is not None:
                 what = repr({key: value for key, value in record.items() if key != "at"})
-                seen.setdefault(what, record)
-    return list(seen.values())
+                # a running suite, or a crash in `compact`, leaves a line in both files
+                seen.setdefault(suite_id, {}).setdefault(what, record)
+    return {suite_id: list(records.values()) for suite_id, records in seen.items()}
 
 
 def history_path(paths: CampaignPaths) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.config.block_order import build_block_orders
+from ecrl.config.hashing import content_hash
 from ecrl.config.load import load
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import build_run_specs, expand_matrix
@@ -119,6 +120,15 @@ name = "overlapping pays"
 compare = ["overlapped", "blocking"]
 expect = "ratio > 1.00"
 """
+
+
+def refreeze(paths: CampaignPaths, old: str, new: str) -> None:
+    """Edit the frozen matrix as a forger would: with the hash that fits."""
+    paths.matrix.write_text(paths.matrix.read_text().replace(old, new))
+    matrix = load(paths.matrix, frozen=True)
+    paths.matrix.write_text(matrix.to_toml(f"experiment: {content_hash(matrix.content)}"))
+
+
 Change = Callable[[RunSpec, RunRecord], RunRecord | None]
 
 
@@ -135,9 +145,11 @@ def campaign(
     failures: str = "inside = [6]",
     more: str = "",
     change: Change = lambda _, found: found,
+    orders_of: str = "",
 ) -> CampaignPaths:
     """A campaign on disk, every run simulated; `change` may alter a record or leave the run out (None).
 
+    orders_of: the text that orders of blocks are drawn from, instead of the experiment's hash.
     failures: the lines of `[failures]`. more: other tables of the matrix, e.g. `[axes]` and `[variants.NAME]`.
     """
     paths = CampaignPaths(results, prefix)
@@ -147,9 +159,9 @@ def campaign(
     text = MATRIX.format(seeds=list(seeds), claims=claims, failures=failures, more=more, **quoted)
     paths.matrix.write_text(text)
     matrix = load(paths.matrix)
-    paths.matrix.write_text(matrix.to_toml("frozen"))
+    paths.matrix.write_text(matrix.to_toml(f"experiment: {content_hash(matrix.content)}"))
     suites, now = expand_matrix(matrix), 0.0
-    orders = build_block_orders(suites, prefix)
+    orders = build_block_orders(suites, orders_of or content_hash(matrix.content))
     for suite in suites:
         for seed in suite.seeds:
             order = orders[suite.suite_id, seed]

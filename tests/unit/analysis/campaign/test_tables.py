@@ -38,7 +38,7 @@ def change(run: RunSpec, found: RunRecord) -> RunRecord | None:
 
 def make_campaign_tables(results: Path) -> dict[str, str]:
     """The three tables of a campaign in which much went wrong."""
-    paths = campaign(results, launchers=["cold", "warm"], change=change)
+    paths = campaign(results, launchers=["cold", "warm"], change=change, orders_of="exp")
     unreadable = next(path for path in sorted(paths.suites.glob("cifar10-*/overlapped/seed2/run.json")))
     unreadable.write_text("garbage")
     found = load_campaign(paths)
