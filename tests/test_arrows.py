@@ -69,8 +69,8 @@ ARROWS = {
         "report/text": "analysis analysis/advice analysis/campaign analysis/run analysis/statistics",
         "report/plots": "report/text analysis analysis/campaign analysis/run records",
         "report/formats": "report/text report/plots",
-        "report/sections": "report/text analysis analysis/claims analysis/campaign analysis/frames analysis/run"
-        " analysis/statistics records",
+        "report/sections": "report/text analysis analysis/threats analysis/claims analysis/campaign analysis/frames"
+        " analysis/run analysis/statistics records",
         "report/pages": "report/formats report/plots report/sections report/text analysis analysis/advice"
         " analysis/campaign analysis/frames analysis/statistics records storage",
         # features that span the programs

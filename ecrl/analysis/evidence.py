@@ -10,6 +10,7 @@ import pandas as pd
 
 from ecrl.analysis.campaign.axes import MATRIX_AXES, format_axis, list_axes
 from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.campaign.registration import Registration
 from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED, VariantRecipe, find_main_pair, list_recipes
 from ecrl.analysis.claims.claims import ClaimResult, judge_claims
 from ecrl.analysis.claims.noise import Noise, noise
@@ -18,7 +19,7 @@ from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.run.restarts import Medians, medians
-from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
+from ecrl.analysis.statistics.compare import BlockKey, Comparison, Faults, Kind, compare
 from ecrl.analysis.threats.base import format_count
 from ecrl.analysis.threats.detect import ThreatReport, detect_threats
 from ecrl.config.kind import load_kind as load_config_kind
@@ -48,7 +49,8 @@ class Arm:
 class Evidence:
     """The data of a report. From a table, `runs` is empty and `rows` are partly unknown.
 
-    dropped: blocks that no comparison uses, with the reason.
+    dropped: blocks in which a run is at fault, with the reason. faults: the runs at fault; a comparison leaves out the
+    blocks in which a run of its own variants is.
     loss_differences: mean final loss of overlapped minus that of blocking, signed, by suite.
     columns: the table's columns; () for a campaign.
     unsupported: what this source cannot show, and why; () for a campaign.
@@ -84,6 +86,9 @@ class Evidence:
     axes: tuple[str, ...] = ()
     recipes: Mapping[str, VariantRecipe] = field(default_factory=dict)
     kind: str = DEFAULT_KIND
+    faults: Faults = field(default_factory=dict)
+    registration: Registration = field(default_factory=Registration)
+    siblings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _made: dict[tuple[str, str, str, Kind], Comparison] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -222,7 +227,7 @@ class Evidence:
         """Compare two variants by a metric of the runs table. Results are cached."""
         key = (a, b, metric, kind)
         if key not in self._made:
-            self._made[key] = compare(self.rows, a, b, metric, kind, self.dropped)
+            self._made[key] = compare(self.rows, a, b, metric, kind, self.faults)
         return self._made[key]
 
 
@@ -240,14 +245,15 @@ def build_evidence(
     claims = judge_claims(
         found.matrix.claims,
         rows,
-        found.dropped,
+        found.faults,
         registered=registered,
-        vetoes=threats.veto_codes,
+        find_vetoes=threats.find_vetoes,
+        registration=found.registration,
         refused=load_config_kind(found.matrix.experiment.kind).refused_metrics,
     )
     train = found.matrix.train_settings
     machines = [run.facts["machine"] for run in found.runs if run.facts.get("machine")]
-    differences = _loss_differences(rows, found.dropped)
+    differences = _loss_differences(rows, found.faults)
     warnings = [*found.warnings, *(f"{run.label}: {text}" for run in found.runs for text in run.warnings)]
     return Evidence(
         "campaign",
@@ -272,6 +278,9 @@ def build_evidence(
         axes=found.axes,
         recipes=list_recipes(found.matrix),
         kind=found.matrix.experiment.kind,
+        faults=found.faults,
+        registration=found.registration,
+        siblings=found.siblings,
     )
 
 
@@ -281,6 +290,6 @@ def _has_registered_claims(found: LoadedCampaign) -> bool:
     return hashes <= {found.matrix.claims_hash} and not found.registration.late
 
 
-def _loss_differences(rows: tuple[Row, ...], dropped: dict[BlockKey, str]) -> dict[str, float]:
-    c = compare(rows, OVERLAPPED, BLOCKING, "final_loss", "difference", dropped)
+def _loss_differences(rows: tuple[Row, ...], faults: Faults) -> dict[str, float]:
+    c = compare(rows, OVERLAPPED, BLOCKING, "final_loss", "difference", faults)
     return {suite: effect.center for suite, effect in c.suites.items()}

@@ -40,8 +40,9 @@ def build_claims_frame(claims: Sequence[ClaimResult], threats: ThreatReport) -> 
     """One row per claim.
 
     compare: the variants, joined with ';'. estimate, low, high: the effect and its 95 % interval, on the claim's scale.
-    p: Holm-adjusted. looks: how often the claim has been judged; missing, since nothing counts it yet. vetoes: the
-    codes of the blocking threats, joined with ';'; any of them keeps every claim from being CONFIRMED.
+    p: Holm-adjusted. looks: how often results may have been seen before the last run was made; 1: all runs were
+    registered once, and none was made again. vetoes: the codes of the threats that keep the claim from being CONFIRMED
+    or REFUTED, joined with ';'.
     """
     rows = [
         {
@@ -56,7 +57,8 @@ def build_claims_frame(claims: Sequence[ClaimResult], threats: ThreatReport) -> 
             "p": judged.p_adjusted,
             "pairs": judged.n_pairs,
             "suites": judged.n_suites,
-            "vetoes": ";".join(threats.veto_codes),
+            "vetoes": ";".join(threats.find_vetoes(judged.claim)),
+            "looks": judged.looks,
         }
         for judged in claims
     ]

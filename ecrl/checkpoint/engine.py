@@ -175,6 +175,8 @@ class EnginePlugin:
     rank are restored. limits: what else the engine leaves to its user or to ecrl, in a few words. These four hold for
     the default options.
 
+    ignores_max_inflight: the engine has one checkpoint in flight at most, so suites that differ in `max_inflight` alone
+    are the same work.
     format: the files of a checkpoint's folder, see storage/formats.py. options: see config/options.py. All values are
     literals, because they are read without importing the engine.
     """
@@ -185,6 +187,7 @@ class EnginePlugin:
     verified: bool
     exact: bool
     limits: str = ""
+    ignores_max_inflight: bool = False
     format: str | Mapping[str, Any] = OWN_FORMAT
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

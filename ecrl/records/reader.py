@@ -1,5 +1,6 @@
 """Read the records of runs. Every damaged or missing part is named in `warnings`."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,13 +42,25 @@ def _is_event(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("e"), str) and isinstance(value.get("t"), int)
 
 
-def read_events(path: Path, warnings: list[str]) -> list[Event]:
-    """The events of one file. A missing file gives an empty list and a warning."""
+def read_events(path: Path, warnings: list[str], digests: dict[str, str] | None = None) -> list[Event]:
+    """The events of one file. A missing file gives an empty list and a warning.
+
+    digests: gets the SHA-256 of the file by its name.
+    """
     try:
-        return parse_events(path.read_bytes(), path.name, warnings)
+        data = path.read_bytes()
+        if digests is not None:
+            digests[path.name] = hashlib.sha256(data).hexdigest()
+        return parse_events(data, path.name, warnings)
     except FileNotFoundError:
         warnings.append(f"{path.name}: missing")
         return []
+
+
+def compute_event_digests(paths: RunPaths) -> dict[str, str]:
+    """SHA-256 of each events file of a run, by name."""
+    files = [path for path in (*paths.all_events().values(), paths.launcher_events) if path.exists()]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def read_result(paths: RunPaths, run_hash: str) -> Result | None:
@@ -86,6 +99,7 @@ class RunRecord:
     """All records of one run.
 
     events: by (attempt, rank), each list in file order. They must not change after the first call of `get_events`.
+    digests: SHA-256 of each events file, by name.
     """
 
     spec: dict[str, Any]
@@ -93,6 +107,7 @@ class RunRecord:
     events: dict[tuple[int, int], list[Event]]
     launcher: list[Event]
     warnings: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
     _by_kind: dict[str, list[tuple[int, int, Event]]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -121,9 +136,10 @@ def read_run(paths: RunPaths) -> RunRecord:
         run_hash = spec["run_hash"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError("ECRL-403", f"{paths.spec}: not a readable run.json ({error})") from error
-    events = {key: read_events(path, warnings) for key, path in paths.all_events().items()}
+    digests: dict[str, str] = {}
+    events = {key: read_events(path, warnings, digests) for key, path in paths.all_events().items()}
     for attempt in sorted({a for a, _ in events}):
         absent = [r for r in range(spec["train"]["nproc"]) if (attempt, r) not in events]
         warnings += [f"events-{attempt}-{rank}.jsonl: missing" for rank in absent]
-    launcher = read_events(paths.launcher_events, warnings)
-    return RunRecord(spec, read_result(paths, run_hash), events, launcher, warnings)
+    launcher = read_events(paths.launcher_events, warnings, digests)
+    return RunRecord(spec, read_result(paths, run_hash), events, launcher, warnings, digests)

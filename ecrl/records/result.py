@@ -17,7 +17,7 @@ class Result(TypedDict):
 
     gates: C1, C2, C3 and C5, which need this run only; the analysis computes C4 and C6 with the reference run.
     token: the token of the run.json that the result belongs to. failure: for a failed run, its kind and the log line
-    that shows it.
+    that shows it. events: SHA-256 of each events file, by name; results of 0.1.0 have none.
     """
 
     schema: int
@@ -36,3 +36,4 @@ class Result(TypedDict):
     machine: dict[str, object]
     token: NotRequired[int]
     failure: NotRequired[dict[str, str]]
+    events: NotRequired[dict[str, str]]

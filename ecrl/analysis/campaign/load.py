@@ -1,13 +1,16 @@
 """Loading of a campaign: one analysed run for every run of the frozen matrix, missing runs included."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from ecrl.analysis.campaign.axes import add_axes, format_suite_axes
-from ecrl.analysis.campaign.registration import SET_ASIDE, Registration, compare_with_registration
+from ecrl.analysis.campaign.content import compute_contents
+from ecrl.analysis.campaign.registration import SET_ASIDE, BlockKey, Registration, RunKey, compare_with_registration
+from ecrl.analysis.campaign.siblings import find_siblings
 from ecrl.analysis.frames.kind import MetricsKind, load_kind
+from ecrl.analysis.run.contradictions import find_contradictions
 from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis, empty_row
 from ecrl.config.frozen import load_frozen_matrix
 from ecrl.config.matrix import Matrix
@@ -33,29 +36,38 @@ class LoadedCampaign:
     """The analysed records of one prefix.
 
     runs: in the matrix's order of suites, seeds and variants.
-    dropped: blocks (suite_id, seed) that no comparison may use, with the reason.
+    faults: the runs that no comparison may use, with the reason.
     statuses: rows of the manifest by suite id; empty if no manifest can be read.
     again: second reference runs (A/A), which are compared with the first reference run of their block only.
     parts: the campaigns that this one pools. mixed: the differences between them (see `pool`).
-    registration: the registered runs, against those that are there.
+    registration: the registered runs, against those that are there. siblings: see `find_siblings`.
     """
 
     prefix: str
     matrix: Matrix
     suites: tuple[Suite, ...]
     runs: tuple[RunAnalysis, ...]
-    dropped: dict[tuple[str, int], str]
+    faults: dict[RunKey, str]
     statuses: dict[str, manifest.Row]
     warnings: tuple[str, ...]
     again: tuple[RunAnalysis, ...] = ()
     parts: tuple["LoadedCampaign", ...] = ()
     mixed: tuple[str, ...] = ()
     registration: Registration = field(default_factory=Registration)
+    siblings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def axes(self) -> tuple[str, ...]:
         """The columns of the axes of `[axes]`, in the order of the matrix file."""
         return tuple(map(get_axis_column, self.matrix.axes))
+
+    @cached_property
+    def dropped(self) -> dict[BlockKey, str]:
+        """The blocks in which a run of any variant is at fault, with the reasons."""
+        found: dict[BlockKey, list[str]] = {}
+        for (suite_id, _, seed), fault in self.faults.items():
+            found.setdefault((suite_id, seed), []).append(fault)
+        return {block: "; ".join(own) for block, own in found.items()}
 
     @property
     def kind(self) -> MetricsKind:
@@ -84,31 +96,35 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
     warnings = [f"{name}: no hash in its header: an edit of it cannot be seen here" for name in frozen.unsigned]
     runs: list[RunAnalysis] = []
     again: list[RunAnalysis] = []
-    dropped: dict[tuple[str, int], str] = {}
+    faults: dict[RunKey, str] = {}
     for suite in suites:
-        suite_id = suite.suite_id  # read once: the property computes a hash on every access
+        suite_id, uses = suite.suite_id, compute_contents(suite)
         for seed in suite.seeds:
             block, repeats = _block(kind, paths, suite, suite_id, seed, keep=len(runs) < MAX_KEPT_TIMELINES)
-            runs += [add_axes(run, suite, matrix.axes) for run in block]
+            runs += [
+                add_axes(replace(run, row=run.row | {"uses": uses[run.row["variant"]]}), suite, matrix.axes)
+                for run in block
+            ]
             again += [add_axes(run, suite, matrix.axes) for run in repeats]
-            if faults := [fault for run in block if (fault := kind.find_fault(run)) is not None]:
-                dropped[suite_id, seed] = "; ".join(faults)
+            faults |= {run.key: fault for run in block if (fault := kind.find_fault(run)) is not None}
     foreign = _find_foreign_folders(paths, suites, again)
     warnings += foreign.values()
     statuses, journal_hash = _read_manifest(paths, warnings)
     # A second reference run is in no comparison of variants, so one that cannot be used is no stray run.
     stray = [folder for folder in foreign if f"/{REPEAT_VARIANT}/" not in folder]
     registration = compare_with_registration(kind, paths, frozen, runs, statuses, stray, journal_hash)
+    siblings = find_siblings(paths, frozen, warnings)
     return LoadedCampaign(
         paths.prefix,
         matrix,
         suites,
         tuple(runs),
-        dropped,
+        faults,
         statuses,
         tuple(warnings),
         tuple(again),
         registration=registration,
+        siblings=siblings,
     )
 
 
@@ -223,7 +239,10 @@ def _read(
     if (spec.suite_id, spec.variant, spec.seed) != (suite_id, variant, seed):
         reason = f"run.json is that of {spec.suite_id}/{spec.variant}/seed{spec.seed}: a copied folder"
         return _make_absent_run(suite, suite_id, variant, seed, "unreadable", reason, reason)
-    return kind.analyse(record, reference, has_reference=has_reference)
+    # Before the analysis, which drops what cannot be.
+    told = {"contradictions": find_contradictions(record), "digested": "events" in (record.result or {})}
+    found = kind.analyse(record, reference, has_reference=has_reference)
+    return replace(found, facts=found.facts | told)
 
 
 def _make_absent_run(

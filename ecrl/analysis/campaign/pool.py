@@ -6,8 +6,9 @@ from typing import Any
 
 from ecrl.analysis.campaign.axes import add_axes, format_where, get_axis_value
 from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.campaign.registration import BlockKey, merge_registrations
 from ecrl.analysis.campaign.variants import list_recipes
-from ecrl.analysis.run.metrics import RunAnalysis
+from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis
 from ecrl.config.matrix import Claim, Matrix
 from ecrl.errors import EcrlError
 from ecrl.records.manifest import store as manifest
@@ -76,11 +77,13 @@ def _find_label_conflicts(campaigns: Sequence[LoadedCampaign]) -> list[str]:
 
 
 def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCampaign:
-    """Pool the blocks of several campaigns into one. Of a block that several campaigns hold, the first one's is used.
+    """Pool the blocks of several campaigns into one. The order of the campaigns changes nothing.
 
     Raises:
-        EcrlError: the campaigns differ in machine, versions or matrix, and `mix` is not set.
+        EcrlError: the campaigns differ in machine, versions or matrix, and `mix` is not set; or two of them ran one
+            block.
     """
+    campaigns = sorted(campaigns, key=lambda found: found.prefix)
     prefixes = [found.prefix for found in campaigns]
     if len(set(prefixes)) < len(prefixes):
         raise EcrlError("ECRL-102", f"--prefix: found one twice ({', '.join(prefixes)}), expected different campaigns.")
@@ -94,52 +97,81 @@ def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCam
         )
     matrix = _merge_matrices(campaigns)
     suites = {suite.suite_id: suite for found in reversed(campaigns) for suite in found.suites}
-    runs, again, dropped, repeated = _blocks(campaigns)
+    owners = _find_owners(campaigns)
+    parts = [_take_blocks(found, owners) for found in campaigns]
     statuses: dict[str, manifest.Row] = {}
     for found in campaigns:
         for suite_id, row in found.statuses.items():
             if suite_id not in statuses or statuses[suite_id].status == manifest.COMPLETED:
                 statuses[suite_id] = row
     warnings = [f"{found.prefix}: {text}" for found in campaigns for text in found.warnings]
-    warnings += [f"{suite}/seed{seed} stands in {a} and {b}: {a}'s is used" for suite, seed, a, b in repeated]
+    registered = [(part.registration, [run.key for run in part.runs], part.prefix) for part in parts]
     return LoadedCampaign(
         SEPARATOR.join(prefixes),
         matrix,
         tuple(suites.values()),
-        tuple(add_axes(run, suites[run.row["suite_id"]], matrix.axes) for run in runs),
-        dropped,
+        tuple(add_axes(run, suites[run.row["suite_id"]], matrix.axes) for part in parts for run in part.runs),
+        {key: fault for part in parts for key, fault in part.faults.items()},
         statuses,
         tuple(warnings),
-        again=tuple(add_axes(run, suites[run.row["suite_id"]], matrix.axes) for run in again),
+        again=tuple(add_axes(run, suites[run.row["suite_id"]], matrix.axes) for part in parts for run in part.again),
         parts=tuple(campaigns),
         mixed=tuple(mixed),
+        registration=merge_registrations(registered),
+        siblings={name: tested for found in campaigns for name, tested in found.siblings.items()},
     )
 
 
-def _blocks(
-    campaigns: Sequence[LoadedCampaign],
-) -> tuple[list[RunAnalysis], list[RunAnalysis], dict[tuple[str, int], str], list[tuple[str, int, str, str]]]:
-    """Runs, second reference runs, dropped blocks and repeated blocks.
+def _find_owners(campaigns: Sequence[LoadedCampaign]) -> dict[BlockKey, str]:
+    """The campaign that each block is taken from: the one that ran it, or the first one that registered it.
 
-    A repeated block is (suite_id, seed, the prefix whose block is used, another prefix that holds it).
+    Raises:
+        EcrlError: two campaigns ran the same block, perhaps under different labels.
     """
     # A block comes from one campaign as a whole: a second reference run must not be compared with a first one of
     # another session.
-    owner: dict[tuple[str, int], str] = {}
-    runs: list[RunAnalysis] = []
-    again: list[RunAnalysis] = []
-    dropped: dict[tuple[str, int], str] = {}
-    repeated: dict[tuple[str, int, str, str], None] = {}
+    owners: dict[BlockKey, str] = {}
+    ran: dict[tuple[object, int], tuple[str, BlockKey]] = {}  # suite or its work, and seed -> campaign and block
     for found in campaigns:
+        blocks: dict[BlockKey, list[RunAnalysis]] = {}
         for run in found.runs:
-            key = run.row["suite_id"], run.row["seed"]
-            if owner.setdefault(key, found.prefix) == found.prefix:
-                runs.append(replace(run, facts=run.facts | {"campaign": found.prefix}))
-            else:
-                repeated[*key, owner[key], found.prefix] = None
-        again += [run for run in found.again if owner.get((run.row["suite_id"], run.row["seed"])) == found.prefix]
-        dropped |= {key: reason for key, reason in found.dropped.items() if owner.get(key) == found.prefix}
-    return runs, again, dropped, list(repeated)
+            blocks.setdefault((run.row["suite_id"], run.row["seed"]), []).append(run)
+        for block, runs in blocks.items():
+            owners.setdefault(block, found.prefix)
+            if all(run.row["outcome"] == "missing" for run in runs):
+                continue
+            # Work is what every variant uses but the reference, which is the same for all schedules and intervals.
+            work = tuple(sorted(run.row["uses"] for run in runs if run.row["variant"] != REFERENCE))
+            for name in (block[0], work or block[0]):
+                there, other = ran.setdefault((name, block[1]), (found.prefix, block))
+                if there != found.prefix:
+                    raise EcrlError("ECRL-708", _describe_repeated_block(there, other, found.prefix, block))
+            owners[block] = found.prefix
+    return owners
+
+
+def _describe_repeated_block(there: str, other: BlockKey, prefix: str, block: BlockKey) -> str:
+    label = "" if other == block else f" (in {there}: {other[0]}/seed{other[1]})"
+    return (
+        f"{there} and {prefix} both ran {block[0]}/seed{block[1]}{label}: a block counts once, and which of the two"
+        " must not be a choice.\n"
+        f"Report on one of them: `ecrl report --prefix {there}`; or compare them: `ecrl compare {there} {prefix}`."
+    )
+
+
+def _take_blocks(found: LoadedCampaign, owners: Mapping[BlockKey, str]) -> LoadedCampaign:
+    """The campaign without the blocks that another one owns."""
+
+    def is_own(suite_id: str, seed: int) -> bool:
+        return owners[suite_id, seed] == found.prefix
+
+    runs = [run for run in found.runs if is_own(run.row["suite_id"], run.row["seed"])]
+    return replace(
+        found,
+        runs=tuple(replace(run, facts=run.facts | {"campaign": found.prefix}) for run in runs),
+        again=tuple(run for run in found.again if is_own(run.row["suite_id"], run.row["seed"])),
+        faults={key: fault for key, fault in found.faults.items() if is_own(key[0], key[2])},
+    )
 
 
 def _merge_matrices(campaigns: Sequence[LoadedCampaign]) -> Matrix:

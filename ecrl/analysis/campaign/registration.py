@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ecrl.analysis.frames.kind import MetricsKind
-from ecrl.analysis.run.metrics import Row, RunAnalysis
+from ecrl.analysis.run.metrics import Row, RunAnalysis, get_run_key
 from ecrl.config.block_order import extend_block_orders
 from ecrl.config.frozen import FrozenMatrix
 from ecrl.config.hashing import content_hash
@@ -76,7 +76,7 @@ class Registration:
 
     def get_first_rows(self, rows: Sequence[Row]) -> list[Row] | None:
         """The rows with the first completed result of every run; None if one of them is not there any more."""
-        keys = {(row["suite_id"], row["variant"], row["seed"]) for row in rows}
+        keys = set(map(get_run_key, rows))
         if keys & set(self.untraced):
             return None
         first: dict[RunKey, Row | None] = {}
@@ -85,7 +85,7 @@ class Registration:
                 first.setdefault(aside.key, aside.row)
         if any(first[key] is None for key in keys & first.keys()):
             return None
-        found = (first.get((row["suite_id"], row["variant"], row["seed"])) for row in rows)
+        found = map(first.get, map(get_run_key, rows))
         return [row if early is None else row | early for row, early in zip(rows, found, strict=True)]
 
 
@@ -238,7 +238,7 @@ def merge_registrations(found: Sequence[tuple[Registration, Sequence[RunKey], st
     kept = [(registration, set(keys)) for registration, keys, _ in found]
     return Registration(
         generations,
-        tuple(block for one, keys in kept for block in one.pending if any((k[0], k[2]) == block for k in keys)),
+        tuple(block for one, keys in kept for block in one.pending if block in {(key[0], key[2]) for key in keys}),
         tuple(f"{prefix}: {text}" for one, _, prefix in found for text in one.gone),
         tuple(f"{prefix}: {text}" for one, _, prefix in found for text in one.stray),
         tuple(f"{prefix}: {text}" for one, _, prefix in found for text in one.late),

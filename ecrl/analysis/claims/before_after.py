@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.run.metrics import Row
-from ecrl.analysis.statistics.compare import BlockKey, Comparison, Kind, compare
+from ecrl.analysis.statistics.compare import Comparison, Kind, compare
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.records.columns import CLAIM_METRICS
 
@@ -40,9 +40,15 @@ def compare_before_after(before: LoadedCampaign, after: LoadedCampaign, metric: 
             f"{before.prefix} and {after.prefix} have no {what} in common: nothing can be compared.\n"
             "A suite is the same where data set, model, failures, interval, checkpoints in flight and [axes] are.",
         )
-    dropped = _collect_dropped(before, after, renamed)
     return {
-        variant: compare(_rows(before, after, renamed, variant), after.prefix, before.prefix, metric, kind, dropped)
+        variant: compare(
+            _rows(before, after, renamed, variant),
+            after.prefix,
+            before.prefix,
+            metric,
+            kind,
+            _collect_faults(before, after, renamed, variant),
+        )
         for variant in variants
     }
 
@@ -83,9 +89,18 @@ def _rows(before: LoadedCampaign, after: LoadedCampaign, renamed: Mapping[str, s
     return [*ours, *theirs]
 
 
-def _collect_dropped(before: LoadedCampaign, after: LoadedCampaign, renamed: Mapping[str, str]) -> dict[BlockKey, str]:
-    found = {key: f"in {before.prefix}, {reason}" for key, reason in before.dropped.items()}
-    for (suite_id, seed), reason in after.dropped.items():
-        if suite_id in renamed:
-            found[renamed[suite_id], seed] = f"in {after.prefix}, {reason}"
-    return found
+def _collect_faults(
+    before: LoadedCampaign, after: LoadedCampaign, renamed: Mapping[str, str], variant: str
+) -> dict[tuple[str, str, int], str]:
+    """The faults of one variant in both campaigns; each campaign's prefix takes the place of the variant's name."""
+    ours = {
+        (suite_id, before.prefix, seed): f"in {before.prefix}, {reason}"
+        for (suite_id, own, seed), reason in before.faults.items()
+        if own == variant
+    }
+    theirs = {
+        (renamed[suite_id], after.prefix, seed): f"in {after.prefix}, {reason}"
+        for (suite_id, own, seed), reason in after.faults.items()
+        if own == variant and suite_id in renamed
+    }
+    return ours | theirs

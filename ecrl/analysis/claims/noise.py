@@ -39,7 +39,7 @@ def noise(
     rows = [run.row for run in (*campaign.runs, *campaign.again) if run.row["variant"] in (REFERENCE, REPEAT_VARIANT)]
     if not campaign.again:
         return None
-    found = compare(select_rows(rows, where), REPEAT_VARIANT, REFERENCE, metric, kind, campaign.dropped)
+    found = compare(select_rows(rows, where), REPEAT_VARIANT, REFERENCE, metric, kind, campaign.faults)
     # A reference takes no checkpoint, so its stall is always 0. That two zeros agree says nothing about other runs.
     if not any(pair.a or pair.b for pair in found.pairs):
         return None

@@ -17,6 +17,10 @@ from ecrl.records.reader import RunRecord
 from ecrl.records.result import Gate
 
 REFERENCE = "reference"
+# Columns that are computed from the run of the reference in the same block.
+REFERENCE_METRICS = frozenset(
+    {"rel_goodput", "ettr_ref", "interference_s", "d_end", "d_max", "d_rms", "first_divergent_step"}
+)
 DEFAULT_LAUNCHER = "cold"  # of runs whose records are older than the setting
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not_applicable"
@@ -48,7 +52,7 @@ class RunAnalysis:
     @property
     def key(self) -> tuple[str, str, int]:
         """(suite_id, variant, seed)."""
-        return self.row["suite_id"], self.row["variant"], self.row["seed"]
+        return get_run_key(self.row)
 
     @property
     def name(self) -> str:
@@ -60,6 +64,11 @@ class RunAnalysis:
         """The run's name with the values of `[axes]`, as a suite's id may not contain them."""
         axes = self.facts.get("axes")
         return f"{self.name} ({axes})" if axes else self.name
+
+
+def get_run_key(row: Row) -> tuple[str, str, int]:
+    """(suite_id, variant, seed) of the run of this row."""
+    return row["suite_id"], row["variant"], row["seed"]
 
 
 def get_cell(row: Row) -> Row:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -17,7 +17,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
-from ecrl.analysis.run.metrics import Row
+from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS, Row
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
@@ -32,17 +32,23 @@ BOOTSTRAP_CHUNK_VALUES = 2_000_000  # most patterns x pairs in memory at a time,
 
 Kind = Literal["ratio", "difference"]
 BlockKey = tuple[str, int]
+# (suite_id, variant, seed) -> why no comparison may use the run
+Faults = Mapping[tuple[str, str, int], str]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One block: the metric of both variants, and d: ln(a/b) for a ratio, a - b for a difference."""
+    """One block: the metric of both variants, and d: ln(a/b) for a ratio, a - b for a difference.
+
+    alike: the other suites with the same work, whose blocks are averaged into this one.
+    """
 
     suite_id: str
     seed: int | None
     a: float
     b: float
     d: float
+    alike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,20 +116,19 @@ class Comparison:
         return scale_bounds(t_interval(self.units, confidence), self.kind)
 
 
-def compare(
-    rows: Sequence[Row], a: str, b: str | None, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
-) -> Comparison:
-    """Compare two variants block by block. A block that lacks one of them is listed in `missing` and not used.
+def compare(rows: Sequence[Row], a: str, b: str | None, metric: str, kind: Kind, faults: Faults) -> Comparison:
+    """Compare two variants block by block. A block in which one of them is at fault is in `missing` and not used.
 
-    b is None: the metric of `a` is compared with 0.
+    b is None: the metric of `a` is compared with 0. Blocks of suites that are the same work for both variants are
+    averaged: they are one block.
     """
-    pairs, missing = _pair_blocks(rows, a, b, metric, kind, dropped)
+    pairs, missing = _pair_blocks(rows, a, b, metric, kind, faults)
     return _summarize(a, b, metric, kind, pairs, missing)
 
 
 def restrict(c: Comparison, suites: Collection[str]) -> Comparison:
     """The same comparison over the given suites only."""
-    pairs = [pair for pair in c.pairs if pair.suite_id in suites]
+    pairs = [pair for pair in c.pairs if pair.suite_id in suites or not set(suites).isdisjoint(pair.alike)]
     return _summarize(c.a, c.b, c.metric, c.kind, pairs, [one for one in c.missing if one[0] in suites])
 
 
@@ -155,24 +160,49 @@ def _summarize(
 
 
 def _pair_blocks(
-    rows: Sequence[Row], a: str, b: str | None, metric: str, kind: Kind, dropped: Mapping[BlockKey, str]
+    rows: Sequence[Row], a: str, b: str | None, metric: str, kind: Kind, faults: Faults
 ) -> tuple[list[Pair], list[tuple[str, int | None, str]]]:
     compared = (a,) if b is None else (a, b)
+    needed = dict.fromkeys((*compared, REFERENCE) if metric in REFERENCE_METRICS else compared)
     blocks: dict[tuple[str, int], dict[str, Row]] = {}
     for row in rows:
         blocks.setdefault((row["suite_id"], row["seed"]), {})[row["variant"]] = row
-    pairs: list[Pair] = []
+    pairs: dict[tuple[Any, ...], list[Pair]] = {}
     missing: list[tuple[str, int | None, str]] = []
     for (suite_id, seed), block in blocks.items():
         values = [_number(block.get(variant, {}).get(metric)) for variant in compared]
-        if (reason := dropped.get((suite_id, seed))) is None:
-            reason = _find_pairing_fault(values, compared, metric, kind)
+        found = [faults[suite_id, variant, seed] for variant in needed if (suite_id, variant, seed) in faults]
+        reason = "; ".join(found) or _find_pairing_fault(values, compared, metric, kind)
         if reason is not None:
             missing.append((suite_id, seed, reason))
             continue
         x, y = [*(value for value in values if value is not None), 0.0][:2]
-        pairs.append(Pair(suite_id, seed, x, y, math.log(x / y) if kind == "ratio" else x - y))
-    return pairs, missing
+        work = tuple(block[variant].get("uses", suite_id) for variant in compared)
+        pair = Pair(suite_id, seed, x, y, math.log(x / y) if kind == "ratio" else x - y)
+        pairs.setdefault(work, []).append(pair)
+    merged = [one for own in pairs.values() for one in _merge_alike(own, kind)]
+    places = {suite_id: place for place, (suite_id, _) in enumerate(blocks)}
+    return sorted(merged, key=lambda pair: places[pair.suite_id]), missing
+
+
+def _merge_alike(pairs: Sequence[Pair], kind: Kind) -> list[Pair]:
+    """One pair for each seed. pairs: of suites with the same work."""
+    suites = sorted({pair.suite_id for pair in pairs})
+    if len(suites) == 1:
+        return list(pairs)
+    by_seed: dict[int | None, list[Pair]] = {}
+    for pair in pairs:
+        by_seed.setdefault(pair.seed, []).append(pair)
+    found = []
+    for seed, own in by_seed.items():
+        a, b, d = ([getattr(pair, name) for pair in own] for name in ("a", "b", "d"))
+        x, y = (_mean_of(values, kind) for values in (a, b))
+        found.append(Pair(suites[0], seed, x, y, math.fsum(d) / len(d), tuple(suites[1:])))
+    return found
+
+
+def _mean_of(values: Sequence[float], kind: Kind) -> float:
+    return float(stats.gmean(values)) if kind == "ratio" else math.fsum(values) / len(values)
 
 
 def _number(value: object) -> float | None:

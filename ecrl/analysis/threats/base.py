@@ -10,11 +10,15 @@ from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 
 @dataclass(frozen=True)
 class Threat:
-    """A detected condition. blocking: whether it keeps claims from being CONFIRMED."""
+    """A detected condition. blocking: whether it keeps claims from being CONFIRMED or REFUTED.
+
+    variants: it concerns the claims about all of these variants; (): every claim.
+    """
 
     code: str
     blocking: bool
     evidence: str
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,20 +60,41 @@ class CampaignFacts:
 
 
 Check = Callable[[CampaignFacts], Iterable[Threat]]
+Blindness = Callable[[CampaignFacts], str | None]
+
+
+def explain_unbegun(facts: CampaignFacts) -> str | None:
+    """Why a check of runs sees nothing."""
+    return None if facts.begun else "no run has begun"
+
+
+def explain_no_manifest(facts: CampaignFacts) -> str | None:
+    """Why a check of the manifest sees nothing."""
+    return None if facts.campaign.statuses else "there is no manifest"
 
 
 class CheckRegistry:
-    """The checks of one module. by_code: by the code of their threat. blocking: the codes that may block claims."""
+    """The checks of one module. by_code: by the code of their threat. blocking: the codes that may block claims.
+
+    blindness: by code, a function that says why the records of a campaign cannot show the condition; None: they can.
+    """
 
     def __init__(self) -> None:
         self.by_code: dict[str, Check] = {}
         self.blocking: set[str] = set()
+        self.blindness: dict[str, Blindness] = {}
 
-    def register(self, code: str, *, blocks: bool = False) -> Callable[[Check], Check]:
-        """Decorator that registers a function as the check for `code`. blocks: whether its threats may block claims."""
+    def register(
+        self, code: str, *, blocks: bool = False, blind: Blindness = explain_unbegun
+    ) -> Callable[[Check], Check]:
+        """Decorator that registers a function as the check for `code`.
+
+        blocks: whether its threats may block claims. blind: says why it cannot see anything.
+        """
 
         def add_check(check: Check) -> Check:
             self.by_code[code] = check
+            self.blindness[code] = blind
             if blocks:
                 self.blocking.add(code)
             return check

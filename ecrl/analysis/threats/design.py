@@ -10,7 +10,14 @@ from ecrl.analysis.campaign.variants import BLOCKING as BLOCKING_ENGINE
 from ecrl.analysis.campaign.variants import find_main_pair, list_recipes
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.statistics.compare import MIN_PAIRS, compare
-from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat, format_count, join_some
+from ecrl.analysis.threats.base import (
+    CampaignFacts,
+    CheckRegistry,
+    Threat,
+    explain_no_manifest,
+    format_count,
+    join_some,
+)
 
 SHORT_RUN_SHARE = 0.10  # startup + shutdown of wall-clock
 MIN_INTERVALS = 30
@@ -19,22 +26,23 @@ NOT_KEPT_SHARE = 0.05  # of a run's checkpoints; if more are not kept, the run's
 OUTLIER_SHARE = 0.5  # from the mean of its suite and variant (pyperf's rule)
 
 _checks = CheckRegistry()
-CHECKS, BLOCKING = _checks.by_code, _checks.blocking
+CHECKS, BLOCKING, BLINDNESS = _checks.by_code, _checks.blocking, _checks.blindness
 
 
-@_checks.register("n_pairs_lt_6", blocks=True)
+def _see_always(_facts: CampaignFacts) -> str | None:
+    return None
+
+
+@_checks.register("n_pairs_lt_6", blocks=True, blind=_see_always)
 def _check_few_pairs(facts: CampaignFacts) -> Iterable[Threat]:
-    few: dict[int, list[str]] = {}
     for a, b in itertools.combinations(facts.campaign.matrix.matrix.variants, 2):
-        n = len(compare(facts.rows, a, b, "goodput_steps_per_s", "ratio", facts.campaign.dropped).pairs)
+        n = len(compare(facts.rows, a, b, "goodput_steps_per_s", "ratio", facts.campaign.faults).pairs)
         if n < MIN_PAIRS:
-            few.setdefault(n, []).append(f"{a}/{b}")
-    for n, names in few.items():
-        pairs = f"{', '.join(names)}: {format_count(n, 'pair')}{' each' if len(names) > 1 else ''}"
-        yield Threat("n_pairs_lt_6", True, f"{pairs}; below {MIN_PAIRS} no exact two-sided test can reach p = .05")
+            text = f"{a}/{b}: {format_count(n, 'pair')}; below {MIN_PAIRS} no exact two-sided test can reach p = .05"
+            yield Threat("n_pairs_lt_6", True, text, (a, b))
 
 
-@_checks.register("one_seed", blocks=True)
+@_checks.register("one_seed", blocks=True, blind=_see_always)
 def _check_one_seed(facts: CampaignFacts) -> Iterable[Threat]:
     seeds = facts.campaign.matrix.matrix.seeds
     if len(seeds) == 1:
@@ -51,29 +59,49 @@ def _check_late_claims(facts: CampaignFacts) -> Iterable[Threat]:
         yield Threat("claims_after_data", True, text)
 
 
-@_checks.register("registered_blocks_missing", blocks=True)
+@_checks.register("registered_blocks_missing", blocks=True, blind=explain_no_manifest)
 def _check_registered_blocks(facts: CampaignFacts) -> Iterable[Threat]:
     if gone := facts.campaign.registration.gone:
         text = f"registered, done, and not there ({len(gone)}): {join_some(gone)}"
         yield Threat("registered_blocks_missing", True, text)
 
 
-@_checks.register("stray_runs", blocks=True)
+@_checks.register("stray_runs", blocks=True, blind=_see_always)
 def _check_stray_runs(facts: CampaignFacts) -> Iterable[Threat]:
     if stray := facts.campaign.registration.stray:
         yield Threat("stray_runs", True, f"run folders that no matrix registered ({len(stray)}): {join_some(stray)}")
 
 
+@_checks.register("result_contradicts_events", blocks=True)
+def _check_contradictions(facts: CampaignFacts) -> Iterable[Threat]:
+    found = [f"{run.label} ({'; '.join(said)})" for run in facts.begun if (said := run.facts.get("contradictions"))]
+    if found:
+        text = f"results that their own events contradict ({len(found)}): {join_some(found)}"
+        yield Threat("result_contradicts_events", True, text)
+
+
+def explain_undigested(facts: CampaignFacts) -> str | None:
+    """Why edits of events files cannot be seen, with the number of runs; None if they can."""
+    older = [run for run in facts.begun if run.row["outcome"] in ("completed", "failed") and not run.facts["digested"]]
+    return f"cannot be seen here for {format_count(len(older), 'run')}: recorded since 0.2" if older else None
+
+
 @_checks.register("correctness_failed", blocks=True)
 def _check_incorrect(facts: CampaignFacts) -> Iterable[Threat]:
-    wrong = [run.label for run in facts.begun if run.row["correct"] is False]
-    if wrong:
-        yield Threat(
-            "correctness_failed", True, f"runs that fail a correctness gate ({len(wrong)}): {join_some(wrong)}"
-        )
+    wrong: dict[str, list[str]] = {}
+    for run in facts.begun:
+        if run.row["correct"] is False:
+            wrong.setdefault(run.row["variant"], []).append(run.label)
+    for variant, labels in wrong.items():
+        text = f"runs of {variant} that fail a correctness gate ({len(labels)}): {join_some(labels)}"
+        yield Threat("correctness_failed", True, text, (variant,))
 
 
-@_checks.register("checkpoints_not_kept", blocks=True)
+def _explain_no_checkpoints(facts: CampaignFacts) -> str | None:
+    return None if any(run.row["checkpoints_requested"] for run in facts.begun) else "no run asked for a checkpoint"
+
+
+@_checks.register("checkpoints_not_kept", blocks=True, blind=_explain_no_checkpoints)
 def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
     """Runs that did not keep all requested checkpoints."""
     # an engine that keeps fewer checkpoints does less work than one that keeps all
@@ -90,7 +118,7 @@ def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
         )
 
 
-@_checks.register("checkpoints_vanished", blocks=True)
+@_checks.register("checkpoints_vanished", blocks=True, blind=_explain_no_checkpoints)
 def _check_vanished(facts: CampaignFacts) -> Iterable[Threat]:
     """Runs whose engine lost checkpoints without a word."""
     lost = [
@@ -105,18 +133,31 @@ def _check_vanished(facts: CampaignFacts) -> Iterable[Threat]:
         )
 
 
-@_checks.register("missing_blocks", blocks=True)
+@_checks.register("missing_blocks", blocks=True, blind=_see_always)
 def _check_missing(facts: CampaignFacts) -> Iterable[Threat]:
-    dropped = facts.campaign.dropped
-    if not dropped:
-        return
-    guilty = {
-        variant for block, own in facts.blocks.items() if block in dropped for variant in _find_failed_variants(own)
-    }
-    names = [f"{facts.label(suite, f'seed{seed}')} ({reason})" for (suite, seed), reason in dropped.items()]
-    one_sided = len(guilty) == 1 and len(facts.campaign.matrix.matrix.variants) > 1
-    why = f"only {next(iter(guilty))} is to blame, so they are not missing at random; " if one_sided else ""
-    yield Threat("missing_blocks", one_sided, f"dropped blocks ({len(dropped)}): {why}{join_some(names)}")
+    for pair in _list_compared_variants(facts):
+        lost = {
+            block: [run for run in own if run.row["variant"] in (*pair, REFERENCE)]
+            for block, own in facts.blocks.items()
+            if any(run.key in facts.campaign.faults for run in own if run.row["variant"] in pair)
+        }
+        if not lost:
+            continue
+        guilty = {variant for own in lost.values() for variant in _find_failed_variants(own)}
+        # what a failed reference leaves undecided is missing for both variants
+        one_sided = len(guilty) == 1 and guilty <= set(pair) and len(facts.campaign.matrix.matrix.variants) > 1
+        why = f"only {next(iter(guilty))} is to blame, so they are not missing at random; " if one_sided else ""
+        names = [f"{facts.label(suite, f'seed{seed}')} ({facts.campaign.dropped[suite, seed]})" for suite, seed in lost]
+        text = f"{'/'.join(pair)}: dropped blocks ({len(lost)}): {why}{join_some(names)}"
+        yield Threat("missing_blocks", one_sided, text, pair)
+
+
+def _list_compared_variants(facts: CampaignFacts) -> list[tuple[str, ...]]:
+    """The variants of each claim; without claims, those of the main comparison, or all."""
+    if claims := facts.campaign.matrix.claims:
+        return list(dict.fromkeys(claim.variants for claim in claims))
+    pair = find_main_pair(facts.engines)
+    return [pair or tuple(facts.campaign.matrix.matrix.variants)]
 
 
 def _find_failed_variants(block: Sequence[RunAnalysis]) -> set[str]:
@@ -126,7 +167,11 @@ def _find_failed_variants(block: Sequence[RunAnalysis]) -> set[str]:
     return wrong or {run.row["variant"] for run in block if run.row["correct"] is not True}
 
 
-@_checks.register("replay_untested")
+def _explain_no_failures(facts: CampaignFacts) -> str | None:
+    return None if any(run.row["failures_fired"] for run in facts.begun) else "no failure struck"
+
+
+@_checks.register("replay_untested", blind=_explain_no_failures)
 def _check_replay_untested(facts: CampaignFacts) -> Iterable[Threat]:
     for variant in facts.engines:
         done = [
@@ -143,7 +188,7 @@ def _describe_boundaries(facts: CampaignFacts) -> str:
     return ": every planned failure strikes on a checkpoint boundary" if all_on else ""
 
 
-@_checks.register("inflight_untested")
+@_checks.register("inflight_untested", blind=_explain_no_failures)
 def _check_inflight_untested(facts: CampaignFacts) -> Iterable[Threat]:
     engines = {variant: recipe.engine for variant, recipe in list_recipes(facts.campaign.matrix).items()}
     for variant in (variant for variant, engine in engines.items() if engine != BLOCKING_ENGINE):
@@ -155,7 +200,7 @@ def _check_inflight_untested(facts: CampaignFacts) -> Iterable[Threat]:
             yield Threat("inflight_untested", False, evidence)
 
 
-@_checks.register("short_run")
+@_checks.register("short_run", blind=_see_always)
 def _check_short(facts: CampaignFacts) -> Iterable[Threat]:
     shares = {
         run.label: (run.row["startup_s"] + run.row["shutdown_s"]) / run.row["wall_s"]
@@ -187,21 +232,26 @@ def _check_short(facts: CampaignFacts) -> Iterable[Threat]:
         yield Threat("short_run", False, f"{where}, far more often than on a real cluster: their cost is overweighted")
 
 
-@_checks.register("single_interval")
+@_checks.register("single_interval", blind=_see_always)
 def _check_single_interval(facts: CampaignFacts) -> Iterable[Threat]:
     values = facts.campaign.matrix.matrix.checkpoint_every
     if len(values) == 1:
         yield Threat("single_interval", False, f"checkpoint_every is {values[0]} everywhere")
 
 
-@_checks.register("single_inflight")
+@_checks.register("single_inflight", blind=_see_always)
 def _check_single_inflight(facts: CampaignFacts) -> Iterable[Threat]:
     values = facts.campaign.matrix.matrix.max_inflight
     if len(values) == 1:
         yield Threat("single_inflight", False, f"max_inflight is {values[0]} everywhere")
 
 
-@_checks.register("outlier")
+def _explain_no_repeats(facts: CampaignFacts) -> str | None:
+    seen = [(r["suite_id"], r["variant"]) for r in facts.rows if r["goodput_steps_per_s"] is not None]
+    return None if len(set(seen)) < len(seen) else "no suite has two seeds of a variant"
+
+
+@_checks.register("outlier", blind=_explain_no_repeats)
 def _check_outlier(facts: CampaignFacts) -> Iterable[Threat]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in facts.rows:
@@ -216,7 +266,7 @@ def _check_outlier(facts: CampaignFacts) -> Iterable[Threat]:
             yield Threat("outlier", False, evidence)
 
 
-@_checks.register("pooled_campaigns")
+@_checks.register("pooled_campaigns", blind=_see_always)
 def _check_pooled(facts: CampaignFacts) -> Iterable[Threat]:
     found = facts.campaign
     if found.parts:
@@ -226,10 +276,20 @@ def _check_pooled(facts: CampaignFacts) -> Iterable[Threat]:
         yield Threat("pooled_campaigns", False, f"{names} are pooled: {why}{differing}")
 
 
-@_checks.register("nuisance_gt_effect")
+def _explain_one_dataset(facts: CampaignFacts) -> str | None:
+    pair = find_main_pair(facts.engines)
+    if pair is None:
+        return "one variant"
+    known = [row for row in facts.rows if row["variant"] == pair[1] and row["goodput_steps_per_s"]]
+    if len({row["dataset"] for row in known}) > 1:
+        return None
+    return "one data set" if known else f"no goodput of {pair[1]} is known"
+
+
+@_checks.register("nuisance_gt_effect", blind=_explain_one_dataset)
 def _check_nuisance(facts: CampaignFacts) -> Iterable[Threat]:
     if (pair := find_main_pair(facts.engines)) is not None:
-        c = compare(facts.rows, *pair, "goodput_steps_per_s", "ratio", facts.campaign.dropped)
+        c = compare(facts.rows, *pair, "goodput_steps_per_s", "ratio", facts.campaign.faults)
         if c.overall is not None:
             yield from find_nuisance(facts.rows, pair[1], abs(c.overall.center - 1))
 
@@ -259,7 +319,7 @@ def find_nuisance(rows: Sequence[Row], variant: str, effect: float) -> list[Thre
     return [Threat("nuisance_gt_effect", False, evidence)]
 
 
-@_checks.register("synthetic_data")
+@_checks.register("synthetic_data", blind=_see_always)
 def _check_synthetic(facts: CampaignFacts) -> Iterable[Threat]:
     known = [name for name in facts.campaign.matrix.matrix.datasets if name in plugins.names("dataset")]
     used = [name for name in known if plugins.declared("dataset", name).get("synthetic")]
@@ -267,7 +327,7 @@ def _check_synthetic(facts: CampaignFacts) -> Iterable[Threat]:
         yield Threat("synthetic_data", False, f"{', '.join(used)} is made up: losses and convergence mean nothing")
 
 
-@_checks.register("no_reference")
+@_checks.register("no_reference", blind=_see_always)
 def _check_no_reference(facts: CampaignFacts) -> Iterable[Threat]:
     if REFERENCE not in facts.campaign.matrix.matrix.variants:
         evidence = "no reference variant: C4, C6, divergence and interference cannot be computed"

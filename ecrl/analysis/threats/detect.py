@@ -1,17 +1,25 @@
 """Detection of threats to validity from the records, with evidence (docs/metrics.md, "Threats to validity").
 
-A blocking threat keeps every claim from being CONFIRMED. A threat that only warns is printed.
+A blocking threat keeps the claims that it concerns from being CONFIRMED or REFUTED. A threat that only warns is
+printed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.claims.claims import is_about_outcome
+from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS
 from ecrl.analysis.threats import design, machine, noise
 from ecrl.analysis.threats.base import CampaignFacts, Threat
+from ecrl.config.matrix import Claim
 
 CHECKS = design.CHECKS | machine.CHECKS | noise.CHECKS
+_BLINDNESS = design.BLINDNESS | machine.BLINDNESS | noise.BLINDNESS
 BLOCKING = design.BLOCKING | machine.BLOCKING | noise.BLOCKING
+
+# Conditions that a claim about outcomes counts, and that therefore do not veto it.
+COUNTED_FAILURES = frozenset({"correctness_failed", "missing_blocks"})
 
 # Conditions that can occur only if failures are planned.
 NEED_FAILURES = ("replay_untested", "inflight_untested", "drained_before_kill", "page_cache_only")
@@ -42,6 +50,13 @@ class ThreatReport:
         """Codes of the blocking threats."""
         return sorted({threat.code for threat in self.found if threat.blocking})
 
+    def find_vetoes(self, claim: Claim) -> list[str]:
+        """Codes of the threats that keep this claim from being CONFIRMED or REFUTED."""
+        asked = {*claim.variants, *([REFERENCE] if claim.metric in REFERENCE_METRICS else [])}
+        counted = COUNTED_FAILURES if is_about_outcome(claim) else frozenset[str]()
+        found = {threat.code for threat in self.found if threat.blocking and asked.issuperset(threat.variants)}
+        return sorted(found - counted)
+
 
 def detect_threats(campaign: LoadedCampaign, *, registered: bool) -> ThreatReport:
     """Check every condition whose evidence is in the records. registered: see `claims.judge_claims`."""
@@ -61,7 +76,14 @@ def detect_threats(campaign: LoadedCampaign, *, registered: bool) -> ThreatRepor
         ):
             if names:
                 place[code if len(names) == len(needed) else f"{code} ({', '.join(names)})"] = why
-    left = {threat.code for threat in found} | unseen | not_checked.keys() | not_applicable.keys()
+    met = {threat.code for threat in found}
+    for code, explain in _BLINDNESS.items():
+        blind = None if code in not_applicable or code in met else explain(facts)
+        if blind is not None:
+            not_checked.setdefault(code, blind)
+    if undigested := design.explain_undigested(facts):
+        not_checked["result_contradicts_events (digests)"] = undigested
+    left = met | unseen | not_checked.keys() | not_applicable.keys()
     return ThreatReport(tuple(found), tuple(code for code in CHECKS if code not in left), not_checked, not_applicable)
 
 

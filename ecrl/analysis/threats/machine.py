@@ -8,7 +8,15 @@ from typing import Any
 from ecrl.analysis.run.buckets import residual_allowed_s
 from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.analysis.run.timeline import NS_PER_S
-from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat, format_count, join_some, pick_numbers
+from ecrl.analysis.threats.base import (
+    CampaignFacts,
+    CheckRegistry,
+    Threat,
+    explain_no_manifest,
+    format_count,
+    join_some,
+    pick_numbers,
+)
 from ecrl.records.manifest import store as manifest
 from ecrl.units import format_bytes
 
@@ -39,10 +47,14 @@ NEEDED_FACTS = {
 GPU_FACTS = frozenset({"driver", "gpu_uuids", "clock_event_reasons", "gpu_foreign_processes"})
 
 _checks = CheckRegistry()
-CHECKS, BLOCKING = _checks.by_code, _checks.blocking
+CHECKS, BLOCKING, BLINDNESS = _checks.by_code, _checks.blocking, _checks.blindness
 
 
-@_checks.register("ledger_residual", blocks=True)
+def _explain_no_ledger(facts: CampaignFacts) -> str | None:
+    return None if any(run.row["residual_s"] is not None for run in facts.begun) else "no run has a ledger"
+
+
+@_checks.register("ledger_residual", blocks=True, blind=_explain_no_ledger)
 def _check_residual(facts: CampaignFacts) -> Iterable[Threat]:
     over = [
         f"{run.label} ({run.row['residual_s']:.3f} s of {run.row['wall_s']:.1f} s)"
@@ -83,7 +95,14 @@ def _find_differing_facts(machines: Iterable[dict[str, Any]]) -> list[str]:
     return sorted(name for name, seen in values.items() if len(seen) > 1)
 
 
-@_checks.register("not_interleaved", blocks=True)
+def _explain_few_blocks(facts: CampaignFacts) -> str | None:
+    blocks = {(run.row["suite_id"], run.row["seed"]) for run in facts.begun}
+    if len(facts.campaign.matrix.matrix.variants) == 1:
+        return "one variant"
+    return None if len(blocks) > 2 else f"{format_count(len(blocks), 'block')}: three are needed"
+
+
+@_checks.register("not_interleaved", blocks=True, blind=_explain_few_blocks)
 def _check_not_interleaved(facts: CampaignFacts) -> Iterable[Threat]:
     orders = {run.facts["block_order"] for run in facts.begun if run.facts.get("block_order")}
     blocks = len({(run.row["suite_id"], run.row["seed"]) for run in facts.begun})
@@ -134,7 +153,7 @@ def _boots(facts: CampaignFacts) -> set[str]:
     return {str(r.facts["machine"]["boot_id"]) for r in facts.begun if "boot_id" in r.facts.get("machine", {})}
 
 
-@_checks.register("interrupted", blocks=True)
+@_checks.register("interrupted", blocks=True, blind=explain_no_manifest)
 def _check_interrupted(facts: CampaignFacts) -> Iterable[Threat]:
     rows = facts.campaign.statuses.values()
     stopped = [facts.label(row.suite_id) for row in rows if row.status == manifest.INTERRUPTED]
@@ -147,7 +166,7 @@ def _check_interrupted(facts: CampaignFacts) -> Iterable[Threat]:
         yield Threat("interrupted", False, f"suites that were begun more than once ({len(again)}): {join_some(again)}")
 
 
-@_checks.register("reused_runs")
+@_checks.register("reused_runs", blind=explain_no_manifest)
 def _check_reused(facts: CampaignFacts) -> Iterable[Threat]:
     rows = facts.campaign.statuses.values()
     reused = [facts.label(row.suite_id) for row in rows if row.status == manifest.SKIPPED]
@@ -198,7 +217,12 @@ def _load(run: RunAnalysis) -> str | None:
     return f"{run.label} (pressure {psi:.0f} %)" if psi > CONTENDED_PSI_PERCENT else None
 
 
-@_checks.register("clock_step")
+def _explain_no_clocks(facts: CampaignFacts) -> str | None:
+    seen = any(run.facts["clock_step_ns"] is not None for run in facts.begun)
+    return None if seen else "no run recorded its clocks"
+
+
+@_checks.register("clock_step", blind=_explain_no_clocks)
 def _check_clock(facts: CampaignFacts) -> Iterable[Threat]:
     stepped = [r.label for r in facts.begun if (r.facts["clock_step_ns"] or 0) > CLOCK_STEP_NS]
     if stepped:

@@ -13,7 +13,7 @@ from ecrl.config.kind import load_kind
 from ecrl.config.matrix import EXPECT
 
 _checks = CheckRegistry()
-CHECKS, BLOCKING = _checks.by_code, _checks.blocking
+CHECKS, BLOCKING, BLINDNESS = _checks.by_code, _checks.blocking, _checks.blindness
 
 
 def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | None]]:
@@ -33,7 +33,7 @@ def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | Non
     if not facts.campaign.matrix.claims and (pair := find_main_pair(facts.engines)) is not None:
         asked.append((" / ".join(pair), *pair, "goodput_steps_per_s", "ratio", {}))
     for name, a, b, metric, kind, where in asked:
-        c = compare(select_rows(facts.rows, where), a, b, metric, kind, facts.campaign.dropped)
+        c = compare(select_rows(facts.rows, where), a, b, metric, kind, facts.campaign.faults)
         yield name, c, noise(facts.campaign, metric, kind, where)
 
 

@@ -37,4 +37,5 @@ PLUGIN = EnginePlugin(
     durable=True,
     verified=True,
     exact=True,
+    ignores_max_inflight=True,
 )

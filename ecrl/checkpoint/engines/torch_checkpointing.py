@@ -232,6 +232,7 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    ignores_max_inflight=True,
     limits="one in flight; buffers cloned by ecrl; retention is ecrl's",
     format={"complete": "meta_0.json"},  # the folder gets its final name last
 )

@@ -109,6 +109,7 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    ignores_max_inflight=True,
     limits="retention is ecrl's; nothing in flight",
     format={"complete": "rank-0.pt"},  # the folder gets its final name last
     options={

@@ -213,6 +213,7 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    ignores_max_inflight=True,
     limits="no bound in flight (here: one); retention is ecrl's",
     format={"complete": ".snapshot_metadata", "parts": ("batched", "replicated", "[0-9]*/own")},
 )

@@ -15,7 +15,7 @@ from ecrl.launch.runs.run import Run
 from ecrl.records import correctness
 from ecrl.records.failure_checks import is_ending
 from ecrl.records.paths import RunPaths
-from ecrl.records.reader import RunRecord, read_run, read_token
+from ecrl.records.reader import RunRecord, compute_event_digests, read_run, read_token
 from ecrl.records.result import RESULT_SCHEMA, Result
 from ecrl.storage.atomic import write_atomic
 
@@ -111,12 +111,12 @@ def decide_result(run: Run, findings: RunEvidence, ending: RunEnd, started_at: s
 
 
 def write_result(result: Result, machine: dict[str, Any], paths: RunPaths) -> Result:
-    """Write `result.json` with the machine's facts; returns the whole result.
+    """Write `result.json` with the machine's facts and the digests of the events; returns the whole result.
 
     Raises:
         FencedError: a newer attempt owns the folder; the result was written to a separate file there.
     """
-    whole: Result = {**result, "machine": machine}
+    whole: Result = {**result, "machine": machine, "events": compute_event_digests(paths)}
     data = json.dumps(whole, indent=1, allow_nan=False).encode()
     token, newest = whole.get("token", 0), read_token(paths)
     if token < newest:

@@ -17,7 +17,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         blocks.append(Paragraph(f"Looked for and not met: {', '.join(f'`{code}`' for code in report.clear)}."))
     if report.not_checked:
         items = tuple(f"`{code}`: {why}" for code, why in report.not_checked.items())
-        blocks += [Subheading("Not checked"), Bullets(items)]
+        blocks += [Subheading("Cannot be seen here"), Bullets(items)]
     if report.not_applicable:
         items = tuple(f"`{code}`: {why}" for code, why in report.not_applicable.items())
         blocks += [Subheading("Does not apply"), Bullets(items)]

@@ -12,11 +12,13 @@ from ecrl.config.load import load
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import build_run_specs, expand_matrix
 from ecrl.config.train import CheckpointSettings, TrainSettings
+from ecrl.records import correctness
 from ecrl.records.paths import CampaignPaths, RunPaths
-from ecrl.records.reader import Event, RunRecord
+from ecrl.records.reader import Event, RunRecord, compute_event_digests
 from ecrl.records.result import RESULT_SCHEMA
 
 MS = 1_000_000
+_UNKNOWN_WALL_S = 1.0
 Events = dict[tuple[int, int], list[Event]]
 
 
@@ -76,13 +78,26 @@ def _result(run: RunSpec, outcome: str) -> dict[str, Any]:
     return {
         "schema": RESULT_SCHEMA, "run_hash": run.hash, "outcome": outcome,
         "reason": "" if outcome == "completed" else "rank 0 raised RuntimeError", "log": "logs/torchrun.log",
-        "exit_code": 0 if outcome == "completed" else 1, "wall_s": 1.0, "restarts": 0, "failures_planned": 0,
-        "failures_fired": 0, "gates": {"C1": gate, "C2": gate, "C3": gate, "C5": gate},
+        "exit_code": 0 if outcome == "completed" else 1, "wall_s": _UNKNOWN_WALL_S, "restarts": 0,
+        "failures_planned": 0, "failures_fired": 0, "gates": {"C1": gate, "C2": gate, "C3": gate, "C5": gate},
         "started_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:00:01Z",
         "machine": {
             "host": "h", "boot_id": "boot", "cores": 4, "memory_bytes": 2**34, "pressure_before": {"load1": 1.5},
         },
     }  # fmt: skip
+
+
+def settle(found: RunRecord) -> None:
+    """Have the result say of the run what its events say, where nobody has changed the result."""
+    result, stamps = found.result, {event["e"]: event["t"] for event in found.launcher}
+    if result is None or result.get("wall_s") != _UNKNOWN_WALL_S or "exit" not in stamps:
+        return
+    found.result = {
+        **result,
+        "wall_s": (stamps["exit"] - stamps["spawn"]) / 1e9,
+        "restarts": correctness.count_restarts(found),
+        "gates": correctness.compute_gates(found, result["exit_code"]),
+    }
 
 
 def write(paths: RunPaths, found: RunRecord, run: RunSpec) -> None:
@@ -93,7 +108,7 @@ def write(paths: RunPaths, found: RunRecord, run: RunSpec) -> None:
         paths.events(attempt, rank).write_text("".join(json.dumps(e) + "\n" for e in events))
     paths.launcher_events.write_text("".join(json.dumps(e) + "\n" for e in found.launcher))
     if found.result is not None:
-        paths.result.write_text(json.dumps(found.result))
+        paths.result.write_text(json.dumps({**found.result, "events": compute_event_digests(paths)}))
 
 
 # -- whole campaigns ------------------------------------------------------------------------------------------
@@ -171,6 +186,7 @@ def campaign(
                 found = change(run, simulated(run, now))
                 now += 10_000
                 if found is not None:
+                    settle(found)
                     write(paths.run(suite.suite_id, run.variant, seed), found, run)
     return paths
 

@@ -364,7 +364,7 @@ def test_the_csv_format_writes_what_the_report_says_of_claims_and_threats(call: 
     claims = (tmp_path / "exp" / "exp_claims.csv").read_text().splitlines()
     assert claims[0] == "name,metric,compare,where,verdict,estimate,low,high,p,pairs,suites,looks,vetoes"
     assert claims[1].startswith("overlapping pays,goodput_steps_per_s,overlapped;blocking,,INCONCLUSIVE,1.02")
-    assert claims[1].endswith(",2,2,,n_pairs_lt_6;one_seed")
+    assert claims[1].endswith(",2,2,1,n_pairs_lt_6;one_seed")
     threats = (tmp_path / "exp" / "exp_threats.csv").read_text()
     assert threats.splitlines()[0] == "code,state,weight,evidence"
     assert "one_seed,found,blocks,every run has seed 1: nothing can be said about another" in threats.splitlines()

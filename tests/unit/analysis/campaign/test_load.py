@@ -106,14 +106,14 @@ def test_the_next_runs_add_a_second_reference_with_a_command(tmp_path: Path) -> 
     assert command == "ecrl matrix run --prefix exp --aa"
 
 
-def test_a_missing_run_is_named_and_its_block_dropped_whole(tmp_path: Path) -> None:
+def test_a_missing_run_is_named_and_costs_the_comparisons_of_its_variant(tmp_path: Path) -> None:
     paths = campaign(tmp_path, change=only("cifar10", "blocking"))  # type: ignore[arg-type]
     found = evidence(paths)
     [missing] = [run for run in found.runs if run.row["outcome"] == "missing"]
     assert missing.facts["reason"] == "never started: there is no run.json"
     assert list(found.dropped.values()) == ["blocking is missing"]
     assert len(found.compare("overlapped", "blocking").pairs) == 5
-    assert len(found.compare("overlapped", "reference").pairs) == 5
+    assert len(found.compare("overlapped", "reference").pairs) == 6, "they are whole"
     [threat] = [t for t in found.threats.found if t.code == "missing_blocks"]
     assert threat.blocking
     assert "only blocking is to blame" in threat.evidence
@@ -198,7 +198,9 @@ def test_an_empty_campaign_has_only_missing_runs(tmp_path: Path) -> None:
     found = evidence(campaign(tmp_path, change=lambda _run, _found: None))
     assert {run.row["outcome"] for run in found.runs} == {"missing"}
     assert len(found.dropped) == 6
-    assert found.claims[0].verdict == "INCONCLUSIVE"
+    assert (found.claims[0].verdict, found.claims[0].would_be) == ("INTERIM", "INCONCLUSIVE")
+    assert "correctness_failed" not in found.threats.clear, "what no run could show is not called clear"
+    assert found.threats.not_checked["correctness_failed"] == "no run has begun"
 
 
 def test_what_a_campaign_is_too_small_for_is_said(tmp_path: Path) -> None:

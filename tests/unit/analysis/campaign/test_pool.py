@@ -32,24 +32,49 @@ def quicker(run: RunSpec, found: RunRecord) -> RunRecord:
 def two(
     tmp_path: Path, change: Change = lambda _, found: found, **options: Any
 ) -> tuple[LoadedCampaign, LoadedCampaign]:
-    """Campaign a with seeds 1 to 3 and campaign b, changed, with seeds 3 to 5 unless told otherwise."""
+    """Campaign a with seeds 1 to 3 and campaign b, changed, with seeds 4 to 6 unless told otherwise."""
     a = campaign(tmp_path, "a")
-    b = campaign(tmp_path, "b", change=change, **{"seeds": (3, 4, 5), **options})
+    b = campaign(tmp_path, "b", change=change, **{"seeds": (4, 5, 6), **options})
     return load_campaign(a), load_campaign(b)
 
 
-def test_campaigns_of_one_machine_and_matrix_pool_and_a_block_in_both_counts_once(tmp_path: Path) -> None:
+def test_campaigns_of_one_machine_and_matrix_pool_in_either_order(tmp_path: Path) -> None:
     a, b = two(tmp_path)
-    found = pool([a, b])
-    assert (found.prefix, found.matrix.matrix.seeds, found.mixed) == ("a+b", [1, 2, 3, 4, 5], ())
+    found = pool([b, a])
+    assert found == pool([a, b])
+    assert (found.prefix, found.matrix.matrix.seeds, found.mixed) == ("a+b", [1, 2, 3, 4, 5, 6], ())
     assert len(found.suites) == 2
-    assert len(found.runs) == 2 * 5 * 3
+    assert len(found.runs) == 2 * 6 * 3
     assert len({run.key for run in found.runs}) == len(found.runs)
-    assert {run.facts["campaign"] for run in found.runs if run.row["seed"] == 3} == {"a"}
-    assert sum("a's is used" in text for text in found.warnings) == 2
     evidence = build_evidence(found)
-    assert [judged.n_pairs for judged in evidence.claims] == [10]
+    [judged] = evidence.claims
+    assert (judged.n_pairs, judged.looks) == (12, 2)
+    assert (judged.verdict, judged.would_be) == ("INCONCLUSIVE", "INCONCLUSIVE")
+    assert evidence.claims == build_evidence(pool([a, b])).claims
     assert "pooled_campaigns" in {threat.code for threat in evidence.threats.found}
+    assert evidence.siblings == {"overlapping pays": ("a", "b")}
+
+
+def test_a_block_that_two_campaigns_ran_is_refused_under_any_label(tmp_path: Path) -> None:
+    a, b = two(tmp_path, seeds=(3, 4))
+    for campaigns in ([a, b], [b, a]):
+        with pytest.raises(EcrlError, match=r"a and b both ran \S+/seed3: a block counts once") as refused:
+            pool(campaigns, mix=True)
+        assert refused.value.code == "ECRL-708"
+    other = load_campaign(campaign(tmp_path, "c", seeds=(3, 4), failures="elsewhere = [6]"))
+    with pytest.raises(EcrlError, match=r"a and c both ran \S+elsewhere\S+/seed3 \(in a: \S+inside\S+/seed3\)"):
+        pool([a, other], mix=True)
+
+
+def test_a_block_that_only_one_of_two_campaigns_ran_comes_from_that_one(tmp_path: Path) -> None:
+    def only_first(run: RunSpec, found: RunRecord) -> RunRecord | None:
+        return found if run.seed == 1 else None
+
+    a = load_campaign(campaign(tmp_path, "a", change=only_first))
+    b = load_campaign(campaign(tmp_path, "b", change=lambda run, found: None if run.seed == 1 else found))
+    found = pool([a, b])
+    assert {(run.row["seed"], run.facts["campaign"]) for run in found.runs} == {(1, "a"), (2, "b"), (3, "b")}
+    assert found.registration.pending == ()
 
 
 def test_what_differs_is_refused_by_name_and_allowed_only_in_words(tmp_path: Path) -> None:
@@ -113,7 +138,7 @@ def test_before_and_after_are_paired_by_suite_and_seed(tmp_path: Path) -> None:
 
 
 def test_a_seed_that_only_one_of_them_has_is_listed(tmp_path: Path) -> None:
-    found = compare_before_after(*two(tmp_path), "goodput_steps_per_s")["overlapped"]
+    found = compare_before_after(*two(tmp_path, seeds=(3, 4, 5)), "goodput_steps_per_s")["overlapped"]
     assert [pair.seed for pair in found.pairs] == [3, 3]
     assert len(found.missing) == 8
 
@@ -148,5 +173,5 @@ def test_a_second_reference_is_compared_with_the_first_of_its_own_campaign_only(
 
     found = noise(pool([a, again(b)]))
     assert found is not None
-    assert {pair.seed for pair in found.comparison.pairs} == {4, 5}  # seed 3 is a's, which has no second reference
+    assert {pair.seed for pair in found.comparison.pairs} == {4, 5, 6}  # those of b; a has no second reference
     assert found.sd == 0

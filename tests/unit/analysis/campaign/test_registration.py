@@ -127,3 +127,99 @@ def test_claims_changed_after_the_runs_are_exploratory_even_if_their_hash_is_pas
     found = evidence(paths)
     assert found.claims[0].verdict == "EXPLORATORY"
     assert said in threats(found)["claims_after_data"]
+
+
+# -- results against their events -----------------------------------------------------------------------------
+
+
+def edit_result(folder: Path, **changes: Any) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | changes))
+
+
+def test_a_result_that_its_events_contradict_blocks_by_name(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    assert "result_contradicts_events" not in threats(evidence(paths))
+    folder = block(paths)[0]
+    edit_result(folder, wall_s=1.25, restarts=7)
+    found = threats(evidence(paths))["result_contradicts_events"]
+    assert "cifar10-cnn-inside" in found
+    assert "wall_s is 1.25, its events say" in found
+    assert "restarts is 7, its events say 1" in found
+
+
+def test_an_edited_events_file_blocks_by_its_digest(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    events = block(paths)[0] / "events-1-1.jsonl"
+    events.write_text(events.read_text().replace('"loss": 0.125', '"loss": 0.126'))
+    assert "events-1-1.jsonl is not the file that was written" in threats(evidence(paths))["result_contradicts_events"]
+
+
+def test_results_without_digests_are_read_and_the_report_says_what_it_cannot_see(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    for path in paths.suites.glob("*/*/*/result.json"):
+        result = json.loads(path.read_text())
+        del result["events"]
+        path.write_text(json.dumps(result))
+    found = evidence(paths).threats
+    why = found.not_checked["result_contradicts_events (digests)"]
+    assert why == "cannot be seen here for 18 runs: recorded since 0.2"
+    assert "result_contradicts_events" in found.clear
+
+
+# -- looks ----------------------------------------------------------------------------------------------------
+
+
+def test_before_every_registered_block_is_done_each_verdict_is_interim(tmp_path: Path) -> None:
+    paths = campaign(tmp_path, change=lambda run, found: None if run.seed == 3 else found)
+    [judged] = evidence(paths).claims
+    assert (judged.verdict, judged.would_be) == ("INTERIM", "INCONCLUSIVE")
+    assert judged.reasons[-1] == "2 registered blocks are not done"
+
+
+def test_an_extension_is_a_look(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    matrix = load(paths.matrix, frozen=True)
+    first = matrix.model_copy(update={"matrix": matrix.matrix.model_copy(update={"seeds": [1, 2]})})
+    paths.table("matrix.1.toml").write_text(first.to_toml(f"experiment: {Campaign(paths, first, '').experiment_hash}"))
+    found = load_campaign(paths)
+    assert {found.registration.generations[run.key] for run in found.runs if run.row["seed"] == 3} == {1}
+    assert [judged.looks for judged in build_evidence(found).claims] == [2]
+
+
+def test_a_suite_that_was_run_again_is_a_look_and_shows_what_it_was(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    for folder in block(paths):
+        shutil.copytree(folder, folder.with_name("seed1.aside-1"))
+    found = evidence(paths)
+    assert [judged.looks for judged in found.claims] == [2]
+    assert [aside.outcome for aside in found.registration.asides] == ["completed"] * 3
+    assert found.registration.asides[0].row is not None
+    assert found.registration.get_first_rows(found.rows) is not None
+    (block(paths)[0].with_name("seed1.aside-1") / "run.json").unlink()
+    assert evidence(paths).registration.get_first_rows(found.rows) is None
+
+
+def test_a_failed_run_that_was_made_again_is_a_look_for_claims_about_outcomes_only(tmp_path: Path) -> None:
+    claims = '[[claims]]\nname = "recovers"\nof = "blocking"\nmetric = "correct"\nexpect = "rate > 0.5"\n'
+    paths = campaign(tmp_path, claims=claims)
+    [folder] = [one for one in block(paths) if one.parent.name == "blocking"]
+    shutil.copytree(folder, aside := folder.with_name("seed1.aside-1"))
+    edit_result(aside, outcome="failed", reason="killed")
+    assert [judged.looks for judged in evidence(paths).claims] == [2]
+    registration = load_campaign(paths).registration
+    assert registration.count_looks([registration.asides[0].key]) == 1
+
+
+def test_a_result_that_was_deleted_and_made_again_is_seen_in_the_journal(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    finish(paths)
+    opened = Manifest.open(paths)
+    suite_id = block(paths)[0].parents[1].name
+    for number, name in enumerate(("blocking/seed1", "overlapped/seed1")):
+        opened.record(suite_id, status=RUNNING, token=opened.next_token(), run=name, runs_done=number)
+    opened.record(suite_id, status=COMPLETED, runs_done=9, run="")
+    opened.close()
+    found = load_campaign(paths)
+    assert set(found.registration.untraced) == {(suite_id, "blocking", 1), (suite_id, "overlapped", 1)}
+    assert [judged.looks for judged in build_evidence(found).claims] == [2]

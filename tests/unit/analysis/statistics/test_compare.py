@@ -75,7 +75,7 @@ def test_blocks_without_their_pair_are_listed_with_the_reason_and_never_averaged
             ("a", 5): {"blocking": 1, "overlapped": 9},
         }
     )
-    c = compare(found, "overlapped", "blocking", *RATIO, {("a", 5): "overlapped is failed"})  # type: ignore[arg-type]
+    c = compare(found, "overlapped", "blocking", *RATIO, {("a", "overlapped", 5): "overlapped is failed"})  # type: ignore[arg-type]
     assert c.overall is not None
     assert c.overall.center == pytest.approx(2)
     assert c.missing == (
@@ -174,9 +174,41 @@ def test_fewer_than_six_pairs_are_directional_only() -> None:
     assert judged.reasons == ("directional only, in the claimed direction: 5 pairs, 6 are needed",)
 
 
-def test_a_blocking_threat_vetoes_confirmed_and_nothing_else() -> None:
-    assert verdict("ratio > 1.00", pairs(*GAIN), vetoes=["one_seed"]) == "INCONCLUSIVE"
-    assert verdict("ratio > 1.10", pairs(*GAIN), vetoes=["one_seed"]) == "REFUTED"
+def test_a_blocking_threat_vetoes_confirmed_and_refuted_alike() -> None:
+    def find_vetoes(_claim: Claim) -> list[str]:
+        return ["one_seed"]
+
+    assert verdict("ratio > 1.00", pairs(*GAIN), find_vetoes=find_vetoes) == "INCONCLUSIVE"
+    assert verdict("ratio > 1.10", pairs(*GAIN), find_vetoes=find_vetoes) == "INCONCLUSIVE"
+
+
+def test_refuted_needs_the_adjusted_p_as_confirmed_does() -> None:
+    six = pairs(*GAIN[:6])
+    assert verdict("ratio > 1.10", six) == "REFUTED"
+    both = judge_claims([claim("ratio > 1.10"), claim("ratio > 1.04")], six, {}, registered=True)
+    assert [j.verdict for j in both] == ["INCONCLUSIVE", "INCONCLUSIVE"]
+    assert "Holm-adjusted p = 0.0625" in both[0].reasons[-1]
+
+
+def test_suites_that_are_the_same_work_for_both_variants_are_one_block() -> None:
+    found = pairs(*GAIN, suites=4)
+    alike = [row | {"uses": row["variant"]} for row in found]
+    c = compare(alike, "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
+    apart = compare(found, "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
+    assert (c.n_suites, c.unit, {pair.suite_id for pair in c.pairs}) == (1, "blocks", {"s0"})
+    assert len(c.pairs) == len({pair.seed for pair in apart.pairs})
+    assert math.fsum(pair.d for pair in c.pairs) / len(c.pairs) == pytest.approx(
+        math.fsum(pair.d for pair in apart.pairs) / len(apart.pairs)
+    )
+    own = [
+        row | {"uses": row["variant"] + (row["suite_id"] if row["variant"] == "overlapped" else "")} for row in found
+    ]
+    assert compare(own, "overlapped", "blocking", *RATIO, {}).n_suites == apart.n_suites  # type: ignore[arg-type]
+
+
+def test_a_third_variant_that_fails_costs_nothing() -> None:
+    c = compare(pairs(*GAIN), "overlapped", "blocking", *RATIO, {("s0", "third", 0): "third is failed"})  # type: ignore[arg-type]
+    assert (len(c.pairs), c.missing) == (len(GAIN), ())
 
 
 def test_claims_younger_than_the_first_run_are_exploratory_and_say_what_they_would_read() -> None:
