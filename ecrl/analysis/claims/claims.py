@@ -1,7 +1,7 @@
 """Judging the claims that a matrix registered before its first run (docs/metrics.md, "Claims and verdicts")."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -321,7 +321,8 @@ def _rate(claim: Claim, rows: Sequence[Row], faults: Faults) -> ClaimResult:
     assert a is not None
     if claim.metric == "correct":
         runs = [row for row in rows if row["variant"] == a]
-        trials, successes = len(runs), sum(row["correct"] is True for row in runs)
+        trials = len(runs)
+        successes = sum(row["outcome"] == "completed" and row["correct"] is True for row in runs)
         suites = len({row["suite_id"] for row in runs})
     else:
         c = compare(rows, a, b, claim.metric, "difference", faults)

@@ -286,6 +286,19 @@ def _explain_one_dataset(facts: CampaignFacts) -> str | None:
     return "one data set" if known else f"no goodput of {pair[1]} is known"
 
 
+@_checks.register("alike_suites", blind=_see_always)
+def _check_alike(facts: CampaignFacts) -> Iterable[Threat]:
+    for variants in _list_compared_variants(facts):
+        works: dict[tuple[str, ...], dict[str, None]] = {}
+        for (suite_id, _), own in facts.blocks.items():
+            uses = {run.row["variant"]: run.row.get("uses", suite_id) for run in own}
+            works.setdefault(tuple(uses[variant] for variant in variants if variant in uses), {})[suite_id] = None
+        alike = [list(suites) for suites in works.values() if len(suites) > 1]
+        if alike:
+            named = join_some([" = ".join(suites) for suites in alike])
+            yield Threat("alike_suites", False, f"{'/'.join(variants)}: the same work, counted as one suite: {named}")
+
+
 @_checks.register("nuisance_gt_effect", blind=_explain_one_dataset)
 def _check_nuisance(facts: CampaignFacts) -> Iterable[Threat]:
     if (pair := find_main_pair(facts.engines)) is not None:

@@ -119,6 +119,7 @@ datasets = {datasets}
 launchers = {launchers}
 models = ["cnn"]
 checkpoint_every = [4]
+max_inflight = {inflight}
 seeds = {seeds}
 variants = {variants}
 [failures]
@@ -161,6 +162,7 @@ def campaign(
     more: str = "",
     change: Change = lambda _, found: found,
     orders_of: str = "",
+    inflight: Sequence[int] = (4,),
 ) -> CampaignPaths:
     """A campaign on disk, every run simulated; `change` may alter a record or leave the run out (None).
 
@@ -171,7 +173,9 @@ def campaign(
     paths.root.mkdir(parents=True)
     quoted = {"datasets": json.dumps(list(datasets)), "variants": json.dumps(list(variants))}
     quoted["launchers"] = json.dumps(list(launchers))
-    text = MATRIX.format(seeds=list(seeds), claims=claims, failures=failures, more=more, **quoted)
+    text = MATRIX.format(
+        seeds=list(seeds), inflight=list(inflight), claims=claims, failures=failures, more=more, **quoted
+    )
     paths.matrix.write_text(text)
     matrix = load(paths.matrix)
     paths.matrix.write_text(matrix.to_toml(f"experiment: {content_hash(matrix.content)}"))

@@ -10,10 +10,12 @@ import pytest
 from ecrl.analysis.campaign.load import load_campaign
 from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.config.load import load
+from ecrl.config.run import RunSpec
 from ecrl.errors import RecordError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.records.manifest.store import COMPLETED, RUNNING, Manifest
 from ecrl.records.paths import CampaignPaths
+from ecrl.records.reader import RunRecord
 from tests.unit.analysis.campaign_builder import campaign, refreeze
 
 
@@ -223,3 +225,53 @@ def test_a_result_that_was_deleted_and_made_again_is_seen_in_the_journal(tmp_pat
     found = load_campaign(paths)
     assert set(found.registration.untraced) == {(suite_id, "blocking", 1), (suite_id, "overlapped", 1)}
     assert [judged.looks for judged in build_evidence(found).claims] == [2]
+
+
+# -- which blocks a comparison uses ---------------------------------------------------------------------------
+
+
+def test_one_schedule_under_several_labels_is_one_suite(tmp_path: Path) -> None:
+    labels = "a = [6]\nb = [6]\nc = [6]\nd = [6]"
+    found = evidence(campaign(tmp_path, datasets=["cifar10"], failures=labels))
+    [judged] = found.claims
+    assert (len(found.suites), judged.n_pairs, judged.n_suites) == (4, 3, 1)
+    assert "3 pairs; below 6" in threats(found)["n_pairs_lt_6"]
+    [alike] = [threat.evidence for threat in found.threats.found if threat.code == "alike_suites"]
+    assert alike.count(" = ") == 3
+
+
+@pytest.mark.parametrize(("variants", "suites"), [(("torch-save", "blocking"), 1), (("overlapped", "blocking"), 2)])
+def test_an_axis_that_neither_engine_uses_makes_no_suites(
+    tmp_path: Path, variants: tuple[str, str], suites: int
+) -> None:
+    claims = f'[[claims]]\nname = "c"\ncompare = {json.dumps(variants)}\nexpect = "ratio > 1.0"\n'
+    paths = campaign(tmp_path, datasets=["cifar10"], variants=("reference", *variants), claims=claims, inflight=(1, 4))
+    [judged] = evidence(paths).claims
+    assert (judged.n_suites, judged.n_pairs) == (suites, 3 * suites)
+
+
+def test_a_third_variant_that_fails_costs_a_claim_about_two_others_nothing(tmp_path: Path) -> None:
+    def change(run: RunSpec, found: RunRecord) -> RunRecord:
+        assert found.result is not None
+        if run.variant == "torch-save":
+            found.result["outcome"] = "failed"
+        return found
+
+    variants = ("reference", "blocking", "overlapped", "torch-save")
+    found = evidence(campaign(tmp_path, variants=variants, change=change))
+    [judged] = found.claims
+    assert (judged.n_pairs, len(found.dropped)) == (6, 6)
+    assert found.threats.find_vetoes(judged.claim) == []
+    assert "n_pairs_lt_6" in found.threats.veto_codes, "of the pairs with torch-save"
+
+
+def test_a_claim_about_outcomes_counts_failures_and_is_not_vetoed_by_them(tmp_path: Path) -> None:
+    def change(run: RunSpec, found: RunRecord) -> RunRecord:
+        assert found.result is not None
+        if run.variant == "blocking":
+            found.result["outcome"] = "failed"
+        return found
+
+    claims = '[[claims]]\nname = "recovers"\nof = "blocking"\nmetric = "correct"\nexpect = "rate > 0.9"\n'
+    [judged] = evidence(campaign(tmp_path, claims=claims, change=change)).claims
+    assert (judged.estimate, judged.n_pairs, judged.verdict) == (0.0, 6, "REFUTED")
