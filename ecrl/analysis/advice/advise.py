@@ -62,8 +62,8 @@ class Advice:
         """The MTBFs that `by_mtbf` and `range` cover."""
         return self.mtbf_s / MTBF_FACTOR, self.mtbf_s * MTBF_FACTOR
 
-    def leaves_band(self, intervals: tuple[int, int]) -> bool:
-        """Whether one of the intervals is not as good as the advised one."""
+    def is_outside_band(self, intervals: tuple[int, int]) -> bool:
+        """Whether one of the intervals lies outside those that are as good as the advised one."""
         return intervals[0] < self.band[0] or intervals[1] > self.band[1]
 
     def ettr_at(self, every: int) -> float:

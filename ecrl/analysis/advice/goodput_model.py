@@ -111,18 +111,18 @@ def _prediction(suite_id: str, variant: str, own: Sequence[RunAnalysis], costs: 
 def compute_working_s(useful_s: float, tau: float, failures: float, costs: EngineCosts) -> float:
     """Seconds in which `useful_s` of work are done by the complete model, at the MTBF that gives so many failures."""
 
-    def working_s(mtbf_s: float) -> float:
+    def compute_at(mtbf_s: float) -> float:
         share = ettr(tau, costs.cost_s, costs.persist_s, mtbf_s, costs.restart_s or 0.0)
         return useful_s / share if share else math.inf
 
     low, high = 0.0, useful_s / failures if failures else math.inf
     if math.isinf(high):
         return useful_s * (1 + costs.cost_s / tau)
-    while working_s(high) > failures * high:
+    while compute_at(high) > failures * high:
         low, high = high, 2 * high
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        low, high = (middle, high) if working_s(middle) > failures * middle else (low, middle)
+        low, high = (middle, high) if compute_at(middle) > failures * middle else (low, middle)
     return failures * high
 
 

@@ -112,7 +112,7 @@ def _describe_range(best: Advice, others: Sequence[Advice]) -> str:
     cost = f"a checkpoint's cost ({charged}) of {_seconds_between(best.costs.cost_range_s)}"
     text = f"{_steps_between(best.range)} over {cost} and {mtbf}."
     pairs = ((cost, best.by_cost), (mtbf, best.by_mtbf))
-    moves = [f"{what}: {_steps_between(ends)}" for what, ends in pairs if best.leaves_band(ends)]
+    moves = [f"{what}: {_steps_between(ends)}" for what, ends in pairs if best.is_outside_band(ends)]
     # an engine that is not told from the best one may be the better
     rivals = [o.costs.name for o in others if _rate(o, o.ettr_range[1]) > _rate(best, best.ettr_range[0])]
     moves += [f"costs as uncertain as these: {join_names(rivals)} may be better"] if rivals else []
