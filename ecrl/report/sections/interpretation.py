@@ -121,9 +121,7 @@ def _other_differences(evidence: Evidence, a: str, b: str) -> list[str]:
         for row in evidence.rows
         if row["replay_s"] is not None
     ]
-    found = {
-        noun: compare(rows, a, b, metric, "difference", evidence.dropped).overall for noun, metric in parts.items()
-    }
+    found = {noun: compare(rows, a, b, metric, "difference", evidence.faults).overall for noun, metric in parts.items()}
     known = {noun: one for noun, one in found.items() if one is not None and one.low is not None}
     if not known:
         return [f"Whether {' or '.join(parts)} took longer, these records cannot say."]
