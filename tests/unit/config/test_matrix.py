@@ -87,7 +87,7 @@ def test_every_problem_is_told_in_one_pass_with_file_line_and_key(path: Path) ->
         ("[50]", "[50.5]", "ECRL-211", ("4: matrix.checkpoint_every.0: ", "found 50.5", "integer")),
         ('"blocking"]', '"blokcing"]', "ECRL-211", ("17: claims.0.compare.1: ", "'blokcing'", "'blocking'")),
         ("ratio > 1.00", "better", "ECRL-211", ("18: claims.0.expect: ", "'better'", "'ratio > 1.00'")),
-        ("expect", 'metric = "ettr"\nexpect', "ECRL-211", ("18: claims.0.metric: ", "'ettr'", "ettr_ref")),
+        ("expect", 'metric = "ettr"\nexpect', "ECRL-216", ("18: claims.0.metric: ", "'ettr'", "ettr_ref")),
         ("[failures]", "[failure]", "ECRL-210", ("'failure'", "'failures'")),
         ("[profiles.small]", "[train.small]", "ECRL-210", ("12: train.small: ", "'small'")),
         ("base =", '"a b" =', "ECRL-212", ("'a b'", "40")),

@@ -452,7 +452,7 @@ def test_the_prefix_may_come_from_the_environment(call: Call, tmp_path: Path, mo
         (("--prefix", "a/b"), "found 'a/b'"),
         (("--prefix", "exp", "--format", "pdf"), "unknown format 'pdf'"),
         (("--prefix", "exp", "--format", ","), "found nothing"),
-        (("--prefix", "exp", "--manifest", "m.csv"), "belongs to --table"),
+        (("--prefix", "exp", "--manifest", "m.csv"), "found it without --table"),
         (("--table", "absent.csv"), "absent.csv: cannot be read"),
     ],
 )
