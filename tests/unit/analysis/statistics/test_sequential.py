@@ -120,7 +120,7 @@ def test_looking_after_every_block_confirms_no_effect_at_most_as_often_as_nomina
 
 
 def cheat(rng: np.random.Generator, draw: Draw, suites: int) -> bool:
-    """Whether a campaign without an effect is CONFIRMED by somebody who extends it and runs its worst block again."""
+    """Whether a campaign without an effect is CONFIRMED by somebody who extends it and runs its worse half again."""
     first, spread = 2 * suites if suites > 1 else 8, rng.normal(0, 0.02, suites)
 
     def draw_blocks(n: int) -> npt.NDArray[np.float64]:
@@ -132,11 +132,12 @@ def cheat(rng: np.random.Generator, draw: Draw, suites: int) -> bool:
         if number > 1 and judge(d, registration, suites).verdict == "CONFIRMED":
             return True
         if number % 2:
-            worst = int(np.argmin(d))
-            key = (f"s{worst % suites}", "overlapped", worst)
-            earlier = sum(aside.key == key for aside in asides)
-            asides.append(Aside(key, earlier + 1, "completed", {"goodput_steps_per_s": 2.0 * math.exp(d[worst])}))
-            d[worst] = draw_blocks(worst + 1)[worst]
+            for worst in np.argsort(d)[: len(d) // 2].tolist():
+                key = (f"s{worst % suites}", "overlapped", worst)
+                earlier = sum(aside.key == key for aside in asides)
+                row = {"goodput_steps_per_s": 2.0 * math.exp(d[worst])}
+                asides.append(Aside(key, earlier + 1, "completed", row))
+                d[worst] = draw_blocks(worst + 1)[worst]
         else:
             d = np.concatenate([d, draw_blocks(first)])
     return False
