@@ -17,7 +17,7 @@ _STEPPING = ("training", "replaying", "saving")  # activities during which the m
 def format_counts(counts: Mapping[str, int]) -> str:
     """The number of suites, in total and for each status."""
     told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
-    return f"{sum(counts.values())} suites ({told})"
+    return f"{format_count(sum(counts.values()), 'suite')} ({told})"
 
 
 def format_lines(snapshot: "Snapshot") -> Iterator[str]:
