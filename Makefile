@@ -8,7 +8,7 @@ DOCS := .venv/.installed-docs
 PREFIX ?= demo
 DEVICE ?= cuda
 BUDGET ?= 480
-JOBS ?= 2
+JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 UNIT := tests/unit $(wildcard tests/test_*.py)
 # What starts worker groups. First, since its files are the longest: no worker is left alone with one at the end.

@@ -36,8 +36,7 @@ SHORT: list[Case] = [
     ("overlapped", "cnn", "adamw", 2),
 ]
 SAMPLED: list[Case] = [
-    ("overlapped", "resnet18", "sgd", 1),
-    *((engine, "cnn", optimizer, n) for engine in OTHERS for optimizer, n in (("sgd", 1), ("adamw", 2))),
+    (engine, "cnn", optimizer, n) for engine in OTHERS for optimizer, n in (("sgd", 1), ("adamw", 2))
 ]
 FULL: list[Case] = [
     (engine, model, optimizer, nproc)
