@@ -17,13 +17,11 @@ class FrozenMatrix:
     """What a prefix registered.
 
     header: the comments in the frozen file's header, by key. older: the matrices that `matrix` extends, oldest first.
-    unsigned: the names of the files whose header holds no hash, so that an edit of them cannot be seen.
     """
 
     matrix: Matrix
     header: dict[str, str]
     older: tuple[Matrix, ...]
-    unsigned: tuple[str, ...]
 
     @property
     def generations(self) -> tuple[Matrix, ...]:
@@ -35,7 +33,7 @@ def load_frozen_matrix(paths: CampaignPaths) -> FrozenMatrix:
     """Load the frozen matrix of a prefix and the older generations of it.
 
     Raises:
-        RecordError: the content of a file does not match the hash in its header.
+        RecordError: the content of a file does not match the hash in its header, or the hash is gone.
     """
     files = [*_list_older(paths), paths.matrix]
     headers = [read_header(path) for path in files]
@@ -45,25 +43,20 @@ def load_frozen_matrix(paths: CampaignPaths) -> FrozenMatrix:
     # If ecrl was killed between keeping a matrix and freezing the next one, the last kept matrix is still the frozen
     # one.
     *older, newest = matrices
-    unsigned = tuple(path.name for path, header in zip(files, headers, strict=True) if "experiment" not in header)
-    return FrozenMatrix(newest, headers[-1], tuple(one for one in older if one.content != newest.content), unsigned)
+    return FrozenMatrix(newest, headers[-1], tuple(one for one in older if one.content != newest.content))
 
 
 def _load_checked(path: Path, said: str | None, paths: CampaignPaths) -> Matrix:
     matrix = load(path, frozen=True)
-    if said is not None and content_hash(matrix.content) != said:
-        raise make_edit_error(path, paths)
+    # Every version has written the hash. A header without it was edited, and could hide any other edit.
+    if content_hash(matrix.content) != said:
+        raise RecordError(
+            "ECRL-307",
+            f"{path}: its content does not match the experiment hash in its header; it was edited or damaged.\n"
+            f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run"
+            f" {next_prefix(paths).options} {shlex.quote(str(path))}",
+        )
     return matrix
-
-
-def make_edit_error(path: Path, paths: CampaignPaths) -> RecordError:
-    """The error about a frozen file whose content is not what was frozen."""
-    return RecordError(
-        "ECRL-307",
-        f"{path}: its content does not match the experiment hash in its header; it was edited or damaged.\n"
-        f"Undo the edit, or run the edited matrix under another prefix: ecrl matrix run"
-        f" {next_prefix(paths).options} {shlex.quote(str(path))}",
-    )
 
 
 def get_older_path(paths: CampaignPaths, number: int) -> Path:

@@ -5,7 +5,7 @@ import tomllib
 from datetime import UTC, datetime
 
 from ecrl import __version__
-from ecrl.config.frozen import get_older_path, load_frozen_matrix, make_edit_error
+from ecrl.config.frozen import get_older_path, load_frozen_matrix
 from ecrl.config.matrix import DEFAULT_KIND, get_table
 from ecrl.errors import EcrlError, RecordError
 from ecrl.launch.campaign.campaign import Campaign
@@ -51,8 +51,6 @@ def load_frozen(paths: CampaignPaths) -> Campaign:
     if not paths.matrix.is_file():
         raise EcrlError("ECRL-301", manifest.no_such_prefix_message(paths))
     found = load_frozen_matrix(paths)
-    if paths.matrix.name in found.unsigned:
-        raise make_edit_error(paths.matrix, paths)
     origin = "\n".join(f"{k}: {found.header[k]}" for k in _ORIGIN_KEYS if k in found.header)
     return Campaign(paths, found.matrix, origin, found.older)
 

@@ -14,6 +14,8 @@ from ecrl.analysis.claims.claims import judge_claims
 from ecrl.analysis.evidence import GOODPUT, Evidence, build_evidence
 from ecrl.analysis.run.metrics import Row, empty_row
 from ecrl.analysis.statistics.compare import Comparison, Kind, clopper_pearson, compare
+from ecrl.config.hashing import content_hash
+from ecrl.config.load import load
 from ecrl.config.matrix import Claim
 from ecrl.config.run import RunSpec
 from ecrl.records.paths import CampaignPaths
@@ -115,8 +117,9 @@ def test_ettr_is_no_headline_and_a_claim_on_it_is_not_judged(tmp_path: Path) -> 
     """Steps of overlapped twice as slow: its ettr rises, and neither a table nor a verdict says that it won."""
     stretched = slow_steps(2)
     paths = campaign(tmp_path, claims=CLAIM.replace("expect", 'metric = "ettr_ref"\nexpect'), change=stretched)
-    frozen = paths.matrix.read_text().replace('metric = "ettr_ref"', 'metric = "ettr"')
-    paths.matrix.write_text(re.sub(r"(?m)^# experiment: .*\n", "", frozen))  # as an ecrl froze it that wrote no hash
+    paths.matrix.write_text(paths.matrix.read_text().replace('metric = "ettr_ref"', 'metric = "ettr"'))
+    older = load(paths.matrix, frozen=True)  # as an ecrl froze it that allowed such a claim
+    paths.matrix.write_text(older.to_toml(f"experiment: {content_hash(older.content)}"))
     found = evidence(paths)
     [claim] = found.claims
     assert claim.verdict == "not judged: ettr rises when steps get slower; use ettr_ref"

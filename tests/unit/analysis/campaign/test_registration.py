@@ -16,6 +16,7 @@ from ecrl.launch.campaign.campaign import Campaign
 from ecrl.records.manifest.store import COMPLETED, RUNNING, Manifest
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
+from tests.errors import raises
 from tests.unit.analysis.campaign_builder import campaign, refreeze
 
 
@@ -95,12 +96,12 @@ def test_an_edited_older_generation_is_refused_too(tmp_path: Path) -> None:
         load_campaign(paths)
 
 
-def test_a_frozen_matrix_without_a_hash_is_read_with_a_warning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["matrix.toml", "matrix.1.toml"])
+def test_a_frozen_matrix_without_a_hash_is_refused(tmp_path: Path, name: str) -> None:
     paths = campaign(tmp_path)
-    paths.matrix.write_text(load(paths.matrix, frozen=True).to_toml("frozen: 2026-01-01"))
-    found = load_campaign(paths)
-    assert "exp_matrix.toml: no hash in its header: an edit of it cannot be seen here" in found.warnings
-    assert len(found.runs) == 18
+    paths.table(name).write_text(load(paths.matrix, frozen=True).to_toml("frozen: 2026-01-01"))
+    with raises("ECRL-307", f"exp_{name}"):
+        load_campaign(paths)
 
 
 def test_a_copied_run_folder_is_a_stray_run(tmp_path: Path) -> None:
