@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ecrl.analysis.campaign_frames import Campaign
 
 __all__ = ["__version__", "load"]
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 def load(path: "str | os.PathLike[str]") -> "Campaign":
