@@ -3,19 +3,22 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import ecrl
 from ecrl.config.load import load
 from ecrl.experiments.training.probe import build_probe_request
 from ecrl.launch.system.device_leases import LEASE_MARKER
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, find_marked_pids, iterate_environments
 from ecrl.records.manifest import store as manifest
-from ecrl.records.paths import CampaignPaths
+from ecrl.records.paths import CampaignPaths, RunPaths
+from ecrl.records.reader import RunRecord, read_run
 
 PATIENCE_S = 240.0
 
@@ -112,3 +115,25 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"never came: {what}"
         time.sleep(0.05)
+
+
+def run_copy(folder: Path, files: Mapping[str, str], *commands: Sequence[str]) -> dict[str, RunRecord]:
+    """Run commands of a copy of ecrl in `folder` that has some files more, by their path. Returns the run of each
+    variant."""
+    shutil.copytree(Path(ecrl.__file__).parent, folder / "ecrl")
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "ecrl", *command],
+            cwd=folder,
+            env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=550,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    return {path.parts[-3]: read_run(RunPaths(path.parent)) for path in (folder / "results").rglob("run.json")}

@@ -1,17 +1,12 @@
 """The examples of docs/extending.md work as they stand: a copy of ecrl that has them runs and reports a campaign."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import ecrl
-from ecrl.records.paths import RunPaths
-from ecrl.records.reader import RunRecord, read_run
+from ecrl.records.reader import RunRecord
 from tests.doc_examples import read_examples
+from tests.process.program import run_copy
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
@@ -39,31 +34,14 @@ device = "cpu"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a copy of ecrl that has every example, after its campaign and report."""
-    folder = tmp_path_factory.mktemp("extended")
-    shutil.copytree(Path(ecrl.__file__).parent, folder / "ecrl")
-    for name, text in read_examples().items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    (folder / "matrix.toml").write_text(MATRIX, encoding="utf-8")
-    for arguments in (["matrix", "run", "--prefix", "x", "--yes", "matrix.toml"], ["report", "--prefix", "x"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ecrl", *arguments],
-            cwd=folder,
-            env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(folder)},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr
-    return folder
+    return tmp_path_factory.mktemp("extended")
 
 
 @pytest.fixture(scope="module")
 def records(home: Path) -> dict[str, RunRecord]:
-    """The run of every variant."""
-    found = (home / "results" / "x").rglob("run.json")
-    return {path.parts[-3]: read_run(RunPaths(path.parent)) for path in found}
+    """The run of every variant, by a copy of ecrl that has every example; its report is written."""
+    campaign = ("matrix", "run", "--prefix", "x", "--yes", "matrix.toml")
+    return run_copy(home, {**read_examples(), "matrix.toml": MATRIX}, campaign, ("report", "--prefix", "x"))
 
 
 def test_every_run_is_complete_and_passes_its_gates(records: dict[str, RunRecord]) -> None:
@@ -107,6 +85,7 @@ def test_the_launcher_puts_nice_before_torchrun(records: dict[str, RunRecord]) -
         assert spawned["command"][:3] == ["nice", "-n", "19"]
 
 
+@pytest.mark.usefixtures("records")
 def test_the_section_stands_in_the_report(home: Path) -> None:
     report = (home / "results" / "x" / "x_report.md").read_text(encoding="utf-8")
     _, _, section = report.partition("Size of checkpoints\n")

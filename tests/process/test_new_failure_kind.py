@@ -1,17 +1,10 @@
 """A new kind of failure is one new file: the rest of a copy of ecrl plans it, strikes it, records it and judges it."""
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-import ecrl
-from ecrl.records.paths import RunPaths
-from ecrl.records.reader import RunRecord, read_run
+from ecrl.records.reader import RunRecord
 from tests.failure_kinds import FACTOR
+from tests.process.program import run_copy
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 
@@ -40,20 +33,9 @@ device = "cpu"
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunRecord]:
     """Both runs of a campaign by a copy of ecrl that has one file more."""
-    folder = tmp_path_factory.mktemp("kind")
-    shutil.copytree(Path(ecrl.__file__).parent, folder / "ecrl")
-    (folder / "ecrl" / "failures" / "kinds" / "factor.py").write_text(FACTOR)
-    (folder / "matrix.toml").write_text(MATRIX)
-    done = subprocess.run(
-        [sys.executable, "-m", "ecrl", "matrix", "run", "--prefix", "kind", "--yes", "matrix.toml"],
-        cwd=folder,
-        env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=550,
-    )
-    assert done.returncode == 0, done.stderr
-    return {path.parts[-3]: read_run(RunPaths(path.parent)) for path in (folder / "results").rglob("run.json")}
+    files = {"ecrl/failures/kinds/factor.py": FACTOR, "matrix.toml": MATRIX}
+    campaign = ("matrix", "run", "--prefix", "kind", "--yes", "matrix.toml")
+    return run_copy(tmp_path_factory.mktemp("kind"), files, campaign)
 
 
 def test_it_strikes_inside_its_steps_and_the_attempt_goes_on(records: dict[str, RunRecord]) -> None:
