@@ -12,14 +12,16 @@ from ecrl.analysis.campaign.axes import MATRIX_AXES, format_axis, list_axes
 from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.campaign.registration import Registration
 from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED, VariantRecipe, find_main_pair, list_recipes
-from ecrl.analysis.claims.claims import ClaimResult, judge_claims
-from ecrl.analysis.claims.noise import Noise, noise
+from ecrl.analysis.claims.claims import judge_claims
+from ecrl.analysis.claims.noise import Noise, measure_noise
+from ecrl.analysis.claims.result import ClaimResult
 from ecrl.analysis.frames.kind import load_kind
 from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.run.restarts import Medians, medians
-from ecrl.analysis.statistics.compare import BlockKey, Comparison, Faults, Kind, compare
+from ecrl.analysis.statistics.compare import BlockKey, Comparison, Faults, compare
+from ecrl.analysis.statistics.intervals import Kind
 from ecrl.analysis.threats.base import format_count
 from ecrl.analysis.threats.detect import ThreatReport, detect_threats
 from ecrl.config.kind import load_kind as load_config_kind
@@ -248,6 +250,7 @@ def build_evidence(
         found.faults,
         registered=registered,
         find_vetoes=threats.find_vetoes,
+        has_noise=threats.has_noise,
         registration=found.registration,
         refused=load_config_kind(found.matrix.experiment.kind).refused_metrics,
     )
@@ -268,12 +271,12 @@ def build_evidence(
         differences,
         claims,
         threats,
-        next_runs(found, claims, caller or CommandLines()),
+        next_runs(found, claims, caller or CommandLines(), threats.find_vetoes),
         tuple(warnings),
         {suite: row.status for suite, row in found.statuses.items()},
         folders=folders or {found.prefix: "."},
         mixed=found.mixed,
-        noise=noise(found),
+        noise=measure_noise(found),
         again=found.again,
         axes=found.axes,
         recipes=list_recipes(found.matrix),

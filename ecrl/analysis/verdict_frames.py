@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from ecrl.analysis.claims.claims import ClaimResult
-from ecrl.analysis.frames.columns import CATEGORY, COUNT, NUMBER, TEXT, DTypes, build_frame
+from ecrl.analysis.claims.result import ClaimResult
+from ecrl.analysis.frames.columns import CATEGORY, COUNT, NUMBER, TEXT, TRUTH, DTypes, build_frame
 from ecrl.analysis.threats.detect import BLOCKING, ThreatReport
 
 _STATES = FOUND, NOT_FOUND, CANNOT_BE_SEEN = "found", "not found", "cannot be seen"
@@ -18,6 +18,8 @@ _CLAIM_DTYPES: DTypes = {
     "compare": CATEGORY,
     "where": TEXT,
     "verdict": CATEGORY,
+    "scope": TEXT,
+    "noise_measured": TRUTH,
     "estimate": NUMBER,
     "low": NUMBER,
     "high": NUMBER,
@@ -39,10 +41,11 @@ CLAIM_COLUMNS, THREAT_COLUMNS = tuple(_CLAIM_DTYPES), tuple(_THREAT_DTYPES)
 def build_claims_frame(claims: Sequence[ClaimResult], threats: ThreatReport) -> pd.DataFrame:
     """One row per claim.
 
-    compare: the variants, joined with ';'. estimate, low, high: the effect and its 95 % interval, on the claim's scale.
-    p: Holm-adjusted. looks: how often results may have been seen before the last run was made; 1: all runs were
-    registered once, and none was made again. vetoes: the codes of the threats that keep the claim from being CONFIRMED
-    or REFUTED, joined with ';'.
+    compare: the variants, joined with ';'. scope: whom the verdict speaks of. noise_measured: whether equal runs were
+    compared; missing where the claim names no effect of two variants. estimate, low, high: the effect and its 95 %
+    interval, on the claim's scale. p: Holm-adjusted. looks: how often results may have been seen before the last run
+    was made; 1: all runs were registered once, and none was made again. vetoes: the codes of the threats that keep the
+    claim from being CONFIRMED or REFUTED, joined with ';'.
     """
     rows = [
         {
@@ -51,6 +54,8 @@ def build_claims_frame(claims: Sequence[ClaimResult], threats: ThreatReport) -> 
             "compare": ";".join(judged.claim.variants),
             "where": _format_where(judged.claim.where),
             "verdict": judged.verdict,
+            "scope": judged.scope or None,
+            "noise_measured": judged.noise_measured,
             "estimate": judged.estimate,
             "low": judged.low,
             "high": judged.high,

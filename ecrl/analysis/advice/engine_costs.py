@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ecrl.analysis.campaign.axes import format_axis
 from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.run.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis, get_own_axes
-from ecrl.analysis.statistics.compare import CONFIDENCE, t_interval
+from ecrl.analysis.statistics.intervals import CONFIDENCE, t_interval
 
 BACKPRESSURE_SHARE = 0.01  # of the stall; a smaller share is the time that asking for a free slot takes
 RESTART_PARTS = ("detect", "restart", "restore", "rewarm")  # of what a failure costs, those that no interval changes

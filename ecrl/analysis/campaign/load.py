@@ -31,6 +31,11 @@ MAX_KEPT_TIMELINES = 48
 REPEAT_VARIANT = REPEAT
 
 
+def get_repeated_variant(variant: str) -> str:
+    """The variant that a repeat (A/A) is a second run of."""
+    return variant.removesuffix(REPEAT_VARIANT.removeprefix(REFERENCE))
+
+
 @dataclass(frozen=True)
 class LoadedCampaign:
     """The analysed records of one prefix.

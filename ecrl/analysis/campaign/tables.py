@@ -14,7 +14,7 @@ import pandas as pd
 
 from ecrl.analysis.frames.columns import COUNT, NUMBER, TEXT, TRUTH
 from ecrl.analysis.run.metrics import REFERENCE
-from ecrl.analysis.statistics.compare import log_interval
+from ecrl.analysis.statistics.intervals import log_interval
 from ecrl.records.columns import (
     DETAILED_COLUMNS,
     DETAILED_OPTIONAL_COLUMNS,

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.run.metrics import Row
-from ecrl.analysis.statistics.compare import Comparison, Kind, compare
+from ecrl.analysis.statistics.compare import Comparison, compare
+from ecrl.analysis.statistics.intervals import Kind
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.records.columns import CLAIM_METRICS
 

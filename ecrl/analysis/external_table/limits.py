@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ecrl.analysis.campaign.variants import BLOCKING
 from ecrl.analysis.run.metrics import REFERENCE, Row
-from ecrl.analysis.statistics.compare import MIN_PAIRS
+from ecrl.analysis.statistics.intervals import MIN_PAIRS
 from ecrl.analysis.threats.base import Threat
 from ecrl.analysis.threats.design import find_nuisance
 from ecrl.analysis.threats.detect import CHECKS, ThreatReport

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from ecrl.analysis.statistics.compare import CONFIDENCE, Comparison, scale_bounds
+from ecrl.analysis.statistics.compare import Comparison
+from ecrl.analysis.statistics.intervals import CONFIDENCE, scale_bounds
 
 EXACT_UP_TO = 9  # points: 362,880 pairings. With more points p is approximated by t
 MIN_POINTS = 5  # with fewer points no exact p reaches .05

@@ -12,13 +12,15 @@ from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 class Threat:
     """A detected condition. blocking: whether it keeps claims from being CONFIRMED or REFUTED.
 
-    variants: it concerns the claims about all of these variants; (): every claim.
+    variants: it concerns the claims about all of these variants; (): every claim. claim: it concerns only the claim of
+    this name; "": not so.
     """
 
     code: str
     blocking: bool
     evidence: str
     variants: tuple[str, ...] = ()
+    claim: str = ""
 
 
 @dataclass(frozen=True)

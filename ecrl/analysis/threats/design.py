@@ -9,7 +9,8 @@ from ecrl.analysis.campaign.axes import list_axes
 from ecrl.analysis.campaign.variants import BLOCKING as BLOCKING_ENGINE
 from ecrl.analysis.campaign.variants import find_main_pair, list_recipes
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
-from ecrl.analysis.statistics.compare import MIN_PAIRS, compare
+from ecrl.analysis.statistics.compare import compare
+from ecrl.analysis.statistics.intervals import MIN_PAIRS
 from ecrl.analysis.threats.base import (
     CampaignFacts,
     CheckRegistry,

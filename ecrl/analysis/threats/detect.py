@@ -12,7 +12,7 @@ from ecrl.analysis.claims.claims import is_about_outcome
 from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS
 from ecrl.analysis.threats import design, machine, noise
 from ecrl.analysis.threats.base import CampaignFacts, Threat
-from ecrl.config.matrix import Claim
+from ecrl.config.matrix import EXPECT, Claim
 
 CHECKS = design.CHECKS | machine.CHECKS | noise.CHECKS
 _BLINDNESS = design.BLINDNESS | machine.BLINDNESS | noise.BLINDNESS
@@ -26,7 +26,7 @@ NEED_FAILURES = ("replay_untested", "inflight_untested", "drained_before_kill", 
 
 # Why a condition cannot be checked if no reference ran twice. The report says so, as unchecked does not mean passed.
 NEED_NOISE = {
-    "aa_noise_ge_effect": "no reference was run twice (A/A): `ecrl matrix run --aa` does that",
+    "aa_noise_ge_effect": "no arm was run twice (A/A): `ecrl matrix run --aa VARIANT` does that",
     "sign_only_support": "needs the A/A noise",
 }
 
@@ -45,6 +45,14 @@ class ThreatReport:
     not_checked: Mapping[str, str]
     not_applicable: Mapping[str, str] = field(default_factory=dict)
 
+    def has_noise(self, claim: Claim) -> bool | None:
+        """Whether the noise of equal runs was measured for a claim; None where it names no effect of two variants."""
+        code = "aa_noise_ge_effect"
+        parts = EXPECT.fullmatch(claim.expect)
+        if claim.compare is None or parts is None or parts["what"] == "rate" or parts["margin"]:
+            return None
+        return code not in self.not_checked and f"{code} ({claim.name})" not in self.not_checked
+
     @property
     def veto_codes(self) -> list[str]:
         """Codes of the blocking threats."""
@@ -54,7 +62,11 @@ class ThreatReport:
         """Codes of the threats that keep this claim from being CONFIRMED or REFUTED."""
         asked = {*claim.variants, *([REFERENCE] if claim.metric in REFERENCE_METRICS else [])}
         counted = COUNTED_FAILURES if is_about_outcome(claim) else frozenset[str]()
-        found = {threat.code for threat in self.found if threat.blocking and asked.issuperset(threat.variants)}
+        found = {
+            threat.code
+            for threat in self.found
+            if threat.blocking and asked.issuperset(threat.variants) and threat.claim in ("", claim.name)
+        }
         return sorted(found - counted)
 
 
@@ -94,7 +106,7 @@ def _check_against_noise(facts: CampaignFacts) -> tuple[dict[str, str], dict[str
     """
     if not facts.campaign.again:
         return dict(NEED_NOISE), {}, set()
-    asked = [name for name, _, _ in noise.effects(facts)]
+    asked = [one.name for one in noise.list_effects(facts)]
     if not asked:
         return {}, dict.fromkeys(NEED_NOISE, "no effect is claimed"), set()
     silent = noise.explain_unchecked(facts)

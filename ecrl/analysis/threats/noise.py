@@ -1,14 +1,16 @@
-"""Threats from the A/A noise: effects that are not larger than the difference between two equal runs."""
+"""Threats from the A/A noise: effects that are not larger than what equal runs differ by."""
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ecrl.analysis.campaign.axes import select_rows
 from ecrl.analysis.campaign.variants import find_main_pair
-from ecrl.analysis.claims.noise import Noise, noise
-from ecrl.analysis.statistics.compare import Comparison, Kind, compare
-from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat
+from ecrl.analysis.claims.noise import Noise, measure_noise
+from ecrl.analysis.statistics.compare import Comparison, compare
+from ecrl.analysis.statistics.intervals import Kind
+from ecrl.analysis.threats.base import CampaignFacts, CheckRegistry, Threat, format_count
 from ecrl.config.kind import load_kind
 from ecrl.config.matrix import EXPECT
 
@@ -16,11 +18,23 @@ _checks = CheckRegistry()
 CHECKS, BLOCKING, BLINDNESS = _checks.by_code, _checks.blocking, _checks.blindness
 
 
-def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | None]]:
-    """(name, comparison, noise) of every claimed effect; without claims, of the main comparison.
+@dataclass(frozen=True)
+class ClaimedEffect:
+    """An effect that is claimed; without claims, that of the main comparison. noise: of its metric in its suites."""
 
-    The noise is that of the same metric in the same suites.
-    """
+    name: str
+    comparison: Comparison
+    noise: Noise | None
+
+    @property
+    def size(self) -> float:
+        """The effect on the scale of d."""
+        assert self.comparison.estimate is not None
+        return self.comparison.estimate.center
+
+
+def list_effects(facts: CampaignFacts) -> Iterable[ClaimedEffect]:
+    """Every claimed effect of two variants; without claims, that of the main comparison."""
     asked: list[tuple[str, str, str, str, Kind, Mapping[str, Any]]] = []
     for claim in facts.campaign.matrix.claims:
         parts = EXPECT.fullmatch(claim.expect)
@@ -34,50 +48,50 @@ def effects(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise | Non
         asked.append((" / ".join(pair), *pair, "goodput_steps_per_s", "ratio", {}))
     for name, a, b, metric, kind, where in asked:
         c = compare(select_rows(facts.rows, where), a, b, metric, kind, facts.campaign.faults)
-        yield name, c, noise(facts.campaign, metric, kind, where)
+        yield ClaimedEffect(name, c, measure_noise(facts.campaign, metric, kind, where, (a, b)))
 
 
 def explain_unchecked(facts: CampaignFacts) -> dict[str, str]:
     """The reasons why effects cannot be compared with a noise, by the name of the claim."""
     found = {}
-    for name, c, floor in effects(facts):
-        if floor is None:
-            found[name] = f"A/A noise of {c.metric} is undefined"
-        elif c.overall is None:
-            found[name] = "no block has both variants"
+    for one in list_effects(facts):
+        if one.noise is None:
+            found[one.name] = f"A/A noise of {one.comparison.metric} is undefined"
+        elif one.comparison.overall is None:
+            found[one.name] = "no block has both variants"
     return found
 
 
-def _effects_with_noise(facts: CampaignFacts) -> Iterable[tuple[str, Comparison, Noise]]:
+def _list_measured(facts: CampaignFacts) -> Iterable[tuple[ClaimedEffect, Noise]]:
     """The effects that can be compared with the noise of their metric."""
-    return ((name, c, floor) for name, c, floor in effects(facts) if c.overall is not None and floor is not None)
-
-
-def _size(c: Comparison) -> float:
-    """The effect on the scale of d."""
-    assert c.overall is not None
-    return math.log(c.overall.center) if c.kind == "ratio" else c.overall.center
+    effects = [one for one in list_effects(facts) if one.comparison.overall is not None]
+    return ((one, one.noise) for one in effects if one.noise is not None)
 
 
 @_checks.register("aa_noise_ge_effect", blocks=True)
 def _check_noise_ge_effect(facts: CampaignFacts) -> Iterable[Threat]:
-    for name, c, floor in _effects_with_noise(facts):
-        if floor.sd >= abs(_size(c)):
-            pairs = len(floor.comparison.pairs)
-            text = f"{name}: two equal runs differ by {floor.sd:.3g} (SD over {pairs} A/A pairs), the effect is"
-            yield Threat("aa_noise_ge_effect", True, f"{text} {abs(_size(c)):.3g}{_unit(c)}")
+    for one, noise in _list_measured(facts):
+        c, size = one.comparison, abs(one.size)
+        assert c.estimate is not None
+        of = f"{format_count(len(noise.d), 'A/A pair')} of {noise.arm}"
+        told = f"the effect is {size:.3g}{' (log ratio)' if c.kind == 'ratio' else ''}"
+        reach = noise.compute_mean_bound(c.estimate.weights)
+        if size <= reach:
+            text = f"{one.name}: a mean of {format_count(len(c.pairs), 'pair')} of equal runs may lie {reach:.3g}"
+            text += f" from 0 ({of}, SD {noise.sd:.3g}), {told}"
+            yield Threat("aa_noise_ge_effect", True, text, claim=one.name)
+        elif noise.bias is not None:
+            text = f"{one.name}: equal runs are told apart: their mean lies up to {noise.bias:.3g} from 0 ({of})"
+            yield Threat("aa_noise_ge_effect", size <= noise.bias, f"{text}, {told}", claim=one.name)
 
 
 @_checks.register("sign_only_support")
 def _check_sign_only(facts: CampaignFacts) -> Iterable[Threat]:
-    for name, c, floor in _effects_with_noise(facts):
-        size = _size(c)
-        means = [math.log(one.center) if c.kind == "ratio" else one.center for one in c.suites.values()]
-        above = sum(mean * size > 0 and abs(mean) > floor.sd for mean in means)
-        if 2 * above < len(means):
-            text = f"{name}: only {above} of {len(means)} suites show the effect above the A/A noise"
-            yield Threat("sign_only_support", False, f"{text} of {floor.sd:.3g}{_unit(c)}")
-
-
-def _unit(c: Comparison) -> str:
-    return " (log ratio)" if c.kind == "ratio" else ""
+    for one, noise in _list_measured(facts):
+        c = one.comparison
+        assert c.estimate is not None
+        noises = [noise.sd / math.sqrt(len(group)) for group in c.estimate.groups]
+        above = sum(m * one.size > 0 and abs(m) > sd for m, sd in zip(c.estimate.means, noises, strict=True))
+        if 2 * above < len(noises):
+            text = f"{one.name}: only {above} of {len(noises)} suites show the effect above the A/A noise of their mean"
+            yield Threat("sign_only_support", False, f"{text} (SD of one pair {noise.sd:.3g})")

@@ -58,7 +58,7 @@ def _report(
 
     _check_source(prefix, table, manifest, results)
     wanted = parse_formats(format_)  # before pandas is loaded: a slip is answered at once
-    from ecrl.analysis.claims.claims import CONFIRMED
+    from ecrl.analysis.claims.result import CONFIRMED
     from ecrl.analysis.external_table.table import load_table_evidence
     from ecrl.errors import EXIT_SOME_FAILED
     from ecrl.report.pages.render import render

@@ -5,7 +5,7 @@ import itertools
 from ecrl.analysis.campaign.tables import SUMMARY_COLUMNS, build_detailed_frame, build_summary_frame
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.frames.columns import to_rows
-from ecrl.analysis.statistics.compare import Kind
+from ecrl.analysis.statistics.intervals import Kind
 from ecrl.records.columns import DETAILED_COLUMNS, LEDGER_BUCKETS
 from ecrl.report.sections import claims, integrity, ledger, threats
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Table

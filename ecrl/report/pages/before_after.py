@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ecrl.analysis.campaign.tables import geometric_mean, mean
-from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison, Effect
+from ecrl.analysis.statistics.compare import Comparison, Effect
+from ecrl.analysis.statistics.intervals import MIN_PAIRS
 from ecrl.report.text.numbers import basis, count, effect, interval, number, p_equals, percent
 
 SCHEMA = 1

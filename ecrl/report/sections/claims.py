@@ -1,13 +1,17 @@
 """Claims: the claims registered before the runs, and their verdicts."""
 
+import math
+
 from ecrl.analysis.campaign.registration import Aside
-from ecrl.analysis.claims.claims import EXPLORATORY, INTERIM, ClaimResult, format_basis, format_e
+from ecrl.analysis.claims.power import find_smallest_detectable
+from ecrl.analysis.claims.result import EXPLORATORY, INTERIM, ClaimResult, format_e
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.metrics import get_run_key
-from ecrl.analysis.statistics.compare import POWER, smallest_detectable
+from ecrl.analysis.statistics.estimate import Estimand
+from ecrl.analysis.statistics.intervals import POWER, scale_bounds
 from ecrl.analysis.threats.base import join_some
-from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Table
-from ecrl.report.text.numbers import count, disagreement, interval, number, p_value, spread
+from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
+from ecrl.report.text.numbers import count, disagreement, effect, interval, number, p_value, spread
 
 _MOST_ASIDES = 12
 
@@ -21,11 +25,11 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         (
             j.claim.name,
             j.expectation,
-            f"**{j.verdict}**",
+            f"**{j.reading}**",
             f"{number(j.estimate)} {interval(j.low, j.high)}",
             p_value(j.p_adjusted),
             _describe_looks(j),
-            f"{format_basis(j)} in {count(j.n_suites, 'suite')}",
+            f"{j.basis} in {count(j.n_suites, 'suite')}",
         )
         for j in evidence.claims
     )
@@ -34,13 +38,36 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     reasons = [text for j in evidence.claims if (text := verdict_text(j)) is not None]
     reasons += _describe_history(evidence)
     blocks += [Bullets(tuple(reasons))] if reasons else []
-    detectable = [text for j in evidence.claims if (text := _describe_detectable(j)) is not None]
-    if detectable:
-        text = f"Smallest effect that would show with {POWER * 100:.0f} % power: {'; '.join(detectable)}."
-        if evidence.noise is not None:
-            text += f" Two equal runs (A/A) differ in goodput by {spread(evidence.noise.sd)}."
-        blocks.append(Paragraph(text))
+    estimands = [row for j in evidence.claims for row in _compare_estimands(j)]
+    if estimands:
+        columns = ("claim", "about", "estimate [95 % CI]", "p, unadjusted", "decides")
+        blocks += [Subheading("Whom the claims speak of"), Table(columns, tuple(estimands), frozenset(columns))]
+    if detectable := [text for j in evidence.claims if (text := _describe_detectable(j, len(evidence.claims)))]:
+        text = f"What these runs would show with {POWER * 100:.0f} % power, at their own SD"
+        blocks.append(Paragraph(f"{text}: {'; '.join(detectable)}."))
     return blocks
+
+
+def _compare_estimands(judged: ClaimResult) -> list[tuple[str, ...]]:
+    """The effect as a statement about these suites, about workloads like them, and about the next one."""
+    c = judged.comparison
+    if c is None or c.estimate is None or c.n_suites < 2:
+        return []
+    null = judged.threshold if judged.threshold is not None else 1.0 if c.kind == "ratio" else 0.0
+    on_d = math.log(null) if c.kind == "ratio" and null > 0 else null
+    rows = []
+    abouts: dict[Estimand, str] = {
+        "these suites": f"these {c.n_suites} suites (seeds random)",
+        "workloads": f"workloads like these {c.n_suites} suites (suites random)",
+    }
+    for estimand, about in abouts.items():
+        one = c.estimate_as(estimand)
+        assert one is not None
+        decides = "yes" if estimand == c.estimand else "no"
+        rows.append((judged.claim.name, about, effect(c.to_effect(one)), p_value(one.compute_p(on_d)), decides))
+    low, high = scale_bounds(c.estimate.predict_next(), c.kind)
+    about = "the mean of one more such workload (95 % prediction interval)"
+    return [*rows, (judged.claim.name, about, f"{number(judged.estimate)} {interval(low, high)}", "", "no")]
 
 
 def _describe_looks(judged: ClaimResult) -> str:
@@ -76,20 +103,19 @@ def _describe_aside(aside: Aside, evidence: Evidence) -> str:
     return f"{aside.name} ({aside.outcome}: {number(before)}, {number(now)})"
 
 
-def _describe_detectable(judged: ClaimResult) -> str | None:
-    """The smallest detectable effect: 'overlapping pays: 3.2 % with 8 suites (of interest: 1 %)'.
-
-    For a claim about one variant: the distance from the claimed value. None if it cannot be computed.
-    """
+def _describe_detectable(judged: ClaimResult, claims: int) -> str | None:
+    """'overlapped pays: 3.2 % (of interest: 1 %)'; 'overlapped pays: no effect, with 2 pairs'; None for a rate."""
     c, claim = judged.comparison, judged.claim
-    size = smallest_detectable(c.sd, len(c.units)) if c is not None else None
-    if c is None or size is None:
+    if c is None or c.estimate is None:
         return None
+    size = find_smallest_detectable(c, claims)
+    if size is None:
+        return f"{claim.name}: no effect, with {judged.basis} in {count(c.n_suites, 'suite')}"
     least = spread(size) if c.kind == "ratio" else number(size)
     away = "" if claim.of is None or judged.threshold is None else f" away from {number(judged.threshold)}"
     wanted = "" if claim.smallest is None else number(claim.smallest * (100 if c.kind == "ratio" else 1))
     interest = f" (of interest: {wanted}{' %' if c.kind == 'ratio' else ''})" if wanted else ""
-    return f"{claim.name}: {least}{away} with {len(c.units)} {c.unit}{interest}"
+    return f"{claim.name}: {least}{away}{interest}"
 
 
 def verdict_text(judged: ClaimResult) -> str | None:

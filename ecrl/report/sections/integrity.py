@@ -7,7 +7,7 @@ from ecrl.analysis.campaign.variants import VariantRecipe
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.buckets import residual_allowed_s
 from ecrl.analysis.run.metrics import REFERENCE
-from ecrl.analysis.statistics.compare import clopper_pearson, wilson
+from ecrl.analysis.statistics.intervals import clopper_pearson, wilson
 from ecrl.analysis.statistics.rates import compare_recovery, find_restarted_from_zero, recoveries
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.text.names import label_suite

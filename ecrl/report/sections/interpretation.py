@@ -6,7 +6,8 @@ from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.association import rank_correlation
-from ecrl.analysis.statistics.compare import ALPHA, MIN_PAIRS, Comparison, Effect, compare
+from ecrl.analysis.statistics.compare import Comparison, Effect, compare
+from ecrl.analysis.statistics.intervals import ALPHA, MIN_PAIRS
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section
 from ecrl.report.text.names import describe_averaged

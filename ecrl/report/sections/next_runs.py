@@ -14,7 +14,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     blocks: list[Block] = []
     for one in evidence.next_runs:
         time = f", about {format_duration(one.hours * SECONDS_PER_HOUR)}" if one.hours is not None else ""
-        blocks.append(Paragraph(f"Buys {one.buys}{time}."))
+        blocks.append(Paragraph(f"{one.buys}{time}."))
         if one.command:
             blocks.append(Code(one.command))
     return blocks

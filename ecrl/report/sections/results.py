@@ -9,7 +9,8 @@ from ecrl.analysis.frames.columns import to_rows
 from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.run.metrics import REFERENCE, Row
 from ecrl.analysis.statistics.association import suite_model
-from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison, Kind
+from ecrl.analysis.statistics.compare import Comparison
+from ecrl.analysis.statistics.intervals import MIN_PAIRS, Kind
 from ecrl.report.text.by_suite import break_down, rank_suites
 from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.text.names import (

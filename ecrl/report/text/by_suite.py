@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 from ecrl.analysis.campaign.tables import geometric_mean, mean
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison, restrict
+from ecrl.analysis.statistics.compare import Comparison, restrict
+from ecrl.analysis.statistics.intervals import MIN_PAIRS
 from ecrl.report.text.document import Block, Paragraph, Subheading, Table
 from ecrl.report.text.names import WORDS, axis_cells, axis_headers, format_value
 from ecrl.report.text.numbers import UNKNOWN, basis, effect, join_names, number, percent

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterable
 
-from ecrl.analysis.statistics.compare import ALPHA, Comparison, Effect
+from ecrl.analysis.statistics.compare import Comparison, Effect
+from ecrl.analysis.statistics.intervals import ALPHA
 
 UNKNOWN = "–"
 

@@ -1,4 +1,5 @@
 import ast
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,19 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 def test_claims_say_what_the_report_says(found: Evidence) -> None:
     frame = build_claims_frame(found.claims, found.threats)
     [judged], [row] = found.claims, frame.to_dict("records")
-    assert ",".join(frame.columns) == "name,metric,compare,where,verdict,estimate,low,high,p,pairs,suites,looks,vetoes"
+    assert (
+        ",".join(frame.columns)
+        == "name,metric,compare,where,verdict,scope,noise_measured,estimate,low,high,p,pairs,suites,looks,vetoes"
+    )
     assert (row["name"], row["metric"]) == ("overlapping pays", "goodput_steps_per_s")
     assert (row["compare"], row["where"]) == ("overlapped;blocking", "")
     assert row["looks"] == 1
     assert (row["verdict"], row["pairs"], row["suites"]) == ("INCONCLUSIVE", 2, 2)
-    assert (row["estimate"], row["low"], row["high"]) == (judged.estimate, judged.low, judged.high)
-    assert row["p"] == judged.p_adjusted
+    assert row["estimate"] == judged.estimate
+    assert judged.low is None, "two suites with a seed each show no spread"
+    assert math.isnan(row["low"])
+    assert math.isnan(row["p"])
+    assert (row["scope"], row["noise_measured"]) == ("for these 2 suites", False)
     assert row["vetoes"].split(";") == found.threats.veto_codes
     assert "one_seed" in row["vetoes"]
 

@@ -22,6 +22,7 @@ from ecrl.analysis.campaign.tables import build_detailed_frame, build_summary_fr
 from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.analysis.external_table.table import load_table_evidence
 from ecrl.analysis.frames.columns import to_rows
+from ecrl.analysis.verdict_frames import CLAIM_COLUMNS
 from ecrl.cli.commands.report import register
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
@@ -189,13 +190,13 @@ def prose(found: Evidence) -> str:
 
 def test_prose_claims_an_effect_only_where_the_numbers_support_it(whole: Evidence, small: Evidence) -> None:
     text = prose(whole)
-    assert "a gain larger than its spread over suites" in text
-    assert "| **CONFIRMED** |" in text
+    assert "a gain larger than its spread over blocks" in text
+    assert "| **CONFIRMED for these 2 suites, noise not measured** |" in text
     text = prose(small)
     assert "This is a direction, not a finding: 6 pairs are the least" in text
     assert "All runs share one seed (1337)" in text
     assert "2 suites cannot show how an effect varies between workloads" in text
-    for word in ("larger than its spread", "beyond noise", "consistent", "every one of the", "**CONFIRMED**"):
+    for word in ("larger than its spread", "beyond noise", "consistent", "every one of the", "**CONFIRMED"):
         assert word not in text
 
 
@@ -362,8 +363,8 @@ def test_the_csv_format_writes_what_the_report_says_of_claims_and_threats(call: 
     names = ["runs", "summary", "detailed_table", "claims", "threats"]
     assert [Path(line).name for line in out.splitlines()] == [f"exp_{name}.csv" for name in names]
     claims = (tmp_path / "exp" / "exp_claims.csv").read_text().splitlines()
-    assert claims[0] == "name,metric,compare,where,verdict,estimate,low,high,p,pairs,suites,looks,vetoes"
-    assert claims[1].startswith("overlapping pays,goodput_steps_per_s,overlapped;blocking,,INCONCLUSIVE,1.02")
+    assert claims[0] == ",".join(CLAIM_COLUMNS)
+    assert claims[1].startswith("overlapping pays,goodput_steps_per_s,overlapped;blocking,,INCONCLUSIVE,for these 2 suites,False,1.02")
     assert claims[1].endswith(",2,2,1,n_pairs_lt_6;one_seed")
     threats = (tmp_path / "exp" / "exp_threats.csv").read_text()
     assert threats.splitlines()[0] == "code,state,weight,evidence"

@@ -103,7 +103,7 @@ def facts(suite: Suite) -> dict[str, Any]:
 
 def test_the_next_runs_add_a_second_reference_with_a_command(tmp_path: Path) -> None:
     [command] = [one.command for one in evidence(campaign(tmp_path)).next_runs if "(A/A)" in one.buys]
-    assert command == "ecrl matrix run --prefix exp --aa"
+    assert command == "ecrl matrix run --prefix exp --aa blocking"
 
 
 def test_a_missing_run_is_named_and_costs_the_comparisons_of_its_variant(tmp_path: Path) -> None:

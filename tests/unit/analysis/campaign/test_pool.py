@@ -8,7 +8,7 @@ import pytest
 from ecrl.analysis.campaign.load import REPEAT_VARIANT, LoadedCampaign, load_campaign
 from ecrl.analysis.campaign.pool import differences, pool
 from ecrl.analysis.claims.before_after import compare_before_after, match_suites
-from ecrl.analysis.claims.noise import noise
+from ecrl.analysis.claims.noise import measure_noise
 from ecrl.analysis.evidence import build_evidence
 from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.config.run import RunSpec
@@ -171,7 +171,7 @@ def test_a_second_reference_is_compared_with_the_first_of_its_own_campaign_only(
         first = [run for run in found.runs if run.row["variant"] == REFERENCE]
         return replace(found, again=tuple(replace(run, row=run.row | {"variant": REPEAT_VARIANT}) for run in first))
 
-    found = noise(pool([a, again(b)]))
+    found = measure_noise(pool([a, again(b)]))
     assert found is not None
     assert {pair.seed for pair in found.comparison.pairs} == {4, 5, 6}  # those of b; a has no second reference
     assert found.sd == 0

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,27 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from ecrl.analysis.campaign.load import REPEAT_VARIANT, load_campaign
-from ecrl.analysis.evidence import Evidence, build_evidence
+from ecrl.analysis.claims.noise import Noise
+from ecrl.analysis.evidence import GOODPUT, Evidence, build_evidence
 from ecrl.analysis.run.metrics import Row, empty_row
-from ecrl.analysis.statistics.compare import bca_interval, wilson
+from ecrl.analysis.statistics.compare import compare
+from ecrl.analysis.statistics.intervals import bca_interval, wilson
 from ecrl.analysis.statistics.rates import compare_recovery, mcnemar_p
+from ecrl.analysis.threats.base import Threat
 from ecrl.config.run import RunSpec
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
 from tests.unit.analysis.campaign_builder import CLAIM, campaign
 
 
-def again(paths: CampaignPaths, later_ms: int) -> None:
-    """Repeat every reference of seed 1, its launcher ending `later_ms` later."""
-    for first in paths.root.glob("suites/*/reference/seed1"):
-        second = first.parent.parent / REPEAT_VARIANT / first.name
+def again(paths: CampaignPaths, later_ms: int, more_ms: int = 0, arm: str = "reference") -> None:
+    """Repeat the runs of an arm with seed 1. Their launchers end `later_ms` later, and `more_ms` in each next suite."""
+    for i, first in enumerate(sorted(paths.root.glob(f"suites/*/{arm}/seed1"))):
+        second = first.parent.parent / f"{arm}-aa" / first.name
         shutil.copytree(first, second)
         events = second / "events-launcher.jsonl"
         lines = [json.loads(line) for line in events.read_text().splitlines()]
-        lines[-1]["t"] += later_ms * 1_000_000
+        lines[-1]["t"] += (later_ms + more_ms * i) * 1_000_000
         events.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -49,13 +54,12 @@ def test_a_second_reference_gives_the_noise_and_is_in_no_table(tmp_path: Path) -
     assert found.noise.sd == pytest.approx(abs(found.noise.comparison.pairs[0].d))
     assert len(found.rows) == 18
     assert not any(REPEAT_VARIANT in text for text in found.warnings)
-    assert "aa_noise_ge_effect" in found.threats.clear
     assert [run.row["c6"] for run in found.again] == ["pass", "pass"]
 
 
 def test_noise_as_large_as_the_claimed_effect_blocks_it(tmp_path: Path) -> None:
     found = repeated(tmp_path, 500)
-    assert "overlapping pays: two equal runs differ by" in codes(found)["aa_noise_ge_effect"]
+    assert "overlapping pays: a mean of 6 pairs of equal runs may lie" in codes(found)["aa_noise_ge_effect"]
     assert "only 0 of 2 suites" in codes(found)["sign_only_support"]
     assert {judged.verdict for judged in found.claims} == {"INCONCLUSIVE"}
 
@@ -63,7 +67,7 @@ def test_noise_as_large_as_the_claimed_effect_blocks_it(tmp_path: Path) -> None:
 def test_without_a_second_reference_the_noise_counts_as_not_checked(tmp_path: Path) -> None:
     found = build_evidence(load_campaign(campaign(tmp_path, seeds=[1])))
     assert found.noise is None
-    assert found.threats.not_checked["aa_noise_ge_effect"].startswith("no reference was run twice (A/A)")
+    assert found.threats.not_checked["aa_noise_ge_effect"].startswith("no arm was run twice (A/A)")
     assert "aa_noise_ge_effect" not in found.threats.clear
 
 
@@ -75,6 +79,55 @@ def test_a_second_reference_that_does_not_read_is_named(tmp_path: Path) -> None:
     found = build_evidence(load_campaign(paths))
     assert found.noise is None
     assert sum(REPEAT_VARIANT in text for text in found.warnings) == 2
+
+
+def differing(*d: float, arm: str = "blocking") -> Noise:
+    """The noise of pairs of equal runs with these log ratios, a suite each."""
+    rows = [
+        empty_row(suite_id=f"s{i}", seed=1, variant=variant, goodput_steps_per_s=math.exp(value))
+        for i, x in enumerate(d)
+        for variant, value in ((f"{arm}-aa", x), (arm, 0.0))
+    ]
+    return Noise(compare(rows, f"{arm}-aa", arm, GOODPUT, "ratio", {}), arm)
+
+
+def test_the_noise_of_a_mean_is_that_of_as_many_pairs() -> None:
+    """A gain of 1.9 % over 48 pairs stands above an SD of 3 % of one pair, and ever more clearly with more runs."""
+    noise = differing(0.03, -0.03, 0.03)
+    assert noise.sd == pytest.approx(0.03)
+    assert noise.compute_mean_bound([1 / 48] * 48) == pytest.approx(stats.t.ppf(0.975, 3) * 0.03 / math.sqrt(48))
+    assert noise.compute_mean_bound([1 / 48] * 48) < 0.019 < noise.sd
+    assert noise.compute_mean_bound([1.0]) > noise.sd
+
+
+def test_the_sd_of_two_pairs_may_be_half_or_six_times_as_large() -> None:
+    low, high = differing(0.03, -0.03).sd_bounds
+    assert (low / 0.03, high / 0.03) == pytest.approx((0.52, 6.28), abs=0.01)
+
+
+def test_equal_runs_that_are_told_apart_have_a_bias() -> None:
+    assert differing(0.02, -0.01, 0.01).bias is None
+    bias = differing(0.020, 0.021, 0.022).bias
+    assert bias == pytest.approx(0.021 + stats.t.ppf(0.975, 2) * 0.001 / math.sqrt(3))
+    assert differing(0.02).bias is None
+
+
+def test_a_bias_that_could_make_the_effect_blocks_it_and_a_small_one_is_said(tmp_path: Path) -> None:
+    def find(later_ms: tuple[int, int], name: str) -> Threat | None:
+        paths = campaign(tmp_path / name)
+        again(paths, *later_ms)
+        found = build_evidence(load_campaign(paths)).threats.found
+        return next((threat for threat in found if threat.code == "aa_noise_ge_effect"), None)
+
+    assert find((10, -20), "fair") is None
+    small = find((4, 0), "small")
+    assert small is not None
+    assert "equal runs are told apart" in small.evidence
+    assert not small.blocking
+    large = find((60, 0), "large")
+    assert large is not None
+    assert large.blocking
+    assert large.claim == "overlapping pays"
 
 
 STALL = """[[claims]]
@@ -92,7 +145,7 @@ def test_a_claim_on_what_no_reference_has_is_not_held_against_noise(tmp_path: Pa
     both = campaign(tmp_path / "both", claims=f"{CLAIM}{claim}", seeds=[1])
     alone = campaign(tmp_path / "alone", claims=claim, seeds=[1])
     for paths in (both, alone):
-        again(paths, 10)
+        again(paths, 10, -20)
     codes_of = {"aa_noise_ge_effect", "sign_only_support"}
     for paths, cleared in ((both, codes_of), (alone, set())):
         report = build_evidence(load_campaign(paths)).threats
@@ -239,12 +292,16 @@ def test_unpaired_recoveries_are_compared_by_fishers_exact_test() -> None:
 
 def test_the_bootstrap_interval_is_repeatable_and_near_the_mean() -> None:
     values = [0.01, 0.03, -0.02, 0.05, 0.04, 0.02]
-    low, high = bca_interval(values)
-    assert bca_interval(values) == (low, high)
+    low, high = bca_interval([values])
+    assert bca_interval([values]) == (low, high)
     assert low is not None
     assert high is not None
     assert -0.02 < low < sum(values) / 6 < high < 0.05
-    assert bca_interval(values[:2]) == bca_interval([1.0, 1.0, 1.0]) == (None, None)
+    assert bca_interval([values[:2]]) == bca_interval([[1.0, 1.0, 1.0]]) == (None, None)
+    suites = bca_interval([values, [0.11, 0.13, 0.08, 0.15, 0.14, 0.12]])
+    assert suites[0] is not None
+    assert suites[1] is not None
+    assert suites[1] - suites[0] < high - low, "the suites differ, and nothing is drawn from one into the other"
 
 
 @pytest.mark.parametrize(("n", "percent"), [(10, 72.2), (40, 91.2), (100, 96.3), (160, 97.7), (200, 98.1)])

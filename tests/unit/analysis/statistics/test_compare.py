@@ -6,12 +6,12 @@ import pytest
 
 from ecrl.analysis.claims.claims import judge_claims
 from ecrl.analysis.run.metrics import Row, empty_row
-from ecrl.analysis.statistics.compare import (
+from ecrl.analysis.statistics.compare import compare
+from ecrl.analysis.statistics.intervals import (
     clopper_pearson,
-    compare,
+    count_sign_patterns,
     log_interval,
     sign_flip_p,
-    smallest_detectable,
     t_interval,
     tost_p,
 )
@@ -49,12 +49,22 @@ def test_the_effect_is_the_geometric_mean_of_suite_means_of_log_ratios() -> None
     c = compare(found, "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
     means = [(math.log(1.1) + math.log(1.3)) / 2, math.log(1.2), math.log(0.9)]
     assert c.overall is not None
-    assert (c.unit, len(c.pairs), c.n_suites, c.overall.n, c.suites_above) == ("suites", 4, 3, 3, 2)
+    assert (c.estimand, len(c.pairs), c.n_suites, c.suites_above) == ("these suites", 4, 3, 2)
     assert c.overall.center == pytest.approx(math.exp(sum(means) / 3))
+    assert (c.overall.low, c.p_value, c.suites["b"].low) == (None, None, None), "b and c have one seed"
+    workloads = c.estimate_as("workloads")
+    assert workloads is not None
     half = 4.302652729911275 * np.std(means, ddof=1) / math.sqrt(3)  # t quantile of 2 degrees of freedom
-    assert c.overall.low == pytest.approx(math.exp(sum(means) / 3 - half))
-    assert c.overall.high == pytest.approx(math.exp(sum(means) / 3 + half))
-    assert c.suites["b"].low is None
+    assert workloads.interval() == pytest.approx((sum(means) / 3 - half, sum(means) / 3 + half))
+
+
+def test_what_a_comparison_is_about_does_not_change_with_the_blocks_that_fail() -> None:
+    found = pairs(*GAIN, suites=8)
+    faults = {(f"s{i}", "overlapped", i): "overlapped is failed" for i in range(4)}
+    c = compare(found, "overlapped", "blocking", *RATIO, faults)  # type: ignore[arg-type]
+    assert (c.estimand, c.n_suites, len(c.works)) == ("workloads", 4, 8)
+    alone = [row for row in found if row["suite_id"] != "s7" or row["variant"] == "overlapped"]
+    assert len(compare(alone, "overlapped", "blocking", *RATIO, {}).works) == 7  # type: ignore[arg-type]
 
 
 def test_the_interval_agrees_with_scipys_paired_t_test() -> None:
@@ -94,14 +104,7 @@ def test_the_smallest_exact_p_of_n_pairs(n: int, p: float) -> None:
 def test_many_pairs_are_sampled_with_a_fixed_seed() -> None:
     d = [0.01 * (-1) ** i + 0.001 * i for i in range(40)]
     assert sign_flip_p(d) == sign_flip_p(d)
-
-
-def test_power_reproduces_the_published_plan() -> None:
-    sd = 0.0127  # docs/metrics.md
-    assert smallest_detectable(sd, 8) == pytest.approx(0.0147, abs=5e-5)
-    assert smallest_detectable(sd, 16) == pytest.approx(0.0095, abs=5e-5)
-    assert smallest_detectable(sd, 24) == pytest.approx(0.0076, abs=5e-5)
-    assert smallest_detectable(0.0, 8) is None
+    assert [count_sign_patterns(n) for n in (6, 16, 17)] == [64, 65_536, 9_999]
 
 
 @pytest.mark.parametrize(("n", "percent"), [(10, 69.2), (40, 91.2), (100, 96.4), (160, 97.7), (200, 98.2)])
@@ -113,10 +116,14 @@ def test_clopper_pearson_lower_bounds_of_all_successes(n: int, percent: float) -
 
 
 def test_equivalence_needs_spread_and_margin() -> None:
-    assert tost_p([0.001, -0.001, 0.0005, 0.0], -0.02, 0.02) == pytest.approx(0.0, abs=1e-3)
-    assert tost_p([0.5, 0.5], -1, 1) == 0
-    assert tost_p([2.0, 2.0], -1, 1) == 1
-    assert tost_p([0.1], -1, 1) is None
+    from statsmodels.stats.weightstats import ttost_paired
+
+    d = np.array([0.001, -0.001, 0.0005, 0.0])
+    error = float(np.std(d, ddof=1)) / 2
+    expected = ttost_paired(d, np.zeros(4), -0.002, 0.001)[0]
+    assert tost_p(float(d.mean()), error, 3, -0.002, 0.001) == pytest.approx(expected)
+    assert tost_p(0.5, 0.0, 1, -1, 1) == 0
+    assert tost_p(2.0, 0.0, 1, -1, 1) == 1
 
 
 def test_equal_ratios_give_a_point_and_one_value_gives_no_interval() -> None:
@@ -125,7 +132,8 @@ def test_equal_ratios_give_a_point_and_one_value_gives_no_interval() -> None:
 
 
 def test_two_suites_that_disagree_wildly_give_an_endless_interval_and_no_overflow() -> None:
-    c = compare(pairs(1e-200, 1e200, suites=2), "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
+    wild = pairs(1e-300, 1e300, 1e-300, 1e300, 1e-300, 1e300, suites=6)
+    c = compare(wild, "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
     assert c.overall is not None
     assert (c.overall.low, c.overall.high) == (0.0, math.inf)
 
@@ -174,6 +182,43 @@ def test_fewer_than_six_pairs_are_directional_only() -> None:
     assert judged.reasons == ("directional only, in the claimed direction: 5 pairs, 6 are needed",)
 
 
+def test_a_verdict_names_whom_it_speaks_of() -> None:
+    def read(found: list[Row], *, noise: bool | None = None) -> str:
+        [judged] = judge_claims([claim("ratio > 1.00")], found, {}, registered=True, has_noise=lambda _: noise)
+        return judged.reading
+
+    one = [row | {"model": "cnn", "dataset": "fashion-mini"} for row in pairs(*GAIN)]
+    assert read(one) == "CONFIRMED for cnn on fashion-mini, 8 seeds"
+    assert read(pairs(*GAIN, suites=4), noise=False) == "CONFIRMED for these 4 suites, noise not measured"
+    assert read(pairs(*GAIN, suites=8), noise=True) == "CONFIRMED for workloads like these 8 suites"
+    assert read(pairs(*GAIN[:4])) == "INCONCLUSIVE"
+
+
+def test_these_suites_need_two_seeds_in_each_of_them() -> None:
+    found = pairs(*GAIN[:7], suites=4)  # the last suite has one seed
+    [judged] = judge_claims([claim("ratio > 1.00")], found, {}, registered=True)
+    assert judged.verdict == "INCONCLUSIVE"
+    assert judged.reasons == (
+        "directional only, in the claimed direction: 1 of these 4 suites has fewer than 2 pairs, which show no spread",
+    )
+    gone = {("s1", "overlapped", seed): "overlapped is failed" for seed in (1, 5)}
+    [judged] = judge_claims([claim("ratio > 1.00")], pairs(*GAIN, suites=4), gone, registered=True)
+    assert "1 of these 4 suites has fewer than 2 pairs" in judged.reasons[0]
+
+
+def test_a_bootstrap_interval_that_includes_the_bound_keeps_a_verdict_back() -> None:
+    """Eleven blocks near 1.01 and a straggler: the t interval is [0.994, 1.016], the bootstrap's begins at 0.985."""
+    found = pairs(*[1.01] * 6, *[1.0102] * 5, 0.95)
+    [judged] = judge_claims([claim("ratio > 0.99")], found, {}, registered=True)
+    assert judged.low is not None
+    assert judged.low > 0.99
+    assert judged.p_adjusted is not None
+    assert judged.p_adjusted <= 0.05
+    assert judged.verdict == "INCONCLUSIVE"
+    [reason] = judged.reasons
+    assert reason.startswith("the t interval decides it, the bootstrap interval [0.9846, 1.01]")
+
+
 def test_a_blocking_threat_vetoes_confirmed_and_refuted_alike() -> None:
     def find_vetoes(_claim: Claim) -> list[str]:
         return ["one_seed"]
@@ -195,7 +240,7 @@ def test_suites_that_are_the_same_work_for_both_variants_are_one_block() -> None
     alike = [row | {"uses": row["variant"]} for row in found]
     c = compare(alike, "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
     apart = compare(found, "overlapped", "blocking", *RATIO, {})  # type: ignore[arg-type]
-    assert (c.n_suites, c.unit, {pair.suite_id for pair in c.pairs}) == (1, "blocks", {"s0"})
+    assert (c.n_suites, c.estimand, {pair.suite_id for pair in c.pairs}) == (1, "suite", {"s0"})
     assert len(c.pairs) == len({pair.seed for pair in apart.pairs})
     assert math.fsum(pair.d for pair in c.pairs) / len(c.pairs) == pytest.approx(
         math.fsum(pair.d for pair in apart.pairs) / len(apart.pairs)

@@ -9,7 +9,8 @@ import pytest
 from scipy import integrate, stats
 
 from ecrl.analysis.campaign.registration import Aside, Registration
-from ecrl.analysis.claims.claims import ClaimResult, judge_claims
+from ecrl.analysis.claims.claims import judge_claims
+from ecrl.analysis.claims.result import ClaimResult
 from ecrl.analysis.run.metrics import Row, empty_row
 from ecrl.analysis.statistics.sequential import DECISION, adjust_e, compute_log_e, compute_rho
 from ecrl.config.matrix import Claim
@@ -89,10 +90,34 @@ def test_the_test_uses_the_first_result_of_a_run_that_was_made_again() -> None:
     assert judged.reasons[-1].endswith("does not decide: no sequential test of this claim")
 
 
-def test_seeds_that_are_added_to_suites_are_no_observations_of_their_own() -> None:
-    first = np.array([0.02, 0.03, 0.025, 0.015])
-    judged = [judge(np.tile(first, times), extended(4, 4 * times, suites=4, step=4), 4) for times in (1, 6)]
+def test_seeds_that_are_added_to_workloads_are_no_observations_of_their_own() -> None:
+    first = np.array([0.02, 0.03, 0.025, 0.015, 0.02, 0.01])
+    judged = [judge(np.tile(first, times), extended(6, 6 * times, suites=6, step=6), 6) for times in (1, 6)]
     assert judged[0].log_e == pytest.approx(judged[1].log_e)
+
+
+def build_rounds(d: npt.NDArray[np.float64]) -> list[Row]:
+    """Log ratios of every suite (column) in every seed (row)."""
+    return [
+        row | {"suite_id": f"s{suite}", "seed": seed}
+        for (seed, suite), value in np.ndenumerate(d)
+        for row in build_rows(np.array([value]))
+    ]
+
+
+def test_rounds_of_seeds_that_are_added_to_these_suites_are_observations() -> None:
+    """Suites that differ, with a clear mean: each seed gives one mean over all suites."""
+    d = np.array([-0.02, 0.04, 0.07]) + np.random.default_rng(4).normal(0, 0.01, (16, 3))
+    keys = [(f"s{i}", name, seed) for seed in range(16) for i in range(3) for name in ("blocking", "overlapped")]
+    registration = Registration({key: int(key[2] >= 4) for key in keys})
+    [judged] = judge_claims([CLAIM], build_rounds(d), {}, registered=True, registration=registration)
+    rho = compute_rho(d[:4].mean(axis=1).tolist())
+    assert rho is not None
+    assert judged.log_e == pytest.approx(compute_log_e(d.mean(axis=1).tolist(), rho))
+    assert (judged.verdict, judged.reading) == ("CONFIRMED", "CONFIRMED for these 3 suites")
+    holed = [row for row in build_rounds(d) if (row["suite_id"], row["seed"]) != ("s0", 15)]
+    [short] = judge_claims([CLAIM], holed, {}, registered=True, registration=registration)
+    assert short.log_e == pytest.approx(compute_log_e(d[:15].mean(axis=1).tolist(), rho))
 
 
 # -- how often it is wrong ------------------------------------------------------------------------------------
@@ -151,7 +176,7 @@ def count_cheated(trials: int, shape: str, suites: int) -> float:
 @pytest.fixture
 def without_sign_flips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sign flips take most of the time, and decide nothing after several looks."""
-    monkeypatch.setattr("ecrl.analysis.statistics.compare.sign_flip_p", lambda *_: 0.01)
+    monkeypatch.setattr("ecrl.analysis.statistics.estimate.sign_flip_p", lambda *_: 0.01)
 
 
 @pytest.mark.usefixtures("without_sign_flips")

@@ -1,0 +1,136 @@
+"""Intervals and p values of a mean of paired differences d, and intervals of proportions.
+
+Definitions: docs/metrics.md, "Paired comparison".
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+CONFIDENCE = 0.95
+ALPHA = 0.05
+POWER = 0.80
+MIN_PAIRS = 6  # with fewer pairs no exact two-sided p can reach ALPHA
+EXACT_UP_TO = 16  # values of d: 65,536 sign patterns; for more values, patterns are sampled with a fixed seed
+SAMPLED_VALUES = 4_000_000  # most patterns x values of a sample: 0.2 s
+MAX_SAMPLED_PATTERNS = 9_999
+MIN_BOOTSTRAPPED = 3
+BOOTSTRAP_RESAMPLES = 9_999
+CHUNK_VALUES = 2_000_000  # most patterns x values in memory at a time, in the permutation test
+
+Kind = Literal["ratio", "difference"]
+Bounds = tuple[float | None, float | None]
+UNBOUNDED: Bounds = (None, None)
+
+
+def scale_value(d: float, kind: Kind) -> float:
+    """A mean of d on the scale of the comparison: a ratio is `exp` of it."""
+    if kind == "difference":
+        return d
+    # suites that disagree may give a bound that overflows a double; it becomes infinity
+    return math.exp(d) if d < math.log(np.finfo(float).max) else math.inf
+
+
+def scale_bounds(bounds: Bounds, kind: Kind) -> Bounds:
+    """Bounds of the mean of d on the scale of the comparison."""
+    low, high = bounds
+    return UNBOUNDED if low is None or high is None else (scale_value(low, kind), scale_value(high, kind))
+
+
+def t_bounds(center: float, error: float, df: float, confidence: float) -> tuple[float, float]:
+    """Student's t interval of a mean with this standard error and these degrees of freedom."""
+    # without spread the interval is a point, also where the quantile is infinite
+    half = float(stats.t.ppf((1 + confidence) / 2, df)) * error if error else 0.0
+    return center - half, center + half
+
+
+def t_interval(values: Sequence[float], confidence: float) -> Bounds:
+    """Student's t interval of the mean; (None, None) below two values."""
+    # not scipy's `ttest_1samp`: it warns about equal values, whose interval is a point
+    n = len(values)
+    if n < 2:
+        return UNBOUNDED
+    return t_bounds(math.fsum(values) / n, float(np.std(values, ddof=1)) / math.sqrt(n), n - 1, confidence)
+
+
+def t_p(distance: float, error: float, df: float) -> float:
+    """Two-sided p of Student's t test of "the mean is where it is", `distance` away from what was found."""
+    if not error:
+        return 0.0 if distance else 1.0
+    return float(2 * stats.t.sf(abs(distance) / error, df))
+
+
+def tost_p(center: float, error: float, df: float, low: float, high: float) -> float:
+    """p of the two one-sided tests (TOST, Lakens 2017) that the mean lies in (low, high)."""
+    if not error:  # without spread the t statistic is infinite, but p is known
+        return 0.0 if low < center < high else 1.0
+    return float(max(stats.t.sf((center - low) / error, df), stats.t.sf((high - center) / error, df)))
+
+
+def log_interval(values: Sequence[float]) -> Bounds:
+    """95 % t interval of the geometric mean of positive values; (None, None) below two."""
+    return scale_bounds(t_interval([math.log(value) for value in values], CONFIDENCE), "ratio")
+
+
+def bca_interval(groups: Sequence[Sequence[float]]) -> Bounds:
+    """95 % BCa bootstrap interval of the mean of the groups' means (Efron 1987) from a fixed seed.
+
+    Values are drawn again inside their group. (None, None) if a group has fewer than three values, without spread, or
+    if it is not finite.
+    """
+    if min(map(len, groups)) < MIN_BOOTSTRAPPED or not any(np.ptp(group) for group in groups):
+        return UNBOUNDED
+    found = stats.bootstrap(
+        [np.asarray(group, dtype=float) for group in groups],
+        lambda *drawn, axis: sum(np.mean(one, axis=axis) for one in drawn) / len(drawn),
+        confidence_level=CONFIDENCE,
+        method="BCa",
+        n_resamples=min(BOOTSTRAP_RESAMPLES, SAMPLED_VALUES // sum(map(len, groups))),
+        rng=np.random.default_rng(0),
+        vectorized=True,
+    ).confidence_interval
+    low, high = float(found.low), float(found.high)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else UNBOUNDED
+
+
+def sign_flip_p(d: Sequence[float], null: float = 0.0) -> float | None:
+    """Two-sided sign-flip permutation p of "the mean of d is `null`"; None without values.
+
+    Exact up to EXACT_UP_TO values; for more, sign patterns are sampled with a fixed seed.
+    """
+    if not d:
+        return None
+    if len(d) == 1:
+        return 1.0  # both sign patterns are equally extreme
+    result = stats.permutation_test(
+        (np.asarray(d, dtype=float) - null,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=count_sign_patterns(len(d)),
+        vectorized=True,
+        batch=max(1, CHUNK_VALUES // len(d)),
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)
+
+
+def count_sign_patterns(n: int) -> int:
+    """The number of sign patterns that `sign_flip_p` tries for n values."""
+    return 2**n if n <= EXACT_UP_TO else min(MAX_SAMPLED_PATTERNS, SAMPLED_VALUES // n)
+
+
+def clopper_pearson(successes: int, n: int) -> tuple[float, float]:
+    """Clopper and Pearson's exact 95 % interval of a proportion."""
+    low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="beta")
+    # the beta quantile is NaN for 0 and for n successes, where the bound is known
+    return (0.0 if successes == 0 else float(low)), (1.0 if successes == n else float(high))
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion (Brown, Cai & DasGupta 2001 recommend it for small n)."""
+    low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="wilson")
+    return max(0.0, float(low)), min(1.0, float(high))
