@@ -12,11 +12,12 @@ from statistics import median
 from typing import Any
 
 from ecrl.enginebench.plan import MIN_ROUNDS, REFERENCE, BenchPlan
+from ecrl.enginebench.targets import Target, pair_rounds
 from ecrl.errors import RecordError
 from ecrl.records.reader import Event
 from ecrl.units import format_bytes
 
-BENCH_DOCUMENT_SCHEMA = 1
+BENCH_DOCUMENT_SCHEMA = 2
 OURS, PEER = "overlapped", "dcp-async"
 _TARGET_STATE_BYTES = 80_000_000
 _S = 1e9  # stamps are nanoseconds
@@ -73,7 +74,7 @@ def document(plan: BenchPlan, spec: dict[str, Any], events: dict[int, list[Event
         "step_s": _step_s(plan, turns, spec["checkpoint_every"]),
         "copy_floor_s": _spread(floors_s),
         "engines": [engine | {"promises": told["promises"][engine["engine"]]} for engine in engines],
-        "targets": targets(engines, judge=too_little is None),
+        "targets": [one.build_document(judge=too_little is None) for one in _build_targets(turns, floor_s)],
         "notes": [] if too_little is None else [too_little],
     }
 
@@ -88,24 +89,33 @@ def explain_insufficient_data(state_bytes: int, rounds: int) -> str | None:
     return None
 
 
-def targets(engines: Sequence[dict[str, Any]], *, judge: bool) -> list[dict[str, Any]]:
-    """The targets that one bench can judge. met: None without `judge`, or if the compared values were not measured."""
-    ours: dict[str, Any] = next((e for e in engines if e["engine"] == OURS), {})
-    values: dict[str, tuple[float, float | None]] = {
-        f"{OURS}: stall / copy floor": (0.10, ours.get("stall_vs_floor_ratio")),
-        f"{OURS}: stall / {PEER}": (0.02, ours.get("stall_vs_peer_ratio")),
-        f"{OURS}: true cost / {PEER}": (0.50, ours.get("cost_vs_peer_ratio")),
-        f"{OURS}: first stall / later ones": (2.0, ours.get("first_vs_later_ratio")),
-    }
+def _build_targets(turns: Sequence[BenchTurn], floor_s: float) -> list[Target]:
+    """The targets that one bench can judge."""
+    stalls = {name: _stalls_by_round(turns, name) for name in (OURS, PEER)}
+    costs = {name: _costs_by_round(turns, name) for name in (OURS, PEER)}
+    # the warm-up round has a first stall too
+    own = [turn for turn in turns if turn.variant == OURS and len(turn.stalls_s) > 1]
     return [
-        {
-            "target": name,
-            "at_most": limit,
-            "found": value,
-            "met": value <= limit if judge and value is not None else None,
-        }
-        for name, (limit, value) in values.items()
+        Target(f"{OURS}: stall / copy floor", 0.10, [(stall, floor_s) for stall in stalls[OURS].values()]),
+        Target(f"{OURS}: stall / {PEER}", 0.02, pair_rounds(stalls[OURS], stalls[PEER])),
+        Target(f"{OURS}: true cost / {PEER}", 0.50, pair_rounds(costs[OURS], costs[PEER])),
+        Target(f"{OURS}: first stall / later ones", 2.0, [(t.stalls_s[0], median(t.stalls_s[1:])) for t in own]),
     ]
+
+
+def _stalls_by_round(turns: Sequence[BenchTurn], name: str) -> dict[int, float]:
+    """The median stall of every round, the first stall of the segment left out where there are others."""
+    return {t.round: median(t.stalls_s[1:] or t.stalls_s) for t in turns if t.variant == name and t.round > 0}
+
+
+def _costs_by_round(turns: Sequence[BenchTurn], name: str) -> dict[int, float]:
+    """The true cost per checkpoint of every round."""
+    plain = {turn.round: turn.wall_s for turn in turns if turn.variant == REFERENCE}
+    return {
+        turn.round: (turn.wall_s - plain[turn.round]) / len(turn.stalls_s)
+        for turn in turns
+        if turn.variant == name and turn.round > 0
+    }
 
 
 def _turns(plan: BenchPlan, checkpoint_every: int, events: dict[int, list[Event]]) -> list[BenchTurn]:
@@ -175,7 +185,7 @@ def _engine(name: str, turns: Sequence[BenchTurn], floor_s: float) -> dict[str, 
     firsts = [turn.stalls_s[0] for turn in own]
     # A segment with one checkpoint has only a first stall.
     later = [s for turn in steady for s in turn.stalls_s[1:]] or [turn.stalls_s[0] for turn in steady]
-    costs = [(turn.wall_s - plain[turn.round].wall_s) / saves for turn in steady]
+    costs = list(_costs_by_round(turns, name).values())
     # The warm-up round counts too: each segment starts with a new engine and an emptied allocator.
     growths = [
         turn.growth_bytes - reference

@@ -48,8 +48,11 @@ def tables(document: dict[str, Any]) -> list[Table]:
         ),
         (
             "Targets",
-            ["target", "at most", "found", ""],
-            [[t["target"], f"{t['at_most']:g}", _ratio(t["found"]), _verdict(t["met"])] for t in document["targets"]],
+            ["target", "at most", "found", "95 % over rounds", ""],
+            [
+                [t["target"], f"{t['at_most']:g}", _ratio(t["found"]), _interval(t["interval"]), t["verdict"]]
+                for t in document["targets"]
+            ],
         ),
     ]
     return [table for table in found if table[2]]
@@ -96,8 +99,11 @@ def _bytes(count: float | None) -> str:
     return _MISSING if count is None else format_bytes(count)
 
 
-def _verdict(met: bool | None) -> str:
-    return {True: "met", False: "MISSED", None: "not judged"}[met]
+def _interval(bounds: list[float | None] | None) -> str:
+    if bounds is None:
+        return _MISSING
+    low, high = bounds
+    return f"{_ratio(low)} to {'any' if high is None else _ratio(high)}"
 
 
 def plot(document: dict[str, Any]) -> bytes:

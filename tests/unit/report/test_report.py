@@ -364,7 +364,9 @@ def test_the_csv_format_writes_what_the_report_says_of_claims_and_threats(call: 
     assert [Path(line).name for line in out.splitlines()] == [f"exp_{name}.csv" for name in names]
     claims = (tmp_path / "exp" / "exp_claims.csv").read_text().splitlines()
     assert claims[0] == ",".join(CLAIM_COLUMNS)
-    assert claims[1].startswith("overlapping pays,goodput_steps_per_s,overlapped;blocking,,INCONCLUSIVE,for these 2 suites,False,1.02")
+    assert claims[1].startswith(
+        "overlapping pays,goodput_steps_per_s,overlapped;blocking,,INCONCLUSIVE,for these 2 suites,False,1.02"
+    )
     assert claims[1].endswith(",2,2,1,n_pairs_lt_6;one_seed")
     threats = (tmp_path / "exp" / "exp_threats.csv").read_text()
     assert threats.splitlines()[0] == "code,state,weight,evidence"
