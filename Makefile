@@ -36,7 +36,7 @@ check: $(READY)
 
 # The full versions of what `make test` checks in short; -rP shows each program's verdict.
 torture: $(READY)
-	$(BIN)/python -m pytest -q -m torture -rP
+	$(BIN)/python -m pytest -q -m "torture or statistics" -rP
 
 # Beside GNU parallel, signac-flow and Snakemake, as far as they are there; about eight minutes.
 bench: $(READY)

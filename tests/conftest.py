@@ -19,7 +19,7 @@ _SEED = int(os.environ.setdefault(_SEED_VARIABLE, str(random.SystemRandom().rand
 
 
 # Marks of tests that run only where `-m` names their mark.
-_ON_REQUEST = ("torture", "timing")
+_ON_REQUEST = ("torture", "statistics", "timing")
 
 
 def pytest_report_header() -> str:

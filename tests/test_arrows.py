@@ -66,18 +66,19 @@ ARROWS = {
         " analysis/statistics config records records/manifest",
         "analysis/external_table": "analysis analysis/threats analysis/campaign analysis/run analysis/statistics config"
         " records records/manifest",
-        "report/text": "analysis analysis/advice analysis/campaign analysis/run analysis/statistics",
+        "report/text": "analysis analysis/advice analysis/claims analysis/campaign analysis/run analysis/statistics",
         "report/plots": "report/text analysis analysis/campaign analysis/run records",
         "report/formats": "report/text report/plots",
         "report/sections": "report/text analysis analysis/threats analysis/claims analysis/campaign analysis/frames"
         " analysis/run analysis/statistics records",
         "report/pages": "report/formats report/plots report/sections report/text analysis analysis/advice"
-        " analysis/campaign analysis/frames analysis/statistics records storage",
+        " analysis/campaign analysis/claims analysis/frames analysis/statistics records storage",
         # features that span the programs
         "enginebench": "enginebench/plan worker checkpoint failures config records",
         "enginebench/plan": "storage",
         "enginebench/launch": "enginebench/plan launch/launchers launch/runs launch/system config records",
-        "enginebench/compare": "enginebench/plan records",
+        "enginebench/targets": "",
+        "enginebench/compare": "enginebench/plan enginebench/targets records",
         "enginebench/report": "report/plots",
         "selftest": "worker checkpoint checkpoint/engines checkpoint/sharded workloads failures config records storage",
         "selftest/runner": "launch/runs launch/system config records",

@@ -1,7 +1,7 @@
 """The data of a report, from a campaign or from another tool's table."""
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from ecrl.analysis.campaign.axes import MATRIX_AXES, format_axis, list_axes
 from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.campaign.registration import Registration
 from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED, VariantRecipe, find_main_pair, list_recipes
+from ecrl.analysis.claims.calibration import Calibration, describe_shape
 from ecrl.analysis.claims.claims import judge_claims
 from ecrl.analysis.claims.noise import Noise, measure_noise
 from ecrl.analysis.claims.result import ClaimResult
@@ -91,6 +92,7 @@ class Evidence:
     faults: Faults = field(default_factory=dict)
     registration: Registration = field(default_factory=Registration)
     siblings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    calibrations: tuple[Calibration, ...] = ()
     _made: dict[tuple[str, str, str, Kind], Comparison] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -234,12 +236,16 @@ class Evidence:
 
 
 def build_evidence(
-    found: LoadedCampaign, caller: CommandLines | None = None, folders: Mapping[str, str] | None = None
+    found: LoadedCampaign,
+    caller: CommandLines | None = None,
+    folders: Mapping[str, str] | None = None,
+    calibrations: Sequence[Calibration] = (),
 ) -> Evidence:
     """The evidence of a campaign.
 
     caller: how the suggested commands call ecrl. folders: the path of each campaign's folder relative to the report's
-    folder, by prefix; by default both are the same folder.
+    folder, by prefix; by default both are the same folder. calibrations: of the claims; those that were made for other
+    runs than these are left out.
     """
     rows = tuple(run.row for run in found.runs)
     registered = _has_registered_claims(found)
@@ -284,7 +290,14 @@ def build_evidence(
         faults=found.faults,
         registration=found.registration,
         siblings=found.siblings,
+        calibrations=_select_calibrations(calibrations, claims),
     )
+
+
+def _select_calibrations(made: Sequence[Calibration], claims: Sequence[ClaimResult]) -> tuple[Calibration, ...]:
+    """Those that were made for these claims and these runs."""
+    present = {(judged.claim.name, describe_shape(judged)) for judged in claims}
+    return tuple(one for one in made if (one.name, one.basis) in present)
 
 
 def _has_registered_claims(found: LoadedCampaign) -> bool:

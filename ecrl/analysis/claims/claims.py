@@ -65,6 +65,17 @@ def judge_claims(
         population = (_count_suites(chosen), every)
         one = replace(one, population=population, looks=looks, noise_measured=has_noise(claim))
         measured.append(one if why is not None else test_sequentially(one, needed, faults, registration))
+    return decide_claims(measured, registered=registered, find_vetoes=find_vetoes, registration=registration)
+
+
+def decide_claims(
+    measured: Sequence[ClaimResult],
+    *,
+    registered: bool = True,
+    find_vetoes: Callable[[Claim], Sequence[str]] = find_no_vetoes,
+    registration: Registration = _REGISTERED_ONCE,
+) -> tuple[ClaimResult, ...]:
+    """Give measured claims their verdicts. The options are those of `judge_claims`."""
     adjusted = [_adjust(getattr(one, name) for one in measured) for name in ("p", "p_opposite")]
     logs = [adjust_e([getattr(one, name) for one in measured]) for name in ("log_e", "log_e_opposite")]
     judged = []

@@ -23,15 +23,22 @@ def measure_claim(claim: Claim, rows: Sequence[Row], faults: Faults) -> ClaimRes
     assert a is not None
     kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
     c = compare(rows, a, b, claim.metric, kind, faults)
+    return measure_comparison(claim, c, _describe_scope(rows, len(c.works), c))
+
+
+def measure_comparison(claim: Claim, c: Comparison, scope: str) -> ClaimResult:
+    """The numbers of a claim about an effect, or about the level of one variant. scope: see `ClaimResult`."""
+    parts = EXPECT.fullmatch(claim.expect)
+    assert parts is not None
     if parts["margin"]:
-        low, high = _margin(kind, float(parts["margin"]))
+        low, high = _margin(c.kind, float(parts["margin"]))
         p = None if c.estimate is None else c.estimate.compute_tost_p(low, high)
         outside = [bound for bound in (low, high) if math.isfinite(bound)]
         opposite = max((q for bound in outside if (q := c.p_against(bound)) is not None), default=None)
     else:
         threshold = float(parts["threshold"])
-        null = math.log(threshold) if kind == "ratio" and threshold > 0 else threshold
-        impossible = kind == "ratio" and threshold <= 0  # a ratio is always above 0
+        null = math.log(threshold) if c.kind == "ratio" and threshold > 0 else threshold
+        impossible = c.kind == "ratio" and threshold <= 0  # a ratio is always above 0
         p = opposite = None if impossible else c.p_against(null)
     effect = c.overall
     return ClaimResult(
@@ -48,7 +55,7 @@ def measure_claim(claim: Claim, rows: Sequence[Row], faults: Faults) -> ClaimRes
         (),
         c,
         p_opposite=opposite,
-        scope=_describe_scope(rows, len(c.works), c),
+        scope=scope,
     )
 
 

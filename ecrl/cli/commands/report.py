@@ -130,13 +130,15 @@ def _load_evidence(prefixes: list[str], results: Path, out: Path | None, mix: bo
     from ecrl.analysis.campaign.pool import pool
     from ecrl.analysis.evidence import build_evidence
     from ecrl.records.paths import CampaignPaths
+    from ecrl.report.pages.calibration import read_calibrations
 
     paths = [CampaignPaths(results, prefix) for prefix in prefixes]
     found = [load_campaign(one) for one in paths]
     whole = found[0] if len(found) == 1 else pool(found, mix=mix)
     folder = out or results / whole.prefix
     folders = {one.prefix: relpath(one.root, folder) for one in paths}
-    return build_evidence(whole, _command_lines(results), folders), folder
+    calibrations = read_calibrations(paths[0]) if len(paths) == 1 else ()
+    return build_evidence(whole, _command_lines(results), folders, calibrations), folder
 
 
 def _command_lines(results: Path) -> "CommandLines":

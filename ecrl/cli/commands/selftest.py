@@ -1,11 +1,13 @@
-"""`ecrl selftest`: checks that snapshots are never torn on this machine and that every fence is needed."""
+"""`ecrl selftest`: checks that snapshots are never torn and that fences are needed; or how often claims err."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli.ui.messages import print_json, print_message
+from ecrl.cli.ui.messages import plain_table, print_json, print_message
+from ecrl.errors import EcrlError
 from ecrl.units import format_duration
 
 if TYPE_CHECKING:
@@ -22,18 +24,44 @@ def register(app: typer.Typer) -> None:
 
 def selftest(
     device: Annotated[
-        str, typer.Option(metavar="cpu|cuda", help="The device whose snapshots are checked.", show_default=False)
-    ],
+        str | None, typer.Option(metavar="cpu|cuda", help="The device whose snapshots are checked.", show_default=False)
+    ] = None,
     model: Annotated[
         str, typer.Option(metavar="NAME", help="The model that is trained during the checks.")
     ] = "resnet18",
     steps: Annotated[int, typer.Option(metavar="N", help="Snapshots in each check of the unmodified code.")] = 20,
+    statistics: Annotated[
+        bool,
+        typer.Option("--statistics", help="Simulate how often the claims of --prefix err, instead (some minutes)."),
+    ] = False,
+    prefix: Annotated[
+        str | None, typer.Option(help="With --statistics: the campaign whose shape and spreads are simulated.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="With --statistics: the folder that holds the campaigns.")] = Path(
+        "results"
+    ),
+    trials: Annotated[
+        int, typer.Option(metavar="N", min=10, help="With --statistics: simulated campaigns of each kind.")
+    ] = 400,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Prove on this machine that snapshots are never torn and that every fence is needed (about a minute).
 
+    With --statistics: simulate campaigns of the shape and with the spreads of --prefix, and say how often its claims
+    are falsely CONFIRMED or REFUTED, how often their intervals hold the truth, and how often they are decided. The
+    report of the campaign shows the figures from then on.
+
     Exit code 0: all checks passed. 4: a snapshot was torn, another promise is broken, or a check was inconclusive.
     """
+    if statistics:
+        _calibrate(prefix, results, trials, as_json)
+        return
+    if device is None:
+        raise EcrlError(
+            "ECRL-102",
+            "--device: found nothing, expected cpu or cuda (or --statistics --prefix PREFIX).\n"
+            "Try `ecrl selftest --device cpu`.",
+        )
     from ecrl.launch.system.signals import handle_signals
     from ecrl.selftest.runner import Selftest
 
@@ -57,6 +85,44 @@ def selftest(
         _print_table(report)
     print_message(_summary(report))
     raise typer.Exit(report.exit_code)
+
+
+def _calibrate(prefix: str | None, results: Path, trials: int, as_json: bool) -> None:
+    """Simulate campaigns of the shape of `prefix`, print the rates and keep them for its report."""
+    from dataclasses import asdict
+
+    from ecrl.analysis.campaign.load import load_campaign
+    from ecrl.analysis.claims.calibration import calibrate
+    from ecrl.analysis.evidence import build_evidence
+    from ecrl.records.paths import CampaignPaths, all_prefixes
+    from ecrl.report.pages.calibration import build_table, write_calibrations
+
+    if prefix is None:
+        known = ", ".join(all_prefixes(results)) or f"no campaign is in {results}/"
+        raise EcrlError("ECRL-104", f"--statistics: found no --prefix, expected one of: {known}.")
+    paths = CampaignPaths(results, prefix)
+    claims = build_evidence(load_campaign(paths)).claims
+    found = []
+    for one in calibrate(claims, trials):
+        print_message(f"simulated: {one.name}")
+        found.append(one)
+    left = [judged.claim.name for judged in claims if judged.claim.name not in {one.name for one in found}]
+    if left:
+        why = "they name no effect, or their runs show no spread (two seeds or more do)"
+        print_message(f"not simulated: {', '.join(left)}: {why}")
+    if not found:
+        raise EcrlError(
+            "ECRL-716",
+            f"{prefix}: found no claim that can be simulated, expected one on an effect in runs with a"
+            f" spread.\nAdd `[[claims]]` and a second seed to the matrix.",
+        )
+    path = write_calibrations(paths, found)
+    if as_json:
+        print_json({"schema": 1, "claims": [asdict(one) for one in found]})
+    else:
+        headers, rows, text = build_table(found)
+        typer.echo(f"{plain_table(headers, rows)}\n{text}")
+    print_message(f"{path}: the report of {prefix} shows this")
 
 
 def _print_table(report: "Report") -> None:

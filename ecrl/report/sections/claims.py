@@ -10,6 +10,7 @@ from ecrl.analysis.run.metrics import get_run_key
 from ecrl.analysis.statistics.estimate import Estimand
 from ecrl.analysis.statistics.intervals import POWER, scale_bounds
 from ecrl.analysis.threats.base import join_some
+from ecrl.report.text import calibration
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.text.numbers import count, disagreement, effect, interval, number, p_value, spread
 
@@ -45,7 +46,15 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     if detectable := [text for j in evidence.claims if (text := _describe_detectable(j, len(evidence.claims)))]:
         text = f"What these runs would show with {POWER * 100:.0f} % power, at their own SD"
         blocks.append(Paragraph(f"{text}: {'; '.join(detectable)}."))
-    return blocks
+    return [*blocks, *_describe_calibration(evidence)]
+
+
+def _describe_calibration(evidence: Evidence) -> list[Block]:
+    if not (found := evidence.calibrations):
+        return []
+    table = Table(calibration.HEADERS, tuple(calibration.build_rows(found)), frozenset(calibration.HEADERS))
+    text = f"{calibration.describe(found[0].trials)} Made by `ecrl selftest --statistics`."
+    return [Subheading("How often such a campaign errs"), Paragraph(text), table]
 
 
 def _compare_estimands(judged: ClaimResult) -> list[tuple[str, ...]]:

@@ -1,0 +1,45 @@
+"""The calibration of a campaign's claims as a file in its folder, which the report reads."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ecrl.analysis.claims.calibration import Calibration
+from ecrl.errors import RecordError
+from ecrl.records.paths import CampaignPaths
+from ecrl.report.text.calibration import HEADERS, build_rows, describe
+from ecrl.storage.atomic import write_atomic
+
+SCHEMA = 1
+_NAME = "calibration.json"
+
+
+def write_calibrations(paths: CampaignPaths, found: Sequence[Calibration]) -> Path:
+    """Write the calibrations beside the report, and return the path."""
+    path = paths.table(_NAME)
+    document = {"schema": SCHEMA, "claims": [asdict(one) for one in found]}
+    write_atomic(path, (json.dumps(document, indent=2) + "\n").encode())
+    return path
+
+
+def build_table(found: Sequence[Calibration]) -> tuple[list[str], list[list[str]], str]:
+    """(headers, rows, what was simulated) for a terminal."""
+    return list(HEADERS), [list(row) for row in build_rows(found)], describe(found[0].trials)
+
+
+def read_calibrations(paths: CampaignPaths) -> tuple[Calibration, ...]:
+    """The calibrations of a campaign; empty if none were made.
+
+    Raises:
+        RecordError: the file is damaged.
+    """
+    path = paths.table(_NAME)
+    try:
+        document = json.loads(path.read_bytes())
+        return tuple(Calibration(**one) for one in document["claims"])
+    except FileNotFoundError:
+        return ()
+    except (ValueError, TypeError, KeyError) as error:
+        again = f"Make it again: `ecrl selftest --statistics {paths.options}`."
+        raise RecordError("ECRL-717", f"{path}: expected a calibration, found none in it ({error}).\n{again}") from None
