@@ -1,6 +1,6 @@
 """Judging the claims that a matrix registered before its first run (docs/metrics.md, "Claims and verdicts")."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ecrl.analysis.campaign.axes import select_rows
@@ -20,6 +20,7 @@ from ecrl.analysis.claims.sequential_claims import test_sequentially
 from ecrl.analysis.claims.verdict import decide
 from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS, Row, get_run_key
 from ecrl.analysis.statistics.compare import Faults
+from ecrl.analysis.statistics.pairwise import adjust_holm
 from ecrl.analysis.statistics.sequential import adjust_e
 from ecrl.config.matrix import Claim
 
@@ -76,7 +77,7 @@ def decide_claims(
     registration: Registration = _REGISTERED_ONCE,
 ) -> tuple[ClaimResult, ...]:
     """Give measured claims their verdicts. The options are those of `judge_claims`."""
-    adjusted = [_adjust(getattr(one, name) for one in measured) for name in ("p", "p_opposite")]
+    adjusted = [adjust_holm(getattr(one, name) for one in measured) for name in ("p", "p_opposite")]
     logs = [adjust_e([getattr(one, name) for one in measured]) for name in ("log_e", "log_e_opposite")]
     judged = []
     for one, p, opposite, log_e, against in zip(measured, *adjusted, *logs, strict=True):
@@ -109,17 +110,6 @@ def _list_needed_variants(claim: Claim) -> tuple[str, ...]:
 def is_about_outcome(claim: Claim) -> bool:
     """Whether the claim is about how runs ended: a failed run is a result of it."""
     return claim.metric == "correct" and claim.expect.startswith("rate")
-
-
-def _adjust(values: Iterable[float | None]) -> list[float | None]:
-    """Holm-adjusted p values; a missing one counts as 1."""
-    # not statsmodels' `multipletests`: it collects garbage at every call, which takes a tenth of a second
-    known = list(values)
-    found, most = [*known], 0.0
-    for rank, i in enumerate(sorted(range(len(known)), key=lambda i: 1.0 if (p := known[i]) is None else p)):
-        if (p := known[i]) is not None:
-            most = found[i] = max(most, min(1.0, (len(known) - rank) * p))
-    return found
 
 
 def _weigh_looks(
