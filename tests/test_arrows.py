@@ -55,7 +55,7 @@ ARROWS = {
         " launch/doctor launch/system config records records/manifest",
         # the analyst
         "analysis/run": "records",
-        "analysis/statistics": "analysis/run",
+        "analysis/statistics": "analysis/run records",
         "analysis/frames": "analysis/run records",
         "analysis/campaign": "analysis/frames analysis/run analysis/statistics config records records/manifest",
         "analysis/claims": "analysis/campaign analysis/run analysis/statistics config records",
@@ -66,7 +66,7 @@ ARROWS = {
         " analysis/statistics config records records/manifest",
         "analysis/external_table": "analysis analysis/threats analysis/campaign analysis/run analysis/statistics config"
         " records records/manifest",
-        "report/text": "analysis analysis/advice analysis/claims analysis/campaign analysis/run analysis/statistics",
+        "report/text": "analysis analysis/advice analysis/campaign analysis/claims analysis/run analysis/statistics",
         "report/plots": "report/text analysis analysis/campaign analysis/run records",
         "report/formats": "report/text report/plots",
         "report/sections": "report/text analysis analysis/threats analysis/claims analysis/campaign analysis/frames"

@@ -22,6 +22,7 @@ from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.run.restarts import Medians, medians
 from ecrl.analysis.statistics.compare import BlockKey, Comparison, Faults, compare
+from ecrl.analysis.statistics.gain_by_cause import split_wall_clock
 from ecrl.analysis.statistics.intervals import Kind
 from ecrl.analysis.threats.base import format_count
 from ecrl.analysis.threats.detect import ThreatReport, detect_threats
@@ -63,6 +64,7 @@ class Evidence:
     axes: the columns of `[axes]`, in the order of the matrix file.
     recipes: of every variant except the reference; empty for a table.
     kind: of the experiment.
+    chosen: the two variants of the main comparison, if somebody chose them.
     """
 
     source: Literal["campaign", "table"]
@@ -93,6 +95,7 @@ class Evidence:
     registration: Registration = field(default_factory=Registration)
     siblings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calibrations: tuple[Calibration, ...] = ()
+    chosen: tuple[str, str] | None = None
     _made: dict[tuple[str, str, str, Kind], Comparison] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -223,7 +226,7 @@ class Evidence:
 
         With one variant only: that variant and the reference. None if there is no such pair.
         """
-        if (pair := find_main_pair(self.variants)) is not None:
+        if (pair := self.chosen or find_main_pair(self.variants)) is not None:
             return pair
         return (self.engines[0], REFERENCE) if self.engines and REFERENCE in self.variants else None
 
@@ -234,22 +237,35 @@ class Evidence:
             self._made[key] = compare(self.rows, a, b, metric, kind, self.faults)
         return self._made[key]
 
+    @cached_property
+    def replayed_warm_ups_s(self) -> dict[tuple[str, str, int], float]:
+        """The warm-up that the bucket `replay` of a run holds, by suite, variant and seed."""
+        return {run.key: own_s for run in self.runs if (own_s := run.replayed_warm_up_s) is not None}
+
+    @cached_property
+    def gain_by_cause(self) -> dict[str, Comparison]:
+        """The wall-clock ratio of the main comparison by its causes (see `split_wall_clock`). Empty without ledgers."""
+        if self.headline is None:
+            return {}
+        return split_wall_clock(self.rows, *self.headline, self.faults, self.replayed_warm_ups_s)
+
 
 def build_evidence(
     found: LoadedCampaign,
     caller: CommandLines | None = None,
     folders: Mapping[str, str] | None = None,
     calibrations: Sequence[Calibration] = (),
+    chosen: tuple[str, str] | None = None,
 ) -> Evidence:
     """The evidence of a campaign.
 
     caller: how the suggested commands call ecrl. folders: the path of each campaign's folder relative to the report's
     folder, by prefix; by default both are the same folder. calibrations: of the claims; those that were made for other
-    runs than these are left out.
+    runs than these are left out. chosen: see `Evidence`.
     """
     rows = tuple(run.row for run in found.runs)
     registered = _has_registered_claims(found)
-    threats = detect_threats(found, registered=registered)
+    threats = detect_threats(found, registered=registered, chosen=chosen)
     claims = judge_claims(
         found.matrix.claims,
         rows,
@@ -291,6 +307,7 @@ def build_evidence(
         registration=found.registration,
         siblings=found.siblings,
         calibrations=_select_calibrations(calibrations, claims),
+        chosen=chosen,
     )
 
 

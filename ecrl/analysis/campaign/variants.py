@@ -7,6 +7,7 @@ from ecrl.config.axes import format_value, split_key
 from ecrl.config.matrix import Matrix
 from ecrl.config.options import get_declared_options
 from ecrl.config.recipe import REFERENCE, Recipe
+from ecrl.errors import EcrlError, unknown_name
 
 BLOCKING, OVERLAPPED = "blocking", "overlapped"
 
@@ -20,6 +21,25 @@ def find_main_pair(variants: Sequence[str]) -> tuple[str, str] | None:
     if {BLOCKING, OVERLAPPED} <= set(own):
         return OVERLAPPED, BLOCKING
     return (own[-1], own[0]) if len(own) > 1 else None
+
+
+def parse_pair(text: str, variants: Sequence[str]) -> tuple[str, str]:
+    """The two variants in a text such as 'overlapped,blocking'.
+
+    Raises:
+        EcrlError: it does not name two different variants of these.
+    """
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    for name in found:
+        if name not in variants:
+            raise EcrlError("ECRL-102", f"--compare: {unknown_name('variant', name, variants)}")
+    if len(set(found)) != 2 or len(found) != 2:
+        raise EcrlError(
+            "ECRL-102",
+            f"--compare: found {text!r}, expected two different variants, A,B for A against B.\n"
+            f"Variants here: {', '.join(variants)}.",
+        )
+    return found[0], found[1]
 
 
 @dataclass(frozen=True)

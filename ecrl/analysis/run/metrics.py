@@ -65,6 +65,13 @@ class RunAnalysis:
         axes = self.facts.get("axes")
         return f"{self.name} ({axes})" if axes else self.name
 
+    @property
+    def replayed_warm_up_s(self) -> float | None:
+        """The warm-up of replayed first steps, which the bucket `replay` holds."""
+        if self.row["replay_s"] is None:
+            return None
+        return self.row["replay_s"] - sum(cost.seconds["replay"] for cost in self.failures)  # type: ignore[no-any-return]
+
 
 def get_run_key(row: Row) -> tuple[str, str, int]:
     """(suite_id, variant, seed) of the run of this row."""

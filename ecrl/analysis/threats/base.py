@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.campaign.variants import find_main_pair
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 
 
@@ -25,10 +26,19 @@ class Threat:
 
 @dataclass(frozen=True)
 class CampaignFacts:
-    """A campaign with data that several checks use. registered: see `claims.judge_claims`."""
+    """A campaign with data that several checks use.
+
+    registered: see `claims.judge_claims`. chosen: the variants of the main comparison, if somebody chose them.
+    """
 
     campaign: LoadedCampaign
     registered: bool
+    chosen: tuple[str, str] | None = None
+
+    @property
+    def main_pair(self) -> tuple[str, str] | None:
+        """The two variants of the main comparison; None with one engine only."""
+        return self.chosen or find_main_pair(self.engines)
 
     @property
     def begun(self) -> list[RunAnalysis]:

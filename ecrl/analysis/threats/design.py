@@ -7,7 +7,7 @@ from typing import Any
 from ecrl import plugins
 from ecrl.analysis.campaign.axes import list_axes
 from ecrl.analysis.campaign.variants import BLOCKING as BLOCKING_ENGINE
-from ecrl.analysis.campaign.variants import find_main_pair, list_recipes
+from ecrl.analysis.campaign.variants import list_recipes
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.statistics.compare import compare
 from ecrl.analysis.statistics.intervals import MIN_PAIRS
@@ -154,10 +154,11 @@ def _check_missing(facts: CampaignFacts) -> Iterable[Threat]:
 
 
 def _list_compared_variants(facts: CampaignFacts) -> list[tuple[str, ...]]:
-    """The variants of each claim; without claims, those of the main comparison, or all."""
-    if claims := facts.campaign.matrix.claims:
-        return list(dict.fromkeys(claim.variants for claim in claims))
-    pair = find_main_pair(facts.engines)
+    """The variants of each claim and those somebody chose; if neither, those of the main comparison, or all."""
+    asked = [*(claim.variants for claim in facts.campaign.matrix.claims), *([facts.chosen] if facts.chosen else [])]
+    if asked:
+        return list(dict.fromkeys(asked))
+    pair = facts.main_pair
     return [pair or tuple(facts.campaign.matrix.matrix.variants)]
 
 
@@ -278,7 +279,7 @@ def _check_pooled(facts: CampaignFacts) -> Iterable[Threat]:
 
 
 def _explain_one_dataset(facts: CampaignFacts) -> str | None:
-    pair = find_main_pair(facts.engines)
+    pair = facts.main_pair
     if pair is None:
         return "one variant"
     known = [row for row in facts.rows if row["variant"] == pair[1] and row["goodput_steps_per_s"]]
@@ -302,7 +303,7 @@ def _check_alike(facts: CampaignFacts) -> Iterable[Threat]:
 
 @_checks.register("nuisance_gt_effect", blind=_explain_one_dataset)
 def _check_nuisance(facts: CampaignFacts) -> Iterable[Threat]:
-    if (pair := find_main_pair(facts.engines)) is not None:
+    if (pair := facts.main_pair) is not None:
         c = compare(facts.rows, *pair, "goodput_steps_per_s", "ratio", facts.campaign.faults)
         if c.overall is not None:
             yield from find_nuisance(facts.rows, pair[1], abs(c.overall.center - 1))

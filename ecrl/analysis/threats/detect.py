@@ -4,7 +4,7 @@ A blocking threat keeps the claims that it concerns from being CONFIRMED or REFU
 printed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ecrl.analysis.campaign.load import LoadedCampaign
@@ -58,21 +58,23 @@ class ThreatReport:
         """Codes of the blocking threats."""
         return sorted({threat.code for threat in self.found if threat.blocking})
 
+    def find_blocking(self, variants: Iterable[str], claim: str = "") -> list[Threat]:
+        """The blocking threats that concern what is said of these variants, and of the claim of this name."""
+        asked = set(variants)
+        return [t for t in self.found if t.blocking and asked.issuperset(t.variants) and t.claim in ("", claim)]
+
     def find_vetoes(self, claim: Claim) -> list[str]:
         """Codes of the threats that keep this claim from being CONFIRMED or REFUTED."""
         asked = {*claim.variants, *([REFERENCE] if claim.metric in REFERENCE_METRICS else [])}
         counted = COUNTED_FAILURES if is_about_outcome(claim) else frozenset[str]()
-        found = {
-            threat.code
-            for threat in self.found
-            if threat.blocking and asked.issuperset(threat.variants) and threat.claim in ("", claim.name)
-        }
-        return sorted(found - counted)
+        return sorted({threat.code for threat in self.find_blocking(asked, claim.name)} - counted)
 
 
-def detect_threats(campaign: LoadedCampaign, *, registered: bool) -> ThreatReport:
-    """Check every condition whose evidence is in the records. registered: see `claims.judge_claims`."""
-    facts = CampaignFacts(campaign, registered)
+def detect_threats(
+    campaign: LoadedCampaign, *, registered: bool, chosen: tuple[str, str] | None = None
+) -> ThreatReport:
+    """Check every condition whose evidence is in the records. registered, chosen: see `CampaignFacts`."""
+    facts = CampaignFacts(campaign, registered, chosen)
     found = [threat for check in CHECKS.values() for threat in check(facts)]
     not_checked, not_applicable, unseen = _check_against_noise(facts)
     if not facts.plans_failures:

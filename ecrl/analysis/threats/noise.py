@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecrl.analysis.campaign.axes import select_rows
-from ecrl.analysis.campaign.variants import find_main_pair
 from ecrl.analysis.claims.noise import Noise, measure_noise
 from ecrl.analysis.statistics.compare import Comparison, compare
 from ecrl.analysis.statistics.intervals import Kind
@@ -44,7 +43,7 @@ def list_effects(facts: CampaignFacts) -> Iterable[ClaimedEffect]:
             continue
         kind: Kind = "ratio" if parts["what"] == "ratio" else "difference"
         asked.append((claim.name, claim.compare[0], claim.compare[1], claim.metric, kind, claim.where))
-    if not facts.campaign.matrix.claims and (pair := find_main_pair(facts.engines)) is not None:
+    if not facts.campaign.matrix.claims and (pair := facts.main_pair) is not None:
         asked.append((" / ".join(pair), *pair, "goodput_steps_per_s", "ratio", {}))
     for name, a, b, metric, kind, where in asked:
         c = compare(select_rows(facts.rows, where), a, b, metric, kind, facts.campaign.faults)
