@@ -22,6 +22,7 @@ _MANIFEST = typer.Option("--manifest", help="A manifest beside that table: inter
 _OUT = typer.Option("--out", help="Where to write. Default: the campaign's folder, or <table>_report beside a table.")
 _RESULTS = typer.Option("--results", help="The folder that holds the campaigns.")
 _FORMAT = typer.Option("--format", help="Comma-separated: md, html, csv (tables), tex (tables, PDFs), parquet (runs).")
+_COMPARE = typer.Option("--compare", help="The main comparison: two variants, A,B for A against B.")
 _REQUIRE = typer.Option("--require-confirmed", help="Exit 4 unless every registered claim is CONFIRMED (for CI).")
 _SHOWN_WARNINGS = 20
 
@@ -33,15 +34,17 @@ def report(
     out: Annotated[Path | None, _OUT] = None,
     results: Annotated[Path, _RESULTS] = Path("results"),
     format_: Annotated[str, _FORMAT] = "md,html,csv",
+    compare: Annotated[str | None, _COMPARE] = None,
     mix: Annotated[bool, _MIX] = False,
     require_confirmed: Annotated[bool, _REQUIRE] = False,
 ) -> None:
     """Write tables, analysis and a report draft of one or several campaigns, or of a table made elsewhere.
 
-    The written files are listed on stdout; warnings go to stderr. The verdicts do not change the exit code 0.
+    The written files are listed on stdout, and below them the answer; warnings go to stderr. The verdicts do not change
+    the exit code 0.
     """
     with _pause_garbage_collection():
-        _report(prefix or [], table, manifest, out, results, format_, mix, require_confirmed)
+        _report(prefix or [], table, manifest, out, results, format_, compare, mix, require_confirmed)
 
 
 def _report(
@@ -51,6 +54,7 @@ def _report(
     out: Path | None,
     results: Path,
     format_: str,
+    chosen: str | None,
     mix: bool,
     require_confirmed: bool,
 ) -> None:
@@ -58,18 +62,22 @@ def _report(
 
     _check_source(prefix, table, manifest, results)
     wanted = parse_formats(format_)  # before pandas is loaded: a slip is answered at once
+    from dataclasses import replace
+
+    from ecrl.analysis.campaign.variants import parse_pair
     from ecrl.analysis.claims.result import CONFIRMED
     from ecrl.analysis.external_table.table import load_table_evidence
     from ecrl.errors import EXIT_SOME_FAILED
-    from ecrl.report.pages.render import render
+    from ecrl.report.pages.render import format_answer, render
 
     if table is not None:
         if prefix:
             typer.echo(f"note: --table is given, so prefix {', '.join(prefix)} is ignored", err=True)
         evidence = load_table_evidence(table, manifest)
+        evidence = replace(evidence, chosen=None if chosen is None else parse_pair(chosen, evidence.variants))
         folder = out or table.with_name(f"{evidence.prefix}_report")
     else:
-        evidence, folder = _load_evidence(prefix, results, out, mix)
+        evidence, folder = _load_evidence(prefix, results, out, chosen, mix)
     for shortfall in evidence.shortfalls:
         typer.echo(f"note: {shortfall}", err=True)
     for warning in evidence.warnings[:_SHOWN_WARNINGS]:
@@ -78,6 +86,8 @@ def _report(
         typer.echo(f"warning: and {rest} more; the analysis file lists them all", err=True)
     for path in render(evidence, folder, wanted):
         typer.echo(str(path))
+    if answer := format_answer(evidence):
+        typer.echo(f"\n{answer}")
     verdicts = [judged.verdict for judged in evidence.claims]
     if require_confirmed and (not verdicts or any(verdict != CONFIRMED for verdict in verdicts)):
         found = ", ".join(f"{j.claim.name}: {j.verdict}" for j in evidence.claims) or "no registered claim"
@@ -119,7 +129,9 @@ def _pause_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _load_evidence(prefixes: list[str], results: Path, out: Path | None, mix: bool) -> "tuple[Evidence, Path]":
+def _load_evidence(
+    prefixes: list[str], results: Path, out: Path | None, chosen: str | None, mix: bool
+) -> "tuple[Evidence, Path]":
     """The evidence of one campaign, or of several pooled ones, and the folder of its report.
 
     The folder is `out` if given, else the campaign's own folder; for several campaigns it is `A+B` in `results`.
@@ -128,6 +140,7 @@ def _load_evidence(prefixes: list[str], results: Path, out: Path | None, mix: bo
 
     from ecrl.analysis.campaign.load import load_campaign
     from ecrl.analysis.campaign.pool import pool
+    from ecrl.analysis.campaign.variants import parse_pair
     from ecrl.analysis.evidence import build_evidence
     from ecrl.records.paths import CampaignPaths
     from ecrl.report.pages.calibration import read_calibrations
@@ -138,7 +151,8 @@ def _load_evidence(prefixes: list[str], results: Path, out: Path | None, mix: bo
     folder = out or results / whole.prefix
     folders = {one.prefix: relpath(one.root, folder) for one in paths}
     calibrations = read_calibrations(paths[0]) if len(paths) == 1 else ()
-    return build_evidence(whole, _command_lines(results), folders, calibrations), folder
+    pair = None if chosen is None else parse_pair(chosen, whole.matrix.matrix.variants)
+    return build_evidence(whole, _command_lines(results), folders, calibrations, pair), folder
 
 
 def _command_lines(results: Path) -> "CommandLines":

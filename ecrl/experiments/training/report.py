@@ -6,9 +6,10 @@ from ecrl import plugins
 from ecrl.analysis.evidence import Evidence
 from ecrl.report.pages import analysis as analysis_page
 from ecrl.report.plots import plots
-from ecrl.report.text.document import Card, Figure, Section
+from ecrl.report.text.answer import build_answer
+from ecrl.report.text.document import Block, Card, Figure, Section
 from ecrl.report.text.kind import ReportKind
-from ecrl.report.text.numbers import format_fixed, number
+from ecrl.report.text.numbers import bounds, format_fixed, number
 
 _SECTION = "report section"
 
@@ -16,7 +17,7 @@ _SECTION = "report section"
 class TrainingReport(ReportKind):
     """Owns every section of the family."""
 
-    plot_names = re.compile(r"ratios|stall_gain|ledger|restarts|losses|timeline-.+")
+    plot_names = re.compile(r"causes|ratios|stall_gain|ledger|restarts|losses|timeline-.+")
 
     def build_title(self, evidence: Evidence) -> str:
         """See `ReportKind.build_title`."""
@@ -31,6 +32,10 @@ class TrainingReport(ReportKind):
         """See `ReportKind.list_tables`."""
         return analysis_page.sections()
 
+    def build_answer(self, evidence: Evidence) -> list[Block]:
+        """See `answer.build_answer`."""
+        return build_answer(evidence)
+
     def build_cards(self, evidence: Evidence) -> list[Card]:
         """Correctness, and goodput and stall of the main comparison."""
         cards = []
@@ -41,8 +46,7 @@ class TrainingReport(ReportKind):
             return cards
         c = evidence.compare(*evidence.headline)
         if c.overall is not None:
-            bounds = f", 95 % {number(c.overall.low)} to {number(c.overall.high)}" if c.overall.low is not None else ""
-            cards.append(Card(number(c.overall.center), f"goodput {c.a} / {c.b}{bounds}"))
+            cards.append(Card(number(c.overall.center), f"goodput {c.a} / {c.b}, 95 % {bounds(c)}"))
         stall = evidence.compare(*evidence.headline, metric="stall_s", kind="difference").overall
         if stall is not None:
             cards.append(Card(f"{format_fixed(-stall.center)} s", f"stall saved per run by {c.a}"))

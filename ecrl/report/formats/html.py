@@ -14,8 +14,14 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _SPAN = re.compile(r"\*\*((?:`[^`]+`|[^*`])+)\*\*|`([^`]+)`|([^*`]+|.)", re.DOTALL)
 
 
-def page(title: str, subtitle: str, cards: Sequence[Card], sections: Sequence[tuple[str, Sequence[Block]]]) -> str:
-    """The whole HTML document."""
+def page(
+    title: str,
+    subtitle: str,
+    cards: Sequence[Card],
+    sections: Sequence[tuple[str, Sequence[Block]]],
+    before_cards: int = 0,
+) -> str:
+    """The whole HTML document. before_cards: the number of sections that stand above the cards."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
@@ -25,6 +31,7 @@ def page(title: str, subtitle: str, cards: Sequence[Card], sections: Sequence[tu
         subtitle=subtitle,
         cards=cards,
         sections=sections,
+        before_cards=before_cards,
         css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=Markup((_TEMPLATES / "page.js").read_text(encoding="utf-8")),
     )

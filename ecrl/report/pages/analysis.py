@@ -9,7 +9,8 @@ from ecrl.analysis.statistics.intervals import Kind
 from ecrl.records.columns import DETAILED_COLUMNS, LEDGER_BUCKETS
 from ecrl.report.sections import claims, integrity, ledger, threats
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Table
-from ecrl.report.text.numbers import UNKNOWN, basis, effect, number, p_value
+from ecrl.report.text.inference import describe_interval, describe_test
+from ecrl.report.text.numbers import UNKNOWN, basis, estimate, number, p_value
 
 _MOST_RUNS = 500  # rows of a Markdown table that a person may still read; the CSV has all rows
 _RUN = (
@@ -102,31 +103,32 @@ def _detail_table(evidence: Evidence, _figures: Figures) -> list[Block]:
 
 
 def _comparisons(evidence: Evidence, _figures: Figures) -> list[Block]:
-    rows = []
+    rows, described = [], []
     for b, a in itertools.combinations(evidence.variants, 2):
         for metric, kind in _MEASURES:
             c = evidence.compare(a, b, metric, kind)
             if c.overall is not None:
                 sd = number(c.sd)
+                described.append(describe_interval(c))
                 rows.append(
                     (
                         f"{a}, {b}",
                         metric,
                         kind,
-                        effect(c.overall),
+                        estimate(c),
                         sd,
                         p_value(c.p_value),
+                        describe_test(c),
                         basis(c),
                         str(len(c.missing)),
                     )
                 )
     if not rows:
         return [Paragraph("No two variants share a block.")]
-    headers = ("variants", "metric", "scale", "mean [95 % CI]", "SD", "p (sign-flip)", "basis", "blocks left out")
-    text = (
-        "SD and interval are over suite means (over blocks with one suite); the SD of a ratio is that of its logarithm."
-    )
-    return [Table(headers, tuple(rows), frozenset({"variants", "metric", "scale", "basis"})), Paragraph(text)]
+    headers = ("variants", "metric", "scale", "mean [95 % CI]", "SD", "p", "test", "basis", "blocks left out")
+    several = " and ".join(dict.fromkeys(described))
+    text = f"95 % {several}; the SD is that of the same units, of a ratio that of its logarithm. p are unadjusted."
+    return [Table(headers, tuple(rows), frozenset({"variants", "metric", "scale", "test", "basis"})), Paragraph(text)]
 
 
 def _warnings(evidence: Evidence, _figures: Figures) -> list[Block]:

@@ -6,7 +6,8 @@ from typing import Any
 from ecrl.analysis.campaign.tables import geometric_mean, mean
 from ecrl.analysis.statistics.compare import Comparison, Effect
 from ecrl.analysis.statistics.intervals import MIN_PAIRS
-from ecrl.report.text.numbers import basis, count, effect, interval, number, p_equals, percent
+from ecrl.report.text.inference import describe_least, describe_test, is_shown
+from ecrl.report.text.numbers import UNKNOWN, basis, count, effect, estimate, number, p_equals, percents
 
 SCHEMA = 1
 
@@ -46,8 +47,9 @@ def _levels(c: Comparison, suite_id: str) -> tuple[float | None, float | None]:
 
 def _change(c: Comparison, one: Effect) -> tuple[str, str]:
     if c.kind == "ratio":
-        return percent(one.center), "-" if one.low is None else f"[{percent(one.low)}, {percent(one.high)}]"
-    return number(one.center), interval(one.low, one.high)
+        return percents(one)
+    center, _, bounds = effect(one, 0.0).partition(" ")
+    return center, bounds or UNKNOWN
 
 
 def sentences(before: str, after: str, changes: Mapping[str, Comparison], differing: Sequence[str]) -> list[str]:
@@ -57,22 +59,21 @@ def sentences(before: str, after: str, changes: Mapping[str, Comparison], differ
         if c.overall is None:
             found.append(f"{variant}: no seed of a suite stands in both.")
             continue
-        ends = (c.overall.low, c.overall.high)
-        null = 1.0 if c.kind == "ratio" else 0.0
         if len(c.pairs) < MIN_PAIRS:
             verdict = f"a direction, not a finding: {MIN_PAIRS} pairs are the least that could show a change"
-        elif ends[0] is not None and ends[1] is not None and not ends[0] <= null <= ends[1]:
-            verdict = "a change beyond its spread"
+        elif is_shown(c):
+            verdict = "a difference larger than its standard error allows for chance, between two sessions"
         else:
-            verdict = "no change is shown"
+            verdict = f"no change is shown; {describe_least(c)}"
         sign = "/" if c.kind == "ratio" else "-"
-        p = f"{p_equals(c.p_value)} (sign-flip)"
-        found.append(f"{variant}: {after} {sign} {before} = {effect(c.overall)}, {basis(c)}, {p}: {verdict}.")
+        p = f"{p_equals(c.p_value)} ({describe_test(c)})"
+        found.append(f"{variant}: {after} {sign} {before} = {estimate(c)}, {basis(c)}, {p}: {verdict}.")
         if c.missing:
             reasons = "; ".join(sorted({reason for _, _, reason in c.missing})[:3])
             found.append(f"{variant}: {count(len(c.missing), 'block')} left out ({reasons}).")
     found += [f"They differ: {text}." for text in differing] or ["Machine, versions and matrix are recorded as equal."]
-    found.append("The two ran at different times: what the machine did in between counts as change as well.")
+    said = "Each ran in a session of its own: what the machine did differently counts as change as well"
+    found.append(f"{said}, so this is no verdict.")
     return found
 
 

@@ -43,14 +43,18 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
             title = kind.build_title(evidence)
             figures = kind.draw(evidence, pdf="tex" in wanted)
             written += _plots(folder, figures, kind.plot_names)
-            parts = [(section.title, section.blocks(evidence, figures)) for section in kind.list_sections()]
+            sections = kind.list_sections()
+            above = sum(section.order == 0 for section in sections)
+            parts = [(section.title, section.blocks(evidence, figures)) for section in sections]
             if "md" in wanted:
                 numbers = [(section.title, section.blocks(evidence, figures)) for section in kind.list_tables()]
                 name = evidence.prefix
                 written.append(_write(folder, f"{name}_analysis.md", _document(f"{name}: analysis", numbers)))
-                written.append(_write(folder, f"{name}_report.md", _document(title, parts)))
+                written.append(_write(folder, f"{name}_report.md", _document(title, parts, first=0 if above else 1)))
             if "html" in wanted:
-                text = page(title, _generation_time(), _cards(evidence, kind), parts)
+                text = page(
+                    title, _generation_time(), _cards(evidence, kind), parts, sum(s.order == 0 for s in sections)
+                )
                 written.append(_write(folder, f"{evidence.prefix}_report.html", text))
             if "tex" in wanted:
                 text = latex.document(title, _generation_time(), parts)
@@ -61,6 +65,11 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
             f"{folder}: the report cannot be written: {error.strerror or error}.\nName another folder with --out.",
         ) from error
     return written
+
+
+def format_answer(evidence: Evidence) -> str:
+    """The answer in a few lines; empty for a kind of experiment that has none."""
+    return markdown(load_kind(evidence.kind).build_answer(evidence))
 
 
 def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
@@ -110,8 +119,9 @@ def _plots(folder: Path, figures: dict[str, Figure], names: re.Pattern[str]) -> 
     return written
 
 
-def _document(title: str, parts: Sequence[tuple[str, Sequence[Block]]]) -> str:
-    bodies = [f"## {number_}. {name}\n\n{markdown(blocks)}" for number_, (name, blocks) in enumerate(parts, start=1)]
+def _document(title: str, parts: Sequence[tuple[str, Sequence[Block]]], first: int = 1) -> str:
+    """The Markdown document. first: the number of its first section."""
+    bodies = [f"## {place}. {name}\n\n{markdown(blocks)}" for place, (name, blocks) in enumerate(parts, start=first)]
     return "\n\n".join([f"# {title}", *bodies, f"*{_generation_time()}*"]) + "\n"
 
 

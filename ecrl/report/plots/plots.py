@@ -11,6 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.report.plots.bars import draw_ledger, draw_restarts
+from ecrl.report.plots.causes import draw_causes
 from ecrl.report.plots.losses import MAX_CURVE_POINTS, draw_losses
 from ecrl.report.plots.style import COLORS, INK, STYLE, make_canvas, svg
 from ecrl.report.plots.style import pdf as as_pdf
@@ -25,6 +26,7 @@ MAX_SUITES_IN_A_PLOT = 60
 def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
     """Every plot for which the evidence has data, by name. `path` is relative to the report. pdf: add PDF versions."""
     makers: dict[str, tuple[Callable[[Evidence], Canvas | None], str]] = {
+        "causes": (draw_causes, "Gain by cause: the difference in wall-clock by part of the ledger, 95 % intervals"),
         "ratios": (_ratios, _ratios_caption(evidence)),
         "stall_gain": (_stall_gain, "Stall saved against wall-clock saved, per block, of the main comparison"),
         "ledger": (draw_ledger, "Where the time went: mean seconds per run by variant"),

@@ -3,7 +3,6 @@
 import itertools
 
 from ecrl import plugins
-from ecrl.analysis.campaign.variants import VariantRecipe
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.buckets import residual_allowed_s
 from ecrl.analysis.run.metrics import REFERENCE
@@ -12,6 +11,7 @@ from ecrl.analysis.statistics.rates import compare_recovery, find_restarted_from
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.text.names import label_suite
 from ecrl.report.text.numbers import UNKNOWN, count, format_fixed, join_names, p_equals, share
+from ecrl.report.text.variant_rows import describe_fsync
 
 GATES = {
     "c1": "C1 finished, failures = restarts = planned",
@@ -58,18 +58,11 @@ def _promises(evidence: Evidence) -> list[Block]:
     for recipe in evidence.recipes.values():
         said = plugins.declared("engine", recipe.engine)
         marks = ("yes" if said.get(promise) else "no" for promise in ("verified", "exact"))
-        rows.append((str(recipe), _describe_fsync(recipe), *marks, str(said.get("limits", "")) or "nothing"))
+        rows.append((str(recipe), describe_fsync(recipe), *marks, str(said.get("limits", "")) or "nothing"))
     named = any(recipe.engine != variant for variant, recipe in evidence.recipes.items())
     first = "variant (engine)" if named else "engine"
     headers = (first, "fsynced", "verified", "RNG and buffers", "leaves to its user")
     return [Table(headers, tuple(rows), frozenset({first, "leaves to its user"}))] if rows else []
-
-
-def _describe_fsync(recipe: VariantRecipe) -> str:
-    """Whether an engine flushes what it writes: always, never, or depending on its option."""
-    if plugins.declared("engine", recipe.engine).get("durable") or recipe.options.get("fsync") == "true":
-        return "yes"
-    return "where fsync is true" if "fsync" in recipe.options else "no"
 
 
 def gate_blocks(evidence: Evidence) -> list[Block]:
@@ -149,6 +142,11 @@ def _recovery(evidence: Evidence) -> list[Block]:
         )
     engines = [v for v in evidence.variants if v != REFERENCE]
     sentences += [text for a, b in itertools.combinations(engines, 2) if (text := _rates(evidence, a, b)) is not None]
+    if any("Clopper-Pearson" in text for text in sentences):
+        sentences.append(
+            "Correctly means that the gates above passed. The intervals are those of independent trials; runs of one"
+            " deterministic code path are not, so they say nothing about other code, states or failures."
+        )
     fired = sum(row["failures_fired"] or 0 for row in evidence.rows)
     if fired:
         restarts = sum(row["restarts"] or 0 for row in evidence.rows)

@@ -1,27 +1,40 @@
 """Interpretation: sentences that the numbers support. A sentence without support is omitted."""
 
+from collections.abc import Mapping
+
 from scipy import stats
 
 from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.run.metrics import REFERENCE
+from ecrl.analysis.run.metrics import REFERENCE, get_run_key
 from ecrl.analysis.statistics.association import rank_correlation
 from ecrl.analysis.statistics.compare import Comparison, Effect, compare
+from ecrl.analysis.statistics.estimate import Estimand
 from ecrl.analysis.statistics.intervals import ALPHA, MIN_PAIRS
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section
+from ecrl.report.text.inference import describe_least, describe_left_out, describe_test, is_shown
 from ecrl.report.text.names import describe_averaged
 from ecrl.report.text.numbers import (
+    align,
     basis,
     count,
     disagreement,
+    estimate,
     format_fixed,
+    has_interval,
     interval,
     join_names,
     number,
     p_equals,
-    percent,
+    percents,
 )
+
+_POPULATIONS: Mapping[Estimand, str] = {
+    "suite": "for this one suite",
+    "these suites": "for these suites",
+    "workloads": "for workloads of which these suites are a sample",
+}
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -49,40 +62,40 @@ def _scope(evidence: Evidence) -> list[str]:
 
 
 def effects(c: Comparison) -> list[str]:
+    """Sentences on the goodput of the main comparison."""
     if c.overall is None:
         return []
-    one, a, b = c.overall, c.a, c.b
-    head = f"On average {a} reaches {number(one.center)} times the goodput of {b} ({percent(one.center)}, {basis(c)})"
-    bounds = interval(one.low, one.high)
+    a, b = c.a, c.b
+    change, ends = percents(c.overall)
+    head = f"On average {a} reaches {estimate(c)} times the goodput of {b} ({change}, {basis(c)})"
     if len(c.pairs) < MIN_PAIRS:
         return [
             f"{head}. This is a direction, not a finding: {MIN_PAIRS} pairs are the least that could show an effect."
         ]
-    if one.low is None or one.high is None:
+    if not has_interval(c):
         return [f"{head}."]
     if said := disagreement(c, 1.0):
         return [f"{head}. {said}; a difference that only one of them shows is not shown."]
-    p = p_equals(c.p_value)
-    if one.low > 1 or one.high < 1:
-        noun = "gain" if one.center > 1 else "loss"
-        text = (
-            f"{head}; the 95 % interval {bounds} excludes 1 and so does the sign-flip test ({p}): a {noun} larger than"
-        )
-        return [f"{text} its spread over {c.unit}.", *_describe_consistency(c)]
-    return [f"{head}; the 95 % interval {bounds} includes 1 ({p}), so no difference is shown, in either direction."]
+    p = f"{p_equals(c.p_value)}, {describe_test(c)}"
+    if not is_shown(c):
+        text = f"the interval {ends} includes no change ({p}), so no difference is shown; {describe_least(c)}"
+        return [f"{head}; {text}.", *_describe_consistency(c)]
+    noun = "gain" if c.overall.center > 1 else "loss"
+    text = f"{head}; interval and test ({p}) both exclude 1: a {noun} larger than its standard error allows for chance"
+    return [f"{text}, {_POPULATIONS[c.estimand]}.", *_describe_consistency(c)]
 
 
 def _describe_consistency(c: Comparison) -> list[str]:
-    """A sentence on whether the effect holds in each suite. Empty for fewer than MIN_PAIRS suites."""
+    """Sentences on the suites one by one, and on the one that weighs most. The first needs MIN_PAIRS suites."""
+    found = [said] if (said := describe_left_out(c)) is not None else []
     k, n = c.suites_above, c.n_suites
     if n < MIN_PAIRS:
-        return []
+        return found
     p = float(stats.binomtest(k, n).pvalue)
-    if k in (0, n):
-        return [f"It holds in every one of the {n} suites (exact sign test {p_equals(p)})."]
-    if p <= ALPHA:
-        return [f"{c.a} is above {c.b} in {k} of {n} suites (exact sign test {p_equals(p)})."]
-    return [f"Suite by suite the picture is mixed: {c.a} is above {c.b} in {k} of {n} (exact sign test {p_equals(p)})."]
+    each = "each suite has one observation" if len(c.pairs) == n else "each suite counts once, by its mean"
+    text = f"{c.a} is above {c.b} in {k} of {n} suites ({each}; exact sign test {p_equals(p)})"
+    mixed = ": suite by suite the picture is mixed" if p > ALPHA else ""
+    return [f"{text}{mixed}.", *found]
 
 
 def stalls(evidence: Evidence, a: str, b: str) -> list[str]:
@@ -112,13 +125,8 @@ def _other_differences(evidence: Evidence, a: str, b: str) -> list[str]:
     parts |= {"warm-up": "rewarm_s", "replay": "replay_s"} if evidence.plans_failures else {}
     # The bucket `replay` holds the warm-up of a replayed first step. The other variant may have replayed none, and has
     # warmed up all the same.
-    warmed_s = {
-        run.key: run.row["replay_s"] - sum(cost.seconds["replay"] for cost in run.failures)
-        for run in evidence.runs
-        if run.row["replay_s"] is not None
-    }
     rows = [
-        row | {"replay_s": row["replay_s"] - warmed_s.get((row["suite_id"], row["variant"], row["seed"]), 0.0)}
+        row | {"replay_s": row["replay_s"] - evidence.replayed_warm_ups_s.get(get_run_key(row), 0.0)}
         for row in evidence.rows
         if row["replay_s"] is not None
     ]
@@ -132,7 +140,7 @@ def _other_differences(evidence: Evidence, a: str, b: str) -> list[str]:
         took = " and ".join(f"{noun} took {_describe_difference(known[noun], 'more', 'less')}" for noun in apart)
         sentences.append(f"Beside that, {took} per run in {a} than in {b}.")
     if rest := [noun for noun in known if noun not in apart]:
-        bounds = ", ".join(f"{noun} {interval(known[noun].low, known[noun].high)} s" for noun in rest)
+        bounds = ", ".join(f"{noun} {interval(known[noun].low, known[noun].high, 0.0)} s" for noun in rest)
         sentences.append(f"No difference is shown in what {join_names(rest)} took ({a} - {b}: {bounds}).")
     return sentences
 
@@ -143,8 +151,11 @@ def _excludes_0(one: Effect) -> bool:
 
 def _describe_difference(one: Effect, more: str, less: str) -> str:
     """A difference in seconds with a word for its sign and the signed interval: '3.81 s less [-5, -2.6]'."""
-    bounds = "" if one.low is None or one.high is None else f" {interval(one.low, one.high)}"
-    return f"{format_fixed(abs(one.center))} s {more if one.center > 0 else less}{bounds}"
+    word = more if one.center > 0 else less
+    if one.low is None or one.high is None:
+        return f"{format_fixed(abs(one.center))} s {word}"
+    size = align((abs(one.center),), one.low, one.high, 0.0)[0]
+    return f"{size} s {word} {interval(one.low, one.high, 0.0)}"
 
 
 def explain_stall(stall: Comparison, wall: Comparison) -> list[str]:
@@ -175,7 +186,7 @@ def _largest_part(evidence: Evidence, a: str, b: str) -> list[str]:
     difference = _describe_difference(found[bucket], "more", "less")
     text = f"The ledgers of {a} and {b} differ most in {bucket}: {difference} per run in {a}"
     if not _excludes_0(found[bucket]):
-        return [f"{text}, which its spread does not tell from 0."]
+        return [f"{text}, which these runs do not tell from 0."]
     outside = bucket in ("startup", "detect", "restart", "shutdown", "other")
     return [f"{text}{', which no checkpoint engine decides' if outside else ''}."]
 
@@ -189,10 +200,23 @@ def _cost(evidence: Evidence) -> list[str]:
         if c.overall is None:
             continue
         what = "checkpoints and failures" if evidence.plans_failures else "checkpoints"
-        more = f"With {what} {variant} keeps {number(c.overall.center)} of the reference's goodput"
-        decided = c.overall.high is not None and c.overall.high < 1 and len(c.pairs) >= MIN_PAIRS
-        found.append(f"{more}{', beyond noise' if decided else ''} ({basis(c)}).")
+        found.append(f"With {what} {_describe_kept(variant, c)} ({basis(c)}).")
     return found
+
+
+def _describe_kept(variant: str, c: Comparison) -> str:
+    """What a variant keeps of the reference's goodput: 'overlapped keeps at most 0.96 (0.95 [0.94, 0.96])'."""
+    assert c.overall is not None
+    if not is_shown(c):
+        least = "" if len(c.pairs) < MIN_PAIRS else f"; no cost is shown, {describe_least(c)}"
+        return f"{variant} has {estimate(c)} times the reference's goodput{least}"
+    if c.overall.center > 1:
+        why = "nothing that checkpoints do explains that, so the two runs differ in something else"
+        return f"{variant} has {estimate(c)} times the reference's goodput: {why}"
+    assert c.overall.low is not None
+    assert c.overall.high is not None
+    most = align((c.overall.high,), c.overall.low, c.overall.high, 1.0)[0]
+    return f"{variant} keeps {estimate(c)} of the reference's goodput: at most {most}, the upper end of the interval"
 
 
 def _describe_lost_work(evidence: Evidence) -> list[str]:

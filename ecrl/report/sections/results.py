@@ -4,56 +4,28 @@ import math
 import statistics
 
 from ecrl.analysis.campaign.tables import build_summary_frame, geometric_mean, mean
-from ecrl.analysis.evidence import GOODPUT, Evidence
+from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.frames.columns import to_rows
 from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.run.metrics import REFERENCE, Row
-from ecrl.analysis.statistics.association import suite_model
-from ecrl.analysis.statistics.compare import Comparison
-from ecrl.analysis.statistics.intervals import MIN_PAIRS, Kind
+from ecrl.analysis.statistics.intervals import MIN_PAIRS
 from ecrl.report.text.by_suite import break_down, rank_suites
 from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.text.names import (
-    describe_averaged,
-    label_suite,
-    suite_names,
-)
-from ecrl.report.text.numbers import (
-    basis,
-    count,
-    effect,
-    format_fixed,
-    interval,
-    number,
-    p_equals,
-    p_value,
-    percent,
-    spread,
-)
-
-# Metrics that are 0 without failures.
-_OF_FAILURES = frozenset({"replayed_steps", "lost_in_flight_steps", "wasted_s"})
-_MEASURES: tuple[tuple[str, str, Kind], ...] = (
-    (GOODPUT, "goodput (ratio)", "ratio"),
-    ("goodput_steady_steps_per_s", "goodput less startup and shutdown (ratio)", "ratio"),
-    ("wall_s", "wall-clock (ratio)", "ratio"),
-    ("stall_s", "stall (s)", "difference"),
-    ("interference_s", "interference (s)", "difference"),
-    ("rewarm_s", "warm-up of first steps (s)", "difference"),
-    ("replayed_steps", "replayed steps", "difference"),
-    ("wasted_s", "wasted by failures (s)", "difference"),
-)
+from ecrl.report.text.every_pair import compare_every_pair, compare_with_reference
+from ecrl.report.text.measures import measure_blocks
+from ecrl.report.text.names import suite_names
+from ecrl.report.text.numbers import count, estimate, format_fixed, number, p_equals, spread
 
 
 def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     if not evidence.completed:
         return [Paragraph("No run completed, so there is no result.")]
-    blocks: list[Block] = [*_levels(evidence), *_reference_comparison(evidence)]
+    blocks: list[Block] = [*_levels(evidence), *compare_with_reference(evidence), *compare_every_pair(evidence)]
     if evidence.headline is None:
         return [*blocks, Paragraph("One variant only: there is nothing to compare it with.")]
     a, b = evidence.headline
     c = evidence.compare(a, b)
-    blocks += [Subheading(f"{a} against {b}"), *_headline(evidence, c)]
+    blocks += [Subheading(f"{a} against {b}"), *measure_blocks(evidence, c)]
     if "ratios" in figures:
         blocks.append(figures["ratios"])
     if c.pairs:
@@ -102,66 +74,6 @@ def _levels(evidence: Evidence) -> list[Block]:
     return [Paragraph(text), Table(headers, tuple(rows), frozenset({"variant"}))]
 
 
-def _reference_comparison(evidence: Evidence) -> list[Block]:
-    if REFERENCE not in evidence.variants:
-        what = "checkpointing and failures themselves" if evidence.plans_failures else "checkpointing itself"
-        return [Paragraph(f"No reference: the cost of {what} cannot be stated.")]
-    if not evidence.engines:
-        return []
-    rows = []
-    for variant in evidence.engines:
-        c = evidence.compare(variant, REFERENCE)
-        center = c.overall.center if c.overall else None
-        rows.append((f"{variant} / reference", effect(c.overall), percent(center), basis(c), p_value(c.p_value)))
-    headers = ("goodput ratio", "mean [95 % CI]", "change", "basis", "p (sign-flip)")
-    return [Table(headers, tuple(rows), frozenset({"goodput ratio", "basis"}))]
-
-
-def _headline(evidence: Evidence, c: Comparison) -> list[Block]:
-    if c.overall is None:
-        reasons = sorted({reason for _, _, reason in c.missing})
-        return [Paragraph(f"No block has both variants. {'; '.join(reasons)}".rstrip(".") + ".")]
-    rows = []
-    for metric, title, kind in _MEASURES:
-        if metric in _OF_FAILURES and not evidence.plans_failures:
-            continue
-        scale: Kind = "ratio" if kind == "ratio" else "difference"
-        one = c if metric == GOODPUT else evidence.compare(c.a, str(c.b), metric, scale)
-        if one.overall is not None:
-            rows.append((title, effect(one.overall), interval(*one.bca), basis(one), p_value(one.p_value)))
-    sign = f"{c.a} / {c.b} for ratios, {c.a} - {c.b} for differences"
-    unit = "suite means" if c.unit == "suites" else "blocks"
-    text = f"Paired per block ({sign}); 95 % t intervals over {unit}; p from the exact sign-flip test, unadjusted."
-    text += " BCa: the bootstrap interval, a check on the t interval that decides nothing."
-    if averaged := describe_averaged(evidence):
-        text += f" Over all values of {averaged} together."
-    headers = ("measure", "mean [95 % CI]", "BCa", "basis", "p")
-    blocks: list[Block] = [Paragraph(text), Table(headers, tuple(rows), frozenset({"measure", "basis"}))]
-    model = suite_model(c)
-    if isinstance(model, str):
-        text = (
-            f"The spread between suites is {model} of a model with a random suite effect, not estimable: no interval."
-        )
-        blocks.append(Paragraph(text))
-    elif model is not None:
-        bounds = f"{number(model.center)} [{number(model.low)}, {number(model.high)}]"
-        blocks.append(
-            Paragraph(
-                f"A model with a random suite effect (REML, t interval with {model.df}"
-                f" degrees of freedom) gives a goodput ratio of {bounds}: a check"
-                f" that decides nothing. Spread between suites: {spread(model.between_sd)};"
-                f" within: {spread(model.within_sd)}."
-            )
-        )
-    if c.missing:
-        names = "; ".join(
-            f"{label_suite(evidence, suite)}{'' if seed is None else f' seed {seed}'} ({why})"
-            for suite, seed, why in c.missing
-        )
-        blocks.append(Paragraph(f"Not in the comparison, {count(len(c.missing), 'block')}: {names}."))
-    return blocks
-
-
 def _noise(evidence: Evidence) -> list[Block]:
     """The difference between two equal runs (A/A). Empty if no reference ran twice."""
     floor = evidence.noise
@@ -174,10 +86,12 @@ def _noise(evidence: Evidence) -> list[Block]:
     # With few observations, the observations themselves are more informative than an interval.
     several = len(c.units) >= MIN_PAIRS
     each = ", ".join(f"{number(math.exp(pair.d))} ({names[pair.suite_id]})" for pair in c.pairs)
-    shown = f"{effect(c.overall)} ({p_equals(c.p_value)})" if several else each
+    shown = f"{estimate(c)} ({p_equals(c.p_value)})" if several else each
+    least, most = map(spread, floor.sd_bounds)
     text = (
-        f"The reference ran twice in {count(len(c.pairs), 'block')}: goodput again / first = {shown}."
-        f" Two equal runs differ by {spread(floor.sd)} (SD); an effect no larger than that is noise."
+        f"The {floor.arm} ran twice in {count(len(c.pairs), 'block')}: goodput again / first = {shown}. Single pairs of"
+        f" equal runs differ by {spread(floor.sd)} (SD; {least} to {most} with 95 % confidence)."
+        " An effect is held against the mean of as many such differences as it has blocks."
     )
     if several and c.overall is not None and c.overall.low is not None and c.overall.high is not None:
         fair = c.overall.low <= 1 <= c.overall.high

@@ -3,12 +3,13 @@
 from collections.abc import Collection
 
 from ecrl.analysis.campaign.tables import geometric_mean, mean
+from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.statistics.compare import Comparison, restrict
 from ecrl.analysis.statistics.intervals import MIN_PAIRS
 from ecrl.report.text.document import Block, Paragraph, Subheading, Table
 from ecrl.report.text.names import WORDS, axis_cells, axis_headers, format_value
-from ecrl.report.text.numbers import UNKNOWN, basis, effect, join_names, number, percent
+from ecrl.report.text.numbers import UNKNOWN, basis, estimate, join_names, number, percents
 
 # Names of the axes that every campaign has. A key of `[axes]` is its own name.
 _FACTORS = {
@@ -37,8 +38,7 @@ def rank_suites(evidence: Evidence, c: Comparison) -> Table:
                 *axis_cells(suites[suite_id], axes),
                 number(geometric_mean([pair.b for pair in own])),
                 number(geometric_mean([pair.a for pair in own])),
-                percent(one.center),
-                f"[{percent(one.low)}, {percent(one.high)}]" if one.low is not None else UNKNOWN,
+                *percents(one),
                 number(stalls.suites[suite_id].center) if suite_id in stalls.suites else UNKNOWN,
                 number(_compute_loss_difference(evidence, c, {suite_id})),
                 str(one.n),
@@ -53,7 +53,8 @@ def _compute_loss_difference(evidence: Evidence, c: Comparison, suites: Collecti
     """The mean difference of the final loss over these suites; None if not known."""
     # A table made elsewhere may hold differences, but not the losses.
     one = restrict(evidence.compare(c.a, str(c.b), "final_loss", "difference"), suites).overall
-    told = [value for suite_id, value in evidence.loss_differences.items() if suite_id in suites]
+    differences = evidence.loss_differences if (c.a, c.b) == (OVERLAPPED, BLOCKING) else {}
+    told = [value for suite_id, value in differences.items() if suite_id in suites]
     return mean(told) if one is None else one.center
 
 
@@ -83,9 +84,9 @@ def _breakdown(evidence: Evidence, c: Comparison, axis: str) -> list[Block]:
         table.append(
             (
                 format_value(value),
-                effect(one.overall),
-                percent(one.overall.center if one.overall else None),
-                effect(restrict(stalls, suites).overall),
+                estimate(one),
+                UNKNOWN if one.overall is None else percents(one.overall)[0],
+                estimate(restrict(stalls, suites)),
                 number(_compute_loss_difference(evidence, c, suites)),
                 f"{one.suites_above} of {one.n_suites}",
                 basis(one),

@@ -68,7 +68,10 @@ Figures: TypeAlias = Mapping[str, Figure]
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a report, e.g. a member of the family `report section`. order: sections of the family are sorted."""
+    """A section of a report, e.g. a member of the family `report section`. order: sections of the family are sorted.
+
+    On a page, those of order 0 stand above the cards.
+    """
 
     order: int
     title: str

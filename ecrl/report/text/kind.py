@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 
 from ecrl import plugins
 from ecrl.analysis.evidence import Evidence
-from ecrl.report.text.document import Card, Figure, Section
+from ecrl.report.text.document import Block, Card, Figure, Section
 
 
 class ReportKind(ABC):
@@ -26,6 +26,10 @@ class ReportKind(ABC):
 
     def list_tables(self) -> list[Section]:
         """The sections of the analysis file, which holds numbers without prose, in order."""
+        return []
+
+    def build_answer(self, evidence: Evidence) -> list[Block]:
+        """What the evidence says in a few lines, which `ecrl report` prints last."""
         return []
 
     def build_cards(self, evidence: Evidence) -> list[Card]:

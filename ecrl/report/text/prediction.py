@@ -34,7 +34,7 @@ def prediction_blocks(evidence: Evidence) -> list[Block]:
     text = (
         "Predicted: startup, shutdown and first warm-up + steps x step time (all of the suite's reference)"
         f" + checkpoints x cost{' + failures x (restart + lost work)' if fails else ''}, the costs being means"
-        " over these very runs."
+        " over these very runs: what is small here is the error of the model's form, not that of a prediction."
         " The cost of a checkpoint is its stall plus the mean interference, also where that is not told from 0; a"
         " negative one counts as 0, and without a reference the stall is charged alone."
     )

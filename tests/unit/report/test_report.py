@@ -40,6 +40,7 @@ from tests.unit.analysis.campaign_builder import Change, campaign
 from tests.unit.analysis.external_table.test_table import ROWS, table
 
 TITLES = [
+    "Answer",
     "Scope and setup", "Integrity and recovery correctness", "Main quantitative results", "Where the time went",
     "Interpretation", "Claims", "Threats to validity", "Minimal next runs", "Artifact index",
 ]  # fmt: skip
@@ -133,7 +134,7 @@ def test_no_document_holds_an_absolute_path_or_a_not_a_number(written: Path) -> 
 
 def test_every_picture_and_artifact_that_is_named_exists(written: Path) -> None:
     pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", (written / "exp_report.md").read_text())
-    assert len(pictures) == 7
+    assert len(pictures) == 8
     assert all((written / picture).is_file() for picture in pictures)
 
 
@@ -190,13 +191,13 @@ def prose(found: Evidence) -> str:
 
 def test_prose_claims_an_effect_only_where_the_numbers_support_it(whole: Evidence, small: Evidence) -> None:
     text = prose(whole)
-    assert "a gain larger than its spread over blocks" in text
+    assert "a gain larger than its standard error allows for chance, for these suites" in text
     assert "| **CONFIRMED for these 2 suites, noise not measured** |" in text
     text = prose(small)
     assert "This is a direction, not a finding: 6 pairs are the least" in text
     assert "All runs share one seed (1337)" in text
     assert "2 suites cannot show how an effect varies between workloads" in text
-    for word in ("larger than its spread", "beyond noise", "consistent", "every one of the", "**CONFIRMED"):
+    for word in ("larger than its standard", "beyond noise", "consistent", "each suite has", "**CONFIRMED"):
         assert word not in text
 
 
@@ -297,7 +298,7 @@ def test_the_page_is_one_file_that_fetches_nothing(written: Path) -> None:
     assert len(found.ids) == len(set(found.ids))
     assert "url(http" not in text
     assert "@import" not in text
-    assert text.count("<svg") == 7
+    assert text.count("<svg") == 8
     assert found.tables > 10
     assert "color-scheme" in text
 
@@ -347,13 +348,58 @@ def call() -> Callable[..., "tuple[int, str, str]"]:
 Call = Callable[..., "tuple[int, str, str]"]
 
 
+def list_files(out: str) -> list[str]:
+    """The files that the command named on stdout. The answer stands below them, after an empty line."""
+    files, gap, answer = out.partition("\n\n")
+    assert gap
+    assert answer
+    return files.splitlines()
+
+
 def test_the_command_lists_what_it_wrote_and_exits_0_whatever_the_verdicts(call: Call, tmp_path: Path) -> None:
     campaign(tmp_path, seeds=[1])
     code, out, err = call("--prefix", "exp", "--results", str(tmp_path), "--format", "csv,md")
     assert code == 0
-    assert all(Path(line).is_file() for line in out.splitlines())
+    assert all(Path(line).is_file() for line in list_files(out))
     assert any(line.endswith("exp_report.md") for line in out.splitlines())
     assert "warning: exp_manifest.csv: not found" in err
+
+
+def test_a_pair_that_somebody_chose_is_the_main_comparison(call: Call, tmp_path: Path) -> None:
+    campaign(tmp_path, seeds=[1], claims="")
+    source = ("--prefix", "exp", "--results", str(tmp_path))
+    code, out, _ = call(*source, "--format", "csv", "--compare", "blocking, overlapped")
+    assert code == 0
+    assert "from deciding between blocking and overlapped" in out
+    for wrong, fact in (
+        ("blocking,overlaped", "Did you mean 'overlapped'? Valid: blocking, overlapped, reference"),
+        ("blocking", "expected two different variants"),
+        ("blocking,blocking", "Variants here: reference, blocking, overlapped."),
+        ("a,b,c", "unknown variant 'a'"),
+        (",", "expected two different variants"),
+    ):
+        code, _, error = call(*source, "--compare", wrong)
+        assert code == 2
+        assert fact in error
+    foreign = table(tmp_path, ROWS)
+    code, out, _ = call("--table", str(foreign), "--compare", "blocking,overlapped")
+    assert code == 0
+    assert "between blocking and overlapped" in out
+    assert call("--table", str(foreign), "--compare", "blocking,torch")[0] == 2
+
+
+def test_threats_are_looked_for_in_the_pair_that_somebody_chose(tmp_path: Path) -> None:
+    paths = campaign(
+        tmp_path, claims="", change=lambda run, found: None if (run.variant, run.seed) == ("reference", 1) else found
+    )
+    found = load_campaign(paths)
+
+    def list_pairs(chosen: tuple[str, str] | None) -> list[tuple[str, ...]]:
+        threats = build_evidence(found, chosen=chosen).threats.found
+        return [threat.variants for threat in threats if threat.code == "missing_blocks"]
+
+    assert list_pairs(None) == [("overlapped", "blocking")]
+    assert list_pairs(("blocking", "reference")) == [("blocking", "reference")]
 
 
 def test_the_csv_format_writes_what_the_report_says_of_claims_and_threats(call: Call, tmp_path: Path) -> None:
@@ -361,12 +407,11 @@ def test_the_csv_format_writes_what_the_report_says_of_claims_and_threats(call: 
     code, out, _ = call("--prefix", "exp", "--results", str(tmp_path), "--format", "csv")
     assert code == 0
     names = ["runs", "summary", "detailed_table", "claims", "threats"]
-    assert [Path(line).name for line in out.splitlines()] == [f"exp_{name}.csv" for name in names]
+    assert [Path(line).name for line in list_files(out)] == [f"exp_{name}.csv" for name in names]
     claims = (tmp_path / "exp" / "exp_claims.csv").read_text().splitlines()
     assert claims[0] == ",".join(CLAIM_COLUMNS)
-    assert claims[1].startswith(
-        "overlapping pays,goodput_steps_per_s,overlapped;blocking,,INCONCLUSIVE,for these 2 suites,False,1.02"
-    )
+    first = "overlapping pays,goodput_steps_per_s,overlapped;blocking,,INCONCLUSIVE,for these 2 suites,false,1.02"
+    assert claims[1].startswith(first)
     assert claims[1].endswith(",2,2,1,n_pairs_lt_6;one_seed")
     threats = (tmp_path / "exp" / "exp_threats.csv").read_text()
     assert threats.splitlines()[0] == "code,state,weight,evidence"
@@ -408,7 +453,7 @@ def test_parquet_holds_the_runs_with_their_types(call: Call, tmp_path: Path) -> 
     paths = campaign(tmp_path, seeds=[1], change=lambda run, found: None if run.variant == "overlapped" else found)
     code, out, _ = call("--prefix", "exp", "--results", str(tmp_path), "--format", "parquet")
     assert code == 0
-    assert out.splitlines() == [str(paths.root / "exp_runs.parquet")]
+    assert list_files(out) == [str(paths.root / "exp_runs.parquet")]
     first = (paths.root / "exp_runs.parquet").read_bytes()
     back = pd.read_parquet(paths.root / "exp_runs.parquet")
     expected = evidence(paths).frame
@@ -542,7 +587,7 @@ def test_tex_holds_every_table_and_a_pdf_for_every_figure(written: Path) -> None
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\begin{tabular}") > 10
     assert len(re.findall(r"\\label{([^}]*)}", text)) == len(set(re.findall(r"\\label{([^}]*)}", text)))
     figures = re.findall(r"\\includegraphics{([^}]*)}", text)
-    assert len(figures) == 7
+    assert len(figures) == 8
     for figure in figures:
         assert (written / figure).read_bytes().startswith(b"%PDF")
     assert not re.search(

@@ -109,8 +109,8 @@ def test_the_warm_up_of_a_replayed_first_step_is_not_called_longer_replay(tmp_pa
     found = evidence(campaign(tmp_path, datasets=["cifar10"], change=change))
     assert found.compare("overlapped", "blocking", "replay_s", "difference").overall.center > 0.29  # type: ignore[union-attr]
     text = " ".join(interpretation.stalls(found, "overlapped", "blocking"))
-    assert "warm-up took 0.60 s more [" in text  # at the start, and after the failure
-    assert "replay took 0.00 s more [" in text
+    assert "warm-up took 0.602 s more [" in text  # at the start, and after the failure
+    assert "replay took 0.001 s more [" in text
     assert " 0.3" not in text
 
 
@@ -247,23 +247,23 @@ def test_slower_steps_stand_beside_the_saved_stall_and_are_no_part_of_it(tmp_pat
         found, stall_s=saved, wall_s=[13.0] * 4, interference_s=longer, replay_s=near, rewarm_s=[9.5, 10.5, 9.9, 10.3]
     )
     text = " ".join(interpretation.stalls(clear, "overlapped", "blocking"))
-    assert text.startswith("overlapped stalls 3.85 s less [-4.055, -3.645] per run than blocking")
-    assert "its wall-clock is 3.00 s longer [3, 3]." in text
-    assert "Beside that, steps took 11.50 s more [9.446, 13.55] per run in overlapped than in blocking." in text
+    assert text.startswith("overlapped stalls 3.85 s less [-4.06, -3.64] per run than blocking")
+    assert "its wall-clock is 3 s longer [3, 3]." in text
+    assert "Beside that, steps took 11.5 s more [9.4, 13.6] per run in overlapped than in blocking." in text
     assert "No difference is shown in what warm-up and replay took (overlapped - blocking: warm-up [" in text
     noise = {"interference_s": [-30.0, 40.0, 25.0, 50.0], "replay_s": near, "rewarm_s": near}
     noisy = with_values(found, stall_s=saved, wall_s=[7.0, 8.0, 9.0, 8.0], **noise)
     text = " ".join(interpretation.stalls(noisy, "overlapped", "blocking"))
-    assert "its wall-clock is 2.00 s shorter" in text
+    assert "its wall-clock is 2.0 s shorter" in text
     assert "Beside that" not in text
     assert "No difference is shown in what steps, warm-up and replay took" in text
     wild = with_values(found, compute_s=[-30.0, 40.0, 25.0, 50.0])
     said = markdown(interpretation.PLUGIN.blocks(wild, {}))
     assert (
-        "differ most in compute: 11.25 s more [-45.52, 68.02] per run in overlapped, which its spread does not" in said
+        "differ most in compute: 11 s more [-46, 68] per run in overlapped, which these runs do not tell from 0" in said
     )
     worse = with_values(found, stall_s=[11.0, 12.0, 13.0, 12.0], wall_s=[7.0, 8.0, 9.0, 8.0])
-    assert "stalls 2.00 s more" in interpretation.stalls(worse, "overlapped", "blocking")[0]
+    assert "stalls 2.0 s more" in interpretation.stalls(worse, "overlapped", "blocking")[0]
     for one in (clear, noisy, worse):
         said = " ".join(interpretation.stalls(one, "overlapped", "blocking"))
         assert "paid elsewhere" not in said
@@ -302,10 +302,35 @@ ONLY_TEST = [[1.001], [1.2], [1.002], [1.003], [1.001], [1.002]]
 def test_prose_says_where_interval_and_test_disagree() -> None:
     [text] = interpretation.effects(goodputs(*ONLY_TEST))
     assert "includes 1, the sign-flip test excludes it (p = 0.0312, unadjusted); a difference that only one" in text
-    assert "larger than its spread" not in text
+    assert "for chance" not in text
     [text] = interpretation.effects(goodputs([*[1.05] * 5, 0.998]))
     assert "excludes 1, the sign-flip test does not (p = 0.0625, unadjusted); a difference that only one" in text
     assert disagreement(goodputs([1.05] * 8), 1.0) is None
+
+
+def test_prose_says_what_was_tested_and_what_the_suites_have() -> None:
+    rising = [1.01, 1.02, 1.03, 1.01, 1.02, 1.05, 1.02, 1.03]
+    found, suites, left_out = interpretation.effects(goodputs(*[[value] for value in rising]))
+    assert "(p = 0.00781, sign flips of whole suites, exact) both exclude 1: a gain larger than its standard" in found
+    assert "for workloads of which these suites are a sample" in found
+    assert suites.startswith("overlapped is above blocking in 8 of 8 suites (each suite has one observation; exact")
+    assert "The median suite has 1.020. With one suite left out the mean lies between 1.020 and 1.026; s5" in left_out
+    [found, _] = interpretation.effects(goodputs([1.01, 0.99, 1.02, 0.98, 1.01, 0.99, 1.01]))
+    assert "includes no change (p = 1, sign flips of blocks, exact), so no difference is shown; with these" in found
+    assert re.search(r"one of \d\.\d+ % or more would have shown \(80 % power\)", found)
+    many = goodputs([1 + (-1) ** i * 0.01 for i in range(20)])
+    assert "sign flips of blocks, sampled, 9,999 patterns" in interpretation.effects(many)[0]
+    two = goodputs([1.02, 1.021, 1.019], [1.03, 1.031, 1.029])
+    assert "the t test of the interval) both exclude 1" in interpretation.effects(two)[0]
+    assert "for these suites" in interpretation.effects(two)[0]
+
+
+def test_the_bootstrap_and_the_interval_are_counted_where_they_disagree(tmp_path: Path) -> None:
+    found = evidence(campaign(tmp_path, datasets=["cifar10"], seeds=list(range(1, 9))))
+    wild = with_values(found, stall_s=[10.1, 10.2, 10.1, 10.3, 10.1, 10.2, 10.1, 19.0])
+    text = markdown(results.PLUGIN.blocks(wild, {}))
+    assert "the t interval and BCa disagree in 1 of " in text
+    assert "stall (s): t [-1.4, 3.9] against BCa [0.1, 4.6]" in text
 
 
 def test_a_verdict_stands_beside_the_p_that_it_does_not_agree_with() -> None:
