@@ -1,4 +1,4 @@
-"""Two secondary analyses of paired effects: rank correlation of two effects, and a model with a random suite effect."""
+"""Secondary analyses of paired effects: rank correlation, the slope over another value, a random effect of suites."""
 
 import math
 import warnings
@@ -51,6 +51,24 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | No
         batch=20_000,
     )
     return Correlation(n, float(found.statistic), float(test.pvalue), True)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """The slope of a straight line by least squares: center +- half_width is its 95 % interval, p two-sided."""
+
+    center: float
+    half_width: float
+    p: float
+
+
+def fit_slope(x: Sequence[float], y: Sequence[float]) -> Slope | None:
+    """The slope of y over x; None below three points, or if all values of x are equal."""
+    if len(x) < 3 or np.ptp(x) == 0:
+        return None
+    found = stats.linregress(x, y)
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 2)
+    return Slope(float(found.slope), float(quantile * found.stderr), float(found.pvalue))
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.claims.claims import is_about_outcome
 from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS
-from ecrl.analysis.threats import design, machine, noise
+from ecrl.analysis.threats import blocks, design, machine, noise
 from ecrl.analysis.threats.base import CampaignFacts, Threat
 from ecrl.config.matrix import EXPECT, Claim
 
-CHECKS = design.CHECKS | machine.CHECKS | noise.CHECKS
-_BLINDNESS = design.BLINDNESS | machine.BLINDNESS | noise.BLINDNESS
-BLOCKING = design.BLOCKING | machine.BLOCKING | noise.BLOCKING
+CHECKS = design.CHECKS | machine.CHECKS | blocks.CHECKS | noise.CHECKS
+_BLINDNESS = design.BLINDNESS | machine.BLINDNESS | blocks.BLINDNESS | noise.BLINDNESS
+BLOCKING = design.BLOCKING | machine.BLOCKING | blocks.BLOCKING | noise.BLOCKING
 
 # Conditions that a claim about outcomes counts, and that therefore do not veto it.
 COUNTED_FAILURES = frozenset({"correctness_failed", "missing_blocks"})
 
 # Conditions that can occur only if failures are planned.
-NEED_FAILURES = ("replay_untested", "inflight_untested", "drained_before_kill", "page_cache_only")
+NEED_FAILURES = ("replay_untested", "inflight_untested", "drained_before_kill", "page_cache_only", "unequal_failures")
 
 # Why a condition cannot be checked if no reference ran twice. The report says so, as unchecked does not mean passed.
 NEED_NOISE = {

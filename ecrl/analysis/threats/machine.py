@@ -1,13 +1,10 @@
-"""Threats from the machine and the session: other loads, mixed environments, clocks, order, page cache."""
+"""Threats from the machine and the session: other loads, mixed environments, clocks, page cache."""
 
-import itertools
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from ecrl.analysis.run.buckets import residual_allowed_s
 from ecrl.analysis.run.metrics import RunAnalysis
-from ecrl.analysis.run.timeline import NS_PER_S
 from ecrl.analysis.threats.base import (
     CampaignFacts,
     CheckRegistry,
@@ -28,7 +25,6 @@ CACHED_MEMORY_RATIO = 10  # memory of the machine over bytes of a checkpoint
 
 NEARLY_FULL_SHARE = 0.10  # of the disk, or room for fewer than this many checkpoints
 NEARLY_FULL_CHECKPOINTS = 3
-SESSION_GAP_NS = 60 * NS_PER_S  # between two runs of a block; a shorter gap is a slow disk or a short pause
 THROTTLED_SHARE = 0.05  # drop of the CPU's clock
 SUSPENDED_NS = 1_000_000  # change of CLOCK_BOOTTIME - CLOCK_MONOTONIC; only a suspend changes it
 THROTTLING_REASONS = ("thermal", "power_cap", "power_brake", "hw_slowdown")  # NVML clocks-event reasons
@@ -93,64 +89,6 @@ def _find_differing_facts(machines: Iterable[dict[str, Any]]) -> list[str]:
             ):
                 values.setdefault(name, set()).add(str(value))
     return sorted(name for name, seen in values.items() if len(seen) > 1)
-
-
-def _explain_few_blocks(facts: CampaignFacts) -> str | None:
-    blocks = {(run.row["suite_id"], run.row["seed"]) for run in facts.begun}
-    if len(facts.campaign.matrix.matrix.variants) == 1:
-        return "one variant"
-    return None if len(blocks) > 2 else f"{format_count(len(blocks), 'block')}: three are needed"
-
-
-@_checks.register("not_interleaved", blocks=True, blind=_explain_few_blocks)
-def _check_not_interleaved(facts: CampaignFacts) -> Iterable[Threat]:
-    orders = {run.facts["block_order"] for run in facts.begun if run.facts.get("block_order")}
-    blocks = len({(run.row["suite_id"], run.row["seed"]) for run in facts.begun})
-    if len(orders) == 1 and blocks > 2 and len(next(iter(orders))) > 1:
-        order = ", ".join(next(iter(orders)))
-        yield Threat(
-            "not_interleaved", True, f"all {blocks} blocks ran in one order ({order}): drift favours a variant"
-        )
-    stamped = [] if len(_boots(facts)) > 1 else [r for r in facts.begun if r.facts["spawn_t"] is not None]
-    ordered = sorted(stamped, key=lambda run: run.facts["spawn_t"])
-    sizes = Counter((run.row["suite_id"], run.row["seed"]) for run in ordered)
-    torn = []
-    for key, group in itertools.groupby(ordered, key=lambda run: (run.row["suite_id"], run.row["seed"])):
-        if len(list(group)) < sizes[key]:
-            torn.append(facts.label(key[0], f"seed{key[1]}"))
-    if torn:
-        names = sorted(set(torn))
-        yield Threat(
-            "not_interleaved", True, f"blocks between whose variants other runs came ({len(names)}): {join_some(names)}"
-        )
-    if apart := _find_split_blocks(facts, ordered):
-        yield Threat(
-            "not_interleaved",
-            True,
-            f"blocks whose variants ran in different sessions ({len(apart)}): {join_some(apart)}",
-        )
-
-
-def _find_split_blocks(facts: CampaignFacts, ordered: Iterable[RunAnalysis]) -> list[str]:
-    """Blocks in which the gap between two runs exceeds SESSION_GAP_NS and the block's longest run.
-
-    Such runs count as runs of different sessions.
-    """
-    blocks: dict[tuple[str, int], list[RunAnalysis]] = {}
-    for run in ordered:
-        blocks.setdefault((run.row["suite_id"], run.row["seed"]), []).append(run)
-    found = []
-    for (suite, seed), own in blocks.items():
-        gap_ns = max((b.facts["spawn_t"] - a.facts["exit_t"] for a, b in itertools.pairwise(own)), default=0)
-        longest_ns = max(run.facts["exit_t"] - run.facts["spawn_t"] for run in own)
-        if gap_ns > max(longest_ns, SESSION_GAP_NS):
-            block = facts.label(suite, f"seed{seed}")
-            found.append(f"{block} ({gap_ns / NS_PER_S:.0f} s between two runs)")
-    return found
-
-
-def _boots(facts: CampaignFacts) -> set[str]:
-    return {str(r.facts["machine"]["boot_id"]) for r in facts.begun if "boot_id" in r.facts.get("machine", {})}
 
 
 @_checks.register("interrupted", blocks=True, blind=explain_no_manifest)
