@@ -7,16 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from ecrl.analysis.campaign.load import REPEAT_VARIANT, LoadedCampaign, load_campaign
+from ecrl.analysis.campaign.load import LoadedCampaign, load_campaign
 from ecrl.analysis.campaign.tables import build_summary_frame
 from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.analysis.frames.columns import COUNT, NUMBER, TEXT, TIME, DTypes, build_frame
 from ecrl.analysis.frames.events import build_events_frame, build_steps_frame
 from ecrl.analysis.frames.runs import DTYPES, build_runs_frame
-from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.threats.base import format_count, join_some
 from ecrl.analysis.verdict_frames import build_claims_frame, build_threats_frame
-from ecrl.config.suite import Suite
+from ecrl.config.suite import Suite, get_repeated_variant
 from ecrl.errors import EcrlError, did_you_mean, unknown_name
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths, all_prefixes
@@ -143,7 +142,8 @@ class Campaign:
             )
         record = read_run(paths)
         written = tuple(record.spec.get(field) for field in ("suite_id", "variant", "seed"))
-        if written != (suite_id, REFERENCE if variant == REPEAT_VARIANT else variant, seed):
+        arm = get_repeated_variant(variant) if key in {repeat.key for repeat in self._found.again} else variant
+        if written != (suite_id, arm, seed):
             raise EcrlError(
                 "ECRL-403", f"{paths.spec}: found the run {written}, expected {key}: a copied folder.\nRemove it."
             )

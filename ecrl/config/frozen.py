@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecrl.config.block_order import SHUFFLED
 from ecrl.config.hashing import content_hash
 from ecrl.config.load import load
 from ecrl.config.matrix import Matrix
@@ -22,6 +23,11 @@ class FrozenMatrix:
     matrix: Matrix
     header: dict[str, str]
     older: tuple[Matrix, ...]
+
+    @property
+    def order_rule(self) -> str:
+        """How the orders of blocks are dealt. It stays that of the first matrix, so old orders stay valid."""
+        return self.header.get("orders", SHUFFLED)
 
     @property
     def generations(self) -> tuple[Matrix, ...]:

@@ -15,6 +15,7 @@ from ecrl.config.problems import Sources, find_backend_problems, find_schedule_p
 from ecrl.config.recipe_problems import (
     find_claim_problems,
     find_refused_metrics,
+    find_repeat_problems,
     find_unused_recipes,
     resolve_recipes,
 )
@@ -105,6 +106,8 @@ def load(
     # A flag may have narrowed the variants after the claims were written; the claims stay in the file.
     if not frozen and ("matrix", "variants") not in sources.overridden:
         problems += add_code("ECRL-216", find_claim_problems(raw, sources))
+    if not frozen and (("matrix", "variants") not in sources.overridden or ("run", "aa") in sources.overridden):
+        problems += add_code("ECRL-214", find_repeat_problems(raw, sources))
     _raise_if_any(problems)
     matrix = Matrix.model_validate(raw, context=context)
     if not frozen:

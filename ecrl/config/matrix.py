@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -136,6 +137,10 @@ else:
     TrainTable, CheckpointTable = _table_of(TrainSettings), _table_of(CheckpointSettings)
 
 
+def _read_older_aa(value: Any) -> Any:
+    return [REFERENCE] * value if isinstance(value, bool) else value  # as versions before 0.2 wrote it
+
+
 class RunOptions(_Table):
     """`[run]`: where and how patiently runs are made. Frozen with the matrix so that `resume` needs no flags;
     a difference here is no other experiment (except `device`)."""
@@ -152,8 +157,11 @@ class RunOptions(_Table):
     """seconds after which a run is stopped and marked failed"""
     jobs: Count = 1
     """suites that run at once, each on its own GPUs (or CPU cores)"""
-    aa: bool = False
-    """repeat the reference in the first block of each suite"""
+    aa: Annotated[list[VariantName], BeforeValidator(_read_older_aa), AfterValidator(_check_no_repeats)] = []
+    """variants that are run a second time in the first block of each suite, to measure how equal runs differ;
+    `true` stands for `["reference"]`"""
+    warmup: bool = True
+    """before the first run on a set of devices in a session, make a short run that is discarded"""
     stop_after_same: Annotated[int, Field(ge=0)] = 5
     """equal failures in a row after which a set of devices is no longer used; 0: never"""
 

@@ -9,6 +9,7 @@ from ecrl.config.matrix import DEFAULT_KIND, LABEL, Axes, Matrix, get_table
 from ecrl.config.options import get_declared_options, validate_options
 from ecrl.config.problems import Sources
 from ecrl.config.recipe import ENGINE, REFERENCE
+from ecrl.config.suite import name_repeat
 from ecrl.errors import unknown_name
 
 
@@ -77,6 +78,25 @@ def find_unused_recipes(raw: Mapping[str, Any], sources: Sources) -> list[str]:
         f"{sources.name(('variants', name))}: variants.{name}: not listed in matrix.variants, so it is not run"
         for name in get_table(raw, "variants")
         if name not in listed
+    ]
+
+
+def find_repeat_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
+    """Variants in `run.aa` that this matrix does not run, or whose repeat has the name of another variant.
+
+    Unknown variants are reported elsewhere.
+    """
+    variants = get_table(raw, "matrix").get("variants", Axes.model_fields["variants"].default)
+    named = get_table(raw, "run").get("aa")
+    if not isinstance(variants, list) or not isinstance(named, list):
+        return []
+    known = {REFERENCE, *plugins.names("engine"), *get_table(raw, "variants")}
+    place = f"{sources.name(('run', 'aa'))}: run.aa: "
+    missing = [name for name in named if name in known and name not in variants]
+    taken = [name for name in named if isinstance(name, str) and name_repeat(name) in variants]
+    return [place + unknown_name("variant of this matrix", name, map(str, variants)) for name in missing] + [
+        f"{place}found {name!r}, whose repeat is called {name_repeat(name)!r}, expected no variant of that name"
+        for name in taken
     ]
 
 

@@ -19,7 +19,7 @@ from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.records import failure_checks
 
-REPEAT = "reference-aa"  # the A/A repeat: its place in a block's order, and the folder of its run
+_REPEAT_SUFFIX = "-aa"
 
 _slug = lru_cache(maxsize=4096)(slug)
 _quoted = lru_cache(maxsize=4096)(canonical_json)
@@ -40,6 +40,16 @@ class FailurePlan(tuple[dict[str, Any], ...]):
     def failure_steps(self) -> tuple[int | str, ...]:
         """The place of each failure, in order: a step, or a text such as '900@persist' or '412.5s'."""
         return tuple(map(failure_checks.format_failure_step, self))
+
+
+def name_repeat(variant: str) -> str:
+    """The name of a variant's A/A repeat: its place in a block's order, and the folder of its run."""
+    return variant + _REPEAT_SUFFIX
+
+
+def get_repeated_variant(repeat: str) -> str:
+    """The variant whose A/A repeat has this name."""
+    return repeat.removesuffix(_REPEAT_SUFFIX)
 
 
 @lru_cache(maxsize=64)
@@ -303,8 +313,9 @@ def build_run_specs(
 ) -> list[RunSpec]:
     """The runs of one block, in the order they run.
 
-    `reference` and its A/A repeat have neither checkpoints nor failures; the repeat is the same run a second time.
+    `reference` has neither checkpoints nor failures. An A/A repeat is the run of its variant a second time.
     """
+    arms = [name if name in suite.variants else get_repeated_variant(name) for name in order]
     return [
         RunSpec(
             prefix=prefix,
@@ -314,17 +325,17 @@ def build_run_specs(
             failure_label=suite.failure_label,
             checkpoint_every=suite.checkpoint_every,
             max_inflight=suite.max_inflight,
-            variant=REFERENCE if variant == REPEAT else variant,
+            variant=variant,
             seed=seed,
             device=device,
             train=suite.train,
             checkpoint=suite.checkpoint,
-            failures=() if variant in (REFERENCE, REPEAT) else suite.failures,
+            failures=() if variant == REFERENCE else suite.failures,
             data_root=data_root,
             block_order=order,
             block_position=position,
             claims_hash=claims_hash,
             recipe=suite.recipes.get(variant),
         )
-        for position, variant in enumerate(order)
+        for position, variant in enumerate(arms)
     ]

@@ -1,6 +1,6 @@
 """Loading of a campaign: one analysed run for every run of the frozen matrix, missing runs included."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis, empty_row
 from ecrl.config.frozen import load_frozen_matrix
 from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
-from ecrl.config.suite import REPEAT, Suite, expand_matrix
+from ecrl.config.suite import Suite, expand_matrix, name_repeat
 from ecrl.errors import EcrlError, RecordError, did_you_mean
 from ecrl.records.columns import get_axis_column
 from ecrl.records.manifest import store as manifest
@@ -26,9 +26,9 @@ from ecrl.records.result import Result
 _RESULT_FIELDS = Result.__required_keys__
 # Timelines and curves are kept for about this many runs: enough to draw, and 10,000 runs still fit into memory.
 MAX_KEPT_TIMELINES = 48
-# The variant that a second reference run of a block (A/A) is stored as. It is not in the matrix, and no table counts
-# it.
-REPEAT_VARIANT = REPEAT
+# The variant that a second reference run of a block (A/A) is stored as. Like the repeats of other variants, it is not
+# in the matrix, and no table counts it.
+REPEAT_VARIANT = name_repeat(REFERENCE)
 
 
 def get_repeated_variant(variant: str) -> str:
@@ -43,7 +43,8 @@ class LoadedCampaign:
     runs: in the matrix's order of suites, seeds and variants.
     faults: the runs that no comparison may use, with the reason.
     statuses: rows of the manifest by suite id; empty if no manifest can be read.
-    again: second reference runs (A/A), which are compared with the first reference run of their block only.
+    again: second runs of a variant (A/A), which are compared with the first run of it in their block only. Their
+    variant in a row is the name of the repeat; `get_repeated_variant` says of which variant it is.
     parts: the campaigns that this one pools. mixed: the differences between them (see `pool`).
     registration: the registered runs, against those that are there. siblings: see `find_siblings`.
     """
@@ -115,8 +116,9 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
     foreign = _find_foreign_folders(paths, suites, again)
     warnings += foreign.values()
     statuses, journal_hash = _read_manifest(paths, warnings)
-    # A second reference run is in no comparison of variants, so one that cannot be used is no stray run.
-    stray = [folder for folder in foreign if f"/{REPEAT_VARIANT}/" not in folder]
+    # A second run (A/A) is in no comparison of variants, so one that cannot be used is no stray run.
+    seconds = [f"/{name}/" for name in _list_repeats(matrix.matrix.variants)]
+    stray = [folder for folder in foreign if not any(name in folder for name in seconds)]
     registration = compare_with_registration(kind, paths, frozen, runs, statuses, stray, journal_hash)
     siblings = find_siblings(paths, frozen, warnings)
     return LoadedCampaign(
@@ -157,7 +159,7 @@ def _read_manifest(paths: CampaignPaths, warnings: list[str]) -> tuple[dict[str,
 def _block(
     kind: MetricsKind, paths: CampaignPaths, suite: Suite, suite_id: str, seed: int, *, keep: bool
 ) -> tuple[list[RunAnalysis], list[RunAnalysis]]:
-    """The analysed runs of one block in the matrix's order of variants, and its second reference run if it has one."""
+    """The analysed runs of one block in the matrix's order of variants, and its second runs (A/A)."""
     has_reference = REFERENCE in suite.variants
     reference = _run(kind, paths, suite, suite_id, REFERENCE, seed, None, has_reference) if has_reference else None
     sound = reference if reference is not None and kind.can_compare_with(reference) else None
@@ -168,20 +170,33 @@ def _block(
         for variant in suite.variants
     ]
     kept = found if keep else [replace(run, timeline=None, curve=()) for run in found]
-    repeats = _load_repeat(kind, paths.run(suite_id, REPEAT_VARIANT, seed), sound)
-    return [replace(run, lineage=None) for run in kept], repeats
+    repeats = [
+        _load_repeat(kind, run_paths, name, sound, has_reference)
+        for name in _list_repeats(suite.variants)
+        if (run_paths := paths.run(suite_id, name, seed)).spec.exists()
+    ]
+    return [replace(run, lineage=None) for run in kept], [run for run in repeats if run is not None]
 
 
-def _load_repeat(kind: MetricsKind, run_paths: RunPaths, reference: RunAnalysis | None) -> list[RunAnalysis]:
-    """The second reference run of a block, analysed against the first; empty if either cannot be used."""
-    if reference is None or not run_paths.spec.exists():
-        return []
+def _list_repeats(variants: Sequence[str]) -> list[str]:
+    """The names that A/A repeats of these variants can have."""
+    return [name for name in map(name_repeat, variants) if name not in variants]
+
+
+def _load_repeat(
+    kind: MetricsKind, run_paths: RunPaths, name: str, reference: RunAnalysis | None, has_reference: bool
+) -> RunAnalysis | None:
+    """The second run (A/A) of a variant in a block; None if it, or the block's reference, cannot be used."""
+    if has_reference and reference is None:
+        return None
     try:
         record = read_run(run_paths)
     except RecordError:
-        return []  # _find_foreign_folders warns about it
-    record.spec["variant"] = REPEAT_VARIANT
-    return [replace(kind.analyse(record, reference, has_reference=True), timeline=None, lineage=None, curve=())]
+        return None  # _find_foreign_folders warns about it
+    if name == REPEAT_VARIANT:  # compared with the first one, as other variants are
+        record.spec["variant"] = name
+    found = kind.analyse(record, reference, has_reference=has_reference)
+    return replace(found, row=found.row | {"variant": name}, timeline=None, lineage=None, curve=())
 
 
 def _run(

@@ -13,7 +13,7 @@ from ecrl.analysis.run.metrics import Row, RunAnalysis, get_run_key
 from ecrl.config.block_order import extend_block_orders
 from ecrl.config.frozen import FrozenMatrix
 from ecrl.config.hashing import content_hash
-from ecrl.config.suite import REPEAT, expand_matrix
+from ecrl.config.suite import expand_matrix, name_repeat
 from ecrl.errors import RecordError
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths, RunPaths
@@ -116,7 +116,7 @@ def compare_with_registration(
             pending[suite_id, seed] = None
     texts = [f"{suite_id}/seed{seed} ({', '.join(why)})" for (suite_id, seed), why in gone.items()]
     texts += _find_unregistered_rows(frozen, statuses)
-    if journal_hash and journal_hash.removesuffix("+aa") not in {content_hash(m.content) for m in frozen.generations}:
+    if journal_hash and journal_hash.partition("+")[0] not in {content_hash(m.content) for m in frozen.generations}:
         texts.append(f"{paths.journal.name} was written for another matrix (experiment {journal_hash[:8]})")
     asides = tuple(_load_asides(kind, paths, {run.key for run in runs}))
     return Registration(
@@ -170,14 +170,17 @@ def _find_late_runs(
     hashes = [matrix.claims_hash for matrix in frozen.generations]
     # The order of a block is drawn from the hash of the whole matrix, claims included. So a run that began under other
     # claims has another order, even if the hash of the new claims was written into its run.json.
-    orders = extend_block_orders([(expand_matrix(one), content_hash(one.content)) for one in frozen.generations])
+    drawn = [(expand_matrix(one), content_hash(one.content)) for one in frozen.generations]
+    orders = extend_block_orders(drawn, frozen.order_rule)
+    variants = frozen.matrix.matrix.variants
+    repeats = {name_repeat(variant) for variant in variants}.difference(variants)
     for run in runs:
         if "claims_hash" not in run.facts:
             continue
         if {hashes[generations.get(run.key, 0)], hashes[-1]} != {run.facts["claims_hash"]}:
             yield f"{run.label} (other claims)"
             continue
-        order = tuple(variant for variant in run.facts["block_order"] if variant != REPEAT)
+        order = tuple(variant for variant in run.facts["block_order"] if variant not in repeats)
         suite_id, _, seed = run.key
         if order and order != orders[suite_id, seed][: len(order)]:
             yield f"{run.label} (the order of its block is that of another matrix)"

@@ -73,10 +73,23 @@ Timeout = Annotated[
     str | None, typer.Option(metavar="S", help="Stop a run after this time and mark it failed: 90, 10m, 2h.")
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Suites that run at once, each on its own devices.")]
+
+
+def _check_repeats(values: list[str] | None) -> list[str] | None:
+    # Before version 0.2 the option had no value, so that it now takes what stands behind it.
+    for value in values or ():
+        if not value.strip(", ") or value.startswith("-") or value.endswith(".toml"):
+            raise typer.BadParameter(f"found {value!r}, expected a variant to repeat, e.g. --aa reference")
+    return values
+
+
 AA = Annotated[
-    bool | None,
+    list[str] | None,
     typer.Option(
-        "--aa/--no-aa", help="Run the reference of each suite's first block twice, to measure how equal runs differ."
+        "--aa",
+        metavar="VARIANT",
+        callback=_check_repeats,
+        help="Run this variant of each suite's first block twice, to measure how equal runs differ. Repeatable.",
     ),
 ]
 Extend = Annotated[
@@ -136,6 +149,11 @@ def _seconds(flag: str, text: str) -> float:
         raise EcrlError("ECRL-102", f"{flag}: {error}.\nType e.g.: {flag} 10m") from None
 
 
+def _repeats(flag: str, values: list[str]) -> list[str]:
+    """The variants in the values of `--aa`, each a list with commas."""
+    return _texts(flag, ",".join(values))
+
+
 def _keep_value(flag: str, value: Any) -> Any:  # noqa: ARG001
     return value
 
@@ -156,7 +174,7 @@ _PLACES: dict[str, tuple[str, str, _Convert]] = {
     "retries": ("run", "retries", _keep_value),
     "timeout": ("run", "timeout_s", _seconds),
     "jobs": ("run", "jobs", _keep_value),
-    "aa": ("run", "aa", _keep_value),
+    "aa": ("run", "aa", _repeats),
 }
 
 

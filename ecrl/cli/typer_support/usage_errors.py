@@ -103,7 +103,10 @@ def _explain(error: Any) -> None:
         raise EcrlError(
             "ECRL-101", _append_next_command(error, f"unknown option {error.option_name!r}.{near}")
         ) from None
-    raise EcrlError("ECRL-101", _append_next_command(error, error.format_message())) from None
+    message = error.format_message()
+    if getattr(error, "option_name", None) == "--aa":  # before version 0.2 it had no value
+        message += " Type e.g. --aa reference."
+    raise EcrlError("ECRL-101", _append_next_command(error, message)) from None
 
 
 def _bad_value(error: Any) -> str:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ecrl.config.block_order import BlockOrders, extend_block_orders, insert_repeat
+from ecrl.config.block_order import BALANCED, BlockOrders, extend_block_orders, insert_repeat
 from ecrl.config.hashing import content_hash
 from ecrl.config.matrix import Matrix
-from ecrl.config.recipe import REFERENCE
-from ecrl.config.suite import REPEAT, Suite, Suites, build_run_specs, expand_matrix
+from ecrl.config.suite import Suite, Suites, build_run_specs, expand_matrix, name_repeat
 from ecrl.launch.runs.run import Run
 from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths
@@ -21,13 +20,15 @@ from ecrl.records.paths import CampaignPaths
 class Campaign:
     """A valid matrix under a prefix. Its device may still be `auto`.
 
-    origin: comments for the frozen file. older: the frozen matrices that this one extends, oldest first.
+    origin: comments for the frozen file. older: the frozen matrices that this one extends, oldest first. order_rule:
+    see `block_order`; a campaign keeps the one that it began with.
     """
 
     paths: CampaignPaths
     matrix: Matrix
     origin: str
     older: tuple[Matrix, ...] = ()
+    order_rule: str = BALANCED
 
     @cached_property
     def experiment_hash(self) -> str:
@@ -36,8 +37,8 @@ class Campaign:
 
     @property
     def rows_hash(self) -> str:
-        """Identifies the manifest's rows: the experiment, and whether the reference is repeated (`aa`)."""
-        return self.experiment_hash + ("+aa" if self.matrix.run.aa else "")
+        """Identifies the manifest's rows: the experiment, and which variants are repeated (`aa`)."""
+        return "+".join([self.experiment_hash, *map(name_repeat, self.matrix.run.aa)])
 
     @property
     def marker(self) -> Path:
@@ -71,38 +72,38 @@ class Campaign:
         extends.
         """
         generations = [(expand_matrix(matrix), content_hash(matrix.content)) for matrix in self.older]
-        return extend_block_orders([*generations, (self.suites, self.experiment_hash)])
+        return extend_block_orders([*generations, (self.suites, self.experiment_hash)], self.order_rule)
 
     @cached_property
     def _block_orders(self) -> BlockOrders:
-        return BlockOrders(self.experiment_hash, tuple(self.matrix.matrix.variants))
+        return BlockOrders(self.experiment_hash, tuple(self.matrix.matrix.variants), self.order_rule)
 
     def _order(self, suite: Suite, seed: int) -> tuple[str, ...]:
-        """The variant order of a block without the A/A repeat."""
+        """The variant order of a block without A/A repeats."""
         if self.older:
             return self.orders[suite.suite_id, seed]
         # The same as `orders`, without building every suite.
         return self._block_orders.get_order(self.suites.index_of(suite) * len(suite.seeds) + suite.seeds.index(seed))
 
     def order(self, suite: Suite, seed: int) -> tuple[str, ...]:
-        """The variant order of a block. The first block of a suite contains the A/A repeat, if there is one."""
+        """The variant order of a block. The first block of a suite contains the A/A repeats."""
         order = self._order(suite, seed)
-        if self._has_repeat(suite) and seed == suite.seeds[0]:
-            return insert_repeat(order, suite.suite_id, self._first_hash)
+        for variant in self.list_repeated(suite) if seed == suite.seeds[0] else ():
+            order = insert_repeat(order, variant, suite.suite_id, self._first_hash)
         return order
 
     @cached_property
     def _first_hash(self) -> str:
         return content_hash((self.older or (self.matrix,))[0].content)
 
-    def _has_repeat(self, suite: Suite) -> bool:
-        return self.matrix.run.aa and REFERENCE in suite.variants
+    def list_repeated(self, suite: Suite) -> list[str]:
+        """The variants of a suite that are run a second time in its first block (A/A)."""
+        return [variant for variant in suite.variants if variant in self.matrix.run.aa]
 
     def run_names(self, suite: Suite) -> Iterator[tuple[str, int]]:
         """(folder's name, seed) of every run of a suite, in no particular order."""
         yield from itertools.product(suite.variants, suite.seeds)
-        if self._has_repeat(suite):
-            yield REPEAT, suite.seeds[0]
+        yield from ((name_repeat(variant), suite.seeds[0]) for variant in self.list_repeated(suite))
 
     @cached_property
     def _claims_hash(self) -> str:
@@ -121,7 +122,7 @@ class Campaign:
                 data_root=self.matrix.run.data_root,
                 claims_hash=self._claims_hash,
             )
-            for spec, name in zip(specs, order, strict=True):  # the A/A repeat has a folder of its own
+            for spec, name in zip(specs, order, strict=True):  # an A/A repeat has a folder of its own
                 yield Run(spec, root.run(suite.suite_id, name, seed))
 
     def row(self, suite: Suite) -> Row:
@@ -139,7 +140,7 @@ class Campaign:
             seeds=suite.seeds,
             variants=suite.variants,
             axes=suite.axes_text,
-            runs_total=len(suite.seeds) * len(suite.variants) + self._has_repeat(suite),
+            runs_total=len(suite.seeds) * len(suite.variants) + len(self.list_repeated(suite)),
         )
 
     def rows(self) -> Iterator[Row]:

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
-from ecrl.config.recipe import REFERENCE
 from ecrl.config.run import RunSpec
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
@@ -67,7 +66,8 @@ class RemainingRuns:
                 continue
             for variant in row.variants:
                 self._left[self._kind.build_time_key(row, variant)] += len(row.seeds)
-            self._left[self._kind.build_time_key(row, REFERENCE)] += row.runs_total - len(row.seeds) * len(row.variants)
+            for variant in self._campaign.matrix.run.aa:
+                self._left[self._kind.build_time_key(row, variant)] += variant in row.variants
         for index, suite_id in enumerate(itertools.islice(self._manifest.rows, _MAX_TIMED_SUITES if self._todo else 0)):
             for run in self._campaign.runs(self._campaign.suite(suite_id, index)):
                 result = read_result(run.paths, run.spec.hash)

@@ -110,7 +110,7 @@ def resolve_request(request: Request) -> ResolvedCampaign:
         matrix = _replace_run_option(matrix, "device", frozen.matrix.run.device)
     if differences := matrix_files.find_differences(frozen.matrix, matrix):
         older = (*frozen.older, frozen.matrix)
-        extended = Campaign(paths, matrix, _describe_origin(request), older)
+        extended = Campaign(paths, matrix, _describe_origin(request), older, frozen.order_rule)
         added = find_additions(frozen.matrix, matrix)
         if added is None:
             raise EcrlError("ECRL-303", _other_experiment_message(paths, differences))
@@ -120,7 +120,8 @@ def resolve_request(request: Request) -> ResolvedCampaign:
     # The order of a table's entries does not change the experiment. It would move suites and change block orders.
     matrix = matrix.model_copy(update={"failures": frozen.matrix.failures, "axes": frozen.matrix.axes})
     origin = frozen.origin if request.source is None else _describe_origin(request)
-    return ResolvedCampaign(request, Campaign(paths, matrix, origin, frozen.older), frozen, digest, False)
+    campaign = Campaign(paths, matrix, origin, frozen.older, frozen.order_rule)
+    return ResolvedCampaign(request, campaign, frozen, digest, False)
 
 
 def _load_matrix(request: Request, frozen: Campaign | None) -> Matrix:

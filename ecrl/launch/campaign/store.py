@@ -28,7 +28,7 @@ def freeze(campaign: Campaign, *, extends: bool = False) -> None:
     comments = (
         f"The frozen matrix of campaign {campaign.paths.prefix}: `ecrl matrix resume` reads this and nothing else.\n"
         f"{campaign.origin}\n"
-        f"ecrl: {__version__}\nfrozen: {stamp}\nexperiment: {campaign.experiment_hash}"
+        f"ecrl: {__version__}\nfrozen: {stamp}\norders: {campaign.order_rule}\nexperiment: {campaign.experiment_hash}"
     )
     write_atomic(campaign.paths.matrix, campaign.matrix.to_toml(comments).encode())
 
@@ -52,7 +52,7 @@ def load_frozen(paths: CampaignPaths) -> Campaign:
         raise EcrlError("ECRL-301", manifest.no_such_prefix_message(paths))
     found = load_frozen_matrix(paths)
     origin = "\n".join(f"{k}: {found.header[k]}" for k in _ORIGIN_KEYS if k in found.header)
-    return Campaign(paths, found.matrix, origin, found.older)
+    return Campaign(paths, found.matrix, origin, found.older, found.order_rule)
 
 
 def read_kind(paths: CampaignPaths) -> str:

@@ -3,6 +3,7 @@
 import math
 import statistics
 
+from ecrl.analysis.campaign.load import REPEAT_VARIANT
 from ecrl.analysis.campaign.tables import build_summary_frame, geometric_mean, mean
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.frames.columns import to_rows
@@ -80,8 +81,9 @@ def _noise(evidence: Evidence) -> list[Block]:
     if floor is None:
         return []
     c = floor.comparison
-    ends = [run.row["d_end"] for run in evidence.again if run.row["d_end"] is not None]
-    same = [run.row["c6"] for run in evidence.again if run.row["c6"] in ("pass", "fail")]
+    again = [run.row for run in evidence.again if run.row["variant"] == REPEAT_VARIANT]
+    ends = [row["d_end"] for row in again if row["d_end"] is not None]
+    same = [row["c6"] for row in again if row["c6"] in ("pass", "fail")]
     names = suite_names(evidence.suites)
     # With few observations, the observations themselves are more informative than an interval.
     several = len(c.units) >= MIN_PAIRS

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecrl.config.block_order import build_block_orders
+from ecrl.config.block_order import BALANCED, SHUFFLED, build_block_orders
 from ecrl.config.hashing import content_hash
 from ecrl.config.load import load
 from ecrl.config.run import RunSpec
@@ -163,10 +163,12 @@ def campaign(
     change: Change = lambda _, found: found,
     orders_of: str = "",
     inflight: Sequence[int] = (4,),
+    order_rule: str = SHUFFLED,
 ) -> CampaignPaths:
     """A campaign on disk, every run simulated; `change` may alter a record or leave the run out (None).
 
-    orders_of: the text that orders of blocks are drawn from, instead of the experiment's hash.
+    orders_of: the text that orders of blocks are drawn from, instead of the experiment's hash. order_rule: see
+    `block_order`; older versions wrote none into the frozen matrix.
     failures: the lines of `[failures]`. more: other tables of the matrix, e.g. `[axes]` and `[variants.NAME]`.
     """
     paths = CampaignPaths(results, prefix)
@@ -178,9 +180,10 @@ def campaign(
     )
     paths.matrix.write_text(text)
     matrix = load(paths.matrix)
-    paths.matrix.write_text(matrix.to_toml(f"experiment: {content_hash(matrix.content)}"))
+    rule = f"orders: {order_rule}\n" if order_rule == BALANCED else ""
+    paths.matrix.write_text(matrix.to_toml(f"{rule}experiment: {content_hash(matrix.content)}"))
     suites, now = expand_matrix(matrix), 0.0
-    orders = build_block_orders(suites, orders_of or content_hash(matrix.content))
+    orders = build_block_orders(suites, orders_of or content_hash(matrix.content), order_rule)
     for suite in suites:
         for seed in suite.seeds:
             order = orders[suite.suite_id, seed]

@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 from ecrl.config import failure_entry, matrix
+from ecrl.config.block_order import SHUFFLED
 from ecrl.config.hashing import NEVER, Later, canonical_json, content_hash, fill_from, fill_legacy, identity
 from ecrl.config.load import load
 from ecrl.config.matrix import Matrix
@@ -29,7 +30,8 @@ HASHES: dict[str, dict[str, Any]] = json.loads((GOLDEN / "hashes.json").read_tex
 
 
 def campaign(name: str) -> Campaign:
-    return Campaign(CampaignPaths(Path("results"), "golden"), load(GOLDEN / f"{name}.toml"), "")
+    loaded = load(GOLDEN / f"{name}.toml")
+    return Campaign(CampaignPaths(Path("results"), "golden"), loaded, "", order_rule=SHUFFLED)
 
 
 @pytest.mark.parametrize("name", ["plain", "rich"])

@@ -25,6 +25,8 @@ engine = "torch-save"
 fsync = true
 """
 
+PLACE: dict[str, Any] = {"prefix": "p", "device": "cpu", "data_root": None, "claims_hash": ""}
+
 
 def written(tmp_path: Path, tables: str = TABLES, variants: str = VARIANTS) -> Path:
     path = tmp_path / "m.toml"
@@ -142,3 +144,35 @@ def test_a_recipe_that_cannot_be_meant_is_told_with_its_code(
 def test_a_variant_without_a_table_must_be_an_engine(tmp_path: Path) -> None:
     told = problems(written(tmp_path, "", 'variants = ["reference", "ram"]'))
     assert has_error(told, "ECRL-211", "matrix.variants.1", "'ram'")
+
+
+def test_a_repeat_has_the_recipe_of_its_variant(tmp_path: Path) -> None:
+    suite = expand_matrix(load(written(tmp_path)))[0]
+    (again,) = build_run_specs(suite, 1337, ("threads-aa",), **PLACE)
+    assert (again.variant, again.folder_name) == ("threads", "threads-aa")
+    assert again.recipe == suite.recipes["threads"]
+
+
+def test_a_variant_that_is_called_like_the_repeat_of_another_one_is_none(tmp_path: Path) -> None:
+    variants = 'variants = ["blocking", "overlapped", "threads", "threads-aa"]'
+    tables = f'{TABLES}[variants.threads-aa]\nengine = "dcp"\nthread_count = 2\n'
+    suite = expand_matrix(load(written(tmp_path, tables, variants)))[0]
+    (own,) = build_run_specs(suite, 1337, ("threads-aa",), **PLACE)
+    assert own.variant == "threads-aa"
+    told = problems(written(tmp_path, f'{tables}[run]\naa = ["threads"]\n', variants))
+    assert has_error(told, "ECRL-214", "run.aa: found 'threads'", "'threads-aa'")
+
+
+def test_a_matrix_may_repeat_only_what_it_runs(tmp_path: Path) -> None:
+    told = problems(written(tmp_path, '[run]\naa = ["torch-save"]\n', 'variants = ["reference", "blocking"]'))
+    assert has_error(told, "ECRL-214", "run.aa: ", "'torch-save'", "blocking")
+
+
+def test_narrowed_variants_leave_out_repeats_and_older_files_mean_the_reference(tmp_path: Path) -> None:
+    narrow = Override(("matrix", "variants"), ["blocking"], "--variants")
+    path = written(tmp_path, '[run]\naa = ["reference"]\n', 'variants = ["reference", "blocking"]')
+    assert load(path, overrides=[narrow]).run.aa == ["reference"]
+    path = written(tmp_path, TABLES + "[run]\naa = true\n", VARIANTS)
+    assert load(path).run.aa == ["reference"]
+    path = written(tmp_path, TABLES + "[run]\naa = false\n", VARIANTS)
+    assert load(path).run.aa == []

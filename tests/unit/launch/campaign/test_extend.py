@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ecrl.analysis.campaign.load import load_campaign
+from ecrl.config.block_order import SHUFFLED, build_block_orders
+from ecrl.config.run import RunSpec
+from ecrl.config.suite import get_repeated_variant
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.launch.campaign.store import load_frozen
@@ -82,6 +86,64 @@ def test_the_reference_is_repeated_once_a_suite_in_a_folder_of_its_own(tmp_path:
     assert launcher.started.count("early/reference") == 2
     assert len(list(asked.paths.root.rglob("reference-aa/seed1337/result.json"))) == 2
     assert {row.runs_total for row in manifest.read(asked.paths).rows.values()} == {4}
+
+
+def test_any_variants_are_repeated_with_the_failures_of_their_suite(tmp_path: Path) -> None:
+    text = MATRIX + '[run]\naa = ["blocking", "reference"]\n'
+    asked, launcher = request(tmp_path / "results", text=text), StandIn()
+    assert control(launcher).run(asked, Policy()) == 0
+    assert launcher.started.count("early/blocking") == launcher.started.count("early/reference") == 2
+    (first,) = asked.paths.suites.glob("*early*/blocking/seed1337/run.json")
+    again = RunSpec.read(first.parents[2] / "blocking-aa" / "seed1337" / "run.json")
+    assert (again.hash, again.folder_name) == (RunSpec.read(first).hash, "blocking-aa")
+    assert [entry["at"] for entry in again.failures] == [3]
+    assert {row.runs_total for row in manifest.read(asked.paths).rows.values()} == {5}
+    found = load_campaign(asked.paths)
+    assert {run.row["variant"] for run in found.again} == {"blocking-aa", "reference-aa"}
+    assert {get_repeated_variant(run.row["variant"]) for run in found.again} == {"blocking", "reference"}
+    assert (found.registration.stray, found.registration.late, found.registration.gone) == ((), (), ())
+
+
+def test_a_repeat_of_another_variant_added_later_runs_alone_and_leaves_the_orders(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results", text=MATRIX + '[run]\naa = ["reference"]\n')
+    control(StandIn()).run(asked, Policy())
+    launcher = StandIn()
+    more = request(tmp_path / "results", text=MATRIX + '[run]\naa = ["overlapped", "reference"]\n')
+    assert control(launcher).run(more, AGAIN) == 0
+    assert launcher.started == ["early/overlapped", "late/overlapped"]
+    assert load_campaign(asked.paths).registration.late == ()
+
+
+def test_a_campaign_that_named_no_rule_for_its_orders_keeps_its_own(tmp_path: Path) -> None:
+    text = MATRIX.replace("[failures]", "seeds = [1, 2, 3]\n[failures]")
+    asked = request(tmp_path / "results", text=text)
+    control(StandIn()).plan(asked)
+    balanced = load_frozen(asked.paths)
+    old = asked.paths.matrix.read_text()
+    assert "# orders: balanced\n" in old
+    asked.paths.matrix.write_text(old.replace("# orders: balanced\n", ""))  # as version 0.1.0 wrote it
+    shuffled = load_frozen(asked.paths)
+    assert shuffled.orders != balanced.orders
+    assert shuffled.orders == build_block_orders(shuffled.suites, shuffled.experiment_hash, SHUFFLED)
+    assert resolve_request(asked).campaign.orders == shuffled.orders
+    assert control(StandIn()).resume(asked.paths, Policy()) == 0
+    more = request(tmp_path / "results", text=text.replace("[1, 2, 3]", "[1, 2, 3, 4]"))
+    assert control(StandIn()).run(dataclasses.replace(more, extend=True), AGAIN) == 0
+    assert "# orders: shuffled\n" in asked.paths.matrix.read_text()
+    assert load_campaign(asked.paths).registration.late == ()
+
+
+def test_extended_seed_by_seed_every_order_of_three_variants_comes_once(tmp_path: Path) -> None:
+    text = MATRIX.replace("late = [5]\n", "").replace("[failures]", "seeds = [1]\n[failures]")
+    asked = request(tmp_path / "results", text=text)
+    control(StandIn()).run(asked, Policy())
+    for last in range(2, 7):
+        seeds = f"seeds = {list(range(1, last + 1))}"
+        more = request(tmp_path / "results", text=text.replace("seeds = [1]", seeds))
+        assert control(StandIn()).run(dataclasses.replace(more, extend=True), AGAIN) == 0
+    found = load_campaign(asked.paths)
+    assert len({run.facts["block_order"] for run in found.runs}) == 6
+    assert found.registration.late == ()
 
 
 def test_asking_for_the_repeat_later_runs_the_repeats_alone(results: Path) -> None:
