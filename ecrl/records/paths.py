@@ -8,6 +8,7 @@ from pathlib import Path
 from ecrl.errors import EcrlError
 
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WARMUPS = "warmups"
 _EVENTS = re.compile(r"events-(\d+)-(\d+)\.jsonl")
 
 
@@ -28,7 +29,8 @@ class RunPaths:
     @property
     def campaign(self) -> "CampaignPaths":
         """The campaign of the run. Its results folder is relative to the current folder if it lies below that."""
-        root, here = self.folder.parents[3], Path.cwd()
+        depth = 1 if self.folder.parent.name == _WARMUPS else 3
+        root, here = self.folder.parents[depth], Path.cwd()
         results = root.parent.relative_to(here) if root.parent.is_relative_to(here) else root.parent
         return CampaignPaths(results, root.name)
 
@@ -114,6 +116,11 @@ class CampaignPaths:
         return self.root / "suites"
 
     @property
+    def warmups(self) -> Path:
+        """The folders of the warm-ups, which are no runs of the campaign."""
+        return self.root / _WARMUPS
+
+    @property
     def plots(self) -> Path:
         return self.root / "plots"
 
@@ -123,6 +130,11 @@ class CampaignPaths:
 
     def run(self, suite_id: str, variant: str, seed: int) -> RunPaths:
         return RunPaths(self.suites / suite_id / variant / f"seed{seed}")
+
+
+def shorten_path(path: Path) -> Path:
+    """The path relative to the current folder if it lies below it, else the path itself."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _suggest(prefix: str) -> str:

@@ -19,6 +19,7 @@ from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, fin
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths, RunPaths
 from ecrl.records.reader import RunRecord, read_run
+from tests.matrices import without_warm_up
 
 PATIENCE_S = 240.0
 
@@ -76,7 +77,7 @@ class Ecrl:
 
     def matrix(self, text: str) -> str:
         path = self.folder / "matrix.toml"
-        path.write_text(text)
+        path.write_text(without_warm_up(text))
         return str(path)
 
     def workers(self) -> list[int]:
@@ -124,7 +125,7 @@ def run_copy(folder: Path, files: Mapping[str, str], *commands: Sequence[str]) -
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(without_warm_up(text) if path.name == "matrix.toml" else text, encoding="utf-8")
     for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", "ecrl", *command],

@@ -15,6 +15,7 @@ import pytest
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, find_marked_pids
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
+from tests.matrices import without_warm_up
 from tests.unit.launch.stand_in import MATRIX
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Iterator[CampaignPaths]:
-    (tmp_path / "matrix.toml").write_text(MATRIX)
+    (tmp_path / "matrix.toml").write_text(without_warm_up(MATRIX))
     paths = CampaignPaths(tmp_path / "results", "exp")
     yield paths
     for pid in find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()):

@@ -33,7 +33,7 @@ def test_it_resumes_keeps_its_ids_repeats_nothing_and_reports(ecrl: Ecrl) -> Non
     rows = list(csv.DictReader(paths.manifest.read_text().splitlines()))
     assert ids <= {row["suite_id"] for row in rows}
     assert [row["status"] for row in rows] == ["completed", "completed"]
-    hashes = [json.loads(path.read_text())["run_hash"] for path in paths.root.rglob("result.json")]
+    hashes = [json.loads(path.read_text())["run_hash"] for path in paths.suites.rglob("result.json")]
     assert len(hashes) == sum(int(row["runs_total"]) for row in rows)
 
     code, _, errors = ecrl.report()

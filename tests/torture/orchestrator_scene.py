@@ -29,6 +29,7 @@ nproc = 1
 batch_size = 4
 [run]
 jobs = {jobs}
+warmup = false
 """
 _PATIENCE_S = 120.0
 

@@ -9,7 +9,7 @@ from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import print_json, print_message
 from ecrl.units import format_bytes
 
-_KINDS = "set-aside,temporary"
+_KINDS = "set-aside,temporary,warm-ups"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,15 +21,18 @@ def clean(
     prefix: opt.Prefix,
     results: opt.Results = Path("results"),
     kinds: Annotated[
-        str, typer.Option("--kinds", metavar="A,B", help="Of set-aside, temporary, checkpoints.", show_default=True)
+        str,
+        typer.Option(
+            "--kinds", metavar="A,B", help="Of set-aside, temporary, warm-ups, checkpoints.", show_default=True
+        ),
     ] = _KINDS,
     yes: Annotated[bool, typer.Option("--yes", help="Remove the files; without it, they are only listed.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """List files of a campaign that are not needed any more; with --yes, remove them. Results are never touched.
 
-    set-aside: records of attempts that do not count. temporary: incomplete files of a killed ecrl. checkpoints:
-    those of finished suites; no run resumes from them.
+    set-aside: records of attempts that do not count. temporary: incomplete files of a killed ecrl. warm-ups: the
+    discarded runs before the first one of a session. checkpoints: those of finished suites; no run resumes from them.
     """
     from ecrl.cli.typer_support.usage_errors import check_choice
     from ecrl.launch.campaign.clean import KINDS, SCHEMA, find_leftovers

@@ -116,8 +116,12 @@ def _add_axes(header: list[str], rows: list[list[str]], suites: Sequence[Row]) -
 
 def estimate_line(estimate: "Estimate") -> str:
     """The totals of an estimate, in one or two lines."""
+    from ecrl.launch.campaign.warmup import WARMUP_S
+
     work = f"; {estimate.work.text}" if estimate.work.text else ""
     text = f"{estimate.suites} suites, {estimate.runs_todo} of {estimate.runs} runs to start{work}"
+    if estimate.warmups:
+        text += f"; first {format_count(estimate.warmups, 'warm-up')} of about {WARMUP_S} s, discarded"
     if (disk := estimate.disk) is None:
         return text
     fit = "" if estimate.fits else ": DOES NOT FIT"

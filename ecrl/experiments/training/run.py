@@ -1,5 +1,6 @@
 """How the orchestrator runs training jobs: the machine's probe, checkpoints on disk, devices, launchers."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from ecrl.launch.system.signals import StopRequest
 from ecrl.records.failure_checks import is_ending
 from ecrl.records.manifest.store import Row
 from ecrl.records.result import Result
+
+_WARMUP_EVERY = 10  # steps between two checkpoints of a warm-up: 1,000 long steps would be no short run
 
 
 class TrainingMachine(Machine):
@@ -170,6 +173,11 @@ class Training(ExperimentKind):
     def build_time_key(self, of: RunSpec | Row, variant: str) -> TimeKey:
         """See `ExperimentKind.build_time_key`."""
         return of.dataset, of.model, variant
+
+    def build_warm_up(self, spec: RunSpec, checkpoints: int) -> RunSpec:
+        """The run without its failures, and with checkpoints often enough for a short one."""
+        every = max(1, min(spec.checkpoint_every, _WARMUP_EVERY, spec.train.steps // checkpoints))
+        return dataclasses.replace(spec, failures=(), checkpoint_every=every)
 
     def make_executor(self, lane: Lane) -> Executor:
         """An executor that starts torchrun."""

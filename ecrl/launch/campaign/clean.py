@@ -20,9 +20,10 @@ SCHEMA = 1
 KINDS = {
     "set-aside": "records of attempts that do not count",
     "temporary": "incomplete files of a killed ecrl",
+    "warm-ups": "runs that warmed devices up, which never count",
     "checkpoints": "checkpoints of finished suites: no run resumes from them, only `checkpoint verify` reads them",
 }
-DEFAULT_KINDS = ("set-aside", "temporary")
+DEFAULT_KINDS = ("set-aside", "temporary", "warm-ups")
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
@@ -71,6 +72,7 @@ def clean(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
 
 def _all(paths: CampaignPaths, settled: set[str]) -> Iterator[tuple[str, Path]]:
     yield from (("temporary", path) for path in sorted(paths.root.iterdir()) if _TEMPORARY.fullmatch(path.name))
+    yield from (("warm-ups", path) for path in sorted(paths.warmups.glob("*")))
     suites = paths.suites
     for suite in sorted(suites.iterdir()) if suites.is_dir() else ():
         for run in sorted(path for path in suite.glob("*/*") if path.is_dir()):

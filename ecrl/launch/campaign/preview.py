@@ -9,6 +9,7 @@ from ecrl.config.run import RunSpec
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.remaining import get_reusable_result
+from ecrl.launch.campaign.warmup import build_warm_up
 from ecrl.launch.runs.experiment import DiskUse, ExperimentKind, Machine, SuiteGroup, Work
 from ecrl.launch.runs.run import Run
 from ecrl.launch.system.free_space import get_free_bytes
@@ -32,11 +33,13 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Sums over the runs to start. disk: None without a machine, and if the machine does not tell."""
+    """Sums over the runs to start. disk: None without a machine, and if the machine does not tell. warmups: at least
+    so many runs of `WARMUP_S` come before, and are discarded."""
 
     suites: int
     runs: int
     runs_todo: int
+    warmups: int
     work: Work
     disk: DiskUse | None
     free_bytes: int
@@ -60,7 +63,8 @@ class Estimate:
         """The object `estimate` of the preview."""
         disk = self.disk
         return {
-            "suites": self.suites, "runs": self.runs, "runs_todo": self.runs_todo, **self.work.numbers,
+            "suites": self.suites, "runs": self.runs, "runs_todo": self.runs_todo, "warmups": self.warmups,
+            **self.work.numbers,
             "written_bytes": None if disk is None else disk.written,
             "kept_bytes": None if disk is None else disk.kept,
             "peak_bytes": None if disk is None else disk.peak,
@@ -145,10 +149,13 @@ def compute_estimate(campaign: Campaign, kind: ExperimentKind, machine: Machine)
 def _sum_up(
     campaign: Campaign, kind: ExperimentKind, groups: Sequence[SuiteGroup], machine: Machine | None
 ) -> Estimate:
+    suites_todo = sum(group.number for group in groups if sum(group.runs.values()))
+    warms_up = suites_todo and build_warm_up(campaign, kind, campaign.suites[0]) is not None
     return Estimate(
         suites=len(campaign.suites),
         runs=sum(campaign.row(suite).runs_total for suite in campaign.suites[:1]) * len(campaign.suites),
         runs_todo=sum(group.number * sum(group.runs.values()) for group in groups),
+        warmups=min(campaign.matrix.run.jobs, suites_todo) if warms_up else 0,
         work=kind.count_work(groups),
         disk=None if machine is None else machine.compute_disk_use(campaign.matrix, groups),
         free_bytes=get_free_bytes(campaign.paths.results),

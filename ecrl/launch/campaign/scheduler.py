@@ -18,6 +18,7 @@ from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.remaining import RemainingRuns
 from ecrl.launch.campaign.resume_command import next_command
 from ecrl.launch.campaign.suite_runner import Shared, SuiteRunner
+from ecrl.launch.campaign.warmup import warm_up
 from ecrl.launch.runs.experiment import ExperimentKind, Lane
 from ecrl.launch.runs.failure_cause import BUG, RepeatedFailures, build_signature
 from ecrl.launch.runs.progress import Observer, RunProgress, Totals
@@ -70,6 +71,7 @@ class Scheduler:
         self._lanes = max(min(campaign.matrix.run.jobs, len(sets), len(self._todo)), 1)
         self._sets = {devices: RepeatedFailures(campaign.matrix.run.stop_after_same) for devices in sets}
         self._busy: set[DeviceSet] = set()
+        self._warm: set[DeviceSet] = set()
         self._errors: list[BaseException] = []
         self._remaining = RemainingRuns(campaign, opened_manifest, self._todo, policy, self._lanes, kind)
         self._suites = SuiteRunner(
@@ -137,6 +139,7 @@ class Scheduler:
     def _run_lane(self) -> None:
         """Lease a device set and run suites on it until none is left or the set is retired; then lease another one."""
         while (lease := self._acquire_lease()) is not None:
+            self._warm_up(lease)
             executor = self._kind.make_executor(self._build_lane(lease))
             try:
                 while lease.devices not in self._shared.retired and (suite_id := self._pop_suite()) is not None:
@@ -150,6 +153,16 @@ class Scheduler:
     def _build_lane(self, lease: Lease) -> Lane:
         timeout_s = self._campaign.matrix.run.timeout_s
         return Lane(lease, self._campaign.marker, self._observer, self._stop, self._facts, timeout_s)
+
+    def _warm_up(self, lease: Lease) -> None:
+        """Warm a device set up for the next suite, once a session."""
+        with self._shared.lock:
+            if lease.devices in self._warm or not self._shared.waiting:
+                return
+            self._warm.add(lease.devices)
+            suite_id = self._shared.waiting[0]
+        suite = self._campaign.suite(suite_id, self._index_of(suite_id))
+        warm_up(self._campaign, self._kind, suite, self._build_lane(lease))
 
     def _acquire_lease(self) -> Lease | None:
         """Lease a device set that no other lane uses; waits until one is free.

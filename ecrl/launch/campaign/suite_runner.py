@@ -4,7 +4,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ecrl.config.suite import Suite
@@ -21,6 +20,7 @@ from ecrl.launch.system.process_identity import get_current_owner
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import COMPLETED, FAILED, INTERRUPTED, RUNNING, Manifest, Row
+from ecrl.records.paths import shorten_path
 from ecrl.records.reader import read_token
 from ecrl.records.result import Result
 
@@ -164,7 +164,7 @@ class SuiteRunner:
                 settled = result["outcome"] == "completed" or retry == retries or devices in self._shared.retired
                 with self._shared.lock:
                     self._remaining.finish_run(run.spec, result, settled=settled)
-            log = "" if result is None else str(_shorten_path(run.paths.folder / result["log"]))
+            log = "" if result is None else str(shorten_path(run.paths.folder / result["log"]))
             self._observer.run_finished(run.spec, result, log, self._remaining.totals)
             if result is None or result["outcome"] == "completed" or devices in self._shared.retired:
                 break
@@ -194,8 +194,3 @@ class SuiteRunner:
         )
         room = max(220 - len(str(log)), 60)
         return f"{reason if len(reason) <= room else reason[: room - 1] + '…'}; log: {log}"
-
-
-def _shorten_path(path: Path) -> Path:
-    """The path relative to the current folder if it lies below it, else the path itself."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

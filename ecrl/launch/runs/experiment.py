@@ -147,6 +147,12 @@ class ExperimentKind(ABC):
         """What decides how long a run takes, of a run or of a suite's row. variant: '': all of the suite together."""
         return (variant,)
 
+    def build_warm_up(self, spec: RunSpec, checkpoints: int) -> RunSpec | None:
+        """A run that brings a machine into the state in which this one would leave it, with at least this many
+        checkpoints; it is ended after some seconds. None: runs of this kind need none.
+        """
+        return None
+
     @abstractmethod
     def make_executor(self, lane: Lane) -> Executor:
         """A new executor for the runs of a lane."""

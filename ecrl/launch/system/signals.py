@@ -21,22 +21,28 @@ class StoppedError(EcrlError):
 class StopRequest:
     """The stop that signals have requested so far.
 
-    signum: the first signal, None without one. now: a second signal came, so the workers get no grace period.
+    signum: the first signal, None without one. beside: another request, which stops as well what this one stops.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beside: "StopRequest | None" = None) -> None:
         self.signum: int | None = None
-        self.now = False
+        self._now = False
+        self._beside = beside
 
     def __bool__(self) -> bool:
-        return self.signum is not None
+        return self.signum is not None or bool(self._beside)
+
+    @property
+    def now(self) -> bool:
+        """Whether a second signal came, so the workers get no grace period."""
+        return self._now or (self._beside is not None and self._beside.now)
 
     def request(self, signum: int) -> None:
         """Record a signal. A repeated SIGHUP is not a second request, because a terminal sends several."""
         if self.signum is None:
             self.signum = signum
         elif signum != signal.SIGHUP:
-            self.now = True
+            self._now = True
 
     def raise_if_requested(self, hint: str) -> None:
         """Raise `StoppedError` if a stop is requested. For use while no worker runs."""

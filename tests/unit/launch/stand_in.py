@@ -29,6 +29,7 @@ from ecrl.launch.runs.torchrun import TorchrunLauncher
 from ecrl.launch.system.device_leases import Lease
 from ecrl.launch.system.signals import StopRequest, handle_signals
 from ecrl.records.paths import CampaignPaths
+from tests.matrices import without_warm_up
 
 WORKER = Path(__file__).with_name("stand_in_worker.py")
 
@@ -85,7 +86,7 @@ def training(launcher: StandIn, ask: Callable[[Matrix, StopRequest], Probe] = an
 def request(results: Path, prefix: str = "exp", text: str = MATRIX) -> Request:
     """A request for the matrix `text`."""
     source = results.parent / "matrix.toml"
-    source.write_text(text)
+    source.write_text(without_warm_up(text))
     return Request(CampaignPaths(results, prefix), source)
 
 

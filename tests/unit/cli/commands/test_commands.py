@@ -22,6 +22,7 @@ from ecrl.launch.system.process_identity import CAMPAIGN_MARKER
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 from tests.errors import has_error
+from tests.matrices import without_warm_up
 from tests.unit.launch import stand_in
 from tests.unit.launch.stand_in import MATRIX, StandIn, request
 
@@ -40,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.toml").write_text(MATRIX)
+    (tmp_path / "m.toml").write_text(without_warm_up(MATRIX))
     return tmp_path
 
 
@@ -131,11 +132,26 @@ def test_dry_run_shows_the_runs_in_order_and_the_sums(launcher: StandIn, here: P
     assert not (here / "results").exists()
 
 
-def test_aa_repeats_one_reference_a_suite(launcher: StandIn) -> None:
-    told = json.loads(ecrl("run", "--prefix", "x", "--dry-run", "--json", "m.toml", "--seeds", "1,2", "--aa").stdout)
+@pytest.mark.parametrize("given", [["--aa", "reference,blocking"], ["--aa", "reference", "--aa", "blocking"]])
+def test_aa_repeats_one_run_of_each_of_these_variants_a_suite(launcher: StandIn, given: list[str]) -> None:
+    told = json.loads(ecrl("run", "--prefix", "x", "--dry-run", "--json", "m.toml", "--seeds", "1,2", *given).stdout)
     runs = [[run["variant"] for run in suite["runs"]] for suite in told["suites"]]
-    assert [names.count("reference") for names in runs] == [3, 3]
+    assert [[names.count(name) for name in ("reference", "blocking", "overlapped")] for names in runs] == [
+        [3, 3, 2]
+    ] * 2
     assert launcher.started == []
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "facts"),
+    [
+        (["m.toml", "--aa", "blockin"], "ECRL-211", ("--aa: run.aa.0: ", "'blockin'", "'blocking'")),
+        (["m.toml", "--aa", "torch-save"], "ECRL-214", ("--aa: run.aa: ", "'torch-save'", "overlapped")),
+        (["m.toml", "--aa", "blocking,blocking"], "ECRL-211", ("--aa: run.aa: ", "blocking more than once")),
+    ],
+)
+def test_aa_with_what_is_no_variant_of_the_matrix_is_told(given: list[str], code: str, facts: tuple[str, ...]) -> None:
+    assert has_error(message("run", "--prefix", "x", *given), code, *facts)
 
 
 def test_dry_run_json_is_one_document_with_the_same_content(launcher: StandIn) -> None:

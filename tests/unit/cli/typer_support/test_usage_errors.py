@@ -21,6 +21,7 @@ from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.recover import Policy
 from ecrl.records.paths import CampaignPaths
 from tests.errors import has_error
+from tests.matrices import without_warm_up
 from tests.test_arrows import HEAVY, loaded
 from tests.unit.cli.inline import run_inline
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
@@ -42,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.toml").write_text(MATRIX)
+    (tmp_path / "m.toml").write_text(without_warm_up(MATRIX))
     control(StandIn()).plan(request(tmp_path / "results"))
     return tmp_path
 
@@ -204,6 +205,14 @@ def test_a_full_disk_under_stdout_is_told_in_a_line(more: list[str]) -> None:
         (["report", "--prefix", "exp", "--format", "htm"], "ECRL-102", ("'htm'", "'html'")),
         (["matrix", "run", "--prefix", "y", "m.toml", "--failures", "eraly"], "ECRL-219", ("'eraly'", "'early'")),
         (["matrix", "run", "--prefix", "y", "m.toml", "--jobs", "two"], "ECRL-102", ("--jobs: found 'two'",)),
+        (["matrix", "run", "--prefix", "y", "m.toml", "--aa"], "ECRL-101", ("--aa reference",)),  # once without value
+        (
+            ["matrix", "run", "--prefix", "y", "m.toml", "--aa", "--jobs", "2"],
+            "ECRL-102",
+            ("--aa: ", "'--jobs'", "--aa reference"),
+        ),
+        (["matrix", "run", "--prefix", "y", "--aa", "m.toml"], "ECRL-102", ("--aa: ", "'m.toml'", "--aa reference")),
+        (["matrix", "run", "--prefix", "y", "m.toml", "--aa", ""], "ECRL-102", ("--aa: ", "''", "--aa reference")),
         (["matrix", "attach", "--prefx", "exp"], "ECRL-101", ("'--prefx'", "ecrl matrix attach --help")),
         (["matrix", "attach", "--prefix", "exp"], "ECRL-314", ("attach", "ecrl matrix resume --prefix exp")),
         (["matrix", "stop", "--prefix", "exp"], "ECRL-314", ("stop", "ecrl matrix resume --prefix exp")),
