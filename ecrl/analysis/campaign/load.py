@@ -31,11 +31,6 @@ MAX_KEPT_TIMELINES = 48
 REPEAT_VARIANT = name_repeat(REFERENCE)
 
 
-def get_repeated_variant(variant: str) -> str:
-    """The variant that a repeat (A/A) is a second run of."""
-    return variant.removesuffix(REPEAT_VARIANT.removeprefix(REFERENCE))
-
-
 @dataclass(frozen=True)
 class LoadedCampaign:
     """The analysed records of one prefix.

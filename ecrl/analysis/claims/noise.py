@@ -12,10 +12,11 @@ from typing import Any
 from scipy import stats
 
 from ecrl.analysis.campaign.axes import select_rows
-from ecrl.analysis.campaign.load import LoadedCampaign, get_repeated_variant
+from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.compare import Comparison, compare
 from ecrl.analysis.statistics.intervals import CONFIDENCE, Kind, t_interval
+from ecrl.config.suite import get_repeated_variant
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _noise(evidence: Evidence) -> list[Block]:
     shown = f"{estimate(c)} ({p_equals(c.p_value)})" if several else each
     least, most = map(spread, floor.sd_bounds)
     text = (
-        f"The {floor.arm} ran twice in {count(len(c.pairs), 'block')}: goodput again / first = {shown}. Single pairs of"
+        f"{floor.arm} ran twice in {count(len(c.pairs), 'block')}: goodput again / first = {shown}. Single pairs of"
         f" equal runs differ by {spread(floor.sd)} (SD; {least} to {most} with 95 % confidence)."
         " An effect is held against the mean of as many such differences as it has blocks."
     )

@@ -176,7 +176,13 @@ def test_a_campaign_without_failures_speaks_of_none(calm: Evidence, tmp_path: Pa
     text = (tmp_path / "exp_report.md").read_text()
     rest = text
     of_nothing = ("| failures |", "failures none", "failure schedule (none)", "no failure is planned")
-    for known in ("failures = restarts = planned", "| replay  ", "`replay_untested`", *of_nothing):
+    for known in (
+        "failures = restarts = planned",
+        "| replay  ",
+        "`replay_untested`",
+        "`unequal_failures`",
+        *of_nothing,
+    ):
         assert known in rest
         rest = rest.replace(known, "")
     assert re.findall(r".*(?:failure|replay|lost in flight|recovered).*", rest) == []
@@ -186,7 +192,7 @@ def test_a_campaign_without_failures_speaks_of_none(calm: Evidence, tmp_path: Pa
 
 
 def test_threats_that_failures_alone_bring_about_do_not_apply_without_them(calm: Evidence) -> None:
-    codes = ("replay_untested", "inflight_untested", "drained_before_kill", "page_cache_only")
+    codes = ("replay_untested", "inflight_untested", "drained_before_kill", "page_cache_only", "unequal_failures")
     for code in codes:
         assert calm.threats.not_applicable[code] == "no failure is planned"
     assert not {*codes} & {*calm.threats.clear, *calm.threats.not_checked, *(t.code for t in calm.threats.found)}
