@@ -2,13 +2,11 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from ecrl import plugins
-from ecrl.analysis.campaign.axes import list_axes
 from ecrl.analysis.campaign.variants import BLOCKING as BLOCKING_ENGINE
 from ecrl.analysis.campaign.variants import list_recipes
-from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
+from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis
 from ecrl.analysis.statistics.compare import compare
 from ecrl.analysis.statistics.intervals import MIN_PAIRS
 from ecrl.analysis.threats.base import (
@@ -24,7 +22,6 @@ SHORT_RUN_SHARE = 0.10  # startup + shutdown of wall-clock
 MIN_INTERVALS = 30
 MIN_INTERVALS_A_FAILURE = 10  # M / tau; in real jobs failures are hours apart, and checkpoints minutes
 NOT_KEPT_SHARE = 0.05  # of a run's checkpoints; if more are not kept, the run's costs cannot be compared
-OUTLIER_SHARE = 0.5  # from the mean of its suite and variant (pyperf's rule)
 
 _checks = CheckRegistry()
 CHECKS, BLOCKING, BLINDNESS = _checks.by_code, _checks.blocking, _checks.blindness
@@ -248,26 +245,6 @@ def _check_single_inflight(facts: CampaignFacts) -> Iterable[Threat]:
         yield Threat("single_inflight", False, f"max_inflight is {values[0]} everywhere")
 
 
-def _explain_no_repeats(facts: CampaignFacts) -> str | None:
-    seen = [(r["suite_id"], r["variant"]) for r in facts.rows if r["goodput_steps_per_s"] is not None]
-    return None if len(set(seen)) < len(seen) else "no suite has two seeds of a variant"
-
-
-@_checks.register("outlier", blind=_explain_no_repeats)
-def _check_outlier(facts: CampaignFacts) -> Iterable[Threat]:
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in facts.rows:
-        if row["goodput_steps_per_s"] is not None:
-            groups.setdefault((row["suite_id"], row["variant"]), []).append(row)
-    for (suite, variant), rows in groups.items():
-        center = sum(row["goodput_steps_per_s"] for row in rows) / len(rows)
-        far = [row["seed"] for row in rows if abs(row["goodput_steps_per_s"] - center) > OUTLIER_SHARE * center]
-        if far:
-            where = f"{facts.label(suite, variant)}: seeds {far}"
-            evidence = f"{where} lie more than {OUTLIER_SHARE * 100:.0f} % from the mean goodput"
-            yield Threat("outlier", False, evidence)
-
-
 @_checks.register("pooled_campaigns", blind=_see_always)
 def _check_pooled(facts: CampaignFacts) -> Iterable[Threat]:
     found = facts.campaign
@@ -276,16 +253,6 @@ def _check_pooled(facts: CampaignFacts) -> Iterable[Threat]:
         differing = f"; they differ: {'; '.join(found.mixed)}" if found.mixed else ""
         why = "runs added after a look at the first make chance findings likelier"
         yield Threat("pooled_campaigns", False, f"{names} are pooled: {why}{differing}")
-
-
-def _explain_one_dataset(facts: CampaignFacts) -> str | None:
-    pair = facts.main_pair
-    if pair is None:
-        return "one variant"
-    known = [row for row in facts.rows if row["variant"] == pair[1] and row["goodput_steps_per_s"]]
-    if len({row["dataset"] for row in known}) > 1:
-        return None
-    return "one data set" if known else f"no goodput of {pair[1]} is known"
 
 
 @_checks.register("alike_suites", blind=_see_always)
@@ -299,39 +266,6 @@ def _check_alike(facts: CampaignFacts) -> Iterable[Threat]:
         if alike:
             named = join_some([" = ".join(suites) for suites in alike])
             yield Threat("alike_suites", False, f"{'/'.join(variants)}: the same work, counted as one suite: {named}")
-
-
-@_checks.register("nuisance_gt_effect", blind=_explain_one_dataset)
-def _check_nuisance(facts: CampaignFacts) -> Iterable[Threat]:
-    if (pair := facts.main_pair) is not None:
-        c = compare(facts.rows, *pair, "goodput_steps_per_s", "ratio", facts.campaign.faults)
-        if c.overall is not None:
-            yield from find_nuisance(facts.rows, pair[1], abs(c.overall.center - 1))
-
-
-def find_nuisance(rows: Sequence[Row], variant: str, effect: float) -> list[Threat]:
-    """One threat if a variant's goodput differs between data sets by more than `effect`, a fraction; else none.
-
-    Suites are compared whose other axes are all equal.
-    """
-    # data sets of one shape should cost the same
-    cells: dict[tuple[Any, ...], dict[str, list[float]]] = {}
-    axes = [axis for axis in list_axes(rows) if axis != "dataset"]
-    for row in rows:
-        if row["variant"] == variant and row["goodput_steps_per_s"]:
-            key = tuple(row[axis] for axis in axes)
-            cells.setdefault(key, {}).setdefault(row["dataset"], []).append(row["goodput_steps_per_s"])
-    gaps = {}
-    for key, by_dataset in cells.items():
-        means = [sum(values) / len(values) for values in by_dataset.values()]
-        if len(means) > 1:
-            gaps[key] = max(means) / min(means) - 1
-    if not gaps or max(gaps.values()) <= effect:
-        return []
-    worst = max(gaps, key=lambda key: gaps[key])
-    gap = f"{variant} goodput differs by {gaps[worst] * 100:.1f} % between data sets ({worst[0]}, {worst[1]})"
-    evidence = f"{gap}, the effect is {effect * 100:.1f} %"
-    return [Threat("nuisance_gt_effect", False, evidence)]
 
 
 @_checks.register("synthetic_data", blind=_see_always)
