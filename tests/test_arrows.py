@@ -66,7 +66,8 @@ ARROWS = {
         " analysis/statistics config records records/manifest",
         "analysis/external_table": "analysis analysis/threats analysis/campaign analysis/run analysis/statistics config"
         " records records/manifest",
-        "report/text": "analysis analysis/advice analysis/campaign analysis/claims analysis/run analysis/statistics",
+        "report/text": "analysis analysis/advice analysis/campaign analysis/claims analysis/run analysis/statistics"
+        " analysis/threats",
         "report/plots": "report/text analysis analysis/campaign analysis/run records",
         "report/formats": "report/text report/plots",
         "report/sections": "report/text analysis analysis/threats analysis/claims analysis/campaign analysis/frames"

@@ -138,10 +138,21 @@ class Evidence:
     def whole_basis(self) -> str:
         """'over 5 whole blocks', with the number of blocks left out and the axes that are averaged over."""
         n = len({(row["suite_id"], row["seed"]) for row in self.whole})
-        left = f" ({format_count(len(self.dropped), 'block')} left out)" if self.dropped else ""
+        noun = "row" if self.source == "table" else "block"
+        left = f" ({format_count(len(self.dropped), noun)} left out)" if self.dropped else ""
         averaged = [axis for axis in self.varying_axes if axis in self.axes and axis not in self.separating_axes]
         mixed = f", every {' and '.join(averaged)} together" if averaged else ""
-        return f"over {format_count(n, 'whole block')}{left}{mixed}"
+        return f"over {format_count(n, f'whole {noun}')}{left}{mixed}{self._describe_gaps()}"
+
+    def _describe_gaps(self) -> str:
+        """', stall_s of overlapped over 7 of 8': the means of a table that rest on fewer rows."""
+        found = []
+        for variant in self.variants if self.source == "table" else ():
+            own = [row for row in self.whole if row["variant"] == variant]
+            for column in ("rel_goodput", "wall_s", "stall_s"):
+                known = sum(row[column] is not None for row in own)
+                found += [f", {column} of {variant} over {known} of {len(own)}"] if 0 < known < len(own) else []
+        return "".join(found)
 
     @cached_property
     def factors(self) -> dict[str, tuple[Any, ...]]:
@@ -207,9 +218,11 @@ class Evidence:
         suites = {row["suite_id"] for row in self.rows}
         empty = [f"suite {s}: no run completed" for s in sorted(suites - {row["suite_id"] for row in done})]
         found += empty if done else []
-        if (missing := len(self.rows) - len(done)) and done:
+        if (missing := len(self.rows) - len(done)) and done and self.source == "table":
+            found.append(f"{missing} of {len(self.rows)} goodputs are not known; their rows are in no comparison")
+        elif missing and done:
             found.append(f"{missing} of {len(self.rows)} runs did not complete; the report says why")
-        if self.dropped and done:
+        if self.dropped and done and self.source == "campaign":
             blocks = format_count(len(self.dropped), "block")
             found.append(f"{blocks} in no comparison: a run is missing, failed or not correct")
         if len(self.variants) == 1:

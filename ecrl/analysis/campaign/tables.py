@@ -23,6 +23,7 @@ from ecrl.records.columns import (
 )
 
 SIGNIFICANT_DIGITS = 9
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 _SUITE = (
     "suite_id",
@@ -51,7 +52,8 @@ _Mask = npt.NDArray[np.bool_]
 def format_csv(frame: pd.DataFrame) -> str:
     """The frame as CSV with a header and '\\n' line ends.
 
-    Missing and non-finite values are empty cells. Truth values are true and false.
+    Missing and non-finite values are empty cells. Truth values are true and false. A text that a spreadsheet would run
+    as a formula has an apostrophe before it.
     """
     shown = frame.copy(deep=False)
     for column, dtype in shown.dtypes.items():
@@ -59,7 +61,13 @@ def format_csv(frame: pd.DataFrame) -> str:
             shown[column] = shown[column].map({True: "true", False: "false"})
         elif dtype == NUMBER:
             shown[column] = shown[column].where(np.isfinite(shown[column]))
+        elif not isinstance(dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(dtype.categories.dtype):
+            shown[column] = shown[column].map(_quote_formula, na_action="ignore")
     return shown.to_csv(index=False, float_format=f"%.{SIGNIFICANT_DIGITS}g", lineterminator="\n")
+
+
+def _quote_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
 
 
 def build_summary_frame(runs: pd.DataFrame, axes: Sequence[str] = ()) -> pd.DataFrame:

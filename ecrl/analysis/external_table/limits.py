@@ -1,96 +1,96 @@
 """The conclusions that a detailed table cannot support, and why. The table's report lists them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 
-from ecrl.analysis.campaign.variants import BLOCKING
-from ecrl.analysis.run.metrics import REFERENCE, Row
+from ecrl.analysis.external_table.blocks import Block
 from ecrl.analysis.statistics.intervals import MIN_PAIRS
-from ecrl.analysis.threats.base import Threat
-from ecrl.analysis.threats.design import find_nuisance
-from ecrl.analysis.threats.detect import CHECKS, ThreatReport
+from ecrl.analysis.threats.base import join_some
+
+MIN_COMMON_STEPS = 10  # no checkpoint interval is shorter, so a smaller common divisor of failure steps says nothing
+_SHOWN_DIVISORS = 3
 
 
-def has_only_boundary_failures(rows: Iterable[Row]) -> bool | None:
+def has_only_boundary_failures(blocks: Iterable[Block]) -> bool | None:
     """Whether every planned failure strikes on a checkpoint boundary; None if steps or the interval are unknown."""
-    known = [(row["failure_steps"], row["checkpoint_every"]) for row in rows if row["variant"] != REFERENCE]
+    known = [(block.failure_steps, block.get_setting("checkpoint_every")) for block in blocks]
+    places = [place for steps, _ in known for place in steps.split(";") if steps]
+    if any(not place.isdigit() for place in places):
+        return False  # inside a step's work, or at an instant
     if not known or any(not steps or not every for steps, every in known):
         return None
-    return all(step.isdigit() and int(step) % every == 0 for steps, every in known for step in steps.split(";"))
+    return all(int(step) % every == 0 for steps, every in known for step in steps.split(";"))
 
 
-def limits(
-    rows: Sequence[Row], columns: Sequence[str], seeds: Sequence[int], differences: Mapping[str, float]
-) -> tuple[str, ...]:
+def find_common_steps(blocks: Iterable[Block]) -> int | None:
+    """The largest number of steps that divides every failure's step; None if that says nothing about boundaries."""
+    places = {place for block in blocks for place in block.failure_steps.split(";") if place}
+    if len(places) < 2 or not all(place.isdigit() for place in places):
+        return None
+    common = math.gcd(*map(int, places))
+    return common if common >= MIN_COMMON_STEPS else None
+
+
+def describe_boundaries(blocks: Sequence[Block]) -> str | None:
+    """Why blocking replays nothing here; None if it may."""
+    match has_only_boundary_failures(blocks):
+        case True:
+            return "every failure strikes on a checkpoint boundary"
+        case None if common := find_common_steps(blocks):
+            largest = [common // n for n in range(1, common + 1) if common % n == 0][:_SHOWN_DIVISORS]
+            return (
+                f"every failure's step is a multiple of {common}, so it is on a boundary of every checkpoint interval"
+                f" that divides {common} ({', '.join(map(str, largest))} and so on)"
+            )
+    return None
+
+
+def list_limits(blocks: Sequence[Block], columns: Sequence[str]) -> tuple[str, ...]:
     """One text for each thing that this table cannot show."""
     found = ["No claim can be CONFIRMED: a table carries no hash of claims made before its runs."]
-    if not seeds:
-        found.append("Nothing about run-to-run spread: the table does not say how many seeds stand behind a row.")
-    elif max(seeds) == 1:
-        found.append("Nothing beyond the one seed behind every row: a suite's ratio has no interval of its own.")
-    else:
-        found.append("No interval per suite: rows are means over seeds and the single runs are not in the table.")
-    if "ref_goodput" not in columns:
-        found.append("No cost against training without checkpoints: there is no reference column (ref_goodput).")
+    found += _limit_seeds(blocks)
+    if not any(block.values.get("ref_goodput") for block in blocks):
+        found.append("No cost against training without checkpoints: the table has no reference (ref_goodput).")
     found.append("No interference: stall is not the cost of overlapping, and step times are not in the table.")
-    match has_only_boundary_failures(rows):
-        case True:
-            found.append(
-                "Nothing about lost work: every failure strikes on a checkpoint boundary, so replay is zero by"
-                " construction for blocking."
-            )
-        case None:
-            found.append(
-                "Nothing about lost work: the table has no replay column, and intervals or failure steps are unknown."
-            )
-        case False:
-            found.append("Nothing about lost work: the table has no replay column.")
-    if differences:
+    found.append(_limit_lost_work(blocks))
+    if any(block.values.get("ovl_minus_blk_loss_diff") is not None for block in blocks):
         found.append(
             "Nothing about divergence from the reference: ovl_minus_blk_loss_diff is a signed difference of two"
             " runs, which hides how far both lie from it, and signed values cancel in a mean."
         )
     if "blk_correct" not in columns or "ovl_correct" not in columns:
         found.append("Nothing about correctness of recovery: there are no blk_correct and ovl_correct columns.")
-    small = sorted({f"{factor} = {value}" for factor, value, n in _groups(rows) if n < MIN_PAIRS})
+    small = sorted({f"{factor} = {value}" for factor, value, n in _count_suites(blocks) if n < MIN_PAIRS})
     if small:
-        found.append(f"No verdict per sub-table below {MIN_PAIRS} suites: {', '.join(small)}.")
+        found.append(f"No verdict per sub-table below {MIN_PAIRS} suites: {join_some(small, most=6)}.")
     return tuple(found)
 
 
-def _groups(rows: Sequence[Row]) -> Iterable[tuple[str, str, int]]:
-    for factor in ("dataset", "model", "failure_label"):
-        suites: dict[str, set[str]] = {}
-        for row in rows:
-            suites.setdefault(row[factor], set()).add(row["suite_id"])
-        yield from ((factor, value, len(ids)) for value, ids in suites.items())
+def _limit_seeds(blocks: Sequence[Block]) -> list[str]:
+    counts = {block.n_seeds for block in blocks}
+    if any(block.seed is not None for block in blocks):
+        return []
+    if None in counts:
+        some = "of every row " if counts != {None} else ""
+        return [f"Nothing about run-to-run spread: the table does not say {some}how many seeds stand behind a row."]
+    if counts == {1}:
+        return ["Nothing beyond the one seed behind every row: a suite's ratio has no interval of its own."]
+    return ["No interval per suite: rows are means over seeds and the single runs are not in the table."]
 
 
-def threats_of(rows: Sequence[Row], seeds: Sequence[int], ratio: float | None) -> ThreatReport:
-    """The threats to validity that a detailed table can show. All others need records."""
-    found = []
-    n = len({row["suite_id"] for row in rows})
-    if n < MIN_PAIRS:
-        found.append(
-            Threat("n_pairs_lt_6", True, f"the table has {n} suites; below {MIN_PAIRS} no exact test reaches p = .05")
-        )
-    if seeds and max(seeds) == 1:
-        found.append(Threat("one_seed", True, "every row stands for one seed"))
-    if any(row["correct"] is False for row in rows):
-        wrong = sorted({row["suite_id"] for row in rows if row["correct"] is False})
-        found.append(Threat("correctness_failed", True, f"the table calls these incorrect: {', '.join(wrong)}"))
-    if has_only_boundary_failures(rows):
-        found.append(Threat("replay_untested", False, "every failure strikes on a checkpoint boundary"))
-    for axis, code in (("checkpoint_every", "single_interval"), ("max_inflight", "single_inflight")):
-        values = {row[axis] for row in rows}
-        if len(values) == 1 and None not in values:
-            found.append(Threat(code, False, f"{axis} is {next(iter(values))} everywhere"))
-    if not any(row["variant"] == REFERENCE for row in rows):
-        found.append(Threat("no_reference", False, "no reference column"))
-    found += find_nuisance(rows, BLOCKING, abs(ratio - 1)) if ratio is not None else []
-    checked = {"n_pairs_lt_6", "no_reference"} | ({"nuisance_gt_effect"} if ratio is not None else set())
-    checked |= {"one_seed"} if seeds else set()
-    checked |= {"replay_untested"} if has_only_boundary_failures(rows) is not None else set()
-    checked |= {"correctness_failed"} if any(row["correct"] is not None for row in rows) else set()
-    met = {threat.code for threat in found}
-    rest = {code: "the table alone does not show it" for code in CHECKS if code not in checked | met}
-    return ThreatReport(tuple(found), tuple(sorted(checked - met)), rest)
+def _limit_lost_work(blocks: Sequence[Block]) -> str:
+    if (why := describe_boundaries(blocks)) is not None:
+        return f"Nothing about lost work: {why}; there replay is zero by construction for blocking."
+    if has_only_boundary_failures(blocks) is None:
+        return "Nothing about lost work: the table has no replay column, and intervals or failure steps are unknown."
+    return "Nothing about lost work: the table has no replay column."
+
+
+def _count_suites(blocks: Iterable[Block]) -> Iterable[tuple[str, str, int]]:
+    suites: dict[tuple[str, str], set[str]] = {}
+    for block in blocks:
+        for factor, value in (
+            ("dataset", block.values["dataset"]), ("model", block.values["model"]), ("failure_label", block.label),
+        ):  # fmt: skip
+            suites.setdefault((factor, value), set()).add(block.suite_id)
+    return ((factor, value, len(ids)) for (factor, value), ids in suites.items())

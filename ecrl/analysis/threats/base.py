@@ -8,6 +8,11 @@ from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.campaign.variants import find_main_pair
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 
+# Conditions of a table made elsewhere whose numbers cannot be right. Nothing in it may then be called a gain or a loss.
+TABLE_FLAWS = frozenset(
+    {"table_contradicts_itself", "impossible", "duplicate_rows", "units", "unequal_failures", "no_spread"}
+)
+
 
 @dataclass(frozen=True)
 class Threat:
@@ -119,10 +124,10 @@ def format_count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def join_some(names: Sequence[str], most: int = 3) -> str:
-    """'a, b, c and 4 more'."""
+def join_some(names: Sequence[str], most: int = 3, mark: str = ", ") -> str:
+    """'a, b, c and 4 more'. mark: between the names."""
     rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    return mark.join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def pick_numbers(facts: dict[str, Any]) -> dict[str, float]:

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from ecrl.analysis.campaign.load import LoadedCampaign
 from ecrl.analysis.claims.claims import is_about_outcome
 from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS
-from ecrl.analysis.threats import blocks, design, machine, noise
-from ecrl.analysis.threats.base import CampaignFacts, Threat
+from ecrl.analysis.threats import blocks, design, machine, noise, suites
+from ecrl.analysis.threats.base import TABLE_FLAWS, CampaignFacts, Threat
 from ecrl.config.matrix import EXPECT, Claim
 
-CHECKS = design.CHECKS | machine.CHECKS | blocks.CHECKS | noise.CHECKS
-_BLINDNESS = design.BLINDNESS | machine.BLINDNESS | blocks.BLINDNESS | noise.BLINDNESS
-BLOCKING = design.BLOCKING | machine.BLOCKING | blocks.BLOCKING | noise.BLOCKING
+CHECKS = design.CHECKS | suites.CHECKS | machine.CHECKS | blocks.CHECKS | noise.CHECKS
+_BLINDNESS = design.BLINDNESS | suites.BLINDNESS | machine.BLINDNESS | blocks.BLINDNESS | noise.BLINDNESS
+BLOCKING = (
+    design.BLOCKING | suites.BLOCKING | machine.BLOCKING | blocks.BLOCKING | noise.BLOCKING | TABLE_FLAWS
+)
 
 # Conditions that a claim about outcomes counts, and that therefore do not veto it.
 COUNTED_FAILURES = frozenset({"correctness_failed", "missing_blocks"})
@@ -62,6 +64,11 @@ class ThreatReport:
         """The blocking threats that concern what is said of these variants, and of the claim of this name."""
         asked = set(variants)
         return [t for t in self.found if t.blocking and asked.issuperset(t.variants) and t.claim in ("", claim)]
+
+    @property
+    def flaws(self) -> list[Threat]:
+        """The threats by which the numbers of a table cannot be right."""
+        return [threat for threat in self.found if threat.code in TABLE_FLAWS]
 
     def find_vetoes(self, claim: Claim) -> list[str]:
         """Codes of the threats that keep this claim from being CONFIRMED or REFUTED."""

@@ -18,7 +18,7 @@ _PREFIX = typer.Option(
 )
 _MIX = typer.Option("--mix", help="Pool campaigns although machine, versions or matrix differ; the report says so.")
 _TABLE = typer.Option("--table", help="A detailed table made elsewhere (nine columns needed), instead of --prefix.")
-_MANIFEST = typer.Option("--manifest", help="A manifest beside that table: intervals, seeds, statuses.")
+_MANIFEST = typer.Option("--manifest", help="A manifest beside that table: steps, intervals, seeds, statuses.")
 _OUT = typer.Option("--out", help="Where to write. Default: the campaign's folder, or <table>_report beside a table.")
 _RESULTS = typer.Option("--results", help="The folder that holds the campaigns.")
 _FORMAT = typer.Option("--format", help="Comma-separated: md, html, csv (tables), tex (tables, PDFs), parquet (runs).")

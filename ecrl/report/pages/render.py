@@ -134,7 +134,8 @@ def _generation_time() -> str:
 
 def _cards(evidence: Evidence, kind: ReportKind) -> list[Card]:
     """The cards with the most important numbers."""
-    cards = [Card(f"{len(evidence.completed)} / {len(evidence.rows)}", "runs completed"), *kind.build_cards(evidence)]
+    counted = "runs completed" if evidence.source == "campaign" else "goodputs known"
+    cards = [Card(f"{len(evidence.completed)} / {len(evidence.rows)}", counted), *kind.build_cards(evidence)]
     verdicts = [judged.verdict.partition(":")[0] for judged in evidence.claims]
     cards += [Card(str(verdicts.count(verdict)), f"claims {verdict}") for verdict in sorted(set(verdicts))]
     blocking = len(evidence.threats.veto_codes)

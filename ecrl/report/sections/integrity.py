@@ -8,6 +8,7 @@ from ecrl.analysis.run.buckets import residual_allowed_s
 from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.analysis.statistics.intervals import clopper_pearson, wilson
 from ecrl.analysis.statistics.rates import compare_recovery, find_restarted_from_zero, recoveries
+from ecrl.analysis.threats.base import join_some
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.text.names import label_suite
 from ecrl.report.text.numbers import UNKNOWN, count, format_fixed, join_names, p_equals, share
@@ -35,7 +36,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     missing = [row for row in evidence.rows if row["outcome"] != "completed"]
     if missing:
         blocks += [Subheading("Runs that are missing or failed"), Bullets(tuple(_reasons(evidence)))]
-    if evidence.dropped:
+    if evidence.dropped and evidence.source == "campaign":
         items = tuple(
             f"{label_suite(evidence, suite)} seed {seed}: {reason}."
             for (suite, seed), reason in evidence.dropped.items()
@@ -84,6 +85,8 @@ def gate_blocks(evidence: Evidence) -> list[Block]:
 
 def _ledger(evidence: Evidence) -> list[Block]:
     known = [row for row in evidence.rows if row["residual_s"] is not None]
+    if not known and evidence.source == "table":
+        return [Paragraph("No time ledger: a table does not say where the time of a run went.")]
     if not known:
         return [Paragraph("No time ledger: the records hold no wall-clock per run.")]
     over = [row for row in known if abs(row["residual_s"]) > residual_allowed_s(row["wall_s"])]
@@ -179,7 +182,7 @@ def _reasons(evidence: Evidence) -> list[str]:
             found.append(f"`{run.name}`{axes} is {run.row['outcome']}: {reason}.{where}")
     if not evidence.runs:
         absent = [f"{row['suite_id']} {row['variant']}" for row in evidence.rows if row["outcome"] == "missing"]
-        found.append(f"No goodput in the table for {join_names(absent)}." if absent else UNKNOWN)
+        found.append(f"No goodput in the table for {join_some(absent)}." if absent else UNKNOWN)
     return found
 
 

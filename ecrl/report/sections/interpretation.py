@@ -1,5 +1,7 @@
 """Interpretation: sentences that the numbers support. A sentence without support is omitted."""
 
+import math
+import statistics
 from collections.abc import Mapping
 
 from scipy import stats
@@ -40,6 +42,9 @@ _POPULATIONS: Mapping[Estimand, str] = {
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     if not evidence.completed:
         return [Paragraph("No run completed: there is nothing to interpret.")]
+    if flaws := evidence.threats.flaws:
+        codes = join_names(f"`{code}`" for code in dict.fromkeys(threat.code for threat in flaws))
+        return [Paragraph(f"Nothing here is called a gain or a loss: the numbers cannot be right ({codes}, below).")]
     sentences = [*_scope(evidence)]
     if evidence.headline is not None:
         sentences += effects(evidence.compare(*evidence.headline))
@@ -110,13 +115,56 @@ def stalls(evidence: Evidence, a: str, b: str) -> list[str]:
         return []
     if wall.overall is None:
         saved = -stall.overall.center
-        text = f"{a} stalls {format_fixed(abs(saved))} s {'less' if saved >= 0 else 'more'} per run than {b}"
-        return [f"{text}; without wall-clocks nothing shows how much of that is gained or paid elsewhere."]
+        text = f"{a} stalls {format_fixed(abs(saved))} s {'less' if saved >= 0 else 'more'} per run than {b}."
+        return [text, *_relate_stall_to_goodput(stall, evidence.compare(a, b))]
     text = (
         f"{a} stalls {_describe_difference(stall.overall, 'more', 'less')} per run than {b}, and its wall-clock is"
         f" {_describe_difference(wall.overall, 'longer', 'shorter')}."
     )
-    return [text, *_other_differences(evidence, a, b), *explain_stall(stall, wall)]
+    # A campaign has ledgers, which tell the gain by its cause.
+    reached = describe_reached(stall, wall) if evidence.source == "table" else []
+    return [text, *reached, *_other_differences(evidence, a, b), *explain_stall(stall, wall)]
+
+
+def describe_reached(stall: Comparison, wall: Comparison) -> list[str]:
+    """A sentence on how much of the saved stall is saved wall-clock, over the blocks with both. Empty without any."""
+    walls = {(pair.suite_id, pair.seed): pair.d for pair in wall.pairs}
+    both = [(-pair.d, -walls[key]) for pair in stall.pairs if (key := (pair.suite_id, pair.seed)) in walls]
+    if not both:
+        return []
+    stall_s, wall_s = (math.fsum(values) / len(both) for values in zip(*both, strict=True))
+    if stall_s <= 0:
+        return []
+    if wall_s <= 0:
+        return [f"None of the {format_fixed(stall_s)} s of saved stall reaches wall-clock."]
+    if wall_s > stall_s:
+        return [f"More wall-clock than stall is saved ({format_fixed(wall_s)} s and {format_fixed(stall_s)} s)."]
+    reach = f"{format_fixed(wall_s)} s of {format_fixed(stall_s)} s saved stall reach wall-clock"
+    text = f"{reach} ({wall_s / stall_s * 100:.0f} %), over {count(len(both), 'row')}"
+    return [f"{text}; wall-clock is steps / goodput where the table has none."]
+
+
+def _relate_stall_to_goodput(stall: Comparison, goodput: Comparison) -> list[str]:
+    """Sentences on the stall saved and the goodput gained where no wall-clock is known."""
+    ratios = {(pair.suite_id, pair.seed): pair for pair in goodput.pairs}
+    both = [(-one.d, ratios[key]) for one in stall.pairs if (key := (one.suite_id, one.seed)) in ratios]
+    found = rank_correlation([saved_s for saved_s, _ in both], [pair.d for _, pair in both])
+    said = []
+    if found is not None:
+        exact = "exact " if found.exact else ""
+        text = f"rho = {number(found.rho, 2)} over {count(found.n, 'row')}, {exact}{p_equals(found.p)}"
+        shown = "No association is shown" if found.p > ALPHA else "There is an association"
+        said.append(f"{shown} between the stall saved and the logarithm of the goodput ratio (Spearman's {text}).")
+    # wall-clock = steps / goodput, so a run of n steps saves n (1 / b - 1 / a) seconds
+    steps = sorted(saved_s / (1 / pair.b - 1 / pair.a) for saved_s, pair in both if saved_s > 0 and pair.a > pair.b)
+    if steps:
+        middle = f" (median {statistics.median(steps):,.0f})" if len(steps) > 1 else ""
+        span = f"{steps[0]:,.0f}" + (f" to {steps[-1]:,.0f}" if len(steps) > 1 else "")
+        said.append(
+            f"Steps per run are not known. All saved stall would show only at {span} steps a run{middle}, in"
+            f" {count(len(steps), 'row')} of {len(both)} with less stall and more goodput."
+        )
+    return said
 
 
 def _other_differences(evidence: Evidence, a: str, b: str) -> list[str]:

@@ -67,8 +67,10 @@ def _levels(evidence: Evidence) -> list[Block]:
                 *(format_fixed(value, 1) for value in lost),
             )
         )
+    counted = "runs" if evidence.source == "campaign" else "rows"
     headers = (
-        "variant", "runs", "goodput / reference", "wall (s)", "ETTR (reference steps)", "stall (s)", "interference (s)",
+        "variant", counted, "goodput / reference", "wall (s)", "ETTR (reference steps)", "stall (s)",
+        "interference (s)",
         *(("replayed steps", "lost in flight (steps)") if losses else ()),
     )  # fmt: skip
     text = f"Means {evidence.whole_basis}; every suite weighs the same."

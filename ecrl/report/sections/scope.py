@@ -22,9 +22,12 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     rows = evidence.rows
     known = [f"seeds {join_names(map(str, evidence.seeds))}"] if evidence.seeds else []
     done = len(evidence.completed)
+    said = f"{done:,} of {count(len(rows), 'run')} completed"
+    if evidence.source == "table":
+        said = f"{done:,} of {count(len(rows), 'goodput')} known, however many runs stand behind them"
     text = (
         f"Variants {join_names(map(evidence.describe, evidence.variants))} over {count(len(suites), 'suite')}"
-        f"{', ' + known[0] if known else ''}: {done:,} of {count(len(rows), 'run')} completed."
+        f"{', ' + known[0] if known else ''}: {said}."
     )
     blocks: list[Block] = [Paragraph(text), Bullets(tuple(_facts(evidence)))]
     axes = tuple(dict.fromkeys((*AXIS_HEADERS, *evidence.axes)))

@@ -7,6 +7,7 @@ from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.statistics.compare import Comparison, restrict
 from ecrl.analysis.statistics.intervals import MIN_PAIRS
+from ecrl.analysis.threats.base import join_some
 from ecrl.report.text.document import Block, Paragraph, Subheading, Table
 from ecrl.report.text.names import WORDS, axis_cells, axis_headers, format_value
 from ecrl.report.text.numbers import UNKNOWN, basis, estimate, join_names, number, percents
@@ -20,6 +21,7 @@ _FACTORS = {
     "max_inflight": "checkpoints in flight",
     "launcher": "launcher",
 }
+_MOST_NAMED = 12
 _RANKED = ("dataset", "model", "failure_label", "checkpoint_every")  # shown in the ranking even if they do not vary
 
 
@@ -39,14 +41,21 @@ def rank_suites(evidence: Evidence, c: Comparison) -> Table:
                 number(geometric_mean([pair.b for pair in own])),
                 number(geometric_mean([pair.a for pair in own])),
                 *percents(one),
-                number(stalls.suites[suite_id].center) if suite_id in stalls.suites else UNKNOWN,
+                _describe_levels(restrict(stalls, {suite_id})),
                 number(_compute_loss_difference(evidence, c, {suite_id})),
                 str(one.n),
             )
         )
     levels = (f"{c.b} (steps/s)", f"{c.a} (steps/s)")
-    rest = ("change", "95 % CI", "stall difference (s)", "loss difference", "pairs")
+    rest = ("change", "95 % CI", f"stall (s), {c.b} → {c.a}", "loss difference", "pairs")
     return Table(("#", *axis_headers(axes), *levels, *rest), tuple(rows), WORDS)
+
+
+def _describe_levels(c: Comparison) -> str:
+    """The mean of the second variant and of the first, every suite with the same weight: '11.22 → 5.58'."""
+    own = {suite_id: [pair for pair in c.pairs if pair.suite_id == suite_id] for suite_id in c.suites}
+    levels = [mean([mean([getattr(pair, name) for pair in pairs]) for pairs in own.values()]) for name in ("b", "a")]
+    return " → ".join(map(number, levels)) if own else UNKNOWN
 
 
 def _compute_loss_difference(evidence: Evidence, c: Comparison, suites: Collection[str]) -> float | None:
@@ -60,7 +69,8 @@ def _compute_loss_difference(evidence: Evidence, c: Comparison, suites: Collecti
 
 def break_down(evidence: Evidence, c: Comparison) -> list[Block]:
     """A table for every axis with several values, and a sentence that names the other axes."""
-    blocks: list[Block] = []
+    dependent = [threat.evidence for threat in evidence.threats.found if threat.code == "interaction"]
+    blocks: list[Block] = [Paragraph(f"**{text}.**") for text in dependent]
     alone = []
     for axis, values in evidence.factors.items():
         title = _FACTORS.get(axis, axis_headers([axis])[0])
@@ -86,6 +96,7 @@ def _breakdown(evidence: Evidence, c: Comparison, axis: str) -> list[Block]:
                 format_value(value),
                 estimate(one),
                 UNKNOWN if one.overall is None else percents(one.overall)[0],
+                _describe_levels(restrict(stalls, suites)),
                 estimate(restrict(stalls, suites)),
                 number(_compute_loss_difference(evidence, c, suites)),
                 f"{one.suites_above} of {one.n_suites}",
@@ -93,9 +104,16 @@ def _breakdown(evidence: Evidence, c: Comparison, axis: str) -> list[Block]:
             )
         )
     header = _FACTORS.get(axis, axis_headers([axis])[0])
-    others = ("stall difference (s)", "loss difference", f"suites with {c.a} above", "basis")
+    others = (
+        f"stall (s), {c.b} → {c.a}",
+        "stall difference (s)",
+        "loss difference",
+        f"suites with {c.a} above",
+        "basis",
+    )
     headers = (header, "ratio [95 % CI]", "change", *others)
     blocks: list[Block] = [Table(headers, tuple(table), frozenset({header, "basis"}))]
     if small:
-        blocks.append(Paragraph(f"Below {MIN_PAIRS} pairs ({header} {join_names(small)}): a description, no verdict."))
+        text = f"Below {MIN_PAIRS} pairs ({header} {join_some(small, most=_MOST_NAMED)}): a description, no verdict."
+        blocks.append(Paragraph(text))
     return blocks

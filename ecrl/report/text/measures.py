@@ -6,6 +6,7 @@ from ecrl.analysis.evidence import GOODPUT, Evidence
 from ecrl.analysis.statistics.association import suite_model
 from ecrl.analysis.statistics.compare import Comparison
 from ecrl.analysis.statistics.intervals import Kind
+from ecrl.analysis.threats.base import join_some
 from ecrl.report.text.document import Block, Paragraph, Table
 from ecrl.report.text.inference import describe_interval, describe_test, find_bca_disagreement
 from ecrl.report.text.names import describe_averaged, label_suite
@@ -23,6 +24,7 @@ from ecrl.report.text.numbers import (
     spread,
 )
 
+_MOST_MISSING = 12  # blocks that are named
 # Metrics that are 0 without failures.
 _OF_FAILURES = frozenset({"replayed_steps", "lost_in_flight_steps", "wasted_s"})
 _MEASURES: tuple[tuple[str, str, Kind], ...] = (
@@ -41,7 +43,7 @@ def measure_blocks(evidence: Evidence, c: Comparison) -> list[Block]:
     """Every measure of the main comparison. c: of goodput."""
     if c.overall is None:
         reasons = sorted({reason for _, _, reason in c.missing})
-        return [Paragraph(f"No block has both variants. {'; '.join(reasons)}".rstrip(".") + ".")]
+        return [Paragraph(f"No block has both variants. {join_some(reasons)}".rstrip(".") + ".")]
     found = {title: evidence.compare(c.a, str(c.b), metric, kind) for metric, title, kind in _list_measures(evidence)}
     found = {title: one for title, one in found.items() if one.overall is not None}
     rows = tuple((title, *_format_measure(evidence, one)) for title, one in found.items())
@@ -73,11 +75,12 @@ def measure_blocks(evidence: Evidence, c: Comparison) -> list[Block]:
             )
         )
     if c.missing:
-        names = "; ".join(
+        names = [
             f"{label_suite(evidence, suite)}{'' if seed is None else f' seed {seed}'} ({why})"
             for suite, seed, why in c.missing
-        )
-        blocks.append(Paragraph(f"Not in the comparison, {count(len(c.missing), 'block')}: {names}."))
+        ]
+        text = f"Not in the comparison, {count(len(names), 'block')}: {join_some(names, _MOST_MISSING, '; ')}."
+        blocks.append(Paragraph(text))
     return blocks
 
 
