@@ -33,7 +33,7 @@ from ecrl.report.formats.latex import escape
 from ecrl.report.formats.markdown import markdown
 from ecrl.report.pages.formats import parse_formats
 from ecrl.report.pages.render import render
-from ecrl.report.text.document import Table
+from ecrl.report.text.document import Bullets, Paragraph, Table
 from ecrl.report.text.names import suite_names
 from ecrl.report.text.numbers import format_fixed, interval, number, p_value, percent
 from tests.unit.analysis.campaign_builder import Change, campaign
@@ -307,6 +307,23 @@ def test_text_from_records_cannot_become_markup(tmp_path: Path) -> None:
     rows = [row.replace("cifar100", "<script>alert(1)</script>") for row in ROWS]
     render(load_table_evidence(table(tmp_path, rows)), tmp_path / "out")
     assert "<script>alert" not in (tmp_path / "out" / "old_report.html").read_text()
+
+
+def test_markdown_holds_no_html_and_no_link_of_somebody_elses_label() -> None:
+    label = "<img src=x onerror=alert(1)> [a](http://b) p < 0.1 `<suite_id>`"
+    safe = "\\<img src=x onerror=alert(1)> [a\\](http://b) p < 0.1 `<suite_id>`"
+    blocks = [Paragraph(label), Bullets((label,)), Table(("name",), ((label,),), frozenset({"name"}))]
+    assert markdown(blocks).count(safe) == 3
+    assert markdown([Paragraph("\\`<img>` ``<img>")]) == "\\`\\<img>` ``\\<img>"  # no code spans
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1 - 1e-9, "+0.00 %"), (0.9999, "-0.01 %"), (1.02, "+2.00 %"), (0.99996, "+0.00 %")]
+)
+def test_a_zero_has_no_minus(value: float, text: str) -> None:
+    assert percent(value) == text
+    assert format_fixed(-0.001) == "0.00"
+    assert format_fixed(-0.006) == "-0.01"
 
 
 def test_markdown_tables_are_aligned_and_escaped() -> None:

@@ -1,5 +1,6 @@
 """The CSV tables keep their bytes: `golden/` holds what version 0.1.0 wrote, before the tables were built on frames."""
 
+import csv
 import math
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from ecrl.analysis.campaign.load import load_campaign
 from ecrl.analysis.campaign.tables import SUMMARY_COLUMNS, build_detailed_frame, build_summary_frame, format_csv
 from ecrl.analysis.external_table.table import load_table_evidence
 from ecrl.analysis.frames.runs import build_runs_frame
+from ecrl.analysis.run.metrics import empty_row
 from ecrl.config.run import RunSpec
 from ecrl.records.columns import DETAILED_COLUMNS, DETAILED_OPTIONAL_COLUMNS
 from ecrl.records.reader import RunRecord
@@ -80,3 +82,12 @@ def test_every_table_has_the_bytes_that_it_always_had(tmp_path: Path) -> None:
     assert sorted(made) == sorted(path.name for path in GOLDEN.iterdir())
     for name, text in made.items():
         assert text == (GOLDEN / name).read_bytes().decode(), name
+
+
+def test_no_text_is_a_formula_to_a_spreadsheet_and_no_number_is_a_text() -> None:
+    labels = ["=cmd|' /C calc'!A0", "+1+1", "-x", "@SUM(A1)", "plain"]
+    rows = [empty_row(suite_id=label, dataset=label, rewarm_s=-0.5, seed=1) | {"train.lr": -1} for label in labels]
+    lines = list(csv.DictReader(format_csv(build_runs_frame(rows, ["train.lr"])).splitlines()))
+    quoted = [*(f"'{label}" for label in labels[:-1]), "plain"]
+    assert [line["suite_id"] for line in lines] == [line["dataset"] for line in lines] == quoted
+    assert {(line["rewarm_s"], line["train.lr"]) for line in lines} == {("-0.5", "-1")}
