@@ -117,7 +117,8 @@ def _sum_between(values: npt.NDArray[np.float64], sizes: Sequence[int]) -> npt.N
     # The total sum of squares is the same for every labelling, so F grows with the sum between groups.
     starts = np.cumsum([0, *sizes[:-1]])
     sums: npt.NDArray[np.float64] = np.add.reduceat(values, starts, axis=1)
-    return (sums**2 / np.array(sizes)).sum(axis=1)
+    between: npt.NDArray[np.float64] = (sums**2 / np.array(sizes)).sum(axis=1)
+    return between
 
 
 def _adjust(found: Sequence[Interaction]) -> list[Interaction]:

@@ -33,7 +33,7 @@ from ecrl.report.formats.latex import escape
 from ecrl.report.formats.markdown import markdown
 from ecrl.report.pages.formats import parse_formats
 from ecrl.report.pages.render import render
-from ecrl.report.text.document import Bullets, Paragraph, Table
+from ecrl.report.text.document import Block, Bullets, Paragraph, Table
 from ecrl.report.text.names import suite_names
 from ecrl.report.text.numbers import format_fixed, interval, number, p_value, percent
 from tests.unit.analysis.campaign_builder import Change, campaign
@@ -312,7 +312,7 @@ def test_text_from_records_cannot_become_markup(tmp_path: Path) -> None:
 def test_markdown_holds_no_html_and_no_link_of_somebody_elses_label() -> None:
     label = "<img src=x onerror=alert(1)> [a](http://b) p < 0.1 `<suite_id>`"
     safe = "\\<img src=x onerror=alert(1)> [a\\](http://b) p < 0.1 `<suite_id>`"
-    blocks = [Paragraph(label), Bullets((label,)), Table(("name",), ((label,),), frozenset({"name"}))]
+    blocks: list[Block] = [Paragraph(label), Bullets((label,)), Table(("name",), ((label,),), frozenset({"name"}))]
     assert markdown(blocks).count(safe) == 3
     assert markdown([Paragraph("\\`<img>` ``<img>")]) == "\\`\\<img>` ``\\<img>"  # no code spans
 
