@@ -10,7 +10,7 @@ from typing import Any
 
 from ecrl.analysis.external_table.blocks import SHORTS, Block
 from ecrl.analysis.run.metrics import REFERENCE
-from ecrl.analysis.statistics.compare import CONFIDENCE, t_interval
+from ecrl.analysis.statistics.intervals import CONFIDENCE, t_interval
 from ecrl.analysis.threats.base import Threat, format_count, join_some
 
 # Goodput is a geometric mean over seeds and wall-clock an arithmetic one: their product is the steps only about.

@@ -7,7 +7,8 @@ from ecrl.analysis.external_table.blocks import SHORTS, Block
 from ecrl.analysis.external_table.contradictions import find_contradictions
 from ecrl.analysis.external_table.limits import describe_boundaries, has_only_boundary_failures
 from ecrl.analysis.run.metrics import REFERENCE, Row
-from ecrl.analysis.statistics.compare import MIN_PAIRS, Comparison
+from ecrl.analysis.statistics.compare import Comparison
+from ecrl.analysis.statistics.intervals import MIN_PAIRS
 from ecrl.analysis.threats.base import TABLE_FLAWS, Threat, format_count, join_some
 from ecrl.analysis.threats.detect import CHECKS, ThreatReport
 from ecrl.analysis.threats.suites import (

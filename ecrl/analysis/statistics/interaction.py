@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ecrl.analysis.statistics.compare import ALPHA, CONFIDENCE, Comparison, t_interval
+from ecrl.analysis.statistics.compare import Comparison
+from ecrl.analysis.statistics.intervals import ALPHA, CONFIDENCE, t_interval
 
 MAX_LABELLINGS = 9_999  # if there are more, that many are sampled with a fixed seed
 SAMPLED_VALUES = 4_000_000  # most labellings x suites of a sample: 0.2 s
@@ -136,12 +137,11 @@ def find_leverage(c: Comparison) -> Leverage | None:
 
     The suite must also lie outside the 95 % prediction interval of the others: around no effect any suite turns a sign.
     """
-    means = get_suite_means(c)
+    means, left = get_suite_means(c), c.leave_one_out
     n = len(means)
-    if n <= MIN_OTHERS:
+    if n <= MIN_OTHERS or left is None:
         return None
-    total = math.fsum(means.values())
-    suite_id = max(means, key=lambda suite: abs(means[suite] - total / n))
+    suite_id, total = left.without, math.fsum(means.values())
     others = [d for suite, d in means.items() if suite != suite_id]
     center, without = total / n, math.fsum(others) / len(others)
     is_same = without * center > 0 and abs(without) > abs(center) / 2
