@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED
-from ecrl.analysis.external_table.cells import SEED, Reading, where_is
+from ecrl.analysis.external_table.cells import SEED, Reading, name_cell
 from ecrl.analysis.external_table.manifest import PLACE, Plan, find_plan
 from ecrl.analysis.run.metrics import REFERENCE, Row, empty_row
 from ecrl.config.hashing import slug
@@ -77,7 +77,7 @@ class Block:
         steps, goodput = self.get_setting("steps"), self.values.get(f"{short}_goodput")
         return wall_s if wall_s is not None else steps / goodput if steps and goodput else None
 
-    def bound(self, column: str) -> tuple[float, float] | None:
+    def get_bounds(self, column: str) -> tuple[float, float] | None:
         """The least and the largest number that the cell may stand for; None if it is empty."""
         value = self.values.get(column)
         if value is None:
@@ -93,7 +93,7 @@ class Block:
     @cached_property
     def ratio_bounds(self) -> tuple[float, float] | None:
         """The least and the largest overlapped / blocking that the rounded goodputs allow."""
-        blk, ovl = self.bound("blk_goodput"), self.bound("ovl_goodput")
+        blk, ovl = self.get_bounds("blk_goodput"), self.get_bounds("ovl_goodput")
         if blk is None or ovl is None:
             return None
         return ovl[0] / blk[1], ovl[1] / blk[0] if blk[0] > 0 else math.inf
@@ -163,7 +163,7 @@ def _build_block(
         reading.warnings.append(f"row {number}: the manifest has no suite {', '.join(key)}")
     steps = steps or (plan.failure_steps if plan else "")
     if not steps and label != NO_FAILURES:
-        where, text = where_is(number, "failure"), values["failure"]
+        where, text = name_cell(number, "failure"), values["failure"]
         reading.warnings.append(f"{where}: {text!r} gives no steps (like base:400,1200); it is used as a label")
     return Block(number, _name_suite(values, label), label, steps, values, errors, plan)
 

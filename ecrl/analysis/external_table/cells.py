@@ -97,7 +97,7 @@ def _measure_cell(text: str) -> tuple[int, int] | None:
     return -exponent + (2 if text.endswith("%") else 0), len(digits)
 
 
-def where_is(number: int, column: str) -> str:
+def name_cell(number: int, column: str) -> str:
     """The name of a cell."""
     return f"row {number}, column {column}"
 
@@ -106,7 +106,7 @@ def parse_row(record: Mapping[str, str], number: int, reading: Reading) -> dict[
     """The values of a row by column. A column that is not known is left out."""
     values: dict[str, Value] = {}
     for column, text in record.items():
-        where = where_is(number, column)
+        where = name_cell(number, column)
         if column in _NUMBERS:
             values[column] = _parse_number(text, column, where, reading)
         elif column.endswith("_correct"):
@@ -167,7 +167,7 @@ def refuse_ambiguous_commas(records: Sequence[tuple[int, dict[str, str]]], readi
         for number, text in cells.items():
             if _AMBIGUOUS.fullmatch(text.removesuffix("%").strip()):
                 plain, decimal = text.replace(",", ""), text.replace(",", ".")
-                reading.add_problem(where_is(number, column), text, f"{decimal} or {plain}: its comma may mean both")
+                reading.add_problem(name_cell(number, column), text, f"{decimal} or {plain}: its comma may mean both")
 
 
 def measure_errors(

@@ -45,7 +45,7 @@ def _find_unequal_work(blocks: Iterable[Block]) -> Iterator[str]:
     for block in blocks:
         products = {}
         for short in ("blk", "ovl"):
-            goodput, wall_s = block.bound(f"{short}_goodput"), block.bound(f"{short}_wall_s")
+            goodput, wall_s = block.get_bounds(f"{short}_goodput"), block.get_bounds(f"{short}_wall_s")
             if goodput is not None and wall_s is not None:
                 products[f"{short}_goodput x {short}_wall_s"] = (goodput[0] * wall_s[0], goodput[1] * wall_s[1])
         if products and (steps := block.get_setting("steps")):
@@ -59,7 +59,7 @@ def _find_unequal_work(blocks: Iterable[Block]) -> Iterator[str]:
 
 def _find_wrong_ratios(blocks: Iterable[Block]) -> Iterator[str]:
     for block in blocks:
-        said, bounds = block.bound("ovl_vs_blk"), block.ratio_bounds
+        said, bounds = block.get_bounds("ovl_vs_blk"), block.ratio_bounds
         if said is not None and bounds is not None and (said[1] < bounds[0] - 1 or said[0] > bounds[1] - 1):
             ratio = block.values["ovl_goodput"] / block.values["blk_goodput"] - 1
             text = f"{block.name}: ovl_vs_blk says {block.values['ovl_vs_blk']:g}, ovl_goodput / blk_goodput - 1 is"
@@ -73,7 +73,7 @@ def _find_conflicts(blocks: Iterable[Block]) -> Iterator[str]:
 def _find_long_stalls(blocks: Iterable[Block]) -> Iterator[str]:
     for block in blocks:
         for short, variant in SHORTS.items():
-            stall_s, wall_s = block.bound(f"{short}_stall_s"), block.get_wall_s(short)
+            stall_s, wall_s = block.get_bounds(f"{short}_stall_s"), block.get_wall_s(short)
             if stall_s is not None and wall_s is not None:
                 most_s = wall_s * (1 + MEANS_DIFFER) + block.errors.get(f"{short}_wall_s", 0.0)
                 if stall_s[0] > most_s:

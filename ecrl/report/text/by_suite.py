@@ -114,6 +114,7 @@ def _breakdown(evidence: Evidence, c: Comparison, axis: str) -> list[Block]:
     headers = (header, "ratio [95 % CI]", "change", *others)
     blocks: list[Block] = [Table(headers, tuple(table), frozenset({header, "basis"}))]
     if small:
-        text = f"Below {MIN_PAIRS} pairs ({header} {join_some(small, most=_MOST_NAMED)}): a description, no verdict."
+        named = join_names(small) if len(small) <= _MOST_NAMED else join_some(small, _MOST_NAMED)
+        text = f"Below {MIN_PAIRS} pairs ({header} {named}): a description, no verdict."
         blocks.append(Paragraph(text))
     return blocks

@@ -61,7 +61,7 @@ def test_suites_are_told_apart_by_their_axes_wherever_they_are_named(batches: Ev
     assert suites.headers[-3:] == ("train.batch_size", "status", "id")
     [ranking] = [one for one in tables(results.PLUGIN.blocks(batches, {})) if one.headers[0] == "#"]
     assert [row[ranking.headers.index("train.batch_size")] for row in ranking.rows] in (["4", "8"], ["8", "4"])
-    assert "stall difference (s)" in ranking.headers
+    assert "stall (s), blocking → overlapped" in ranking.headers
     for section in analysis_sections()[:5]:
         assert "train.batch_size" in markdown(section.blocks(batches, {})) or section.title == "Gates"
 
@@ -93,9 +93,11 @@ def test_runs_that_differ_in_an_axis_are_averaged_in_no_line(batches: Evidence) 
 def test_every_axis_with_several_values_is_broken_down_by_gain_stall_and_loss(batches: Evidence) -> None:
     blocks = results.PLUGIN.blocks(batches, {})
     [by] = [one for one in tables(blocks) if one.headers[0] == "train.batch_size"]
-    assert by.headers[1:5] == ("ratio [95 % CI]", "change", "stall difference (s)", "loss difference")
+    levels = "stall (s), blocking → overlapped"
+    assert by.headers[1:6] == ("ratio [95 % CI]", "change", levels, "stall difference (s)", "loss difference")
+    assert {row[3] for row in by.rows} == {"0.12 → 0.006"}
     assert [row[0] for row in by.rows] == ["4", "8"]
-    assert all(row[3].startswith("-0.1") and row[-1] == "2 pairs in 1 suite" for row in by.rows)
+    assert all(row[4].startswith("-0.1") and row[-1] == "2 pairs in 1 suite" for row in by.rows)
     text = markdown(blocks)
     assert "### By train.batch_size" in text
     assert "Below 6 pairs (train.batch_size 4 and 8)" in text

@@ -459,8 +459,9 @@ def test_a_table_from_elsewhere_has_threats_and_no_claims(call: Call, tmp_path: 
     folder = tmp_path / "old_report"
     assert len((folder / "old_claims.csv").read_text().splitlines()) == 1
     threats = list(csv.DictReader((folder / "old_threats.csv").read_text().splitlines()))
-    assert {"code": "no_reference", "state": "found", "weight": "warns", "evidence": "no reference column"} in threats
-    assert {row["state"] for row in threats} == {"found", "cannot be seen"}
+    said = "the table has no goodput of a reference"
+    assert {"code": "no_reference", "state": "found", "weight": "warns", "evidence": said} in threats
+    assert {row["state"] for row in threats} == {"found", "not found", "cannot be seen"}
 
 
 def test_parquet_holds_the_runs_with_their_types(call: Call, tmp_path: Path) -> None:
