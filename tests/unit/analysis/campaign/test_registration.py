@@ -276,3 +276,12 @@ def test_a_claim_about_outcomes_counts_failures_and_is_not_vetoed_by_them(tmp_pa
     claims = '[[claims]]\nname = "recovers"\nof = "blocking"\nmetric = "correct"\nexpect = "rate > 0.9"\n'
     [judged] = evidence(campaign(tmp_path, claims=claims, change=change)).claims
     assert (judged.estimate, judged.n_pairs, judged.verdict) == (0.0, 6, "REFUTED")
+
+
+def test_an_event_that_lacks_a_field_is_a_contradiction_and_no_crash(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    (file,) = paths.suites.glob("cifar10-*/overlapped/seed1/events-1-1.jsonl")
+    file.write_text(file.read_text() + '{"e":"step","t":1,"t0":0,"s":11}\n')
+    found = evidence(paths)
+    assert "events-1-1.jsonl is not the file that was written" in threats(found)["result_contradicts_events"]
+    assert any("loss is missing" in warning for warning in found.warnings)
