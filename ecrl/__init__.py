@@ -2,13 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from ecrl.version import VERSION
+
 if TYPE_CHECKING:
     import os
 
     from ecrl.analysis.campaign_frames import Campaign
 
 __all__ = ["__version__", "load"]
-__version__ = "0.2.0.dev0"
+__version__ = VERSION
 
 
 def load(path: "str | os.PathLike[str]") -> "Campaign":

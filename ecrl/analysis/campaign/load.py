@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ecrl.analysis.campaign.axes import add_axes, format_suite_axes
 from ecrl.analysis.campaign.content import compute_contents
+from ecrl.analysis.campaign.registered_plan import PlanComparison, compare_with_plan, find_plan
 from ecrl.analysis.campaign.registration import SET_ASIDE, BlockKey, Registration, RunKey, compare_with_registration
 from ecrl.analysis.campaign.siblings import find_siblings
 from ecrl.analysis.frames.kind import MetricsKind, load_kind
@@ -42,6 +43,7 @@ class LoadedCampaign:
     variant in a row is the name of the repeat; `get_repeated_variant` says of which variant it is.
     parts: the campaigns that this one pools. mixed: the differences between them (see `pool`).
     registration: the registered runs, against those that are there. siblings: see `find_siblings`.
+    plans: the registration file, against what ran; empty without one.
     """
 
     prefix: str
@@ -56,6 +58,7 @@ class LoadedCampaign:
     mixed: tuple[str, ...] = ()
     registration: Registration = field(default_factory=Registration)
     siblings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    plans: tuple[PlanComparison, ...] = ()
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -81,8 +84,10 @@ class LoadedCampaign:
         return {suite.suite_id: format_suite_axes(suite, self.matrix.axes) for suite in self.suites}
 
 
-def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
+def load_campaign(paths: CampaignPaths, registration_file: Path | None = None) -> LoadedCampaign:
     """Load and analyse a whole prefix, block by block.
+
+    registration_file: by default the one that is kept with the campaign.
 
     Raises:
         EcrlError: there is no such prefix (the message lists the existing ones), or its frozen matrix cannot be read.
@@ -116,6 +121,7 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
     stray = [folder for folder in foreign if not any(name in folder for name in seconds)]
     registration = compare_with_registration(kind, paths, frozen, runs, statuses, stray, journal_hash)
     siblings = find_siblings(paths, frozen, warnings)
+    plan = find_plan(paths, frozen, registration_file)
     return LoadedCampaign(
         paths.prefix,
         matrix,
@@ -127,6 +133,7 @@ def load_campaign(paths: CampaignPaths) -> LoadedCampaign:
         tuple(again),
         registration=registration,
         siblings=siblings,
+        plans=() if plan is None else (compare_with_plan(plan, frozen, runs, stray, paths.prefix),),
     )
 
 
@@ -255,7 +262,11 @@ def _read(
         reason = f"run.json is that of {spec.suite_id}/{spec.variant}/seed{spec.seed}: a copied folder"
         return _make_absent_run(suite, suite_id, variant, seed, "unreadable", reason, reason)
     # Before the analysis, which drops what cannot be.
-    told = {"contradictions": find_contradictions(record), "digested": "events" in (record.result or {})}
+    told = {
+        "contradictions": find_contradictions(record),
+        "digested": "events" in (record.result or {}),
+        "event_digests": record.digests,
+    }
     found = kind.analyse(record, reference, has_reference=has_reference)
     return replace(found, facts=found.facts | told)
 

@@ -118,6 +118,7 @@ def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCam
         parts=tuple(campaigns),
         mixed=tuple(mixed),
         registration=merge_registrations(registered),
+        plans=tuple(plan for found in campaigns for plan in found.plans),
         siblings={name: tested for found in campaigns for name, tested in found.siblings.items()},
     )
 

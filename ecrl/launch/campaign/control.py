@@ -102,6 +102,8 @@ class Control:
         resolved = resolve_request(request)
         for warning in resolved.campaign.matrix.warnings:
             self.observer.note(f"warning: {warning}")
+        if (unfit := resolved.find_unfit_registration()) is not None:
+            self.observer.note(f"warning: {unfit} registers another matrix than this one")
         return resolved
 
     def _check_machine_and_disk(self, resolved: ResolvedCampaign) -> tuple[ResolvedCampaign, Machine]:

@@ -12,10 +12,11 @@ from ecrl.config.changes import find_additions
 from ecrl.config.frozen import read_header
 from ecrl.config.load import Override, load
 from ecrl.config.matrix import Matrix
+from ecrl.config.registration import find_registration, get_registration_path
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import reconcile_rows
-from ecrl.launch.campaign.store import compute_frozen_digest, freeze, load_frozen
+from ecrl.launch.campaign.store import compute_frozen_digest, freeze, keep_registration, load_frozen
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths, next_prefix
@@ -65,6 +66,14 @@ class ResolvedCampaign:
             return reconcile_rows(self.campaign, manifest.read(self.campaign.paths).rows, there)
         return {row.suite_id: row for row in self.campaign.rows()}
 
+    def find_unfit_registration(self) -> Path | None:
+        """The registration file beside the matrix file, if it registers another matrix."""
+        source = self.request.source
+        found = find_registration(source)
+        if source is None or found is None or found.fits(self.campaign.matrix):
+            return None
+        return get_registration_path(source)
+
     def copy_with_device(self, device: str) -> "ResolvedCampaign":
         """A copy with the device decided."""
         return dataclasses.replace(self, campaign=self.campaign.copy_with_device(device))
@@ -85,6 +94,8 @@ class ResolvedCampaign:
                 now = now.copy_with_device(self.campaign.matrix.run.device)
         if now.frozen is None or now.campaign.matrix != now.frozen.matrix:  # new, or with other [run] options
             freeze(now.campaign, extends=now.extends)
+        if now.frozen is None:
+            keep_registration(now.campaign, now.request.source)
         return now
 
 

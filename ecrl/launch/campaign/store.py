@@ -3,10 +3,12 @@
 import hashlib
 import tomllib
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ecrl import __version__
 from ecrl.config.frozen import get_older_path, load_frozen_matrix
 from ecrl.config.matrix import DEFAULT_KIND, get_table
+from ecrl.config.registration import find_registration, get_kept_path
 from ecrl.errors import EcrlError, RecordError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.records.manifest import store as manifest
@@ -31,6 +33,17 @@ def freeze(campaign: Campaign, *, extends: bool = False) -> None:
         f"ecrl: {__version__}\nfrozen: {stamp}\norders: {campaign.order_rule}\nexperiment: {campaign.experiment_hash}"
     )
     write_atomic(campaign.paths.matrix, campaign.matrix.to_toml(comments).encode())
+
+
+def keep_registration(campaign: Campaign, source: Path | None) -> None:
+    """Copy the registration beside the matrix file into a campaign's folder, if it registers a suite of it.
+
+    Call it when a campaign is frozen for the first time.
+    """
+    # One that registers other claims or seeds is kept too: the report then shows what was changed.
+    found = find_registration(source)
+    if found is not None and found.covers(campaign.matrix):
+        found.write(get_kept_path(campaign.paths))
 
 
 def compute_frozen_digest(paths: CampaignPaths) -> str:
