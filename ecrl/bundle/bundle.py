@@ -1,0 +1,108 @@
+"""Making a bundle of a campaign, and the report again from a bundle."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ecrl.analysis.campaign.load import load_campaign
+from ecrl.analysis.evidence import Evidence, build_evidence
+from ecrl.analysis.next_runs import CommandLines
+from ecrl.bundle.bag import BagInfo, write_bag
+from ecrl.bundle.contents import RESULTS, copy_records, write_environment, write_left_out
+from ecrl.bundle.crate import write_crate
+from ecrl.errors import EcrlError
+from ecrl.plugins import MissingExtraError
+from ecrl.records.paths import CampaignPaths
+from ecrl.report.pages.render import render
+
+_EPOCH = "SOURCE_DATE_EPOCH"
+_GIVEN = "registration"  # folder of a registration file that is not the campaign's own
+
+
+def check_extra() -> None:
+    """Raise if a package that bundles need is not installed."""
+    if missing := [name for name in ("rocrate", "bagit") if importlib.util.find_spec(name) is None]:
+        raise MissingExtraError(
+            "ECRL-290", f"bundles need the extra `bundle` ({', '.join(missing)}): pip install 'ecrl[bundle]'"
+        )
+
+
+def make_bundle(paths: CampaignPaths, target: Path, registration: Path | None = None) -> list[Path]:
+    """Write the bundle of a campaign. Returns the files that it leaves out, below the campaign's folder.
+
+    Raises:
+        EcrlError: the target exists, or there is no such campaign.
+    """
+    if target.exists():
+        raise EcrlError("ECRL-106", f"{target}: exists already, expected a new file or folder. Name one with --out.")
+    siblings = load_campaign(paths, registration).siblings
+    others = sorted({prefix for tested in siblings.values() for prefix in tested} - {paths.prefix})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".ecrl-bundle-", dir=target.parent) as work:
+        folder = Path(work) / "bag"
+        left_out = copy_records(paths, folder, others)
+        info = BagInfo(paths.prefix, _read_epoch_s(), registration=_copy_registration(registration, folder))
+        write_environment(folder / "environment.json")
+        write_left_out(folder / "left_out.json", paths, left_out)
+        report = remake_report(folder, info, CampaignPaths(folder / RESULTS, paths.prefix).root)
+        write_crate(folder, paths.prefix, info.epoch_s, report)
+        write_bag(folder, info, target)
+    return left_out
+
+
+def remake_report(folder: Path, info: BagInfo, out: Path) -> list[Path]:
+    """Write the report of a bundle's data into `out`, in the default formats. Returns the written files."""
+    with fix_time(info.epoch_s):
+        return render(load_evidence(folder, info), out.absolute())
+
+
+def load_evidence(folder: Path, info: BagInfo) -> Evidence:
+    """The evidence of a bundle's data. It does not depend on where the bundle lies."""
+    # Messages name the results folder as ecrl was given it: inside the data it is always `results`.
+    with contextlib.chdir(folder):
+        given = Path(info.registration) if info.registration else None
+        found = load_campaign(CampaignPaths(Path(RESULTS), info.prefix), given)
+        return build_evidence(found, CommandLines("ecrl", RESULTS))
+
+
+def find_differing_files(folder: Path, info: BagInfo, written: list[Path], out: Path) -> list[str]:
+    """The names of the written files that are not, byte for byte, those of the bundle."""
+    home = CampaignPaths(folder / RESULTS, info.prefix).root
+    names = [path.relative_to(out.absolute()).as_posix() for path in written]
+    return [name for name in names if not _is_same(home / name, out / name)]
+
+
+@contextlib.contextmanager
+def fix_time(epoch_s: int) -> Iterator[None]:
+    """Have reports and plots name this time while the block runs."""
+    before = os.environ.get(_EPOCH)
+    os.environ[_EPOCH] = str(epoch_s)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_EPOCH]
+        else:
+            os.environ[_EPOCH] = before
+
+
+def _read_epoch_s() -> int:
+    said = os.environ.get(_EPOCH, "")
+    return int(said) if said.isdigit() else int(time.time())
+
+
+def _copy_registration(given: Path | None, folder: Path) -> str:
+    if given is None:
+        return ""
+    (folder / _GIVEN).mkdir(parents=True)
+    shutil.copyfile(given, folder / _GIVEN / given.name)
+    return f"{_GIVEN}/{given.name}"
+
+
+def _is_same(a: Path, b: Path) -> bool:
+    return a.is_file() and a.read_bytes() == b.read_bytes()
