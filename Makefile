@@ -57,7 +57,7 @@ clean:
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers,parquet]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers,parquet,bundle,check]'
 	touch $@
 
 $(DOCS): $(READY)

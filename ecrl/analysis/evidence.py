@@ -10,6 +10,7 @@ import pandas as pd
 
 from ecrl.analysis.campaign.axes import MATRIX_AXES, format_axis, list_axes
 from ecrl.analysis.campaign.load import LoadedCampaign
+from ecrl.analysis.campaign.registered_plan import PlanComparison
 from ecrl.analysis.campaign.registration import Registration
 from ecrl.analysis.campaign.variants import BLOCKING, OVERLAPPED, VariantRecipe, find_main_pair, list_recipes
 from ecrl.analysis.claims.calibration import Calibration, describe_shape
@@ -19,6 +20,7 @@ from ecrl.analysis.claims.result import ClaimResult
 from ecrl.analysis.frames.kind import load_kind
 from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
+from ecrl.analysis.recount.recount import Recount
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
 from ecrl.analysis.run.restarts import Medians, medians
 from ecrl.analysis.statistics.compare import BlockKey, Comparison, Faults, compare
@@ -65,6 +67,7 @@ class Evidence:
     recipes: of every variant except the reference; empty for a table.
     kind: of the experiment.
     chosen: the two variants of the main comparison, if somebody chose them.
+    plans: the registration files, against what ran. recount: None if nothing was counted twice.
     """
 
     source: Literal["campaign", "table"]
@@ -96,6 +99,8 @@ class Evidence:
     siblings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calibrations: tuple[Calibration, ...] = ()
     chosen: tuple[str, str] | None = None
+    plans: tuple[PlanComparison, ...] = ()
+    recount: Recount | None = None
     _made: dict[tuple[str, str, str, Kind], Comparison] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -321,6 +326,7 @@ def build_evidence(
         siblings=found.siblings,
         calibrations=_select_calibrations(calibrations, claims),
         chosen=chosen,
+        plans=found.plans,
     )
 
 

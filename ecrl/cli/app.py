@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 from ecrl import __version__
-from ecrl.cli.commands import advise, bench, checkpoint, compare, doctor, logs, matrix, report, selftest
+from ecrl.cli.commands import (
+    advise,
+    bench,
+    bundle,
+    checkpoint,
+    compare,
+    doctor,
+    logs,
+    matrix,
+    register,
+    report,
+    selftest,
+)
 from ecrl.cli.typer_support.usage_errors import EcrlGroup, EcrlTyper
 
 app = EcrlTyper(
@@ -22,9 +34,11 @@ app = EcrlTyper(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(matrix.app, name="matrix")
+register.register(app)
 checkpoint.register(app)
 report.register(app)
 advise.register(app)
+bundle.register(app)
 compare.register(app)
 bench.register(app)
 selftest.register(app)

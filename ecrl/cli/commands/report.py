@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecrl.cli.commands.counted_again import count_again, exit_if_different
 from ecrl.errors import EcrlError
 
 if TYPE_CHECKING:
     from ecrl.analysis.evidence import Evidence
     from ecrl.analysis.next_runs import CommandLines
 
+_BUNDLE = typer.Argument(
+    metavar="BUNDLE", help="What `ecrl bundle` wrote, instead of --prefix: verified, and its report made again."
+)
 _PREFIX = typer.Option(
     "--prefix", envvar="MATRIX_PREFIX", help="The campaign to report on; given again, campaigns are pooled."
 )
@@ -21,22 +25,34 @@ _TABLE = typer.Option("--table", help="A detailed table made elsewhere (nine col
 _MANIFEST = typer.Option("--manifest", help="A manifest beside that table: steps, intervals, seeds, statuses.")
 _OUT = typer.Option("--out", help="Where to write. Default: the campaign's folder, or <table>_report beside a table.")
 _RESULTS = typer.Option("--results", help="The folder that holds the campaigns.")
-_FORMAT = typer.Option("--format", help="Comma-separated: md, html, csv (tables), tex (tables, PDFs), parquet (runs).")
+_FORMAT = typer.Option(
+    "--format",
+    help="Comma-separated: md, html, csv (tables), json (numbers and their runs), tex (tables, PDFs), parquet (runs).",
+)
+_REGISTRATION = typer.Option(
+    "--registration", metavar="FILE", help="What `ecrl register` wrote, instead of the file kept with the campaign."
+)
+_CHECK = typer.Option(
+    "--check", help="Count goodput, replay and ettr_ref again by SQL; exit 4 where the two counts differ."
+)
 _COMPARE = typer.Option("--compare", help="The main comparison: two variants, A,B for A against B.")
 _REQUIRE = typer.Option("--require-confirmed", help="Exit 4 unless every registered claim is CONFIRMED (for CI).")
 _SHOWN_WARNINGS = 20
 
 
 def report(
+    bundle: Annotated[Path | None, _BUNDLE] = None,
     prefix: Annotated[list[str] | None, _PREFIX] = None,
     table: Annotated[Path | None, _TABLE] = None,
     manifest: Annotated[Path | None, _MANIFEST] = None,
     out: Annotated[Path | None, _OUT] = None,
     results: Annotated[Path, _RESULTS] = Path("results"),
-    format_: Annotated[str, _FORMAT] = "md,html,csv",
+    format_: Annotated[str, _FORMAT] = "md,html,csv,json",
     compare: Annotated[str | None, _COMPARE] = None,
     mix: Annotated[bool, _MIX] = False,
     require_confirmed: Annotated[bool, _REQUIRE] = False,
+    registration: Annotated[Path | None, _REGISTRATION] = None,
+    check: Annotated[bool, _CHECK] = False,
 ) -> None:
     """Write tables, analysis and a report draft of one or several campaigns, or of a table made elsewhere.
 
@@ -44,7 +60,12 @@ def report(
     the exit code 0.
     """
     with _pause_garbage_collection():
-        _report(prefix or [], table, manifest, out, results, format_, compare, mix, require_confirmed)
+        if bundle is not None:
+            _report_bundle(bundle, prefix or [], table, manifest, registration, out, check)
+            return
+        _report(
+            prefix or [], table, manifest, out, results, format_, compare, mix, require_confirmed, registration, check=check
+        )
 
 
 def _report(
@@ -57,10 +78,14 @@ def _report(
     chosen: str | None,
     mix: bool,
     require_confirmed: bool,
+    registration: Path | None,
+    *,
+    check: bool,
 ) -> None:
     from ecrl.report.pages.formats import parse_formats
 
     _check_source(prefix, table, manifest, results)
+    _check_registration(prefix, table, registration)
     wanted = parse_formats(format_)  # before pandas is loaded: a slip is answered at once
     from dataclasses import replace
 
@@ -73,11 +98,15 @@ def _report(
     if table is not None:
         if prefix:
             typer.echo(f"note: --table is given, so prefix {', '.join(prefix)} is ignored", err=True)
+        if check:
+            raise EcrlError("ECRL-104", "--check: found it with --table, expected a campaign: a table has no events.")
         evidence = load_table_evidence(table, manifest)
         evidence = replace(evidence, chosen=None if chosen is None else parse_pair(chosen, evidence.variants))
         folder = out or table.with_name(f"{evidence.prefix}_report")
     else:
-        evidence, folder = _load_evidence(prefix, results, out, chosen, mix)
+        evidence, folder = _load_evidence(prefix, results, out, chosen, mix, registration)
+        if check:
+            evidence = count_again(evidence, results)
     for shortfall in evidence.shortfalls:
         typer.echo(f"note: {shortfall}", err=True)
     for warning in evidence.warnings[:_SHOWN_WARNINGS]:
@@ -93,6 +122,8 @@ def _report(
         found = ", ".join(f"{j.claim.name}: {j.verdict}" for j in evidence.claims) or "no registered claim"
         typer.echo(f"--require-confirmed: {found}", err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
+    if evidence.recount is not None:
+        exit_if_different(evidence.recount)
 
 
 def _check_source(prefix: list[str], table: Path | None, manifest: Path | None, results: Path) -> None:
@@ -113,6 +144,35 @@ def _check_source(prefix: list[str], table: Path | None, manifest: Path | None, 
         )
 
 
+def _check_registration(prefix: list[str], table: Path | None, registration: Path | None) -> None:
+    """Raise if a registration is given for something else than one campaign."""
+    if registration is not None and (table is not None or len(prefix) > 1):
+        with_what = "--table" if table is not None else f"{len(prefix)} campaigns"
+        raise EcrlError("ECRL-104", f"--registration: found it with {with_what}, expected it with one --prefix.")
+
+
+def _report_bundle(
+    bundle: Path,
+    prefix: list[str],
+    table: Path | None,
+    manifest: Path | None,
+    registration: Path | None,
+    out: Path | None,
+    check: bool,
+) -> None:
+    """Verify a bundle, make its report again, and say whether it is the same."""
+    from ecrl.cli.commands.bundled_report import report_bundle
+
+    others = {"--table": table, "--manifest": manifest, "--registration": registration}
+    if given := [name for name, value in others.items() if value is not None]:
+        raise EcrlError(
+            "ECRL-104", f"{bundle}: found {', '.join(given)} with it, expected a bundle alone: it has its own."
+        )
+    if prefix:
+        typer.echo(f"note: {bundle} is given, so prefix {', '.join(prefix)} is ignored", err=True)
+    report_bundle(bundle, out, check=check)
+
+
 @contextmanager
 def _pause_garbage_collection() -> Iterator[None]:
     """Disable Python's cyclic garbage collector while the block runs."""
@@ -130,7 +190,7 @@ def _pause_garbage_collection() -> Iterator[None]:
 
 
 def _load_evidence(
-    prefixes: list[str], results: Path, out: Path | None, chosen: str | None, mix: bool
+    prefixes: list[str], results: Path, out: Path | None, chosen: str | None, mix: bool, registration: Path | None
 ) -> "tuple[Evidence, Path]":
     """The evidence of one campaign, or of several pooled ones, and the folder of its report.
 
@@ -146,7 +206,7 @@ def _load_evidence(
     from ecrl.report.pages.calibration import read_calibrations
 
     paths = [CampaignPaths(results, prefix) for prefix in prefixes]
-    found = [load_campaign(one) for one in paths]
+    found = [load_campaign(one, registration) for one in paths]
     whole = found[0] if len(found) == 1 else pool(found, mix=mix)
     folder = out or results / whole.prefix
     folders = {one.prefix: relpath(one.root, folder) for one in paths}

@@ -5,8 +5,8 @@ import importlib.util
 from ecrl import plugins
 from ecrl.errors import EcrlError, unknown_name
 
-FORMATS = ("md", "html", "csv", "tex", "parquet")
-DEFAULT_FORMATS = ("md", "html", "csv")
+FORMATS = ("md", "html", "csv", "json", "tex", "parquet")
+DEFAULT_FORMATS = ("md", "html", "csv", "json")
 # format -> the extra of pyproject.toml that it needs, and the module that the extra installs
 _EXTRAS = {"parquet": ("parquet", "pyarrow")}
 

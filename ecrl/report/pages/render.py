@@ -19,6 +19,7 @@ from ecrl.errors import EcrlError
 from ecrl.report.formats import latex
 from ecrl.report.formats.html import page
 from ecrl.report.formats.markdown import markdown
+from ecrl.report.pages import provenance
 from ecrl.report.pages.formats import DEFAULT_FORMATS
 from ecrl.report.text.document import Block, Card, Figure
 from ecrl.report.text.kind import ReportKind, load_kind
@@ -36,6 +37,8 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
         folder.mkdir(parents=True, exist_ok=True)
         if "csv" in wanted:
             written += [_write(folder, name, tables.format_csv(frame)) for name, frame in _tables(evidence).items()]
+        if "json" in wanted:
+            written.append(_write(folder, f"{evidence.prefix}_report.json", provenance.build_text(evidence)))
         if "parquet" in wanted:
             written.append(_write_parquet(folder, f"{evidence.prefix}_runs.parquet", evidence.frame))
         if {"md", "html", "tex"} & set(wanted):

@@ -10,6 +10,7 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     name = evidence.prefix
     rows = [
         (f"`{name}_analysis.md`", "every number behind this report"),
+        (f"`{name}_report.json`", "the main numbers, each with its formula, blocks and digests of event files"),
         (f"`{name}_claims.csv`", "one row a claim, with its verdict"),
         (f"`{name}_threats.csv`", "the threats to validity, found or not"),
     ]

@@ -32,6 +32,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         *_ledger(evidence),
         *_checkpoints(evidence),
         *_recovery(evidence),
+        *_recount(evidence),
     ]
     missing = [row for row in evidence.rows if row["outcome"] != "completed"]
     if missing:
@@ -155,6 +156,13 @@ def _recovery(evidence: Evidence) -> list[Block]:
         restarts = sum(row["restarts"] or 0 for row in evidence.rows)
         sentences.append(f"Planned failures that struck: {fired}; restarts: {restarts}.")
     return [Bullets(tuple(sentences))] if sentences else []
+
+
+def _recount(evidence: Evidence) -> list[Block]:
+    if evidence.recount is None:
+        return []
+    text = "Counted a second time, by SQL over the files of events (`ecrl report --check`):"
+    return [Paragraph(text), Bullets(tuple(f"{said}." for said in evidence.recount.sentences))]
 
 
 def _rates(evidence: Evidence, a: str, b: str) -> str | None:

@@ -116,7 +116,7 @@ def test_exit_129_130_143_a_signal_while_planning_writes_nothing(here: Path, sig
 def test_ctrl_c_while_reporting_ends_with_130_and_a_word() -> None:
     code = (
         "import os, signal, time, ecrl.analysis.campaign.load as load\n"
-        "def interrupted(_): os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
+        "def interrupted(*_): os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
         "load.load_campaign = interrupted"
     )
     done = patched(code, "report", "--prefix", "exp")
