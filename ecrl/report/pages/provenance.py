@@ -11,12 +11,13 @@ from typing import Any
 
 from ecrl import __version__
 from ecrl.analysis.campaign.tables import build_summary_frame, geometric_mean, mean
-from ecrl.analysis.claims.claims import ClaimResult
+from ecrl.analysis.claims.result import ClaimResult
 from ecrl.analysis.evidence import GOODPUT, Arm, Evidence
 from ecrl.analysis.frames.columns import to_rows
 from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS, Row
-from ecrl.analysis.statistics.compare import Comparison, Kind
+from ecrl.analysis.statistics.compare import Comparison
+from ecrl.analysis.statistics.intervals import Kind
 
 SCHEMA = 1
 _PAGE = "docs/metrics.md"
