@@ -16,9 +16,7 @@ from ecrl.config.matrix import EXPECT, Claim
 
 CHECKS = design.CHECKS | suites.CHECKS | machine.CHECKS | blocks.CHECKS | noise.CHECKS
 _BLINDNESS = design.BLINDNESS | suites.BLINDNESS | machine.BLINDNESS | blocks.BLINDNESS | noise.BLINDNESS
-BLOCKING = (
-    design.BLOCKING | suites.BLOCKING | machine.BLOCKING | blocks.BLOCKING | noise.BLOCKING | TABLE_FLAWS
-)
+BLOCKING = design.BLOCKING | suites.BLOCKING | machine.BLOCKING | blocks.BLOCKING | noise.BLOCKING | TABLE_FLAWS
 
 # Conditions that a claim about outcomes counts, and that therefore do not veto it.
 COUNTED_FAILURES = frozenset({"correctness_failed", "missing_blocks"})

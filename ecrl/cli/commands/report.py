@@ -64,7 +64,17 @@ def report(
             _report_bundle(bundle, prefix or [], table, manifest, registration, out, check)
             return
         _report(
-            prefix or [], table, manifest, out, results, format_, compare, mix, require_confirmed, registration, check=check
+            prefix or [],
+            table,
+            manifest,
+            out,
+            results,
+            format_,
+            compare,
+            mix,
+            require_confirmed,
+            registration,
+            check=check,
         )
 
 
