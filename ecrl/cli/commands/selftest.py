@@ -30,6 +30,7 @@ def selftest(
         str, typer.Option(metavar="NAME", help="The model that is trained during the checks.")
     ] = "resnet18",
     steps: Annotated[int, typer.Option(metavar="N", help="Snapshots in each check of the unmodified code.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
     statistics: Annotated[
         bool,
         typer.Option("--statistics", help="Simulate how often the claims of --prefix err, instead (some minutes)."),
@@ -43,7 +44,6 @@ def selftest(
     trials: Annotated[
         int, typer.Option(metavar="N", min=10, help="With --statistics: simulated campaigns of each kind.")
     ] = 400,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Prove on this machine that snapshots are never torn and that every fence is needed (about a minute).
 
