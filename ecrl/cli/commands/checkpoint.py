@@ -73,14 +73,17 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
     A checkpoint that a live run removes during the check has the state `removed`.
     """
     run, world_size = _owner(folder)
-    verdicts: list[commit.Verdict] = []
-    # If no checkpoint was valid, look again for new ones: a run removes the last valid checkpoint only after it has a
-    # newer one.
-    while not any(v.state == "valid" for v in verdicts):
-        seen = {v.step for v in verdicts}
-        if not (new := [step for step in _steps(folder) if step not in seen]):
+    found: dict[int, commit.Verdict] = {}
+    # A run removes the last valid checkpoint only after it has a newer one. So "none" is true only if nothing came or
+    # went during the look: a listing may miss the newer one, and what is partial may be on its way in or out.
+    while not any(verdict.state == "valid" for verdict in found.values()):
+        before = _stamp(folder)
+        for step in _steps(folder):
+            if step not in found or found[step].state in ("partial", "removed"):
+                found[step] = commit.verify(folder, step, run=run, world_size=world_size)
+        if _stamp(folder) == before:
             break
-        verdicts += [commit.verify(folder, step, run=run, world_size=world_size) for step in new]
+    verdicts = list(found.values())
     strays = {v.step: commit.find_orphan_files(folder, v.step) for v in verdicts if v.state == "valid"}
     newest = max(strays, default=None)
     if as_json:
@@ -97,6 +100,12 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
         typer.echo(_summary(verdicts, newest), err=True)
     if newest is None:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _stamp(folder: Path) -> tuple[int, list[int]]:
+    """What changes when a checkpoint's folder comes or goes."""
+    # The stamp of a folder is as coarse as the kernel's tick, so the steps belong to it.
+    return (folder.stat().st_mtime_ns if folder.is_dir() else 0), commit.list_steps(folder)
 
 
 def _summary(verdicts: list[commit.Verdict], newest: int | None) -> str:

@@ -97,3 +97,46 @@ def test_a_run_that_commits_and_removes_all_the_while_is_never_misjudged(tmp_pat
         writer.join()
     assert states <= {"valid", "partial", "removed"}
     assert len(states) > 1, "nothing was removed while it was looked at"
+
+
+def test_verify_looks_again_where_the_only_checkpoint_went_while_the_folder_was_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing read the old name, and the run had replaced it before the name was looked up."""
+    write_checkpoint(tmp_path, 10)
+    whole = commit.list_steps
+    listings = []
+
+    def late(root: Path) -> list[int]:
+        listings.append(whole(root))
+        if len(listings) == 2:  # of the first look itself
+            write_checkpoint(tmp_path, 20)
+            commit.remove(tmp_path, 10)
+            return []
+        return listings[-1]
+
+    monkeypatch.setattr(commit, "list_steps", late)
+    done = ecrl("verify", str(tmp_path), "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["newest_valid_step"] == 20
+
+
+def test_verify_looks_again_at_what_was_partial_while_it_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path, 10)
+    whole = commit.verify
+
+    def halfway(root: Path, step: int, **how: object) -> object:
+        if step == 10:
+            (step_folder(tmp_path, 10) / commit.COMMIT_FILE).unlink()
+            verdict = whole(root, step, **how)  # type: ignore[arg-type]
+            write_checkpoint(tmp_path, 20)
+            commit.remove(tmp_path, 10)
+            return verdict
+        return whole(root, step, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(commit, "verify", halfway)
+    done = ecrl("verify", str(tmp_path), "--json")
+    assert done.exit_code == 0
+    assert [(c["step"], c["state"]) for c in json.loads(done.stdout)["checkpoints"]] == [(10, "partial"), (20, "valid")]
