@@ -155,6 +155,9 @@ class RunOptions(_Table):
     """how often a failed run is repeated"""
     timeout_s: Annotated[float, Field(gt=0)] | None = None
     """seconds after which a run is stopped and marked failed"""
+    stall_timeout_s: Annotated[float, Field(gt=0)] | None = None
+    """seconds without a step (or any other record of a rank) after which a run is stopped and marked failed: more than
+    the start of PyTorch, the longest step and the longest checkpoint take"""
     jobs: Count = 1
     """suites that run at once, each on its own GPUs (or CPU cores)"""
     aa: Annotated[list[VariantName], BeforeValidator(_read_older_aa), AfterValidator(_check_no_repeats)] = []

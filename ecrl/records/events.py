@@ -31,7 +31,10 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
     refused   reason: this attempt must not continue (e.g. it follows an unplanned crash)
 
 The supervisor writes `events-launcher.jsonl`: prepared (t0, t; before the first run of a warm agent, not part of that
-run), spawn (pid, command), worker_failed (local_rank, exitcode; the instant of torchrun's report), exit (code).
+run), spawn (pid, command), worker_failed (local_rank, exitcode; the instant of torchrun's report), paused (t0, t: the
+supervisor itself stood still), exit (code, seen). The stamp of `exit` is that of the last rank's `end`; for a run that
+did not finish, the instant at which the supervisor saw its end, or of its last record if the supervisor stood still
+then. seen: when the supervisor saw it. Older records lack it, and have that instant as the stamp.
 """
 
 EVENTS_SCHEMA = 1

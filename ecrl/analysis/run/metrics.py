@@ -4,13 +4,13 @@ A kind of experiment fills it in. An unknown value is None. Names of seconds end
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ecrl.analysis.run.buckets import FailureCost
 from ecrl.analysis.run.checkpoint_costs import CheckpointCosts
 from ecrl.analysis.run.restarts import Restart
 from ecrl.analysis.run.step_history import StepHistory
-from ecrl.analysis.run.timeline import Timeline
+from ecrl.analysis.run.timeline import NS_PER_S, Timeline
 from ecrl.records import failure_checks
 from ecrl.records.columns import KEY_COLUMNS, RUN_COLUMNS, is_axis_column
 from ecrl.records.reader import RunRecord
@@ -105,6 +105,25 @@ def identity(spec: dict[str, Any]) -> Row:
     )
 
 
+class Pause(NamedTuple):
+    """A time in which ecrl stood still. ranks_went_on: a rank recorded something meanwhile, or the run was over."""
+
+    seconds: float
+    ranks_went_on: bool
+
+
+def _find_pauses(record: RunRecord) -> list[Pause]:
+    stamps = [event["t"] for events in record.events.values() for event in events]
+    exited = [event["t"] for event in record.launcher if event["e"] == "exit"]
+    found = []
+    for event in record.launcher:
+        begin, end = event.get("t0"), event["t"]
+        if event["e"] == "paused" and isinstance(begin, int):
+            over = bool(exited) and exited[-1] <= begin
+            found.append(Pause((end - begin) / NS_PER_S, over or any(begin < t < end for t in stamps)))
+    return found
+
+
 def build_facts(record: RunRecord) -> dict[str, Any]:
     """Facts that reports use of the runs of every kind. A kind replaces those that it knows more of."""
     return {
@@ -116,6 +135,7 @@ def build_facts(record: RunRecord) -> dict[str, Any]:
         "spawn_t": None,
         "exit_t": None,
         "clock_step_ns": None,
+        "pauses": _find_pauses(record),
         "drained_before_failure": [],
         "checkpoint_bytes": None,
     }

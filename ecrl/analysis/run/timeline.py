@@ -90,7 +90,7 @@ class Timeline:
 
     @property
     def wall_s(self) -> float:
-        """W: seconds from spawning the launcher to reaping it, by the supervisor's clock."""
+        """W: seconds from spawning the launcher to the end of the last rank."""
         return (self.t1 - self.t0) / NS_PER_S
 
     @property

@@ -224,6 +224,16 @@ def _check_suspended(facts: CampaignFacts) -> Iterable[Threat]:
             found.append(f"{run.label} ({(after - before) / 1e9:.0f} s)")
     if found:
         yield Threat("suspended", True, f"runs during which the machine slept ({len(found)}): {join_some(found)}")
+    for went_on, what in (
+        (False, "ecrl stood still and no rank recorded anything: machine or container may have been frozen"),
+        (True, "ecrl stood still and the ranks went on (Ctrl-Z, or want of processor time or memory)"),
+    ):
+        pauses = {
+            run.label: [p.seconds for p in run.facts["pauses"] if p.ranks_went_on is went_on] for run in facts.begun
+        }
+        if paused := [f"{label} ({sum(seconds):.0f} s)" for label, seconds in pauses.items() if seconds]:
+            evidence = f"runs during which {what} ({len(paused)}): {join_some(paused)}"
+            yield Threat("suspended", not went_on, evidence)
 
 
 @_checks.register("throttled")

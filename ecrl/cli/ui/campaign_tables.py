@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecrl.cli.ui.lines import format_counts
+from ecrl.cli.ui.lines import describe_run, format_counts
 from ecrl.cli.ui.messages import plain_table, print_message
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, Liveness, check_owner, find_marked_pids
 from ecrl.records.manifest import store as manifest
@@ -62,8 +62,16 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
                 print(f"  log: {paths.root / log}")
         elif row.status == RUNNING and check_owner(row.owner) is Liveness.DEAD:
             print(f"{row.suite_id}: its ecrl is gone{_describe_leftovers(paths)}. Type: {_command('resume', paths)}")
+        elif row.status == RUNNING:
+            _show_running(row, paths)
     if view.counts[FAILED]:
         print_message(f"To run failed suites again, type: {_command('resume', paths)} --retry-failed")
+
+
+def _show_running(row: Row, paths: CampaignPaths) -> None:
+    from ecrl.launch.views.snapshot import describe_suite_once
+
+    print(f"{row.suite_id}: {describe_run(describe_suite_once(row, paths))}")
 
 
 def _describe_leftovers(paths: CampaignPaths) -> str:

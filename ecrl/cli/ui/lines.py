@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from ecrl.launch.views.follower import LiveRun
     from ecrl.launch.views.snapshot import RunningSuite, Snapshot
 
-_SILENCE_WARNING_S = 15.0  # a run that records nothing for longer is reported as silent
 _STEPPING = ("training", "replaying", "saving")  # activities during which the measured speed is current
 
 
@@ -66,19 +65,20 @@ def format_step(run: "LiveRun") -> str:
 
 def format_time_to_go(run: "LiveRun") -> str:
     """The time until the run's last step at its present speed; '' if the speed is not known."""
-    if not run.steps_per_s or run.progress.doing not in _STEPPING:
+    speed = run.progress.steps_per_s
+    if not speed or run.progress.doing not in _STEPPING:
         return ""
-    return f"{format_duration((run.progress.total - run.progress.step) / run.steps_per_s)} to go"
+    return f"{format_duration((run.progress.total - run.progress.step) / speed)} to go"
 
 
 def describe_activity(running: "RunningSuite", run: "LiveRun") -> str:
     """The present activity of a run, with its loss, speed, restarts and checkpoints."""
     seen = run.progress
     facts = [seen.doing]
-    if running.silent_s is not None and running.silent_s > _SILENCE_WARNING_S:
-        facts.append(f"silent for {format_duration(running.silent_s)}")
+    facts += [running.silence] if running.silence else []
     facts += [] if seen.loss is None else [f"loss {seen.loss:.4g}"]
-    facts += [f"{run.steps_per_s:.3g} steps/s"] if run.steps_per_s and seen.doing in _STEPPING else []
+    steady = seen.doing in _STEPPING and not running.silence
+    facts += [f"{seen.steps_per_s:.3g} steps/s"] if seen.steps_per_s and steady else []
     facts += [format_count(seen.restarts, "restart")] if seen.restarts else []
     facts += [format_count(seen.saved, "checkpoint")] if seen.saved else []
     return ", ".join(facts)

@@ -15,6 +15,7 @@ from ecrl.cli.ui.progress_log import describe_run_end, format_suite_position
 from ecrl.cli.ui.tables import STYLES
 from ecrl.config.run import RunSpec
 from ecrl.launch.runs.progress import RunProgress, Totals
+from ecrl.launch.runs.silence import describe_silence
 from ecrl.launch.system.process_identity import Liveness
 from ecrl.launch.views.follower import LiveRun
 from ecrl.launch.views.snapshot import RunningSuite, Snapshot
@@ -31,23 +32,13 @@ _DONE_BEFORE = "done before"
 class _Run:
     """A run in progress.
 
-    expected_s: the duration expected when the run began.
-    began, changed: monotonic times in seconds; `changed` is the last new record, None before the first.
+    expected_s: the duration expected when the run began. began: a monotonic time in seconds.
     """
 
     spec: RunSpec
     expected_s: float | None
     began: float = field(default_factory=time.monotonic)
     progress: RunProgress = field(default_factory=lambda: RunProgress(total=0))
-    changed: float | None = None
-    _seen: tuple[object, ...] = ("starting", 0, 0, 0)
-
-    def take(self, progress: RunProgress) -> None:
-        """Store the run's progress, and the time if it has changed."""
-        seen = (progress.doing, progress.step, progress.saved, progress.restarts)
-        if seen != self._seen:
-            self._seen, self.changed = seen, time.monotonic()
-        self.progress = progress
 
     @property
     def left_s(self) -> float | None:
@@ -92,7 +83,7 @@ class LiveProgress:
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
         """Store the progress; redraw if the last redraw is at least 0.25 s ago."""
-        self._runs[spec.suite_id].take(progress)
+        self._runs[spec.suite_id].progress = progress
         if time.monotonic() - self._drawn >= _REDRAW_S:
             self._redraw()
 
@@ -164,14 +155,14 @@ class LiveProgress:
             variant=run.spec.folder_name,
             seed=run.spec.seed,
             progress=run.progress,
-            steps_per_s=run.progress.steps_per_s,
             gpus="",
             begun=None,
             t=None,
         )
-        now = time.monotonic()
-        silent_s = None if run.changed is None else now - run.changed
-        return RunningSuite(row, Liveness.ALIVE, live, elapsed_s=now - run.began, silent_s=silent_s)
+        silent_s, elapsed_s = run.progress.silent_s, time.monotonic() - run.began
+        paths = self._paths.run(row.suite_id, run.spec.folder_name, run.spec.seed)
+        silence = describe_silence(run.progress, silent_s, paths)
+        return RunningSuite(row, Liveness.ALIVE, live, elapsed_s, silent_s, silence)
 
 
 def _count_runs_before(spec: RunSpec, row: Row) -> int:

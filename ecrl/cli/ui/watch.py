@@ -12,6 +12,7 @@ from types import FrameType
 
 from ecrl.cli.ui.lines import format_lines
 from ecrl.cli.ui.messages import can_draw
+from ecrl.launch.system.signals import HANDLED
 from ecrl.launch.views.snapshot import CampaignWatch
 
 _QUIT_KEYS = ("q", "Q", "\x03", "\x1b", "\x04")
@@ -97,7 +98,7 @@ def _open_keys() -> Iterator[_Keys]:
     # wait runs after the wait; and an exception that it raises is lost while a destructor runs. The byte that the
     # interpreter writes to the pipe as the signal comes ends the wait and is not lost.
     waking = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    handled = (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handled = (signal.SIGWINCH, *HANDLED)
     old = {signum: signal.signal(signum, note) for signum in handled}
     try:
         tty.setcbreak(descriptor)

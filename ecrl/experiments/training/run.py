@@ -122,7 +122,10 @@ class _Torchrun(Executor):
     def execute(self, run: Run) -> Result | None:
         """See `Supervisor.run`."""
         lane, launcher = self._lane, self._launchers.get_launcher(run)
-        return Supervisor(launcher, lane.campaign, lane.observer, lane.stop, lane.facts, lane.timeout_s).run(run)
+        supervisor = Supervisor(
+            launcher, lane.campaign, lane.observer, lane.stop, lane.facts, lane.timeout_s, lane.stall_timeout_s
+        )
+        return supervisor.run(run)
 
     def close(self) -> None:
         """Close the launchers."""

@@ -151,8 +151,16 @@ class Scheduler:
                     self._busy.discard(lease.devices)
 
     def _build_lane(self, lease: Lease) -> Lane:
-        timeout_s = self._campaign.matrix.run.timeout_s
-        return Lane(lease, self._campaign.marker, self._observer, self._stop, self._facts, timeout_s)
+        run = self._campaign.matrix.run
+        return Lane(
+            lease,
+            self._campaign.marker,
+            self._observer,
+            self._stop,
+            self._facts,
+            run.timeout_s,
+            run.stall_timeout_s,
+        )
 
     def _warm_up(self, lease: Lease) -> None:
         """Warm a device set up for the next suite, once a session."""

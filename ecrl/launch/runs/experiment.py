@@ -90,7 +90,8 @@ class Lane:
     """One of the lanes of a campaign, which executes one run at a time.
 
     lease: the devices of its runs. campaign: the folder that marks the campaign's processes. facts: of the machine.
-    timeout_s: seconds after which a run is ended and has failed; None: no limit.
+    timeout_s, stall_timeout_s: seconds, or seconds without a record, after which a run is ended and has failed; None:
+    no limit.
     """
 
     lease: Lease
@@ -99,6 +100,7 @@ class Lane:
     stop: StopRequest
     facts: dict[str, Any]
     timeout_s: float | None
+    stall_timeout_s: float | None = None
 
 
 class Executor(ABC):

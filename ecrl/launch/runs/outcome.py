@@ -29,9 +29,12 @@ class RunEvidence:
     refused: list[tuple[int, int, Event]] = field(default_factory=list)
     workers_failed: list[WorkerFailed] = field(default_factory=list)
     last_step: dict[tuple[int, int], int] = field(default_factory=dict)
+    ends: dict[tuple[int, int], int] = field(default_factory=dict)  # (attempt, rank) -> t of its `end`
+    newest_t: int = 0  # of all events
 
     def note(self, attempt: int, rank: int, event: Event) -> None:
         """Add one event."""
+        self.newest_t = max(self.newest_t, event.get("t", 0))
         match event["e"]:
             case "failure" if is_ending(event):
                 self.failures.append((attempt, event["t"]))
@@ -41,6 +44,16 @@ class RunEvidence:
                 self.refused.append((attempt, rank, event))
             case "step":
                 self.last_step[attempt, rank] = event["s"]
+            case "end":
+                self.ends[attempt, rank] = event["t"]
+
+    def find_end(self, nproc: int) -> int | None:
+        """The instant at which the last rank recorded its end, in the first attempt in which every rank did."""
+        for attempt in sorted({attempt for attempt, _ in self.ends}):
+            own = [t for (a, _), t in self.ends.items() if a == attempt]
+            if len(own) == nproc:
+                return max(own)
+        return None
 
     def find_crash(self) -> tuple[int, int, Event] | None:
         """The first error that no planned failure explains, else the first refusal."""

@@ -1,6 +1,5 @@
 """What a run is doing, derived from its events, and the observers that are notified of it."""
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,7 +9,7 @@ from ecrl.records.failure_checks import is_ending
 from ecrl.records.manifest.store import Row
 from ecrl.records.result import Result
 
-_RATE_WINDOW_S = 10.0
+_RATE_WINDOW_NS = 15 * 10**9
 
 
 @dataclass
@@ -19,7 +18,9 @@ class RunProgress:
 
     doing: starting, training, replaying, saving, restarting, restoring, draining or stopping. A new step ends `saving`,
     so a checkpoint that a background engine saves does not hide the training. step: the last step of rank 0. furthest:
-    the highest step of any attempt.
+    the highest step of any attempt. pids, steps: of the ranks of the newest attempt, as far as they have started and
+    made a step. longest_step_s: of rank 0 in that attempt, without its first; None: too few steps to tell.
+    launcher_pid: None: not known. silent_s: seconds since the newest record; whoever follows the run sets it.
     """
 
     total: int
@@ -30,28 +31,42 @@ class RunProgress:
     restarts: int = 0
     failures: int = 0
     saved: int = 0  # committed checkpoints
+    world_size: int = 0
+    pids: dict[int, int] = field(default_factory=dict)
+    steps: dict[int, int] = field(default_factory=dict)
+    longest_step_s: float | None = None
+    launcher_pid: int | None = None
+    silent_s: float | None = None
     _attempt: int = 0
-    _recent: deque[tuple[float, int]] = field(default_factory=deque)
+    _recent: deque[tuple[int, int]] = field(default_factory=deque)  # (stamp, step) of rank 0 in the newest attempt
 
     def note(self, attempt: int, rank: int, event: dict[str, Any]) -> None:
         """Add one event."""
         kind = event["e"]
         if attempt > self._attempt:
-            self._attempt, self.doing = attempt, "restarting"
-            self._recent.clear()
+            self._attempt, self.doing, self.longest_step_s = attempt, "restarting", None
+            self.pids.clear(), self.steps.clear(), self._recent.clear()
         self.restarts = max(self.restarts, attempt)
         if kind == "failure":
             self.failures += 1
             self.doing = "restarting" if is_ending(event) else self.doing
         elif kind == "committed":
             self.saved += 1
-        if rank != 0 or attempt < self._attempt:
+        if attempt < self._attempt:
+            return
+        if kind == "start":
+            self.pids[rank], self.world_size = event["pid"], event["world_size"]
+        elif kind == "step":
+            self.steps[rank] = event["s"]
+        if rank != 0:
             return
         match kind:
             case "ready":
                 self.doing = "restoring"
             case "restored":
                 self.step, self.doing = event["step"], "training"
+                self._recent.clear()
+                self._recent.append((event["t"], self.step))
             case "step":
                 self._note_step(event)
             case "loss":
@@ -69,18 +84,24 @@ class RunProgress:
             self.doing = "draining"
         if event.get("loss") is not None:
             self.loss = event["loss"]
-        now = time.monotonic()
-        self._recent.append((now, self.step))
-        while now - self._recent[0][0] > _RATE_WINDOW_S:
+        self._note_rate(event["t"])
+
+    def _note_rate(self, t: int) -> None:
+        # By the events' own stamps: whoever looks late or seldom sees the same speed.
+        if len(self._recent) > 1 and (made := self.step - self._recent[-1][1]) > 0:
+            took_s = (t - self._recent[-1][0]) / 1e9 / made
+            self.longest_step_s = max(took_s, self.longest_step_s or took_s)
+        self._recent.append((t, self.step))
+        while len(self._recent) > 2 and t - self._recent[1][0] > _RATE_WINDOW_NS:
             self._recent.popleft()
 
     @property
     def steps_per_s(self) -> float | None:
-        """Steps per second of the current attempt over the last ten seconds; None: too few steps to tell."""
-        if len(self._recent) < 2 or self._recent[-1][0] - self._recent[0][0] < 0.2:
+        """Steps per second of the current attempt over the last 15 seconds; None: too few steps to tell."""
+        if len(self._recent) < 2 or self._recent[-1][0] <= self._recent[0][0]:
             return None
         (t0, s0), (t1, s1) = self._recent[0], self._recent[-1]
-        return (s1 - s0) / (t1 - t0)
+        return (s1 - s0) / ((t1 - t0) / 1e9)
 
 
 @dataclass

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import shutil
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,14 @@ from ecrl.launch.runs.machine_monitor import MachineMonitor
 from ecrl.launch.runs.outcome import RunEnd, RunEvidence
 from ecrl.launch.runs.progress import Observer, RunProgress
 from ecrl.launch.runs.run import Run
+from ecrl.launch.runs.run_clock import Pause, RunClock
+from ecrl.launch.runs.silence import (
+    Reminder,
+    compute_quiet_limit_s,
+    describe_ranks,
+    describe_silence,
+    quote_last_line,
+)
 from ecrl.launch.runs.warnings import RunWarnings
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records import machine
@@ -26,16 +33,18 @@ from ecrl.records.manifest.store import utc_now
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
 from ecrl.records.result import Result
+from ecrl.units import format_duration
 
 _POLL_S = 0.05
+_LEAVE_S = 10.0  # for a launcher to end after its ranks have
 
 
 @dataclass(frozen=True)
 class Supervisor:
     """Supervises runs, one at a time.
 
-    facts: the probe's facts about this machine, recorded with every result. timeout_s: a run that takes longer is ended
-    and has failed; None: no limit.
+    facts: the probe's facts about this machine, recorded with every result. timeout_s, stall_timeout_s: a run that
+    takes longer, or records nothing for longer, is ended and has failed; None: no limit.
     """
 
     launcher: Launcher
@@ -44,6 +53,7 @@ class Supervisor:
     stop: StopRequest
     facts: dict[str, Any] = field(default_factory=dict)
     timeout_s: float | None = None
+    stall_timeout_s: float | None = None
 
     def run(self, run: Run) -> Result | None:
         """Make a run in its new folder and return its result. None: ecrl was asked to stop; the workers have ended.
@@ -82,7 +92,7 @@ class Supervisor:
             cleared.callback(recorder.close)
             with run.paths.torchrun_log.open("wb") as log:
                 begun = now_ns()
-                if self.launcher.prepare(run, self.campaign, log, lambda: bool(self.stop)):
+                if self.launcher.prepare(run, self.campaign, log, _Preparation(self, run).is_given_up):
                     recorder.event("prepared", t0=begun)
                 if self.stop:
                     return None
@@ -97,14 +107,36 @@ class Supervisor:
             reason: str | None = None
             while (code := handle.wait(_POLL_S)) is None and reason is None:
                 reason = watch.poll()
-            interrupted = code is None and bool(self.stop)  # a run that ended by itself keeps its result
+            asked = bool(self.stop)
+            paused = watch.count_time()  # else a pause in which the run ended would be lost
             if code is None:
                 code = handle.stop(lambda: self.stop.now)
             reaped = now_ns()
             handle.end_leftovers()
             watch.poll_last()
-            recorder.event("exit", t=reaped, code=code)
-        return None if interrupted else RunEnd(code, reason or "")
+            ended = findings.find_end(run.spec.train.nproc)
+            # The end is when it happened, not when ecrl saw it: ecrl may have been stopped meanwhile (Ctrl-Z).
+            seen = reaped if paused is None else max(paused.begin, findings.newest_t)
+            recorder.event("exit", t=seen if ended is None else ended, code=code, seen=reaped)
+        # A run that ended by itself keeps its result. One that did not may have died of the signal that ecrl got, as a
+        # scheduler sends it to every process of a job.
+        return None if asked and ended is None else RunEnd(code, reason or "")
+
+
+class _Preparation:
+    """Says what takes long while a launcher prepares itself for runs."""
+
+    def __init__(self, supervisor: Supervisor, run: Run) -> None:
+        self._supervisor, self._run = supervisor, run
+        self._clock, self._reminder = RunClock(), Reminder()
+
+    def is_given_up(self) -> bool:
+        """Whether to stop preparing. Called repeatedly."""
+        self._clock.look()
+        if self._reminder.is_due(self._clock.s):
+            told = f"its launcher imports PyTorch, for {format_duration(self._clock.s)} so far"
+            self._supervisor.observer.note(f"{self._run.name}: {told}; {quote_last_line(self._run.paths)}")
+        return bool(self._supervisor.stop)
 
 
 def _stop_if_alive(handle: RunHandle) -> None:
@@ -124,12 +156,21 @@ class _RunMonitor:
         self._findings = findings
         self._recorder = recorder
         self._events = EventTail(handle.paths)
-        self._progress = RunProgress(total=run.spec.train.steps)
+        self._progress = RunProgress(total=run.spec.train.steps, launcher_pid=handle.owner.pid)
         self._remarks = RunWarnings()
-        self._begun = time.monotonic()
+        self._clock = RunClock()
+        self._newest_s = 0.0  # of the run's own time: when the newest event was read
+        self._reminder = Reminder()
+
+    def count_time(self) -> Pause | None:
+        """Count the run's own time, and record a pause of ecrl. Returns the pause that has just ended, if any."""
+        if (pause := self._clock.look()) is not None:
+            self._recorder.event("paused", t=pause.end, t0=pause.begin)
+        return pause
 
     def poll(self) -> str | None:
         """Process what is new. A text ends the run: it is the reason, or '' if the records or the signal give one."""
+        self.count_time()
         self._read_events()
         self._show()
         if self._supervisor.stop:
@@ -140,12 +181,32 @@ class _RunMonitor:
             self._read_events()
             if self._findings.find_crash() is not None:
                 return ""
-        timeout_s = self._supervisor.timeout_s
-        if timeout_s is not None and time.monotonic() - self._begun > timeout_s:
-            return (
-                f"not done after {timeout_s:g} s (--timeout), at step {self._progress.step} of {self._progress.total}"
-            )
+        if self._findings.find_end(self._run.spec.train.nproc) is not None:
+            return "" if self._silent_s > _LEAVE_S else None  # a launcher that hangs after the end changes nothing
+        self._remind()
+        return self._find_timeout()
+
+    @property
+    def _silent_s(self) -> float:
+        return self._clock.s - self._newest_s
+
+    def _find_timeout(self) -> str | None:
+        """Why the run must be ended now: it takes too long, or stands still for too long."""
+        timeout_s, stall_timeout_s = self._supervisor.timeout_s, self._supervisor.stall_timeout_s
+        seen = self._progress
+        if timeout_s is not None and self._clock.s > timeout_s:
+            return f"not done after {timeout_s:g} s (--timeout), at step {seen.step} of {seen.total}"
+        if stall_timeout_s is not None and self._silent_s > stall_timeout_s:
+            return f"no step for {stall_timeout_s:g} s (run.stall_timeout_s): {describe_ranks(seen)}"
         return None
+
+    def _remind(self) -> None:
+        """Say what an unusually silent run waits for, and when it goes on."""
+        spoken = self._reminder.has_spoken
+        if self._reminder.is_due(self._silent_s, compute_quiet_limit_s(self._progress)):
+            self._say([describe_silence(self._progress, self._silent_s, self._run.paths)])
+        elif spoken and not self._reminder.has_spoken:
+            self._say(["goes on"])
 
     def poll_last(self) -> None:
         """Process everything that was written before the end."""
@@ -162,10 +223,12 @@ class _RunMonitor:
             self._supervisor.observer.note(f"{self._run.name}: {remark}")
 
     def _show(self) -> None:
+        self._progress.silent_s = self._silent_s
         self._supervisor.observer.run_progress(self._run.spec, self._progress)
 
     def _read_events(self) -> None:
         for attempt, rank, event in self._events.read():
+            self._newest_s = self._clock.s
             self._findings.note(attempt, rank, event)
             self._progress.note(attempt, rank, event)
             self._say(self._remarks.get_warnings(attempt, rank, event))

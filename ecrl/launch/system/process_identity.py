@@ -39,11 +39,13 @@ class Liveness(Enum):
 class _Process:
     """A process as /proc/PID/stat shows it.
 
-    ending: it has begun to exit. gone: it holds no memory or files any more and only waits for its parent.
+    ending: it has begun to exit. gone: it holds no memory or files any more and only waits for its parent. stopped: by
+    SIGSTOP, Ctrl-Z or a debugger.
     """
 
     ending: bool
     gone: bool
+    stopped: bool
     start_ticks: int
 
 
@@ -62,7 +64,7 @@ def _process(pid: int) -> _Process | None:
     state, flags, threads = fields[0], int(fields[6]), int(fields[17])
     # The first thread is a zombie as soon as it exits; memory and files stay until the last thread has exited.
     gone = state == b"X" or (state == b"Z" and threads <= 1)
-    return _Process(bool(flags & _PF_EXITING), gone, int(fields[19]))
+    return _Process(bool(flags & _PF_EXITING), gone, state in (b"T", b"t"), int(fields[19]))
 
 
 def _raise_if_hidden(pid: int) -> None:
@@ -164,6 +166,15 @@ def is_ending(pid: int) -> bool:
     except PermissionError:
         return False
     return process is not None and process.ending
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, as SIGSTOP does. False if it is not visible."""
+    try:
+        process = _process(pid)
+    except PermissionError:
+        return False
+    return process is not None and process.stopped
 
 
 def find_marked_pids(marker: str, value: Path) -> list[int]:

@@ -1,13 +1,28 @@
 """Signal handling: handlers only set a flag, which the loop that owns the workers checks."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from ecrl.errors import EcrlError
 
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Every signal that a person, a terminal or a scheduler sends to end a program and that would end it without a word.
+HANDLED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
+# A repetition of these is a second request. The others are warnings, which terminals and schedulers repeat: the kernel
+# sends SIGXCPU every second.
+_INSISTENT = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+# These are handled even if they are ignored at the start: a shell without job control starts `ecrl ... &` with SIGINT
+# ignored, and `ecrl matrix stop --now` sends it.
+_NEVER_IGNORED = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedError(EcrlError):
@@ -38,10 +53,10 @@ class StopRequest:
         return self._now or (self._beside is not None and self._beside.now)
 
     def request(self, signum: int) -> None:
-        """Record a signal. A repeated SIGHUP is not a second request, because a terminal sends several."""
+        """Record a signal. A second one means `now` if it is SIGINT, SIGTERM or SIGQUIT; the others are repeated."""
         if self.signum is None:
             self.signum = signum
-        elif signum != signal.SIGHUP:
+        elif signum in _INSISTENT:
             self._now = True
 
     def raise_if_requested(self, hint: str) -> None:
@@ -52,7 +67,7 @@ class StopRequest:
 
 @contextmanager
 def handle_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT, SIGTERM and SIGHUP into a `StopRequest` while the block runs.
+    """Turn the signals of `HANDLED` into a `StopRequest` while the block runs.
 
     An ignored SIGHUP stays ignored, as nohup asks; workers have sessions of their own.
     """
@@ -61,32 +76,32 @@ def handle_signals() -> Iterator[StopRequest]:
     def note(signum: int, _frame: FrameType | None) -> None:
         request.request(signum)
 
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    taken = [signum for signum in HANDLED if not (ignored and signum == signal.SIGHUP)]
-    before = {signum: signal.signal(signum, note) for signum in taken}
-    try:
+    with _take_signals(note):
         yield request
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 @contextmanager
 def exit_on_interrupt(hint: str = "Nothing was started; type the same command again.") -> Iterator[StopRequest]:
-    """Raise `StoppedError` inside the block as soon as SIGINT, SIGTERM or SIGHUP comes, at any point of it.
+    """Raise `StoppedError` inside the block as soon as a signal of `HANDLED` comes, at any point of it.
 
-    The yielded request stays empty; it is for code that also runs under `handle_signals`. An ignored SIGHUP stays
-    ignored, as nohup asks.
+    The yielded request stays empty; it is for code that also runs under `handle_signals`.
     """
 
     def end(signum: int, _frame: FrameType | None) -> None:
         raise StoppedError(signum, f"stopped by {signal.Signals(signum).name}. {hint}")
 
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    taken = [signum for signum in HANDLED if not (ignored and signum == signal.SIGHUP)]
-    before = {signum: signal.signal(signum, end) for signum in taken}
-    try:
+    with _take_signals(end):
         yield StopRequest()
+
+
+@contextmanager
+def _take_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the signals of `HANDLED` while the block runs, except those that stay ignored."""
+    ignored = {signum for signum in HANDLED if signal.getsignal(signum) is signal.SIG_IGN}
+    taken = [signum for signum in HANDLED if signum in _NEVER_IGNORED or signum not in ignored]
+    before = {signum: signal.signal(signum, handler) for signum in taken}
+    try:
+        yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, former in before.items():
+            signal.signal(signum, former)

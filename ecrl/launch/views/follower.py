@@ -1,7 +1,6 @@
 """Follows a run of another ecrl process by its records alone: step, loss, speed, phase, time of the last record."""
 
 import json
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from ecrl.launch.runs.progress import RunProgress
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER
 from ecrl.records.manifest.store import Row
 from ecrl.records.paths import CampaignPaths, RunPaths
-
-_WINDOW_NS = 15 * 10**9
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,6 @@ class LiveRun:
     variant: str
     seed: int
     progress: RunProgress
-    steps_per_s: float | None
     gpus: str
     begun: int | None
     t: int | None
@@ -37,7 +33,7 @@ class LiveRun:
         seen = self.progress
         return {
             "suite_id": self.suite_id, "variant": self.variant, "seed": self.seed, "phase": seen.doing,
-            "step": seen.step, "steps": seen.total, "loss": seen.loss, "steps_per_s": self.steps_per_s,
+            "step": seen.step, "steps": seen.total, "loss": seen.loss, "steps_per_s": seen.steps_per_s,
             "restarts": seen.restarts, "checkpoints": seen.saved, "gpus": self.gpus or None,
         }  # fmt: skip
 
@@ -50,9 +46,6 @@ class LiveFollower:
         self._identity = (suite_id, variant, seed)
         self._tail = EventTail(paths)
         self._progress = RunProgress(total=steps)
-        # Speed is computed from the events' own stamps: the first poll knows it, and a slow reader does not distort it.
-        self._steps: deque[tuple[int, int]] = deque()  # (stamp, step) of rank 0 in the newest attempt
-        self._attempt = 0
         self._newest: int | None = None
         self._begun: int | None = None
         self._gpus = ""
@@ -67,30 +60,13 @@ class LiveFollower:
             self._progress.note(attempt, rank, event)
             if isinstance(t := event.get("t"), int):
                 self._newest = max(t, self._newest or t)
-                self._update_rate(attempt, rank, event, t)
         if self._begun is None:
-            self._begun, self._gpus = _read_spawn(self.paths)
-        return LiveRun(*self._identity, self._progress, self._rate(), self._gpus, self._begun, self._newest)
+            self._begun, self._gpus, self._progress.launcher_pid = _read_spawn(self.paths)
+        return LiveRun(*self._identity, self._progress, self._gpus, self._begun, self._newest)
 
     def close(self) -> None:
         """Close the files."""
         self._tail.close()
-
-    def _update_rate(self, attempt: int, rank: int, event: dict[str, Any], t: int) -> None:
-        if rank != 0 or attempt < self._attempt or event["e"] not in ("restored", "step"):
-            return
-        if attempt > self._attempt or event["e"] == "restored":
-            self._attempt = attempt
-            self._steps.clear()
-        self._steps.append((t, int(event["step" if event["e"] == "restored" else "s"])))
-        while len(self._steps) > 2 and t - self._steps[1][0] > _WINDOW_NS:
-            self._steps.popleft()
-
-    def _rate(self) -> float | None:
-        if len(self._steps) < 2 or self._steps[-1][0] <= self._steps[0][0]:
-            return None
-        (t0, s0), (t1, s1) = self._steps[0], self._steps[-1]
-        return (s1 - s0) / ((t1 - t0) / 1e9)
 
 
 def find_live_run(row: Row, paths: CampaignPaths) -> tuple[str, int, RunPaths] | None:
@@ -115,21 +91,21 @@ def find_live_run(row: Row, paths: CampaignPaths) -> tuple[str, int, RunPaths] |
     return max(begun, key=lambda found: found[0])[1:] if begun else None
 
 
-def _read_spawn(paths: RunPaths) -> tuple[int | None, str]:
-    """When the launcher started and its GPUs, as far as this host can see; (None, '') if not recorded yet."""
+def _read_spawn(paths: RunPaths) -> tuple[int | None, str, int | None]:
+    """When the launcher started, its GPUs as far as this host can see, and its pid; None: not recorded yet."""
     try:
         with paths.launcher_events.open("rb") as events:
             spawn = next(event for event in map(json.loads, events) if event["e"] == "spawn")
         device = json.loads(paths.spec.read_text())["device"]
         begun, pid = int(spawn["t"]), int(spawn["pid"])
     except (OSError, ValueError, KeyError, StopIteration):
-        return None, ""  # not written yet
+        return None, "", None  # not written yet
     if device == "cpu":
-        return begun, "cpu"
+        return begun, "cpu", pid
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        return begun, ""  # it has ended, is on another host, or is another user's
+        return begun, "", pid  # it has ended, is on another host, or is another user's
     told = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
     mine = told.get(CAMPAIGN_MARKER.encode(), b"").decode() == str(paths.folder.resolve().parents[3])
-    return begun, told.get(b"CUDA_VISIBLE_DEVICES", b"all").decode() if mine else ""
+    return begun, told.get(b"CUDA_VISIBLE_DEVICES", b"all").decode() if mine else "", pid

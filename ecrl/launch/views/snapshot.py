@@ -11,12 +11,13 @@ from typing import Any
 from ecrl.launch.campaign.store import read_kind
 from ecrl.launch.runs.experiment import ExperimentKind, load_kind
 from ecrl.launch.runs.run_times import RunTimes, TimeKey
+from ecrl.launch.runs.silence import describe_silence
 from ecrl.launch.system.process_identity import Liveness, check_owner
 from ecrl.launch.views.follower import LiveFollower, LiveRun, find_live_run
 from ecrl.records.clock import boot_id, now_ns
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Row, View
-from ecrl.records.paths import CampaignPaths
+from ecrl.records.paths import CampaignPaths, RunPaths
 
 SCHEMA = 1
 _FAILURES = 5
@@ -28,7 +29,7 @@ class RunningSuite:
     """A suite that is marked running.
 
     run: None between two runs. elapsed_s: seconds since its run started. silent_s: seconds since its newest record.
-    Both are None if another machine's clock wrote the stamps.
+    Both are None if another machine's clock wrote the stamps. silence: what an unusually silent run waits for.
     """
 
     row: Row
@@ -36,6 +37,7 @@ class RunningSuite:
     run: LiveRun | None
     elapsed_s: float | None
     silent_s: float | None
+    silence: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `running`."""
@@ -48,6 +50,7 @@ class RunningSuite:
             "run": None if self.run is None else self.run.to_json(),
             "elapsed_s": self.elapsed_s,
             "silent_s": self.silent_s,
+            "silence": self.silence or None,
         }
 
 
@@ -192,16 +195,7 @@ class CampaignWatch:
 
     def _describe_running(self, row: Row) -> RunningSuite:
         run = self._follow_run(row)
-        here = row.owner is not None and row.owner.boot_id == boot_id()
-        now = now_ns()
-        begun, newest = (None, None) if run is None else (run.begun, run.t)
-        return RunningSuite(
-            row,
-            check_owner(row.owner),
-            run,
-            elapsed_s=max(now - begun, 0) / 1e9 if here and begun is not None else None,
-            silent_s=max(now - newest, 0) / 1e9 if here and newest is not None else None,
-        )
+        return describe_running(row, run, None if run is None else self._followers[row.suite_id].paths)
 
     def _follow_run(self, row: Row) -> LiveRun | None:
         live = find_live_run(row, self._paths)
@@ -219,6 +213,34 @@ class CampaignWatch:
         except FileNotFoundError:  # it ended and was set aside meanwhile
             self._followers.pop(row.suite_id).close()
             return None
+
+
+def describe_running(row: Row, run: LiveRun | None, paths: RunPaths | None) -> RunningSuite:
+    """A suite that is marked running, with its active run and that run's folder."""
+    liveness = check_owner(row.owner)
+    if run is None or paths is None:
+        return RunningSuite(row, liveness, None, elapsed_s=None, silent_s=None)
+    here = row.owner is not None and row.owner.boot_id == boot_id()
+    now = now_ns()
+    newest = run.begun if run.t is None else run.t  # before the first rank's first record: since the launcher's start
+    elapsed_s = max(now - run.begun, 0) / 1e9 if here and run.begun is not None else None
+    silent_s = max(now - newest, 0) / 1e9 if here and newest is not None else None
+    silence = describe_silence(run.progress, silent_s, paths) if liveness is Liveness.ALIVE else ""
+    return RunningSuite(row, liveness, run, elapsed_s, silent_s, silence)
+
+
+def describe_suite_once(row: Row, paths: CampaignPaths) -> RunningSuite:
+    """A suite that is marked running, for a view that is not repeated."""
+    live = find_live_run(row, paths)
+    if live is None:
+        return describe_running(row, None, None)
+    follower = LiveFollower(row.suite_id, live[0], live[1], row.steps, live[2])
+    try:
+        return describe_running(row, follower.poll(), follower.paths)
+    except FileNotFoundError:  # it ended and was set aside meanwhile
+        return describe_running(row, None, None)
+    finally:
+        follower.close()
 
 
 def _key(row: Row, kind: ExperimentKind) -> TimeKey:

@@ -3,10 +3,12 @@
 Behaviours: ok; crash (rank 1 ends with an exception at step 3); flaky (crash, unless a run was set aside); died
 (a rank vanishes, the next attempt refuses); skips-failure (no planned failure fires); hang (leaves steps, then
 waits for ever, with a helper in a session of its own); silent (exit code 3 and no records); collateral (a
-survivor's error after a planned failure, then a good end).
+survivor's error after a planned failure, then a good end); lingers (a launcher that waits for ever after its ranks'
+end).
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -55,11 +57,16 @@ def main(behaviour: str, folder: Path) -> int:
     for recorder in group:
         recorder.event("final", s=steps, digest="d", params_digest="p", rng_digest="r")
         recorder.event("end")
+    if behaviour == "lingers":
+        time.sleep(300)
     return 0
 
 
 def ranks(paths: RunPaths, attempt: int, nproc: int) -> list[Recorder]:
-    return [Recorder(paths.events(attempt, rank)) for rank in range(nproc)]
+    group = [Recorder(paths.events(attempt, rank)) for rank in range(nproc)]
+    for rank, recorder in enumerate(group):
+        recorder.event("start", rank=rank, attempt=attempt, world_size=nproc, pid=os.getpid())
+    return group
 
 
 def ready(group: list[Recorder], step: int, *, restored: bool) -> None:

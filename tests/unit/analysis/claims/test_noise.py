@@ -216,6 +216,28 @@ def test_conditions_of_the_machine_are_found_cleared_or_said_to_be_unknown(
     assert code not in unknown.clear
 
 
+@pytest.mark.parametrize(
+    ("begin_ms", "end_ms", "blocks", "words"),
+    [
+        (1.0, 2501.0, False, "the ranks went on"),
+        (0.25, 0.75, True, "may have been frozen"),
+        (10**7, 2 * 10**7, False, "the ranks went on"),  # after the end
+    ],
+)
+def test_a_pause_of_ecrl_warns_and_blocks_where_nothing_was_recorded_meanwhile(
+    tmp_path: Path, begin_ms: float, end_ms: float, blocks: bool, words: str
+) -> None:
+    def change(_run: RunSpec, found: RunRecord) -> RunRecord:
+        spawned = found.launcher[0]["t"]
+        t0, t = (spawned + round(ms * 1e6) for ms in (begin_ms, end_ms))
+        found.launcher.insert(1, {"e": "paused", "t0": t0, "t": t})
+        return found
+
+    report = build_evidence(load_campaign(campaign(tmp_path, seeds=[1], change=change))).threats
+    [threat] = [threat for threat in report.found if threat.code == "suspended"]
+    assert (threat.blocking, words in threat.evidence) == (blocks, True)
+
+
 def test_steal_is_the_share_of_processor_time_between_both_ends_of_a_run(tmp_path: Path) -> None:
     before = {"load1": 1.0, "psi_cpu_some_avg10": 0.0, "cpu_steal_s": 5.0, "cpu_total_s": 1000.0}
     after = {"cpu_steal_s": 8.0, "cpu_total_s": 1100.0}

@@ -204,8 +204,10 @@ def running_suites(campaign: Campaign, number: int) -> Snapshot:
     """A campaign in which so many suites go on, beside one that failed and one whose ecrl is gone."""
     row, spec = next(campaign.rows()), next(campaign.runs(campaign.suites[0])).spec
     progress = RunProgress(600, "training", step=300, loss=1.5, restarts=2, saved=30)
-    run = LiveRun(row.suite_id, spec.variant, spec.seed, progress, 25.0, "0,1", None, None)
-    one = RunningSuite(row, Liveness.ALIVE, run, elapsed_s=12.0, silent_s=20.0)
+    progress.note(0, 0, {"e": "restored", "t": 0, "step": 0})
+    progress.note(0, 0, {"e": "step", "t": 12 * 10**9, "s": 300, "loss": 1.5})
+    run = LiveRun(row.suite_id, spec.variant, spec.seed, progress, "0,1", None, None)
+    one = RunningSuite(row, Liveness.ALIVE, run, elapsed_s=12.0, silent_s=20.0, silence="no step for 20.0 s")
     gone = RunningSuite(row, Liveness.DEAD, None, None, None)
     return Snapshot(
         prefix="exp",
@@ -224,7 +226,7 @@ def running_suites(campaign: Campaign, number: int) -> Snapshot:
 
 @pytest.mark.parametrize(
     ("height", "steps", "bars"),
-    [(40, "step 300/600  12.0 s to go", 1 + 3), (22, "step 300/600, training, silent", 1)],
+    [(40, "step 300/600  12.0 s to go", 1 + 3), (22, "step 300/600, training, no step for 20.0 s", 1)],
 )
 def test_runs_have_bars_of_their_own_where_all_have_the_room(
     campaign: Campaign, height: int, steps: str, bars: int

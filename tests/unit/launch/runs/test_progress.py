@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ecrl.config.run import RunSpec
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.runs.progress import RunProgress, SilentObserver, Totals
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 
-def step(s: int) -> dict[str, Any]:
-    return {"e": "step", "s": s, "t": 0, "t0": 0, "loss": 0.5, "ids": "x"}
+def step(s: int, t_s: float = 0.0) -> dict[str, Any]:
+    return {"e": "step", "s": s, "t": round(t_s * 1e9), "t0": 0, "loss": 0.5, "ids": "x"}
 
 
 def test_a_run_is_seen_starting_training_restarting_replaying_and_draining() -> None:
@@ -19,15 +21,15 @@ def test_a_run_is_seen_starting_training_restarting_replaying_and_draining() -> 
     seen = []
     events: list[tuple[int, dict[str, Any]]] = [
         (0, {"e": "ready"}),
-        (0, {"e": "restored", "step": 0}),
+        (0, {"e": "restored", "t": 0, "step": 0}),
         (0, step(1)),
         (0, step(2)),
         (0, {"e": "save", "s": 2}),
         (0, step(3)),
         (0, {"e": "failure", "index": 0, "at": 3, "kind": "kill"}),
-        (1, {"e": "start"}),
+        (1, {"e": "start", "pid": 1, "world_size": 2}),
         (1, {"e": "ready"}),
-        (1, {"e": "restored", "step": 2}),
+        (1, {"e": "restored", "t": 0, "step": 2}),
         (1, step(3)),
         (1, step(4)),
         (1, {"e": "final", "s": 4}),
@@ -53,9 +55,19 @@ def test_events_of_other_ranks_count_failures_but_do_not_say_what_rank_0_does() 
 
 def test_a_failure_after_which_the_attempt_goes_on_is_counted_and_nothing_restarts() -> None:
     progress = RunProgress(total=4)
-    progress.note(0, 0, {"e": "restored", "step": 0})
+    progress.note(0, 0, {"e": "restored", "t": 0, "step": 0})
     progress.note(0, 1, {"e": "failure", "index": 0, "at": 1, "kind": "scale", "ends_attempt": False})
     assert (progress.failures, progress.doing) == (1, "training")
+
+
+def test_speed_is_that_of_the_records_however_late_they_are_read() -> None:
+    progress = RunProgress(total=20)
+    progress.note(0, 0, {"e": "restored", "t": 0, "step": 0})
+    for s, t_s in ((1, 3.0), (2, 3.5), (6, 5.5), (7, 8.5)):  # of steps 3 to 5 an EventTail keeps none
+        progress.note(0, 0, step(s, t_s))
+    assert (progress.steps_per_s, progress.longest_step_s) == (pytest.approx(7 / 8.5), 3.0)
+    progress.note(1, 0, {"e": "start", "pid": 1, "world_size": 2})
+    assert (progress.steps_per_s, progress.longest_step_s) == (None, None)
 
 
 class Starts(SilentObserver):

@@ -69,7 +69,7 @@ def test_a_running_suite_shows_step_loss_speed_and_phase_at_the_first_look(paths
     assert running.run.progress.step == 4
     assert running.run.progress.doing == "training"
     assert running.run.progress.loss == 0.25
-    assert running.run.steps_per_s == pytest.approx(2.0)
+    assert running.run.progress.steps_per_s == pytest.approx(2.0)
     assert running.run.gpus == "cpu"
     assert running.elapsed_s == pytest.approx(3.0, abs=1.0)
     assert snapshot.counts["pending"] == 1
