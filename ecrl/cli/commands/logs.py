@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,10 @@ from ecrl.cli.ui.messages import print_json, print_message
 if TYPE_CHECKING:
     from ecrl.launch.views.logs import Line
     from ecrl.launch.views.suite_view import SuiteView
+    from ecrl.records.paths import CampaignPaths
 
 _POLL_S = 0.3
+_NOT_THERE_YET = ("ECRL-301", "ECRL-402")  # no campaign of this prefix; no manifest
 
 
 def register(app: typer.Typer) -> None:
@@ -35,13 +38,15 @@ def logs(
 ) -> None:
     """Show the logs of a run's launcher and ranks: by default of the live run, else of a failed one.
 
-    With -f, lines of every log are shown as they are written, until the suite is done; Ctrl-C leaves it running.
+    With -f, lines of every log are shown as they are written, until the suite is done; with --prefix, it waits for a
+    campaign that is not there yet. Ctrl-C leaves it running. Lines between dashes mark planned failures.
     """
-    from ecrl.launch.views.suite_view import inspect_suite, locate_suite
+    from ecrl.launch.views.suite_view import inspect_suite
 
     if follow:
-        paths, row = locate_suite(results, prefix, suite, print_message)
-        _follow(results, paths.prefix, row.suite_id, rank, lines, as_json)
+        with suppress(KeyboardInterrupt):  # Ctrl-C ends the display, not the run
+            paths, suite_id = _wait_for_suite(results, prefix, suite)
+            _follow(results, paths.prefix, suite_id, rank, lines, as_json)
         return
     found = inspect_suite(results, prefix, suite, print_message)
     if as_json:
@@ -62,13 +67,14 @@ def _document(
 
 
 def _print(suite: "SuiteView", variant: str | None, seed: int | None, rank: int | None, lines: int) -> None:
-    from ecrl.launch.views.logs import choose_run, find_log_files, read_last_lines
+    from ecrl.launch.views.logs import choose_run, find_log_files, read_marked_lines
+    from ecrl.launch.views.planned_failures import read_marks
 
     run = choose_run(suite, variant, seed)
     print_message(f"{suite.row.suite_id} {run.variant} seed{run.seed}: {run.state}")
-    empty = 0
+    empty, marks = 0, read_marks(run.paths)
     for log in find_log_files(run.paths, rank):
-        if text := read_last_lines(log.path, lines):
+        if text := read_marked_lines(log, lines, marks):
             print(f"==> {log.path} <==", *text, sep="\n")
         else:
             empty += 1
@@ -76,11 +82,30 @@ def _print(suite: "SuiteView", variant: str | None, seed: int | None, rank: int 
         print_message(f"{empty} empty logs in {run.paths.logs}")
 
 
+def _wait_for_suite(results: Path, prefix: str | None, suite: str) -> tuple["CampaignPaths", str]:
+    """The campaign and the id of a suite. Waits for a campaign that is named and not there yet."""
+    from ecrl.errors import EcrlError
+    from ecrl.launch.views.suite_view import locate_suite
+
+    told = False
+    while True:
+        try:
+            paths, row = locate_suite(results, prefix, suite, print_message)
+            return paths, row.suite_id
+        except EcrlError as error:
+            if prefix is None or error.code not in _NOT_THERE_YET:
+                raise
+            if not told:
+                print_message(f"{error.args[0].splitlines()[0]} (waiting)")
+                told = True
+        time.sleep(_POLL_S)
+
+
 def _follow(results: Path, prefix: str, suite_id: str, rank: int | None, lines: int, as_json: bool) -> None:
     from ecrl.launch.views.logs import LogFollower
 
     follower = LogFollower(results, prefix, suite_id, rank, lines)
-    before = ""
+    before, waits = "", ""
     try:
         while True:
             for line in follower.poll():
@@ -88,9 +113,10 @@ def _follow(results: Path, prefix: str, suite_id: str, rank: int | None, lines: 
             if follower.over:
                 print_message(follower.over)
                 return
+            if follower.waits not in ("", waits):
+                print_message(f"{follower.waits} (waiting)")
+            waits = follower.waits
             time.sleep(_POLL_S)
-    except KeyboardInterrupt:
-        return  # Ctrl-C ends the display, not the run
     finally:
         follower.close()
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ecrl.cli.ui.lines import describe_run, format_counts
 from ecrl.cli.ui.messages import plain_table, print_message
-from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, Liveness, check_owner, find_marked_pids
+from ecrl.launch.system.process_identity import Liveness, check_owner, find_campaign_pids
 from ecrl.records.manifest import store as manifest
-from ecrl.records.manifest.store import FAILED, INTERRUPTED, RUNNING, STATUSES, Row, View
+from ecrl.records.manifest.store import FAILED, INTERRUPTED, PENDING, RUNNING, STATUSES, Row, View
 from ecrl.records.paths import CampaignPaths, all_prefixes
 from ecrl.units import format_bytes, format_count, format_duration
 
@@ -54,6 +54,8 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
         print(title)
     if len(shown) < len(view.rows):
         print_message(f"{len(view.rows) - len(shown)} more suites are not shown: {_command('status', paths)} --all")
+    if any(view.counts[status] for status in (PENDING, INTERRUPTED)):
+        _show_wait(paths)
     for row in shown:
         if row.status == FAILED:
             reason, _, log = row.message.rpartition("; log: ")
@@ -68,6 +70,13 @@ def show_status(paths: CampaignPaths, everything: bool = False) -> None:
         print_message(f"To run failed suites again, type: {_command('resume', paths)} --retry-failed")
 
 
+def _show_wait(paths: CampaignPaths) -> None:
+    from ecrl.launch.campaign.lock import holder
+
+    if (held := holder(paths)) is not None and held.waits_for:
+        print(f"pid {held.owner.pid} is waiting for {held.waits_for}")
+
+
 def _show_running(row: Row, paths: CampaignPaths) -> None:
     from ecrl.launch.views.snapshot import describe_suite_once
 
@@ -76,7 +85,7 @@ def _show_running(row: Row, paths: CampaignPaths) -> None:
 
 def _describe_leftovers(paths: CampaignPaths) -> str:
     """The number of processes on this host that a killed ecrl left running, as text; '' if there are none."""
-    number = len(find_marked_pids(CAMPAIGN_MARKER, paths.root.resolve()))
+    number = len(find_campaign_pids(paths.root.resolve()))
     left = format_count(number, "orphaned process", "orphaned processes")
     return f" ({left}; resume ends them)" if number else ""
 

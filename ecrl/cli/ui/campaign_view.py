@@ -67,6 +67,8 @@ class CampaignView:
             Text(f"{number} {name}", style=STYLES.get(name, "")) for name, number in shown.counts.items() if number
         ]
         yield _draw_line(Text("   ").join(counts))
+        if shown.waits_for:
+            yield _draw_line(f"waiting for {shown.waits_for}", "yellow")
         yield from (_draw_line(f"warning: {text}", "yellow") for text in shown.warnings[:_WARNINGS])
 
 

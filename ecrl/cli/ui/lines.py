@@ -22,9 +22,12 @@ def format_counts(counts: Mapping[str, int]) -> str:
 def format_lines(snapshot: "Snapshot") -> Iterator[str]:
     """A snapshot as plain lines, for logs and pipes.
 
-    One line for the campaign, one for each running suite, and one for the last failure if there is one.
+    One line for the campaign, one for what it waits for, one for each running suite, and one for the last failure, as
+    far as there is one.
     """
     yield f"{snapshot.at} {headline(snapshot)}; {format_counts(snapshot.counts)}; {format_time_left(snapshot)}"
+    if snapshot.waits_for:
+        yield f"  waiting for {snapshot.waits_for}"
     for running in snapshot.running:
         devices = describe_devices(running)
         yield f"  {running.row.suite_id}: {describe_run(running)}{f', {devices}' if devices else ''}"

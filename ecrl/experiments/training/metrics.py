@@ -33,6 +33,8 @@ from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.records.reader import RunRecord
 from ecrl.records.result import Gate
 
+_NO_REFERENCE = "the block's reference run is missing or failed"
+
 
 def analyse(record: RunRecord, reference: RunAnalysis | None, *, has_reference: bool) -> RunAnalysis:
     """Compute all metrics of a run.
@@ -107,7 +109,7 @@ def _not_comparable(record: RunRecord, reference: RunAnalysis | None, has_refere
     if not has_reference:
         return Gate(passed=None, evidence="does not apply: this campaign has no reference variant")
     if reference is None or reference.lineage is None:
-        return Gate(passed=None, evidence="the block's reference run is missing or failed")
+        return Gate(passed=None, evidence=_NO_REFERENCE)
     return None
 
 
@@ -309,10 +311,21 @@ class TrainingMetrics(MetricsKind):
         row = run.row
         if (fault := super().find_fault(run)) is not None:
             return fault
+        if failed := [code for code in run.gates if row[code.lower()] == FAIL]:
+            return f"{row['variant']} does not pass {', '.join(failed)}"
         if row["correct"] is not True:
-            codes = [code for code in sorted(run.gates) if row[code.lower()] in (None, "fail")]
-            return f"{row['variant']} does not pass {', '.join(codes)}"
+            return f"{row['variant']} could not be judged ({_describe_undecided(run)})"
         return f"{row['variant']} has no wall-clock" if row["goodput_steps_per_s"] is None else None
+
+
+def _describe_undecided(run: RunAnalysis) -> str:
+    """The gates of a run that could not be decided, each with what was missing."""
+    undecided = {code: gate["evidence"] for code, gate in run.gates.items() if run.row[code.lower()] is None}
+    waiting = [code for code, evidence in undecided.items() if evidence == _NO_REFERENCE]
+    told = [f"{', '.join(waiting)} need the reference"] if waiting else []
+    return "; ".join(
+        [*told, *(f"{code}: {evidence}" for code, evidence in undecided.items() if evidence != _NO_REFERENCE)]
+    )
 
 
 PLUGIN = TrainingMetrics()

@@ -9,7 +9,14 @@ from ecrl.errors import EcrlError
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.preview import Estimate, Preview, build_preview, compute_estimate
-from ecrl.launch.campaign.recover import Policy, list_todo, load_manifest, open_manifest, reset_suites
+from ecrl.launch.campaign.recover import (
+    Policy,
+    find_whole_suites,
+    list_todo,
+    load_manifest,
+    open_manifest,
+    reset_suites,
+)
 from ecrl.launch.campaign.request import Request, ResolvedCampaign, resolve_request
 from ecrl.launch.campaign.resume_command import build_resume_policy, make_stopped_error, next_command, resume_command
 from ecrl.launch.campaign.scheduler import Scheduler
@@ -120,7 +127,8 @@ class Control:
     def _run_todo(self, campaign: Campaign, policy: Policy, machine: Machine | None) -> int:
         opened_manifest, paths = open_manifest(campaign, policy, self.observer), campaign.paths
         todo = list_todo(opened_manifest.rows, policy)
-        if todo and machine is None:
+        whole = find_whole_suites(campaign, opened_manifest.rows, policy, todo)
+        if len(whole) < len(todo) and machine is None:
             machine = self._inspect_machine(campaign)
             self._run_quick_checks(campaign, machine)
         if machine is not None:
@@ -141,7 +149,7 @@ class Control:
             campaign, opened_manifest, todo, chosen, self._kind(campaign), facts, self.observer, self.stop, sets
         )
         with explain_storage_errors(paths, lambda: next_command(paths, begun, schedule.left)):
-            schedule.run()
+            schedule.run(whole)
         if self.stop and schedule.left:
             raise make_stopped_error(self.stop, next_command(paths, begun, schedule.left))
         return schedule.exit_code

@@ -25,11 +25,15 @@ _HOLDER_TIMEOUT_S = 0.2  # `is_held` takes the lock for an instant, which must n
 
 @dataclass(frozen=True)
 class Holder:
-    """The ecrl that works on a prefix. since: when it began. logs: its stderr is the campaign's log, not a terminal."""
+    """The ecrl that works on a prefix. since: when it began. logs: its stderr is the campaign's log, not a terminal.
+
+    waits_for: what keeps it from its next suite, and by whom it is held; '': nothing.
+    """
 
     owner: Owner
     since: str
     logs: bool
+    waits_for: str = ""
 
 
 @contextmanager
@@ -106,11 +110,21 @@ def holder(paths: CampaignPaths) -> Holder | None:
         return None
     try:
         told = json.loads(_sidecar(paths).read_text())
-        since, logs = told.pop("since"), told.pop("logs")
+        since, logs, waits_for = told.pop("since"), told.pop("logs"), str(told.pop("waits_for", ""))
         owner = Owner(**told)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if check_owner(owner) is Liveness.DEAD else Holder(owner, since, logs)  # the record of a killed holder
+    return (
+        None if check_owner(owner) is Liveness.DEAD else Holder(owner, since, logs, waits_for)
+    )  # the record of a killed holder
+
+
+def record_wait(paths: CampaignPaths, waits_for: str) -> None:
+    """Record what the holder of the prefix, this process, waits for; '': it goes on. See `Holder.waits_for`."""
+    # Another command only shows it: a full disk, or a folder that was removed, stops no campaign.
+    with contextlib.suppress(OSError, ValueError):
+        told = json.loads(_sidecar(paths).read_text())
+        write_atomic(_sidecar(paths), json.dumps(told | {"waits_for": waits_for}).encode())
 
 
 def _sidecar(paths: CampaignPaths) -> Path:

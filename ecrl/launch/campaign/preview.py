@@ -8,7 +8,7 @@ from typing import Any
 from ecrl.config.run import RunSpec
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy
-from ecrl.launch.campaign.remaining import get_reusable_result
+from ecrl.launch.campaign.reusable_result import get_reusable_result
 from ecrl.launch.campaign.warmup import build_warm_up
 from ecrl.launch.runs.experiment import DiskUse, ExperimentKind, Machine, SuiteGroup, Work
 from ecrl.launch.runs.run import Run

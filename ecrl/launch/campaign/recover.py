@@ -9,6 +9,7 @@ from pathlib import Path
 from ecrl.errors import EcrlError, PrefixHeldError, did_you_mean
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.missing_results import find_missing_results
+from ecrl.launch.campaign.reusable_result import get_reusable_result
 from ecrl.launch.campaign.selection import ALL, Selection
 from ecrl.launch.runs.progress import Observer
 from ecrl.launch.runs.supervisor import set_aside
@@ -122,6 +123,19 @@ def _find_incomplete(campaign: Campaign, finished: Sequence[str]) -> list[str]:
     results = [campaign.paths.run(suite.suite_id, *run).result for run in campaign.run_names(suite)]
     # Results were checked when they were written.
     return find_missing_results(campaign.paths.suites, finished, [str(result.relative_to(own)) for result in results])
+
+
+def find_whole_suites(campaign: Campaign, rows: Rows, policy: Policy, todo: Sequence[str]) -> list[str]:
+    """Those of these suites in which no run is missing: only their status is, as when the manifest was lost."""
+    if policy.selection.rerun:
+        return []
+    without = set(_find_incomplete(campaign, todo))
+    there = [campaign.suite(suite_id, rows.index_of(suite_id)) for suite_id in todo if suite_id not in without]
+    return [
+        suite.suite_id
+        for suite in there
+        if all(get_reusable_result(run, policy.retry_failed) for run in campaign.runs(suite))
+    ]
 
 
 def list_todo(rows: Mapping[str, Row], policy: Policy) -> list[str]:

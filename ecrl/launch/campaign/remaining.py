@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from ecrl.config.run import RunSpec
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy, list_todo
+from ecrl.launch.campaign.reusable_result import get_reusable_result
 from ecrl.launch.campaign.selection import ALL
 from ecrl.launch.runs.experiment import ExperimentKind
 from ecrl.launch.runs.progress import Totals
-from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.run_times import RunTimes, TimeKey
 from ecrl.records.manifest.store import Manifest
 from ecrl.records.reader import read_result
@@ -20,12 +20,6 @@ from ecrl.records.result import Result
 
 _MAX_TIMED_SUITES = 50  # earlier suites whose results are read to learn how long runs take
 _MAX_COUNTED_RUNS = 3000  # runs of started suites that are checked for results
-
-
-def get_reusable_result(run: Run, retry_failed: bool) -> Result | None:
-    """The run's result if the run need not be made again, else None."""
-    result = read_result(run.paths, run.spec.hash)
-    return None if result is None or (result["outcome"] == "failed" and retry_failed) else result
 
 
 class RemainingRuns:

@@ -14,6 +14,7 @@ from typing import Any
 from ecrl.config.run import RunSpec
 from ecrl.errors import EXIT_OK, EXIT_SOME_FAILED, EcrlError
 from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.lock import record_wait
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.remaining import RemainingRuns
 from ecrl.launch.campaign.resume_command import next_command
@@ -23,12 +24,13 @@ from ecrl.launch.runs.experiment import ExperimentKind, Lane
 from ecrl.launch.runs.failure_cause import BUG, RepeatedFailures, build_signature
 from ecrl.launch.runs.progress import Observer, RunProgress, Totals
 from ecrl.launch.runs.run import Run
+from ecrl.launch.runs.silence import QUIET_S, Reminder
 from ecrl.launch.system.device_leases import DeviceSet, Lease, describe_holders, try_lease
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import FAILED, Manifest, Row
 from ecrl.records.result import Result
-from ecrl.units import format_count
+from ecrl.units import format_count, format_duration
 
 _WAIT_S = 0.25  # between two checks for free devices
 _JOIN_S = 0.2
@@ -78,15 +80,20 @@ class Scheduler:
             campaign, opened_manifest, policy, self._observer, stop, self._remaining, self._shared, self._count
         )
 
-    def run(self) -> None:
+    def run(self, whole: Sequence[str] = ()) -> None:
         """Run every suite of `todo`. Returns early, with suites marked `interrupted`, when asked to stop.
+
+        whole: the suites of `todo` in which no run is missing. They get their status first, without devices.
 
         Raises:
             NoDevicesLeftError: suites are left, but no working device set.
         """
         self._remaining.count()
         try:
-            if self._todo:
+            for suite_id in whole:
+                if self._suites.settle(self._campaign.suite(suite_id, self._index_of(suite_id))):
+                    self._shared.waiting.remove(suite_id)
+            if self._shared.waiting:
                 self._run_lanes()
         finally:
             self._manifest.close()
@@ -177,21 +184,32 @@ class Scheduler:
 
         None: no suite is waiting, every set is retired, or ecrl was asked to stop.
         """
-        told = False
+        begun, reminder, waits = time.monotonic(), Reminder(), False
         while not self._stop:
             with self._shared.lock:
                 usable = [d for d in self._sets if d not in self._shared.retired]
                 if not self._shared.waiting or not usable:
                     return None
-                for devices in (d for d in usable if d not in self._busy):
+                taken = [d for d in usable if d not in self._busy]
+                for devices in taken:
                     if (lease := try_lease(devices, self._campaign.paths)) is not None:
                         self._busy.add(devices)
+                        if waits:
+                            record_wait(self._campaign.paths, "")
                         return lease
-                    if not told:
-                        self._observer.note(f"waiting for {devices}: taken by {describe_holders(devices)}")
-                told = True
+                waited_s = time.monotonic() - begun
+                if taken and (reminder.is_due(waited_s) or not waits):
+                    self._say_wait(taken, waited_s)
+                    waits = True
             time.sleep(_WAIT_S)
         return None
+
+    def _say_wait(self, taken: Sequence[DeviceSet], waited_s: float) -> None:
+        """Say that these device sets are in use, here and in `status`."""
+        told = "; ".join(f"{devices}: taken by {describe_holders(devices)}" for devices in taken)
+        so_far = f" (for {format_duration(waited_s)} so far)" if waited_s >= QUIET_S else ""
+        self._observer.note(f"waiting for {told}{so_far}")
+        record_wait(self._campaign.paths, told)
 
     def _pop_suite(self) -> str | None:
         """The next suite to run. None: no suite is left, or ecrl was asked to stop."""

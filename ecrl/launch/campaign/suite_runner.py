@@ -9,7 +9,8 @@ from typing import Any
 from ecrl.config.suite import Suite
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy
-from ecrl.launch.campaign.remaining import RemainingRuns, get_reusable_result
+from ecrl.launch.campaign.remaining import RemainingRuns
+from ecrl.launch.campaign.reusable_result import get_reusable_result
 from ecrl.launch.runs.experiment import Executor
 from ecrl.launch.runs.failure_cause import BUG, TIMEOUT
 from ecrl.launch.runs.progress import Observer
@@ -110,6 +111,28 @@ class SuiteRunner:
             # An error of ecrl itself: the workers have ended, so the suite must not stay marked as running.
             self._record(suite_id, status=INTERRUPTED, message="ecrl stopped with an error", **_NO_OWNER)
             raise
+        self._finish(suite_id, status, messages, done, wall_s)
+        if leaves:
+            with self._shared.lock:
+                self._shared.moved[suite_id] = done
+                self._shared.waiting.appendleft(suite_id)  # another device set or a later resume continues it
+
+    def settle(self, suite: Suite) -> bool:
+        """Give a suite in which no run is missing its status; needs no devices. False: a run is missing."""
+        found = [(run, get_reusable_result(run, self._policy.retry_failed)) for run in self._campaign.runs(suite)]
+        results = [(run, result) for run, result in found if result is not None]
+        if len(results) < len(found):
+            return False
+        self._observer.suite_started(self._manifest.rows[suite.suite_id], self._remaining.totals)
+        for run, _ in results:
+            self._remaining.add_existing_run(run.spec)
+        messages = [self._describe_failure(run, result) for run, result in results if result["outcome"] == "failed"]
+        wall_s = sum(result["wall_s"] for _, result in results)
+        self._finish(suite.suite_id, FAILED if messages else COMPLETED, messages, len(results), wall_s)
+        return True
+
+    def _finish(self, suite_id: str, status: str, messages: list[str], done: int, wall_s: float) -> None:
+        """Record and announce what became of a suite. messages: one of each failed run, or why it was left."""
         finished_at = "" if status == INTERRUPTED else manifest.utc_now()
         message = messages[0] if messages else ""
         if len(messages) > 1:
@@ -121,10 +144,6 @@ class SuiteRunner:
                 self._shared.settled.add(suite_id)
             self._remaining.totals.suites_done += status != INTERRUPTED
         self._observer.suite_finished(row, self._remaining.totals)
-        if leaves:
-            with self._shared.lock:
-                self._shared.moved[suite_id] = done
-                self._shared.waiting.appendleft(suite_id)  # another device set or a later resume continues it
 
     def _record(self, suite_id: str, **changes: Any) -> Row:
         with self._shared.lock:

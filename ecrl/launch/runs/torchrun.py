@@ -14,7 +14,7 @@ from ecrl.launch.runs.file_tail import FileTail
 from ecrl.launch.runs.launcher import Launcher, RunHandle, WorkerFailed
 from ecrl.launch.runs.run import Run
 from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run, open_exit_fd
-from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, get_owner
+from ecrl.launch.system.process_identity import RUN_MARKER, build_campaign_markers, get_owner
 from ecrl.records.failure_checks import count_expected_restarts
 
 _FAILED = re.compile(
@@ -118,7 +118,7 @@ def build_run_environment(base: Mapping[str, str], run: Run, campaign: Path) -> 
     extra = {
         "OMP_NUM_THREADS": str(run.spec.train.threads),
         "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # no third-party backend is imported into a measured process
-        CAMPAIGN_MARKER: str(campaign),
+        **build_campaign_markers(campaign),
         RUN_MARKER: str(run.paths.folder),
     }
     if run.spec.train.deterministic:

@@ -164,14 +164,16 @@ def try_lease(devices: DeviceSet, paths: CampaignPaths | None = None) -> Lease |
 
 
 def describe_holders(devices: DeviceSet) -> str:
-    """The holders of this set's devices according to the lock files, e.g. `pid 42 (prefix exp4)`.
+    """The holders of those of this set's devices that are in use, e.g. `pid 42 (prefix exp4)`.
 
     For a dead ecrl, the text has the command that ends the workers that it left.
     """
-    found = []
+    found, folder = [], lease_folder()
     for name in devices.locks:
+        if not _is_locked(folder / f"{name}.lock") and not _find_users(folder, {name}):
+            continue  # the file still names the last holder, which is long done
         try:
-            told = json.loads((lease_folder() / f"{name}.lock").read_text())
+            told = json.loads((folder / f"{name}.lock").read_text())
             owner = Owner(**told["owner"])
             who = f"pid {owner.pid} (prefix {told['prefix']})"
             if check_owner(owner) is Liveness.DEAD:
@@ -180,6 +182,21 @@ def describe_holders(devices: DeviceSet) -> str:
         except (OSError, ValueError, KeyError, TypeError):
             continue  # the holder is not recorded or not readable: the lock alone counts
     return ", ".join(dict.fromkeys(found)) or "an unknown process"
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock now."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False  # no such lock, or not a file that this user may read
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _open_lock(path: Path) -> int:
@@ -213,16 +230,22 @@ def _write_holder(fd: int, text: bytes) -> None:
 
 def _is_in_use(lease: Lease) -> bool:
     """Whether a living process of this user was started on one of the devices."""
-    folder, _, _ = lease.environment[LEASE_MARKER].partition(":")
-    wanted = set(lease.devices.locks)
-    # The launcher that held the lock may be gone while its workers still run.
-    for _, value in iterate_environments(LEASE_MARKER):
-        its_folder, _, names = value.partition(":")
-        if its_folder == folder and wanted & set(names.split(",")):
-            return True
+    if _find_users(lease.folder, set(lease.devices.locks)):
+        return True
     # A process that is ending shows no marker. Wait for its end before the devices are leased.
     deadline = time.monotonic() + _EXIT_S
     for pid in list_exiting_pids():
         while get_start_ticks(pid) is not None and time.monotonic() < deadline:
             time.sleep(0.005)
     return False
+
+
+def _find_users(folder: Path, locks: set[str]) -> list[int]:
+    """The processes of this user that were started on one of these devices."""
+    # The launcher that held the lock may be gone while its workers still run.
+    found = []
+    for pid, value in iterate_environments(LEASE_MARKER):
+        its_folder, _, names = value.partition(":")
+        if its_folder == str(folder) and locks & set(names.split(",")):
+            found.append(pid)
+    return found

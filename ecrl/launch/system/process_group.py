@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from ecrl.errors import EcrlError
-from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, RUN_MARKER, find_marked_pids, get_start_ticks
+from ecrl.launch.system.process_identity import RUN_MARKER, find_campaign_pids, find_marked_pids, get_start_ticks
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
 _POLL_S = 0.02
@@ -81,10 +81,10 @@ def end_leftovers(folder: Path) -> int:
 
 
 def end_orphans(campaign: Path) -> int:
-    """End every process with the campaign's marker: workers whose ecrl has died. Returns how many there were."""
-    pids = find_marked_pids(CAMPAIGN_MARKER, campaign)
+    """End every process of the campaign in this folder: workers whose ecrl has died. Returns how many there were."""
+    pids = find_campaign_pids(campaign)
     if pids:
-        _end(_processes(pids), lambda: _processes(find_marked_pids(CAMPAIGN_MARKER, campaign)), lambda: False)
+        _end(_processes(pids), lambda: _processes(find_campaign_pids(campaign)), lambda: False)
     return len(pids)
 
 

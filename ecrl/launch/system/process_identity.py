@@ -14,8 +14,10 @@ from pathlib import Path
 from ecrl.records.clock import boot_id
 from ecrl.records.manifest.store import Owner
 
-# In the environment of every process of a campaign: the absolute path of results/<prefix>, and of the run's folder.
+# In the environment of every process of a campaign: the absolute path of results/<prefix>, which folder that was, and
+# the path of the run's folder.
 CAMPAIGN_MARKER = "ECRL_CAMPAIGN"
+FOLDER_MARKER = "ECRL_CAMPAIGN_FOLDER"
 RUN_MARKER = "ECRL_RUN"
 
 _PF_EXITING = 0x4  # of the flags in /proc/PID/stat
@@ -175,6 +177,28 @@ def is_stopped(pid: int) -> bool:
     except PermissionError:
         return False
     return process is not None and process.stopped
+
+
+def build_campaign_markers(campaign: Path) -> dict[str, str]:
+    """The environment that marks the processes of the campaign in this folder."""
+    return {CAMPAIGN_MARKER: str(campaign), FOLDER_MARKER: _identify_folder(campaign)}
+
+
+def find_campaign_pids(campaign: Path) -> list[int]:
+    """Pids of this user's processes that work in this folder of a campaign, wherever it lay when they started."""
+    # By the folder itself: its path changes when it is moved, and a copy may now lie where it was. Processes of older
+    # versions have the path alone.
+    folders = dict(iterate_environments(FOLDER_MARKER))
+    here = [pid for pid, folder in folders.items() if folder == _identify_folder(campaign)]
+    return here + [pid for pid in find_marked_pids(CAMPAIGN_MARKER, campaign) if pid not in folders]
+
+
+def _identify_folder(folder: Path) -> str:
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return "none"
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def find_marked_pids(marker: str, value: Path) -> list[int]:

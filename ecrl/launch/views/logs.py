@@ -9,18 +9,21 @@ from typing import Any
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.launch.runs.file_tail import FileTail
 from ecrl.launch.system.process_identity import Liveness, check_owner
+from ecrl.launch.views.planned_failures import Mark, mark_launcher_lines, mark_rank_lines, read_marks
 from ecrl.launch.views.suite_view import RunView, SuiteView, inspect_suite
-from ecrl.records.manifest.store import PENDING, RUNNING
+from ecrl.records.manifest.store import INTERRUPTED, PENDING, RUNNING
 from ecrl.records.paths import RunPaths
 
 SCHEMA = 1
 _RANK_LOG = re.compile(r"attempt_(?P<attempt>\d+)/(?P<rank>\d+)/(?P<stream>stdout|stderr)\.log")
 _TAIL_BYTES = 1 << 18
+_ALL_LINES = _TAIL_BYTES  # no line is shorter than its newline
 
 
 @dataclass(frozen=True)
 class LogFile:
-    """One log file. stream: launcher, stdout or stderr. attempt and rank are None for the launcher's log."""
+    """One log file. stream: launcher, stdout or stderr; ecrl: the marks of planned failures, which are in no log.
+    attempt and rank are None for the launcher's log and for marks."""
 
     path: Path
     stream: str
@@ -30,7 +33,7 @@ class LogFile:
     @property
     def label(self) -> str:
         """A short prefix for each line of the log."""
-        return "launcher" if self.rank is None else f"rank{self.rank}.{self.attempt} {self.stream}"
+        return self.stream if self.rank is None else f"rank{self.rank}.{self.attempt} {self.stream}"
 
     def to_json(self, num_lines: int) -> dict[str, Any]:
         """One entry of `logs`, with the last `num_lines` lines."""
@@ -56,6 +59,16 @@ def read_last_lines(path: Path, number: int) -> list[str]:
         file.seek(max(size - _TAIL_BYTES, 0))
         lines = file.read().decode(errors="replace").splitlines()
     return lines[-number:] if number else []
+
+
+def read_marked_lines(log: LogFile, number: int, marks: list[Mark]) -> list[str]:
+    """As `read_last_lines`, with the marks of planned failures where what they caused begins."""
+    lines = read_last_lines(log.path, _ALL_LINES)
+    kept = lines[-number:] if number else []
+    placed = mark_launcher_lines(lines, marks) if log.attempt is None else mark_rank_lines(lines, log.attempt, marks)
+    for index, text in reversed(placed if kept else []):
+        kept.insert(max(index - (len(lines) - len(kept)), 0), text)
+    return kept
 
 
 def choose_run(suite: SuiteView, variant: str | None, seed: int | None) -> RunView:
@@ -106,21 +119,48 @@ class LogFollower:
         self._rank = rank
         self._num_lines = num_lines  # existing lines to show when a log is first seen
         self._tails: dict[Path, FileTail] = {}
+        self._marked: dict[Path, int] = {}  # run folder -> how many of its marks were shown
+        self._seen_running = False
         self.over = ""  # why no more lines will come; '' while more may come
+        self.waits = ""  # what has to happen before lines can come; '' while a run is active
 
     def poll(self) -> Iterator[Line]:
         """Yields the lines that are new since the last poll. Sets `over` if no more will come."""
         suite = inspect_suite(*self._where)
-        row = suite.row
-        if row.status not in (PENDING, RUNNING):
-            self.over = f"{row.suite_id}: {row.status}"
-        elif row.status == RUNNING and check_owner(row.owner) is Liveness.DEAD:
-            self.over = f"{row.suite_id}: its ecrl is gone. Type: ecrl matrix resume {suite.paths.options}"
+        self._note_status(suite)
         going_on = [run for run in suite.runs if run.state == "running"]
         ended = [run for run in suite.runs if any(path.is_relative_to(run.paths.folder) for path in self._tails)]
         for run in [*ended, *(run for run in going_on if run not in ended)]:
-            for log in find_log_files(run.paths, self._rank):
-                yield from (Line(run, log, text) for text in self._read_new_lines(log.path))
+            # Read in this order, the mark of a failure never comes after what the failure caused.
+            lines = [
+                Line(run, log, text)
+                for log in find_log_files(run.paths, self._rank)
+                for text in self._read_new_lines(log.path)
+            ]
+            yield from self._read_new_marks(run)
+            yield from lines
+
+    def _note_status(self, suite: SuiteView) -> None:
+        """Decide whether more lines may come. A suite that waits for a `resume` is over only if it was seen at work."""
+        row = suite.row
+        self.waits = ""
+        is_gone = row.status == RUNNING and check_owner(row.owner) is Liveness.DEAD
+        if is_gone or row.status == INTERRUPTED:
+            what = "its ecrl is gone" if is_gone else row.status
+            told = f"{row.suite_id}: {what}. Type: ecrl matrix resume {suite.paths.options}"
+            self.over, self.waits = (told, "") if self._seen_running else ("", told)
+        elif row.status == RUNNING:
+            self._seen_running = True
+        elif row.status == PENDING:
+            self.waits = f"{row.suite_id}: {row.status}"
+        else:
+            self.over = f"{row.suite_id}: {row.status}"
+
+    def _read_new_marks(self, run: RunView) -> Iterator[Line]:
+        marks, folder = read_marks(run.paths), run.paths.folder
+        log = LogFile(folder, "ecrl")
+        yield from (Line(run, log, mark.text) for mark in marks[self._marked.get(folder, 0) :])
+        self._marked[folder] = len(marks)
 
     def close(self) -> None:
         """Close every file."""

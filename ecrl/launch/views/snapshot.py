@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ecrl.launch.campaign.lock import holder
 from ecrl.launch.campaign.store import read_kind
 from ecrl.launch.runs.experiment import ExperimentKind, load_kind
 from ecrl.launch.runs.run_times import RunTimes, TimeKey
@@ -69,7 +70,7 @@ class Snapshot:
     """The state of a campaign at one time.
 
     options: the command-line options that name it. eta_s: estimated seconds until nothing is left; None before the
-    first measured run.
+    first measured run. waits_for: see `Holder`.
     """
 
     prefix: str
@@ -83,6 +84,7 @@ class Snapshot:
     running: list[RunningSuite]
     failures: list[Failure]
     warnings: list[str]
+    waits_for: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -96,6 +98,7 @@ class Snapshot:
             "runs_done": self.runs_done, "runs_total": self.runs_total, "runs_measured": self.runs_measured,
             "eta_s": self.eta_s, "running": [running.to_json() for running in self.running],
             "failures": [vars(failure) for failure in self.failures], "warnings": self.warnings,
+            "waits_for": self.waits_for or None,
         }  # fmt: skip
 
 
@@ -163,6 +166,7 @@ class CampaignWatch:
             running=running,
             failures=read.failures,
             warnings=read.view.warnings,
+            waits_for="" if (held := holder(self._paths)) is None else held.waits_for,
         )
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.errors import EcrlError
+from ecrl.experiments.training.probe import Probe
 from ecrl.experiments.training.run import Training, TrainingMachine
 from ecrl.launch.campaign import preview as estimate
 from ecrl.launch.campaign.lock import prefix_lease
@@ -49,6 +50,41 @@ def test_plan_freezes_and_writes_a_pending_manifest_and_starts_nothing(tmp_path:
     assert launcher.started == []
     assert control(launcher).resume(asked.paths, Policy()) == 0
     assert len(launcher.started) == 6
+
+
+@pytest.mark.parametrize(("retry", "status", "code"), [(False, "failed", 4), (True, "completed", 0)])
+def test_a_lost_manifest_costs_neither_devices_nor_a_look_at_the_machine(
+    tmp_path: Path, retry: bool, status: str, code: int
+) -> None:
+    asked = request(tmp_path / "results")
+    control(StandIn({"late/blocking": "crash"} if status == "failed" else {})).run(asked, Policy())
+    before = manifest.read(asked.paths).rows
+    asked.paths.manifest.unlink()
+    asked.paths.journal.unlink(missing_ok=True)
+
+    def refuse(_matrix: object, _stop: object) -> Probe:
+        raise AssertionError("nothing is to run")
+
+    launcher = StandIn()
+    assert control(launcher, ask=refuse).resume(asked.paths, Policy(retry_failed=retry)) == code
+    after = manifest.read(asked.paths).rows
+    assert launcher.started == []
+    for suite_id, row in before.items():
+        for name in ("status", "runs_done", "wall_s", "message"):
+            assert getattr(after[suite_id], name) == getattr(row, name)
+
+
+def test_one_missing_run_is_made_beside_suites_that_are_whole(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results")
+    control(StandIn()).run(asked, Policy())
+    (one, _) = manifest.read(asked.paths).rows
+    asked.paths.run(one, "blocking", 1337).result.unlink()
+    asked.paths.manifest.unlink()
+    asked.paths.journal.unlink(missing_ok=True)
+    launcher = StandIn()
+    assert control(launcher).resume(asked.paths, Policy()) == 0
+    assert [name.partition("/")[2] for name in launcher.started] == ["blocking"]
+    assert {row.status for row in manifest.read(asked.paths).rows.values()} == {"completed"}
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_told_before_anything_is_written(

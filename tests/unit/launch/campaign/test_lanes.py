@@ -1,6 +1,7 @@
 """Several suites at once on sets of their own, sets that fail too often, and attempts that come back late."""
 
 import json
+import os
 import signal
 import threading
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import IO
 
 import pytest
 
+from ecrl.cli.ui.campaign_tables import show_status
+from ecrl.cli.ui.lines import format_lines
+from ecrl.launch.campaign.lock import holder
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection, parse_terms
 from ecrl.launch.runs.failure_cause import BUG
@@ -17,6 +21,7 @@ from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.run import Run
 from ecrl.launch.system.device_leases import DeviceSet, try_lease
 from ecrl.launch.system.signals import StoppedError, StopRequest
+from ecrl.launch.views.snapshot import CampaignWatch
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import read_result
@@ -155,6 +160,33 @@ def test_a_signal_while_a_failed_suite_waits_for_devices_hands_over(
     lease.release()
     assert told.value.exit_code == 130
     assert str(told.value).splitlines()[-1] == f"ecrl matrix resume {asked.paths.options} --retry-failed"
+
+
+def test_a_wait_for_devices_is_told_by_status_and_watch_until_it_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECRL_FAKE_GPUS", "2")
+    asked = request(tmp_path / "results")
+    control(StandIn()).plan(asked)
+    lease = try_lease(DeviceSet(("fake-0", "fake-1")), asked.paths)
+    assert lease is not None
+    codes: list[int] = []
+    resuming = threading.Thread(target=lambda: codes.append(control(StandIn()).resume(asked.paths, Policy())))
+    resuming.start()
+    while (held := holder(asked.paths)) is None or not held.waits_for:
+        pass
+    told = f"waiting for fake 0,1: taken by pid {os.getpid()} (prefix exp)"
+    show_status(asked.paths)
+    assert told in capsys.readouterr().out
+    watch = CampaignWatch(asked.paths)
+    assert told in "\n".join(format_lines(watch.take_snapshot()))
+    lease.release()
+    while (held := holder(asked.paths)) is not None and held.waits_for:
+        pass
+    assert "waiting" not in "\n".join(format_lines(watch.take_snapshot()))
+    watch.close()
+    resuming.join()
+    assert codes == [0]
 
 
 def test_a_failed_run_keeps_its_kind(tmp_path: Path) -> None:

@@ -15,10 +15,13 @@ from ecrl.launch.campaign.recover import Policy, list_todo, open_manifest
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.launch.campaign.store import freeze
 from ecrl.launch.runs.progress import SilentObserver
+from ecrl.launch.system.process_group import end_orphans
 from ecrl.launch.system.process_identity import (
     CAMPAIGN_MARKER,
     Liveness,
+    build_campaign_markers,
     check_owner,
+    find_campaign_pids,
     find_marked_pids,
     get_current_owner,
     get_start_ticks,
@@ -98,6 +101,35 @@ def test_orphans_are_found_by_their_marker_and_ended_whatever_session_they_are_i
         while find_marked_pids(CAMPAIGN_MARKER, campaign.marker) != [orphan.pid]:
             pass  # between fork and exec it has no environment of its own
         open_manifest(campaign, Policy(), SilentObserver())
+        assert orphan.wait(timeout=10) != 0
+
+
+def orphan_of(folder: Path) -> "subprocess.Popen[bytes]":
+    """A worker of the campaign in this folder, whose ecrl is gone."""
+    environment = {**os.environ, **build_campaign_markers(folder.resolve())}
+    orphan = subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
+    while orphan.pid not in find_campaign_pids(folder.resolve()):
+        pass  # between fork and exec it has no environment of its own
+    return orphan
+
+
+def test_orphans_are_found_after_their_folder_was_moved(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    with orphan_of(before) as orphan:
+        before.rename(after)
+        assert end_orphans(after.resolve()) == 1
+        assert orphan.wait(timeout=10) != 0
+
+
+def test_a_copy_where_the_campaign_lay_does_not_end_the_workers_of_the_original(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    with orphan_of(before) as orphan:
+        before.rename(after)
+        before.mkdir()
+        assert end_orphans(before.resolve()) == 0
+        assert end_orphans(after.resolve()) == 1
         assert orphan.wait(timeout=10) != 0
 
 

@@ -1,5 +1,6 @@
 """Leases of devices: disjoint sets, one holder, kept by what inherits them, and by whoever carries the marker."""
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,18 @@ def test_a_device_has_one_holder_whatever_set_it_is_in(held: Lease) -> None:
     assert freed(OTHER)
 
 
+def test_a_finished_holder_of_a_device_that_is_free_is_not_spoken_of(held: Lease) -> None:
+    held.release()
+    lock = held.folder / "fake-0.lock"
+    ended = json.loads(lock.read_text())
+    ended["owner"]["start_ticks"] += 1  # no process of this pid has this start time
+    lock.write_text(json.dumps(ended | {"prefix": "finished"}))
+    own = try_lease(DeviceSet(("fake-1",)), CampaignPaths(Path("results"), "exp"))
+    assert own is not None
+    assert describe_holders(ONE) == f"pid {os.getpid()} (prefix exp)"
+    own.release()
+
+
 def test_what_inherits_the_descriptors_holds_the_devices_on(held: Lease) -> None:
     with subprocess.Popen(SLEEP, pass_fds=held.fds) as child:
         held.release()
@@ -61,6 +74,7 @@ def test_a_worker_whose_launcher_is_gone_keeps_its_devices_by_its_marker(held: L
             pass  # between fork and exec it has no environment of its own
         held.release()
         assert try_lease(ONE) is None
+        assert describe_holders(ONE) == f"pid {os.getpid()} (prefix exp)"
         assert freed(DeviceSet(("fake-2",)))
         child.kill()
         child.wait()

@@ -2,17 +2,22 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ecrl.cli.ui.campaign_tables import show_status
+from ecrl.cli.ui.lines import format_lines
 from ecrl.errors import PrefixHeldError
 from ecrl.launch.campaign.clean import KINDS, clean, find_leftovers
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection
 from ecrl.launch.system.process_identity import Liveness, get_current_owner
-from ecrl.launch.views.logs import LogFollower, choose_run, find_log_files, read_last_lines
+from ecrl.launch.views.logs import LogFollower, choose_run, find_log_files, read_last_lines, read_marked_lines
+from ecrl.launch.views.planned_failures import read_marks
 from ecrl.launch.views.snapshot import CampaignWatch
 from ecrl.launch.views.suite_view import inspect_suite
 from ecrl.records.clock import now_ns
@@ -40,7 +45,8 @@ def under_way(paths: CampaignPaths, *, alive: bool = True) -> RunPaths:
     written.close()
     run = paths.run(suite_id, "blocking", 1337)
     run.logs.mkdir(parents=True)
-    run.spec.write_text(json.dumps({"run_hash": "h", "device": "cpu", "block_position": 1}))
+    plan = [{"index": 0, "kind": "kill", "rank": 1, "at": 3}]
+    run.spec.write_text(json.dumps({"run_hash": "h", "device": "cpu", "block_position": 1, "failures": plan}))
     Recorder(run.launcher_events).event("prepared", t0=now_ns())  # as before the first run of a warm agent
     Recorder(run.launcher_events).event("spawn", t=now_ns() - 3 * 10**9, pid=1)
     return run
@@ -90,6 +96,28 @@ def test_looking_again_reads_on_and_sees_a_restart(paths: CampaignPaths) -> None
     assert running.run is not None
     seen = running.run.progress
     assert (seen.step, seen.restarts, seen.doing) == (3, 1, "replaying")
+
+
+def test_a_run_that_records_nothing_is_said_to_wait_everywhere(
+    paths: CampaignPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = under_way(paths)
+    long_ago = now_ns() - 30 * 10**9
+    for rank in (0, 1):
+        Recorder(run.events(0, rank)).event("start", t=long_ago, pid=os.getpid(), world_size=2)
+        Recorder(run.events(0, rank)).event("step", t=long_ago, s=4 - rank, loss=1.0)
+    run.torchrun_log.write_text("the last word\n")
+    watch = CampaignWatch(paths)
+    snapshot = watch.take_snapshot()
+    watch.close()
+    (running,) = snapshot.running
+    assert running.silence.startswith("no step for 30")
+    assert "rank 1 is behind, after step 3 of 6; others after step 4; torchrun.log ends with: the last word" in (
+        running.silence
+    )
+    assert running.silence in "\n".join(format_lines(snapshot))
+    show_status(paths)
+    assert "rank 1 is behind, after step 3 of 6" in capsys.readouterr().out
 
 
 def test_between_two_runs_there_is_nothing_live(paths: CampaignPaths) -> None:
@@ -219,6 +247,77 @@ def test_following_shows_what_is_new_and_ends_with_the_suite(paths: CampaignPath
         log.write("r\n")
     assert [line.text for line in follower.poll()] == ["four"]
     assert follower.over.endswith("completed")
+    follower.close()
+
+
+KILLED = "--- planned failure 1 of 1: rank 1 is killed after step 3; what follows is torch noticing ---"
+
+
+def test_a_planned_failure_is_marked_before_what_it_caused(paths: CampaignPaths) -> None:
+    run = under_way(paths)
+    report = "E1121 23:30:12.123000 1 api.py:1002] failed (exitcode: -9) local_rank: 1 (pid: 42) of binary: x"
+    run.torchrun_log.write_text(f"W an early line\n{report}\nafter it\n")
+    rank_log(run, 0, 0, "a warning\nTraceback (most recent call last):\n1\n2\nRuntimeError: reset by peer\n")
+    rank_log(run, 1, 0, "a warning\n")
+    recorder = Recorder(run.events(0, 1))
+    assert read_marks(run) == []
+    recorder.event("failure", index=0, at=3, kind="kill", phase="step")
+    launcher, first, second = find_log_files(run)
+    assert read_marked_lines(launcher, 40, read_marks(run)) == ["W an early line", KILLED, report, "after it"]
+    assert read_marked_lines(first, 40, read_marks(run))[:3] == [
+        "a warning",
+        KILLED,
+        "Traceback (most recent call last):",
+    ]
+    assert read_marked_lines(first, 2, read_marks(run)) == [KILLED, "2", "RuntimeError: reset by peer"]
+    assert read_marked_lines(second, 40, read_marks(run)) == ["a warning"]
+    assert read_marked_lines(first, 0, read_marks(run)) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ({"phase": "persist"}, "rank 1 is killed in the persist of checkpoint 3; what"),
+        ({"phase": "restore"}, "rank 1 is killed while it restores step 3; what"),
+        ({"phase": "init", "at": 0}, "rank 1 is killed before it is ready; what"),
+        ({"phase": "loss", "kind": "nan", "ends_attempt": False}, "rank 1 meets nan in step 3 (loss) ---"),
+    ],
+)
+def test_a_mark_names_the_place_of_the_failure(paths: CampaignPaths, event: dict[str, Any], told: str) -> None:
+    run = under_way(paths)
+    Recorder(run.events(0, 1)).event("failure", **{"index": 0, "at": 3, "kind": "kill"} | event)
+    [mark] = read_marks(run)
+    assert told in mark.text
+
+
+def test_following_shows_a_planned_failure_once_before_what_it_caused(paths: CampaignPaths) -> None:
+    run = under_way(paths)
+    run.torchrun_log.write_text("one\n")
+    follower = LogFollower(paths.results, paths.prefix, run.folder.parent.parent.name, None, 9)
+    assert [line.text for line in follower.poll()] == ["one"]
+    Recorder(run.events(0, 1)).event("failure", index=0, at=3, kind="kill")
+    with run.torchrun_log.open("a") as log:
+        log.write("torch notices\n")
+    found = list(follower.poll())
+    assert [(line.log.label, line.text) for line in found] == [("ecrl", KILLED), ("launcher", "torch notices")]
+    assert list(follower.poll()) == []
+    follower.close()
+
+
+def test_following_waits_for_a_suite_that_was_interrupted_before_and_ends_with_one_that_is_now(
+    paths: CampaignPaths,
+) -> None:
+    suite_id = under_way(paths, alive=False).folder.parent.parent.name
+    follower = LogFollower(paths.results, paths.prefix, suite_id, None, 9)
+    statuses = [("interrupted", None), ("running", get_current_owner()), ("interrupted", None)]
+    assert list(follower.poll()) == []
+    assert ("its ecrl is gone" in follower.waits, follower.over) == (True, "")
+    for (status, owner), waits, over in zip(statuses, (True, False, False), (False, False, True), strict=True):
+        written = Manifest.open(paths)
+        written.record(suite_id, status=status, owner=owner)
+        written.close()
+        list(follower.poll())
+        assert (bool(follower.waits), bool(follower.over)) == (waits, over)
     follower.close()
 
 
