@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ecrl.errors import EXIT_BUG, EXIT_OK, PrefixHeldError
 from ecrl.launch.system.process_identity import Liveness, check_owner, get_current_owner
 from ecrl.records.manifest.store import Owner, utc_now
@@ -45,6 +43,8 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
     Raises:
         PrefixHeldError: another ecrl holds the prefix; the message names that process.
     """
+    from filelock import FileLock, Timeout  # here: `matrix status` asks for the holder, and must not load it
+
     paths.root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(paths.lock, timeout=_HOLDER_TIMEOUT_S)
     try:

@@ -256,14 +256,15 @@ KILLED = "--- planned failure 1 of 1: rank 1 is killed after step 3; what follow
 def test_a_planned_failure_is_marked_before_what_it_caused(paths: CampaignPaths) -> None:
     run = under_way(paths)
     report = "E1121 23:30:12.123000 1 api.py:1002] failed (exitcode: -9) local_rank: 1 (pid: 42) of binary: x"
-    run.torchrun_log.write_text(f"W an early line\n{report}\nafter it\n")
+    ends = "W1121 23:30:12.100000 1 api.py:1028] Sending process 43 closing signal SIGTERM"
+    run.torchrun_log.write_text(f"W an early line\n{ends}\n{report}\nafter it\n")
     rank_log(run, 0, 0, "a warning\nTraceback (most recent call last):\n1\n2\nRuntimeError: reset by peer\n")
     rank_log(run, 1, 0, "a warning\n")
     recorder = Recorder(run.events(0, 1))
     assert read_marks(run) == []
     recorder.event("failure", index=0, at=3, kind="kill", phase="step")
     launcher, first, second = find_log_files(run)
-    assert read_marked_lines(launcher, 40, read_marks(run)) == ["W an early line", KILLED, report, "after it"]
+    assert read_marked_lines(launcher, 40, read_marks(run)) == ["W an early line", KILLED, ends, report, "after it"]
     assert read_marked_lines(first, 40, read_marks(run))[:3] == [
         "a warning",
         KILLED,
