@@ -26,8 +26,8 @@ app = EcrlTyper(
     help="ecrl measures what checkpointing and failures really cost a distributed training job, and proves that"
     " recovery gives back exactly the state that was lost.",
     epilog="Exit codes: 0 all done; 1 a bug of ecrl; 2 wrong usage or an invalid matrix; 4 something failed; 5 another"
-    " ecrl holds the prefix; 6 this machine is unfit; 128 + N stopped by signal N"
-    " (130: SIGINT, 143: SIGTERM) after a clean hand-over; 141 the reader of stdout has gone.",
+    " ecrl holds the prefix; 6 this machine is unfit; 129, 130, 131, 138, 140, 143, 152 stopped by SIGHUP,"
+    " SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGXCPU after a clean hand-over; 141 the reader of stdout has gone.",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich alone would cost more than the rest of --help
     pretty_exceptions_enable=False,

@@ -45,7 +45,9 @@ class RunProgress:
         kind = event["e"]
         if attempt > self._attempt:
             self._attempt, self.doing, self.longest_step_s = attempt, "restarting", None
-            self.pids.clear(), self.steps.clear(), self._recent.clear()
+            self.pids.clear()
+            self.steps.clear()
+            self._recent.clear()
         self.restarts = max(self.restarts, attempt)
         if kind == "failure":
             self.failures += 1
