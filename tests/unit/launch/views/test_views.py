@@ -286,7 +286,8 @@ def test_a_planned_failure_is_marked_before_what_it_caused(paths: CampaignPaths)
 )
 def test_a_mark_names_the_place_of_the_failure(paths: CampaignPaths, event: dict[str, Any], told: str) -> None:
     run = under_way(paths)
-    Recorder(run.events(0, 1)).event("failure", **{"index": 0, "at": 3, "kind": "kill"} | event)
+    fields: dict[str, Any] = {"index": 0, "at": 3, "kind": "kill"} | event
+    Recorder(run.events(0, 1)).event("failure", **fields)
     [mark] = read_marks(run)
     assert told in mark.text
 
