@@ -19,6 +19,7 @@ from ecrl.analysis.statistics.intervals import (
     UNBOUNDED,
     Bounds,
     bca_interval,
+    predict_next,
     sign_flip_p,
     t_bounds,
     t_p,
@@ -140,12 +141,8 @@ class Estimate:
         return bca_interval([self.means] if self.estimand == "workloads" else self.groups)
 
     def predict_next(self) -> Bounds:
-        """The 95 % prediction interval of the mean of one more suite, drawn like these; (None, None) below two."""
-        n = len(self.means)
-        if n < 2:
-            return UNBOUNDED
-        spread = float(np.std(self.means, ddof=1)) * math.sqrt(1 + 1 / n)
-        return t_bounds(self.center, spread, n - 1, CONFIDENCE)
+        """The 95 % prediction interval of the mean of one more suite."""
+        return predict_next(self.means)
 
     @property
     def median(self) -> float:

@@ -6,19 +6,17 @@ Definitions: the units are suites, their values the means of `d` over seeds.
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from ecrl.analysis.statistics.compare import Comparison
-from ecrl.analysis.statistics.intervals import ALPHA, CONFIDENCE, t_interval
+from ecrl.analysis.statistics.intervals import ALPHA, CONFIDENCE, SAMPLED_VALUES, TIE, predict_next, t_interval
+from ecrl.analysis.statistics.pairwise import adjust_holm
 
 MAX_LABELLINGS = 9_999  # if there are more, that many are sampled with a fixed seed
-SAMPLED_VALUES = 4_000_000  # most labellings x suites of a sample: 0.2 s
-TIE = 1e-9  # relative; statistics that differ less are equal but for the order of a sum
 MIN_OTHERS = 3  # suites that say where another one was to be expected
 
 
@@ -76,7 +74,8 @@ def find_interactions(
         if 1 < len(groups) < len(means):
             p, exact = compute_equal_effects_p(list(groups.values()))
             found.append(Interaction(factor, {v: math.fsum(ds) / len(ds) for v, ds in groups.items()}, p, p, exact))
-    return _adjust(found)
+    adjusted = adjust_holm(one.p for one in found)
+    return [replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True) if p is not None]
 
 
 def compute_equal_effects_p(groups: Sequence[Sequence[float]]) -> tuple[float, bool]:
@@ -122,16 +121,6 @@ def _sum_between(values: npt.NDArray[np.float64], sizes: Sequence[int]) -> npt.N
     return between
 
 
-def _adjust(found: Sequence[Interaction]) -> list[Interaction]:
-    ranked = sorted(found, key=lambda one: one.p)
-    adjusted: dict[str, float] = {}
-    highest = 0.0
-    for place, one in enumerate(ranked):
-        highest = max(highest, min(1.0, one.p * (len(ranked) - place)))
-        adjusted[one.factor] = highest
-    return [Interaction(one.factor, one.means, one.p, adjusted[one.factor], one.exact) for one in found]
-
-
 def find_leverage(c: Comparison) -> Leverage | None:
     """The suite without which the effect has the other sign or at most half its size; None if there is none.
 
@@ -145,9 +134,11 @@ def find_leverage(c: Comparison) -> Leverage | None:
     others = [d for suite, d in means.items() if suite != suite_id]
     center, without = total / n, math.fsum(others) / len(others)
     is_same = without * center > 0 and abs(without) > abs(center) / 2
-    spread = float(np.std(others, ddof=1)) * math.sqrt(1 + 1 / len(others))
-    expected = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(others) - 1)) * spread
-    low, high = t_interval(others, CONFIDENCE)
-    if is_same or abs(means[suite_id] - without) <= expected or low is None or high is None:
+    (low, high), (least, most) = t_interval(others, CONFIDENCE), predict_next(others)
+    assert low is not None
+    assert high is not None
+    assert least is not None
+    assert most is not None
+    if is_same or least <= means[suite_id] <= most:
         return None
     return Leverage(suite_id, center, without, low, high)

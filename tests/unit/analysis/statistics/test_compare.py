@@ -1,8 +1,10 @@
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ecrl.analysis.claims.claims import judge_claims
 from ecrl.analysis.run.metrics import Row, empty_row
@@ -99,6 +101,25 @@ def test_blocks_without_their_pair_are_listed_with_the_reason_and_never_averaged
 @pytest.mark.parametrize(("n", "p"), [(3, 0.25), (4, 0.125), (5, 0.0625), (6, 0.03125), (7, 0.015625), (8, 0.0078125)])
 def test_the_smallest_exact_p_of_n_pairs(n: int, p: float) -> None:
     assert sign_flip_p([0.1 + i / 100 for i in range(n)]) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    "d", [(1.0, 1.0, -1.0, 2.0), (0.1, 0.2, 0.3, -0.6), (0.03, -0.01, 0.02, 0.05, 0.04, -0.02, 0.01)]
+)
+def test_the_exact_p_counts_the_sign_patterns_at_least_as_extreme(d: tuple[float, ...]) -> None:
+    """Patterns whose sums are equal but for rounding count, also where the sum is 0."""
+    sums = [sum(s * x for s, x in zip(signs, d, strict=True)) for signs in itertools.product((1, -1), repeat=len(d))]
+    expected = sum(abs(one) >= abs(sum(d)) - 1e-12 for one in sums) / len(sums)
+    assert sign_flip_p(d) == expected
+    assert sign_flip_p([x + 5 for x in d], 5.0) == expected
+
+
+def test_a_sampled_p_is_near_the_exact_one() -> None:
+    d = np.random.default_rng(2).normal(0.4, 1, 17)
+    exact = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=2**17, vectorized=True).pvalue
+    sampled = sign_flip_p(list(d))
+    assert sampled is not None
+    assert sampled == pytest.approx(exact, abs=4 * math.sqrt(exact / 9_999))
 
 
 def test_many_pairs_are_sampled_with_a_fixed_seed() -> None:
