@@ -19,6 +19,7 @@ from ecrl.analysis.claims.noise import Noise, measure_noise
 from ecrl.analysis.claims.result import ClaimResult
 from ecrl.analysis.frames.kind import load_kind
 from ecrl.analysis.frames.runs import build_runs_frame
+from ecrl.analysis.multiverse import Multiverse, explore
 from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
 from ecrl.analysis.recount.recount import Recount
 from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
@@ -29,7 +30,7 @@ from ecrl.analysis.statistics.intervals import Kind
 from ecrl.analysis.threats.base import format_count
 from ecrl.analysis.threats.detect import ThreatReport, detect_threats
 from ecrl.config.kind import load_kind as load_config_kind
-from ecrl.config.matrix import DEFAULT_KIND
+from ecrl.config.matrix import DEFAULT_KIND, Claim
 
 GOODPUT = "goodput_steps_per_s"
 # Most lines of a table. Axes of `[axes]` that would give more lines are averaged over, and the report says so.
@@ -266,6 +267,20 @@ class Evidence:
         if self.headline is None:
             return {}
         return split_wall_clock(self.rows, *self.headline, self.faults, self.replayed_warm_ups_s)
+
+    @cached_property
+    def multiverses(self) -> tuple[Multiverse, ...]:
+        """That of every claim about an effect; without claims, that of the main comparison as a gain."""
+        warm_ups_s = {run.key: own_s for run in self.runs if (own_s := run.first_warm_up_s) is not None}
+        asked: list[tuple[Claim, ClaimResult | None]] = [(j.claim, j) for j in self.claims if j.comparison is not None]
+        if not self.claims and self.headline is not None and not self.threats.flaws:
+            pair = list(self.headline)
+            asked = [(Claim(name=" / ".join(pair), compare=pair, metric=GOODPUT, expect="ratio > 1"), None)]
+        found = []
+        for claim, judged in asked:
+            others = [other for other in self.claims if other is not judged]
+            found.append(explore(claim, judged, others, self.rows, self.faults, warm_ups_s))
+        return tuple(one for one in found if one is not None)
 
 
 def build_evidence(

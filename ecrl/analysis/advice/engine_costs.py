@@ -93,9 +93,7 @@ def workload(run: RunAnalysis) -> Workload:
 
 def get_fixed_s(run: RunAnalysis) -> float:
     """Startup, shutdown and the warm-up of the very first step: what a run takes however long it is."""
-    row = run.row
-    warmed_s: float = (row["rewarm_s"] or 0.0) - sum(cost.seconds["rewarm"] for cost in run.failures)
-    return float(row["startup_s"] + row["shutdown_s"]) + warmed_s
+    return float(run.row["startup_s"] + run.row["shutdown_s"]) + (run.first_warm_up_s or 0.0)
 
 
 def engine_costs(runs: Iterable[RunAnalysis]) -> list[EngineCosts]:

@@ -84,7 +84,7 @@ def decide_claims(
         if one.verdict.startswith(NOT_JUDGED):
             judged.append(one)
             continue
-        held = replace(one, p_adjusted=p, p_opposite=opposite, log_e=log_e, log_e_opposite=against)
+        held = replace(one, p_adjusted=p, p_opposite_adjusted=opposite, log_e=log_e, log_e_opposite=against)
         vetoes = find_vetoes(held.claim)
         would_be, reasons = decide(held, vetoes)
         verdict, reasons = _weigh_looks(held, would_be, reasons, vetoes)

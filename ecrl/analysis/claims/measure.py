@@ -6,7 +6,7 @@ from typing import Literal
 
 from scipy import stats
 
-from ecrl.analysis.claims.result import INCONCLUSIVE, ClaimResult
+from ecrl.analysis.claims.result import INCONCLUSIVE, ClaimResult, get_allowed
 from ecrl.analysis.run.metrics import Row
 from ecrl.analysis.statistics.compare import Comparison, Faults, compare
 from ecrl.analysis.statistics.intervals import Kind, clopper_pearson
@@ -28,18 +28,12 @@ def measure_claim(claim: Claim, rows: Sequence[Row], faults: Faults) -> ClaimRes
 
 def measure_comparison(claim: Claim, c: Comparison, scope: str) -> ClaimResult:
     """The numbers of a claim about an effect, or about the level of one variant. scope: see `ClaimResult`."""
-    parts = EXPECT.fullmatch(claim.expect)
-    assert parts is not None
-    if parts["margin"]:
-        low, high = _margin(c.kind, float(parts["margin"]))
+    low, high = (_put_on_scale_of_d(bound, c.kind) for bound in get_allowed(claim))
+    bounds = [bound for bound in (low, high) if math.isfinite(bound)]
+    opposite = max((q for bound in bounds if (q := c.p_against(bound)) is not None), default=None)
+    p = opposite
+    if "within" in claim.expect:
         p = None if c.estimate is None else c.estimate.compute_tost_p(low, high)
-        outside = [bound for bound in (low, high) if math.isfinite(bound)]
-        opposite = max((q for bound in outside if (q := c.p_against(bound)) is not None), default=None)
-    else:
-        threshold = float(parts["threshold"])
-        null = math.log(threshold) if c.kind == "ratio" and threshold > 0 else threshold
-        impossible = c.kind == "ratio" and threshold <= 0  # a ratio is always above 0
-        p = opposite = None if impossible else c.p_against(null)
     effect = c.overall
     return ClaimResult(
         claim,
@@ -59,11 +53,11 @@ def measure_comparison(claim: Claim, c: Comparison, scope: str) -> ClaimResult:
     )
 
 
-def _margin(kind: str, margin: float) -> tuple[float, float]:
-    """The lower and upper bound of `within` on the scale of d."""
-    if kind == "difference":
-        return -margin, margin
-    return (math.log(1 - margin) if margin < 1 else -math.inf), math.log(1 + margin)
+def _put_on_scale_of_d(bound: float, kind: Kind) -> float:
+    """A bound of a claim on the scale of d. A ratio is always above 0, so none of 0 or less is ever reached."""
+    if kind == "difference" or bound == math.inf:
+        return bound
+    return math.log(bound) if bound > 0 else -math.inf
 
 
 def _rate(claim: Claim, rows: Sequence[Row], faults: Faults) -> ClaimResult:

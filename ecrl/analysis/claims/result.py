@@ -25,7 +25,7 @@ class ClaimResult:
     n_pairs: the blocks that the effect is measured on; the runs if the claim is about a rate of correct runs.
     p, p_adjusted: before and after Holm. The two-sided p of the comparison against the threshold; a TOST p for
     `within`; an exact binomial p for a rate.
-    p_opposite: Holm-adjusted, of the test that refutes the claim.
+    p_opposite, p_opposite_adjusted: the same of the test that refutes the claim.
     reasons: why the verdict is not CONFIRMED. comparison: None for a rate.
     looks: how often the results may have been seen before the last run was made; see `Registration.count_looks`.
     log_e, log_e_opposite: of the sequential test, after e-Holm, for the claim and against it; None without such a test.
@@ -48,6 +48,7 @@ class ClaimResult:
     comparison: Comparison | None = None
     population: tuple[int, int] = (0, 0)
     p_opposite: float | None = None
+    p_opposite_adjusted: float | None = None
     looks: int = 1
     log_e: float | None = None
     log_e_opposite: float | None = None
@@ -73,14 +74,7 @@ class ClaimResult:
     @property
     def allowed(self) -> tuple[float, float]:
         """The interval of values that the claim allows, on the claim's scale. An end may be infinite."""
-        parts = EXPECT.fullmatch(self.claim.expect)
-        assert parts is not None
-        if parts["margin"]:
-            margin = float(parts["margin"])
-            middle = 0.0 if parts["what"] == "difference" else 1.0
-            return middle - margin, middle + margin
-        threshold = float(parts["threshold"])
-        return (threshold, math.inf) if parts["op"] in (">", ">=") else (-math.inf, threshold)
+        return get_allowed(self.claim)
 
     @property
     def threshold(self) -> float | None:
@@ -116,6 +110,18 @@ class ClaimResult:
         if self.claim.metric == "correct" and self.claim.expect.startswith("rate"):
             return "run"
         return "pair" if self.claim.of is None else "block"
+
+
+def get_allowed(claim: Claim) -> tuple[float, float]:
+    """The interval of values that a claim allows, on its scale. An end may be infinite."""
+    parts = EXPECT.fullmatch(claim.expect)
+    assert parts is not None, "claims are validated with the matrix"
+    if parts["margin"]:
+        margin = float(parts["margin"])
+        middle = 0.0 if parts["what"] == "difference" else 1.0
+        return middle - margin, middle + margin
+    threshold = float(parts["threshold"])
+    return (threshold, math.inf) if parts["op"] in (">", ">=") else (-math.inf, threshold)
 
 
 def format_e(judged: ClaimResult) -> str:

@@ -15,10 +15,10 @@ def decide(judged: ClaimResult, vetoes: Sequence[str]) -> tuple[str, list[str]]:
     if judged.estimate is None:
         absent = "no block has both variants" if claim.of is None else f"no block has {claim.metric} of {claim.of}"
         return INCONCLUSIVE, [absent]
-    if c is not None and (few := _explain_few(judged, c)) is not None:
+    if c is not None and (few := explain_few(judged, c)) is not None:
         return INCONCLUSIVE, [few]
     holds, fails, reasons = _locate(judged)
-    p = judged.p_opposite if fails else judged.p_adjusted
+    p = judged.p_opposite_adjusted if fails else judged.p_adjusted
     is_clear = p is not None and p <= ALPHA
     if not is_clear:
         said = "unknown" if p is None else f"{p:.3g}"
@@ -33,14 +33,14 @@ def decide(judged: ClaimResult, vetoes: Sequence[str]) -> tuple[str, list[str]]:
     return INCONCLUSIVE, reasons
 
 
-def _explain_few(judged: ClaimResult, c: Comparison) -> str | None:
+def explain_few(judged: ClaimResult, c: Comparison) -> str | None:
     """Why so few blocks decide nothing; None if they may."""
     low, high = judged.allowed
     inside = judged.estimate is not None and low <= judged.estimate <= high
     direction = f"directional only, {'in' if inside else 'against'} the claimed direction"
     if len(c.pairs) < MIN_PAIRS:
         return f"{direction}: {judged.basis}, {MIN_PAIRS} are needed"
-    counted = [one.n for one in c.suites.values()]
+    counted = [] if c.estimate is None else [len(own) for own in c.estimate.groups]
     short = sum(n < MIN_SEEDS for n in counted) + len(c.works) - len(counted)
     if c.estimand == "these suites" and short:
         who = f"{short} of these {len(c.works)} suites {'has' if short == 1 else 'have'}"

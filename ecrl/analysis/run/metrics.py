@@ -66,6 +66,13 @@ class RunAnalysis:
         return f"{self.name} ({axes})" if axes else self.name
 
     @property
+    def first_warm_up_s(self) -> float | None:
+        """The warm-up of the very first step: that of attempts after it is part of what failures waste."""
+        if self.row["rewarm_s"] is None:
+            return None
+        return self.row["rewarm_s"] - sum(cost.seconds["rewarm"] for cost in self.failures)  # type: ignore[no-any-return]
+
+    @property
     def replayed_warm_up_s(self) -> float | None:
         """The warm-up of replayed first steps, which the bucket `replay` holds."""
         if self.row["replay_s"] is None:

@@ -103,7 +103,7 @@ class Comparison:
     @property
     def n_suites(self) -> int:
         """The number of suites with at least one pair."""
-        return len(self.suites)
+        return len({pair.suite_id for pair in self.pairs})
 
     @property
     def suites_above(self) -> int:

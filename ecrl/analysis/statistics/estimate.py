@@ -41,6 +41,11 @@ def choose_estimand(suites: int) -> Estimand:
     return "these suites" if suites < MIN_SUITES_OF_WORKLOADS else "workloads"
 
 
+def name_block(seed: int | None) -> str:
+    """'seed 3': a block of the only suite."""
+    return f"seed {seed}"
+
+
 @dataclass(frozen=True)
 class LeaveOneOut:
     """The center without each unit in turn: its range, and the unit whose absence moves it most."""
@@ -149,14 +154,21 @@ class Estimate:
         """The median of the suite means; of the blocks, if there is one suite."""
         return statistics.median(self._separate().values())
 
+    @property
+    def centers_without(self) -> dict[str, float]:
+        """The center without each suite, or without each block of the only suite, by name; {} below three of them."""
+        units = self._separate()
+        if len(units) < MIN_LEFT_OUT:
+            return {}
+        total = math.fsum(units.values())
+        return {name: (total - d) / (len(units) - 1) for name, d in units.items()}
+
     @cached_property
     def leave_one_out(self) -> LeaveOneOut | None:
         """The center without each suite in turn, or without each block of the only suite; None below three of them."""
-        units = self._separate()
-        if len(units) < MIN_LEFT_OUT:
+        centers = self.centers_without
+        if not centers:
             return None
-        total = math.fsum(units.values())
-        centers = {name: (total - d) / (len(units) - 1) for name, d in units.items()}
         without = max(centers, key=lambda name: abs(centers[name] - self.center))
         return LeaveOneOut(min(centers.values()), max(centers.values()), without, centers[without])
 
@@ -164,7 +176,7 @@ class Estimate:
         """The suites, or the blocks of the only suite, by name."""
         if len(self.blocks) > 1:
             return dict(zip(self.blocks, self.means, strict=True))
-        return {f"seed {seed}": d for own in self.blocks.values() for seed, d in own.items()}
+        return {name_block(seed): d for own in self.blocks.values() for seed, d in own.items()}
 
 
 def compute_sd_bound(sd: float, df: float, confidence: float) -> float:

@@ -13,6 +13,7 @@ from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.report.plots.bars import draw_ledger, draw_restarts
 from ecrl.report.plots.causes import draw_causes
 from ecrl.report.plots.losses import MAX_CURVE_POINTS, draw_losses
+from ecrl.report.plots.multiverse import draw_multiverse
 from ecrl.report.plots.style import COLORS, INK, STYLE, make_canvas, svg
 from ecrl.report.plots.style import pdf as as_pdf
 from ecrl.report.plots.timeline import draw_timeline
@@ -20,6 +21,7 @@ from ecrl.report.text.document import Figure
 from ecrl.report.text.names import suite_names
 
 MAX_TIMELINES = 12
+MAX_MULTIVERSES = 4
 MAX_SUITES_IN_A_PLOT = 60
 
 
@@ -39,6 +41,10 @@ def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
         for name, (make, caption) in makers.items():
             if (canvas := make(evidence)) is not None:
                 figures[name] = _figure(name, caption, canvas, pdf)
+        for place, one in enumerate(evidence.multiverses[:MAX_MULTIVERSES], start=1):
+            if (canvas := draw_multiverse(one, evidence)) is not None:
+                caption = f"Multiverse of '{one.claim.name}': {len(one.analyses)} analyses, 95 % intervals"
+                figures[f"multiverse-{place}"] = _figure(f"multiverse-{place}", caption, canvas, pdf)
         for suite_id, seed, runs in _timelines(evidence.runs):
             canvas = draw_timeline(runs, COLORS, INK)
             name = f"timeline-{suite_id}-seed{seed}"

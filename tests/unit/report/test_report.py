@@ -42,7 +42,8 @@ from tests.unit.analysis.external_table.test_table import ROWS, table
 TITLES = [
     "Answer",
     "Scope and setup", "Integrity and recovery correctness", "Main quantitative results", "Where the time went",
-    "Interpretation", "Claims", "Registration", "Threats to validity", "Minimal next runs", "Artifact index",
+    "Interpretation", "Claims", "Multiverse", "Registration", "Threats to validity",
+    "Minimal next runs", "Artifact index",
 ]  # fmt: skip
 
 EPOCH = "1700000000"
