@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from ecrl.analysis.campaign.axes import format_axis
 from ecrl.analysis.campaign.tables import mean
 from ecrl.analysis.run.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis, get_own_axes
-from ecrl.analysis.statistics.intervals import CONFIDENCE, t_interval
+from ecrl.analysis.statistics.intervals import UNBOUNDED, Bounds
+from ecrl.analysis.statistics.unit_costs import SLOWER_STEPS, measure_unit_cost
 
 BACKPRESSURE_SHARE = 0.01  # of the stall; a smaller share is the time that asking for a free slot takes
 RESTART_PARTS = ("detect", "restart", "restore", "rewarm")  # of what a failure costs, those that no interval changes
@@ -40,8 +41,8 @@ class Workload(NamedTuple):
 class EngineCosts:
     """Mean costs of one variant on one workload, over its completed runs. p and R are the symbols of `interval`.
 
-    stall_s, interference_s: per checkpoint. interference_s is None without a reference. interference_ci_s: the 95 % t
-    interval of its mean over runs; (None, None) below two runs.
+    stall_s, interference_s: per checkpoint. stall_s is without backpressure. interference_s, with its 95 % interval
+    interference_ci_s, is that of the answer's table; None without a reference.
     persist_s: p. persist_alone_s: the median latency of checkpoints that no other overlapped; the shortest latency if
     all overlapped. restart_s: R; None if no failure struck. fixed_s: see `get_fixed_s`.
     intervals: the checkpoint intervals of the runs, in steps. seeds: the number of seeds of the runs.
@@ -57,7 +58,7 @@ class EngineCosts:
     step_s: float
     stall_s: float
     interference_s: float | None
-    interference_ci_s: tuple[float | None, float | None]
+    interference_ci_s: Bounds
     persist_s: float
     persist_alone_s: float
     restart_s: float | None
@@ -124,16 +125,15 @@ def _costs(place: Workload, variant: str, own: list[RunAnalysis], references: li
         notes.append("no checkpoint was seen to become durable: its latency counts as 0")
     elif not alone:
         notes.append("every checkpoint overlapped another: the floor is the shortest latency seen")
-    slow = [(run.row["interference_s"], run.checkpoints.visits) for run in own if run.checkpoints is not None]
-    known = all(s is not None for s, _ in slow)
-    interference = sum(s for s, _ in slow) / visits if known else None
-    bounds = t_interval([s / n for s, n in slow], CONFIDENCE) if known else (None, None)
+    slow = measure_unit_cost([run.row for run in own], variant, SLOWER_STEPS, {})
+    known = slow.overall if len(slow.pairs) == len(own) else None
+    interference, bounds = (None, UNBOUNDED) if known is None else (known.center, (known.low, known.high))
     if interference is None:
         notes.append("interference is unknown without a reference run: the cost is the stall alone")
     elif bounds[0] is None or bounds[1] is None:
-        notes.append("one run gives no interval of the interference: the range is that of the MTBF alone")
+        notes.append("one seed gives no interval of the interference: the range is that of the MTBF alone")
     elif bounds[0] <= 0:
-        known_s = f"95 % interval {bounds[0]:.3g} to {bounds[1]:.3g} s a checkpoint, {len(slow)} runs"
+        known_s = f"95 % interval {bounds[0]:.3g} to {bounds[1]:.3g} s a checkpoint, {len(own)} runs"
         text = f"interference not told from 0 ({known_s}): both ends are charged, 0 instead of a negative one"
         if bounds[1] < 0:
             text = f"steps were faster than the reference's ({known_s}): the cost is the stall alone"

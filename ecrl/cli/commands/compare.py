@@ -23,7 +23,8 @@ def compare(
 ) -> None:
     """Before and after: one campaign against another, per suite and variant, paired by seed, with intervals.
 
-    Lists what differs between the two: a change may come from one of these, or from the time between the campaigns.
+    What gets a verdict is the change of a variant less that of its own session's reference. Lists what differs between
+    the two: a change may come from one of these.
     """
     from ecrl.analysis.campaign.load import load_campaign
     from ecrl.analysis.campaign.pool import differences
@@ -50,7 +51,7 @@ def compare(
             print_table(title, header, rows)
         else:
             typer.echo(f"{title}\n{plain_table(header, rows)}\n")
-    typer.echo("\n".join(shown.sentences(before, after, changes, differing)))
+    typer.echo("\n".join(shown.sentences(changes, differing)))
 
 
 def register(app: typer.Typer) -> None:

@@ -18,6 +18,7 @@ from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS, Row
 from ecrl.analysis.statistics.compare import Comparison
 from ecrl.analysis.statistics.intervals import Kind
+from ecrl.analysis.statistics.unit_costs import UNIT_COSTS, measure_unit_cost
 
 SCHEMA = 1
 _PAGE = "docs/metrics.md"
@@ -106,6 +107,7 @@ def _list_levels(evidence: Evidence) -> Iterable[Number]:
         own = [row for row in evidence.whole if arm.holds(row)]
         if own:
             yield from _list_levels_of(arm, own, [row for row in summary if arm.holds(row)])
+        yield from _list_unit_costs(evidence, arm)
 
 
 def _list_levels_of(arm: Arm, own: Sequence[Row], summary: Sequence[Row]) -> Iterable[Number]:
@@ -120,21 +122,20 @@ def _list_levels_of(arm: Arm, own: Sequence[Row], summary: Sequence[Row]) -> Ite
         value = mean([row[metric] for row in summary])
         text = f"mean over suites of {formula}"
         yield Number(f"{arm}: {metric}", value, unit, text, section, blocks, _need(metric, arm.variant))
-    for name, metric, per, section in (
-        ("stall per checkpoint", "stall_s", "checkpoints_requested", "stall"),
-        ("interference per checkpoint", "interference_s", "checkpoints_requested", "interference"),
-        ("cost of a failure", "wasted_s", "restarts", "the-cost-of-a-failure"),
-    ):
-        text = f"sum of {metric} / sum of {per}, over runs"
-        if (value := _divide(own, metric, per)) is not None:
-            yield Number(f"{arm}: {name}", value, "s", text, section, blocks, _need(metric, arm.variant))
 
 
-def _divide(rows: Sequence[Row], metric: str, per: str) -> float | None:
-    if any(row[metric] is None or row[per] is None for row in rows):
-        return None
-    n = sum(row[per] for row in rows)
-    return math.fsum(row[metric] for row in rows) / n if n else None
+def _list_unit_costs(evidence: Evidence, arm: Arm) -> Iterable[Number]:
+    """What one checkpoint and one failure cost, as in the table of the answer."""
+    rows = [row for row in evidence.rows if arm.holds(row)] if arm.variant != REFERENCE else []
+    for cost, (metric, per) in UNIT_COSTS.items():
+        c = measure_unit_cost(rows, arm.variant, cost, evidence.faults)
+        if c.overall is not None:
+            unit, _, section = _METRICS[metric]
+            text = f"mean over suites of {metric} / {per} of a run"
+            yield Number(
+                f"{arm}: {cost}", c.overall.center, unit, text, section, _list_blocks(c), _need(metric, arm.variant),
+                (c.overall.low, c.overall.high),
+            )  # fmt: skip
 
 
 def _list_comparisons(evidence: Evidence) -> Iterable[Number]:

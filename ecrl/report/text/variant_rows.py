@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from ecrl import plugins
 from ecrl.analysis.campaign.variants import VariantRecipe
 from ecrl.analysis.evidence import Evidence
-from ecrl.analysis.run.metrics import REFERENCE, Row
-from ecrl.analysis.statistics.compare import Comparison, compare
+from ecrl.analysis.run.metrics import REFERENCE
+from ecrl.analysis.statistics.compare import Comparison
 from ecrl.analysis.statistics.rates import recoveries
+from ecrl.analysis.statistics.unit_costs import FAILURE, REPLAY, SLOWER_STEPS, STALL, measure_unit_cost
 from ecrl.report.text.document import Table
 from ecrl.report.text.numbers import UNKNOWN, estimate, number
 
-# column -> its numerator and denominator in a run's row
 _COSTS = {
-    "stall per checkpoint (s)": ("stall_s", "checkpoints_requested"),
-    "slower steps per checkpoint (s)": ("interference_s", "checkpoints_requested"),
-    "one failure (s)": ("wasted_s", "restarts"),
-    "one failure (steps)": ("replayed_steps", "restarts"),
+    STALL: "stall per checkpoint (s)",
+    SLOWER_STEPS: "slower steps per checkpoint (s)",
+    FAILURE: "one failure (s)",
+    REPLAY: "one failure (steps)",
 }
 
 
@@ -45,14 +45,13 @@ def rank_variants(evidence: Evidence) -> list[Ranked]:
 def build_variant_table(evidence: Evidence) -> Table:
     """The table of the first screen."""
     ranked = rank_variants(evidence)
-    costs = [name for name in _COSTS if evidence.plans_failures or not name.startswith("one failure")]
-    derived = [row | {name: _divide(row, *_COSTS[name]) for name in costs} for row in evidence.rows]
+    costs = [cost for cost in _COSTS if evidence.plans_failures or cost not in (FAILURE, REPLAY)]
     struck = ("recovered",) if evidence.plans_failures else ()
     rows = tuple(
         (
             one.variant,
             _format_goodput(one),
-            *(_format_cost(derived, one.variant, name, evidence) for name in costs),
+            *(_format_cost(evidence, one.variant, cost) for cost in costs),
             describe_promises(evidence, one.variant),
             *(_count_recovered(evidence, one.variant) for _ in struck),
             _describe_verdicts(evidence, one.variant),
@@ -61,26 +60,20 @@ def build_variant_table(evidence: Evidence) -> Table:
     )
     base = ranked[0].base if ranked else ""
     kept = "goodput kept" if base == REFERENCE else f"goodput / {base}" if base else "goodput"
-    headers = ("variant", kept, *costs, "durable, verified", *struck, "verdict")
+    headers = ("variant", kept, *(_COSTS[cost] for cost in costs), "durable, verified", *struck, "verdict")
     return Table(headers, rows, frozenset({"variant", "durable, verified", "verdict"}))
-
-
-def _divide(row: Row, above: str, below: str) -> float | None:
-    if row[above] is None or not row[below]:
-        return None
-    return float(row[above] / row[below])
 
 
 def _format_goodput(one: Ranked) -> str:
     return ("1" if one.goodput is not None else UNKNOWN) if one.comparison is None else estimate(one.comparison)
 
 
-def _format_cost(derived: list[Row], variant: str, name: str, evidence: Evidence) -> str:
-    """The mean over suites of a cost; slower steps with their interval, as they may be none."""
+def _format_cost(evidence: Evidence, variant: str, cost: str) -> str:
+    """A cost; slower steps with their interval, as they may be none."""
     if variant == REFERENCE:
         return UNKNOWN
-    c = compare(derived, variant, None, name, "difference", evidence.faults)
-    if name.startswith("slower"):
+    c = measure_unit_cost(evidence.rows, variant, cost, evidence.faults)
+    if cost == SLOWER_STEPS:
         return estimate(c)
     return number(None if c.overall is None else c.overall.center, 3)
 

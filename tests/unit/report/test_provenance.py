@@ -3,18 +3,24 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ecrl.analysis.advice.engine_costs import engine_costs
 from ecrl.analysis.campaign.load import load_campaign
 from ecrl.analysis.evidence import GOODPUT, Evidence, build_evidence
 from ecrl.analysis.external_table.table import load_table_evidence
+from ecrl.analysis.run.metrics import RunAnalysis
+from ecrl.analysis.statistics.compare import Effect
 from ecrl.config.run import RunSpec
 from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
 from ecrl.report.pages.provenance import build_document, build_text
+from ecrl.report.text.numbers import effect, number
+from ecrl.report.text.variant_rows import build_variant_table
 from tests.unit.analysis.campaign_builder import CLAIM, campaign
 from tests.unit.analysis.external_table.test_table import ROWS, table
 from tests.unit.cli.inline import run_inline
@@ -53,7 +59,7 @@ def document(evidence: Evidence) -> dict[str, Any]:
 
 
 def find(document: dict[str, Any], name: str) -> dict[str, Any]:
-    (found,) = [number for number in document["numbers"] if number["name"] == name]
+    (found,) = [one for one in document["numbers"] if one["name"] == name]
     return dict(found)
 
 
@@ -80,15 +86,44 @@ def test_a_number_that_needs_the_reference_names_it(document: dict[str, Any]) ->
 
 
 def test_levels_are_those_of_the_runs(document: dict[str, Any], evidence: Evidence) -> None:
-    own = [row for row in evidence.whole if row["variant"] == "blocking"]
-    found = find(document, "blocking: stall per checkpoint")
-    assert found["value"] == pytest.approx(
-        sum(r["stall_s"] for r in own) / sum(r["checkpoints_requested"] for r in own)
-    )
-    cost = find(document, "blocking: cost of a failure")
-    assert cost["value"] == pytest.approx(sum(row["wasted_s"] for row in own) / len(own))
-    assert cost["unit"] == "s"
-    assert not [number for number in document["numbers"] if number["name"] == "reference: stall per checkpoint"]
+    """The mean over suites: a suite of which a run failed weighs as much as the other."""
+    suites = evidence.suites
+    own = [row for row in evidence.rows if row["variant"] == "blocking" and row["outcome"] == "completed"]
+    assert len(own) == 5
+    for name, above, below in (
+        ("stall per checkpoint", "stall_s", "checkpoints_requested"),
+        ("cost of a failure", "wasted_s", "restarts"),
+    ):
+        ratios = {s: [row[above] / row[below] for row in own if row["suite_id"] == s] for s in suites}
+        found = find(document, f"blocking: {name}")
+        assert found["value"] == pytest.approx(sum(sum(one) / len(one) for one in ratios.values()) / len(suites))
+        assert found["unit"] == "s"
+        assert found["low"] <= found["value"] <= found["high"]
+    assert find(document, "blocking: replay of a failure")["unit"] == "steps"
+    assert not [one for one in document["numbers"] if one["name"] == "reference: stall per checkpoint"]
+
+
+def test_costs_are_those_of_the_answer_and_of_the_advice(document: dict[str, Any], evidence: Evidence) -> None:
+    table = build_variant_table(evidence)
+    rows = {row[0]: dict(zip(table.headers, row, strict=True)) for row in table.rows}
+    for variant in ("blocking", "overlapped"):
+        for header, name in (
+            ("stall per checkpoint (s)", "stall per checkpoint"),
+            ("one failure (s)", "cost of a failure"),
+            ("one failure (steps)", "replay of a failure"),
+        ):
+            assert rows[variant][header] == number(find(document, f"{variant}: {name}")["value"], 3)
+        slower = find(document, f"{variant}: interference per checkpoint")
+        shown = effect(Effect(0, slower["value"], slower["low"], slower["high"]), 0.0)
+        assert rows[variant]["slower steps per checkpoint (s)"] == shown
+    [one] = [c for c in engine_costs(only(evidence, "cifar10")) if c.variant == "overlapped"]
+    alone = replace(evidence, rows=tuple(run.row for run in only(evidence, "cifar10")), _made={})
+    costs = find(json.loads(build_text(alone)), "overlapped: interference per checkpoint")
+    assert (one.interference_s, *one.interference_ci_s) == (costs["value"], costs["low"], costs["high"])
+
+
+def only(evidence: Evidence, dataset: str) -> list[RunAnalysis]:
+    return [run for run in evidence.runs if run.row["dataset"] == dataset]
 
 
 def test_claims_have_their_estimates_and_a_rate_counts_every_registered_block(
@@ -105,13 +140,15 @@ def test_claims_have_their_estimates_and_a_rate_counts_every_registered_block(
 def test_every_definition_is_a_section_of_the_page(document: dict[str, Any]) -> None:
     titles = re.findall(r"^## (.+)$", PAGE.read_text(), re.MULTILINE)
     sections = {f"docs/metrics.md#{re.sub(r'[^a-z0-9]+', '-', title.lower())}" for title in titles}
-    assert {number["defined_in"] for number in document["numbers"]} <= sections
+    assert {one["defined_in"] for one in document["numbers"]} <= sections
 
 
 def test_digests_are_those_of_the_files_of_every_run_that_a_number_rests_on(
     document: dict[str, Any], paths: CampaignPaths
 ) -> None:
-    assert len(document["events"]) == 16  # of the block of the failed run, the claim about overlapped counts its own
+    assert (
+        len(document["events"]) == 17
+    )  # of the block of the failed run, the costs of overlapped count its own and the reference
     for name, digests in document["events"].items():
         files = {path.name: path for path in (paths.suites / name).glob("events-*.jsonl")}
         assert digests == {file: hashlib.sha256(path.read_bytes()).hexdigest() for file, path in files.items()}
@@ -120,15 +157,15 @@ def test_digests_are_those_of_the_files_of_every_run_that_a_number_rests_on(
 
 def test_a_number_without_a_bound_is_null_and_the_text_is_json(tmp_path: Path) -> None:
     found = json.loads(build_text(build_evidence(load_campaign(campaign(tmp_path, datasets=["cifar10"], seeds=[1])))))
-    number = find(found, f"overlapped / blocking: {GOODPUT}")
-    assert number["value"] > 1
-    assert (number["low"], number["high"]) == (None, None)
+    ratio = find(found, f"overlapped / blocking: {GOODPUT}")
+    assert ratio["value"] > 1
+    assert (ratio["low"], ratio["high"]) == (None, None)
 
 
 def test_a_campaign_without_a_run_has_no_levels_and_no_files(tmp_path: Path) -> None:
     found = build_document(build_evidence(load_campaign(campaign(tmp_path, change=lambda *_: None))))
     assert found["events"] == {}
-    assert [(number["name"], number["value"]) for number in found["numbers"]] == [("claim overlapping pays", None)]
+    assert [(one["name"], one["value"]) for one in found["numbers"]] == [("claim overlapping pays", None)]
 
 
 def test_a_table_made_elsewhere_has_numbers_without_files(tmp_path: Path) -> None:

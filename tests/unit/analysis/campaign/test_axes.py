@@ -151,7 +151,7 @@ def test_suites_whose_settings_changed_are_paired_by_their_axes(tmp_path: Path) 
     found = match_suites(a, b)
     assert {a.axes_texts[ours] for ours in found.values()} == {"train.batch_size=4", "train.batch_size=8"}
     assert all(b.axes_texts[theirs] == a.axes_texts[ours] for theirs, ours in found.items())
-    assert compare_before_after(a, b, "wall_s")["blocking"].n_suites == 2
+    assert compare_before_after(a, b, "wall_s")["blocking"].own.n_suites == 2
 
 
 def test_costs_of_runs_that_differ_in_an_axis_are_never_averaged(tmp_path: Path) -> None:

@@ -126,19 +126,19 @@ def test_next_runs_of_a_pool_name_campaigns_that_exist(tmp_path: Path) -> None:
 
 def test_before_and_after_are_paired_by_suite_and_seed(tmp_path: Path) -> None:
     a, b = two(tmp_path, quicker, seeds=(1, 2, 3))
-    found = compare_before_after(a, b, "wall_s")["blocking"]
+    found = compare_before_after(a, b, "wall_s")["blocking"].own
     assert (found.a, found.b, found.kind, len(found.pairs)) == ("b", "a", "ratio", 6)
     assert {round(pair.b - pair.a, 6) for pair in found.pairs} == {0.01, 0.02, 0.03}
     assert found.overall is not None
     assert found.overall.center < 1
-    difference = compare_before_after(a, b, "stall_s")["blocking"]
+    difference = compare_before_after(a, b, "stall_s")["blocking"].own
     assert difference.kind == "difference"
     assert difference.overall is not None
     assert difference.overall.center == pytest.approx(0)
 
 
 def test_a_seed_that_only_one_of_them_has_is_listed(tmp_path: Path) -> None:
-    found = compare_before_after(*two(tmp_path, seeds=(3, 4, 5)), "goodput_steps_per_s")["overlapped"]
+    found = compare_before_after(*two(tmp_path, seeds=(3, 4, 5)), "goodput_steps_per_s")["overlapped"].own
     assert [pair.seed for pair in found.pairs] == [3, 3]
     assert len(found.missing) == 8
 
