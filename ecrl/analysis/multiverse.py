@@ -47,7 +47,7 @@ class Analysis:
     """
 
     choices: Choices
-    estimate: float | None
+    estimate: float
     low: float | None
     high: float | None
     verdict: str
@@ -136,7 +136,7 @@ def _analyse(
     """Judge every alternative that may decide, as the report does. The first one, as registered, stays."""
     for place, (choices, c) in enumerate(crossed):
         measured = measure_comparison(claim, c, "")
-        if place and (not c.can_decide or explain_few(measured, c)):
+        if measured.estimate is None or (place and (not c.can_decide or explain_few(measured, c))):
             continue
         p, opposite = (
             adjust_holm([getattr(measured, name), *(getattr(one, name) for one in others)])[0]

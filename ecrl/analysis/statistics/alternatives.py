@@ -5,7 +5,7 @@ Definitions: docs/metrics.md, "Multiverse".
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -31,8 +31,9 @@ class MedianEstimate(Estimate):
 
     def interval(self, confidence: float = CONFIDENCE) -> Bounds:
         """The interval between two units that has at least this confidence; (None, None) if all are too few."""
-        low, high = stats.quantile_test(self.units, q=0, p=0.5).confidence_interval(confidence)
-        return UNBOUNDED if math.isnan(low) or math.isnan(high) else (float(low), float(high))
+        found: Any = stats.quantile_test(self.units, q=0, p=0.5).confidence_interval(confidence)
+        low, high = float(found.low), float(found.high)
+        return UNBOUNDED if math.isnan(low) or math.isnan(high) else (low, high)
 
     def compute_p(self, null: float) -> float | None:
         """Two-sided p of "the median of d is `null`"."""
@@ -74,7 +75,7 @@ class Alternative(Comparison):
         """Whether the test of these units can reach a p of 5 %."""
         if self.test == "t":
             return self.estimate is not None and self.estimate.error is not None
-        return 2 ** (1 - len(self.units)) <= ALPHA
+        return 2.0 ** (1 - len(self.units)) <= ALPHA
 
 
 def choose(c: Comparison, about: Estimand, center: Center) -> Alternative:

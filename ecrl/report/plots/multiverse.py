@@ -19,7 +19,7 @@ def draw_multiverse(m: Multiverse, evidence: Evidence) -> Canvas | None:
     """Estimates with intervals above a matrix of choices. None where there is no other analysis."""
     if len(m.analyses) < 2:
         return None
-    ordered = sorted(m.analyses, key=lambda one: one.estimate or 0.0)
+    ordered = sorted(m.analyses, key=lambda one: one.estimate)
     rows = [(name, option) for name, options in m.dimensions.items() for option in options]
     heights = [2.4, _LINE_INCHES * len(rows)]
     canvas = Canvas(figsize=(7.2, sum(heights) + 0.9), layout="constrained")

@@ -14,7 +14,7 @@ from ecrl.records.reader import RunRecord
 from ecrl.report.sections.multiverse import PLUGIN as SECTION
 from ecrl.report.text.document import Bullets, Figure, Paragraph
 from ecrl.report.text.multiverse import describe
-from tests.unit.analysis.campaign_builder import campaign
+from tests.unit.analysis.campaign_builder import CLAIM, campaign
 
 DATASETS = ("fashion-mini", "cifar10", "cifar100", "noise")
 
@@ -72,9 +72,8 @@ def test_the_plot_has_a_row_for_every_option_and_the_same_bytes_again(fragile: E
 def test_too_little_for_any_analysis_is_said(
     seeds: Sequence[int], variants: Sequence[str], said: str, tmp_path: Path
 ) -> None:
-    claims = "" if len(variants) == 1 else None
-    options = {} if claims is None else {"claims": claims}
-    found = build_evidence(load_campaign(campaign(tmp_path, seeds=seeds, variants=variants, **options)))
+    claims = "" if len(variants) == 1 else CLAIM
+    found = build_evidence(load_campaign(campaign(tmp_path, seeds=seeds, variants=variants, claims=claims)))
     [first, *_] = SECTION.blocks(found, {})
     assert said in (first.items[0] if isinstance(first, Bullets) else first.text)  # type: ignore[union-attr]
     assert "multiverse-1" not in PLUGIN.draw(found, pdf=False)
