@@ -18,7 +18,8 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     if not found:
         return [Paragraph("No effect of two variants is there to be analysed in other ways.")]
     plots = [figure for name, figure in figures.items() if name.startswith("multiverse-")]
-    return [Bullets(tuple(describe(one, evidence) for one in found)), Paragraph(_RULES), *plots]
+    rules = [Paragraph(_RULES)] if any(one.analyses for one in found) else []
+    return [Bullets(tuple(describe(one, evidence) for one in found)), *rules, *plots]
 
 
 PLUGIN = Section(62, "Multiverse", _blocks)
