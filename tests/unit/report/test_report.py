@@ -135,7 +135,7 @@ def test_no_document_holds_an_absolute_path_or_a_not_a_number(written: Path) -> 
 
 def test_every_picture_and_artifact_that_is_named_exists(written: Path) -> None:
     pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", (written / "exp_report.md").read_text())
-    assert len(pictures) == 8
+    assert len(pictures) == 9
     assert all((written / picture).is_file() for picture in pictures)
 
 
