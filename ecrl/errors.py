@@ -14,6 +14,8 @@ EXIT_SOME_FAILED = 4
 EXIT_HELD = 5
 EXIT_UNFIT = 6
 
+_SHOWN_PATH = 200  # characters of a path in a message
+
 
 class EcrlError(Exception):
     """A problem that the user can solve. `str(error)` is the whole message: found, expected, next command.
@@ -71,3 +73,15 @@ def unknown_name(what: str, found: str, valid: Iterable[str]) -> str:
     """A message for an unknown name: what was found, a did-you-mean, and the valid names."""
     names = sorted(valid)
     return f"unknown {what} {found!r}.{did_you_mean(found, names)} Valid: {', '.join(names)}"
+
+
+def explain_os_error(error: OSError) -> EcrlError:
+    """The error for what the operating system refused, where nothing more is known of it."""
+    where = "this machine" if error.filename is None else str(error.filename)
+    if len(where) > _SHOWN_PATH:
+        where = f"{where[:_SHOWN_PATH]}..."
+    return EcrlError(
+        "ECRL-514",
+        f"{where}: {error.strerror or error}. Expected that ecrl can use it.\n"
+        "Put that right, or name another file or folder, then type the same command again.",
+    )

@@ -16,7 +16,10 @@ def parse_duration_s(text: str) -> float:
     parts = _DURATION.findall(compact)
     if not parts or "".join(n + u for n, u in parts) != compact:
         raise ValueError(f"found {text!r}, expected a duration like 90s, 10m or 1h30m")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if seconds == float("inf"):
+        raise ValueError(f"found {text[:20]!r}..., expected a duration like 90s, 10m or 1h30m")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -37,6 +37,7 @@ from ecrl.records.failure_checks import CHECKPOINT_PHASES, IN_STEP_PHASES, PHASE
 
 FAMILY = "failure kind"
 DEFAULT_KIND = "kill"
+_LONGEST_MTBF_S = 1e9  # 30 years; sums of drawn gaps stay finite
 _RANK_0_ALONE = ("commit", "retention")
 FROZEN = "frozen"  # key of a validation's context: ecrl wrote the file, perhaps an older version
 
@@ -78,7 +79,7 @@ class FailureEntry(BaseModel):
 
     # Two failures thus strike both rank 0, which publishes commits, and a rank that does not.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     decided_by: ClassVar[str] = "kind"
 
     at: Annotated[int, Field(ge=1)] | None = None
@@ -87,7 +88,7 @@ class FailureEntry(BaseModel):
     """the phase of the step, the checkpoint or the restart; each kind has its own default and choices"""
     interval: Annotated[int, Field(ge=0)] | None = None
     """instead of `at`: a step drawn uniformly inside the interval after this checkpoint"""
-    mtbf_s: Annotated[float, Field(gt=0)] | None = None
+    mtbf_s: Annotated[float, Field(gt=0, le=_LONGEST_MTBF_S)] | None = None
     """instead of `at`: times drawn with exponential gaps of this mean; the only entry of its schedule"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """the seed of the draw of `interval` or `mtbf_s`"""

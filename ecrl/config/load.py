@@ -53,7 +53,7 @@ def load(
         InvalidMatrixError: the file is unreadable, is not TOML, or has problems. The message lists all of them.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
         raw = tomllib.loads(text)
     except FileNotFoundError:
         shipped = sorted(str(p) for p in Path("matrices").glob("*.toml"))
@@ -65,6 +65,10 @@ def load(
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidMatrixError("ECRL-202", f"{path}: cannot be read as UTF-8 text: {error}") from None
+    except RecursionError:
+        raise InvalidMatrixError(
+            "ECRL-203", f"{path}: lists or tables are nested too deeply. Expected a few levels; correct the file."
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidMatrixError(
             "ECRL-203", f"{path}: not valid TOML: {error}. Correct that line and run the same command again."

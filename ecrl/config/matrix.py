@@ -4,6 +4,7 @@ docs/matrix.md is generated from the text under each field.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
@@ -36,7 +37,8 @@ EXPECT = re.compile(
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # canonical JSON, and so a hash, allows no NaN or infinity
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -137,6 +139,10 @@ else:
     TrainTable, CheckpointTable = _table_of(TrainSettings), _table_of(CheckpointSettings)
 
 
+def _read_endless(value: Any) -> Any:
+    return None if value == math.inf else value  # as people write `no limit`
+
+
 def _read_older_aa(value: Any) -> Any:
     return [REFERENCE] * value if isinstance(value, bool) else value  # as versions before 0.2 wrote it
 
@@ -153,7 +159,7 @@ class RunOptions(_Table):
     """folder of the data sets that are not built in"""
     retries: Annotated[int, Field(ge=0)] = 0
     """how often a failed run is repeated"""
-    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    timeout_s: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_read_endless)] = None
     """seconds after which a run is stopped and marked failed"""
     stall_timeout_s: Annotated[float, Field(gt=0)] | None = None
     """seconds without a step (or any other record of a rank) after which a run is stopped and marked failed: more than
@@ -170,7 +176,8 @@ class RunOptions(_Table):
 
 
 def _check_expectation(text: str) -> str:
-    if not EXPECT.fullmatch(text.strip()):
+    found = EXPECT.fullmatch(text.strip())
+    if not found or math.isinf(float(found["threshold"] or found["margin"])):
         raise ValueError(
             f"found {text!r}, expected e.g. 'ratio > 1.00', 'difference < 0.5', 'ratio within 0.02', 'rate > 0.9',"
             " or of one variant 'value > 2.5'"

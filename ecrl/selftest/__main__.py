@@ -1,7 +1,8 @@
 """The child that `ecrl selftest` starts: `python -m ecrl.selftest check DEVICE MODEL STEPS FOLDER`.
 
-One JSON object a line on stdout: {"e": "machine", ...}, then {"e": "check", "name", "verdict", "evidence",
-"wall_s", "details"} for each check as it ends, or {"e": "refused", "reason"} where there is nothing to check.
+One JSON object a line on the descriptor that ECRL_REPLY_FD names (stdout without it): {"e": "machine", ...}, then
+{"e": "check", "name", "verdict", "evidence", "wall_s", "details"} for each check as it ends, or
+{"e": "refused", "reason"} where there is nothing to check.
 `... sanitizer MODEL` is the grandchild of one of the checks.
 """
 
@@ -40,8 +41,9 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _results() -> Iterator[IO[str]]:
-    """stdout, reserved for results. All other output, also that of C code, goes to stderr."""
-    with os.fdopen(os.dup(1), "w", buffering=1) as out:
+    """The descriptor of the results. All other output, also that of C code, goes to stderr."""
+    own = os.environ.pop("ECRL_REPLY_FD", None)  # not for the grandchild, which has a stdout of its own
+    with os.fdopen(os.dup(1) if own is None else int(own), "w", buffering=1) as out:
         os.dup2(2, 1)
         yield out
 

@@ -23,15 +23,18 @@ from ecrl.launch.runs.launcher import load_launcher
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
+from ecrl.launch.system.child import REPLY_VARIABLE, build_module_command
+from ecrl.launch.system.environment import build_child_environment
 from ecrl.launch.system.process_group import ExitWait, end_run, open_exit_fd
 from ecrl.launch.system.process_identity import RUN_MARKER
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.torch_import import advise_on_import, is_import_failure
 from ecrl.records.failure_checks import format_failure_step
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
 
 SCHEMA = 1
-COMMAND = (sys.executable, "-m", "ecrl.selftest", "check")
+COMMAND = build_module_command("ecrl.selftest", "check")
 DEVICES = ("cpu", "cuda")
 MIN_STEPS = 3  # the first snapshot, one in between, and the last, which no step follows
 STAND_IN = "FakeCUDA"
@@ -146,7 +149,7 @@ class Selftest:
     def _read_messages(self, folder: Path, stop: StopRequest) -> Iterator[dict[str, Any]]:
         """The child's messages as they arrive. If the child crashes, the last message is a failed check."""
         out, errors = folder / "results.jsonl", folder / "stderr.log"
-        environment = os.environ | {
+        extra = {
             "OMP_NUM_THREADS": "1",
             "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with a fixed workspace
@@ -155,9 +158,11 @@ class Selftest:
         command = [*self.command, self.device, self.model, str(self.steps), str(folder / "work")]
         begun = time.monotonic()
         with out.open("wb") as results, errors.open("wb") as log:
+            environment = build_child_environment(os.environ, extra | {REPLY_VARIABLE: str(results.fileno())})
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=results, stderr=log, env=environment, start_new_session=True
-            )
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                pass_fds=[results.fileno()], start_new_session=True,
+            )  # fmt: skip
         exit_wait, tail = ExitWait(process.poll, open_exit_fd(process.pid)), FileTail(out)
         try:
             code = None
@@ -179,13 +184,11 @@ class Selftest:
 
 
 def _death_message(code: int, errors: str, wall_s: float) -> dict[str, Any]:
-    if "No module named 'torch" in errors:
-        raise EcrlError(
-            "ECRL-506",
-            f"{sys.executable} cannot import PyTorch. Expected torch and torchvision beside ecrl.\n"
-            "Type: pip install torch torchvision",
-        )
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "(no output)")
+    if is_import_failure(last):
+        raise EcrlError(
+            "ECRL-506", f"{sys.executable} cannot import PyTorch ({last.strip()}).\n{advise_on_import(errors)}"
+        )
     evidence = f"the process of the checks ended with exit code {code}: {last.strip()}"
     check = Check("the checks run to their end", WRONG, evidence, round(wall_s, 3), {"stderr": errors[-8000:]})
     return {"e": "check", **dataclasses.asdict(check)}

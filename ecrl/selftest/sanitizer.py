@@ -73,4 +73,4 @@ def judge_complaints(said: dict[str, Any]) -> CheckResult:
 
 def command(model: str) -> list[str]:
     """The command that `check_sanitizer` starts."""
-    return [sys.executable, "-m", "ecrl.selftest", "sanitizer", model]
+    return [sys.executable, "-P", "-m", "ecrl.selftest", "sanitizer", model]

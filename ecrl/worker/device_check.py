@@ -1,11 +1,11 @@
-"""Try out what PyTorch can do on this machine, and print the result as JSON. `ecrl doctor` itself loads no torch."""
+"""Try out what PyTorch can do on this machine, and answer with the result. `ecrl doctor` itself loads no torch."""
 
-import json
-import sys
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from ecrl.worker.reply import send_reply
 
 
 def examine() -> dict[str, Any]:
@@ -74,4 +74,4 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    json.dump(examine(), sys.stdout)
+    send_reply(examine())

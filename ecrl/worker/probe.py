@@ -1,8 +1,8 @@
 """Report what this machine can run to the orchestrator, which loads no torch. JSON in, JSON out.
 
 In (stdin): {"datasets": [...], "models": [...], "optimizer": "sgd", "data_root": DIR or null}.
-Out (stdout): versions, GPUs, whether each data set is complete, and the bytes of each state. A data set's `files` are
-{path: [bytes, mtime in ns]} for the files that its check has read; null: unknown.
+Out (`send_reply`): versions, GPUs, whether each data set is complete, and the bytes of each state. A data set's
+`files` are {path: [bytes, mtime in ns]} for the files that its check has read; null: unknown.
 """
 
 import importlib.metadata
@@ -17,6 +17,7 @@ from ecrl import plugins
 from ecrl.config.task_fit import is_fitting_pair
 from ecrl.errors import DataMissingError
 from ecrl.worker.device_check import nccl_version
+from ecrl.worker.reply import send_reply
 from ecrl.workloads.task import make_model
 
 
@@ -96,4 +97,4 @@ def _state_bytes(dataset: str, model: str, optimizer: str) -> int:
 
 
 if __name__ == "__main__":
-    json.dump(probe(json.load(sys.stdin)), sys.stdout)
+    send_reply(probe(json.load(sys.stdin)))

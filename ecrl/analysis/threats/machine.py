@@ -32,7 +32,7 @@ THROTTLING_REASONS = ("thermal", "power_cap", "power_brake", "hw_slowdown")  # N
 # code -> the machine facts of `result.json` that its check needs: in pressure_before, _during, _after, or at the top.
 # The report names missing facts with the check. GPU_FACTS are needed only if runs used GPUs.
 NEEDED_FACTS = {
-    "mixed_environment": ("host", "boot_id", "torch", "git", "driver", "gpu_uuids"),
+    "mixed_environment": ("host", "boot_id", "torch", "git", "driver", "gpu_uuids", "environment"),
     "cpu_contention": ("load1", "psi_cpu_some_avg10", "cpu_steal_s"),
     "disk_nearly_full": ("disk_free_bytes",),
     "suspended": ("boot_minus_mono_ns",),
@@ -77,12 +77,16 @@ def _check_mixed(facts: CampaignFacts) -> Iterable[Threat]:
 
 
 def _find_differing_facts(machines: Iterable[dict[str, Any]]) -> list[str]:
-    """Names of the facts that differ between the machines. Measurements are ignored.
+    """Names of the facts that differ between the machines, and of environment variables. Measurements are ignored.
 
     They are numbers with a fraction, and facts with names of measurements, such as load and psi.
     """
+    there = list(machines)
     values: dict[str, set[str]] = {}
-    for machine in machines:
+    environments = [machine["environment"] for machine in there if isinstance(machine.get("environment"), dict)]
+    for name in set().union(*environments):
+        values[name] = {str(environment.get(name)) for environment in environments}
+    for machine in there:
         for name, value in machine.items():
             if isinstance(value, str | int | list) and not name.startswith(
                 ("load", "psi", "free", "available", "real_", "disk_free", "boot_minus")

@@ -216,5 +216,5 @@ def _parse_setting(text: str) -> "Override":
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text  # --set train.optimizer=adamw: a shell eats quotes

@@ -1,10 +1,7 @@
 """Runs `python -m ecrl.worker.probe` to learn what this machine can run, and checks a matrix against it."""
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +10,13 @@ from typing import Any
 from ecrl.config.matrix import Matrix
 from ecrl.config.suite import list_train_settings
 from ecrl.errors import DataMissingError, EcrlError
+from ecrl.launch.system.child import ask, build_module_command
+from ecrl.launch.system.environment import build_child_environment
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.torch_import import advise_on_import, is_import_failure
 from ecrl.units import format_count
 
-PROBE_COMMAND = (sys.executable, "-m", "ecrl.worker.probe")
-_POLL_S = 0.1
+PROBE_COMMAND = build_module_command("ecrl.worker.probe")
 
 
 @dataclass(frozen=True)
@@ -83,18 +82,23 @@ def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_
         EcrlError: PyTorch cannot be imported, or the probe failed.
         StoppedError: a signal came.
     """
-    environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
+    extra = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
     if matrix.run.gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, matrix.run.gpus))  # as in the runs
-    out, errors, code = _run_child(command, json.dumps(build_probe_request(matrix)), environment, stop)
-    if code != 0:
-        raise EcrlError("ECRL-506", _explain(errors, code))
+        extra["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, matrix.run.gpus))  # as in the runs
+    reply = ask(
+        command,
+        build_child_environment(os.environ, extra),
+        json.dumps(build_probe_request(matrix)),
+        lambda: stop.raise_if_requested("Nothing was started; type the same command again."),
+    )
+    if reply.code != 0:
+        raise EcrlError("ECRL-506", _explain(reply.output, reply.code))
     try:
-        told = json.loads(out)
+        told = json.loads(reply.text)
         rest = {k: v for k, v in told.items() if k not in ("datasets", "state_bytes")}
         return Probe(rest, tuple(told["gpus"]), told["datasets"], told["state_bytes"])
     except (ValueError, KeyError, TypeError) as error:
-        raise RuntimeError(f"the probe answered {out[:500]!r}") from error
+        raise RuntimeError(f"the probe answered {reply.text[:500]!r}") from error
 
 
 def build_probe_request(matrix: Matrix) -> dict[str, Any]:
@@ -109,36 +113,12 @@ def build_probe_request(matrix: Matrix) -> dict[str, Any]:
     }
 
 
-def _run_child(
-    command: Sequence[str], request: str, environment: dict[str, str], stop: StopRequest
-) -> tuple[str, str, int]:
-    """Run the command and return its stdout, stderr and exit code."""
-    # The child has a session of its own, so that only ecrl handles Ctrl-C.
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
-    ) as process:
-        try:
-            to_send: str | None = request
-            while True:
-                try:
-                    out, errors = process.communicate(to_send, timeout=_POLL_S)
-                    return out, errors, process.returncode
-                except subprocess.TimeoutExpired:
-                    to_send = None  # communicate keeps the rest of the input
-                    stop.raise_if_requested("Nothing was started; type the same command again.")
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # usually the process has already ended
-                if process.returncode is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-
-
 def _explain(errors: str, code: int) -> str:
     lines = [line for line in errors.splitlines() if line.strip()] or ["(it said nothing)"]
-    if "ModuleNotFoundError: No module named 'torch" in errors or "ImportError" in lines[-1]:
+    if is_import_failure(errors):
         return (
             f"torchrun cannot start: {sys.executable} cannot import PyTorch ({lines[-1].strip()}).\n"
-            "Expected torch and torchvision beside ecrl. Type: pip install torch torchvision"
+            f"{advise_on_import(errors)}"
         )
     command = "python -m ecrl.worker.probe"
     return f"`{command}` ended with exit code {code}: {lines[-1].strip()}\nExpected it to describe this machine."

@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.lock import Holder, holder, is_held
 from ecrl.launch.runs.file_tail import FileTail
+from ecrl.launch.system.child import build_module_command
 from ecrl.launch.system.free_space import find_existing_folder, get_free_bytes
 from ecrl.launch.system.process_identity import Liveness, check_owner
 from ecrl.launch.system.signals import StopRequest
@@ -56,7 +56,7 @@ def start_detached(paths: CampaignPaths, arguments: Sequence[str], stop: StopReq
         DetachError: it ended early with an exit code other than 0; the message is what it wrote.
         StoppedError: a signal came during the start; the new ecrl was ended.
     """
-    return start_detached_command(paths, [sys.executable, "-m", "ecrl", *arguments], stop)
+    return start_detached_command(paths, build_module_command("ecrl", *arguments), stop)
 
 
 def start_detached_command(

@@ -3,17 +3,19 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
+import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
 from ecrl.launch.system import nvidia
+from ecrl.launch.system.child import Reply, ask, build_module_command
+from ecrl.launch.system.environment import build_child_environment
+from ecrl.launch.system.torch_import import advise_on_import, is_import_failure
 from ecrl.units import format_bytes
 
-EXAMINE_COMMAND = (sys.executable, "-m", "ecrl.worker.device_check")
+EXAMINE_COMMAND = build_module_command("ecrl.worker.device_check")
 _TIMEOUT_S = 120.0
 _MIB = 1 << 20
 _QUERY = ("index", "uuid", "name", "driver_version", "memory.total", "memory.used", "utilization.gpu", "compute_mode")
@@ -23,10 +25,15 @@ def check_gpus(wanted: Requirements | None, command: Sequence[str] = EXAMINE_COM
     """Findings about the GPUs as the driver shows them, then about PyTorch on this machine."""
     cuda = wanted is not None and wanted.device == "cuda"
     cards = yield from _cards(wanted, cuda)
-    told, problem = _run_examine(command)
-    if told is None:
-        yield Finding("torch", UNFIT, problem, "Type: pip install torch torchvision")
+    try:
+        reply = _run_examine(command)
+    except OSError as error:  # also a TimeoutError
+        yield Finding("torch", UNFIT, " ".join(str(error).split())[:200], f"Try: {' '.join(command)}")
         return
+    if reply.code != 0:
+        yield _explain_failure(reply)
+        return
+    told: dict[str, Any] = json.loads(reply.text)
     yield Finding("torch", OK, f"{told['torch']}, built for {_describe_build(told)}")
     yield from _match(told, cards, cuda)
     yield _gloo(told)
@@ -113,20 +120,27 @@ def _owner(pid: str) -> str:
         return f"(uid {uid}) "
 
 
-def _run_examine(command: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
-    """(answer of the process that loads PyTorch, ''), or (None, why there is none)."""
-    environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return None, " ".join(str(error).split())[:200]
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return None, lines[-1][:200]
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told, ""
+def _run_examine(command: Sequence[str]) -> Reply:
+    """The answer of the process that loads PyTorch.
+
+    Raises:
+        OSError: it cannot be started, or takes too long.
+    """
+    deadline = time.monotonic() + _TIMEOUT_S
+
+    def check() -> None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no answer after {_TIMEOUT_S:.0f} s")
+
+    extra = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
+    return ask(command, build_child_environment(os.environ, extra), check=check)
+
+
+def _explain_failure(reply: Reply) -> Finding:
+    """The finding for a process that loads PyTorch and failed."""
+    lines = reply.output.strip().splitlines() or [f"exit code {reply.code}"]
+    advice = advise_on_import(reply.output) if is_import_failure(reply.output) else f"It ended with {reply.code}."
+    return Finding("torch", UNFIT, lines[-1][:200], advice)
 
 
 def _describe_build(told: dict[str, Any]) -> str:

@@ -1,12 +1,14 @@
-"""Findings about the host: memory, shared memory, limits, processors, clock. Reads /proc and takes milliseconds."""
+"""Findings about the host: memory, limits, processors, clock, network, environment. Takes milliseconds."""
 
 import os
 import resource
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.system.environment import format_inputs
 from ecrl.records import machine
 from ecrl.units import format_bytes
 
@@ -24,6 +26,8 @@ def check_host(wanted: Requirements | None) -> Iterator[Finding]:
     yield from _limits(wanted)
     yield _processors(wanted)
     yield from _clock()
+    yield from check_network(wanted)
+    yield _inputs()
 
 
 def _memory(wanted: Requirements | None) -> Finding:
@@ -112,3 +116,44 @@ def _clock() -> Iterator[Finding]:
     source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     if source.is_file() and (name := source.read_text().strip()) in ("hpet", "acpi_pm", "jiffies"):
         yield Finding("clock source", WARN, name, "This clock is slow to read; a host with tsc measures better.")
+
+
+def check_network(wanted: Requirements | None) -> Iterator[Finding]:
+    """Findings about what ranks on one host need of its network: loopback, the host's name, gloo's interface."""
+    yield _loopback()
+    yield _host_name()
+    known = {name for _, name in socket.if_nameindex()}
+    named = [name for name in os.environ.get("GLOO_SOCKET_IFNAME", "").split(",") if name]
+    if absent := [name for name in named if name not in known]:
+        said = f"GLOO_SOCKET_IFNAME names {', '.join(absent)}, but this host has {', '.join(sorted(known))}"
+        over_nccl = wanted is not None and wanted.nccl
+        yield Finding("gloo interface", WARN if over_nccl else UNFIT, said, "Type: unset GLOO_SOCKET_IFNAME")
+
+
+def _loopback() -> Finding:
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 2.0):
+            return Finding("loopback", OK, "127.0.0.1 answers")
+    except OSError as error:
+        said = f"127.0.0.1 does not answer ({error.strerror or error}): ranks find each other there"
+        return Finding("loopback", UNFIT, said, "Type: ip link set lo up")
+
+
+def _host_name() -> Finding:
+    """Whether this host's name leads to an address. ecrl does not need it; libraries may wait for it."""
+    name = socket.gethostname()
+    try:
+        lines = Path("/etc/hosts").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    if any(name in line.partition("#")[0].split()[1:] for line in lines):
+        return Finding("host name", OK, f"{name} is in /etc/hosts")
+    # Not asked of a name server: where none answers, that takes longer than everything else together.
+    return Finding("host name", OK, f"{name} is not in /etc/hosts; runs use 127.0.0.1")
+
+
+def _inputs() -> Finding:
+    """The variables that change what ranks do."""
+    if not (said := format_inputs()):
+        return Finding("environment", OK, "nothing that PyTorch, gloo, NCCL or OpenMP reads is set")
+    return Finding("environment", WARN, said, "The ranks read this; it is recorded with every run. Unset what is old.")

@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import IO
 from ecrl.launch.runs.launcher import LauncherPlugin, RunHandle
 from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.torchrun import TorchrunHandle, TorchrunLauncher
+from ecrl.launch.system.child import build_module_command
 from ecrl.launch.system.device_leases import Lease
 from ecrl.launch.system.process_group import end_leftovers, end_run
 from ecrl.launch.system.process_identity import RUN_MARKER
@@ -81,7 +81,7 @@ class Warm(TorchrunLauncher):
 
     def command(self, run: Run) -> list[str]:
         """The command line of the agent. The agent receives a run's details through its stdin."""
-        return [sys.executable, "-m", "ecrl.worker.warm.server"]
+        return [*build_module_command("ecrl.worker.warm.server")]
 
     def environment(self, run: Run, campaign: Path) -> dict[str, str]:
         """The environment of the agent, which serves every run that needs the same devices and threads."""

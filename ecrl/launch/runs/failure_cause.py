@@ -88,15 +88,34 @@ class RepeatedFailures:
         self.signature, self.number = "", 0
 
 
-def read_oom_kills() -> int:
+def read_oom_kills(proc: Path = Path("/proc"), mounted: Path = Path("/sys/fs/cgroup")) -> int:
     """How many processes of this control group the kernel has killed for lack of memory; 0 where it does not say."""
     try:
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
-        text = (Path("/sys/fs/cgroup") / own.lstrip("/") / "memory.events").read_text()
+        lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:
-        return 0  # no cgroup v2, or not seen from here
-    counts = dict(line.split() for line in text.splitlines() if line)
-    return int(counts.get("oom_kill", 0))
+        return 0
+    for _, controllers, own in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        for folder, name in _list_counters(mounted, controllers.split(",")):
+            # A container sees its own group as the root of what is mounted.
+            for path in (folder / own.lstrip("/") / name, folder / name):
+                if (kills := _read_kills(path)) is not None:
+                    return kills
+    return 0
+
+
+def _list_counters(mounted: Path, controllers: list[str]) -> list[tuple[Path, str]]:
+    """(the folder of the groups, the file of a group) for a line of /proc/self/cgroup, version 2 or version 1."""
+    if controllers == [""]:
+        return [(mounted, "memory.events"), (mounted / "unified", "memory.events")]
+    return [(mounted / "memory", "memory.oom_control")] if "memory" in controllers else []
+
+
+def _read_kills(path: Path) -> int | None:
+    try:
+        counts = dict(line.split() for line in path.read_text().splitlines() if line.count(" ") == 1)
+    except OSError:
+        return None
+    return int(counts["oom_kill"]) if "oom_kill" in counts else None
 
 
 def _tail(path: Path) -> str:
@@ -104,5 +123,5 @@ def _tail(path: Path) -> str:
         with path.open("rb") as file:
             file.seek(max(file.seek(0, 2) - _TAIL_BYTES, 0))
             return file.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return ""

@@ -12,6 +12,7 @@ from ecrl.launch.runs.failure_cause import classify_failure
 from ecrl.launch.runs.file_tail import Event
 from ecrl.launch.runs.launcher import WorkerFailed
 from ecrl.launch.runs.run import Run
+from ecrl.launch.system.environment import format_inputs
 from ecrl.records import correctness
 from ecrl.records.failure_checks import is_ending
 from ecrl.records.paths import RunPaths
@@ -117,6 +118,8 @@ def decide_result(run: Run, findings: RunEvidence, ending: RunEnd, started_at: s
         "token": spec.token,
     }
     if reason:
+        if not findings.last_step and (inputs := format_inputs()):
+            result["reason"] = reason = f"{reason}; {inputs} {'are' if ', ' in inputs else 'is'} set"
         logs = [log] if log == paths.torchrun_log else [log, paths.torchrun_log]
         kind = classify_failure(reason, logs, timed_out=bool(ending.reason), oom_kills=ending.oom_kills)
         result["failure"] = {"kind": kind.kind, "evidence": kind.evidence}

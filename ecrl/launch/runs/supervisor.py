@@ -26,6 +26,7 @@ from ecrl.launch.runs.silence import (
     quote_last_line,
 )
 from ecrl.launch.runs.warnings import RunWarnings
+from ecrl.launch.system.environment import list_inputs
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records import machine
 from ecrl.records.clock import now_ns, real_minus_boot_ns
@@ -76,7 +77,10 @@ class Supervisor:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.folder))
         after = machine.read_pressure(paths.folder)
         facts = (
-            machine.read_facts() | {"filesystem": machine.file_system(paths.folder)} | self.facts | beside.get_facts()
+            machine.read_facts()
+            | {"filesystem": machine.file_system(paths.folder), "environment": list_inputs()}
+            | self.facts
+            | beside.get_facts()
         )
         return outcome.write_result(result, facts | {"pressure_before": pressure, "pressure_after": after}, paths)
 

@@ -4,7 +4,6 @@ code."""
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import IO, ClassVar, cast
 from ecrl.launch.runs.file_tail import FileTail
 from ecrl.launch.runs.launcher import Launcher, RunHandle, WorkerFailed
 from ecrl.launch.runs.run import Run
+from ecrl.launch.system.child import build_module_command
+from ecrl.launch.system.environment import build_child_environment
 from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run, open_exit_fd
 from ecrl.launch.system.process_identity import RUN_MARKER, build_campaign_markers, get_owner
 from ecrl.records.failure_checks import count_expected_restarts
@@ -95,7 +96,7 @@ class TorchrunLauncher(Launcher):
 
     def command(self, run: Run) -> list[str]:
         """The command line to start."""
-        return [sys.executable, "-m", "torch.distributed.run", *self.arguments(run)]
+        return [*build_module_command("torch.distributed.run"), *self.arguments(run)]
 
     def arguments(self, run: Run) -> list[str]:
         """torchrun's arguments."""
@@ -103,6 +104,8 @@ class TorchrunLauncher(Launcher):
         restarts = count_expected_restarts(run.spec.failures)
         return [
             *("--standalone", "--nproc-per-node", str(run.spec.train.nproc), "--max-restarts", str(restarts)),
+            # By default torchrun gives the ranks this host's name, which need not resolve.
+            *("--local-addr", "127.0.0.1"),
             *("--monitor-interval", MONITOR_INTERVAL_S, "--redirects", "3", "--log-dir", str(run.paths.logs)),
             *("-m", self.worker, str(run.paths.folder)),
         ]
@@ -123,7 +126,7 @@ def build_run_environment(base: Mapping[str, str], run: Run, campaign: Path) -> 
     }
     if run.spec.train.deterministic:
         extra["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is deterministic only with a fixed workspace
-    return {**base, **extra}
+    return build_child_environment(base, extra)
 
 
 def parse_failure(line: str) -> WorkerFailed | None:

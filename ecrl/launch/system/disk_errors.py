@@ -18,6 +18,11 @@ _STORAGE_ERRORS = {
     errno.EEXIST: "not a folder",
     errno.ELOOP: "a link to itself",
     errno.ENOENT: "gone while ecrl worked on it",
+    errno.ENAMETOOLONG: "a name of more than 255 bytes, or a path that is too long",
+    errno.EMFILE: "too many open files (see `ulimit -n`)",
+    errno.EFBIG: "larger than files may be here (see `ulimit -f`)",
+    errno.ESTALE: "gone from the file server",
+    errno.ENOLCK: "a file system without locks",
 }
 
 
@@ -36,14 +41,14 @@ def explain_storage_errors(paths: CampaignPaths, next_command: Callable[[], str]
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if error.errno not in _STORAGE_ERRORS or not (full or error.filename):
-            raise
+        if error.errno is None or not (full or error.filename):
+            raise  # no file is named: `ecrl.__main__` says what is known
         if error.errno == errno.ENOENT and not Path(error.filename).is_relative_to(paths.suites.resolve()):
             raise
         where = error.filename or paths.root
         again = "then type the same command again" if next_command is None else f"then type: {next_command()}"
         raise EcrlError(
             "ECRL-504",
-            f"{where}: {_STORAGE_ERRORS[error.errno]}. Expected to write results there; what was finished is kept.\n"
+            f"{where}: {_STORAGE_ERRORS.get(error.errno, error.strerror)}. Expected to write results there; what was finished is kept.\n"
             f"Put that right (or name another folder with --results), {again}",
         ) from error

@@ -34,7 +34,7 @@ main()
 
 def saying(*told: dict[str, Any], then: str = "") -> tuple[str, ...]:
     lines = "".join(json.dumps(one) + "\n" for one in told)
-    return sys.executable, "-c", f"print({lines!r}, end='', flush=True)\n{then}"
+    return sys.executable, "-c", f"import os; os.write(int(os.environ['ECRL_REPLY_FD']), {lines.encode()!r})\n{then}"
 
 
 def run(*told: dict[str, Any], device: str = "cpu", then: str = "") -> Report:
@@ -101,8 +101,8 @@ def test_a_signal_ends_the_child_and_leaves_nothing(tmp_path: Path, monkeypatch:
         threading.Timer(0.05, stop.request, [signal.SIGTERM]).start()
 
     program = (
-        f"import json, os, time; print(json.dumps({PASSES!r} | {{'evidence': str(os.getpid())}}), flush=True)\n"
-        "time.sleep(60)"
+        f"import json, os, time; told = json.dumps({PASSES!r} | {{'evidence': str(os.getpid())}})\n"
+        "os.write(int(os.environ['ECRL_REPLY_FD']), f'{told}\\n'.encode()); time.sleep(60)"
     )
     with pytest.raises(StoppedError) as stopped:
         Selftest("cpu", command=(sys.executable, "-c", program), kills=False).run(stop, show)

@@ -15,13 +15,15 @@ from ecrl.config.matrix import Matrix
 from ecrl.errors import DataMissingError, EcrlError
 from ecrl.experiments.training.probe import Probe, run_probe
 from ecrl.launch.system.signals import StoppedError, StopRequest
+from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, answer
 
 ECHO = """
 import json, os, sys
 asked = json.load(sys.stdin)
 json.dump({"torch": "0", "gpus": [], "asked": asked, "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
-           "datasets": {d: {"ok": True} for d in asked["datasets"]}, "state_bytes": {}}, sys.stdout)
+           "datasets": {d: {"ok": True} for d in asked["datasets"]}, "state_bytes": {}},
+          open(int(os.environ["ECRL_REPLY_FD"]), "w"))
 """
 
 TABLES = {"backend": "train", "nproc": "train"}
@@ -49,7 +51,7 @@ def test_the_probe_is_asked_about_this_matrix_with_the_gpus_of_its_runs(tmp_path
 
 
 def test_without_torch_the_error_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(EcrlError, match=r"torchrun cannot start.*cannot import PyTorch(.|\n)*pip install torch"):
+    with raises("ECRL-506", sys.executable, "'torch_is_not_here'", "pip install torch_is_not_here"):
         run_probe(matrix(tmp_path), StopRequest(), command("import torch_is_not_here"))
 
 
@@ -60,7 +62,14 @@ def test_a_probe_that_fails_is_quoted(tmp_path: Path) -> None:
 
 def test_a_probe_that_answers_nonsense_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="hello"):
-        run_probe(matrix(tmp_path), StopRequest(), command("print('hello')"))
+        run_probe(
+            matrix(tmp_path), StopRequest(), command("import os; os.write(int(os.environ['ECRL_REPLY_FD']), b'hello')")
+        )
+
+
+def test_what_is_printed_beside_the_answer_is_no_answer(tmp_path: Path) -> None:
+    noisy = f"print('a start-up file of the site prints here')\n{ECHO}\nprint('and here')"
+    assert run_probe(matrix(tmp_path), StopRequest(), command(noisy)).facts["asked"]["models"] == ["cnn"]
 
 
 def test_a_signal_while_the_probe_works_ends_it(tmp_path: Path) -> None:

@@ -132,11 +132,12 @@ def test_what_could_not_be_checked_again_is_not_kept(
 
 # The answer of a machine without GPUs, and a mark for each time that it was asked.
 CHILD = """
-import json, sys
+import json, os, sys
 asked = json.load(sys.stdin)
 open(sys.argv[1], "a").write("asked\\n")
 json.dump({"torch": "0", "gpus": [], "state_bytes": {f"{d}/{m}": 1 for d in asked["datasets"] for m in asked["models"]},
-           "datasets": {d: {"ok": True, "files": {}} for d in asked["datasets"]}}, sys.stdout)
+           "datasets": {d: {"ok": True, "files": {}} for d in asked["datasets"]}},
+          open(int(os.environ["ECRL_REPLY_FD"]), "w"))
 """
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import importlib.util
 import json
 import os
 import resource
@@ -120,7 +121,11 @@ esac
 
 
 def examined(**changes: Any) -> tuple[str, ...]:
-    return (sys.executable, "-c", f"print({json.dumps(FIT | changes)!r})")
+    return (
+        sys.executable,
+        "-c",
+        f"import os; os.write(int(os.environ['ECRL_REPLY_FD']), {json.dumps(FIT | changes).encode()!r})",
+    )
 
 
 @pytest.fixture
@@ -189,7 +194,8 @@ def test_ranks_that_talk_over_gloo_share_a_gpu_and_need_no_nccl() -> None:
     assert one(gpu.check_gpus(SHARED, examined(gpus=[])), "ranks").state == UNFIT
 
 
-def test_without_torch_the_machine_is_unfit() -> None:
+def test_without_torch_the_machine_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     command = (sys.executable, "-c", "raise ModuleNotFoundError(\"No module named 'torch'\")")
     finding = one(gpu.check_gpus(CPU, command), "torch")
     assert (finding.state, "pip install torch" in finding.advice) == (UNFIT, True)

@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Run:
 
 def test_the_command_allows_one_restart_for_every_planned_failure(run: Run) -> None:
     command = Cold().command(run)
-    assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    assert command[:4] == [sys.executable, "-P", "-m", "torch.distributed.run"]
     assert command[command.index("--max-restarts") + 1] == str(len(run.spec.failures)) == "1"
     lasting = {"index": 1, "at": 9, "kind": "scale", "rank": 0, "ends_attempt": False}
     more = dataclasses.replace(run, spec=dataclasses.replace(run.spec, failures=(*run.spec.failures, lasting)))
