@@ -192,7 +192,6 @@ HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "statsmodels", "mat
 HEAVY |= {"torchsnapshot", "torch_checkpointing"}
 LAUNCHING = {
     "psutil",
-    "filelock",
     "rich",
     "ecrl.config.matrix",
     "ecrl.launch.campaign.control",

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecrl.errors import EXIT_BUG, EXIT_OK, PrefixHeldError
+from ecrl.launch.system.file_lock import is_locked, take_lock
 from ecrl.launch.system.process_identity import Liveness, check_owner, get_current_owner
 from ecrl.records.manifest.store import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
@@ -46,15 +46,13 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
     from filelock import FileLock, Timeout  # here: `matrix status` asks for the holder, and must not load it
 
     paths.root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(paths.lock, timeout=_HOLDER_TIMEOUT_S)
-    try:
-        lock.acquire(poll_interval=0.02)
-    except Timeout:
+    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    if (lock := take_lock(paths.lock, fd, _HOLDER_TIMEOUT_S)) is None:
         raise PrefixHeldError(
             "ECRL-309",
             f"prefix {paths.prefix!r} is held by another ecrl ({_read_holder(paths)}).\n"
             f"Expected no other ecrl. Watch it with: ecrl matrix status {paths.options}",
-        ) from None
+        )
     try:
         told = dataclasses.asdict(get_current_owner()) | {"since": utc_now(), "logs": _stderr_is(paths.log)}
         try:
@@ -89,19 +87,15 @@ def last_exit_code(paths: CampaignPaths) -> int:
 
 def is_held(paths: CampaignPaths) -> bool:
     """Whether an ecrl holds the prefix now."""
-    # Not a FileLock: it opens the file for writing, which fails in another user's folder or on a read-only disk. Its
-    # lock is exclusive, so that two simultaneous checks would see each other.
+    # Opened for reading alone: the folder may be another user's, or on a read-only disk.
     try:
         fd = os.open(paths.lock, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_locked(paths.lock, fd)
     finally:
         os.close(fd)
-    return False
 
 
 def holder(paths: CampaignPaths) -> Holder | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.system.file_lock import NO_LOCKS
 from ecrl.launch.system.free_space import find_existing_folder, get_free_bytes
 from ecrl.records import machine
 from ecrl.storage.atomic import fsync_dir
@@ -103,9 +104,10 @@ def _lock(scratch: Path, kind: str) -> Finding:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return Finding("locks", UNFIT, f"{kind} gave one lock to two owners", advice)
     except OSError as error:
-        if error.errno in _DISK_FULL_ERRNOS:
+        if error.errno not in NO_LOCKS:
             raise
-        return Finding("locks", UNFIT, f"flock on {kind}: {error.strerror}", advice)
+        said = f"flock on {kind}: {error.strerror}; a record of its owner stands in for a lock"
+        return Finding("locks", WARN, said, "Start ecrl on this campaign from one host alone.")
     finally:
         os.close(first)
         os.close(second)

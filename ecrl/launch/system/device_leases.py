@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ecrl.errors import EcrlError
+from ecrl.launch.system.file_lock import FileLock, take_lock
 from ecrl.launch.system.process_identity import (
     Liveness,
     check_owner,
@@ -58,7 +59,7 @@ class Lease:
 
     devices: DeviceSet
     folder: Path
-    fds: tuple[int, ...] = field(default=(), repr=False)
+    locks: tuple[FileLock, ...] = field(default=(), repr=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -71,9 +72,14 @@ class Lease:
 
     def release(self) -> None:
         """Release the lease. A process that has inherited the locks keeps holding them."""
-        for fd in self.fds:
-            os.close(fd)
-        self.fds = ()
+        for lock in self.locks:
+            lock.release()
+        self.locks = ()
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors that hold the lease."""
+        return tuple(lock.fd for lock in self.locks)
 
 
 def list_cores(environment: Mapping[str, str] = os.environ) -> list[DeviceSet]:
@@ -143,12 +149,11 @@ def try_lease(devices: DeviceSet, paths: CampaignPaths | None = None) -> Lease |
     lease = Lease(devices, lease_folder())
     try:
         for name in sorted(devices.locks):  # in one order everywhere, so that one of two competitors succeeds
-            fd = _open_lock(lease.folder / f"{name}.lock")
-            lease.fds += (fd,)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lease.release()
-        return None
+            path = lease.folder / f"{name}.lock"
+            if (lock := take_lock(path, _open_lock(path))) is None:
+                lease.release()
+                return None
+            lease.locks += (lock,)
     except BaseException:
         lease.release()
         raise

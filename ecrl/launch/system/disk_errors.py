@@ -43,12 +43,13 @@ def explain_storage_errors(paths: CampaignPaths, next_command: Callable[[], str]
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if error.errno is None or not (full or error.filename):
             raise  # no file is named: `ecrl.__main__` says what is known
-        if error.errno == errno.ENOENT and not Path(error.filename).is_relative_to(paths.suites.resolve()):
+        if error.errno == errno.ENOENT and not Path(str(error.filename)).is_relative_to(paths.suites.resolve()):
             raise
         where = error.filename or paths.root
         again = "then type the same command again" if next_command is None else f"then type: {next_command()}"
         raise EcrlError(
             "ECRL-504",
-            f"{where}: {_STORAGE_ERRORS.get(error.errno, error.strerror)}. Expected to write results there; what was finished is kept.\n"
+            f"{where}: {_STORAGE_ERRORS.get(error.errno, error.strerror)}. Expected to write results there; what was"
+            " finished is kept.\n"
             f"Put that right (or name another folder with --results), {again}",
         ) from error

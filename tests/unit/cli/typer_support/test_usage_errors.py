@@ -368,7 +368,7 @@ def test_the_shell_completes_commands_prefixes_and_suite_ids() -> None:
 
 
 def test_completion_and_the_commands_that_look_load_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
-    unwanted = HEAVY | {"psutil", "filelock", "rich"}
+    unwanted = HEAVY | {"psutil", "rich"}
     for arguments in (["matrix", "status", "--prefix", "exp"], ["matrix", "show", "early"], ["matrix", "list"]):
         assert not loaded(*arguments) & unwanted, arguments
     monkeypatch.setenv("_ECRL_COMPLETE", "complete_bash")

@@ -1,6 +1,7 @@
 """attach, stop and --detach where somebody works on a prefix, nobody does, or only seems to."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -12,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from filelock import FileLock
 
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign import detach
@@ -120,7 +120,8 @@ def test_a_pid_handed_out_again_is_left_in_peace(
         told = dataclasses.replace(get_current_owner(), pid=innocent.pid, start_ticks=1)
         sidecar(paths).write_text(json.dumps({**dataclasses.asdict(told), "since": "x", "logs": True}))
         assert has_error(refused(deed, paths), "ECRL-314")
-        with FileLock(paths.lock):  # by one that has not said yet who it is
+        with paths.lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # by one that has not said yet who it is
             assert has_error(refused(deed, paths), "ECRL-309", f"fuser -v {paths.lock}")
         assert innocent.poll() is None
 

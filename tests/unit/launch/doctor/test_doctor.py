@@ -80,18 +80,18 @@ def test_locks_and_flushes_are_really_tried_and_leave_nothing_behind(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("flock", "fact"),
-    [(lambda *_: None, "two"), (None, "No locks available")],
+    ("flock", "state", "fact"),
+    [(lambda *_: None, UNFIT, "two"), (None, WARN, "No locks available")],
 )
-def test_locks_that_do_not_keep_others_out_are_unfit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flock: Any, fact: str
+def test_locks_that_do_not_keep_others_out_are_unfit_and_missing_ones_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flock: Any, state: str, fact: str
 ) -> None:
     def refuses(*_: Any) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock or refuses)
     finding = one(disk.check_disk(tmp_path, None), "locks")
-    assert finding.state == UNFIT
+    assert finding.state == state
     assert fact in finding.found
 
 
