@@ -57,7 +57,10 @@ def _render_command(path: str, command: Any) -> Iterator[str]:
     yield f"```text\n{' '.join([path, *needed, *named, *more])}\n```"
     yield from escape_html(command.help).split("\n\n")
     rows = [(f"`{_name_value(p)}`", p.help or "", _describe_default(p), "") for p in arguments]
-    rows += [(_name(p), p.help or "", _describe_default(p), f"`{p.envvar}`" if p.envvar else "") for p in options]
+    rows += [
+        (_name(p), p.help or "", _describe_default(p), ", ".join(f"`{name}`" for name in p.envvar or ()))
+        for p in options
+    ]
     yield format_table(("argument or option", "meaning", "default", "environment"), rows)
 
 

@@ -27,12 +27,13 @@ from ecrl.errors import InvalidMatrixError, add_code, did_you_mean, unknown_name
 class Override:
     """A value given on the command line or in the environment; `source` names the flag or variable.
 
-    loc: the path of the key in the file, of any depth, e.g. ("train", "steps").
+    in_environment: it is a variable. loc: the path of the key in the file, of any depth, e.g. ("train", "steps").
     """
 
     loc: tuple[str, ...]
     value: Any
     source: str
+    in_environment: bool = False
 
 
 def load(
@@ -87,6 +88,7 @@ def load(
             none = f"found {profile!r}, but the file has no [profiles.*]"
             told = unknown_name("profile", profile, profiles) if profiles else none
             problems += add_code("ECRL-219", [f"--profile: {told}"])
+    notes = [_describe_replacement(raw, override) for override in overrides if override.in_environment]
     for override in overrides:
         if override.loc == ("matrix", "failures"):  # selects schedules by name; it cannot define one
             raw["failures"] = _pick_schedules(raw.get("failures", {}), override, problems)
@@ -117,7 +119,17 @@ def load(
     if not frozen:
         problems = add_code("ECRL-215", find_choice_problems(matrix, sources))
         _raise_if_any([*problems, *add_code("ECRL-218", find_task_problems(matrix, sources))])
+    matrix.add_notes(notes)
     return matrix.add_warnings(warnings if frozen else [*warnings, *find_unused_recipes(raw, sources)])
+
+
+def _describe_replacement(raw: Mapping[str, Any], override: Override) -> str:
+    """What a variable replaces in a file."""
+    table, key = override.loc
+    given = ",".join(map(str, override.value)) if isinstance(override.value, list) else override.value
+    there = get_table(raw, table)
+    what = f"replaces {table}.{key} = {there[key]}" if key in there else f"stands in for {table}.{key}"
+    return f"{override.source}={given} (environment) {what}"
 
 
 def _list_kept_tables(path: Path, raw: Mapping[str, Any], existing: Matrix) -> list[str]:

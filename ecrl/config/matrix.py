@@ -272,11 +272,21 @@ class Matrix(_Table):
     run: Annotated[RunOptions, NEVER] = RunOptions()
     claims: list[Claim] = []
     _warnings: tuple[str, ...] = PrivateAttr(default=())
+    _notes: tuple[str, ...] = PrivateAttr(default=())
 
     def add_warnings(self, warnings: Sequence[str]) -> "Matrix":
         """Add warnings to this matrix and return it."""
         self._warnings = (*self._warnings, *warnings)
         return self
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Add what is to be said of this matrix that is no oddity."""
+        self._notes = (*self._notes, *notes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of this matrix that is no oddity."""
+        return self._notes
 
     @property
     def warnings(self) -> tuple[str, ...]:

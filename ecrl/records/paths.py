@@ -30,9 +30,8 @@ class RunPaths:
     def campaign(self) -> "CampaignPaths":
         """The campaign of the run. Its results folder is relative to the current folder if it lies below that."""
         depth = 1 if self.folder.parent.name == _WARMUPS else 3
-        root, here = self.folder.parents[depth], Path.cwd()
-        results = root.parent.relative_to(here) if root.parent.is_relative_to(here) else root.parent
-        return CampaignPaths(results, root.name)
+        root = self.folder.parents[depth]
+        return CampaignPaths(shorten_path(root.parent), root.name)
 
     @property
     def logs(self) -> Path:
@@ -134,7 +133,11 @@ class CampaignPaths:
 
 def shorten_path(path: Path) -> Path:
     """The path relative to the current folder if it lies below it, else the path itself."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the current folder was removed
+        return path
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _suggest(prefix: str) -> str:

@@ -23,7 +23,7 @@ from ecrl.launch.runs.launcher import load_launcher
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.supervisor import Supervisor
-from ecrl.launch.system.child import REPLY_VARIABLE, build_module_command
+from ecrl.launch.system.child import REPLY_VARIABLE, build_module_command, find_working_folder
 from ecrl.launch.system.environment import build_child_environment
 from ecrl.launch.system.process_group import ExitWait, end_run, open_exit_fd
 from ecrl.launch.system.process_identity import RUN_MARKER
@@ -161,7 +161,7 @@ class Selftest:
             environment = build_child_environment(os.environ, extra | {REPLY_VARIABLE: str(results.fileno())})
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                pass_fds=[results.fileno()], start_new_session=True,
+                cwd=find_working_folder(), pass_fds=[results.fileno()], start_new_session=True,
             )  # fmt: skip
         exit_wait, tail = ExitWait(process.poll, open_exit_fd(process.pid)), FileTail(out)
         try:

@@ -6,19 +6,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecrl.cli.typer_support import options as opt
+from ecrl.cli.typer_support.environment import names
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError
 
 if TYPE_CHECKING:
     from ecrl.analysis.advice.advise import Advice
 
-_PREFIX = typer.Option("--prefix", envvar="MATRIX_PREFIX", metavar="P", help="The campaign whose measured costs count.")
+_PREFIX = typer.Option(
+    "--prefix",
+    envvar=names("prefix"),
+    metavar="P",
+    help="The campaign whose measured costs count.",
+)
 _MTBF = typer.Option("--mtbf", metavar="3h", help="Mean time between failures of the job; of one node with --nodes.")
 _NODES = typer.Option("--nodes", min=1, metavar="N", help="Nodes that fail independently: the job's MTBF is MTBF / N.")
 _RESTART = typer.Option(
     "--restart", metavar="90s", help="Detect + restart + restore + rewarm, instead of the measured one."
 )
-_RESULTS = typer.Option("--results", metavar="DIR", help="The folder that holds the campaigns.")
 _OUT = typer.Option("--out", metavar="FILE.svg", help="The curve. Default: plots/advice.svg in the campaign's folder.")
 
 
@@ -27,7 +33,7 @@ def advise(
     mtbf: Annotated[str, _MTBF],
     nodes: Annotated[int | None, _NODES] = None,
     restart: Annotated[str | None, _RESTART] = None,
-    results: Annotated[Path, _RESULTS] = Path("results"),
+    results: opt.Results = Path("results"),
     out: Annotated[Path | None, _OUT] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:

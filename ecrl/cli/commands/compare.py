@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
+from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
 
 _BEFORE = typer.Argument(metavar="BEFORE", help="Prefix of the campaign that the other one is compared with.")
 _AFTER = typer.Argument(metavar="AFTER", help="Prefix of the campaign after the change.")
 _METRIC = typer.Option("--metric", metavar="NAME", help="A numeric column of the runs table.")
-_RESULTS = typer.Option("--results", metavar="DIR", help="The folder that holds the campaigns.")
 
 
 def compare(
     before: Annotated[str, _BEFORE],
     after: Annotated[str, _AFTER],
     metric: Annotated[str, _METRIC] = "goodput_steps_per_s",
-    results: Annotated[Path, _RESULTS] = Path("results"),
+    results: opt.Results = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Before and after: one campaign against another, per suite and variant, paired by seed, with intervals.

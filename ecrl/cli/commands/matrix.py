@@ -207,6 +207,8 @@ def _count(request: "Request", as_json: bool) -> None:
     from ecrl.launch.campaign.request import resolve_request
 
     campaign = resolve_request(request).campaign
+    for note in campaign.matrix.notes:
+        print_message(f"note: {note}")
     axes, suites = campaign.matrix.matrix, len(campaign.suites)
     runs = suites * len(axes.seeds) * len(axes.variants)
     first = [suite.suite_id for suite in campaign.suites[:_SHOWN_IDS]]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecrl.cli.commands.counted_again import count_again, exit_if_different
+from ecrl.cli.typer_support import options as opt
+from ecrl.cli.typer_support.environment import names
 from ecrl.errors import EcrlError
 
 if TYPE_CHECKING:
@@ -18,13 +20,14 @@ _BUNDLE = typer.Argument(
     metavar="BUNDLE", help="What `ecrl bundle` wrote, instead of --prefix: verified, and its report made again."
 )
 _PREFIX = typer.Option(
-    "--prefix", envvar="MATRIX_PREFIX", help="The campaign to report on; given again, campaigns are pooled."
+    "--prefix",
+    envvar=names("prefix"),
+    help="The campaign to report on; given again, campaigns are pooled.",
 )
 _MIX = typer.Option("--mix", help="Pool campaigns although machine, versions or matrix differ; the report says so.")
 _TABLE = typer.Option("--table", help="A detailed table made elsewhere (nine columns needed), instead of --prefix.")
 _MANIFEST = typer.Option("--manifest", help="A manifest beside that table: steps, intervals, seeds, statuses.")
 _OUT = typer.Option("--out", help="Where to write. Default: the campaign's folder, or <table>_report beside a table.")
-_RESULTS = typer.Option("--results", help="The folder that holds the campaigns.")
 _FORMAT = typer.Option(
     "--format",
     help="Comma-separated: md, html, csv (tables), json (numbers and their runs), tex (tables, PDFs), parquet (runs).",
@@ -46,7 +49,7 @@ def report(
     table: Annotated[Path | None, _TABLE] = None,
     manifest: Annotated[Path | None, _MANIFEST] = None,
     out: Annotated[Path | None, _OUT] = None,
-    results: Annotated[Path, _RESULTS] = Path("results"),
+    results: opt.Results = Path("results"),
     format_: Annotated[str, _FORMAT] = "md,html,csv,json",
     compare: Annotated[str | None, _COMPARE] = None,
     mix: Annotated[bool, _MIX] = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecrl.cli.typer_support import complete
-from ecrl.cli.typer_support.usage_errors import get_value_source
+from ecrl.cli.typer_support.environment import MATRIX_KEYS, find_variable, names
 from ecrl.errors import EcrlError
 from ecrl.units import parse_duration_s
 
@@ -22,7 +22,7 @@ Prefix = Annotated[
     str,
     typer.Option(
         "--prefix",
-        envvar="MATRIX_PREFIX",
+        envvar=names("prefix"),
         help="Name of the campaign: results/<prefix>/ holds it.",
         autocompletion=complete.prefixes,
     ),
@@ -31,7 +31,7 @@ MaybePrefix = Annotated[
     str | None,
     typer.Option(
         "--prefix",
-        envvar="MATRIX_PREFIX",
+        envvar=names("prefix"),
         help="Name of the campaign. Omitted: the one that has the suite.",
         autocompletion=complete.prefixes,
     ),
@@ -45,7 +45,15 @@ SuiteId = Annotated[
         autocompletion=complete.suites,
     ),
 ]
-Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The folder that holds the campaigns.")]
+Results = Annotated[
+    Path,
+    typer.Option(
+        "--results",
+        envvar=names("results"),
+        metavar="DIR",
+        help="The folder that holds the campaigns.",
+    ),
+]
 MatrixFile = Annotated[
     Path | None,
     typer.Argument(metavar="MATRIX.toml", help="The matrix file. Omitted: the frozen one of the prefix."),
@@ -53,18 +61,27 @@ MatrixFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 Profile = Annotated[
-    str | None, typer.Option(envvar="PROFILE", metavar="NAME", help="Merge [profiles.NAME] over the file.")
+    str | None,
+    typer.Option(envvar=names("profile"), metavar="NAME", help="Merge [profiles.NAME] over the file."),
 ]
-Datasets = Annotated[str | None, typer.Option(envvar="DATASETS_CSV", metavar="A,B", help="Data sets to use.")]
-Models = Annotated[str | None, typer.Option(envvar="MODELS_CSV", metavar="A,B", help="Models to train.")]
+Datasets = Annotated[str | None, typer.Option(envvar=names("datasets"), metavar="A,B", help="Data sets to use.")]
+Models = Annotated[str | None, typer.Option(envvar=names("models"), metavar="A,B", help="Models to train.")]
 Failures = Annotated[str | None, typer.Option(metavar="A,B", help="Failure schedules of the file to use.")]
 CheckpointEvery = Annotated[
-    str | None, typer.Option(envvar="CHECKPOINT_EVERY_CSV", metavar="N,M", help="Checkpoint intervals, in steps.")
+    str | None,
+    typer.Option(
+        envvar=names("checkpoint_every"),
+        metavar="N,M",
+        help="Checkpoint intervals, in steps.",
+    ),
 ]
 MaxInflight = Annotated[str | None, typer.Option(metavar="N,M", help="Checkpoints that may be in flight.")]
-Seeds = Annotated[str | None, typer.Option(envvar="SEEDS_CSV", metavar="N,M", help="Seeds: one block of runs each.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(envvar=names("seeds"), metavar="N,M", help="Seeds: one block of runs each."),
+]
 Variants = Annotated[str | None, typer.Option(metavar="A,B", help="Variants to compare: reference, engines, recipes.")]
-Nproc = Annotated[int | None, typer.Option(envvar="NPROC", metavar="N", help="Ranks of every run.")]
+Nproc = Annotated[int | None, typer.Option(envvar=names("nproc"), metavar="N", help="Ranks of every run.")]
 Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to train; auto: GPUs if any.")]
 Gpus = Annotated[str | None, typer.Option(metavar="0,1,..", help="GPUs to use, as nvidia-smi numbers them.")]
 DataRoot = Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the data sets that are not built in.")]
@@ -154,27 +171,18 @@ def _repeats(flag: str, values: list[str]) -> list[str]:
     return _texts(flag, ",".join(values))
 
 
-def _keep_value(flag: str, value: Any) -> Any:  # noqa: ARG001
-    return value
-
-
 _Convert = Callable[[str, Any], Any]
-_PLACES: dict[str, tuple[str, str, _Convert]] = {
-    "datasets": ("matrix", "datasets", _texts),
-    "models": ("matrix", "models", _texts),
-    "failures": ("matrix", "failures", _texts),
-    "checkpoint_every": ("matrix", "checkpoint_every", _numbers),
-    "max_inflight": ("matrix", "max_inflight", _numbers),
-    "seeds": ("matrix", "seeds", _numbers),
-    "variants": ("matrix", "variants", _texts),
-    "nproc": ("train", "nproc", _keep_value),
-    "device": ("run", "device", _keep_value),
-    "gpus": ("run", "gpus", _numbers),
-    "data_root": ("run", "data_root", _keep_value),
-    "retries": ("run", "retries", _keep_value),
-    "timeout": ("run", "timeout_s", _seconds),
-    "jobs": ("run", "jobs", _keep_value),
-    "aa": ("run", "aa", _repeats),
+_CONVERTERS: dict[str, _Convert] = {
+    "datasets": _texts,
+    "models": _texts,
+    "failures": _texts,
+    "checkpoint_every": _numbers,
+    "max_inflight": _numbers,
+    "seeds": _numbers,
+    "variants": _texts,
+    "gpus": _numbers,
+    "timeout": _seconds,
+    "aa": _repeats,
 }
 
 
@@ -191,9 +199,10 @@ def collect_overrides(ctx: typer.Context, **given: Any) -> "tuple[Override, ...]
     for name, value in given.items():
         if value is None:
             continue
-        table, key, convert = _PLACES[name]
-        flag = get_value_source(parameters[name], ctx, f"--{name.replace('_', '-')}")
-        result.append(Override((table, key), convert(flag, value), flag))
+        variable = find_variable(parameters[name], ctx)
+        source = variable or f"--{name.replace('_', '-')}"
+        converted = _CONVERTERS[name](source, value) if name in _CONVERTERS else value
+        result.append(Override(MATRIX_KEYS[name], converted, source, in_environment=variable is not None))
     return (*result, *map(_parse_setting, settings))
 
 

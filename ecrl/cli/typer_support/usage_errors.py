@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ecrl.cli.typer_support.environment import find_variable, note_variables
 from ecrl.cli.ui.messages import guard_streams, print_message
 from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
 
@@ -44,6 +45,7 @@ class EcrlCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command. If an environment variable gave a value, an `EcrlError` names it instead of the option."""
         # Only at the beginning of a line of the message, where the option is the place of the problem.
+        note_variables(self.params, ctx)
         try:
             return super().invoke(ctx)
         except EcrlError as error:
@@ -51,7 +53,7 @@ class EcrlCommand(TyperCommand):
             for parameter in self.params:
                 for option in parameter.opts if parameter.envvar else ():
                     text = re.sub(
-                        rf"^{re.escape(option)}(?=: )", get_value_source(parameter, ctx, option), text, flags=re.M
+                        rf"^{re.escape(option)}(?=: )", find_variable(parameter, ctx) or option, text, flags=re.M
                     )
             error.args = (text, *error.args[1:])
             raise
@@ -63,12 +65,6 @@ class EcrlTyper(typer.Typer):
     def command(self, *args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
         """Register a command, as in Typer, with `EcrlCommand` as the default class."""
         return super().command(*args, **{"cls": EcrlCommand, **kwargs})
-
-
-def get_value_source(parameter: Any, ctx: Any, option: str) -> str:
-    """The name of the environment variable if it gave the parameter its value, else the option."""
-    given = ctx.get_parameter_source(parameter.name)
-    return str(parameter.envvar) if given is not None and given.name == "ENVIRONMENT" else option
 
 
 class EcrlGroup(TyperGroup):
@@ -113,7 +109,7 @@ def _bad_value(error: Any) -> str:
     """The message for an invalid value: its source, the problem, and the next command to type."""
     if type(error).__name__ != "BadParameter" or error.param is None or error.ctx is None:
         return _append_next_command(error, error.format_message())
-    name = get_value_source(error.param, error.ctx, error.param.opts[0])
+    name = find_variable(error.param, error.ctx) or error.param.opts[0]
     return f"{name}: {_describe_bad_value(error)}.\nType: {error.ctx.command_path} --help"
 
 

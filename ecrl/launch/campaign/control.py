@@ -107,6 +107,8 @@ class Control:
     def _resolve(self, request: Request) -> ResolvedCampaign:
         """Resolve the request and report the warnings of its matrix file."""
         resolved = resolve_request(request)
+        for note in resolved.campaign.matrix.notes:
+            self.observer.note(f"note: {note}")
         for warning in resolved.campaign.matrix.warnings:
             self.observer.note(f"warning: {warning}")
         if (unfit := resolved.find_unfit_registration()) is not None:

@@ -27,6 +27,7 @@ from ecrl.launch.runs.silence import (
 )
 from ecrl.launch.runs.warnings import RunWarnings
 from ecrl.launch.system.environment import list_inputs
+from ecrl.launch.system.free_space import find_full_folder
 from ecrl.launch.system.signals import StopRequest
 from ecrl.records import machine
 from ecrl.records.clock import now_ns, real_minus_boot_ns
@@ -74,7 +75,7 @@ class Supervisor:
         ending = replace(ending, oom_kills=read_oom_kills() - killed_before)
         result = outcome.decide_result(run, findings, ending, started_at, utc_now())
         if result.get("failure", {}).get("kind") == DISK_FULL:  # a full disk is no result of the run
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.folder))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(find_full_folder(paths.folder)))
         after = machine.read_pressure(paths.folder)
         facts = (
             machine.read_facts()

@@ -12,7 +12,7 @@ from typing import IO, ClassVar, cast
 from ecrl.launch.runs.file_tail import FileTail
 from ecrl.launch.runs.launcher import Launcher, RunHandle, WorkerFailed
 from ecrl.launch.runs.run import Run
-from ecrl.launch.system.child import build_module_command
+from ecrl.launch.system.child import build_module_command, find_working_folder
 from ecrl.launch.system.environment import build_child_environment
 from ecrl.launch.system.process_group import ExitWait, end_leftovers, end_run, open_exit_fd
 from ecrl.launch.system.process_identity import RUN_MARKER, build_campaign_markers, get_owner
@@ -91,6 +91,7 @@ class TorchrunLauncher(Launcher):
             stderr=subprocess.STDOUT,
             env=self.environment(run, campaign),
             pass_fds=() if self.lease is None else self.lease.fds,  # a launcher that outlives ecrl keeps the lease
+            cwd=find_working_folder(),
             start_new_session=True,  # ecrl alone handles signals from the terminal
         )
 

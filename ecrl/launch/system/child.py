@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 REPLY_VARIABLE = "ECRL_REPLY_FD"
 _POLL_S = 0.1
@@ -26,6 +27,15 @@ def build_module_command(module: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", module, *arguments)
 
 
+def find_working_folder() -> str | None:
+    """The folder in which children start: None, that of ecrl, unless it was removed."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "/"  # MKL loads nothing in a folder that does not exist
+    return None
+
+
 def ask(
     command: Sequence[str], environment: Mapping[str, str], request: str = "", check: Callable[[], None] = lambda: None
 ) -> Reply:
@@ -38,7 +48,7 @@ def ask(
         # The child has a session of its own, so that only ecrl handles Ctrl-C.
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", env={**environment, **own}, pass_fds=[answer.fileno()], start_new_session=True,
+            errors="replace", cwd=find_working_folder(), env={**environment, **own}, pass_fds=[answer.fileno()], start_new_session=True,
         ) as process:  # fmt: skip
             try:
                 output = _communicate(process, request, check)

@@ -1,6 +1,7 @@
 """Explains storage errors (full disk, missing permission) with the next command to type."""
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,11 +46,13 @@ def explain_storage_errors(paths: CampaignPaths, next_command: Callable[[], str]
             raise  # no file is named: `ecrl.__main__` says what is known
         if error.errno == errno.ENOENT and not Path(str(error.filename)).is_relative_to(paths.suites.resolve()):
             raise
-        where = error.filename or paths.root
+        where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else paths.root
         again = "then type the same command again" if next_command is None else f"then type: {next_command()}"
+        said, cure = "Expected to write results there", " (or name another folder with --results)"
+        if where.is_absolute() and not where.is_relative_to(paths.results.resolve()):
+            said, cure = "Expected that a run can write there", ""
         raise EcrlError(
             "ECRL-504",
-            f"{where}: {_STORAGE_ERRORS.get(error.errno, error.strerror)}. Expected to write results there; what was"
-            " finished is kept.\n"
-            f"Put that right (or name another folder with --results), {again}",
+            f"{where}: {_STORAGE_ERRORS.get(error.errno, error.strerror)}. {said}; what was finished is kept.\n"
+            f"Put that right{cure}, {again}",
         ) from error

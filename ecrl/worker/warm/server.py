@@ -15,16 +15,21 @@ import multiprocessing
 import os
 import socket
 import sys
+import tempfile
 import traceback
 import uuid
 from collections.abc import Iterator
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
+
+_LONGEST_FOLDER = 60  # bytes
 
 
 def main() -> int:
     """Serve runs until the other end closes the socket. Returns the exit code."""
     control = _take_control_socket()
+    tempfile.tempdir = find_short_folder()
     multiprocessing.set_forkserver_preload(["ecrl.worker.warm.imports"])
     forkserver.ensure_running()  # it imports while this process imports
     import torch._dynamo  # torch's log formatter would import it during the first restart, which takes 1.2 s
@@ -53,6 +58,20 @@ def main() -> int:
     except SignalException as signalled:
         return 128 + signalled.sigval
     return 0
+
+
+def find_short_folder(usual: str | None = None) -> str:
+    """A folder for the sockets of multiprocessing: the usual one of temporary files if its name is short enough."""
+    usual = usual or tempfile.gettempdir()
+    # The kernel takes 108 bytes; multiprocessing adds a folder and a name, and abstract sockets are open to all users.
+    for folder in (usual, f"/run/user/{os.getuid()}", "/tmp", "/var/tmp", "/dev/shm"):
+        if (
+            len(os.fsencode(folder)) <= _LONGEST_FOLDER
+            and os.access(folder, os.W_OK | os.X_OK)
+            and Path(folder).is_dir()
+        ):
+            return folder
+    return usual  # the first run reports what the kernel says
 
 
 def _take_control_socket() -> socket.socket:

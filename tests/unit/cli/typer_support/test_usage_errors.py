@@ -262,6 +262,28 @@ def test_an_error_of_a_variables_value_names_the_variable(
     assert re.search(rf"^{variable}: .*\[{code}\]$", text, re.MULTILINE), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variables", "note"),
+    [
+        ({"NPROC": "3"}, "note: NPROC=3 (environment) replaces train.nproc = 2"),
+        ({"ECRL_NPROC": "1", "NPROC": "3"}, "note: ECRL_NPROC=1 (environment) replaces train.nproc = 2"),
+        ({"SEEDS_CSV": "1,2"}, "note: SEEDS_CSV=1,2 (environment) stands in for matrix.seeds"),
+        ({"ECRL_RESULTS": "there"}, "note: ECRL_RESULTS=there (environment) stands in for --results"),
+    ],
+)
+def test_a_variable_that_replaces_something_is_said(variables: dict[str, str], note: str) -> None:
+    done = run_inline("matrix", "plan", "--prefix", "y", "m.toml", "--count", **variables)
+    assert done.returncode == 0, done.stderr
+    assert note in done.stderr.splitlines()
+    assert "note: " not in run_inline("matrix", "plan", "--prefix", "y", "m.toml", "--count").stderr
+
+
+def test_the_name_with_ecrl_names_the_campaign() -> None:
+    done = run_inline("matrix", "status", ECRL_PREFIX="exp", MATRIX_PREFIX="no-such")
+    assert done.returncode == 0, done.stderr
+    assert "note: ECRL_PREFIX=exp (environment) stands in for --prefix" in done.stderr
+
+
 def test_a_flag_that_hides_a_variable_is_named_itself() -> None:
     done = run_inline("matrix", "plan", "--prefix", "y", "m.toml", "--profile", "smal", PROFILE="other")
     assert done.stderr.startswith("ecrl: --profile: ")
