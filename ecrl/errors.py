@@ -6,6 +6,7 @@ Any other exception is a bug in ecrl and keeps its traceback (exit code 1).
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 EXIT_OK = 0
 EXIT_BUG = 1
@@ -77,7 +78,7 @@ def unknown_name(what: str, found: str, valid: Iterable[str]) -> str:
 
 def explain_os_error(error: OSError) -> EcrlError:
     """The error for what the operating system refused, where nothing more is known of it."""
-    where = "this machine" if error.filename is None else str(error.filename)
+    where = _name_place() if error.filename is None else str(error.filename)
     if len(where) > _SHOWN_PATH:
         where = f"{where[:_SHOWN_PATH]}..."
     return EcrlError(
@@ -85,3 +86,12 @@ def explain_os_error(error: OSError) -> EcrlError:
         f"{where}: {error.strerror or error}. Expected that ecrl can use it.\n"
         "Put that right, or name another file or folder, then type the same command again.",
     )
+
+
+def _name_place() -> str:
+    """What an error that names no file is about."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "the current folder"  # it was removed
+    return "this machine"

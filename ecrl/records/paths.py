@@ -133,11 +133,16 @@ class CampaignPaths:
 
 def shorten_path(path: Path) -> Path:
     """The path relative to the current folder if it lies below it, else the path itself."""
+    here = find_current_folder()
+    return path.relative_to(here) if here is not None and path.is_relative_to(here) else path
+
+
+def find_current_folder() -> Path | None:
+    """The current folder; None: it was removed, or may not be read."""
     try:
-        here = Path.cwd()
-    except FileNotFoundError:  # the current folder was removed
-        return path
-    return path.relative_to(here) if path.is_relative_to(here) else path
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 def _suggest(prefix: str) -> str:

@@ -236,10 +236,12 @@ def _command_lines(results: Path) -> "CommandLines":
     from os.path import relpath
 
     from ecrl.analysis.next_runs import CommandLines
+    from ecrl.records.paths import find_current_folder
 
+    here = find_current_folder() or "/"
     own = Path(sys.argv[0])
-    program = "ecrl" if own.name != "ecrl" or shutil.which("ecrl") else relpath(own)
-    return CommandLines(program, relpath(results))
+    program = "ecrl" if own.name != "ecrl" or shutil.which("ecrl") else relpath(own, here)
+    return CommandLines(program, relpath(results, here))
 
 
 def register(app: typer.Typer) -> None:

@@ -1,8 +1,10 @@
 """Decides the outcome of a run from its records, and writes `result.json`, last and atomically."""
 
 import json
+import os
 import re
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,12 +120,17 @@ def decide_result(run: Run, findings: RunEvidence, ending: RunEnd, started_at: s
         "token": spec.token,
     }
     if reason:
-        if not findings.last_step and (inputs := format_inputs()):
-            result["reason"] = reason = f"{reason}; {inputs} {'are' if ', ' in inputs else 'is'} set"
+        result["reason"] = reason = add_inputs(reason, findings, os.environ)
         logs = [log] if log == paths.torchrun_log else [log, paths.torchrun_log]
         kind = classify_failure(reason, logs, timed_out=bool(ending.reason), oom_kills=ending.oom_kills)
         result["failure"] = {"kind": kind.kind, "evidence": kind.evidence}
     return result
+
+
+def add_inputs(reason: str, findings: RunEvidence, environment: Mapping[str, str]) -> str:
+    """The reason of a run that made no step, with the variables that its ranks read: one of them may be the cause."""
+    inputs = "" if findings.last_step else format_inputs(environment)
+    return f"{reason}; {inputs} {'are' if ', ' in inputs else 'is'} set" if inputs else reason
 
 
 def write_result(result: Result, machine: dict[str, Any], paths: RunPaths) -> Result:

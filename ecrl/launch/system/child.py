@@ -7,7 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from ecrl.records.paths import find_current_folder
 
 REPLY_VARIABLE = "ECRL_REPLY_FD"
 _POLL_S = 0.1
@@ -29,11 +30,8 @@ def build_module_command(module: str, *arguments: str) -> tuple[str, ...]:
 
 def find_working_folder() -> str | None:
     """The folder in which children start: None, that of ecrl, unless it was removed."""
-    try:
-        Path.cwd()
-    except OSError:
-        return "/"  # MKL loads nothing in a folder that does not exist
-    return None
+    # MKL loads nothing in a folder that does not exist.
+    return None if find_current_folder() is not None else "/"
 
 
 def ask(
@@ -47,9 +45,17 @@ def ask(
         own = {REPLY_VARIABLE: str(answer.fileno())}
         # The child has a session of its own, so that only ecrl handles Ctrl-C.
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", cwd=find_working_folder(), env={**environment, **own}, pass_fds=[answer.fileno()], start_new_session=True,
-        ) as process:  # fmt: skip
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd=find_working_folder(),
+            env={**environment, **own},
+            pass_fds=[answer.fileno()],
+            start_new_session=True,
+        ) as process:
             try:
                 output = _communicate(process, request, check)
             finally:

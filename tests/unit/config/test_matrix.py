@@ -184,3 +184,42 @@ def test_the_experiment_is_everything_but_how_patiently_it_is_run(path: Path) ->
     assert find_differences(load(path), changed("device", "cpu")) == ["device: auto -> cpu"]
     longer = load(path, overrides=[Override(("train", "steps"), 1601, "x")])
     assert find_differences(load(path), longer) == ["train.steps: 1600 -> 1601"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("steps = 1600", "steps = 1600\nlr = inf", "train.lr"),
+        ("steps = 1600", "steps = 1600\nlr = 1e400", "train.lr"),
+        ("steps = 1600", "steps = 1600\nweight_decay = inf", "train.weight_decay"),
+        ("steps = 1600", "steps = 1600\nlr = nan", "train.lr"),
+        ("base = [400, 1200]", "base = [{ mtbf_s = inf, seed = 1 }]", "failures.base.0.mtbf_s"),
+        ("base = [400, 1200]", "base = [{ mtbf_s = 1e300, seed = 1, count = 900 }]", "failures.base.0.mtbf_s"),
+        ("[train]", '[axes]\n"train.lr" = [0.1, inf]\n[train]', "axes"),
+        ("[train]", '[[exclude]]\n"train.lr" = inf\n[train]', "exclude.0.train.lr"),
+        ('"ratio > 1.00"', f'"ratio > {"9" * 400}"', "claims.0.expect"),
+        ('"ratio > 1.00"', '"ratio > 1.00"\nsmallest = inf', "claims.0.smallest"),
+        ("[train]", "[checkpoint]\ncommit_timeout_s = inf\n[train]", "checkpoint.commit_timeout_s"),
+    ],
+)
+def test_every_number_is_finite(path: Path, old: str, new: str, key: str) -> None:
+    path.write_text(GOOD.replace(old, new))
+    told = problems(path)
+    assert has_error(told, "ECRL-211", str(path), key, "found", "expected") or has_error(told, "ECRL-213", key), told
+
+
+def test_an_endless_timeout_is_none(path: Path) -> None:
+    path.write_text(f"{GOOD}[run]\ntimeout_s = inf\n")
+    assert load(path).run.timeout_s is None
+
+
+def test_a_byte_order_mark_is_read_over(path: Path) -> None:
+    before = load(path)
+    path.write_text(GOOD, encoding="utf-8-sig")
+    assert load(path) == before
+
+
+@pytest.mark.parametrize("deep", ["x = " + "[" * 5000, "x = " + "{a=" * 5000])
+def test_deep_nesting_is_refused(path: Path, deep: str) -> None:
+    path.write_text(f"{deep}\n{GOOD}")
+    assert has_error(problems(path), "ECRL-203", str(path), "deep")

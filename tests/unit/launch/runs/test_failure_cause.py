@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ecrl.launch.runs.failure_cause import RepeatedFailures, build_signature, classify_failure
+from ecrl.launch.runs.failure_cause import RepeatedFailures, build_signature, classify_failure, read_oom_kills
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,30 @@ def test_too_many_alike_in_a_row_and_a_completed_run_begins_anew() -> None:
     assert not alike.add_failure("b")
     assert alike.add_failure("b")
     assert not any(RepeatedFailures(0).add_failure("a") for _ in range(9))
+
+
+@pytest.mark.parametrize(
+    ("groups", "file", "text", "kills"),
+    [
+        ("0::/a/b\n", "a/b/memory.events", "low 0\noom 3\noom_kill 2\n", 2),
+        ("0::/not/seen/from/here\n", "memory.events", "oom_kill 4\n", 4),
+        (
+            "5:cpu,cpuacct:/a\n4:memory:/a\n0::/a\n",
+            "memory/a/memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+            3,
+        ),
+        ("4:memory:/docker/x\n", "memory/memory.oom_control", "under_oom 0\noom_kill 1\n", 1),
+        ("4:memory:/a\n", "memory/a/memory.oom_control", "under_oom 0\n", 0),
+        ("4:cpu:/a\n", "memory/a/memory.oom_control", "oom_kill 1\n", 0),
+        ("", "memory.events", "oom_kill 1\n", 0),
+    ],
+)
+def test_oom_kills_are_read_from_groups_of_both_versions(
+    tmp_path: Path, groups: str, file: str, text: str, kills: int
+) -> None:
+    for name, content in (("proc/self/cgroup", groups), (f"cgroup/{file}", text)):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(content)
+    assert read_oom_kills(tmp_path / "proc", tmp_path / "cgroup") == kills
+    assert read_oom_kills(tmp_path / "absent", tmp_path / "cgroup") == 0

@@ -1,10 +1,14 @@
 """Telling crashes from planned failures, and saying why a run failed."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ecrl.launch.runs.outcome import RunEvidence
+from ecrl.launch.campaign.recover import Policy
+from ecrl.launch.runs.outcome import RunEvidence, add_inputs
+from tests.unit.launch.stand_in import StandIn, control, request
 
 
 def findings(*events: tuple[int, int, dict[str, Any]]) -> RunEvidence:
@@ -49,3 +53,17 @@ def test_the_first_of_several_errors_is_named_and_errors_come_before_refusals() 
     only = findings((1, 0, refused)).find_crash()
     assert only is not None
     assert only[2]["e"] == "refused"
+
+
+def test_a_run_that_dies_before_its_first_step_names_what_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_DISTRIBUTED_DEBUG", "DETAIL")
+    asked = request(tmp_path / "results")
+    control(StandIn({"early/blocking": "crash"})).run(asked, Policy())
+    results = [json.loads(path.read_text()) for path in asked.paths.root.rglob("result.json")]
+    assert all(result["machine"]["environment"]["TORCH_DISTRIBUTED_DEBUG"] == "DETAIL" for result in results)
+    first = findings((0, 0, {"e": "step", "t": 1, "s": 1}))
+    told = [add_inputs("rank 0 died", found, {"NCCL_DEBUG": "x", "GLOO_A": "1"}) for found in (findings(), first)]
+    assert told == ["rank 0 died; GLOO_A=1, NCCL_DEBUG=x are set", "rank 0 died"]
+    assert add_inputs("rank 0 died", findings(), {"HOME": "/"}) == "rank 0 died"
