@@ -47,7 +47,7 @@ def find_variable(parameter: Any, ctx: Any) -> str | None:
     given = ctx.get_parameter_source(parameter.name)
     if given is None or given.name != "ENVIRONMENT":
         return None
-    return next(name for name in parameter.envvar if os.environ.get(name))
+    return str(next(name for name in parameter.envvar if os.environ.get(name)))
 
 
 def note_variables(parameters: list[Any], ctx: Any) -> None:

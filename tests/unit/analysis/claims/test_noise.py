@@ -257,7 +257,10 @@ def test_what_only_a_gpu_can_meet_does_not_apply_to_runs_on_the_cpu(tmp_path: Pa
 
 def test_facts_that_no_run_recorded_are_named_beside_the_check_that_wants_them(tmp_path: Path) -> None:
     report = with_facts(tmp_path, {"load1": 0.0}, {}).threats
-    assert report.not_checked["mixed_environment (torch, git, driver, gpu_uuids)"] == "not recorded by any run"
+    assert (
+        report.not_checked["mixed_environment (torch, git, driver, gpu_uuids, environment)"]
+        == "not recorded by any run"
+    )
     assert "cpu_contention (psi_cpu_some_avg10, cpu_steal_s)" in report.not_checked
     assert "cpu_contention" in report.clear
 
