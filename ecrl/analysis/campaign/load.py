@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ecrl.analysis.campaign.axes import add_axes, format_suite_axes
-from ecrl.analysis.campaign.content import compute_contents
+from ecrl.analysis.campaign.content import compute_contents, describe_other_work
 from ecrl.analysis.campaign.registered_plan import PlanComparison, compare_with_plan, find_plan
 from ecrl.analysis.campaign.registration import SET_ASIDE, BlockKey, Registration, RunKey, compare_with_registration
 from ecrl.analysis.campaign.siblings import find_siblings
@@ -260,6 +260,9 @@ def _read(
         return _make_absent_run(suite, suite_id, variant, seed, "unreadable", reason, reason)
     if (spec.suite_id, spec.variant, spec.seed) != (suite_id, variant, seed):
         reason = f"run.json is that of {spec.suite_id}/{spec.variant}/seed{spec.seed}: a copied folder"
+        return _make_absent_run(suite, suite_id, variant, seed, "unreadable", reason, reason)
+    if (other := describe_other_work(suite, spec)) is not None:
+        reason = f"run.json asks for other work than the matrix: {other}"
         return _make_absent_run(suite, suite_id, variant, seed, "unreadable", reason, reason)
     # Before the analysis, which drops what cannot be.
     told = {

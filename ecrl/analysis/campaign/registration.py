@@ -21,6 +21,7 @@ from ecrl.records.reader import read_run
 
 RunKey = tuple[str, str, int]
 BlockKey = tuple[str, int]
+Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # see `manifest.read_histories`
 
 SET_ASIDE = re.compile(r"seed(\d+)\.aside-(\d+)")
 _ENDED = (*manifest.DONE, manifest.FAILED)  # of a suite: every run has ended
@@ -28,12 +29,16 @@ _ENDED = (*manifest.DONE, manifest.FAILED)  # of a suite: every run has ended
 
 @dataclass(frozen=True)
 class Aside:
-    """A result that was set aside before its run was made again. row: None if its records cannot be read."""
+    """A result that was set aside before its run was made again. row: None if its records cannot be read.
+
+    token: of its attempt; 0 if it is not known.
+    """
 
     key: RunKey
     number: int
     outcome: str
     row: Row | None
+    token: int = 0
 
     @property
     def name(self) -> str:
@@ -73,6 +78,11 @@ class Registration:
                 again.setdefault(aside.key[0], set()).add(aside.number)
         untraced = {key[0] for key in self.untraced if key in wanted}
         return max(extensions, 1) + sum(map(len, again.values())) + len(untraced)
+
+    def list_blocks_made_again(self, rows: Sequence[Row]) -> set[tuple[str, int | None]]:
+        """The blocks in which a completed result of one of these runs was made again."""
+        keys = set(map(get_run_key, rows))
+        return {(one.key[0], one.key[2]) for one in self.asides if one.key in keys and one.outcome == "completed"}
 
     def get_first_rows(self, rows: Sequence[Row]) -> list[Row] | None:
         """The rows with the first completed result of every run; None if one of them is not there any more."""
@@ -119,6 +129,11 @@ def compare_with_registration(
     if journal_hash and journal_hash.partition("+")[0] not in {content_hash(m.content) for m in frozen.generations}:
         texts.append(f"{paths.journal.name} was written for another matrix (experiment {journal_hash[:8]})")
     asides = tuple(_load_asides(kind, paths, {run.key for run in runs}))
+    histories = manifest.read_histories(paths)
+    texts += _find_lost_repeats(paths, statuses, histories)
+    if lost := _find_lost_attempts(runs, asides, histories):
+        named = f"{len(lost)}, the first is number {lost[0]}"
+        texts.append(f"attempts of which {manifest.history_path(paths).name} does not tell any more ({named})")
     return Registration(
         generations,
         tuple(pending),
@@ -126,7 +141,7 @@ def compare_with_registration(
         tuple(stray),
         tuple(_find_late_runs(frozen, runs, generations)),
         asides,
-        tuple(_find_untraced(manifest.read_histories(paths), {run.key for run in runs}, asides)),
+        tuple(_find_untraced(histories, {run.key for run in runs}, asides)),
     )
 
 
@@ -204,12 +219,11 @@ def _load_asides(kind: MetricsKind, paths: CampaignPaths, registered: set[RunKey
         if record.result is None:
             yield Aside(key, number, "completed", None)
             continue
-        yield Aside(key, number, record.result["outcome"], kind.analyse(record, None, has_reference=False).row)
+        row = kind.analyse(record, None, has_reference=False).row
+        yield Aside(key, number, record.result["outcome"], row, record.spec.get("token", 0))
 
 
-def _find_untraced(
-    histories: Mapping[str, Sequence[Mapping[str, Any]]], registered: set[RunKey], asides: Sequence[Aside]
-) -> Iterator[RunKey]:
+def _find_untraced(histories: Histories, registered: set[RunKey], asides: Sequence[Aside]) -> Iterator[RunKey]:
     """The runs that the journal says were made again after they had ended, and whose earlier results are gone."""
     for suite_id, records in histories.items():
         ended: dict[str, int] = {}
@@ -228,6 +242,30 @@ def _find_untraced(
                 continue
             if times - 1 > sum(aside.key == key for aside in asides):
                 yield key
+
+
+def _find_lost_repeats(
+    paths: CampaignPaths, statuses: Mapping[str, manifest.Row], histories: Histories
+) -> Iterator[str]:
+    """The second runs (A/A) of finished suites that began and whose results are not there."""
+    for suite_id, records in histories.items():
+        row = statuses.get(suite_id)
+        if row is None or row.status not in manifest.DONE:
+            continue
+        repeats = set(map(name_repeat, row.variants)).difference(row.variants)
+        for place in dict.fromkeys(record["run"] for record in records if record.get("run")):
+            variant, _, seed = place.rpartition("/seed")
+            if variant in repeats and seed.isdigit() and not paths.run(suite_id, variant, int(seed)).result.exists():
+                yield f"{suite_id}/{place} (A/A)"
+
+
+def _find_lost_attempts(runs: Sequence[RunAnalysis], asides: Sequence[Aside], histories: Histories) -> list[int]:
+    """The tokens of attempts of which neither the manifest's history nor a run tells."""
+    # Tokens are issued without gaps, and every version has recorded them: with the history of what was made again
+    # goes only the proof of what it was.
+    known = {int(record["token"]) for records in histories.values() for record in records if record.get("token")}
+    known |= {token for run in runs if (token := run.facts.get("token"))} | {aside.token for aside in asides}
+    return sorted(set(range(1, max(known, default=0))) - known)
 
 
 def merge_registrations(found: Sequence[tuple[Registration, Sequence[RunKey], str]]) -> Registration:

@@ -18,7 +18,7 @@ from ecrl.analysis.claims.result import (
 )
 from ecrl.analysis.claims.sequential_claims import test_sequentially
 from ecrl.analysis.claims.verdict import decide
-from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS, Row, get_run_key
+from ecrl.analysis.run.metrics import REFERENCE, Row, get_run_key
 from ecrl.analysis.statistics.compare import Faults
 from ecrl.analysis.statistics.pairwise import adjust_holm
 from ecrl.analysis.statistics.sequential import adjust_e
@@ -104,7 +104,8 @@ def _refuse(claim: Claim, why: str) -> ClaimResult:
 
 
 def _list_needed_variants(claim: Claim) -> tuple[str, ...]:
-    return (*claim.variants, REFERENCE) if claim.metric in REFERENCE_METRICS else claim.variants
+    # The reference belongs to them for every metric: what it shows of the gates decides which blocks count.
+    return (*claim.variants, REFERENCE)
 
 
 def is_about_outcome(claim: Claim) -> bool:

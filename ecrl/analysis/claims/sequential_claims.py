@@ -23,8 +23,11 @@ def test_sequentially(
         return judged
     null = math.log(threshold) if c.kind == "ratio" else threshold
     sign = 1.0 if judged.allowed[1] == math.inf else -1.0
-    # A fault of the first result would have been one of a result that was made again; the newest one's is used.
-    d = _list_observations(compare(first, c.a, c.b, c.metric, c.kind, faults), registration)
+    seen = compare(first, c.a, c.b, c.metric, c.kind, faults)
+    # The fault that leaves a block out is that of the newest results: whoever makes a block again could choose it.
+    if registration.list_blocks_made_again(rows) & {(suite_id, seed) for suite_id, seed, _ in seen.missing}:
+        return judged
+    d = _list_observations(seen, registration)
     rho = compute_rho([value - null for generation, value in d if generation == 0])
     if rho is None:
         return judged

@@ -139,6 +139,7 @@ def build_facts(record: RunRecord) -> dict[str, Any]:
         "log": record.result["log"] if record.result else None,
         "claims_hash": record.spec.get("claims_hash"),
         "block_order": tuple(record.spec.get("block_order", ())),
+        "token": record.spec.get("token", 0),
         "spawn_t": None,
         "exit_t": None,
         "clock_step_ns": None,

@@ -1,5 +1,6 @@
 """What a campaign registered, against what is there: every way to lose, add or replace a block is seen."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -109,6 +110,49 @@ def test_a_copied_run_folder_is_a_stray_run(tmp_path: Path) -> None:
     folder = block(paths)[0]
     shutil.copytree(folder, folder.with_name("seed99"))
     assert "seed99" in threats(evidence(paths))["stray_runs"]
+
+
+def test_a_run_that_was_told_to_do_other_work_is_not_used(tmp_path: Path) -> None:
+    """A warm-up, or a run of another campaign, that lies in the place of a run with a `run.json` that is whole."""
+    paths = campaign(tmp_path)
+    finish(paths)
+    [folder] = [one for one in block(paths) if one.parent.name == "overlapped"]
+    spec = RunSpec.read(folder / "run.json")
+    shorter = dataclasses.replace(spec, failures=(), train=dataclasses.replace(spec.train, steps=6))
+    shorter.write(folder / "run.json")
+    edit_result(folder, run_hash=shorter.hash)
+    found = load_campaign(paths)
+    [reason] = [run.facts["reason"] for run in found.runs if run.row["outcome"] == "unreadable"]
+    assert reason.startswith("run.json asks for other work than the matrix: failures is [], expected [{")
+    assert reason.endswith("train.steps is 6, expected 12")
+    assert "overlapped is unreadable" in threats(build_evidence(found))["registered_blocks_missing"]
+
+
+def test_a_noisy_second_run_that_was_deleted_is_named(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    finish(paths)
+    opened = Manifest.open(paths)
+    suite_id = block(paths)[0].parents[1].name
+    opened.record(suite_id, status=RUNNING, token=opened.next_token(), run="blocking-aa/seed1", runs_done=9)
+    opened.record(suite_id, status=COMPLETED, runs_done=10, run="")
+    opened.close()
+    assert f"{suite_id}/blocking-aa/seed1 (A/A)" in threats(evidence(paths))["registered_blocks_missing"]
+
+
+@pytest.mark.parametrize("with_manifest", [True, False])
+def test_attempts_are_missed_when_the_history_of_them_is_deleted(tmp_path: Path, with_manifest: bool) -> None:
+    def number(run: RunSpec, found: RunRecord) -> RunRecord:
+        found.spec["token"] = run.token
+        return found
+
+    paths = campaign(tmp_path, change=number)
+    for token, path in enumerate(sorted(paths.suites.glob("*/*/*/run.json"))):
+        spec = RunSpec.read(path)  # number 1 was another attempt at some run, and left no folder
+        dataclasses.replace(spec, token=token + 2).write(path)
+    if with_manifest:
+        Manifest.create(paths, Campaign(paths, load(paths.matrix, frozen=True), "").rows()).close()
+    said = threats(evidence(paths))["registered_blocks_missing"]
+    assert "attempts of which exp_manifest.history does not tell any more (1, the first is number 1)" in said
 
 
 def paste_hash(paths: CampaignPaths) -> None:

@@ -90,6 +90,38 @@ def test_the_test_uses_the_first_result_of_a_run_that_was_made_again() -> None:
     assert judged.reasons[-1].endswith("does not decide: no sequential test of this claim")
 
 
+def test_a_losing_block_cannot_be_lost_by_making_it_again_and_breaking_it() -> None:
+    d = np.random.default_rng(6).normal(0.03, 0.01, 24)
+    d[:2] = -0.2  # made again, and then both variants fail: the newest results have no such block
+    keys = [("s0", variant, seed) for seed in (0, 1) for variant in ("blocking", "overlapped")]
+    values = {"blocking": 2.0, "overlapped": 2.0 * math.exp(-0.2)}
+    asides = tuple(Aside(key, 1, "completed", {"goodput_steps_per_s": values[key[1]]}) for key in keys)
+    broken = {key: f"{key[1]} is failed" for key in keys}
+    [judged] = judge_claims(
+        [CLAIM], build_rows(d), broken, registered=True, registration=Registration(asides=asides)
+    )  # fmt: skip
+    assert (judged.verdict, judged.would_be, judged.looks) == ("EXPLORATORY", "CONFIRMED", 2)
+    assert judged.log_e is None
+
+
+def test_a_metric_that_the_first_result_does_not_tell_decides_nothing() -> None:
+    """A result that was set aside is analysed without its reference, so it has no `ettr_ref`."""
+    claim = CLAIM.model_copy(update={"metric": "ettr_ref"})
+    rows = [row | {"ettr_ref": row["goodput_steps_per_s"]} for row in build_rows(np.full(24, 0.03))]
+    lost = Registration(asides=(Aside(("s0", "overlapped", 0), 1, "completed", {"ettr_ref": None}),))
+    [judged] = judge_claims([claim], rows, {}, registered=True, registration=lost)
+    assert (judged.verdict, judged.log_e) == ("EXPLORATORY", None)
+
+
+def test_a_reference_that_was_made_again_is_a_look_at_every_claim() -> None:
+    """A block whose reference fails is in no comparison: whoever makes it again chooses blocks."""
+    rows = build_rows(np.full(12, 0.03) + np.random.default_rng(6).normal(0, 0.01, 12))
+    rows += [row | {"variant": "reference"} for row in rows if row["variant"] == "blocking"]
+    again = Registration(asides=(Aside(("s0", "reference", 0), 1, "completed", {"goodput_steps_per_s": 2.0}),))
+    [judged] = judge_claims([CLAIM], rows, {}, registered=True, registration=again)
+    assert judged.looks == 2
+
+
 def test_seeds_that_are_added_to_workloads_are_no_observations_of_their_own() -> None:
     first = np.array([0.02, 0.03, 0.025, 0.015, 0.02, 0.01])
     judged = [judge(np.tile(first, times), extended(6, 6 * times, suites=6, step=6), 6) for times in (1, 6)]
