@@ -123,7 +123,7 @@ def explore(
     c = compare(own, a, b, claim.metric, "ratio" if claim.expect.startswith("ratio") else "difference", faults)
     if c.estimate is None:
         return None
-    if few := explain_few(measure_comparison(claim, c, ""), c):
+    if few := explain_few(measure_comparison(claim, c, "")):
         return Multiverse(claim, judged, (), few)
     removable = list_removable(c)
     found = tuple(_analyse(claim, others, list(_cross(claim, c, own, faults, first_warm_ups_s, removable))))
@@ -136,7 +136,7 @@ def _analyse(
     """Judge every alternative that may decide, as the report does. The first one, as registered, stays."""
     for place, (choices, c) in enumerate(crossed):
         measured = measure_comparison(claim, c, "")
-        if measured.estimate is None or (place and (not c.can_decide or explain_few(measured, c))):
+        if measured.estimate is None or (place and (not c.can_decide or explain_few(measured))):
             continue
         p, opposite = (
             adjust_holm([getattr(measured, name), *(getattr(one, name) for one in others)])[0]

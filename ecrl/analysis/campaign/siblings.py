@@ -1,9 +1,8 @@
-"""Campaigns in the same results folder that test the same claim on the same suites."""
+"""Campaigns in the same results folder that ask the same question of the same suites."""
 
 from collections.abc import Mapping
 
 from ecrl.config.frozen import FrozenMatrix, load_frozen_matrix
-from ecrl.config.hashing import identity
 from ecrl.config.matrix import Claim
 from ecrl.config.suite import expand_matrix
 from ecrl.errors import EcrlError
@@ -36,5 +35,5 @@ def find_siblings(paths: CampaignPaths, own: FrozenMatrix, warnings: list[str]) 
 
 
 def _describe(claim: Claim) -> object:
-    """What a claim says, without its name."""
-    return identity(claim.model_copy(update={"name": ""}))
+    """What a claim asks: which variants, in which metric. With another bound or plan it is the same question again."""
+    return sorted(claim.variants), claim.metric

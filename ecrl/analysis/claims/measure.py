@@ -86,7 +86,10 @@ def _rate(claim: Claim, rows: Sequence[Row], faults: Faults) -> ClaimResult:
     side: Literal["less", "greater"] = "less" if parts["op"] in ("<", "<=") else "greater"
     other: Literal["less", "greater"] = "less" if side == "greater" else "greater"
     bound = min(max(bound, 0.0), 1.0)
-    p, opposite = (float(stats.binomtest(successes, trials, bound, alternative=way).pvalue) for way in (side, other))
+    # Doubled, so that the level of each side is that of the interval's end, also after Holm.
+    p, opposite = (
+        min(1.0, 2 * float(stats.binomtest(successes, trials, bound, alternative=way).pvalue)) for way in (side, other)
+    )
     return ClaimResult(
         claim, INCONCLUSIVE, INCONCLUSIVE, successes / trials, low, high, p, None, trials, suites, (),
         p_opposite=opposite, scope=_describe_scope(rows, suites, None),

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from ecrl.analysis.claims.result import CONFIRMED, INCONCLUSIVE, REFUTED, ClaimResult
-from ecrl.analysis.statistics.compare import Comparison
 from ecrl.analysis.statistics.estimate import MIN_SEEDS
 from ecrl.analysis.statistics.intervals import ALPHA, MIN_PAIRS
 from ecrl.config.matrix import EXPECT
@@ -11,11 +10,11 @@ from ecrl.config.matrix import EXPECT
 
 def decide(judged: ClaimResult, vetoes: Sequence[str]) -> tuple[str, list[str]]:
     """The verdict, and the reasons why it is not CONFIRMED."""
-    claim, c = judged.claim, judged.comparison
+    claim = judged.claim
     if judged.estimate is None:
         absent = "no block has both variants" if claim.of is None else f"no block has {claim.metric} of {claim.of}"
         return INCONCLUSIVE, [absent]
-    if c is not None and (few := explain_few(judged, c)) is not None:
+    if (few := explain_few(judged)) is not None:
         return INCONCLUSIVE, [few]
     holds, fails, reasons = _locate(judged)
     p = judged.p_opposite_adjusted if fails else judged.p_adjusted
@@ -33,13 +32,16 @@ def decide(judged: ClaimResult, vetoes: Sequence[str]) -> tuple[str, list[str]]:
     return INCONCLUSIVE, reasons
 
 
-def explain_few(judged: ClaimResult, c: Comparison) -> str | None:
+def explain_few(judged: ClaimResult) -> str | None:
     """Why so few blocks decide nothing; None if they may."""
+    c = judged.comparison
     low, high = judged.allowed
     inside = judged.estimate is not None and low <= judged.estimate <= high
     direction = f"directional only, {'in' if inside else 'against'} the claimed direction"
-    if len(c.pairs) < MIN_PAIRS:
+    if judged.n_pairs < MIN_PAIRS:
         return f"{direction}: {judged.basis}, {MIN_PAIRS} are needed"
+    if c is None:
+        return None
     counted = [] if c.estimate is None else [len(own) for own in c.estimate.groups]
     short = sum(n < MIN_SEEDS for n in counted) + len(c.works) - len(counted)
     if c.estimand == "these suites" and short:

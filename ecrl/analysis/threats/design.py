@@ -1,13 +1,14 @@
 """Threats that lie in the design of a campaign: too few pairs, untested paths, short runs, late claims."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ecrl import plugins
 from ecrl.analysis.campaign.variants import BLOCKING as BLOCKING_ENGINE
 from ecrl.analysis.campaign.variants import list_recipes
 from ecrl.analysis.run.metrics import REFERENCE, RunAnalysis
-from ecrl.analysis.statistics.compare import compare
+from ecrl.analysis.statistics.compare import Comparison, compare
 from ecrl.analysis.statistics.intervals import MIN_PAIRS
 from ecrl.analysis.threats.base import (
     CampaignFacts,
@@ -33,9 +34,8 @@ def _see_always(_facts: CampaignFacts) -> str | None:
 
 @_checks.register("n_pairs_lt_6", blocks=True, blind=_see_always)
 def _check_few_pairs(facts: CampaignFacts) -> Iterable[Threat]:
-    for a, b in itertools.combinations(facts.campaign.matrix.matrix.variants, 2):
-        n = len(compare(facts.rows, a, b, "goodput_steps_per_s", "ratio", facts.campaign.faults).pairs)
-        if n < MIN_PAIRS:
+    for a, b, c in _compare_every_pair(facts):
+        if (n := len(c.pairs)) < MIN_PAIRS:
             text = f"{a}/{b}: {format_count(n, 'pair')}; below {MIN_PAIRS} no exact two-sided test can reach p = .05"
             yield Threat("n_pairs_lt_6", True, text, (a, b))
 
@@ -45,6 +45,17 @@ def _check_one_seed(facts: CampaignFacts) -> Iterable[Threat]:
     seeds = facts.campaign.matrix.matrix.seeds
     if len(seeds) == 1:
         yield Threat("one_seed", True, f"every run has seed {seeds[0]}: nothing can be said about another")
+        return
+    for a, b, c in _compare_every_pair(facts):
+        left = {pair.seed for pair in c.pairs}
+        if len(left) == 1:
+            text = f"{a}/{b}: every whole block has seed {left.pop()}: nothing can be said about another"
+            yield Threat("one_seed", True, text, (a, b))
+
+
+def _compare_every_pair(facts: CampaignFacts) -> Iterable[tuple[str, str, Comparison]]:
+    for a, b in itertools.combinations(facts.campaign.matrix.matrix.variants, 2):
+        yield a, b, compare(facts.rows, a, b, "goodput_steps_per_s", "ratio", facts.campaign.faults)
 
 
 @_checks.register("claims_after_data", blocks=True)
@@ -141,10 +152,18 @@ def _check_missing(facts: CampaignFacts) -> Iterable[Threat]:
         }
         if not lost:
             continue
-        guilty = {variant for own in lost.values() for variant in _find_failed_variants(own)}
-        # what a failed reference leaves undecided is missing for both variants
-        one_sided = len(guilty) == 1 and guilty <= set(pair) and len(facts.campaign.matrix.matrix.variants) > 1
-        why = f"only {next(iter(guilty))} is to blame, so they are not missing at random; " if one_sided else ""
+        alone = Counter(next(iter(who)) for own in lost.values() if len(who := _find_failed_variants(own)) == 1)
+        # What a failed reference leaves undecided is missing for both variants. Failures that strike both variants
+        # alike leave as many blocks of the one as of the other.
+        counts = [alone[variant] for variant in pair]
+        least = min(counts) if len(pair) > 1 else 0
+        one_sided = len(facts.campaign.matrix.matrix.variants) > 1 and max(counts) > least
+        most = pair[counts.index(max(counts))]
+        why = (
+            f"only {most} is to blame for {alone[most]} of them, so they are not missing at random; "
+            if one_sided
+            else ""
+        )
         names = [f"{facts.label(suite, f'seed{seed}')} ({facts.campaign.dropped[suite, seed]})" for suite, seed in lost]
         text = f"{'/'.join(pair)}: dropped blocks ({len(lost)}): {why}{join_some(names)}"
         yield Threat("missing_blocks", one_sided, text, pair)

@@ -298,6 +298,28 @@ def test_a_rate_is_judged_by_its_exact_bound() -> None:
     assert verdict("rate < 0.50", found, metric="correct") == "REFUTED"
 
 
+def test_several_rates_keep_the_level_of_one() -> None:
+    """9 of 10 above one half: the one-sided p is .0107, so two of them are one too many at .025."""
+    found = pairs(*[1.03] * 9, 0.97)
+    one = claim("rate > 0.50", "goodput_steps_per_s")
+    [alone] = judge_claims([one], found, {}, registered=True)
+    assert (alone.verdict, alone.p) == ("CONFIRMED", pytest.approx(2 * 11 / 1024))
+    twice = judge_claims([one, one.model_copy(update={"name": "again"})], found, {}, registered=True)
+    assert [judged.verdict for judged in twice] == ["CONFIRMED", "CONFIRMED"]
+    thrice = judge_claims([one.model_copy(update={"name": str(i)}) for i in range(3)], found, {}, registered=True)
+    assert [judged.verdict for judged in thrice] == ["INCONCLUSIVE"] * 3
+
+
+@pytest.mark.parametrize("metric", ["goodput_steps_per_s", "correct"])
+def test_a_rate_of_fewer_than_six_is_directional_too(metric: str) -> None:
+    found = [row | {"correct": True} for row in pairs(*[1.03] * 5)]
+    [judged] = judge_claims([claim("rate > 0.40", metric)], found, {}, registered=True)
+    assert judged.low is not None
+    assert judged.low > 0.4
+    assert judged.verdict == "INCONCLUSIVE"
+    assert judged.reasons[0].startswith("directional only, in the claimed direction: 5 ")
+
+
 def test_without_any_pair_a_claim_is_inconclusive() -> None:
     assert verdict("ratio > 1.00", []) == "INCONCLUSIVE"
     assert verdict("rate > 0.90", [], metric="correct") == "INCONCLUSIVE"
