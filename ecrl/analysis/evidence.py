@@ -22,7 +22,7 @@ from ecrl.analysis.frames.runs import build_runs_frame
 from ecrl.analysis.multiverse import Multiverse, explore
 from ecrl.analysis.next_runs import CommandLines, NextRun, next_runs
 from ecrl.analysis.recount.recount import Recount
-from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis
+from ecrl.analysis.run.metrics import REFERENCE, Row, RunAnalysis, get_run_key
 from ecrl.analysis.run.restarts import Medians, medians
 from ecrl.analysis.statistics.compare import BlockKey, Comparison, Faults, compare
 from ecrl.analysis.statistics.gain_by_cause import split_wall_clock
@@ -255,6 +255,12 @@ class Evidence:
         if key not in self._made:
             self._made[key] = compare(self.rows, a, b, metric, kind, self.faults)
         return self._made[key]
+
+    @property
+    def looks(self) -> int:
+        """How often results of the main comparison may have been seen before its last run was made."""
+        compared = {*(self.headline or ()), REFERENCE}
+        return self.registration.count_looks(get_run_key(row) for row in self.rows if row["variant"] in compared)
 
     @cached_property
     def replayed_warm_ups_s(self) -> dict[tuple[str, str, int], float]:

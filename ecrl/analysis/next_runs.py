@@ -198,9 +198,11 @@ def _describe_aim(judged: ClaimResult, c: Comparison, aim: Aim) -> str:
     """'"overlapped pays" if the true effect is the smallest of interest, 1 % from its bound'."""
     if aim.inside is not None:
         return f'"{judged.claim.name}" if the observed effect is the true one'
-    size = f"{aim.distance:.3g}" if c.kind == "difference" else f"{math.expm1(aim.distance) * 100:.3g} %"
-    which = "smallest of interest" if aim.is_registered else "observed one"
-    return f'"{judged.claim.name}" if the true effect is the {which}, {size} from its bound'
+    assumed = f"observed one, {judged.estimate:.4g}"
+    if aim.is_registered:
+        size = f"{aim.distance:.3g}" if c.kind == "difference" else f"{math.expm1(aim.distance) * 100:.3g} %"
+        assumed = f"smallest of interest, {size} from its bound"
+    return f'"{judged.claim.name}" if the true effect is the {assumed}'
 
 
 def _describe_plan(claims: Sequence[ClaimResult]) -> str:
@@ -224,7 +226,7 @@ def _suggest_beyond_seeds(
     design, spread = plan_suites(c, aim, seeds), estimate_spread(c)
     what = _describe_aim(judged, c, aim)
     if spread is None:
-        text = f"Two more seeds, which show the spread that a plan of {_POWER_OF} {what} needs"
+        text = f"Two more seeds: without them nothing shows the spread, which a plan needs ({_POWER_OF} {what})"
         return _suggest_fresh_seeds(campaign, text, seeds + 2, prefix, caller)
     if design is None:
         suites = "" if c.estimand != "workloads" else f" and no {MAX_SUITES} suites"

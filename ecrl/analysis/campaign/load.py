@@ -43,7 +43,8 @@ class LoadedCampaign:
     variant in a row is the name of the repeat; `get_repeated_variant` says of which variant it is.
     parts: the campaigns that this one pools. mixed: the differences between them (see `pool`).
     registration: the registered runs, against those that are there. siblings: see `find_siblings`.
-    plans: the registration file, against what ran; empty without one.
+    plans: the registration file, against what ran; empty without one. frozen_at: when the matrix was frozen, as its
+    header says.
     """
 
     prefix: str
@@ -59,6 +60,7 @@ class LoadedCampaign:
     registration: Registration = field(default_factory=Registration)
     siblings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     plans: tuple[PlanComparison, ...] = ()
+    frozen_at: str = ""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -134,6 +136,7 @@ def load_campaign(paths: CampaignPaths, registration_file: Path | None = None) -
         registration=registration,
         siblings=siblings,
         plans=() if plan is None else (compare_with_plan(plan, frozen, runs, stray, paths.prefix),),
+        frozen_at=frozen.header.get("frozen", ""),
     )
 
 

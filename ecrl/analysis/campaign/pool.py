@@ -83,7 +83,8 @@ def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCam
         EcrlError: the campaigns differ in machine, versions or matrix, and `mix` is not set; or two of them ran one
             block.
     """
-    campaigns = sorted(campaigns, key=lambda found: found.prefix)
+    # The order decides which blocks the sequential test takes for the first ones. A name could be chosen to fit.
+    campaigns = sorted(campaigns, key=lambda found: (found.frozen_at, found.prefix))
     prefixes = [found.prefix for found in campaigns]
     if len(set(prefixes)) < len(prefixes):
         raise EcrlError("ECRL-102", f"--prefix: found one twice ({', '.join(prefixes)}), expected different campaigns.")
@@ -107,7 +108,7 @@ def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCam
     warnings = [f"{found.prefix}: {text}" for found in campaigns for text in found.warnings]
     registered = [(part.registration, [run.key for run in part.runs], part.prefix) for part in parts]
     return LoadedCampaign(
-        SEPARATOR.join(prefixes),
+        SEPARATOR.join(sorted(prefixes)),
         matrix,
         tuple(suites.values()),
         tuple(add_axes(run, suites[run.row["suite_id"]], matrix.axes) for part in parts for run in part.runs),

@@ -66,6 +66,11 @@ def judge_claims(
         population = (_count_suites(chosen), every)
         one = replace(one, population=population, looks=looks, noise_measured=has_noise(claim))
         measured.append(one if why is not None else test_sequentially(one, needed, faults, registration))
+    early = registration.get_first_rows(rows) if any(one.looks > 1 for one in measured) else None
+    if early is not None:
+        early = [row for row in early if registration.generations.get(get_run_key(row), 0) == 0]
+        firsts = judge_claims(claims, early, faults, registered=registered, find_vetoes=find_vetoes, refused=refused)
+        measured = [replace(one, first=first.verdict) for one, first in zip(measured, firsts, strict=True)]
     return decide_claims(measured, registered=registered, find_vetoes=find_vetoes, registration=registration)
 
 
@@ -122,6 +127,9 @@ def _weigh_looks(
     decided = INCONCLUSIVE if vetoes else judged.sequential
     if decided != INCONCLUSIVE:
         return decided, [] if decided == CONFIRMED else [f"the sequential test refutes it: {format_e(judged)}"]
+    # An extension must not hide what the campaign that was registered has shown.
+    if judged.first in DECIDED and judged.first != would_be:
+        reasons = [*reasons, f"the runs that were registered first, looked at once, read {judged.first}"]
     if would_be not in DECIDED:
         return would_be, reasons
     seen = f"{judged.looks} looks: extended or made again after results could be seen"

@@ -28,6 +28,7 @@ class ClaimResult:
     p_opposite, p_opposite_adjusted: the same of the test that refutes the claim.
     reasons: why the verdict is not CONFIRMED. comparison: None for a rate.
     looks: how often the results may have been seen before the last run was made; see `Registration.count_looks`.
+    first: what the runs that were registered first read, with their first results, looked at once; '' if unknown.
     log_e, log_e_opposite: of the sequential test, after e-Holm, for the claim and against it; None without such a test.
     population: the number of suites that the claim is about, and the number of all suites.
     scope: whom a verdict speaks of: 'for these 4 suites'.
@@ -50,6 +51,7 @@ class ClaimResult:
     p_opposite: float | None = None
     p_opposite_adjusted: float | None = None
     looks: int = 1
+    first: str = ""
     log_e: float | None = None
     log_e_opposite: float | None = None
     scope: str = ""

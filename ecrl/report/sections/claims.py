@@ -12,7 +12,17 @@ from ecrl.analysis.statistics.intervals import POWER, scale_bounds
 from ecrl.analysis.threats.base import join_some
 from ecrl.report.text import calibration
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.text.numbers import count, disagreement, effect, interval, number, p_value, spread
+from ecrl.report.text.numbers import (
+    count,
+    disagreement,
+    effect,
+    estimate,
+    has_spread,
+    interval,
+    number,
+    p_value,
+    spread,
+)
 
 _MOST_ASIDES = 12
 
@@ -27,7 +37,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
             j.claim.name,
             j.expectation,
             f"**{j.reading}**",
-            f"{number(j.estimate)} {interval(j.low, j.high)}",
+            _describe_estimate(j),
             p_value(j.p_adjusted),
             _describe_looks(j),
             f"{j.basis} in {count(j.n_suites, 'suite')}",
@@ -49,6 +59,11 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     return [*blocks, *_describe_calibration(evidence)]
 
 
+def _describe_estimate(judged: ClaimResult) -> str:
+    c = judged.comparison
+    return f"{number(judged.estimate)} {interval(judged.low, judged.high)}" if c is None else estimate(c)
+
+
 def _describe_calibration(evidence: Evidence) -> list[Block]:
     if not (found := evidence.calibrations):
         return []
@@ -65,18 +80,20 @@ def _compare_estimands(judged: ClaimResult) -> list[tuple[str, ...]]:
     null = judged.threshold if judged.threshold is not None else 1.0 if c.kind == "ratio" else 0.0
     on_d = math.log(null) if c.kind == "ratio" and null > 0 else null
     rows = []
-    abouts: dict[Estimand, str] = {
-        "these suites": f"these {c.n_suites} suites (seeds random)",
-        "workloads": f"workloads like these {c.n_suites} suites (suites random)",
+    abouts: dict[Estimand, tuple[str, str]] = {
+        "these suites": (f"these {c.n_suites} suites (seeds random)", "seeds"),
+        "workloads": (f"workloads like these {c.n_suites} suites (suites random)", "suites"),
     }
-    for estimand, about in abouts.items():
+    for estimand, (about, few) in abouts.items():
         one = c.estimate_as(estimand)
         assert one is not None
         decides = "yes" if estimand == c.estimand else "no"
-        rows.append((judged.claim.name, about, effect(c.to_effect(one)), p_value(one.compute_p(on_d)), decides))
-    low, high = scale_bounds(c.estimate.predict_next(), c.kind)
+        told = effect(c.to_effect(one)) if has_spread(one) else f"{number(judged.estimate)} (too few {few})"
+        rows.append((judged.claim.name, about, told, p_value(one.compute_p(on_d)), decides))
     about = "the mean of one more such workload (95 % prediction interval)"
-    return [*rows, (judged.claim.name, about, f"{number(judged.estimate)} {interval(low, high)}", "", "no")]
+    low, high = scale_bounds(c.estimate.predict_next(), c.kind)
+    told = interval(low, high) if has_spread(one) else "(too few suites)"
+    return [*rows, (judged.claim.name, about, f"{number(judged.estimate)} {told}", "", "no")]
 
 
 def _describe_looks(judged: ClaimResult) -> str:

@@ -47,7 +47,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         return [Paragraph(f"Nothing here is called a gain or a loss: the numbers cannot be right ({codes}, below).")]
     sentences = [*_scope(evidence)]
     if evidence.headline is not None:
-        sentences += effects(evidence.compare(*evidence.headline))
+        sentences += [*_list_reservations(evidence, *evidence.headline), *effects(evidence.compare(*evidence.headline))]
         sentences += [*stalls(evidence, *evidence.headline), *_largest_part(evidence, *evidence.headline)]
     sentences += [*_cost(evidence), *_describe_lost_work(evidence), *_exactness(evidence)]
     return [Bullets(tuple(sentences))] if sentences else [Paragraph("The numbers support no sentence.")]
@@ -64,6 +64,17 @@ def _scope(evidence: Evidence) -> list[str]:
     if averaged := describe_averaged(evidence):
         found.append(f"What follows is over all values of {averaged} together; the tables above tell them apart.")
     return found
+
+
+def _list_reservations(evidence: Evidence, a: str, b: str) -> list[str]:
+    """A sentence on what keeps a gain or loss of these variants from being a finding, whatever its interval."""
+    codes = dict.fromkeys(f"`{threat.code}`" for threat in evidence.threats.find_blocking((a, b)))
+    why = [f"{join_names(codes)} block{'s' if len(codes) == 1 else ''} every claim about {a} and {b}"] if codes else []
+    if pending := len(evidence.registration.pending):
+        why.append(f"{count(pending, 'registered block')} {'is' if pending == 1 else 'are'} not done")
+    if (looks := evidence.looks) > 1:
+        why.append(f"there were {looks} looks, and the intervals and p below are right for one")
+    return [f"{'; '.join(why)}: what follows describes these runs and decides nothing."] if why else []
 
 
 def effects(c: Comparison) -> list[str]:
@@ -181,7 +192,7 @@ def _other_differences(evidence: Evidence, a: str, b: str) -> list[str]:
     found = {noun: compare(rows, a, b, metric, "difference", evidence.faults).overall for noun, metric in parts.items()}
     known = {noun: one for noun, one in found.items() if one is not None and one.low is not None}
     if not known:
-        return [f"Whether {' or '.join(parts)} took longer, these records cannot say."]
+        return [f"These runs are too few to tell whether {' or '.join(parts)} took longer."]
     apart = [noun for noun, one in known.items() if _excludes_0(one)]
     sentences = []
     if apart:
@@ -207,17 +218,31 @@ def _describe_difference(one: Effect, more: str, less: str) -> str:
 
 
 def explain_stall(stall: Comparison, wall: Comparison) -> list[str]:
-    """A sentence on the association between saved stall and saved wall-clock over blocks. Empty if unknown."""
-    walls = {(pair.suite_id, pair.seed): pair.d for pair in wall.pairs}
-    both = [(pair.d, walls[pair.suite_id, pair.seed]) for pair in stall.pairs if (pair.suite_id, pair.seed) in walls]
-    found = rank_correlation([x for x, _ in both], [y for _, y in both])
+    """A sentence on the association between saved stall and saved wall-clock over suites. Empty if unknown.
+
+    Of one suite: over its blocks.
+    """
+    stalls, walls = _list_units(stall), _list_units(wall)
+    both = [key for key in stalls if key in walls]
+    found = rank_correlation([stalls[key] for key in both], [walls[key] for key in both])
     if found is None:
         return []
     exact = "exact " if found.exact else ""
-    text = f"Spearman's rho = {number(found.rho, 2)} over {found.n} blocks, {exact}{p_equals(found.p)}"
+    unit = "block" if stall.n_suites == 1 else "suite"
+    text = f"Spearman's rho = {number(found.rho, 2)} over {found.n} {unit}s, {exact}{p_equals(found.p)}"
     if found.p > ALPHA:
-        return [f"No association is shown between the stall and the wall-clock that a block saves ({text})."]
-    return [f"Blocks that save more stall save {'more' if found.rho > 0 else 'less'} wall-clock ({text})."]
+        return [f"No association is shown between the stall and the wall-clock that a {unit} saves ({text})."]
+    return [
+        f"{unit.capitalize()}s that save more stall save {'more' if found.rho > 0 else 'less'} wall-clock ({text})."
+    ]
+
+
+def _list_units(c: Comparison) -> dict[object, float]:
+    """The mean of d of every suite; of one suite, d of every block."""
+    # What two suites differ by shows in all of their blocks, so blocks of several suites are not independent.
+    if c.n_suites == 1:
+        return {pair.seed: pair.d for pair in c.pairs}
+    return {suite_id: one.center for suite_id, one in c.suites.items()}
 
 
 def _largest_part(evidence: Evidence, a: str, b: str) -> list[str]:

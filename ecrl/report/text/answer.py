@@ -50,8 +50,12 @@ def _describe_pair(evidence: Evidence, c: Comparison) -> str:
         return f"{text}; {describe_least(c)}.{sure}"
     assert c.overall is not None
     better = c.a if c.overall.center > 1 else str(c.b)
-    decided = claim is not None and claim.verdict in (CONFIRMED, REFUTED)
+    # A claim about some suites decides nothing about all of them, and one of equality names no better variant.
+    decided = claim is not None and claim.verdict in (CONFIRMED, REFUTED) and not claim.claim.where
+    decided = decided and claim is not None and claim.threshold is not None
     head = f"Use {better}" if decided else f"These runs favour {better}"
+    if not decided and evidence.looks > 1:
+        head = f"After {evidence.looks} looks, which the interval does not count, these runs favour {better}"
     if REFERENCE in (c.a, c.b):
         engine = c.a if c.b == REFERENCE else c.b
         head = f"{engine} is measured against the reference, not against another engine"

@@ -50,7 +50,7 @@ def measure_blocks(evidence: Evidence, c: Comparison) -> list[Block]:
     sign = f"{c.a} / {c.b} for ratios, {c.a} - {c.b} for differences"
     text = f"Paired per block ({sign}); 95 % {describe_interval(c)}; p from {describe_test(c)}, unadjusted."
     text += " As ratio: a difference on the log scale too, where both are positive in every block. BCa: the bootstrap"
-    text += " interval, which decides nothing."
+    text += " interval; a claim that it leaves open is not decided."
     if averaged := describe_averaged(evidence):
         text += f" Over all values of {averaged} together."
     headers = ("measure", "mean [95 % CI]", "as ratio", "median", "one left out", "BCa", "basis", "p")

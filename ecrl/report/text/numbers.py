@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from ecrl.analysis.statistics.compare import Comparison, Effect
+from ecrl.analysis.statistics.estimate import Estimate
 from ecrl.analysis.statistics.intervals import ALPHA, Kind
 
 UNKNOWN = "–"
@@ -128,10 +129,10 @@ def effect(value: Effect | None, null: float | None = None) -> str:
 
 
 def estimate(c: Comparison) -> str:
-    """The mean of a comparison with its interval: '1.036 [0.980, 1.092]'; '1.036, too few seeds'."""
+    """The mean of a comparison with its interval: '1.036 [0.980, 1.092]'; '1.036 (too few seeds)'."""
     if c.overall is None:
         return UNKNOWN
-    return effect(c.overall, NULLS[c.kind]) if has_interval(c) else f"{number(c.overall.center)}, {bounds(c)}"
+    return effect(c.overall, NULLS[c.kind]) if has_interval(c) else f"{number(c.overall.center)} ({bounds(c)})"
 
 
 def bounds(c: Comparison) -> str:
@@ -143,8 +144,13 @@ def bounds(c: Comparison) -> str:
 
 
 def has_interval(c: Comparison) -> bool:
-    """Whether a comparison has an interval to show. One degree of freedom gives none that says anything."""
-    return c.estimate is not None and c.estimate.error is not None and c.estimate.error[1] > 1
+    """Whether a comparison has an interval to show."""
+    return c.estimate is not None and has_spread(c.estimate)
+
+
+def has_spread(found: Estimate) -> bool:
+    """Whether an estimate has an interval to show. One degree of freedom gives none that says anything."""
+    return found.error is not None and found.error[1] > 1
 
 
 def percents(one: Effect) -> tuple[str, str]:

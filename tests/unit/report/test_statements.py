@@ -217,8 +217,8 @@ def measured(metric: str, values: dict[str, list[float]], kind: Kind = "differen
 @pytest.mark.parametrize(
     ("walls", "words"),
     [
-        ([99.0, 98, 97, 96, 95, 94, 93, 92], "Blocks that save more stall save more wall-clock (Spearman's rho = 1"),
-        ([92.0, 93, 94, 95, 96, 97, 98, 99], "Blocks that save more stall save less wall-clock (Spearman's rho = -1"),
+        ([99.0, 98, 97, 96, 95, 94, 93, 92], "Suites that save more stall save more wall-clock (Spearman's rho = 1"),
+        ([92.0, 93, 94, 95, 96, 97, 98, 99], "Suites that save more stall save less wall-clock (Spearman's rho = -1"),
         ([95.0, 92, 97, 94, 93, 98, 91, 96], "No association is shown between the stall and the wall-clock that a"),
     ],
 )
@@ -228,6 +228,19 @@ def test_saved_stall_goes_with_more_or_less_wall_clock_or_with_neither(walls: li
     [text] = interpretation.explain_stall(stall, wall)
     assert text.startswith(words)
     assert "= <" not in text
+
+
+def test_blocks_of_two_suites_that_differ_are_no_independent_points() -> None:
+    """A large model saves more stall and more wall-clock than a small one: two points, whatever their seeds."""
+    d = {"s0": (1.0, 5.0), "s1": (9.0, 50.0)}
+    rows = [
+        empty_row(suite_id=name, seed=seed, variant=variant, stall_s=10 - stall, wall_s=100 - wall)
+        for name, (saved, shorter) in d.items()
+        for seed in range(6)
+        for variant, stall, wall in (("blocking", 0.0, 0.0), ("overlapped", saved + seed / 10, shorter - seed / 10))
+    ]
+    stall, wall = (compare(rows, "overlapped", "blocking", name, "difference", {}) for name in ("stall_s", "wall_s"))
+    assert interpretation.explain_stall(stall, wall) == []
 
 
 def with_values(found: Evidence, **columns: list[float]) -> Evidence:

@@ -55,6 +55,14 @@ def test_campaigns_of_one_machine_and_matrix_pool_in_either_order(tmp_path: Path
     assert evidence.siblings == {"overlapping pays": ("a", "b")}
 
 
+def test_a_prefix_that_sorts_first_does_not_come_first(tmp_path: Path) -> None:
+    """The blocks that were registered first are those of the campaign that was frozen first, whatever its name."""
+    a, b = two(tmp_path)
+    found = pool([replace(a, frozen_at="2026-02-02"), replace(b, frozen_at="2026-01-01")])
+    assert found.prefix == "a+b"
+    assert {found.registration.generations[run.key] for run in found.runs if run.facts["campaign"] == "b"} == {0}
+
+
 def test_a_block_that_two_campaigns_ran_is_refused_under_any_label(tmp_path: Path) -> None:
     a, b = two(tmp_path, seeds=(3, 4))
     for campaigns in ([a, b], [b, a]):

@@ -90,6 +90,15 @@ def test_the_test_uses_the_first_result_of_a_run_that_was_made_again() -> None:
     assert judged.reasons[-1].endswith("does not decide: no sequential test of this claim")
 
 
+def test_an_extension_does_not_hide_what_the_first_runs_showed() -> None:
+    """Eight losing blocks, and then eight that win more: the whole shows nothing."""
+    d = np.concatenate([np.full(8, -0.03), np.full(8, 0.04)]) + np.random.default_rng(6).normal(0, 0.005, 16)
+    judged = judge(d, extended(8, 16, step=8))
+    assert (judged.verdict, judged.looks, judged.first) == ("INCONCLUSIVE", 2, "REFUTED")
+    assert "the runs that were registered first, looked at once, read REFUTED" in judged.reasons
+    assert judge(d[:8], extended(8, 8)).first == ""
+
+
 def test_a_losing_block_cannot_be_lost_by_making_it_again_and_breaking_it() -> None:
     d = np.random.default_rng(6).normal(0.03, 0.01, 24)
     d[:2] = -0.2  # made again, and then both variants fail: the newest results have no such block
