@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from ecrl.analysis.campaign.load import load_campaign
+from ecrl.analysis.campaign.registration import Aside
 from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.analysis.external_table.table import load_table_evidence
 from ecrl.analysis.threats.base import Threat
+from ecrl.report.formats.markdown import markdown
 from ecrl.report.pages.render import format_answer, render
-from ecrl.report.sections import answer
+from ecrl.report.sections import answer, interpretation
 from ecrl.report.text.answer import build_sentence
 from ecrl.report.text.document import Table
 from ecrl.report.text.variant_rows import build_variant_table
@@ -80,6 +82,28 @@ def test_an_interim_report_recommends_nothing(tmp_path: Path) -> None:
     pending = replace(found.registration, pending=(("s", 1), ("s", 2)))
     text = build_sentence(replace(found, registration=pending))
     assert text.startswith("No answer yet: 2 registered blocks are not done; so far the goodput of overlapped is 1.02")
+
+
+def test_nothing_is_a_finding_beside_a_threat_a_pending_block_or_a_second_look(tmp_path: Path) -> None:
+    found = made(tmp_path)
+    said = "describes these runs and decides nothing."
+    assert said not in markdown(interpretation.PLUGIN.blocks(found, {}))
+    threat = Threat("made_up", True, "it concerns both", ("overlapped", "blocking"))
+    held = replace(found, threats=replace(found.threats, found=(threat,)))
+    text = markdown(interpretation.PLUGIN.blocks(held, {}))
+    assert f"`made_up` blocks every claim about overlapped and blocking: what follows {said}" in text
+    aside = Aside(("", "", 0), 1, "completed", None)
+    again = replace(found.registration, asides=(replace(aside, key=found.runs[0].key),), pending=(("s", 1),))
+    text = markdown(interpretation.PLUGIN.blocks(replace(found, registration=again), {}))
+    assert "1 registered block is not done; there were 2 looks, and the intervals and p below are right for one" in text
+
+
+@pytest.mark.parametrize("change", [{"where": {"dataset": "cifar10"}}, {"expect": "ratio within 0.10"}])
+def test_a_claim_about_some_suites_or_about_equality_recommends_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
+    found = made(tmp_path)
+    claim = found.claims[0].claim.model_copy(update=change)
+    text = build_sentence(replace(found, claims=(replace(found.claims[0], claim=claim),)))
+    assert text.startswith("These runs favour overlapped: ")
 
 
 @pytest.mark.parametrize(
