@@ -92,7 +92,8 @@ def _compare_estimands(judged: ClaimResult) -> list[tuple[str, ...]]:
         rows.append((judged.claim.name, about, told, p_value(one.compute_p(on_d)), decides))
     about = "the mean of one more such workload (95 % prediction interval)"
     low, high = scale_bounds(c.estimate.predict_next(), c.kind)
-    told = interval(low, high) if has_spread(one) else "(too few suites)"
+    # of two suites it has one degree of freedom
+    told = interval(low, high) if c.n_suites > 2 else "(too few suites)"
     return [*rows, (judged.claim.name, about, f"{number(judged.estimate)} {told}", "", "no")]
 
 
