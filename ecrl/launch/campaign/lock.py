@@ -43,7 +43,6 @@ def prefix_lease(paths: CampaignPaths) -> Iterator[None]:
     Raises:
         PrefixHeldError: another ecrl holds the prefix; the message names that process.
     """
-    from filelock import FileLock, Timeout  # here: `matrix status` asks for the holder, and must not load it
 
     paths.root.mkdir(parents=True, exist_ok=True)
     fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
