@@ -36,9 +36,9 @@ def status(
 
     Of more than 1,000 suites, only running, failed and interrupted ones are shown.
 
-    With --watch: counts, running suites with step, loss, speed and phase, time left, last failures. q or Ctrl-C
-    leaves the view; the campaign continues. Off a terminal it prints plain lines (--json: one document a line) until
-    nothing is left to run.
+    With --watch: counts, time left, running suites with step, loss, speed and phase; as the screen has room, goodput
+    and stall so far, the last finished runs, the queue; last failures. q or Ctrl-C leaves the view; the campaign
+    continues. Off a terminal it prints plain lines (--json: one document a line) until nothing is left to run.
     """
     from ecrl.records.paths import CampaignPaths
 

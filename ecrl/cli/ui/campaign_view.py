@@ -12,6 +12,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from ecrl.cli.ui.campaign_rest import fill_rest
 from ecrl.cli.ui.lines import (
     describe_activity,
     describe_devices,
@@ -26,7 +27,7 @@ from ecrl.launch.system.process_identity import Liveness
 from ecrl.launch.views.snapshot import Failure, RunningSuite, Snapshot
 from ecrl.units import format_duration
 
-_BAR_WIDTH, _RUN_BAR_WIDTH = 40, 20
+_RUN_BAR_SHARE = 4  # of the terminal's columns
 _INLINE_SHARE = 0.75  # at most this share of the terminal's lines; the rest shows what has ended
 _WARNINGS = 2  # shown of a damaged manifest; `status` prints all
 _Lines = list[list[Segment]]
@@ -48,8 +49,10 @@ class CampaignView:
         room -= len(head) + len(foot)
         failures = render(_draw_failures(shown.failures))
         failures = failures[: max(room // 2, room - _height(shown.running, 2))]
-        running = render(_draw_running(shown.running, room - len(failures)))
-        for line in [*head, *running, *failures, *foot]:
+        running = render(_draw_running(shown.running, room - len(failures), options.max_width))
+        room -= len(running) + len(failures)
+        rest = render([_draw_line(text, style) if text else Text("") for text, style in fill_rest(shown, room)])
+        for line in [*head, *running, *rest, *failures, *foot]:
             yield from line
             yield Segment.line()
 
@@ -58,10 +61,9 @@ class CampaignView:
         title = Text(headline(shown), style="bold")
         yield _draw_line(title.append(f"   {shown.at[11:19]} UTC, {self._hint}", style="not bold dim"))
         total = max(shown.runs_total, 1)
-        bar = Table.grid(padding=(0, 1))
-        left = Text(format_time_left(shown), no_wrap=True, overflow="ellipsis")
-        length = min(_BAR_WIDTH, width // 3)
-        bar.add_row(ProgressBar(total, shown.runs_done, width=length), f"{shown.runs_done / total:.0%}", left)
+        told = Text(f" {shown.runs_done / total:.0%} {format_time_left(shown)}", no_wrap=True, overflow="ellipsis")
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total, shown.runs_done, width=max(width // 3, width - len(told) - 1)), told)
         yield bar
         counts = [
             Text(f"{number} {name}", style=STYLES.get(name, "")) for name, number in shown.counts.items() if number
@@ -85,7 +87,7 @@ def _height(running: list[RunningSuite], each: int) -> int:
     return each * len(running) + 1 if running else 0
 
 
-def _draw_running(running: list[RunningSuite], room: int) -> list[RenderableType]:
+def _draw_running(running: list[RunningSuite], room: int, width: int) -> list[RenderableType]:
     """The running suites. Each has a progress bar if there is room for all the bars."""
     if not running or room < _height(running[:1], 2):
         return []
@@ -93,7 +95,7 @@ def _draw_running(running: list[RunningSuite], room: int) -> list[RenderableType
     fit = len(running) if _height(running, 2) <= room else (room - 2) // 2  # one line: how many more there are
     parts: list[RenderableType] = [Text("")]
     for each in running[:fit]:
-        parts += [_draw_suite_title(each), *draw(each)]
+        parts += [_draw_suite_title(each), *draw(each, width)]
     if rest := len(running) - fit:
         parts.append(_draw_line(f"and {rest} more", "dim", indent=2))
     return parts
@@ -107,18 +109,20 @@ def _draw_suite_title(suite: RunningSuite) -> RenderableType:
     return _draw_line(title.append(f"  {', '.join(facts)}", style="default"), indent=2)
 
 
-def _draw_suite(suite: RunningSuite) -> list[RenderableType]:
+def _draw_suite(suite: RunningSuite, width: int) -> list[RenderableType]:
     run = suite.run
     if run is None or suite.liveness is Liveness.DEAD:
         return _draw_suite_in_short(suite)
     told = "  ".join(filter(None, (f"{run.variant} seed{run.seed}", format_step(run), format_time_to_go(run))))
     bar = Table.grid(padding=(0, 1))
     seen = run.progress
-    bar.add_row(ProgressBar(seen.total, seen.step, width=_RUN_BAR_WIDTH), Text(told, no_wrap=True, overflow="ellipsis"))
+    bar.add_row(
+        ProgressBar(seen.total, seen.step, width=width // _RUN_BAR_SHARE), Text(told, no_wrap=True, overflow="ellipsis")
+    )
     return [Padding(bar, (0, 0, 0, 4), expand=False), _draw_line(describe_activity(suite, run), indent=4)]
 
 
-def _draw_suite_in_short(suite: RunningSuite) -> list[RenderableType]:
+def _draw_suite_in_short(suite: RunningSuite, _width: int = 0) -> list[RenderableType]:
     return [_draw_line(describe_run(suite), "red" if suite.liveness is Liveness.DEAD else "", indent=4)]
 
 

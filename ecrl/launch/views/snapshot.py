@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ecrl.launch.runs.experiment import ExperimentKind, load_kind
 from ecrl.launch.runs.run_times import RunTimes, TimeKey
 from ecrl.launch.runs.silence import describe_silence
 from ecrl.launch.system.process_identity import Liveness, check_owner
+from ecrl.launch.views.finished import FinishedRun, FinishedRuns
 from ecrl.launch.views.follower import LiveFollower, LiveRun, find_live_run
 from ecrl.records.clock import boot_id, now_ns
 from ecrl.records.manifest import store as manifest
@@ -22,6 +23,7 @@ from ecrl.records.paths import CampaignPaths, RunPaths
 
 SCHEMA = 1
 _FAILURES = 5
+_QUEUE = 50  # suites: more lines than a screen has
 _READ_SHARE = 0.1  # at most this share of the time is spent on reading the manifest again
 
 
@@ -70,7 +72,8 @@ class Snapshot:
     """The state of a campaign at one time.
 
     options: the command-line options that name it. eta_s: estimated seconds until nothing is left; None before the
-    first measured run. waits_for: see `Holder`.
+    first measured run. waits_for: see `Holder`. queue: the next suites. finished: the last finished runs, the newest
+    first.
     """
 
     prefix: str
@@ -85,6 +88,8 @@ class Snapshot:
     failures: list[Failure]
     warnings: list[str]
     waits_for: str = ""
+    queue: list[str] = field(default_factory=list)
+    finished: list[FinishedRun] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:
@@ -99,6 +104,7 @@ class Snapshot:
             "eta_s": self.eta_s, "running": [running.to_json() for running in self.running],
             "failures": [vars(failure) for failure in self.failures], "warnings": self.warnings,
             "waits_for": self.waits_for or None,
+            "queue": self.queue, "finished": [vars(run) for run in self.finished],
         }  # fmt: skip
 
 
@@ -117,6 +123,8 @@ class _ManifestState:
     runs_total: int
     times: RunTimes
     left_s: float | None
+    queue: list[str]
+    newest: list[Row]  # suites in which runs may have finished, the newest first
 
     @classmethod
     def from_view(cls, view: View, paths: CampaignPaths, kind: ExperimentKind) -> "_ManifestState":
@@ -131,6 +139,8 @@ class _ManifestState:
             runs_total=sum(row.runs_total for row in rows),
             times=times,
             left_s=times.estimate_left_s(_count_left(rows, kind)),
+            queue=[row.suite_id for row in rows if row.status in (PENDING, INTERRUPTED)][:_QUEUE],
+            newest=_order_by_end(rows),
         )
 
 
@@ -143,6 +153,7 @@ class CampaignWatch:
         self._seen: object = None
         self._read_again = 0.0
         self._followers: dict[str, LiveFollower] = {}
+        self._finished = FinishedRuns(paths)
 
     def take_snapshot(self) -> Snapshot:
         """The campaign's state now.
@@ -167,6 +178,8 @@ class CampaignWatch:
             failures=read.failures,
             warnings=read.view.warnings,
             waits_for="" if (held := holder(self._paths)) is None else held.waits_for,
+            queue=read.queue,
+            finished=self._finished.list_newest(read.newest),
         )
 
     def close(self) -> None:
@@ -267,6 +280,12 @@ def _count_left(rows: Iterable[Row], kind: ExperimentKind) -> Counter[TimeKey]:
         if row.status in (PENDING, RUNNING, INTERRUPTED):
             left[_key(row, kind)] += row.runs_total - row.runs_done
     return left
+
+
+def _order_by_end(rows: Iterable[Row]) -> list[Row]:
+    """The suites that run or have run, those that run first, then the newest first."""
+    begun = [row for row in rows if row.status != PENDING]
+    return sorted(begun, key=lambda row: (row.status == RUNNING, row.finished_at), reverse=True)
 
 
 def _failures(rows: Iterable[Row], paths: CampaignPaths) -> list[Failure]:

@@ -129,7 +129,7 @@ def _list_runs(row: Row, paths: CampaignPaths) -> list[tuple[str, int]]:
 def _run(row: Row, paths: CampaignPaths, variant: str, seed: int, live: tuple[str, int, RunPaths] | None) -> RunView:
     run = paths.run(row.suite_id, variant, seed)
     aside = len(list(run.folder.parent.glob(f"{run.folder.name}.aside-*")))
-    spec = _read_spec(run)
+    spec = read_spec(run)
     if spec is None:
         state = NO_SPEC if run.result.exists() else "pending"
         return RunView(variant, seed, state, run, None, None, None, aside)
@@ -146,7 +146,7 @@ def _run(row: Row, paths: CampaignPaths, variant: str, seed: int, live: tuple[st
     return RunView(variant, seed, "left", run, position, None, None, aside)
 
 
-def _read_spec(run: RunPaths) -> dict[str, Any] | None:
+def read_spec(run: RunPaths) -> dict[str, Any] | None:
     """The content of run.json. None: the run has not started, or the file is gone or damaged."""
     try:
         spec = json.loads(run.spec.read_text())

@@ -19,6 +19,7 @@ from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.launch.runs.progress import Observer, RunProgress, Totals
 from ecrl.launch.system.process_identity import Liveness
+from ecrl.launch.views.finished import FinishedRun
 from ecrl.launch.views.follower import LiveRun
 from ecrl.launch.views.snapshot import Failure, RunningSuite, Snapshot
 from ecrl.records.result import Result
@@ -251,6 +252,54 @@ def test_a_full_screen_is_never_larger_than_the_terminal_and_ends_with_what_to_t
     rest = re.search(r"and (\d+) more", shown)
     if height == 24:
         assert told + (int(rest[1]) if rest else 0) == number + 1
+
+
+def with_results(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with 30 finished runs, of which one failed, and a queue of 40 suites."""
+    finished = [
+        FinishedRun("noise-1", name, seed, "completed", 6, wall_s, stall_s, f"2026-11-21T23:{seed:02d}:00Z")
+        for seed in range(10)
+        for name, wall_s, stall_s in (("reference", 10.0, None), ("blocking", 20.0, 0.5), ("overlapped", 12.5, 0.125))
+    ]
+    finished[-1] = replace(finished[-1], outcome="failed")
+    return replace(
+        snapshot,
+        counts=snapshot.counts | {"pending": 40},
+        queue=[f"next-{number}" for number in range(40)],
+        finished=finished[::-1],
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
+def test_the_screen_is_full_of_results_finished_runs_and_the_queue(campaign: Campaign, width: int, height: int) -> None:
+    lines = drawn(with_results(replace(running_suites(campaign, 1), failures=[])), width, height)
+    assert len(lines) == height
+    assert len(lines[1]) > 0.9 * width
+    told = [line.split() for line in lines]
+    assert ["blocking", "10", "runs", "goodput", "0.5", "wall", "20.0", "s", "stall", "0.5", "s"] in told
+    assert ["overlapped", "9", "runs", "goodput", "0.8", "wall", "12.5", "s", "stall", "0.125", "s"] in told
+    assert ["reference", "10", "runs", "goodput", "1", "wall", "10.0", "s"] in told
+    assert ["overlapped", "seed9", "failed", "12.5", "s", "stall", "0.125", "s", "noise-1"] in told
+    assert ["next", "of", "40", "suites", "in", "the", "queue"] in told
+    assert ["next-0"] in told
+
+
+@pytest.mark.parametrize("height", [6, 8, 10, 14, 24])
+@pytest.mark.parametrize("number", [0, 1, 6])
+def test_results_never_push_out_what_runs_and_what_to_type(campaign: Campaign, number: int, height: int) -> None:
+    bare = running_suites(campaign, number)
+    lines, before = drawn(with_results(bare), 80, height), drawn(bare, 80, height)
+    assert len(lines) <= height
+    # the line of counts differs
+    assert [line for line in before[3:] if line.strip() and line not in lines] == []
+
+
+def test_without_a_reference_no_goodput_is_told(campaign: Campaign) -> None:
+    shown = with_results(running_suites(campaign, 0))
+    shown = replace(shown, finished=[run for run in shown.finished if run.variant != "reference"])
+    lines = drawn(shown, 80, 40)
+    assert any(line.split()[:3] == ["blocking", "10", "runs"] for line in lines)
+    assert "goodput" not in "\n".join(lines)
 
 
 def test_a_plain_table_has_aligned_columns() -> None:

@@ -151,6 +151,35 @@ def test_time_left_comes_from_measured_runs_and_failures_name_their_log(tmp_path
     assert Path(failure.log).is_file()
 
 
+def test_finished_runs_are_told_with_their_stall_the_newest_first_and_the_queue_beside_them(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results")
+    control(StandIn({"early/blocking": "crash"})).run(asked, Policy(selection=Selection(limit=1)))
+    (begun, waiting) = Manifest.open(asked.paths).rows.values()
+    run = asked.paths.run(begun.suite_id, "overlapped", 1337)
+    recorder = Recorder(run.events(7, 0))
+    recorder.event("save", t0=1 * 10**9, t=3 * 10**9, s=2)
+    recorder.event("fence", t0=5 * 10**9, t=5 * 10**9 + 500_000_000)
+    recorder.close()
+    watch = CampaignWatch(asked.paths)
+    snapshot = watch.take_snapshot()
+    assert snapshot.queue == [waiting.suite_id]
+    told = {run.variant: run for run in snapshot.finished}
+    assert {name: run.outcome for name, run in told.items()} == {
+        "reference": "completed",
+        "blocking": "failed",
+        "overlapped": "completed",
+    }
+    assert told["overlapped"].stall_s == 2.5
+    assert told["reference"].stall_s is None
+    assert [run.finished_at for run in snapshot.finished] == sorted(
+        (run.finished_at for run in told.values()), reverse=True
+    )
+    assert json.loads(json.dumps(snapshot.to_json()))["finished"][0]["suite_id"] == begun.suite_id
+    run.result.write_text("{}")  # damaged, or of another run
+    assert "overlapped" not in {run.variant for run in watch.take_snapshot().finished}
+    watch.close()
+
+
 def test_an_unknown_prefix_is_said_with_the_nearest(paths: CampaignPaths) -> None:
     with raises("ECRL-301", "'exq'", "'exp'"):
         CampaignWatch(CampaignPaths(paths.results, "exq")).take_snapshot()
