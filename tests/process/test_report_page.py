@@ -22,11 +22,12 @@ ARGUMENTS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
     "--disable-dev-shm-usage",
 )  # fmt: skip
-WIDE, PHONE, A4 = 1280, 390, 718  # CSS pixels; A4 without the margins that Chromium prints with
+WIDE, TABLET, PHONE, A4 = 1280, 768, 390, 718  # CSS pixels; A4 without the margins that Chromium prints with
 READABLE = 4.5  # WCAG 2.2, 1.4.3: contrast of text
+VISIBLE = 4.0  # WCAG 2.2, 1.4.11 asks for 3.0 of shapes
 
-# Every element with text of its own, with the contrast of its colour to what lies behind it.
-CONTRASTS = """
+# What computes the contrast of two colours, and finds the colour that lies behind an element.
+COLOURS = """
 const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
 const rgb = (color) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
   const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255]; };
@@ -36,6 +37,11 @@ const light = (color) => color.slice(0, 3).map((v) => v / 255)
 const behind = (node) => { for (let e = node; e; e = e.parentElement) {
   const color = rgb(getComputedStyle(e).backgroundColor); if (color[3] === 1) return color; }
   return [255, 255, 255, 1]; };
+"""
+# Every element with text of its own, with the contrast of its colour to what lies behind it.
+CONTRASTS = (
+    COLOURS
+    + """
 const found = [];
 for (const node of document.querySelectorAll("body *")) {
   const own = [...node.childNodes].some((c) => c.nodeType === 3 && c.textContent.trim());
@@ -47,12 +53,27 @@ for (const node of document.querySelectorAll("body *")) {
 }
 return found.sort((x, y) => x[0] - y[0]);
 """
+)
+# Every bar and curve of the plots, with the contrast of its colour to what lies behind the plot.
+SHAPES = (
+    COLOURS
+    + """
+const found = [];
+for (const node of document.querySelectorAll("figure svg path")) {
+  const style = getComputedStyle(node), color = style.fill !== "none" ? style.fill : style.stroke;
+  if (color === "none" || node.closest("defs, [id*=grid], [id*=axis]") || rgb(color)[3] < 1) continue;
+  const a = light(rgb(color)), b = light(behind(node));
+  found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), color]);
+}
+return found;
+"""
+)
 # Elements that reach beyond the right edge and do not lie in a box that scrolls by itself.
 OVERFLOWING = """
 return [...document.querySelectorAll("body *")]
-  .filter((e) => !e.parentElement.closest(".wide, .figure-scroll, svg") && e.getBoundingClientRect().right > innerWidth + 0.5)
+  .filter((e) => !e.parentElement.closest(".wide, svg") && e.getBoundingClientRect().right > innerWidth + 0.5)
   .map((e) => e.tagName + "." + e.className);
-"""  # noqa: E501
+"""
 
 
 def tool(*names: str) -> str:
@@ -128,7 +149,7 @@ def test_the_page_renders_without_a_message_and_fits_its_window(page: Page, widt
     page.log()
     page.show(width)
     assert page.log() == []
-    assert page.ask("return document.querySelectorAll('svg').length") == 7
+    assert page.ask("return document.querySelectorAll('svg').length") == 9
     assert page.ask("return [...document.querySelectorAll('svg')].every((s) => s.getBoundingClientRect().height > 50)")
     assert page.ask("return document.documentElement.scrollWidth") == width
     assert page.ask(OVERFLOWING) == []
@@ -138,12 +159,70 @@ def test_the_page_renders_without_a_message_and_fits_its_window(page: Page, widt
 def test_everything_wider_than_its_box_can_be_scrolled_to(page: Page, width: int) -> None:
     page.show(width)
     boxes = page.ask(
-        "return [...document.querySelectorAll('.wide, .figure-scroll')]"
+        "return [...document.querySelectorAll('.wide')]"
         ".map((box) => [box.scrollWidth > box.clientWidth, getComputedStyle(box).overflowX])"
     )
     assert boxes
     assert all(style == "auto" for _, style in boxes)
     assert any(wider for wider, _ in boxes) == (width == PHONE)
+
+
+@pytest.mark.parametrize("width", [WIDE, TABLET, PHONE])
+def test_plots_use_the_width_and_nothing_of_them_is_cut(page: Page, width: int) -> None:
+    page.show(width)
+    shares = page.ask(
+        "return [...document.querySelectorAll('figure svg')].map((svg) => "
+        "svg.getBoundingClientRect().width / svg.parentElement.getBoundingClientRect().width)"
+    )
+    assert min(shares) > 0.9
+    assert max(shares) <= 1.001
+
+
+@pytest.mark.parametrize("width", [WIDE, TABLET, PHONE])
+def test_the_contents_stay_in_sight_and_lead_to_every_section(page: Page, width: int) -> None:
+    page.show(width)
+    page.ask("scrollTo(0, 4000)")
+    box = ".beside" if width == WIDE else ".above"
+    assert page.ask(f"return document.querySelector('{box}').getBoundingClientRect().top") == 0
+    if width != WIDE:
+        page.browser.find_element("css selector", ".above summary").click()
+    names = page.ask(f"return [...document.querySelectorAll('{box} a')].map((a) => a.innerText)")
+    assert names[0] == "0. Answer"
+    assert names[-1] == "Back to top"
+    assert names[:-1] == page.ask("return [...document.querySelectorAll('h2')].map((h) => h.innerText)")
+    page.browser.find_element("link text", names[5]).click()
+    below = page.ask("return document.querySelector('#s6').getBoundingClientRect().top")
+    assert -1 < below < 60
+    assert not page.ask("return document.querySelector('.above').open")
+
+
+def test_sections_fold_and_print_whole(page: Page) -> None:
+    page.show(WIDE)
+    tall = page.ask("return document.documentElement.scrollHeight")
+    page.browser.find_element("css selector", "#s5 summary").click()
+    assert page.ask("return document.documentElement.scrollHeight") < tall - 500
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert page.ask("return document.querySelector('#s5 table').checkVisibility({contentVisibilityAuto: true})")
+    assert page.ask("return document.querySelector('#s5 table').getBoundingClientRect().height") > 100
+
+
+def test_a_table_that_scrolls_says_so_and_one_of_words_is_stacked_on_a_phone(page: Page) -> None:
+    page.show(PHONE)
+    hints = page.ask(
+        "return [...document.querySelectorAll('.wide')].map((box) => [box.scrollWidth > box.clientWidth, "
+        "getComputedStyle(box, '::before').content !== 'none'])"
+    )
+    assert any(scrolls for scrolls, _ in hints)
+    assert all(scrolls == told for scrolls, told in hints)
+    lefts = page.ask("return [...document.querySelectorAll('.words td')].map((td) => td.getBoundingClientRect().left)")
+    assert len(set(lefts)) == 1
+
+
+def test_shapes_of_plots_are_visible_in_the_dark(page: Page) -> None:
+    page.show(WIDE, dark=True)
+    shapes = page.ask(SHAPES)
+    assert len(shapes) > 50
+    assert [entry for entry in shapes if entry[0] < VISIBLE] == []
 
 
 def column(page: Page, table: int, place: int) -> list[str]:

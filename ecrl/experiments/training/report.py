@@ -17,7 +17,7 @@ _SECTION = "report section"
 class TrainingReport(ReportKind):
     """Owns every section of the family."""
 
-    plot_names = re.compile(r"causes|ratios|stall_gain|ledger|restarts|losses|multiverse-.+|timeline-.+")
+    plot_names = re.compile(r"causes|ratios|stall_gain|ledger|ledger_steps|restarts|losses|multiverse-.+|timeline-.+")
 
     def build_title(self, evidence: Evidence) -> str:
         """See `ReportKind.build_title`."""

@@ -14,6 +14,7 @@ _ESCAPES = {
     "[": "{[}",  # after a line end, a bare bracket would begin an option
 
 }  # fmt: skip
+_MINUS = re.compile(r"(?<![\w.})-])-(?=\.?\d)")  # a hyphen elsewhere joins words or the ends of a range
 # A table that is wider than its column is scaled down to fit.
 _FIT = (
     r"\providecommand{\ecrlfit}[1]{\sbox0{#1}\ifdim\wd0>\linewidth"
@@ -29,6 +30,7 @@ _NOT_FOR_A_PAPER = frozenset({"Artifact index"})
 def escape(text: str) -> str:
     """Escape text for LaTeX. **bold** and `code` become \\textbf and \\texttt."""
     plain = "".join(_ESCAPES.get(character, character) for character in text)
+    plain = _MINUS.sub("$-$", plain)
     plain = re.sub(r"`([^`]+)`", lambda code: rf"\texttt{{{_make_breakable(code[1])}}}", plain)
     return re.sub(r"\*\*([^*]+)\*\*", r"\\textbf{\1}", plain)
 
@@ -42,6 +44,7 @@ def document(title: str, generated: str, parts: Sequence[tuple[str, Sequence[Blo
     """The LaTeX file with every table and figure of the sections, in order. The prose is in the Markdown draft only."""
     lines = [f"% {title}. {generated}", r"% \usepackage{array,booktabs,graphicx}, then \input this file.", _FIT]
     taken: dict[str, int] = {}
+    captions: set[str] = set()
     for section, blocks in parts:
         heading = section
         for block in () if section in _NOT_FOR_A_PAPER else blocks:
@@ -49,10 +52,17 @@ def document(title: str, generated: str, parts: Sequence[tuple[str, Sequence[Blo
                 case Subheading(text):
                     heading = f"{section}: {text}"
                 case Table() if block.rows:
-                    lines += ["", *_table(block, heading, _label("tab", heading, taken))]
+                    caption = heading if heading not in captions else _tell_apart(heading, block)
+                    captions.add(caption)
+                    lines += ["", *_table(block, caption, _label("tab", caption, taken))]
                 case Figure():
                     lines += ["", *_figure(block, _label("fig", block.path.rpartition("/")[2], taken))]
     return "\n".join(lines) + "\n"
+
+
+def _tell_apart(heading: str, table: Table) -> str:
+    """A caption for another table below the same heading."""
+    return f"{heading}, {table.headers[-1]} by {table.headers[0]}"
 
 
 def _label(kind: str, name: str, taken: dict[str, int]) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -24,6 +25,8 @@ from ecrl.report.pages.formats import DEFAULT_FORMATS
 from ecrl.report.text.document import Block, Card, Figure
 from ecrl.report.text.kind import ReportKind, load_kind
 from ecrl.storage.atomic import write_atomic
+
+_Part: TypeAlias = tuple[str, Sequence[Block]]  # the title of a section and its blocks
 
 
 def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_FORMATS) -> list[Path]:
@@ -49,15 +52,14 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
             sections = kind.list_sections()
             above = sum(section.order == 0 for section in sections)
             parts = [(section.title, section.blocks(evidence, figures)) for section in sections]
+            numbered = _number(parts, first=0 if above else 1)
             if "md" in wanted:
                 numbers = [(section.title, section.blocks(evidence, figures)) for section in kind.list_tables()]
                 name = evidence.prefix
-                written.append(_write(folder, f"{name}_analysis.md", _document(f"{name}: analysis", numbers)))
-                written.append(_write(folder, f"{name}_report.md", _document(title, parts, first=0 if above else 1)))
+                written.append(_write(folder, f"{name}_analysis.md", _document(f"{name}: analysis", _number(numbers))))
+                written.append(_write(folder, f"{name}_report.md", _document(title, numbered)))
             if "html" in wanted:
-                text = page(
-                    title, _generation_time(), _cards(evidence, kind), parts, sum(s.order == 0 for s in sections)
-                )
+                text = page(title, _generation_time(), _cards(evidence, kind), numbered, above)
                 written.append(_write(folder, f"{evidence.prefix}_report.html", text))
             if "tex" in wanted:
                 text = latex.document(title, _generation_time(), parts)
@@ -122,9 +124,14 @@ def _plots(folder: Path, figures: dict[str, Figure], names: re.Pattern[str]) -> 
     return written
 
 
-def _document(title: str, parts: Sequence[tuple[str, Sequence[Block]]], first: int = 1) -> str:
-    """The Markdown document. first: the number of its first section."""
-    bodies = [f"## {place}. {name}\n\n{markdown(blocks)}" for place, (name, blocks) in enumerate(parts, start=first)]
+def _number(parts: Sequence[_Part], first: int = 1) -> list[_Part]:
+    """The sections with numbered titles. first: the number of the first one."""
+    return [(f"{place}. {name}", blocks) for place, (name, blocks) in enumerate(parts, start=first)]
+
+
+def _document(title: str, parts: Sequence[_Part]) -> str:
+    """The Markdown document."""
+    bodies = [f"## {name}\n\n{markdown(blocks)}" for name, blocks in parts]
     return "\n\n".join([f"# {title}", *bodies, f"*{_generation_time()}*"]) + "\n"
 
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure as Canvas
 
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.metrics import RunAnalysis
-from ecrl.report.plots.bars import draw_ledger, draw_restarts
+from ecrl.report.plots.bars import draw_ledger, draw_restarts, draw_steps
 from ecrl.report.plots.causes import draw_causes
-from ecrl.report.plots.losses import MAX_CURVE_POINTS, draw_losses
+from ecrl.report.plots.losses import describe_losses, draw_losses
 from ecrl.report.plots.multiverse import draw_multiverse
-from ecrl.report.plots.style import COLORS, INK, STYLE, make_canvas, svg
+from ecrl.report.plots.style import COLORS, INK, STYLE, WIDTH_IN, make_canvas, svg
 from ecrl.report.plots.style import pdf as as_pdf
 from ecrl.report.plots.timeline import draw_timeline
 from ecrl.report.text.document import Figure
@@ -27,13 +27,15 @@ MAX_SUITES_IN_A_PLOT = 60
 
 def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
     """Every plot for which the evidence has data, by name. `path` is relative to the report. pdf: add PDF versions."""
+    around = "start-up, detect, restart and shutdown" if evidence.plans_failures else "start-up and shutdown"
     makers: dict[str, tuple[Callable[[Evidence], Canvas | None], str]] = {
         "causes": (draw_causes, "Gain by cause: the difference in wall-clock by part of the ledger, 95 % intervals"),
         "ratios": (_ratios, _ratios_caption(evidence)),
         "stall_gain": (_stall_gain, "Stall saved against wall-clock saved, per block, of the main comparison"),
         "ledger": (draw_ledger, "Where the time went: mean seconds per run by variant"),
+        "ledger_steps": (draw_steps, f"The same without {around}: what ranks do in between"),
         "restarts": (draw_restarts, "Where restarts spend their time, by variant"),
-        "losses": (draw_losses, _losses_caption(evidence)),
+        "losses": (draw_losses, describe_losses(evidence)),
     }
     figures: dict[str, Figure] = {}
     names = suite_names(evidence.suites)
@@ -58,11 +60,6 @@ def _figure(name: str, caption: str, canvas: Canvas, pdf: bool) -> Figure:
     return Figure(f"plots/{name}.svg", caption, svg(canvas), as_pdf(canvas) if pdf else b"")
 
 
-def _losses_caption(evidence: Evidence) -> str:
-    text = f"Loss (mean over ranks, last execution, at most {MAX_CURVE_POINTS} points a curve)"
-    return f"{text}; dotted: failures" if evidence.plans_failures else text
-
-
 def _ratios_caption(evidence: Evidence) -> str:
     a, b = evidence.headline or ("", "")
     intervals = "with 95 % t intervals where a suite has two pairs or more; an arrow: the interval goes on"
@@ -79,7 +76,7 @@ def _ratios(evidence: Evidence) -> Canvas | None:
     ordered = sorted(c.suites.items(), key=lambda item: (item[1].center, item[0]))[-MAX_SUITES_IN_A_PLOT:]
     names = suite_names(evidence.suites)
     lines = [("mean", c.overall), *((names[suite_id], one) for suite_id, one in ordered)]
-    canvas, axes = make_canvas(7.2, 1.1 + 0.28 * len(lines))
+    canvas, axes = make_canvas(WIDTH_IN, 1.1 + 0.28 * len(lines))
     centers = [one.center for _, one in lines]
     spread = max(max(centers) - min([*centers, 1.0]), 0.01)
     bounds = [b for _, one in lines for b in (one.low, one.high) if b is not None and abs(b - 1) < 6 * spread]
@@ -116,7 +113,7 @@ def _stall_gain(evidence: Evidence) -> Canvas | None:
     points = [(-pair.d, wall[pair.suite_id, pair.seed]) for pair in stall if (pair.suite_id, pair.seed) in wall]
     if not points:
         return None
-    canvas, axes = make_canvas(5.2, 3.8)
+    canvas, axes = make_canvas(WIDTH_IN, 3.6)
     axes.scatter([x for x, _ in points], [y for _, y in points], color="#0072B2", s=26, zorder=3)
     axes.axhline(0.0, color=INK, linewidth=0.8)
     axes.axline((0.0, 0.0), slope=1.0, color=INK, linewidth=0.8, linestyle="--", label="all saved stall shows")

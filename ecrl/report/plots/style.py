@@ -1,6 +1,6 @@
 """The style of every plot (colours, fonts) and the conversion of a canvas to bytes. Equal plots give equal bytes.
 
-A page may replace the colours INK and GRID to fit a dark background.
+A page replaces INK, GRID and the colours of DARK on a dark ground.
 """
 
 import io
@@ -11,21 +11,27 @@ from matplotlib.figure import Figure as Canvas
 
 INK, GRID = "#1f2328", "#c9ced6"
 COLORS = {
-    "startup": "#999999",
+    "startup": "#adadad",
     "compute": "#0072B2",
     "replay": "#56B4E9",
     "lost_step": "#8073ac",
     "snapshot_stall": "#F0E442",
     "persist_stall": "#E69F00",
-    "detect": "#c1272d",
+    "detect": "#3a2a4d",
     "restart": "#D55E00",
     "restore": "#CC79A7",
     "drain": "#009E73",
-    "shutdown": "#bfbfbf",
-    "other": "#7f7f7f",
-    "residual": "#e3d5ca",
+    "shutdown": "#666666",
+    "other": "#8c5a1e",
+    "residual": "#ecd3bd",
 }
 VARIANT_COLORS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999")
+# What a colour that is too dark for a dark ground becomes there.
+DARK = {
+    "#0072B2": "#3d8fdc", "#56B4E9": "#b5e1ff", "#8073ac": "#a99bdb", "#3a2a4d": "#f4eefc", "#666666": "#7c7c7c",
+    "#8c5a1e": "#b98545",
+}  # fmt: skip
+WIDTH_IN = 6.4  # of a plot across the page: a phone scales it to 60 %, a wide screen to 150 %
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ecrl",

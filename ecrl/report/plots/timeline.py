@@ -10,12 +10,14 @@ from matplotlib.path import Path
 
 from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.analysis.run.timeline import NS_PER_S, STATES, Span, Timeline
+from ecrl.report.plots.style import WIDTH_IN
+from ecrl.report.text.names import format_part
 
 # Smaller gaps, as a share of the axis, cannot be seen: spans of the same state become one bar. It is also the smallest
 # width of a bar.
 _PIXEL_SHARE = 1 / 400
 _MAX_RANKS = 8
-_WIDTH_IN, _ABOVE_IN, _BELOW_IN, _BESIDE_IN, _LETTER_IN = 7.2, 0.6, 0.45, 0.8, 0.075
+_ABOVE_IN, _BELOW_IN, _BESIDE_IN, _LETTER_IN = 0.6, 0.45, 0.8, 0.075
 _ROW_IN, _JOB_HEIGHT, _RANK_HEIGHT = 0.17, 0.85, 0.5
 
 
@@ -29,12 +31,12 @@ def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) 
     ranks = [min(int(run.row["nproc"]), _MAX_RANKS) for run, _ in lines]
     rows = sum(1 + count for count in ranks) + len(lines)
     height = _ABOVE_IN + _ROW_IN * rows + _BELOW_IN
-    canvas = Canvas(figsize=(_WIDTH_IN, height))
+    canvas = Canvas(figsize=(WIDTH_IN, height))
     axes = canvas.subplots()
     # Placed by hand: matplotlib's layout of a dozen timelines takes a second.
     beside = max(_BESIDE_IN, _LETTER_IN * max(len(str(run.row["variant"])) for run, _ in lines) + 0.2)
     canvas.subplots_adjust(
-        left=beside / _WIDTH_IN, right=1 - 0.1 / _WIDTH_IN, bottom=_BELOW_IN / height, top=1 - _ABOVE_IN / height
+        left=beside / WIDTH_IN, right=1 - 0.1 / WIDTH_IN, bottom=_BELOW_IN / height, top=1 - _ABOVE_IN / height
     )
     y, ticks, used, struck = 0.0, {}, set(), False
     for (run, line), count in zip(lines, ranks, strict=True):
@@ -52,12 +54,12 @@ def draw_timeline(runs: list[RunAnalysis], colors: Mapping[str, str], ink: str) 
     axes.set_xlim(0, longest / NS_PER_S)
     axes.set_xlabel("seconds since the launch")
     axes.grid(axis="y", visible=False)
-    handles: list[Patch | Line2D] = [Patch(color=colors[b], label=b.replace("_", " ")) for b in colors if b in used]
+    handles: list[Patch | Line2D] = [Patch(color=colors[b], label=format_part(b)) for b in colors if b in used]
     if struck:
         handles.append(Line2D([], [], color=ink, marker="x", linestyle="", label="failure"))
     if any(line.persists for _, line in lines):
         handles.append(Line2D([], [], color=colors["drain"], linewidth=2, label="persist in flight"))
-    canvas.legend(handles=handles, loc="upper center", ncols=6, fontsize=7)
+    canvas.legend(handles=handles, loc="upper center", ncols=5, fontsize=8)
     return canvas
 
 

@@ -44,7 +44,10 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         )
         blocks += [Subheading("Blocks that no comparison uses"), Bullets(items)]
     if evidence.shortfalls:
-        blocks += [Subheading("What is too little"), Bullets(tuple(f"{text}." for text in evidence.shortfalls))]
+        blocks += [
+            Subheading("What these runs are too few to show"),
+            Bullets(tuple(f"{text}." for text in evidence.shortfalls)),
+        ]
     if evidence.warnings:
         items = evidence.warnings[:_MOST_WARNINGS]
         rest = len(evidence.warnings) - len(items)

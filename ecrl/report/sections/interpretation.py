@@ -16,7 +16,7 @@ from ecrl.analysis.statistics.intervals import ALPHA, MIN_PAIRS
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Bullets, Figures, Paragraph, Section
 from ecrl.report.text.inference import describe_least, describe_left_out, describe_test, is_shown
-from ecrl.report.text.names import describe_averaged
+from ecrl.report.text.names import describe_averaged, format_part
 from ecrl.report.text.numbers import (
     align,
     basis,
@@ -257,7 +257,7 @@ def _largest_part(evidence: Evidence, a: str, b: str) -> list[str]:
         return []
     bucket = max(found, key=lambda name: abs(found[name].center))
     difference = _describe_difference(found[bucket], "more", "less")
-    text = f"The ledgers of {a} and {b} differ most in {bucket}: {difference} per run in {a}"
+    text = f"The ledgers of {a} and {b} differ most in {format_part(bucket)}: {difference} per run in {a}"
     if not _excludes_0(found[bucket]):
         return [f"{text}, which these runs do not tell from 0."]
     outside = bucket in ("startup", "detect", "restart", "shutdown", "other")

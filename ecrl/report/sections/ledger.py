@@ -8,7 +8,8 @@ from ecrl.analysis.run.buckets import WASTE_PARTS
 from ecrl.analysis.run.restarts import PHASES
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
-from ecrl.report.text.numbers import UNKNOWN, format_fixed, share
+from ecrl.report.text.names import format_part
+from ecrl.report.text.numbers import UNKNOWN, format_fixed, join_names, share
 from ecrl.report.text.prediction import prediction_blocks
 
 MOST_SHARES = 4  # arms up to which each has a column of shares too; more columns fit neither page nor phone
@@ -33,9 +34,11 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         f"Mean seconds per run {evidence.whole_basis}. At any instant the job is in one bucket, so a {line} adds up to"
         " its wall-clock."
     )
-    blocks: list[Block] = [Paragraph(text), _list_arms(seconds) if line == "line" else _list_buckets(seconds)]
-    if "ledger" in figures:
-        blocks.append(figures["ledger"])
+    if empty := [bucket for bucket in LEDGER_BUCKETS if not any(own[bucket] for own in seconds.values())]:
+        text += f" Not shown, as they are 0 everywhere: {join_names(map(format_part, empty))}."
+    shown = {arm: {name: own[name] for name in own if name not in empty} for arm, own in seconds.items()}
+    blocks: list[Block] = [Paragraph(text), _list_arms(shown) if line == "line" else _list_buckets(shown)]
+    blocks += [figures[name] for name in ("ledger", "ledger_steps") if name in figures]
     blocks += _failures(evidence)
     blocks += restart_blocks(evidence, figures)
     blocks += prediction_blocks(evidence)
@@ -55,14 +58,14 @@ def _list_buckets(seconds: Mapping[Arm, Mapping[str, float | None]]) -> Table:
             value, wall_s = own[bucket], own["wall"]
             cells.append(format_fixed(value, 3))
             cells += [share(value / wall_s) if value is not None and wall_s else UNKNOWN] if shares else []
-        rows.append((bucket, *cells))
+        rows.append((format_part(bucket), *cells))
     headers = ("bucket", *(text for arm in seconds for text in (f"{arm} (s)", f"{arm} (%)")[: 1 + shares]))
     return Table(headers, tuple(rows), frozenset({"bucket"}))
 
 
 def _list_arms(seconds: Mapping[Arm, Mapping[str, float | None]]) -> Table:
     """A table with a row per arm and a column per bucket."""
-    headers = ("variant", *(f"{bucket} (s)" for bucket in next(iter(seconds.values()))))
+    headers = ("variant", *(f"{format_part(bucket)} (s)" for bucket in next(iter(seconds.values()))))
     rows = tuple((str(arm), *(format_fixed(value, 3) for value in own.values())) for arm, own in seconds.items())
     return Table(headers, rows, frozenset({"variant"}))
 
@@ -97,7 +100,7 @@ def _failures(evidence: Evidence) -> list[Block]:
         for variant, own in costs.items()
     )
     units = (
-        *(f"{bucket} (s)" for bucket in (*WASTE_PARTS, "wasted")),
+        *(f"{format_part(bucket)} (s)" for bucket in (*WASTE_PARTS, "wasted")),
         "lost to interval (steps)",
         "lost in flight (steps)",
     )

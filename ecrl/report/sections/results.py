@@ -30,7 +30,10 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     if "ratios" in figures:
         blocks.append(figures["ratios"])
     if c.pairs:
-        blocks += [Subheading("Ranking of suites"), rank_suites(evidence, c)]
+        blocks += [
+            Subheading(f"Workloads, from where {a} gains most to where it gains least"),
+            rank_suites(evidence, c),
+        ]
         blocks += break_down(evidence, c)
     blocks += _noise(evidence)
     blocks += _divergence(evidence)

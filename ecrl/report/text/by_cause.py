@@ -4,6 +4,7 @@ from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.statistics.compare import Comparison
 from ecrl.analysis.statistics.gain_by_cause import SLOWER_STEPS, WALL
 from ecrl.report.text.document import Block, Figures, Paragraph, Subheading, Table
+from ecrl.report.text.names import format_part
 from ecrl.report.text.numbers import UNKNOWN, align, basis, bounds, format_signed, has_interval, number
 
 _LEAST = 5e-5  # a part that is below this share of wall-clock in every block is left out: it would read 0.00 %
@@ -23,7 +24,8 @@ def cause_blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         return []
     told = _excludes_0(whole)
     rows = tuple(
-        (part, _share(c, whole) if told else UNKNOWN, *_percents(c)) for part, c in (*parts.items(), (WALL, whole))
+        (format_part(part), _share(c, whole) if told else UNKNOWN, *_percents(c))
+        for part, c in (*parts.items(), (WALL, whole))
     )
     text = (
         f"ln(wall-clock of {whole.a} / wall-clock of {whole.b}) = {number(_center(whole))}, split exactly over the"

@@ -43,6 +43,11 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     left: frozenset[str] = field(default_factory=frozenset)
 
+    @property
+    def is_words(self) -> bool:
+        """Whether no column holds numbers."""
+        return self.left.issuperset(self.headers)
+
 
 @dataclass(frozen=True)
 class Figure:

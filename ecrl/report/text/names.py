@@ -40,6 +40,11 @@ def label_suite(evidence: Evidence, suite_id: str) -> str:
     return f"`{suite_id}` ({', '.join(axes)})" if axes else f"`{suite_id}`"
 
 
+def format_part(name: str) -> str:
+    """A bucket of the ledger, or another part of a run's time, as words: lost step."""
+    return name.replace("_", " ")
+
+
 def axis_headers(axes: Iterable[str]) -> tuple[str, ...]:
     """The column headers of these axes in a table of suites."""
     return tuple(AXIS_HEADERS.get(axis, axis) for axis in axes)

@@ -299,7 +299,7 @@ def test_the_page_is_one_file_that_fetches_nothing(written: Path) -> None:
     assert len(found.ids) == len(set(found.ids))
     assert "url(http" not in text
     assert "@import" not in text
-    assert text.count("<svg") == 8
+    assert text.count("<svg") == 9
     assert found.tables > 10
     assert "color-scheme" in text
 
@@ -605,8 +605,10 @@ def test_tex_holds_every_table_and_a_pdf_for_every_figure(written: Path) -> None
     text = (written / "exp_tables.tex").read_text()
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\begin{tabular}") > 10
     assert len(re.findall(r"\\label{([^}]*)}", text)) == len(set(re.findall(r"\\label{([^}]*)}", text)))
+    captions = re.findall(r"\\caption{(.*)}$", text, re.MULTILINE)
+    assert len(captions) == len(set(captions))
     figures = re.findall(r"\\includegraphics{([^}]*)}", text)
-    assert len(figures) == 8
+    assert len(figures) == 9
     for figure in figures:
         assert (written / figure).read_bytes().startswith(b"%PDF")
     assert not re.search(
@@ -617,6 +619,12 @@ def test_tex_holds_every_table_and_a_pdf_for_every_figure(written: Path) -> None
 def test_tex_escapes_what_latex_would_read() -> None:
     assert escape("a_b & 5 % **x** `y_z` {[1]} – ~") == (
         r"a\_b \& 5 \% \textbf{x} \texttt{y\_\allowbreak{}z} \{{[}1]\} -- \textasciitilde{}"
+    )
+
+
+def test_a_minus_is_set_as_one_and_a_hyphen_stays() -> None:
+    assert escape("-0.5 [-2.1, -.3] a-1 1-2 overlapped - blocking") == (
+        "$-$0.5 {[}$-$2.1, $-$.3] a-1 1-2 overlapped - blocking"
     )
 
 

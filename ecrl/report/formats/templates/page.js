@@ -14,3 +14,14 @@ for (const table of document.querySelectorAll("table")) {
     body.append(...rows.map((pair) => pair[1]));
   }));
 }
+const sections = () => document.querySelectorAll("section > details");
+let folded = [];
+addEventListener("beforeprint", () => { folded = [...sections()].filter((one) => !one.open); folded.forEach((one) => { one.open = true; }); });
+addEventListener("afterprint", () => folded.forEach((one) => { one.open = false; }));
+const contents = document.querySelector("details.above");
+contents.addEventListener("click", (event) => { if (event.target.tagName === "A") contents.open = false; });
+const hint = new ResizeObserver((seen) => seen.forEach(({ target }) => {
+  const box = target.closest(".wide");
+  box.classList.toggle("scrolls", box.scrollWidth > box.clientWidth);
+}));
+document.querySelectorAll(".wide, .wide > table").forEach((one) => hint.observe(one));

@@ -19,6 +19,7 @@ BLOCKS = [
     Figure("plots/a.svg", HOSTILE, SVG),
 ]
 VOID = {"meta", "use"}
+HEAD = "<summary><h2>name</h2></summary>"
 
 
 class Elements(HTMLParser):
@@ -50,7 +51,7 @@ class Elements(HTMLParser):
 def body(*blocks: Block) -> Elements:
     """The one section of a page of these blocks."""
     text = page("t", "s", [], [("name", blocks)])
-    return Elements(text[text.index("<h2>name</h2>") + len("<h2>name</h2>") : text.index("</section>")])
+    return Elements(text[text.index(HEAD) + len(HEAD) : text.index("</details></section>")])
 
 
 def test_every_kind_of_block_is_tried_here() -> None:
@@ -67,7 +68,8 @@ def test_no_block_takes_text_for_markup(block: Block) -> None:
 def test_titles_and_cards_are_text_too() -> None:
     found = Elements(page(HOSTILE, HOSTILE, [Card(HOSTILE, HOSTILE)], [(HOSTILE, [])]))
     assert "i" not in [tag for tag, _ in found.found]
-    assert [tag for tag, text in found.texts if text == HOSTILE] == ["title", "h1", "p", "span", "span", "a", "h2"]
+    told = [tag for tag, text in found.texts if text == HOSTILE]
+    assert told == ["title", "a", "a", "h1", "p", "span", "span", "h2"]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,24 @@ def test_cells_say_how_they_are_set() -> None:
     found = body(table).found
     assert [attrs.get("class") for tag, attrs in found if tag == "th"] == ["w", None]
     assert [attrs.get("class") for tag, attrs in found if tag == "td"] == ["w n", "n", "w", None]
+
+
+def test_only_a_table_without_numbers_can_be_stacked_and_its_cells_then_name_their_column() -> None:
+    words, numbers = (Table(("a", "b"), (("x", "y"),), frozenset(left)) for left in ("ab", "a"))
+    for table, told in ((words, ["a", "b"]), (numbers, [None, None])):
+        found = body(table).found
+        assert [attrs.get("data-header") for tag, attrs in found if tag == "td"] == told
+        assert [attrs.get("class") for tag, attrs in found if tag == "table"] == ["words" if told[0] else None]
+
+
+def test_a_plot_is_as_wide_as_the_page_and_has_colours_for_a_dark_ground() -> None:
+    svg = b'<svg width="100.8pt" height="50pt" viewBox="0 0 100.8 50"><path style="fill: #0072b2"/></svg>'
+    found = body(Figure("plots/a.svg", "one", svg)).found
+    ((_, attributes),) = [one for one in found if one[0] == "svg"]
+    assert not {"width", "height"} & set(attributes)
+    assert attributes["style"] == "max-width:151.2pt"
+    assert ("path", {"style": "fill: var(--0072b2,#0072b2)"}) in found
+    assert "--0072b2:#3d8fdc;" in page("t", "s", [], [])
 
 
 def test_a_plot_has_a_name_and_shares_no_id_with_another() -> None:
