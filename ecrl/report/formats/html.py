@@ -11,7 +11,7 @@ from ecrl.report.plots.style import DARK, GRID, INK
 from ecrl.report.text.document import Block, Card, Figure
 
 _SIZE = re.compile(r'width="([\d.]+)pt" height="[\d.]+pt"')
-_LARGEST = 1.5  # scale of a plot: its words are then a little larger than the text
+_LARGEST = 1.55  # scale of a plot: its words are then a little larger than the text
 # Variables of the page for the colours of plots. Where they are not set, a plot has its own.
 _DARK = "".join(f"--{light[1:].lower()}:{dark};" for light, dark in DARK.items())
 _TEMPLATES = Path(__file__).parent / "templates"

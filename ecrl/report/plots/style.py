@@ -31,7 +31,7 @@ DARK = {
     "#0072B2": "#3d8fdc", "#56B4E9": "#b5e1ff", "#8073ac": "#a99bdb", "#3a2a4d": "#f4eefc", "#666666": "#7c7c7c",
     "#8c5a1e": "#b98545",
 }  # fmt: skip
-WIDTH_IN = 6.4  # of a plot across the page: a phone scales it to 60 %, a wide screen to 150 %
+WIDTH_IN = 6.4  # of a plot across the page: a phone scales it to 60 %, a wide screen to 155 %
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ecrl",

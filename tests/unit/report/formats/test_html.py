@@ -105,7 +105,7 @@ def test_a_plot_is_as_wide_as_the_page_and_has_colours_for_a_dark_ground() -> No
     found = body(Figure("plots/a.svg", "one", svg)).found
     ((_, attributes),) = [one for one in found if one[0] == "svg"]
     assert not {"width", "height"} & set(attributes)
-    assert attributes["style"] == "max-width:151.2pt"
+    assert attributes["style"] == "max-width:156.24pt"
     assert ("path", {"style": "fill: var(--0072b2,#0072b2)"}) in found
     assert "--0072b2:#3d8fdc;" in page("t", "s", [], [])
 
