@@ -11,10 +11,11 @@ from ecrl.report.text.document import Block, Figure, Subheading, Table
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "∞": r"$\infty$", "<": r"$<$", ">": r"$>$",
+    "\N{MINUS SIGN}": "$-$",
     "[": "{[}",  # after a line end, a bare bracket would begin an option
 
 }  # fmt: skip
-_MINUS = re.compile(r"(?<![\w.})-])-(?=\.?\d)")  # a hyphen elsewhere joins words or the ends of a range
+_MINUS = re.compile(r"(?<![\w.\])-])-(?=\.?\d)")  # a hyphen elsewhere joins words or the ends of a range
 # A table that is wider than its column is scaled down to fit.
 _FIT = (
     r"\providecommand{\ecrlfit}[1]{\sbox0{#1}\ifdim\wd0>\linewidth"
@@ -29,8 +30,7 @@ _NOT_FOR_A_PAPER = frozenset({"Artifact index"})
 
 def escape(text: str) -> str:
     """Escape text for LaTeX. **bold** and `code` become \\textbf and \\texttt."""
-    plain = "".join(_ESCAPES.get(character, character) for character in text)
-    plain = _MINUS.sub("$-$", plain)
+    plain = "".join(_ESCAPES.get(character, character) for character in _MINUS.sub("\N{MINUS SIGN}", text))
     plain = re.sub(r"`([^`]+)`", lambda code: rf"\texttt{{{_make_breakable(code[1])}}}", plain)
     return re.sub(r"\*\*([^*]+)\*\*", r"\\textbf{\1}", plain)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 
 from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.run.metrics import RunAnalysis
@@ -81,17 +82,17 @@ def draw_losses(evidence: Evidence) -> Canvas | None:
     canvas.subplots_adjust(
         left=0.6 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - above / height, wspace=0.25, hspace=0.6
     )
-    handles = {}
+    handles: dict[str, Line2D] = {}
     for place, axes in enumerate(grid.flat):
         if place >= len(shown):
             axes.set_visible(False)
             continue
         panel = shown[place]
         _draw_panel(axes, panel, evidence.variants)
-        handles |= {line.get_label(): line for line in axes.lines if line.get_label() in drawn}
+        handles |= {str(line.get_label()): line for line in axes.lines if line.get_label() in drawn}
         axes.set_title(_title(panel, [names[suite_id] for suite_id in panel.suites]), fontsize=8)
-    ordered = sorted(handles, key=lambda name: evidence.variants.index(str(name)))
-    canvas.legend([handles[name] for name in ordered], ordered, loc="upper center", ncols=names_a_line, fontsize=8)
+    ordered = sorted(handles, key=evidence.variants.index)
+    canvas.legend(handles=[handles[name] for name in ordered], loc="upper center", ncols=names_a_line, fontsize=8)
     return canvas
 
 

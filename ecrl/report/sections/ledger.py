@@ -9,7 +9,7 @@ from ecrl.analysis.run.restarts import PHASES
 from ecrl.records.columns import LEDGER_BUCKETS
 from ecrl.report.text.document import Block, Figures, Paragraph, Section, Subheading, Table
 from ecrl.report.text.names import format_part
-from ecrl.report.text.numbers import UNKNOWN, format_fixed, join_names, share
+from ecrl.report.text.numbers import UNKNOWN, format_fixed, share
 from ecrl.report.text.prediction import prediction_blocks
 
 MOST_SHARES = 4  # arms up to which each has a column of shares too; more columns fit neither page nor phone
@@ -35,7 +35,7 @@ def _blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         " its wall-clock."
     )
     if empty := [bucket for bucket in LEDGER_BUCKETS if not any(own[bucket] for own in seconds.values())]:
-        text += f" Not shown, as they are 0 everywhere: {join_names(map(format_part, empty))}."
+        text += " Buckets that are 0 in all of them are left out."
     shown = {arm: {name: own[name] for name in own if name not in empty} for arm, own in seconds.items()}
     blocks: list[Block] = [Paragraph(text), _list_arms(shown) if line == "line" else _list_buckets(shown)]
     blocks += [figures[name] for name in ("ledger", "ledger_steps") if name in figures]

@@ -180,7 +180,6 @@ def test_a_campaign_without_failures_speaks_of_none(calm: Evidence, tmp_path: Pa
     of_nothing = ("| failures |", "failures none", "failure schedule (none)", "no failure is planned")
     for known in (
         "failures = restarts = planned",
-        "| replay  ",
         "`replay_untested`",
         "`unequal_failures`",
         *of_nothing,

@@ -26,12 +26,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 def changed(whole: Evidence, suite: int, *variants: str) -> Evidence:
     """The same with other losses in these variants of a suite."""
     suite_id = list(whole.suites)[suite]
-    runs = [
+    runs = tuple(
         dataclasses.replace(run, curve=tuple(loss and loss + 1 for loss in run.curve))
         if run.row["suite_id"] == suite_id and run.row["variant"] in variants
         else run
         for run in whole.runs
-    ]
+    )
     return dataclasses.replace(whole, runs=runs)
 
 
@@ -64,21 +64,21 @@ def test_a_curve_of_its_own_and_a_suite_of_its_own_are_drawn(whole: Evidence) ->
 def test_where_no_curve_is_shared_nothing_is_said_of_it(whole: Evidence) -> None:
     found = changed(changed(whole, 0, "overlapped", "blocking"), 0, "overlapped")
     alone = dataclasses.replace(
-        found, runs=[run for run in found.runs if run.row["suite_id"] == next(iter(whole.suites))]
+        found, runs=tuple(run for run in found.runs if run.row["suite_id"] == next(iter(whole.suites)))
     )
     assert drawn(alone) == [("fashion-mini", ["reference", "blocking", "overlapped"])]
     assert "identical" not in describe_losses(alone)
 
 
 def test_panels_need_equal_failures_too(whole: Evidence) -> None:
-    moved = [
+    moved = tuple(
         dataclasses.replace(run, failures=tuple(dataclasses.replace(cost, at=1) for cost in run.failures))
         if run.row["dataset"] == "cifar10"
         else run
         for run in whole.runs
-    ]
+    )
     assert len(list_panels(dataclasses.replace(whole, runs=moved))) == 2
-    assert list_panels(dataclasses.replace(whole, runs=[])) == []
+    assert list_panels(dataclasses.replace(whole, runs=())) == []
 
 
 def test_one_ledger_is_without_what_lies_around_the_steps(whole: Evidence) -> None:
