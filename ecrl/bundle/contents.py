@@ -28,7 +28,7 @@ def copy_records(paths: CampaignPaths, target: Path, siblings: Iterable[str]) ->
     copies = CampaignPaths(target / RESULTS, paths.prefix)
     for file in _list_files(paths):
         name = file.relative_to(paths.root)
-        if set(_LEFT_OUT) & set(name.parts) and file.name != _COMMIT:
+        if paths.name_run_folder(file) in _LEFT_OUT and file.name != _COMMIT:
             left_out.append(name)
         else:
             _copy(file, copies.root / name)

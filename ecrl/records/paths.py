@@ -123,6 +123,13 @@ class CampaignPaths:
     def plots(self) -> Path:
         return self.root / "plots"
 
+    def name_run_folder(self, path: Path) -> str:
+        """The folder of a run in which a file of the campaign lies: 'checkpoints', 'logs'; '' for any other file."""
+        # By its place: a variant may be named `checkpoints`, too.
+        parts = path.relative_to(self.root).parts
+        depth = {self.suites.name: 4, _WARMUPS: 2}.get(parts[0], len(parts))
+        return parts[depth] if depth < len(parts) - 1 else ""
+
     def table(self, name: str) -> Path:
         """A derived file: table("runs.csv") is <prefix>_runs.csv."""
         return self.root / f"{self.prefix}_{name}"

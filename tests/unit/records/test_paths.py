@@ -41,3 +41,20 @@ def test_a_prefix_is_a_folder_with_a_frozen_matrix_of_its_name(tmp_path: Path) -
     (tmp_path / "README.md").touch()
     assert all_prefixes(tmp_path) == ["a", "b"]
     assert all_prefixes(tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("suites/s/blocking/seed1/checkpoints/step-1/shard-0.safetensors", "checkpoints"),
+        ("suites/s/blocking/seed1.aside-1/logs/torchrun.log", "logs"),
+        ("warmups/1/checkpoints/step-1/COMMIT.json", "checkpoints"),
+        ("suites/s/checkpoints/seed1/result.json", ""),  # a variant of this name
+        ("suites/logs/blocking/seed1/run.json", ""),
+        ("exp_manifest.csv", ""),
+        ("checkpoints", ""),
+    ],
+)
+def test_a_runs_folder_is_known_by_its_place(name: str, folder: str) -> None:
+    paths = CampaignPaths(Path("results"), "exp")
+    assert paths.name_run_folder(paths.root / name) == folder
