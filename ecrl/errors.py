@@ -60,6 +60,12 @@ class PrefixHeldError(EcrlError):
     exit_code = EXIT_HELD
 
 
+class UnfitError(EcrlError):
+    """This machine cannot run the matrix; raised before the start, because a run would fail only later."""
+
+    exit_code = EXIT_UNFIT
+
+
 class RecordError(EcrlError):
     """A file that ecrl wrote (manifest, journal, run.json, events) cannot be read any more, or its content changed."""
 

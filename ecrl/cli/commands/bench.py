@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ecrl import plugins
-from ecrl.cli.typer_support.usage_errors import EcrlTyper
+from ecrl.cli.typer_support.usage_errors import EcrlTyper, LinuxCommand
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.storage.formats import has_own_format
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the `bench` commands."""
     bench = EcrlTyper(help="Measure this machine's checkpoint engines side by side.", no_args_is_help=True)
     bench.callback()(lambda: None)  # keeps `engines` a command of its own while it is the only one
-    bench.command("engines")(engines)
+    bench.command("engines", cls=LinuxCommand)(engines)
     app.add_typer(bench, name="bench")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecrl.cli.typer_support import options as opt
+from ecrl.cli.typer_support.usage_errors import LinuxCommand
 from ecrl.cli.ui.messages import print_json, print_message
 from ecrl.errors import EXIT_UNFIT
 from ecrl.units import format_count
@@ -19,7 +20,7 @@ _WIDTH = 80
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("doctor")(doctor)
+    app.command("doctor", cls=LinuxCommand)(doctor)
 
 
 def doctor(

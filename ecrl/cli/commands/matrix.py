@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ecrl.cli.commands import clean, detached, status
+from ecrl.cli.commands import clean, detached, removal, status
 from ecrl.cli.typer_support import options as opt
-from ecrl.cli.typer_support.usage_errors import EcrlTyper
+from ecrl.cli.typer_support.usage_errors import EcrlTyper, LinuxCommand
 from ecrl.cli.ui.messages import can_draw, print_json, print_message
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ _RESULTS = Path("results")
 _SHOWN_IDS = 5
 status.register(app)
 clean.register(app)
+removal.register(app)
 detached.register(app)
 
 
-@app.command()
+@app.command(cls=LinuxCommand)
 def run(
     ctx: typer.Context,
     prefix: opt.Prefix,
@@ -97,7 +98,7 @@ def run(
     _finish(request.paths.prefix, results, as_json, code)
 
 
-@app.command()
+@app.command(cls=LinuxCommand)
 def plan(
     ctx: typer.Context,
     prefix: opt.Prefix,
@@ -152,7 +153,7 @@ def plan(
         )
 
 
-@app.command()
+@app.command(cls=LinuxCommand)
 def resume(
     prefix: opt.Prefix,
     retry_failed: opt.RetryFailed = False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecrl.cli.typer_support.usage_errors import LinuxCommand
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError
 from ecrl.units import format_duration
@@ -19,7 +20,7 @@ _UPPER_CASE_VERDICTS = {"torn": "TORN", "wrong": "WRONG"}
 
 def register(app: typer.Typer) -> None:
     """Add the command to the main application."""
-    app.command("selftest")(selftest)
+    app.command("selftest", cls=LinuxCommand)(selftest)
 
 
 def selftest(

@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ecrl.cli.typer_support.environment import find_variable, note_variables
 from ecrl.cli.ui.messages import guard_streams, print_message
-from ecrl.errors import EXIT_USAGE, EcrlError, did_you_mean, unknown_name
+from ecrl.errors import EXIT_USAGE, EcrlError, UnfitError, did_you_mean, unknown_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
@@ -57,6 +57,25 @@ class EcrlCommand(TyperCommand):
                     )
             error.args = (text, *error.args[1:])
             raise
+
+
+class LinuxCommand(EcrlCommand):
+    """A command that starts processes, which ecrl does on Linux only."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, or say what is missing here."""
+        if sys.platform != "linux":
+            raise UnfitError("ECRL-520", _describe_platform(ctx.command_path))
+        return super().invoke(ctx)
+
+
+def _describe_platform(command: str) -> str:
+    names = {"darwin": "macOS", "win32": "Windows"}
+    return (
+        f"{command}: found {names.get(sys.platform, sys.platform)}, expected Linux: its /proc, by which ecrl knows the"
+        " processes that it started, and its clock that counts suspends are missing here; nothing was"
+        " started.\nType the same command on a Linux machine, or in a virtual machine with Linux (on Windows: WSL 2)."
+    )
 
 
 class EcrlTyper(typer.Typer):

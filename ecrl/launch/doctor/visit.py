@@ -3,17 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ecrl.errors import EXIT_UNFIT, EcrlError
+from ecrl.errors import UnfitError
 from ecrl.launch.doctor import disk, gpu, host
 from ecrl.launch.doctor.finding import OK, UNFIT, Finding, Requirements
 
 SCHEMA = 1
-
-
-class UnfitError(EcrlError):
-    """This machine cannot run the matrix; raised before the start, because a run would fail only later."""
-
-    exit_code = EXIT_UNFIT
 
 
 def run_checks(results: Path, wanted: Requirements | None) -> Iterator[Finding]:

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from ecrl.errors import EXIT_UNFIT
+from ecrl.errors import EXIT_UNFIT, UnfitError
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.doctor import disk, gpu, host
 from ecrl.launch.doctor import visit as doctor
 from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
-from ecrl.launch.doctor.visit import UnfitError
 from ecrl.records import machine
 from tests.unit.launch.stand_in import StandIn, control, request
 
