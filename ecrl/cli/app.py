@@ -12,6 +12,7 @@ from ecrl.cli.commands import (
     checkpoint,
     compare,
     doctor,
+    init,
     logs,
     matrix,
     register,
@@ -33,6 +34,7 @@ app = EcrlTyper(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+init.register(app)
 app.add_typer(matrix.app, name="matrix")
 register.register(app)
 checkpoint.register(app)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecrl.config.axis_problems import find_choice_problems, find_filter_problems, find_task_problems, normalize_axes
+from ecrl.config.examples import list_matrix_files
 from ecrl.config.failure_entry import FROZEN
 from ecrl.config.hashing import fill_from, later_fields
 from ecrl.config.matrix import DEFAULT_KIND, KIND, VARIANTS, Matrix, expand_steps, get_table
@@ -57,12 +58,12 @@ def load(
         text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
         raw = tomllib.loads(text)
     except FileNotFoundError:
-        shipped = sorted(str(p) for p in Path("matrices").glob("*.toml"))
-        hint = f" There are: {', '.join(shipped)}" if shipped else ""
+        there = list_matrix_files()
+        hint = f" There are: {', '.join(there)}" if there else ""
         raise InvalidMatrixError(
             "ECRL-201",
-            f"{path}: no such matrix file.{did_you_mean(str(path), shipped)}{hint}\n"
-            f"Name an existing file; to list them, type: ls {shlex.quote(str(path.parent))}",
+            f"{path}: no such matrix file.{did_you_mean(str(path), there)}{hint}\n"
+            f"Name an existing file (to list them, type: ls {shlex.quote(str(path.parent))}), or write one: ecrl init",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidMatrixError("ECRL-202", f"{path}: cannot be read as UTF-8 text: {error}") from None

@@ -1,10 +1,11 @@
-"""Shell completion of prefixes and suite ids. Reads only folder names and manifests in the results folder."""
+"""Shell completion of prefixes, suite ids and examples. Reads only folder names and manifests in the results folder."""
 
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ecrl.config.examples import list_examples
 from ecrl.records.paths import CampaignPaths, all_prefixes
 
 _MAX_SUGGESTIONS = 200  # longer lists are of no use, and shells ask before they show them
@@ -13,6 +14,11 @@ _MAX_SUGGESTIONS = 200  # longer lists are of no use, and shells ask before they
 def prefixes(ctx: Any, incomplete: str) -> list[str]:
     """The prefixes in the results folder that begin with `incomplete`."""
     return [name for name in all_prefixes(_results(ctx)) if name.startswith(incomplete)]
+
+
+def examples(incomplete: str) -> list[str]:
+    """The names of the shipped matrices that begin with `incomplete`."""
+    return [name for name in list_examples() if name.startswith(incomplete)]
 
 
 def suites(ctx: Any, incomplete: str) -> list[str]:

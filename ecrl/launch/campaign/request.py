@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ecrl.config import matrix as matrix_files
 from ecrl.config.changes import find_additions
+from ecrl.config.examples import list_matrix_files
 from ecrl.config.frozen import read_header
 from ecrl.config.load import Override, load
 from ecrl.config.matrix import Matrix
@@ -185,12 +186,12 @@ def _check_profile(request: Request) -> None:
 
 
 def _no_matrix_message(paths: CampaignPaths) -> str:
-    shipped = sorted(map(str, Path("matrices").glob("*.toml")))
-    choice = f"There are: {', '.join(shipped)}" if shipped else "There are no matrices/*.toml below this folder."
-    example = shipped[0] if shipped else "MATRIX.toml"
+    there = list_matrix_files()
+    choice = f"There are: {', '.join(there)}" if there else "There are no matrices/*.toml below this folder."
+    write, example = ("", there[0]) if there else ("ecrl init mine.toml && ", "mine.toml")
     return (
         f"MATRIX.toml: found none, and {paths.results}/ holds no campaign {paths.prefix!r}. {choice}\n"
-        f"Type: ecrl matrix run {paths.options} {shlex.quote(example)}"
+        f"Type: {write}ecrl matrix run {paths.options} {shlex.quote(example)}"
     )
 
 
