@@ -1,7 +1,8 @@
 # `make demo` and `make test` are all the set-up there is: each makes .venv when it is missing and installs
-# again only when pyproject.toml changed. PYTHON chooses the interpreter (3.11 or newer).
+# again only when pyproject.toml changed; `make demo` leaves out what only tests need. PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := .venv/.installed-demo
 READY := .venv/.installed
 PEERS := .venv-peers/.installed
 DOCS := .venv/.installed-docs
@@ -16,7 +17,7 @@ PROCESS := tests/process tests/torture tests/cuda_standin tests/gpu
 
 .PHONY: demo test test-fast check bench gpu torture docs clean
 
-demo: $(READY)
+demo: $(DEMO)
 	$(BIN)/ecrl matrix run --prefix $(PREFIX) matrices/demo.toml
 	$(BIN)/ecrl report --prefix $(PREFIX)
 
@@ -55,8 +56,12 @@ docs: $(DOCS)
 clean:
 	rm -rf .venv .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(READY): pyproject.toml
+$(DEMO): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(READY): $(DEMO)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers,parquet,bundle,check]'
 	touch $@
 
