@@ -149,5 +149,6 @@ def _cards(evidence: Evidence, kind: ReportKind) -> list[Card]:
     verdicts = [judged.verdict.partition(":")[0] for judged in evidence.claims]
     cards += [Card(str(verdicts.count(verdict)), f"claims {verdict}") for verdict in sorted(set(verdicts))]
     blocking = len(evidence.threats.veto_codes)
-    cards.append(Card(str(blocking), f"blocking {'threat' if blocking == 1 else 'threats'} to validity"))
+    what = "threat that forbids CONFIRMED" if blocking == 1 else "threats that forbid CONFIRMED"
+    cards.append(Card(str(blocking), what))
     return cards

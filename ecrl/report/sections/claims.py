@@ -55,6 +55,7 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
         blocks += [Subheading("Whom the claims speak of"), Table(columns, tuple(estimands), frozenset(columns))]
     if detectable := [text for j in evidence.claims if (text := _describe_detectable(j, len(evidence.claims)))]:
         text = f"What these runs would show with {POWER * 100:.0f} % power, at their own SD"
+        text += f" and after Holm over {len(evidence.claims)} claims" if len(evidence.claims) > 1 else ""
         blocks.append(Paragraph(f"{text}: {'; '.join(detectable)}."))
     return [*blocks, *_describe_calibration(evidence)]
 

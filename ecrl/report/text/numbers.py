@@ -49,7 +49,7 @@ def percent(ratio: float | None, decimals: int = 2) -> str:
 def spread(sd: float) -> str:
     """A spread on the log scale as a change of the ratio: 0.02 -> 2.02 %. From 50 % on, it is given as a factor."""
     factor = math.exp(sd)
-    return f"{(factor - 1) * 100:.2f} %" if factor < 1.5 else f"a factor of {number(factor, 3)}"
+    return f"{number((factor - 1) * 100, 3)} %" if factor < 1.5 else f"a factor of {number(factor, 3)}"
 
 
 def share(value: float | None) -> str:
