@@ -72,8 +72,13 @@ class RecordError(EcrlError):
 
 def did_you_mean(found: str, valid: Iterable[str]) -> str:
     """' Did you mean X?' with the nearest valid name; '' if no valid name is near."""
-    near = difflib.get_close_matches(found, list(valid), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = find_nearest(found, valid)
+    return "" if near is None else f" Did you mean {near!r}?"
+
+
+def find_nearest(found: str, valid: Iterable[str]) -> str | None:
+    """The valid name that a misspelt one may stand for; None if none is near."""
+    return next(iter(difflib.get_close_matches(found, list(valid), n=1, cutoff=0.6)), None)
 
 
 def unknown_name(what: str, found: str, valid: Iterable[str]) -> str:

@@ -32,9 +32,9 @@ def _list_commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
     if found is None:
         yield path, command
         return
-    for name, inner in found.items():
-        if not inner.hidden:
-            yield from _list_commands(f"{path} {name}", inner)
+    for name in command.list_commands(None):
+        if not found[name].hidden:
+            yield from _list_commands(f"{path} {name}", found[name])
 
 
 def _link(path: str) -> str:
@@ -56,6 +56,7 @@ def _render_command(path: str, command: Any) -> Iterator[str]:
     more = ["[OPTIONS]"] if len(options) > len(needed) else []
     yield f"```text\n{' '.join([path, *needed, *named, *more])}\n```"
     yield from escape_html(command.help).split("\n\n")
+    yield f"Example: `{command.epilog.removeprefix('Example: ')}`"
     rows = [(f"`{_name_value(p)}`", p.help or "", _describe_default(p), "") for p in arguments]
     rows += [
         (_name(p), p.help or "", _describe_default(p), ", ".join(f"`{name}`" for name in p.envvar or ()))

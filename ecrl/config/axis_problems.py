@@ -106,12 +106,9 @@ def find_filter_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
     for loc, chosen in filters:
         if isinstance(chosen, Mapping):
             unknown = [name for name in chosen if name not in valid]
-            text = ".".join(map(str, loc))
-            problems += [
-                f"{sources.name((*loc, name))}: {text}: {unknown_name('axis', name, valid)}" for name in unknown
-            ]
+            problems += [f"{sources.place((*loc, name))}: {unknown_name('axis', name, valid)}" for name in unknown]
             if not chosen and loc[0] == "exclude":
-                problems.append(f"{sources.name(loc)}: {text}: is empty, expected at least one axis")
+                problems.append(f"{sources.place(loc)}: is empty, expected at least one axis")
     return problems
 
 
@@ -130,7 +127,7 @@ def find_choice_problems(matrix: Matrix, sources: Sources) -> list[str]:
     if not len(expand_matrix(matrix)):
         return [f"{sources.name(('exclude',))}: exclude: no suite is left, expected at least one"]
     return [
-        f"{sources.name(('claims', index, 'where'))}: claims.{index}.where: found {claim.where}, which matches no suite"
+        f"{sources.place(('claims', index, 'where'))}: found {claim.where}, which matches no suite"
         for index, claim in enumerate(matrix.claims)
         if claim.where and not any(matches(claim.where, suite.cell) for suite in expand_matrix(matrix))
     ]

@@ -79,7 +79,9 @@ class FailureEntry(BaseModel):
 
     # Two failures thus strike both rank 0, which publishes commits, and a rank that does not.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
     decided_by: ClassVar[str] = "kind"
 
     at: Annotated[int, Field(ge=1)] | None = None
@@ -190,6 +192,12 @@ def get_entry_table(kind: str) -> type[FailureEntry]:
         annotated = Annotated[Any, Later(legacy=told["legacy"]), _check_option(kind, option)]
         keys[option] = (annotated, told["default"])
     return create_model(FailureEntry.__name__, __base__=FailureEntry, **keys)
+
+
+def get_key_meanings(table: type[FailureEntry]) -> dict[str, str]:
+    """The keys of an entry's table, each with its meaning; '' for the options of a kind."""
+    told = FailureEntry.model_fields
+    return {name: (told[name].description or "") if name in told else "" for name in table.model_fields}
 
 
 def _check_option(kind: str, option: str) -> AfterValidator:

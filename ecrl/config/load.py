@@ -20,7 +20,7 @@ from ecrl.config.recipe_problems import (
     find_unused_recipes,
     resolve_recipes,
 )
-from ecrl.config.toml_lines import Locator
+from ecrl.config.toml_lines import Locator, find_first_bad_line
 from ecrl.errors import InvalidMatrixError, add_code, did_you_mean, unknown_name
 
 
@@ -73,7 +73,9 @@ def load(
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidMatrixError(
-            "ECRL-203", f"{path}: not valid TOML: {error}. Correct that line and run the same command again."
+            "ECRL-203",
+            f"{path}:{find_first_bad_line(text)}: not valid TOML: what begins there: {error}.\n"
+            "Correct it and run the same command again.",
         ) from None
 
     sources = Sources(path, Locator(text), profile)

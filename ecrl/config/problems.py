@@ -1,6 +1,7 @@
 """Problems of a matrix file, each named with its place in the file."""
 
 import itertools
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from ecrl.config import failure_schedule as failures
-from ecrl.config.failure_entry import FailureEntry, find_entry_table
+from ecrl.config.failure_entry import FailureEntry, find_entry_table, get_key_meanings
 from ecrl.config.matrix import (
     LABEL,
     Axes,
@@ -24,7 +25,7 @@ from ecrl.config.matrix import (
 )
 from ecrl.config.toml_lines import Locator
 from ecrl.config.train import CheckpointSettings
-from ecrl.errors import add_code, unknown_name
+from ecrl.errors import add_code, did_you_mean, find_nearest
 
 Loc: TypeAlias = tuple[str | int, ...]
 
@@ -56,30 +57,50 @@ class Sources:
         line = line or self.locator.line(loc)
         return f"{self.path}:{line}" if line else str(self.path)
 
+    def place(self, loc: Loc) -> str:
+        """The source of the value at `loc`, and its key: 'm.toml:17: claims #1.compare #2'. Places count from 1."""
+        key = "".join(f" #{part + 1}" if isinstance(part, int) else f".{part}" for part in loc)
+        return f"{self.name(loc)}: {key.lstrip('.')}"
+
 
 def find_shape_problems(raw: Mapping[str, Any], sources: Sources, context: Mapping[str, Any]) -> list[str]:
     try:
         Matrix.model_validate(raw, context=context)
     except ValidationError as error:
+        errors = [(_read_loc(e), e) for e in error.errors(include_url=False)]
+        misspelt = _find_misspelt(errors, raw)
         return [
             problem
-            for e in error.errors(include_url=False)
-            for problem in add_code(_code(e), [_explain(e, sources, raw)])
+            for loc, e in errors
+            if not (e["type"] == "missing" and loc in misspelt)
+            for problem in add_code(_code(e), [_explain(loc, e, sources, raw)])
         ]
     return []
+
+
+def _read_loc(error: Any) -> Loc:
+    return tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+
+
+def _find_misspelt(errors: Iterable[tuple[Loc, Any]], raw: Mapping[str, Any]) -> set[Loc]:
+    """The keys that unknown keys of their table most likely stand for."""
+    return {
+        (*loc[:-1], near)
+        for loc, error in errors
+        if error["type"] in _UNKNOWN_KEY
+        and (near := find_nearest(str(loc[-1]), _get_valid_keys(loc[:-1], raw))) is not None
+    }
 
 
 def _code(error: Any) -> str:
     return "ECRL-210" if error["type"] in _UNKNOWN_KEY else "ECRL-211"
 
 
-def _explain(error: Any, sources: Sources, raw: Mapping[str, Any]) -> str:
-    loc: Loc = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
-    key = ".".join(map(str, loc))
-    where = f"{sources.name(loc)}: {key}"
+def _explain(loc: Loc, error: Any, sources: Sources, raw: Mapping[str, Any]) -> str:
+    where = sources.place(loc)
     match error["type"]:
         case name if name in _UNKNOWN_KEY:
-            return f"{where}: {unknown_name('key', str(loc[-1]), _valid_keys(loc[:-1], raw))}"
+            return f"{where}: {_explain_unknown_key(str(loc[-1]), _get_valid_keys(loc[:-1], raw))}"
         case "missing":
             return f"{where}: is missing and has no default"
         case "too_short" if error["input"] in ([], {}):
@@ -87,22 +108,39 @@ def _explain(error: Any, sources: Sources, raw: Mapping[str, Any]) -> str:
         case "value_error":
             return f"{where}: {error['ctx']['error']}"
         case "model_type" | "dict_type":
-            return f"{where}: found {error['input']!r}, expected a table"
+            return f"{where}: found {error['input']!r}, expected {_describe_entry(loc, error['input'])}"
+        case "list_type" if isinstance(error["input"], bool | int | float | str):
+            example = f"{loc[-1]} = [{json.dumps(error['input'])}]"
+            return f"{where}: found {error['input']!r}, expected a list, e.g. {example}"
     expected = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return f"{where}: found {error['input']!r}, expected {expected}"
 
 
-def _valid_keys(loc: Loc, raw: Mapping[str, Any]) -> Iterable[str]:
-    """The keys of the table at `loc`."""
+def _describe_entry(loc: Loc, found: Any) -> str:
+    """What stands at `loc`, where a table may stand."""
+    if loc[0] != "failures" or len(loc) == 2:
+        return "a table"
+    step = found.strip() if isinstance(found, str) and found.strip().isdigit() else "12"
+    return f"a step ({step}, without quotes) or a table"
+
+
+def _explain_unknown_key(found: str, valid: Mapping[str, str]) -> str:
+    """As `unknown_name`, with the meaning of every valid key that has one."""
+    told = [f"{name} ({meaning})" if meaning else name for name, meaning in sorted(valid.items())]
+    return f"unknown key {found!r}.{did_you_mean(found, valid)} Valid: {', '.join(told)}"
+
+
+def _get_valid_keys(loc: Loc, raw: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of the table at `loc`; those of a planned failure with their meanings."""
     if not loc:
-        return [*Matrix.model_fields, "profiles"]
+        return dict.fromkeys([*Matrix.model_fields, "profiles"], "")
     if loc[0] == "failures":
-        return list(find_entry_table(raw["failures"][loc[1]][loc[2]]).model_fields)
+        return get_key_meanings(find_entry_table(raw["failures"][loc[1]][loc[2]]))
     tables: dict[str | int, Any] = {
         "experiment": Experiment, "matrix": Axes, "train": TrainTable, "checkpoint": CheckpointTable,
         "run": RunOptions, "claims": Claim,
     }  # fmt: skip
-    return list(tables[loc[0]].model_fields)
+    return dict.fromkeys(tables[loc[0]].model_fields, "")
 
 
 def find_schedule_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
@@ -121,7 +159,7 @@ def find_schedule_problems(raw: Mapping[str, Any], sources: Sources) -> list[str
         found: dict[str, None] = {}
         for steps, nproc, keep in itertools.product(
             every_steps,
-            _list_values(raw, "train.nproc", 1),
+            _list_values(raw, "train.nproc", 1 if "train" in raw else None),
             _list_values(raw, "checkpoint.keep", CheckpointSettings().keep),
         ):
             entries_there = _valid_entries(entries)

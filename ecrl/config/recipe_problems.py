@@ -110,7 +110,7 @@ def find_refused_metrics(raw: Mapping[str, Any], sources: Sources, existing: Mat
     kept = {claim.metric for claim in existing.claims} if existing is not None else set()
     named = [(index, claim.get("metric")) for index, claim in enumerate(claims) if isinstance(claim, Mapping)]
     return [
-        f"{sources.name(('claims', index, 'metric'))}: claims.{index}.metric: found {metric!r}: {refused[metric]}"
+        f"{sources.place(('claims', index, 'metric'))}: found {metric!r}: {refused[metric]}"
         for index, metric in named
         if isinstance(metric, str) and metric in refused and metric not in kept
     ]
@@ -131,7 +131,7 @@ def find_claim_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
         told = [("compare", name) for name in compared] if isinstance(compared, list) else []
         told += [("of", claim["of"])] if isinstance(claim.get("of"), str) else []
         problems += [
-            f"{sources.name(('claims', index, key))}: claims.{index}.{key}: "
+            f"{sources.place(('claims', index, key))}: "
             + unknown_name("variant of this matrix", name, map(str, variants))
             for key, name in told
             if name in known and name not in variants

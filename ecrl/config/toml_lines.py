@@ -1,8 +1,9 @@
-"""Finds the line of a key in a TOML file, for error messages."""
+"""Finds the line of a key, or of the first mistake, in a TOML file, for error messages."""
 
 # tomllib reports no line numbers for keys.
 
 import re
+import tomllib
 
 _TABLE = re.compile(r"\s*\[(?P<array>\[)?\s*(?P<name>[^\[\]]+?)\s*\]")
 _KEY = re.compile(
@@ -41,3 +42,20 @@ class Locator:
 
 def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(next(group for group in match.groups() if group is not None) for match in _PART.finditer(dotted))
+
+
+def find_first_bad_line(text: str) -> int:
+    """The line, of a text that is not TOML, in which the first statement begins that is none, counted from 1.
+
+    The parser itself names the line where it gives up: of an unclosed array, a later one or the end of the document.
+    """
+    lines = text.splitlines()
+    return next(number for number in range(len(lines), 0, -1) if _is_toml("\n".join(lines[: number - 1])))
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True

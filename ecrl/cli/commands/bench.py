@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ecrl import plugins
+from ecrl.cli.typer_support import complete
+from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import EcrlTyper, LinuxCommand
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError, unknown_name
@@ -18,18 +21,33 @@ if TYPE_CHECKING:
     from ecrl.enginebench.launch import Bench
 
 
+_WIDTH = 80
+
+
 def register(app: typer.Typer) -> None:
     """Add the `bench` commands."""
-    bench = EcrlTyper(help="Measure this machine's checkpoint engines side by side.", no_args_is_help=True)
+    bench = EcrlTyper(
+        help="Measure all checkpoint engines side by side.",
+        epilog="Example: ecrl bench engines --model cnn",
+        no_args_is_help=True,
+    )
     bench.callback()(lambda: None)  # keeps `engines` a command of its own while it is the only one
-    bench.command("engines", cls=LinuxCommand)(engines)
+    example = "Example: ecrl bench engines --model cnn --engines blocking,overlapped"
+    bench.command("engines", cls=LinuxCommand, epilog=example)(engines)
     app.add_typer(bench, name="bench")
 
 
 def engines(
-    model: Annotated[str, typer.Option(metavar="NAME", help="Model to train.")] = "resnet18",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Data set to train on.")] = "fashion-mini",
-    optimizer: Annotated[str, typer.Option(metavar="sgd|adamw")] = "sgd",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Model to train.", autocompletion=complete.member("model"))
+    ] = "resnet18",
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="Data set to train on.", autocompletion=complete.member("dataset"))
+    ] = "fashion-mini",
+    optimizer: Annotated[
+        str,
+        typer.Option(metavar="sgd|adamw", help="Optimizer.", autocompletion=complete.choice("sgd", "adamw")),
+    ] = "sgd",
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Samples per rank and step.")] = 4,
     nproc: Annotated[
         int, typer.Option(min=1, metavar="N", help="Ranks. Overlapping needs one spare core per rank.")
@@ -43,16 +61,28 @@ def engines(
     max_inflight: Annotated[int, typer.Option(min=1, metavar="N", help="Checkpoints that may be in flight.")] = 2,
     names: Annotated[
         str | None,
-        typer.Option("--engines", metavar="A,B", help="Engines to compare. Omitted: all installed."),
+        typer.Option(
+            "--engines",
+            metavar="A,B",
+            help="Engines to compare. Omitted: all installed.",
+            autocompletion=complete.list_of("engine"),
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda", help="Where to train.", autocompletion=complete.choice("auto", "cpu", "cuda")
+        ),
+    ] = "auto",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder; results/bench-TIME if omitted.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    targets: Annotated[bool, typer.Option("--targets", help="Judge ecrl's own targets, too.")] = False,
+    as_json: opt.AsJson = False,
 ) -> None:
-    """Stall, true cost, drain, restore time, bytes, memory and fsyncs of every engine, interleaved in one job.
+    """Measure what a checkpoint of every engine costs here.
 
-    Each round gives every engine and the run without checkpoints one turn, in balanced order. Restores read from
-    the page cache. Checkpoints are written below --out: name a folder on the disk that you plan to use.
+    Shows stall, true cost, drain, restore time, bytes, memory and fsyncs, interleaved in one job. Each round gives
+    every engine and the run without checkpoints one turn, in balanced order. Restores read from the page cache.
+    Checkpoints are written below --out: name a folder on the disk that you plan to use.
     """
     chosen, notes = _find_engines() if names is None else (_names(names), [])
     for note in notes:
@@ -71,7 +101,7 @@ def engines(
     if as_json:
         print_json(document)
     else:
-        _show(document)
+        _show(document, targets=targets)
     print_message(f"written: {bench.folder}/engines.json, {bench.folder}/engines.svg")
 
 
@@ -180,14 +210,15 @@ def _write(document: dict[str, Any], folder: Path) -> None:
     write_atomic(folder / "engines.svg", plot(document))
 
 
-def _show(document: dict[str, Any]) -> None:
-    from ecrl.enginebench.report import summary_lines, tables
+def _show(document: dict[str, Any], *, targets: bool) -> None:
+    from ecrl.enginebench.report import LEGEND, build_target_table, summarize, summary_lines, tables
 
     typer.echo("\n".join(summary_lines(document)))
-    for title, header, rows in tables(document):
+    for title, header, rows in [*tables(document), *([build_target_table(document)] if targets else [])]:
         if sys.stdout.isatty():
             from ecrl.cli.ui.tables import print_table
 
             print_table(title, header, rows)
         else:
             typer.echo(f"\n{title}\n{plain_table(header, rows)}")
+    typer.echo(f"\n{textwrap.fill(LEGEND, _WIDTH)}\n\n{textwrap.fill(summarize(document), _WIDTH)}")

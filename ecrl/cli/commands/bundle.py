@@ -9,36 +9,40 @@ from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import print_message
 
-_PREFIX = typer.Argument(metavar="PREFIX", help="The campaign.", autocompletion=complete.prefixes)
+_PREFIX = typer.Argument(
+    metavar="PREFIX",
+    help="The campaign. Omitted: the only one in --results.",
+    autocompletion=complete.prefixes,
+    envvar="MATRIX_PREFIX",
+)
 _OUT = typer.Option(
     "--out",
     metavar="FILE|DIR",
     help="A new zip file, or a folder if the name does not end in .zip. Default: PREFIX.zip.",
 )
-_REGISTRATION = typer.Option(
-    "--registration", metavar="FILE", help="A registration file, instead of the one kept with the campaign."
-)
 
 
 def write_bundle(
-    prefix: Annotated[str, _PREFIX],
+    prefix: Annotated[str | None, _PREFIX] = None,
     out: Annotated[Path | None, _OUT] = None,
     results: opt.Results = Path("results"),
-    registration: Annotated[Path | None, _REGISTRATION] = None,
+    registration: opt.Registration = None,
 ) -> None:
-    """Pack a campaign's records and report, with digests, so that others can make the report again.
+    """Pack a campaign for others, with digests.
 
-    The bundle is an RO-Crate in a BagIt bag: events, results, matrices, manifest and journal, runs that were set aside,
-    registration, environment and report. It leaves out the payloads of checkpoints, and logs; `left_out.json` in it
-    lists these. `ecrl report BUNDLE` verifies it and makes the report again, byte for byte.
+    They can verify it and make the report again. The bundle is an RO-Crate in a BagIt bag: events, results, matrices,
+    manifest and journal, runs that were set aside, registration, environment and report. It leaves out the payloads of
+    checkpoints, and logs; `left_out.json` in it lists these. `ecrl report BUNDLE` verifies it and makes the report
+    again, byte for byte.
     """
     from ecrl.bundle.bundle import check_extra, make_bundle
     from ecrl.records.paths import CampaignPaths
     from ecrl.units import format_count
 
     check_extra()
-    target = out or Path(f"{prefix}.zip")
-    left_out = make_bundle(CampaignPaths(results, prefix), target, registration)
+    paths = CampaignPaths(results, opt.choose_prefix(prefix, results))
+    target = out or Path(f"{paths.prefix}.zip")
+    left_out = make_bundle(paths, target, registration)
     print_message(f"{format_count(len(left_out), 'file')} left out (payloads of checkpoints, logs): left_out.json")
     typer.echo(str(target))
     print_message(f"To verify it and make the report again: ecrl report {target}")
@@ -46,4 +50,4 @@ def write_bundle(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the main application."""
-    app.command("bundle")(write_bundle)
+    app.command("bundle", epilog="Example: ecrl bundle mine --out mine.zip")(write_bundle)

@@ -1,42 +1,77 @@
-"""`ecrl checkpoint ls|verify`: lists the checkpoints in a run's checkpoints/ folder, and verifies every byte of them.
+"""`ecrl checkpoint ls|verify`: lists the checkpoints of runs, and verifies every byte of them.
 
-The run may still be active: it adds and removes checkpoints while either command works.
+A run may still be active: it adds and removes checkpoints while either command works.
 """
 
 import contextlib
 import json
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import EcrlTyper
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError, RecordError
 from ecrl.storage import commit, formats
 from ecrl.units import format_bytes
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's checkpoints/ folder.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="The folder of a run, a suite, a campaign, or checkpoints.", show_default=False),
+]
+
+
+_CHECKPOINTS = "checkpoints"
 
 
 def register(app: typer.Typer) -> None:
     """Add the `checkpoint` commands."""
-    checkpoint = EcrlTyper(help="Look at a run's checkpoints; needs no torch.", no_args_is_help=True)
-    checkpoint.command("ls")(ls)
-    checkpoint.command("verify")(verify)
+    checkpoint = EcrlTyper(
+        help="List and verify checkpoints; needs no torch.",
+        epilog="Example: ecrl checkpoint verify results/mine",
+        no_args_is_help=True,
+    )
+    checkpoint.command("ls", epilog="Example: ecrl checkpoint ls results/mine")(ls)
+    checkpoint.command("verify", epilog="Example: ecrl checkpoint verify results/mine")(verify)
     app.add_typer(checkpoint, name="checkpoint")
 
 
-def ls(folder: Folder, as_json: AsJson = False) -> None:
-    """List the checkpoints and their sizes. Reads no contents: `verify` does."""
-    rows = [row for step in _steps(folder) if (row := _row(commit.step_folder(folder, step), step))]
+def ls(folder: Folder, as_json: opt.AsJson = False) -> None:
+    """List the checkpoints and their sizes.
+
+    Reads no contents: `verify` does. Exit code 0 if there is a checkpoint, else 4.
+    """
+    found = {
+        root: [row for step in commit.list_steps(root) if (row := _row(commit.step_folder(root, step), step))]
+        for root in _find_roots(folder)
+    }
+    rows = [{"folder": str(root)} | row for root, listed in found.items() for row in listed]
     if as_json:
         typer.echo(json.dumps({"schema": 1, "checkpoints": rows}))
-        return
-    for row in rows:
-        engine = f"  by {row['engine']}" if row["engine"] else ""
-        typer.echo(f"step {row['step']:>8}  {row['state']:<9}  {format_bytes(float(row['bytes']))}{engine}")
+    else:
+        _print_all(folder, {root: list(map(_format_row, listed)) for root, listed in found.items()})
+        if not rows:
+            typer.echo(f"{folder}: no checkpoint is there", err=True)
+    if not rows:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _format_row(row: dict[str, Any]) -> str:
+    engine = f"  by {row['engine']}" if row["engine"] else ""
+    return f"step {row['step']:>8}  {row['state']:<9}  {format_bytes(float(row['bytes']))}{engine}"
+
+
+def _print_all(folder: Path, lines: Mapping[Path, list[str]]) -> None:
+    """Print the lines of every folder, below its name if it is another one than the user named."""
+    for root, told in lines.items():
+        if told and root != folder:
+            typer.echo(f"==> {root} <==")
+        for line in told:
+            typer.echo(line)
 
 
 def _row(folder: Path, step: int) -> dict[str, Any] | None:
@@ -65,41 +100,73 @@ def _size(folder: Path) -> int:
     return size
 
 
-def verify(folder: Folder, as_json: AsJson = False) -> None:
-    """Check every digest. Exit code 0 if a valid checkpoint exists, else 4.
+def verify(folder: Folder, as_json: opt.AsJson = False) -> None:
+    """Check every byte of the checkpoints against digests.
+
+    Exit code 0 if each run that has checkpoints has a valid one, else 4.
 
     Inside a run's folder, checkpoints of another run or number of ranks are refused as a restore refuses them.
     Other engines' formats keep no digests: their checkpoints cannot be verified, and none of them counts as valid.
     A checkpoint that a live run removes during the check has the state `removed`.
     """
-    run, world_size = _owner(folder)
+    found = [_verify(root) for root in _find_roots(folder)]
+    found = [each for each in found if each.verdicts] or found[:1]
+    if as_json:
+        rows = [{"folder": str(each.root)} | row for each in found for row in each.to_json()]
+        newest = found[0].newest if len(found) == 1 else None
+        runs = [{"folder": str(each.root), "newest_valid_step": each.newest} for each in found]
+        typer.echo(json.dumps({"schema": 1, "newest_valid_step": newest, "runs": runs, "checkpoints": rows}))
+    else:
+        _print_all(folder, {each.root: each.format_lines() for each in found})
+        typer.echo(_summarize(found), err=True)
+    if any(each.newest is None for each in found):
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """The verdicts on the checkpoints of one run. strays: files of a valid checkpoint that are not part of it."""
+
+    root: Path
+    verdicts: list[commit.Verdict]
+    strays: dict[int, list[str]]
+
+    @property
+    def newest(self) -> int | None:
+        """The step of the newest valid checkpoint."""
+        return max(self.strays, default=None)
+
+    def to_json(self) -> Iterator[dict[str, Any]]:
+        """A row for every checkpoint."""
+        for v in self.verdicts:
+            yield {"step": v.step, "state": v.state, "reason": v.reason, "strays": self.strays.get(v.step, [])}
+
+    def format_lines(self) -> list[str]:
+        """A line for every checkpoint."""
+        return [self._format_line(verdict) for verdict in self.verdicts]
+
+    def _format_line(self, verdict: commit.Verdict) -> str:
+        said = verdict.reason or ""
+        if extra := self.strays.get(verdict.step):
+            said = f"files that are not part of it: {', '.join(extra)}"
+        return f"step {verdict.step:>8}  {verdict.state:<12}  {said}".rstrip()
+
+
+def _verify(root: Path) -> _Verified:
+    run, world_size = _owner(root)
     found: dict[int, commit.Verdict] = {}
     # A run removes the last valid checkpoint only after it has a newer one. So "none" is true only if nothing came or
     # went during the look: a listing may miss the newer one, and what is partial may be on its way in or out.
     while not any(verdict.state == "valid" for verdict in found.values()):
-        before = _stamp(folder)
-        for step in _steps(folder):
+        before = _stamp(root)
+        for step in commit.list_steps(root):
             if step not in found or found[step].state in ("partial", "removed"):
-                found[step] = commit.verify(folder, step, run=run, world_size=world_size)
-        if _stamp(folder) == before:
+                found[step] = commit.verify(root, step, run=run, world_size=world_size)
+        if _stamp(root) == before:
             break
     verdicts = list(found.values())
-    strays = {v.step: commit.find_orphan_files(folder, v.step) for v in verdicts if v.state == "valid"}
-    newest = max(strays, default=None)
-    if as_json:
-        rows = [
-            {"step": v.step, "state": v.state, "reason": v.reason, "strays": strays.get(v.step, [])} for v in verdicts
-        ]
-        typer.echo(json.dumps({"schema": 1, "newest_valid_step": newest, "checkpoints": rows}))
-    else:
-        for verdict in verdicts:
-            said = verdict.reason or ""
-            if extra := strays.get(verdict.step):
-                said = f"files that are not part of it: {', '.join(extra)}"
-            typer.echo(f"step {verdict.step:>8}  {verdict.state:<12}  {said}".rstrip())
-        typer.echo(_summary(verdicts, newest), err=True)
-    if newest is None:
-        raise typer.Exit(EXIT_SOME_FAILED)
+    strays = {v.step: commit.find_orphan_files(root, v.step) for v in verdicts if v.state == "valid"}
+    return _Verified(root, verdicts, strays)
 
 
 def _stamp(folder: Path) -> tuple[int, list[int]]:
@@ -108,10 +175,14 @@ def _stamp(folder: Path) -> tuple[int, list[int]]:
     return (folder.stat().st_mtime_ns if folder.is_dir() else 0), commit.list_steps(folder)
 
 
-def _summary(verdicts: list[commit.Verdict], newest: int | None) -> str:
-    if newest is not None:
-        return f"newest valid: step {newest}"
-    if any(verdict.state == "unverifiable" for verdict in verdicts):
+def _summarize(found: list[_Verified]) -> str:
+    if len(found) > 1:
+        valid = sum(each.newest is not None for each in found)
+        return f"runs whose newest checkpoints hold a valid one: {valid} of {len(found)}"
+    [only] = found
+    if only.newest is not None:
+        return f"newest valid: step {only.newest}"
+    if any(verdict.state == "unverifiable" for verdict in only.verdicts):
         return "no checkpoint can be verified: the format of this engine has no digests"
     return "no valid checkpoint"
 
@@ -130,13 +201,23 @@ def _owner(folder: Path) -> tuple[str | None, int | None]:
         ) from error
 
 
-def _steps(folder: Path) -> list[int]:
+def _find_roots(folder: Path) -> list[Path]:
+    """The folders with the checkpoints of runs: the given one, else all of the run, the suite or the campaign.
+
+    Raises:
+        EcrlError: there is none.
+    """
     if not folder.is_dir():
         raise EcrlError(
-            "ECRL-107",
-            f"{folder}: no such folder. Give a run's checkpoints/ folder, e.g. results/P/suites/*/*/*/checkpoints",
+            "ECRL-107", f"{folder}: no such folder. Give that of a run, a suite or a campaign, e.g. results/PREFIX"
         )
-    steps = commit.list_steps(folder)
-    if not steps and (folder / "checkpoints").is_dir():
-        raise EcrlError("ECRL-107", f"{folder}: holds no step-* folders. Did you mean {folder / 'checkpoints'}?")
-    return steps
+    if folder.resolve().name == _CHECKPOINTS or commit.list_steps(folder):
+        return [folder]
+    below = [pattern for depth in range(5) for pattern in folder.glob("*/" * depth + _CHECKPOINTS)]
+    if not below:
+        raise EcrlError(
+            "ECRL-107",
+            f"{folder}: holds no checkpoints, and no run that has some.\n"
+            "Give the folder of a run, a suite or a campaign, e.g. results/PREFIX",
+        )
+    return sorted(below)

@@ -5,16 +5,17 @@ from typing import Annotated
 
 import typer
 
+from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import print_json, print_message
-from ecrl.units import format_bytes
+from ecrl.units import format_bytes, format_count
 
 _KINDS = "set-aside,temporary,warm-ups"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("clean")(clean)
+    app.command("clean", epilog="Example: ecrl matrix clean --prefix mine --kinds checkpoints")(clean)
 
 
 def clean(
@@ -23,13 +24,21 @@ def clean(
     kinds: Annotated[
         str,
         typer.Option(
-            "--kinds", metavar="A,B", help="Of set-aside, temporary, warm-ups, checkpoints.", show_default=True
+            "--kinds",
+            metavar="A,B",
+            help="Of set-aside, temporary, warm-ups, checkpoints.",
+            show_default=True,
+            autocompletion=complete.leftovers,
         ),
     ] = _KINDS,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove the files; without it, they are only listed.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes/--dry-run", help="Remove the files, or only list them.", show_default=True)
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """List files of a campaign that are not needed any more; with --yes, remove them. Results are never touched.
+    """List or remove files that are not needed any more.
+
+    They are removed with --yes. Results are never touched.
 
     set-aside: records of attempts that do not count. temporary: incomplete files of a killed ecrl. warm-ups: the
     discarded runs before the first one of a session. checkpoints: those of finished suites; no run resumes from them.
@@ -54,11 +63,12 @@ def clean(
         gone = [each.to_json() for each in found]
         print_json({"schema": SCHEMA, "prefix": prefix, "removed": yes, "bytes": total, "leftovers": gone})
         return
+    count = format_count(len(found), "leftover")
     for each in found:
         print(f"{each.kind:<11}  {format_bytes(each.num_bytes):>9}  {each.path}")
     if not found:
         print_message(f"nothing to clean in {paths.root}")
     elif yes:
-        print_message(f"removed {len(found)}, {format_bytes(total)}")
+        print_message(f"removed {count}, {format_bytes(total)}")
     else:
-        print_message(f"{len(found)} can be removed, {format_bytes(total)}; none was. To remove them, type: {again}")
+        print_message(f"{count} can be removed, {format_bytes(total)}; none was. To remove them, type:\n{again}")

@@ -6,12 +6,21 @@ from typing import Annotated
 
 import typer
 
+from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
 
-_BEFORE = typer.Argument(metavar="BEFORE", help="Prefix of the campaign that the other one is compared with.")
-_AFTER = typer.Argument(metavar="AFTER", help="Prefix of the campaign after the change.")
-_METRIC = typer.Option("--metric", metavar="NAME", help="A numeric column of the runs table.")
+_BEFORE = typer.Argument(
+    metavar="BEFORE",
+    help="Prefix of the campaign that the other one is compared with.",
+    autocompletion=complete.prefixes,
+)
+_AFTER = typer.Argument(
+    metavar="AFTER", help="Prefix of the campaign after the change.", autocompletion=complete.prefixes
+)
+_METRIC = typer.Option(
+    "--metric", metavar="NAME", help="A numeric column of the runs table.", autocompletion=complete.metrics
+)
 
 
 def compare(
@@ -19,12 +28,12 @@ def compare(
     after: Annotated[str, _AFTER],
     metric: Annotated[str, _METRIC] = "goodput_steps_per_s",
     results: opt.Results = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    as_json: opt.AsJson = False,
 ) -> None:
-    """Before and after: one campaign against another, per suite and variant, paired by seed, with intervals.
+    """Compare two campaigns: before and after a change.
 
-    What gets a verdict is the change of a variant less that of its own session's reference. Lists what differs between
-    the two: a change may come from one of these.
+    Per suite and variant, paired by seed, with intervals. What gets a verdict is the change of a variant less that of
+    its own session's reference. Lists what differs between the two: a change may come from one of these.
     """
     from ecrl.analysis.campaign.load import load_campaign
     from ecrl.analysis.campaign.pool import differences
@@ -56,4 +65,4 @@ def compare(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the main application."""
-    app.command("compare")(compare)
+    app.command("compare", epilog="Example: ecrl compare before after --metric stall_s")(compare)

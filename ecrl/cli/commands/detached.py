@@ -18,8 +18,8 @@ SCHEMA = 1
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("attach")(attach)
-    app.command("stop")(stop)
+    app.command("attach", epilog="Example: ecrl matrix attach --prefix mine")(attach)
+    app.command("stop", epilog="Example: ecrl matrix stop --prefix mine --patience 120")(stop)
 
 
 def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
@@ -38,8 +38,10 @@ def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
     print_message(f"Watch it: ecrl matrix attach {paths.options}; end it: ecrl matrix stop {paths.options}")
 
 
-def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
-    """Show messages and progress of a detached ecrl until it ends. Ctrl-C leaves it running.
+def attach(prefix: opt.OnlyPrefix = None, results: opt.Results = _RESULTS) -> None:
+    """Show what a detached ecrl does, until it ends.
+
+    Ctrl-C leaves it running.
 
     The exit code is that of the detached ecrl: 0 if all requested work is done, 4 if some suites failed, 143 if it was
     stopped first (or killed).
@@ -57,7 +59,7 @@ def attach(prefix: opt.Prefix, results: opt.Results = _RESULTS) -> None:
     from ecrl.records.manifest import store as manifest
     from ecrl.records.paths import CampaignPaths
 
-    paths = CampaignPaths(results, prefix)
+    paths = CampaignPaths(results, opt.choose_prefix(prefix, results))
     with handle_signals() as asked, closing(CampaignWatch(paths)) as watch:
         # The detached ecrl locks the prefix before it writes the manifest.
         still = follow(
@@ -89,7 +91,10 @@ def stop(
     patience: Annotated[float, typer.Option(min=1.0, metavar="S", help="How many seconds to wait for its end.")] = 60.0,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Ask the ecrl that runs a campaign to stop cleanly, as Ctrl-C does, and wait for its end."""
+    """Stop the ecrl that runs a campaign, as Ctrl-C does.
+
+    Waits for its end. What was finished is kept.
+    """
     from ecrl.launch.campaign.detach import stop_holder
     from ecrl.launch.system.signals import exit_on_interrupt
     from ecrl.records.paths import CampaignPaths

@@ -20,7 +20,7 @@ _WIDTH = 80
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("doctor", cls=LinuxCommand)(doctor)
+    app.command("doctor", cls=LinuxCommand, epilog="Example: ecrl doctor mine.toml")(doctor)
 
 
 def doctor(
@@ -32,9 +32,10 @@ def doctor(
     results: opt.Results = Path("results"),
     as_json: opt.AsJson = False,
 ) -> None:
-    """Check GPUs and their users, PyTorch, disk, locks, memory, limits and clock; advise what to change.
+    """Check whether this machine is fit, and advise changes.
 
-    Exits 6 if something makes this machine unfit. Locks and flushes are tested in the results folder.
+    Looks at GPUs and their users, PyTorch, disk, locks, memory, limits and clock. Exits 6 if something makes this
+    machine unfit. Locks and flushes are tested in the results folder.
     """
     from ecrl.launch.doctor.finding import UNFIT, WARN
     from ecrl.launch.doctor.visit import SCHEMA, run_checks

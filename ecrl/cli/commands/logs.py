@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import print_json, print_message
+from ecrl.units import format_count
 
 if TYPE_CHECKING:
     from ecrl.launch.views.logs import Line
@@ -22,21 +24,26 @@ _NOT_THERE_YET = ("ECRL-301", "ECRL-402")  # no campaign of this prefix; no mani
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("logs")(logs)
+    app.command("logs", epilog="Example: ecrl logs -f k10-q4")(logs)
 
 
 def logs(
     suite: opt.SuiteId,
-    prefix: opt.MaybePrefix = None,
+    prefix: opt.SuitePrefix = None,
     results: opt.Results = Path("results"),
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the logs, run after run.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="N", help="Last lines of each log.")] = 40,
-    variant: Annotated[str | None, typer.Option(metavar="NAME", help="The run of this variant.")] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The run of this variant.", autocompletion=complete.member("engine")),
+    ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The run of this seed.")] = None,
     rank: Annotated[int | None, typer.Option(min=0, metavar="N", help="The logs of this rank only.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show the logs of a run's launcher and ranks: by default of the live run, else of a failed one.
+    """Show the logs of a run's launcher and ranks.
+
+    By default those of the live run, else those of a failed one.
 
     With -f, lines of every log are shown as they are written, until the suite is done; with --prefix, it waits for a
     campaign that is not there yet. Ctrl-C leaves it running. Lines between dashes mark planned failures.
@@ -79,7 +86,7 @@ def _print(suite: "SuiteView", variant: str | None, seed: int | None, rank: int 
         else:
             empty += 1
     if empty:
-        print_message(f"{empty} empty logs in {run.paths.logs}")
+        print_message(f"{format_count(empty, 'empty log')} in {run.paths.logs}")
 
 
 def _wait_for_suite(results: Path, prefix: str | None, suite: str) -> tuple["CampaignPaths", str]:

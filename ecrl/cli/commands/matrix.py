@@ -12,6 +12,7 @@ from ecrl.cli.commands import clean, detached, removal, status
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import EcrlTyper, LinuxCommand
 from ecrl.cli.ui.messages import can_draw, print_json, print_message
+from ecrl.units import format_count
 
 if TYPE_CHECKING:
     from ecrl.launch.campaign.preview import Estimate
@@ -22,19 +23,15 @@ if TYPE_CHECKING:
     from ecrl.records.paths import CampaignPaths
 
 app = EcrlTyper(
-    help="Run a matrix of training jobs under planned failures, and resume it after any stop.",
+    help="Run a matrix of jobs under planned failures; resume it.",
+    epilog="Example: ecrl matrix run --prefix mine mine.toml",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 _RESULTS = Path("results")
 _SHOWN_IDS = 5
-status.register(app)
-clean.register(app)
-removal.register(app)
-detached.register(app)
 
 
-@app.command(cls=LinuxCommand)
 def run(
     ctx: typer.Context,
     prefix: opt.Prefix,
@@ -64,12 +61,13 @@ def run(
     only: opt.Only = None,
     limit: opt.Limit = None,
     rerun: opt.Rerun = None,
-    retry_failed: opt.RetryFailed = True,
+    retry_failed: opt.RetryFailed = False,
     yes: opt.Yes = False,
 ) -> None:
-    """Run a matrix: every suite, variant and seed, one torchrun job each.
+    """Run a matrix: one job per suite, variant and seed.
 
-    Repeated under the same prefix, it keeps finished suites (skipped_exists) and runs failed and interrupted ones.
+    Repeated under the same prefix, it runs what is pending or was interrupted. Like `resume`, it keeps finished suites,
+    and failed ones unless --retry-failed is given.
     """
     request = _request(
         ctx, prefix, matrix, results, profile, extend,
@@ -83,7 +81,6 @@ def run(
 
     policy = Policy(
         retry_failed=retry_failed,
-        mark_skipped=request.paths.matrix.is_file(),
         selection=opt.build_selection(request.paths, only, limit, rerun),
     )
     if dry_run:
@@ -98,7 +95,6 @@ def run(
     _finish(request.paths.prefix, results, as_json, code)
 
 
-@app.command(cls=LinuxCommand)
 def plan(
     ctx: typer.Context,
     prefix: opt.Prefix,
@@ -125,7 +121,10 @@ def plan(
     count: Annotated[bool, typer.Option("--count", help="Show the number of suites; write nothing.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Freeze a matrix and write its manifest, every suite pending. Starts nothing; `resume` starts it."""
+    """Freeze a matrix and write its manifest. Starts nothing.
+
+    Every suite is pending; `resume` starts them.
+    """
     request = _request(
         ctx, prefix, matrix, results, profile, extend,
         datasets=datasets, models=models, failures=failures, checkpoint_every=checkpoint_every,
@@ -148,12 +147,10 @@ def plan(
     if as_json:
         print_json(shown.build_status_document(request.paths))
     else:
-        print_message(
-            f"planned {len(rows)} suites in {request.paths.root}. Start them with:\n{resume_command(request.paths)}"
-        )
+        told = f"planned {format_count(len(rows), 'suite')} in {request.paths.root}. Start them with:"
+        print_message(f"{told}\n{resume_command(request.paths)}")
 
 
-@app.command(cls=LinuxCommand)
 def resume(
     prefix: opt.Prefix,
     retry_failed: opt.RetryFailed = False,
@@ -166,24 +163,34 @@ def resume(
     ] = None,
     results: opt.Results = _RESULTS,
     detach: opt.Detach = False,
+    dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Continue a campaign from its frozen matrix. Finished runs are not repeated."""
+    """Continue a campaign from its frozen matrix.
+
+    Finished runs are not repeated, and failed ones only with --retry-failed, as with `run`.
+    """
     from ecrl.launch.campaign.control import Control
     from ecrl.launch.campaign.recover import Policy
+    from ecrl.launch.campaign.request import Request
+    from ecrl.launch.campaign.store import load_frozen
     from ecrl.launch.system.signals import handle_signals
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
-    if detach:
+    if detach and not dry_run:
         detached.start(paths, as_json)
         return
+    policy = Policy(
+        retry_failed=retry_failed,
+        assume_dead=tuple(assume_dead or ()),
+        selection=opt.build_selection(paths, only, limit, rerun),
+    )
+    if dry_run:
+        load_frozen(paths)  # raises where there is nothing to resume
+        _preview(Request(paths), policy, as_json)
+        return
     with handle_signals() as stop, _open_observer(paths) as observer:
-        policy = Policy(
-            retry_failed=retry_failed,
-            assume_dead=tuple(assume_dead or ()),
-            selection=opt.build_selection(paths, only, limit, rerun),
-        )
         code = Control(observer, stop).resume(paths, policy)
     _finish(prefix, results, as_json, code)
 
@@ -216,7 +223,8 @@ def _count(request: "Request", as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "prefix": request.paths.prefix, "suites": suites, "runs": runs, "first": first})
         return
-    print(f"{suites} suites, {runs} runs of {campaign.matrix.train_settings.steps} steps; the first suites:")
+    each = format_count(campaign.matrix.train_settings.steps, "step")
+    print(f"{format_count(suites, 'suite')}, {format_count(runs, 'run')} of {each}; the first suites:")
     print("\n".join(first))
 
 
@@ -273,3 +281,12 @@ def _finish(prefix: str, results: Path, as_json: bool, code: int) -> None:
         print_json(shown.build_status_document(paths))
     shown.print_summary(paths)
     raise typer.Exit(code)
+
+
+app.command(cls=LinuxCommand, epilog="Example: ecrl matrix plan --prefix mine mine.toml --count")(plan)
+app.command(cls=LinuxCommand, epilog="Example: ecrl matrix run --prefix mine mine.toml --dry-run")(run)
+status.register(app)
+detached.register(app)
+app.command(cls=LinuxCommand, epilog="Example: ecrl matrix resume --prefix mine --dry-run")(resume)
+clean.register(app)
+removal.register(app)

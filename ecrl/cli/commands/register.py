@@ -21,10 +21,11 @@ def write_registration_file(
     out: Annotated[Path | None, _OUT] = None,
     stamp: Annotated[Path | None, _STAMP] = None,
 ) -> None:
-    """Write down, before the first run, what a matrix claims and plans; the report shows what ran otherwise.
+    """Write down before the first run what a matrix claims.
 
-    The file has the claims, the planned blocks, the order and stopping rules, the version of the analysis, the git
-    commit that holds the matrix, and a SHA-256 over all of it. `ecrl matrix run` copies it into the campaign.
+    The report shows what ran otherwise. The file has the claims, the planned blocks, the order and stopping rules, the
+    version of the analysis, the git commit that holds the matrix, and a SHA-256 over all of it. `ecrl matrix run`
+    copies it into the campaign.
     """
     from ecrl.config.registration import get_registration_path, write_registration
     from ecrl.config.stamp import add_stamp, describe_query, is_readable
@@ -49,4 +50,4 @@ def write_registration_file(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the main application."""
-    app.command("register")(write_registration_file)
+    app.command("register", epilog="Example: ecrl register mine.toml")(write_registration_file)

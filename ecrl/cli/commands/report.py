@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecrl.cli.commands.counted_again import count_again, exit_if_different
+from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
-from ecrl.cli.typer_support.environment import names
 from ecrl.errors import EcrlError
 
 if TYPE_CHECKING:
@@ -19,33 +19,38 @@ if TYPE_CHECKING:
 _BUNDLE = typer.Argument(
     metavar="BUNDLE", help="What `ecrl bundle` wrote, instead of --prefix: verified, and its report made again."
 )
-_PREFIX = typer.Option(
-    "--prefix",
-    envvar=names("prefix"),
-    help="The campaign to report on; given again, campaigns are pooled.",
-)
 _MIX = typer.Option("--mix", help="Pool campaigns although machine, versions or matrix differ; the report says so.")
-_TABLE = typer.Option("--table", help="A detailed table made elsewhere (nine columns needed), instead of --prefix.")
-_MANIFEST = typer.Option("--manifest", help="A manifest beside that table: steps, intervals, seeds, statuses.")
-_OUT = typer.Option("--out", help="Where to write. Default: the campaign's folder, or <table>_report beside a table.")
+_TABLE = typer.Option(
+    "--table", metavar="FILE", help="A detailed table made elsewhere (nine columns needed), instead of --prefix."
+)
+_MANIFEST = typer.Option(
+    "--manifest", metavar="FILE", help="A manifest beside that table: steps, intervals, seeds, statuses."
+)
+_OUT = typer.Option(
+    "--out", metavar="DIR", help="Where to write. Default: the campaign's folder, or <table>_report beside a table."
+)
 _FORMAT = typer.Option(
     "--format",
-    help="Comma-separated: md, html, csv (tables), json (numbers and their runs), tex (tables, PDFs), parquet (runs).",
-)
-_REGISTRATION = typer.Option(
-    "--registration", metavar="FILE", help="What `ecrl register` wrote, instead of the file kept with the campaign."
+    metavar="A,B",
+    autocompletion=complete.formats,
+    help="Some of md, html, csv (tables), json (numbers and their runs), tex (tables, PDFs), parquet (runs).",
 )
 _CHECK = typer.Option(
     "--check", help="Count goodput, replay and ettr_ref again by SQL; exit 4 where the two counts differ."
 )
-_COMPARE = typer.Option("--compare", help="The main comparison: two variants, A,B for A against B.")
+_COMPARE = typer.Option(
+    "--compare",
+    metavar="A,B",
+    help="The main comparison: variant A against variant B.",
+    autocompletion=complete.variants,
+)
 _REQUIRE = typer.Option("--require-confirmed", help="Exit 4 unless every registered claim is CONFIRMED (for CI).")
 _SHOWN_WARNINGS = 20
 
 
 def report(
     bundle: Annotated[Path | None, _BUNDLE] = None,
-    prefix: Annotated[list[str] | None, _PREFIX] = None,
+    prefix: opt.PooledPrefixes = None,
     table: Annotated[Path | None, _TABLE] = None,
     manifest: Annotated[Path | None, _MANIFEST] = None,
     out: Annotated[Path | None, _OUT] = None,
@@ -54,20 +59,20 @@ def report(
     compare: Annotated[str | None, _COMPARE] = None,
     mix: Annotated[bool, _MIX] = False,
     require_confirmed: Annotated[bool, _REQUIRE] = False,
-    registration: Annotated[Path | None, _REGISTRATION] = None,
+    registration: opt.Registration = None,
     check: Annotated[bool, _CHECK] = False,
 ) -> None:
-    """Write tables, analysis and a report draft of one or several campaigns, or of a table made elsewhere.
+    """Write the tables, the analysis and the report of campaigns.
 
-    The written files are listed on stdout, and below them the answer; warnings go to stderr. The verdicts do not change
-    the exit code 0.
+    Several campaigns are pooled; a table that was made elsewhere has a report, too. The written files are listed on
+    stdout, and below them the answer; warnings go to stderr. The verdicts do not change the exit code 0.
     """
     with _pause_garbage_collection():
         if bundle is not None:
             _report_bundle(bundle, prefix or [], table, manifest, registration, out, check)
             return
         _report(
-            prefix or [],
+            prefix or ([] if table is not None else [opt.choose_prefix(None, results)]),
             table,
             manifest,
             out,
@@ -97,7 +102,7 @@ def _report(
 ) -> None:
     from ecrl.report.pages.formats import parse_formats
 
-    _check_source(prefix, table, manifest, results)
+    _check_manifest(table, manifest)
     _check_registration(prefix, table, registration)
     wanted = parse_formats(format_)  # before pandas is loaded: a slip is answered at once
     from dataclasses import replace
@@ -139,19 +144,9 @@ def _report(
         exit_if_different(evidence.recount)
 
 
-def _check_source(prefix: list[str], table: Path | None, manifest: Path | None, results: Path) -> None:
-    """Raise unless the request names one source."""
-    from ecrl.records.paths import all_prefixes
-
-    if table is not None:
-        return
-    if not prefix:
-        known = all_prefixes(results)
-        there = f"There are: {', '.join(known)}." if known else f"No campaign is in {results}/."
-        raise EcrlError(
-            "ECRL-104", f"Found neither --prefix nor --table, expected one of them. {there}\nTry `ecrl report --help`."
-        )
-    if manifest is not None:
+def _check_manifest(table: Path | None, manifest: Path | None) -> None:
+    """Raise if a manifest is given without the table that it belongs to."""
+    if table is None and manifest is not None:
         raise EcrlError(
             "ECRL-104", "--manifest: found it without --table, expected both: a campaign has its own manifest."
         )
@@ -246,4 +241,4 @@ def _command_lines(results: Path) -> "CommandLines":
 
 def register(app: typer.Typer) -> None:
     """Add the command to the main application."""
-    app.command("report")(report)
+    app.command("report", epilog="Example: ecrl report --prefix mine --format md,html")(report)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ecrl.cli.typer_support import complete
+from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import LinuxCommand
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError
@@ -20,33 +22,42 @@ _UPPER_CASE_VERDICTS = {"torn": "TORN", "wrong": "WRONG"}
 
 def register(app: typer.Typer) -> None:
     """Add the command to the main application."""
-    app.command("selftest", cls=LinuxCommand)(selftest)
+    app.command("selftest", cls=LinuxCommand, epilog="Example: ecrl selftest --device cpu")(selftest)
 
 
 def selftest(
     device: Annotated[
-        str | None, typer.Option(metavar="cpu|cuda", help="The device whose snapshots are checked.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="cpu|cuda",
+            help="The device whose snapshots are checked.",
+            show_default=False,
+            autocompletion=complete.choice("cpu", "cuda"),
+        ),
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="The model that is trained during the checks.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The model that is trained during the checks.",
+            autocompletion=complete.member("model"),
+        ),
     ] = "resnet18",
     steps: Annotated[int, typer.Option(metavar="N", help="Snapshots in each check of the unmodified code.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    as_json: opt.AsJson = False,
     statistics: Annotated[
         bool,
         typer.Option("--statistics", help="Simulate how often the claims of --prefix err, instead (some minutes)."),
     ] = False,
-    prefix: Annotated[
-        str | None, typer.Option(help="With --statistics: the campaign whose shape and spreads are simulated.")
-    ] = None,
-    results: Annotated[Path, typer.Option(help="With --statistics: the folder that holds the campaigns.")] = Path(
-        "results"
-    ),
+    prefix: opt.OnlyPrefix = None,
+    results: opt.Results = Path("results"),
     trials: Annotated[
         int, typer.Option(metavar="N", min=10, help="With --statistics: simulated campaigns of each kind.")
     ] = 400,
 ) -> None:
-    """Prove on this machine that snapshots are never torn and that every fence is needed (about a minute).
+    """Prove that snapshots are never torn on this machine.
+
+    Also proves that every fence is needed. Takes about a minute.
 
     With --statistics: simulate campaigns of the shape and with the spreads of --prefix, and say how often its claims
     are falsely CONFIRMED or REFUTED, how often their intervals hold the truth, and how often they are decided. The
@@ -95,13 +106,10 @@ def _calibrate(prefix: str | None, results: Path, trials: int, as_json: bool) ->
     from ecrl.analysis.campaign.load import load_campaign
     from ecrl.analysis.claims.calibration import calibrate
     from ecrl.analysis.evidence import build_evidence
-    from ecrl.records.paths import CampaignPaths, all_prefixes
+    from ecrl.records.paths import CampaignPaths
     from ecrl.report.pages.calibration import build_table, write_calibrations
 
-    if prefix is None:
-        known = ", ".join(all_prefixes(results)) or f"no campaign is in {results}/"
-        raise EcrlError("ECRL-104", f"--statistics: found no --prefix, expected one of: {known}.")
-    paths = CampaignPaths(results, prefix)
+    paths = CampaignPaths(results, opt.choose_prefix(prefix, results))
     claims = build_evidence(load_campaign(paths)).claims
     found = []
     for one in calibrate(claims, trials):
@@ -114,7 +122,7 @@ def _calibrate(prefix: str | None, results: Path, trials: int, as_json: bool) ->
     if not found:
         raise EcrlError(
             "ECRL-716",
-            f"{prefix}: found no claim that can be simulated, expected one on an effect in runs with a"
+            f"{paths.prefix}: found no claim that can be simulated, expected one on an effect in runs with a"
             f" spread.\nAdd `[[claims]]` and a second seed to the matrix.",
         )
     path = write_calibrations(paths, found)
@@ -123,7 +131,7 @@ def _calibrate(prefix: str | None, results: Path, trials: int, as_json: bool) ->
     else:
         headers, rows, text = build_table(found)
         typer.echo(f"{plain_table(headers, rows)}\n{text}")
-    print_message(f"{path}: the report of {prefix} shows this")
+    print_message(f"{path}: the report of {paths.prefix} shows this")
 
 
 def _print_table(report: "Report") -> None:

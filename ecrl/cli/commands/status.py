@@ -13,13 +13,13 @@ _RESULTS = Path("results")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("status")(status)
-    app.command("list")(list_prefixes)
-    app.command("show")(show)
+    app.command("status", epilog="Example: ecrl matrix status --prefix mine --watch")(status)
+    app.command("show", epilog="Example: ecrl matrix show --prefix mine k10-q4")(show)
+    app.command("list", epilog="Example: ecrl matrix list --results results")(list_prefixes)
 
 
 def status(
-    prefix: opt.Prefix,
+    prefix: opt.OnlyPrefix = None,
     results: opt.Results = _RESULTS,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Refresh until the end: full-screen on a terminal.")
@@ -32,7 +32,7 @@ def status(
     ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show every suite of a campaign; failed suites with reason and log.
+    """Show every suite of a campaign, and why suites failed.
 
     Of more than 1,000 suites, only running, failed and interrupted ones are shown.
 
@@ -42,7 +42,7 @@ def status(
     """
     from ecrl.records.paths import CampaignPaths
 
-    paths = CampaignPaths(results, prefix)
+    paths = CampaignPaths(results, opt.choose_prefix(prefix, results))
     if watch:
         from ecrl.cli.ui.watch import watch as watched
         from ecrl.launch.views.snapshot import CampaignWatch
@@ -69,11 +69,14 @@ def list_prefixes(results: opt.Results = _RESULTS, as_json: opt.AsJson = False) 
 
 def show(
     suite: opt.SuiteId,
-    prefix: opt.MaybePrefix = None,
+    prefix: opt.SuitePrefix = None,
     results: opt.Results = _RESULTS,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show one suite: its settings, and every run with outcome, time, restarts, checks and folder."""
+    """Show one suite: its settings and its runs.
+
+    Every run is shown with its outcome, time, restarts and checks.
+    """
     from ecrl.cli.ui import suite_table as shown
     from ecrl.launch.views.suite_view import inspect_suite
 

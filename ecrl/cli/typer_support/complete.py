@@ -1,24 +1,28 @@
-"""Shell completion of prefixes, suite ids and examples. Reads only folder names and manifests in the results folder."""
+"""Shell completion. Reads only names of files and folders, manifests in the results folder, and the matrix file."""
 
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ecrl import plugins
 from ecrl.config.examples import list_examples
 from ecrl.records.paths import CampaignPaths, all_prefixes
 
 _MAX_SUGGESTIONS = 200  # longer lists are of no use, and shells ask before they show them
+_REFERENCE = "reference"
+_Completer = Callable[[Any, str], list[str]]
 
 
 def prefixes(ctx: Any, incomplete: str) -> list[str]:
     """The prefixes in the results folder that begin with `incomplete`."""
-    return [name for name in all_prefixes(_results(ctx)) if name.startswith(incomplete)]
+    return _filter(all_prefixes(_results(ctx)), incomplete)
 
 
 def examples(incomplete: str) -> list[str]:
     """The names of the shipped matrices that begin with `incomplete`."""
-    return [name for name in list_examples() if name.startswith(incomplete)]
+    return _filter(list_examples(), incomplete)
 
 
 def suites(ctx: Any, incomplete: str) -> list[str]:
@@ -29,8 +33,80 @@ def suites(ctx: Any, incomplete: str) -> list[str]:
     return list(islice(dict.fromkeys(found), _MAX_SUGGESTIONS))
 
 
+def choice(*names: str) -> _Completer:
+    """A completion with one of these names."""
+    return lambda ctx, incomplete: _filter(names, incomplete)  # noqa: ARG005
+
+
+def member(family: str) -> _Completer:
+    """A completion with one member of a family of plugins."""
+    return lambda ctx, incomplete: _filter(plugins.names(family), incomplete)  # noqa: ARG005
+
+
+def list_of(family: str) -> _Completer:
+    """A completion with members of a family of plugins, separated by commas."""
+    return lambda ctx, incomplete: _complete_last(plugins.names(family), incomplete)  # noqa: ARG005
+
+
+def variants(ctx: Any, incomplete: str) -> list[str]:
+    """Variants separated by commas: the reference, the engines, and the recipes of the matrix file."""
+    recipes = _read_table(ctx, "variants")
+    return _complete_last([_REFERENCE, *plugins.names("engine"), *recipes], incomplete)
+
+
+def schedules(ctx: Any, incomplete: str) -> list[str]:
+    """Failure schedules of the matrix file, separated by commas."""
+    return _complete_last(_read_table(ctx, "failures"), incomplete)
+
+
+def profiles(ctx: Any, incomplete: str) -> list[str]:
+    """The profiles of the matrix file."""
+    return _filter(_read_table(ctx, "profiles"), incomplete)
+
+
+def formats(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
+    """Formats of a report, separated by commas."""
+    from ecrl.report.pages.formats import FORMATS
+
+    return _complete_last(FORMATS, incomplete)
+
+
+def leftovers(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
+    """Kinds of files that `clean` removes, separated by commas."""
+    from ecrl.launch.campaign.clean import KINDS
+
+    return _complete_last(KINDS, incomplete)
+
+
+def metrics(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
+    """The metrics that claims are about."""
+    from ecrl.records.columns import CLAIM_METRICS
+
+    return _filter(CLAIM_METRICS, incomplete)
+
+
+def _filter(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _complete_last(names: Iterable[str], incomplete: str) -> list[str]:
+    """Complete the last name of a list with commas. Names that stand in the list are not offered again."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in _filter(names, last) if name not in before.split(",")]
+
+
 def _results(ctx: Any) -> Path:
     return Path(ctx.params.get("results") or "results")
+
+
+def _read_table(ctx: Any, name: str) -> Mapping[str, Any]:
+    """A table of the matrix file on the command line; {} without a file that can be read."""
+    path = ctx.params.get("matrix")
+    try:
+        found = {} if path is None else tomllib.loads(Path(path).read_text(encoding="utf-8")).get(name)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def _suite_ids(paths: CampaignPaths) -> Iterator[str]:

@@ -10,6 +10,7 @@ import typer
 
 from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support.environment import MATRIX_KEYS, find_variable, names
+from ecrl.cli.ui.messages import print_message
 from ecrl.errors import EcrlError
 from ecrl.units import parse_duration_s
 
@@ -18,24 +19,21 @@ if TYPE_CHECKING:
     from ecrl.launch.campaign.selection import Selection
     from ecrl.records.paths import CampaignPaths
 
-Prefix = Annotated[
-    str,
-    typer.Option(
-        "--prefix",
-        envvar=names("prefix"),
-        help="Name of the campaign: results/<prefix>/ holds it.",
-        autocompletion=complete.prefixes,
-    ),
+_MAX_NAMED = 10  # campaigns in a message
+
+
+def _prefix_option(help_text: str) -> Any:
+    return typer.Option(
+        "--prefix", envvar=names("prefix"), metavar="PREFIX", help=help_text, autocompletion=complete.prefixes
+    )
+
+
+Prefix = Annotated[str, _prefix_option("Name of the campaign, a folder in DIR.")]
+OnlyPrefix = Annotated[str | None, _prefix_option("Name of the campaign. Omitted: the only one in DIR.")]
+PooledPrefixes = Annotated[
+    list[str] | None, _prefix_option("Name of the campaign. Repeated: these are pooled. Omitted: the only one in DIR.")
 ]
-MaybePrefix = Annotated[
-    str | None,
-    typer.Option(
-        "--prefix",
-        envvar=names("prefix"),
-        help="Name of the campaign. Omitted: the one that has the suite.",
-        autocompletion=complete.prefixes,
-    ),
-]
+SuitePrefix = Annotated[str | None, _prefix_option("Name of the campaign. Omitted: the one that has the suite.")]
 SuiteId = Annotated[
     str,
     typer.Argument(
@@ -58,15 +56,39 @@ MatrixFile = Annotated[
     Path | None,
     typer.Argument(metavar="MATRIX.toml", help="The matrix file. Omitted: the frozen one of the prefix."),
 ]
+Registration = Annotated[
+    Path | None,
+    typer.Option(
+        "--registration", metavar="FILE", help="What `ecrl register` wrote, instead of the file kept with the campaign."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 Profile = Annotated[
     str | None,
-    typer.Option(envvar=names("profile"), metavar="NAME", help="Merge [profiles.NAME] over the file."),
+    typer.Option(
+        envvar=names("profile"),
+        metavar="NAME",
+        help="Merge [profiles.NAME] over the file.",
+        autocompletion=complete.profiles,
+    ),
 ]
-Datasets = Annotated[str | None, typer.Option(envvar=names("datasets"), metavar="A,B", help="Data sets to use.")]
-Models = Annotated[str | None, typer.Option(envvar=names("models"), metavar="A,B", help="Models to train.")]
-Failures = Annotated[str | None, typer.Option(metavar="A,B", help="Failure schedules of the file to use.")]
+Datasets = Annotated[
+    str | None,
+    typer.Option(
+        envvar=names("datasets"), metavar="A,B", help="Data sets to use.", autocompletion=complete.list_of("dataset")
+    ),
+]
+Models = Annotated[
+    str | None,
+    typer.Option(
+        envvar=names("models"), metavar="A,B", help="Models to train.", autocompletion=complete.list_of("model")
+    ),
+]
+Failures = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="Failure schedules of the file to use.", autocompletion=complete.schedules),
+]
 CheckpointEvery = Annotated[
     str | None,
     typer.Option(
@@ -76,18 +98,27 @@ CheckpointEvery = Annotated[
     ),
 ]
 MaxInflight = Annotated[str | None, typer.Option(metavar="N,M", help="Checkpoints that may be in flight.")]
-Seeds = Annotated[
+Seeds = Annotated[str | None, typer.Option(envvar=names("seeds"), metavar="N,M", help="Seeds: one block of runs each.")]
+Variants = Annotated[
     str | None,
-    typer.Option(envvar=names("seeds"), metavar="N,M", help="Seeds: one block of runs each."),
+    typer.Option(
+        metavar="A,B", help="Variants to compare: reference, engines, recipes.", autocompletion=complete.variants
+    ),
 ]
-Variants = Annotated[str | None, typer.Option(metavar="A,B", help="Variants to compare: reference, engines, recipes.")]
 Nproc = Annotated[int | None, typer.Option(envvar=names("nproc"), metavar="N", help="Ranks of every run.")]
-Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to train; auto: GPUs if any.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|cpu|cuda",
+        help="Where to train; auto: GPUs if any.",
+        autocompletion=complete.choice("auto", "cpu", "cuda"),
+    ),
+]
 Gpus = Annotated[str | None, typer.Option(metavar="0,1,..", help="GPUs to use, as nvidia-smi numbers them.")]
 DataRoot = Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the data sets that are not built in.")]
 Retries = Annotated[int | None, typer.Option(metavar="N", help="How often a failed run is repeated.")]
 Timeout = Annotated[
-    str | None, typer.Option(metavar="S", help="Stop a run after this time and mark it failed: 90, 10m, 2h.")
+    str | None, typer.Option(metavar="TIME", help="Stop a run after this time and mark it failed: 90, 10m, 2h.")
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Suites that run at once, each on its own devices.")]
 
@@ -104,9 +135,10 @@ AA = Annotated[
     list[str] | None,
     typer.Option(
         "--aa",
-        metavar="VARIANT",
+        metavar="A,B",
         callback=_check_repeats,
-        help="Run this variant of each suite's first block twice, to measure how equal runs differ. Repeatable.",
+        help="Run these variants of each suite's first block twice, to measure how equal runs differ. Repeatable.",
+        autocompletion=complete.variants,
     ),
 ]
 Extend = Annotated[
@@ -119,7 +151,7 @@ Detach = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show every run in its order, and start nothing.")]
 Only = Annotated[
     str | None,
-    typer.Option(metavar="TERMS", help="Suites to run, e.g. 'dataset=cifar10,model~resnet,checkpoint_every<=50'."),
+    typer.Option(metavar="TERMS", help="Suites to run, e.g. 'model~resnet,checkpoint_every<=50'."),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Run at most N suites, then stop.")]
 Rerun = Annotated[
@@ -138,6 +170,34 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set any key of the file, e.g. train.steps=40. Repeatable."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a large campaign.")]
+
+
+def choose_prefix(prefix: str | None, results: Path) -> str:
+    """The prefix that was given, else the only one in the results folder, which is then told.
+
+    Raises:
+        EcrlError: none was given, and the folder holds no campaign or several.
+    """
+    from ecrl.records.paths import all_prefixes
+
+    if prefix is not None:
+        return prefix
+    found = all_prefixes(results)
+    if not found:
+        raise EcrlError(
+            "ECRL-301",
+            f"--prefix: found none, and no campaign is in {results}/.\n"
+            "Start one with `ecrl matrix run`, or name another folder with --results.",
+        )
+    if len(found) > 1:
+        raise EcrlError(
+            "ECRL-323",
+            f"--prefix: found none, and {len(found)} campaigns are in {results}/, expected one of:"
+            f" {', '.join(found[:_MAX_NAMED])}{', ...' if len(found) > _MAX_NAMED else ''}\n"
+            "List the campaigns: ecrl matrix list",
+        )
+    print_message(f"campaign: {found[0]}, the only one in {results}/")
+    return found[0]
 
 
 def build_selection(

@@ -5,7 +5,7 @@ A usage error has one to three lines, with a did-you-mean and the next command t
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import typer
@@ -17,6 +17,7 @@ from ecrl.errors import EXIT_USAGE, EcrlError, UnfitError, did_you_mean, unknown
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
+_NEVER_SUGGESTED = ("--rerun", "--yes", "--now", "--assume-dead")  # a slip must not set aside, remove or kill anything
 _BAD_VALUES = {  # by pydantic's error type
     "int_parsing": "found {input!r}, expected a whole number",
     "float_parsing": "found {input!r}, expected a number",
@@ -79,7 +80,10 @@ def _describe_platform(command: str) -> str:
 
 
 class EcrlTyper(typer.Typer):
-    """A Typer application whose commands are `EcrlCommand`s."""
+    """A Typer application whose commands are `EcrlCommand`s, and whose groups are `EcrlGroup`s."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"cls": EcrlGroup, **kwargs})
 
     def command(self, *args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
         """Register a command, as in Typer, with `EcrlCommand` as the default class."""
@@ -101,6 +105,35 @@ class EcrlGroup(TyperGroup):
                 raise
             _explain(error)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that `args` begin with, as in Typer.
+
+        Raises:
+            EcrlError: there is none. The message names the nearest, wherever it is.
+        """
+        name = args[0]
+        if ctx.resilient_parsing or name.startswith("-") or self.get_command(ctx, name) is not None:
+            return super().resolve_command(ctx, args)
+        about = ctx.command_path.removeprefix("ecrl").strip()
+        near = did_you_mean(name, self.commands) or _find_elsewhere(name, ctx.find_root().command)
+        raise EcrlError(
+            "ECRL-101",
+            f"{about}{': ' if about else ''}no such command {name!r}.{near}\nType: {ctx.command_path} --help",
+        )
+
+
+def _find_elsewhere(name: str, root: Any) -> str:
+    """' Did you mean X?' with the whole command of this name in another group; '' if there is none."""
+    paths = {path.rpartition(" ")[2]: path for path in _list_commands("ecrl", root)}
+    return f" Did you mean {paths[name]!r}?" if name in paths else ""
+
+
+def _list_commands(path: str, command: Any) -> Iterator[str]:
+    """Every command below this one, as the user types it."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield f"{path} {name}"
+        yield from _list_commands(f"{path} {name}", inner)
+
 
 def _explain(error: Any) -> None:
     """Raise the message for one of Typer's usage errors.
@@ -113,8 +146,9 @@ def _explain(error: Any) -> None:
         print_message(error.format_message().rstrip())
         raise SystemExit(EXIT_USAGE)
     if type(error).__name__ == "NoSuchOption":
-        options = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
-        near = did_you_mean(error.option_name, [*options, "--help"])
+        parameters = error.ctx.command.params
+        names = [name for each in parameters for name in (*each.opts, *each.secondary_opts) if name.startswith("--")]
+        near = did_you_mean(error.option_name, [*(name for name in names if name not in _NEVER_SUGGESTED), "--help"])
         raise EcrlError(
             "ECRL-101", _append_next_command(error, f"unknown option {error.option_name!r}.{near}")
         ) from None

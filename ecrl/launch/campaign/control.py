@@ -31,7 +31,7 @@ from ecrl.records.manifest.lazy_table import Rows
 from ecrl.records.paths import CampaignPaths
 from ecrl.units import format_bytes, format_count
 
-_RUN = Policy(retry_failed=True)  # of a plain `run`
+_RUN = Policy()  # of a plain `run`
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ecrl.launch.system.process_group import end_orphans
 from ecrl.launch.system.process_identity import UNKNOWN_HOST, Liveness, check_owner
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.lazy_table import Rows
-from ecrl.records.manifest.store import COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED, Manifest, Row
+from ecrl.records.manifest.store import DONE, FAILED, INTERRUPTED, PENDING, RUNNING, Manifest, Row
 from ecrl.units import format_count
 
 
@@ -25,12 +25,11 @@ from ecrl.units import format_count
 class Policy:
     """How to treat existing suites.
 
-    retry_failed: run failed suites again. mark_skipped: completed suites become `skipped_exists`, as when `run` is
-    repeated. assume_dead: hosts whose running suites the user declares dead. selection: which suites to run.
+    retry_failed: run failed suites again. assume_dead: hosts whose running suites the user declares dead. selection:
+    which suites to run.
     """
 
     retry_failed: bool = False
-    mark_skipped: bool = False
     assume_dead: tuple[str, ...] = ()
     selection: Selection = ALL
 
@@ -81,10 +80,6 @@ def open_manifest(campaign: Campaign, policy: Policy, observer: Observer) -> Man
         what = rows[suite_id].status
         rows.put(_clear_owner(rows[suite_id], PENDING))
         observer.note(f"warning: {suite_id}: {what}, but results are missing; those runs are repeated")
-    again = policy.selection.select_reruns(rows)
-    for suite_id in _ids_with_status(rows, COMPLETED) if policy.mark_skipped else ():
-        if suite_id not in again:
-            rows.put(_clear_owner(rows[suite_id], SKIPPED))
     opened_manifest.compact()
     return opened_manifest
 

@@ -1,7 +1,7 @@
 """The campaign loop: distributes suites over lanes and stops using devices that keep failing.
 
 States of a suite: pending -> running -> completed | failed | interrupted. Interrupted and stale running suites run
-again; failed suites only on request. A completed suite becomes skipped_exists when the prefix is run once more.
+again; failed suites only on request.
 """
 
 import dataclasses

@@ -14,7 +14,8 @@ from ecrl.errors import RecordError, did_you_mean
 from ecrl.records.paths import CampaignPaths
 
 PENDING, RUNNING, COMPLETED = "pending", "running", "completed"
-SKIPPED, FAILED, INTERRUPTED = "skipped_exists", "failed", "interrupted"
+FAILED, INTERRUPTED = "failed", "interrupted"
+SKIPPED = "skipped_exists"  # a completed suite after `run` was repeated, as versions before 0.2 wrote it
 STATUSES = (PENDING, RUNNING, COMPLETED, SKIPPED, FAILED, INTERRUPTED)
 DONE = (COMPLETED, SKIPPED)
 

@@ -109,8 +109,8 @@ def test_cells_are_excluded_by_patterns_numbers_and_lists(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("table", "facts"),
     [
-        ('[[exclude]]\nmodle = "x"\n', ("exclude.0", "'modle'", "'model'")),
-        ("[[exclude]]\n", ("exclude.0: ",)),
+        ('[[exclude]]\nmodle = "x"\n', ("exclude #1", "'modle'", "'model'")),
+        ("[[exclude]]\n", ("exclude #1: ",)),
         ('[[exclude]]\nmodel = "*"\n', ("exclude: ",)),
     ],
 )
@@ -133,26 +133,30 @@ def test_set_overrides_any_key_and_is_named_where_it_is_wrong(tmp_path: Path) ->
         (
             'compare = ["overlapped", "blocking"]\nof = "blocking"\nexpect = "ratio > 1"',
             "ECRL-211",
-            ("claims.1: ", "both", "compare", "of"),
+            ("claims #2: ", "both", "compare", "of"),
         ),
-        ('expect = "ratio > 1"', "ECRL-211", ("claims.1: ", "neither", "compare", "of")),
+        ('expect = "ratio > 1"', "ECRL-211", ("claims #2: ", "neither", "compare", "of")),
         ('of = "blocking"\nexpect = "ratio > 1"', "ECRL-211", ("'ratio > 1' with of", "value or rate")),
         (
             'compare = ["overlapped", "blocking"]\nexpect = "value > 1"',
             "ECRL-211",
-            ("claims.1: ", "'value > 1' with compare", "ratio"),
+            ("claims #2: ", "'value > 1' with compare", "ratio"),
         ),
-        ('of = "blokcing"\nexpect = "value > 1"', "ECRL-211", ("claims.1.of", "'blokcing'", "'blocking'")),
-        ('of = "dcp"\nexpect = "value > 1"', "ECRL-216", ("claims.1.of", "'dcp'")),
-        ('of = "blocking"\nexpect = "value > 1"\nwhere = { modle = "cnn" }', "ECRL-215", ("claims.1.where", "'modle'")),
+        ('of = "blokcing"\nexpect = "value > 1"', "ECRL-211", ("claims #2.of", "'blokcing'", "'blocking'")),
+        ('of = "dcp"\nexpect = "value > 1"', "ECRL-216", ("claims #2.of", "'dcp'")),
+        (
+            'of = "blocking"\nexpect = "value > 1"\nwhere = { modle = "cnn" }',
+            "ECRL-215",
+            ("claims #2.where", "'modle'"),
+        ),
         (
             'of = "blocking"\nexpect = "value > 1"\nwhere = { model = "resnet18" }',
             "ECRL-215",
-            ("claims.1.where", "'resnet18'"),
+            ("claims #2.where", "'resnet18'"),
         ),
         ('of = "blocking"\nexpect = "rate > 0.9"', "ECRL-211", ("'goodput_steps_per_s'", "'rate > 0.9'")),
         ('of = "blocking"\nmetric = "correct"\nexpect = "value > 0.9"', "ECRL-211", ("'correct'", "a number")),
-        ('of = "blocking"\nexpect = "value > 1"\nsmallest = 0.0', "ECRL-211", ("claims.1.smallest", "found 0.0")),
+        ('of = "blocking"\nexpect = "value > 1"\nsmallest = 0.0', "ECRL-211", ("claims #2.smallest", "found 0.0")),
     ],
 )
 def test_a_claim_that_cannot_be_judged_is_told(tmp_path: Path, claim: str, code: str, facts: tuple[str, ...]) -> None:

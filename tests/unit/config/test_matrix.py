@@ -8,7 +8,7 @@ from ecrl.config.load import Override, load
 from ecrl.config.matrix import Matrix, find_differences
 from ecrl.config.suite import expand_matrix
 from ecrl.errors import InvalidMatrixError
-from tests.errors import has_error
+from tests.errors import has_error, raises
 
 SHIPPED = Path(__file__).parents[3] / "matrices"
 GOOD = """\
@@ -64,8 +64,8 @@ def test_every_problem_is_told_in_one_pass_with_file_line_and_key(path: Path) ->
     text = GOOD.replace("cifar10", "cifarr10").replace("steps = 1600", 'steps = "many"\nbatchsize = 3')
     path.write_text(text.replace("[400, 1200]", "[0, 1200]"))
     told = problems(path)
-    assert has_error(told, "ECRL-211", f"{path}:2: matrix.datasets.0", "'cifarr10'", "'cifar10'")
-    assert has_error(told, "ECRL-211", f"{path}:7: failures.base.0.at", "found 0", "1")
+    assert has_error(told, "ECRL-211", f"{path}:2: matrix.datasets #1", "'cifarr10'", "'cifar10'")
+    assert has_error(told, "ECRL-211", f"{path}:7: failures.base #1.at", "found 0", "1")
     assert has_error(told, "ECRL-211", f"{path}:10: train.steps", "'many'", "integer")
     assert has_error(told, "ECRL-210", f"{path}:11: train.batchsize", "'batchsize'", "'batch_size'")
     assert len(told.splitlines()) == 5
@@ -77,21 +77,31 @@ def test_every_problem_is_told_in_one_pass_with_file_line_and_key(path: Path) ->
         ("[400, 1200]", "[400, 1700]", "ECRL-212", ("7: failures.base: ", "step 1700", "(1600)")),
         ("[400, 1200]", "[400, 400]", "ECRL-212", ("7: failures.base: ", "step 400")),
         ("rank = 1", "rank = 4", "ECRL-212", ("8: failures.mixed: ", "rank 4", "nproc = 4")),
-        ('"kill"', '"kil"', "ECRL-211", ("8: failures.mixed.0.kind: ", "'kil'", "'kill'")),
+        ('"kill"', '"kil"', "ECRL-211", ("8: failures.mixed #1.kind: ", "'kil'", "'kill'")),
         ("[1337]", "[]", "ECRL-211", ("5: matrix.seeds: ",)),
         ("[1337]", "[11, 11]", "ECRL-211", ("5: matrix.seeds: ", "11")),
-        ("[1337]", "[-1]", "ECRL-211", ("5: matrix.seeds.0: ", "found -1", "0")),
-        ('["cnn"]', '["resnet19"]', "ECRL-211", ("3: matrix.models.0: ", "'resnet19'", "'resnet18'")),
+        ("[1337]", "[-1]", "ECRL-211", ("5: matrix.seeds #1: ", "found -1", "0")),
+        ('["cnn"]', '["resnet19"]', "ECRL-211", ("3: matrix.models #1: ", "'resnet19'", "'resnet18'")),
         ("seeds", "seed", "ECRL-210", ("5: matrix.seed: ", "'seed'", "'seeds'")),
         ("[50]", "[50, 1601]", "ECRL-212", ("4: matrix.checkpoint_every: ", "found 1601", "(1600)")),
-        ("[50]", "[50.5]", "ECRL-211", ("4: matrix.checkpoint_every.0: ", "found 50.5", "integer")),
-        ('"blocking"]', '"blokcing"]', "ECRL-211", ("17: claims.0.compare.1: ", "'blokcing'", "'blocking'")),
-        ("ratio > 1.00", "better", "ECRL-211", ("18: claims.0.expect: ", "'better'", "'ratio > 1.00'")),
-        ("expect", 'metric = "ettr"\nexpect', "ECRL-216", ("18: claims.0.metric: ", "'ettr'", "ettr_ref")),
+        ("[50]", "[50.5]", "ECRL-211", ("4: matrix.checkpoint_every #1: ", "found 50.5", "integer")),
+        ('"blocking"]', '"blokcing"]', "ECRL-211", ("17: claims #1.compare #2: ", "'blokcing'", "'blocking'")),
+        ("ratio > 1.00", "better", "ECRL-211", ("18: claims #1.expect: ", "'better'", "'ratio > 1.00'")),
+        ("expect", 'metric = "ettr"\nexpect', "ECRL-216", ("18: claims #1.metric: ", "'ettr'", "ettr_ref")),
+        ("[1337]", "1337", "ECRL-211", ("5: matrix.seeds: ", "found 1337", "seeds = [1337]")),
+        ('["cnn"]', '"cnn"', "ECRL-211", ("3: matrix.models: ", "found 'cnn'", 'models = ["cnn"]')),
+        (
+            "[400, 1200]",
+            '["400", 1200]',
+            "ECRL-211",
+            ("7: failures.base #1: ", "'400'", "(400, without quotes)"),
+        ),
+        ("[400, 1200]", "[[400]]", "ECRL-211", ("7: failures.base #1: ", "[400]", "a step (12, without quotes)")),
+        ("rank = 1", "wen = 1", "ECRL-210", ("'wen'", "at (the step; ", "phase (the phase of ", "rank (the rank ")),
         ("[failures]", "[failure]", "ECRL-210", ("'failure'", "'failures'")),
         ("[profiles.small]", "[train.small]", "ECRL-210", ("12: train.small: ", "'small'")),
         ("base =", '"a b" =', "ECRL-212", ("'a b'", "40")),
-        ("[1337]", '[1337]\nvariants = ["reference", "blocking"]', "ECRL-216", ("claims.0.compare", "'overlapped'")),
+        ("[1337]", '[1337]\nvariants = ["reference", "blocking"]', "ECRL-216", ("claims #1.compare", "'overlapped'")),
     ],
 )
 def test_what_cannot_be_run_is_told_where_it_stands(
@@ -137,8 +147,8 @@ def test_a_value_from_a_flag_or_the_environment_is_told_by_that_name(path: Path)
         Override(("matrix", "seeds"), ["x"], "SEEDS_CSV"),
         Override(("matrix", "failures"), ["bse"], "--failures"),
     )
-    assert has_error(told, "ECRL-211", "--max-inflight: matrix.max_inflight.0", "found 0", "1")
-    assert has_error(told, "ECRL-211", "SEEDS_CSV: matrix.seeds.0", "'x'", "integer")
+    assert has_error(told, "ECRL-211", "--max-inflight: matrix.max_inflight #1", "found 0", "1")
+    assert has_error(told, "ECRL-211", "SEEDS_CSV: matrix.seeds #1", "'x'", "integer")
     assert has_error(told, "ECRL-219", "--failures: ", "'bse'", "'base'")
 
 
@@ -223,3 +233,41 @@ def test_a_byte_order_mark_is_read_over(path: Path) -> None:
 def test_deep_nesting_is_refused(path: Path, deep: str) -> None:
     path.write_text(f"{deep}\n{GOOD}")
     assert has_error(problems(path), "ECRL-203", str(path), "deep")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "facts"),
+    [
+        ("datasets", "dataset", ("2: matrix.dataset: ", "'dataset'", "'datasets'")),
+        ("steps = 1600", "step = 1600", ("10: train.step: ", "'step'", "'steps'")),
+        ("[train]", "[trian]", ("9: trian: ", "'trian'", "'train'")),
+    ],
+)
+def test_a_misspelt_required_key_is_one_problem(path: Path, old: str, new: str, facts: tuple[str, ...]) -> None:
+    path.write_text(GOOD.replace(old, new, 1))
+    told = problems(path)
+    assert has_error(told, "ECRL-210", *facts)
+    assert len(told.splitlines()) == 2, told
+
+
+def test_a_missing_key_beside_an_unlike_unknown_one_are_two_problems(path: Path) -> None:
+    path.write_text(GOOD.replace("steps = 1600", "zzz = 1600", 1))
+    told = problems(path)
+    assert has_error(told, "ECRL-210", "train.zzz: ")
+    assert has_error(told, "ECRL-211", "train.steps: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[matrix]\nseeds = [1, 2\n", 2),
+        ("[matrix]\nseeds = [\n  1,\n  2,\n\n[train]\nsteps = 4\n", 2),
+        ('[a]\nok = [\n  1,\n]\nx = """long\ntext\n', 5),
+        ("[a]\nx =\n[b]\n", 2),
+        ("x", 1),
+    ],
+)
+def test_no_toml_is_told_with_the_line_where_the_mistake_begins(path: Path, text: str, line: int) -> None:
+    path.write_text(text)
+    with raises("ECRL-203", f"{path}:{line}: "):
+        load(path)

@@ -143,7 +143,7 @@ def test_a_recipe_that_cannot_be_meant_is_told_with_its_code(
 
 def test_a_variant_without_a_table_must_be_an_engine(tmp_path: Path) -> None:
     told = problems(written(tmp_path, "", 'variants = ["reference", "ram"]'))
-    assert has_error(told, "ECRL-211", "matrix.variants.1", "'ram'")
+    assert has_error(told, "ECRL-211", "matrix.variants #2", "'ram'")
 
 
 def test_a_repeat_has_the_recipe_of_its_variant(tmp_path: Path) -> None:

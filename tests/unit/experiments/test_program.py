@@ -85,7 +85,7 @@ def test_a_campaign_is_planned_stopped_and_resumed_and_repeats_nothing(asked: Re
     assert manifest.read(asked.paths).counts["completed"] == 2
     assert not any(note.startswith("checking") for note in observer.notes + again.notes)
     once_more = Starts(StopRequest())
-    assert Control(once_more, once_more.stop).run(asked, Policy(mark_skipped=True)) == 0
+    assert Control(once_more, once_more.stop).run(asked, Policy()) == 0
     assert once_more.started == []
     assert not asked.paths.probe.exists()
 

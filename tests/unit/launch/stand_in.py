@@ -124,7 +124,7 @@ def main(command: str, results: str, prefix: str, matrix: str, behaviours: str) 
         with handle_signals() as stop:
             way_in = control(launcher, ProgressLog(), stop)
             if command == "run":
-                return way_in.run(Request(paths, Path(matrix)), Policy(retry_failed=True, mark_skipped=True))
+                return way_in.run(Request(paths, Path(matrix)), Policy(retry_failed=True))
             return way_in.resume(paths, Policy())
     except EcrlError as error:
         print(f"ecrl: {error}", file=sys.stderr)

@@ -514,7 +514,6 @@ def test_the_prefix_may_come_from_the_environment(call: Call, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "Found neither --prefix nor --table"),
         (("--prefix", "ex"), "There are: exp"),
         (("--prefix", "a/b"), "found 'a/b'"),
         (("--prefix", "exp", "--format", "pdf"), "unknown format 'pdf'"),

@@ -101,7 +101,7 @@ def test_dash_h_works_everywhere(arguments: list[str]) -> None:
         ),
         (["run", "--prefix", "x", "m.toml", "--timeout", "soon"], "ECRL-102", ("'soon'", "--timeout 10m")),
         (["run", "--prefix", "x", "m.toml", "--nproc", "0"], "ECRL-211", ("--nproc: train.nproc: ", "found 0")),
-        (["plan", "--prefix", "x", "m.toml", "--seeds", "1,x"], "ECRL-211", ("--seeds: matrix.seeds.1: ", "'x'")),
+        (["plan", "--prefix", "x", "m.toml", "--seeds", "1,x"], "ECRL-211", ("--seeds: matrix.seeds #2: ", "'x'")),
         (["resume", "--prefix", "x"], "ECRL-301", ("'x'", "results/")),
         (["status", "--prefix", "x"], "ECRL-301", ("'x'", "results/")),
     ],
@@ -117,8 +117,8 @@ def test_bad_input_exits_2_says_what_was_found_and_writes_nothing(
 
 def test_environment_names_stand_in_for_flags_and_errors_name_the_source() -> None:
     run = ("run", "--prefix", "x", "m.toml")
-    assert has_error(message(*run, SEEDS_CSV="x"), "ECRL-211", "SEEDS_CSV: matrix.seeds.0: ", "'x'")
-    assert has_error(message(*run, "--seeds", "y", SEEDS_CSV="x"), "ECRL-211", "--seeds: matrix.seeds.0: ", "'y'")
+    assert has_error(message(*run, SEEDS_CSV="x"), "ECRL-211", "SEEDS_CSV: matrix.seeds #1: ", "'x'")
+    assert has_error(message(*run, "--seeds", "y", SEEDS_CSV="x"), "ECRL-211", "--seeds: matrix.seeds #1: ", "'y'")
     assert has_error(message("run", "m.toml", MATRIX_PREFIX="x", NPROC="0"), "ECRL-211", "NPROC: train.nproc: ")
     assert has_error(message(*run, DATASETS_CSV="nois"), "ECRL-211", "DATASETS_CSV: ", "'nois'")
 
@@ -145,7 +145,7 @@ def test_aa_repeats_one_run_of_each_of_these_variants_a_suite(launcher: StandIn,
 @pytest.mark.parametrize(
     ("given", "code", "facts"),
     [
-        (["m.toml", "--aa", "blockin"], "ECRL-211", ("--aa: run.aa.0: ", "'blockin'", "'blocking'")),
+        (["m.toml", "--aa", "blockin"], "ECRL-211", ("--aa: run.aa #1: ", "'blockin'", "'blocking'")),
         (["m.toml", "--aa", "torch-save"], "ECRL-214", ("--aa: run.aa: ", "'torch-save'", "overlapped")),
         (["m.toml", "--aa", "blocking,blocking"], "ECRL-211", ("--aa: run.aa: ", "blocking more than once")),
     ],
@@ -174,7 +174,7 @@ def test_run_ends_with_counts_and_the_next_command_on_stderr_and_data_on_stdout(
     assert result.stderr.splitlines()[-1] == "Tables and report: ecrl report --prefix x"
     again = ecrl("run", "--prefix", "x")
     assert (again.exit_code, again.stdout) == (0, "")
-    assert "2 skipped_exists" in again.stderr
+    assert "2 suites (2 completed)" in again.stderr
     assert len(launcher.started) == 6
 
 

@@ -196,7 +196,13 @@ def test_a_full_disk_under_stdout_is_told_in_a_line(more: list[str]) -> None:
         (["matrix", "run", "--prefix", "y", "mm.toml"], "ECRL-201", ("mm.toml: ",)),
         (["matrix", "resume", "--prefix", "exp", "--limit", "0"], "ECRL-102", ("--limit: found 0", "1")),
         (["matrix", "status", "--prefix", "exp", "--interval", "x"], "ECRL-102", ("--interval: found 'x'",)),
-        (["matrix", "status"], "ECRL-102", ("--prefix", "ecrl matrix list")),
+        (["matrix", "resume"], "ECRL-102", ("--prefix", "ecrl matrix list")),
+        (["matrix", "clean", "--yes"], "ECRL-102", ("--prefix", "ecrl matrix list")),
+        (["matrix", "status", "--results", "none"], "ECRL-301", ("--prefix", "none/")),
+        (["run", "m.toml"], "ECRL-101", ("'run'", "'ecrl matrix run'")),
+        (["status"], "ECRL-101", ("'status'", "'ecrl matrix status'")),
+        (["verify", "x"], "ECRL-101", ("'verify'", "'ecrl checkpoint verify'")),
+        (["matrix", "report"], "ECRL-101", ("matrix: ", "'report'", "'ecrl report'")),
         (["logs", "early"], "ECRL-324", ("-early-", "ecrl logs -f")),
         (["matrix", "stpo", "--prefix", "exp"], "ECRL-101", ("'stpo'", "'stop'")),
         (["bench", "engins"], "ECRL-101", ("'engins'", "'engines'")),
@@ -238,7 +244,7 @@ def test_an_error_is_one_to_three_lines_on_stderr_with_exit_2(
         ("MATRIX_PREFIX", "exq", ["report"], "ECRL-301", ("'exq'",)),
         ("PROFILE", "smal", ["matrix", "plan", "--prefix", "y", "m.toml"], "ECRL-219", ("'smal'",)),
         ("PROFILE", "smal", ["matrix", "run", "--prefix", "exp"], "ECRL-305", ("'smal'", "campaign exp")),
-        ("SEEDS_CSV", "1,x", ["matrix", "plan", "--prefix", "y", "m.toml"], "ECRL-211", ("matrix.seeds.1: ", "'x'")),
+        ("SEEDS_CSV", "1,x", ["matrix", "plan", "--prefix", "y", "m.toml"], "ECRL-211", ("matrix.seeds #2: ", "'x'")),
         (
             "CHECKPOINT_EVERY_CSV",
             "9",
@@ -288,6 +294,40 @@ def test_a_flag_that_hides_a_variable_is_named_itself() -> None:
     done = run_inline("matrix", "plan", "--prefix", "y", "m.toml", "--profile", "smal", PROFILE="other")
     assert done.stderr.startswith("ecrl: --profile: ")
     assert has_error(done.stderr, "ECRL-219", "'smal'")
+
+
+@pytest.mark.parametrize("slip", ["--rerunn", "--dryrun", "--yess", "--noww", "--assume-deed"])
+def test_no_suggestion_sets_aside_removes_or_kills(slip: str) -> None:
+    for command in ("run", "resume", "clean", "stop"):
+        told = run_inline("matrix", command, "--prefix", "exp", slip).stderr
+        assert "ECRL-101" in told
+        assert not re.search(r"mean '--(rerun|yes|now|assume-dead)'", told), told
+
+
+READERS = [
+    ["matrix", "status"],
+    ["matrix", "attach"],
+    ["report"],
+    ["advise", "--mtbf", "3h"],
+    ["bundle"],
+    ["selftest", "--statistics"],
+]
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=lambda arguments: arguments[-1])
+def test_a_command_that_reads_takes_the_only_campaign_and_says_so(arguments: list[str]) -> None:
+    done = run_inline(*arguments)
+    assert "campaign: exp, the only one in results/\n" in done.stderr
+    assert not has_error(done.stderr, "ECRL-102", "--prefix")
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=lambda arguments: arguments[-1])
+def test_of_two_campaigns_a_command_takes_none_and_names_both(here: Path, arguments: list[str]) -> None:
+    (here / "results" / "other").mkdir()
+    (here / "results" / "other" / "other_matrix.toml").touch()
+    done = run_inline(*arguments)
+    assert done.returncode == 2
+    assert has_error(done.stderr, "ECRL-323", "--prefix: ", "2 campaigns", "exp, other")
 
 
 # -- output ------------------------------------------------------------------------------------------------------------
@@ -387,6 +427,36 @@ def test_the_shell_completes_commands_prefixes_and_suite_ids() -> None:
     assert [name[:15] for name in completed("ecrl logs noise-cnn-e")] == ["noise-cnn-early"]
     assert len(completed("ecrl matrix resume --prefix exp --rerun noise")) == 2
     assert completed("ecrl matrix show --prefix none noise") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("ecrl report --prefix e", {"exp"}),
+        ("ecrl advise --prefix ", {"exp"}),
+        ("ecrl compare e", {"exp"}),
+        ("ecrl bundle e", {"exp"}),
+        ("ecrl selftest --prefix e", {"exp"}),
+        ("ecrl report --format html,p", {"html,parquet"}),
+        ("ecrl matrix run --models cnn,re", {"cnn,resnet18", "cnn,resnet50"}),
+        ("ecrl matrix run --datasets cifar100,cifar10", {"cifar100,cifar10"}),
+        ("ecrl matrix run --variants re", {"reference"}),
+        ("ecrl matrix run --variants blocking,o", {"blocking,overlapped"}),
+        ("ecrl matrix run m.toml --failures e", {"early"}),
+        ("ecrl matrix run absent.toml --failures e", set()),
+        ("ecrl matrix run p.toml --profile sm", {"small"}),
+        ("ecrl matrix run p.toml --variants tun", {"tuned"}),
+        ("ecrl matrix run --device c", {"cpu", "cuda"}),
+        ("ecrl matrix clean --kinds temporary,ch", {"temporary,checkpoints"}),
+        ("ecrl compare --metric stall_s", {"stall_s"}),
+        ("ecrl logs --variant over", {"overlapped"}),
+        ("ecrl bench engines --engines blocking,over", {"blocking,overlapped"}),
+    ],
+)
+def test_the_shell_completes_values(here: Path, words: str, expected: set[str]) -> None:
+    (here / "p.toml").write_text("[profiles.small]\n[variants.tuned]\nengine = 'overlapped'\n")
+    found = completed(words)
+    assert set(found) == expected, found
 
 
 def test_completion_and_the_commands_that_look_load_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:

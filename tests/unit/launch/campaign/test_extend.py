@@ -19,7 +19,7 @@ from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 MORE = MATRIX.replace("checkpoint_every = [2]", "checkpoint_every = [3, 2]\nseeds = [1337, 7]")
-AGAIN = Policy(retry_failed=True, mark_skipped=True)
+AGAIN = Policy(retry_failed=True)
 
 
 @pytest.fixture

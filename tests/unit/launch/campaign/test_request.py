@@ -51,7 +51,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 FROZEN = "# The frozen matrix of campaign exp: `ecrl matrix resume` reads this and nothing else."
-AGAIN = Policy(retry_failed=True, mark_skipped=True)
+AGAIN = Policy(retry_failed=True)
 
 
 def test_a_new_campaign_parses_its_matrix_once(tmp_path: Path, parsed: list[str], reads: list[Path]) -> None:

@@ -47,9 +47,8 @@ def test_only_what_is_also_chosen_is_set_aside_and_runs(paths: CampaignPaths, po
     assert len(launcher.started) == 3
 
 
-@pytest.mark.parametrize("mark_skipped", [False, True])
-def test_nothing_chosen_is_an_error_and_sets_nothing_aside(paths: CampaignPaths, mark_skipped: bool) -> None:
-    policy = dataclasses.replace(rerun("early", only="failure=late"), mark_skipped=mark_skipped)
+def test_nothing_chosen_is_an_error_and_sets_nothing_aside(paths: CampaignPaths) -> None:
+    policy = rerun("early", only="failure=late")
     for go in (
         lambda: control(StandIn()).resume(paths, policy),
         lambda: control(StandIn()).run(request(paths.results), policy),
@@ -63,8 +62,7 @@ def test_nothing_chosen_is_an_error_and_sets_nothing_aside(paths: CampaignPaths,
 
 def test_run_chooses_by_the_states_that_the_manifest_has(paths: CampaignPaths) -> None:
     launcher = StandIn()
-    policy = dataclasses.replace(rerun("late"), mark_skipped=True)
-    assert control(launcher).run(request(paths.results), policy) == 0
+    assert control(launcher).run(request(paths.results), rerun("late")) == 0
     assert set_aside(paths) == {"late"}
     assert len(launcher.started) == 3
 

@@ -44,12 +44,12 @@ def test_a_campaign_completes_with_a_result_for_every_run(results: Path) -> None
         assert result["failures_fired"] == result["failures_planned"]
 
 
-def test_run_again_keeps_finished_suites_as_skipped_and_starts_nothing(results: Path) -> None:
+def test_run_again_keeps_finished_suites_completed_and_starts_nothing(results: Path) -> None:
     control(StandIn()).run(request(results), Policy())
     before, launcher = result_files(results), StandIn()
-    assert control(launcher).run(request(results), Policy(retry_failed=True, mark_skipped=True)) == 0
+    assert control(launcher).run(request(results), Policy(retry_failed=True)) == 0
     assert launcher.started == []
-    assert {row.status for row in rows(results).values()} == {"skipped_exists"}
+    assert {row.status for row in rows(results).values()} == {"completed"}
     assert result_files(results) == before
 
 
