@@ -22,7 +22,8 @@ from ecrl.cli.commands import (
 from ecrl.cli.typer_support.usage_errors import EcrlGroup, EcrlTyper
 
 _ORDER = (  # of use: Typer lists commands before groups
-    "init", "doctor", "bench", "register", "matrix", "logs", "checkpoint", "report", "compare", "advise", "bundle", "selftest",
+    "init", "doctor", "bench", "register", "matrix", "logs", "checkpoint", "report", "compare", "advise", "bundle",
+    "selftest",
 )  # fmt: skip
 
 

@@ -178,7 +178,7 @@ def _stamp(folder: Path) -> tuple[int, list[int]]:
 def _summarize(found: list[_Verified]) -> str:
     if len(found) > 1:
         valid = sum(each.newest is not None for each in found)
-        return f"runs whose newest checkpoints hold a valid one: {valid} of {len(found)}"
+        return f"runs with a valid checkpoint: {valid} of {len(found)}"
     [only] = found
     if only.newest is not None:
         return f"newest valid: step {only.newest}"

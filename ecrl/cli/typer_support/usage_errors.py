@@ -35,7 +35,7 @@ def run(app: typer.Typer) -> None:
         sys.stdout.flush()
     if code == _INTERRUPTED:  # commands that supervise workers handle SIGINT themselves
         print_message(
-            "ecrl: stopped by SIGINT; every file is whole, the old one or the new one. Type the same command again."
+            "ecrl: stopped by SIGINT; every file is whole, the old one or the new one.\nType the same command again."
         )
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -1,7 +1,7 @@
 """Status, list and preview of campaigns, as tables and as JSON. Loads rich only for a terminal."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,10 +117,39 @@ def show_preview(preview: "Preview") -> None:
     ranks, steps = (
         " or ".join(map(str, dict.fromkeys(getattr(r, name) for r in suites))) for name in ("nproc", "steps")
     )
-    title = f"{preview.campaign.paths.prefix}: {ranks} ranks on {device}, {steps} steps a run"
+    title = f"{preview.campaign.paths.prefix}: {_name(ranks, 'rank')} on {device}, {_name(steps, 'step')} a run"
     header, rows = _add_axes(["suite", "seed", "runs, in this order"], rows, suites)
     show_table(title, header, rows)
+    print("\n".join(_describe_failures(preview.rows)))
     print(estimate_line(preview.estimate))
+    if preview.estimate.runs_todo:
+        print(_describe_expected_time(preview))
+
+
+def _describe_failures(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for every schedule: where its failures strike, for each interval apart if they depend on it."""
+    every: dict[tuple[str, tuple[int | str, ...]], list[int]] = {}
+    for row in rows:
+        intervals = every.setdefault((row.failure_label, row.failure_steps), [])
+        intervals += [] if row.checkpoint_every in intervals else [row.checkpoint_every]
+    labels = [label for label, _ in every]
+    for (label, struck), intervals in every.items():
+        when = f" (checkpoint_every {', '.join(map(str, intervals))})" if labels.count(label) > 1 else ""
+        yield f"failures of {label}{when}: {', '.join(map(str, struck)) or 'no failures'}"
+
+
+def _name(numbers: str, noun: str) -> str:
+    """'1 rank', '2 ranks', '2 or 4 ranks'."""
+    return f"{numbers} {noun}" if numbers == "1" else f"{numbers} {noun}s"
+
+
+def _describe_expected_time(preview: "Preview") -> str:
+    expected, runs = preview.expected_time, preview.estimate.runs_todo
+    if not expected.runs:
+        return f"time: no campaign in {preview.campaign.paths.results}/ measured these suites: unknown until a run ends"
+    warm = ", and the warm-up" if preview.estimate.warmups else ""
+    part = "" if expected.runs == runs else f" for {expected.runs} of {format_count(runs, 'run')}; the rest is unknown"
+    return f"time: about {format_duration(expected.seconds)}{warm}, as in {', '.join(expected.prefixes)}{part}"
 
 
 def _add_axes(header: list[str], rows: list[list[str]], suites: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -132,13 +161,15 @@ def _add_axes(header: list[str], rows: list[list[str]], suites: Sequence[Row]) -
 
 
 def estimate_line(estimate: "Estimate") -> str:
-    """The totals of an estimate, in one or two lines."""
+    """The totals of an estimate, in one to three lines."""
     from ecrl.launch.campaign.warmup import WARMUP_S
 
     work = f"; {estimate.work.text}" if estimate.work.text else ""
-    text = f"{estimate.suites} suites, {estimate.runs_todo} of {estimate.runs} runs to start{work}"
+    suites, runs = format_count(estimate.suites, "suite"), format_count(estimate.runs, "run")
+    text = f"{suites}, {estimate.runs_todo} of {runs} to start{work}"
     if estimate.warmups:
-        text += f"; first {format_count(estimate.warmups, 'warm-up')} of about {WARMUP_S} s, discarded"
+        warmups = format_count(estimate.warmups, "warm-up")
+        text += f"\nfirst {warmups}, discarded: the start of the ranks and about {WARMUP_S} s of steps"
     if (disk := estimate.disk) is None:
         return text
     fit = "" if estimate.fits else ": DOES NOT FIT"

@@ -37,7 +37,7 @@ def format_lines(snapshot: "Snapshot") -> Iterator[str]:
 
 def headline(snapshot: "Snapshot") -> str:
     """The prefix, the number of done runs and of all runs."""
-    return f"{snapshot.prefix}: {snapshot.runs_done}/{snapshot.runs_total} runs"
+    return f"{snapshot.prefix}: {snapshot.runs_done}/{format_count(snapshot.runs_total, 'run')}"
 
 
 def format_time_left(snapshot: "Snapshot") -> str:
@@ -81,7 +81,7 @@ def describe_activity(running: "RunningSuite", run: "LiveRun") -> str:
     facts += [running.silence] if running.silence else []
     facts += [] if seen.loss is None else [f"loss {seen.loss:.4g}"]
     steady = seen.doing in _STEPPING and not running.silence
-    facts += [f"{seen.steps_per_s:.3g} steps/s"] if seen.steps_per_s and steady else []
+    facts += [f"now {seen.steps_per_s:.3g} steps/s"] if seen.steps_per_s and steady else []
     facts += [format_count(seen.restarts, "restart")] if seen.restarts else []
     facts += [format_count(seen.saved, "checkpoint")] if seen.saved else []
     return ", ".join(facts)

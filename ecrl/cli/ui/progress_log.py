@@ -28,7 +28,8 @@ class ProgressLog:
         self._suites.add(row.suite_id)
         self._side_by_side = self._side_by_side or len(self._suites) > 1
         print_message(
-            f"suite {totals.suites_done + len(self._suites)}/{totals.suites} {row.suite_id}: {row.runs_total} runs"
+            f"suite {totals.suites_done + len(self._suites)}/{totals.suites} {row.suite_id}:"
+            f" {format_count(row.runs_total, 'run')}"
         )
 
     def run_started(self, spec: RunSpec, totals: Totals) -> None:
@@ -78,8 +79,8 @@ def describe_run_end(spec: RunSpec, result: Result | None, log: str, totals: Tot
         return f"run {run_name(spec)} FAILED: {result['reason']}\n  log: {log}"
     wall_s, restarts = result["wall_s"], result["restarts"]
     again = f", {format_count(restarts, 'restart')}" if restarts else ""
-    rate = f"{spec.train.steps / wall_s:.3g} steps/s" if wall_s else "-"
+    rate = f"{spec.train.steps / wall_s:.3g} steps/s end to end" if wall_s else "-"
     return (
         f"run {totals.runs_done}/{totals.runs} {run_name(spec)} completed:"
-        f" {spec.train.steps} steps in {format_duration(wall_s)} ({rate}){again}"
+        f" {format_count(spec.train.steps, 'step')} in {format_duration(wall_s)} ({rate}){again}"
     )

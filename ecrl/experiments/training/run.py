@@ -24,6 +24,7 @@ from ecrl.launch.system.signals import StopRequest
 from ecrl.records.failure_checks import is_ending
 from ecrl.records.manifest.store import Row
 from ecrl.records.result import Result
+from ecrl.units import format_count
 
 _WARMUP_EVERY = 10  # steps between two checkpoints of a warm-up: 1,000 long steps would be no short run
 
@@ -168,9 +169,10 @@ class Training(ExperimentKind):
                 if is_ending(planned)
             )
             checkpoints += saving * boundaries
+        again = f" and at least {replayed} replayed" if replayed else ""
         return Work(
             {"steps": steps, "replayed_steps": replayed, "checkpoints": checkpoints},
-            f"{steps} steps and at least {replayed} replayed; {checkpoints} checkpoints",
+            f"{format_count(steps, 'step')}{again}; {format_count(checkpoints, 'checkpoint')}",
         )
 
     def build_time_key(self, of: RunSpec | Row, variant: str) -> TimeKey:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ecrl.config.run import RunSpec
 from ecrl.launch.campaign.campaign import Campaign
+from ecrl.launch.campaign.expected_time import ExpectedTime, compute_expected_time
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.reusable_result import get_reusable_result
 from ecrl.launch.campaign.warmup import build_warm_up
@@ -80,6 +81,7 @@ class Preview:
     rows: list[Row]
     runs: dict[str, list[PlannedRun]]
     estimate: Estimate
+    expected_time: ExpectedTime
 
     def to_json(self) -> dict[str, Any]:
         """The preview as one JSON document."""
@@ -89,6 +91,7 @@ class Preview:
             "device": self.campaign.matrix.run.device,
             "experiment": self.campaign.experiment_hash,
             "estimate": self.estimate.to_json(),
+            "expected_time": self.expected_time.to_json(),
             "suites": [
                 row.to_json()
                 | {
@@ -135,7 +138,8 @@ def build_preview(
         SuiteGroup(suite, 1, Counter(planned.spec.variant for planned in runs[suite.suite_id] if planned.todo))
         for suite in campaign.suites
     ]
-    return Preview(campaign, list(rows.values()), runs, _sum_up(campaign, kind, groups, machine))
+    expected = compute_expected_time(campaign, {group.suite.suite_id: sum(group.runs.values()) for group in groups})
+    return Preview(campaign, list(rows.values()), runs, _sum_up(campaign, kind, groups, machine), expected)
 
 
 def compute_estimate(campaign: Campaign, kind: ExperimentKind, machine: Machine) -> Estimate:

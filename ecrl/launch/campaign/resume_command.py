@@ -56,5 +56,6 @@ def next_command(paths: CampaignPaths, begun: Policy, left: Sequence[str]) -> st
 def make_stopped_error(stop: StopRequest, command: str) -> StoppedError:
     """The error that ends a command after a signal. Its last line is the command that continues."""
     assert stop.signum is not None
-    message = f"stopped by {Signals(stop.signum).name}; workers are ended, what was finished is kept. Go on with:\n"
-    return StoppedError(stop.signum, message + command)
+    # The first line has the error's code behind it: both fit a terminal of 80 columns.
+    message = f"stopped by {Signals(stop.signum).name}; finished runs are kept, workers have ended"
+    return StoppedError(stop.signum, f"{message}\nGo on with:\n{command}")

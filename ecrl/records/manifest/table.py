@@ -90,8 +90,11 @@ class Row:
     owner: Owner | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest's columns as JSON values: lists for joined columns, null for values that are not known yet."""
-        values = {name: getattr(self, name) for name in COLUMNS}
+        """The manifest's columns as JSON values: lists for joined columns, null for values that are not known yet.
+
+        `failure_steps` is a list of texts, as not every failure strikes at the end of a step.
+        """
+        values = {name: getattr(self, name) for name in COLUMNS} | {"failure_steps": [*map(str, self.failure_steps)]}
         return {k: list(v) if isinstance(v, tuple) else v if v != "" else None for k, v in values.items()}
 
 

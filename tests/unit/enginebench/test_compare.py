@@ -6,6 +6,7 @@ import pytest
 
 from ecrl.enginebench.compare import document
 from ecrl.enginebench.plan import BenchPlan, Segment
+from ecrl.enginebench.report import build_target_table, summarize, tables
 from ecrl.enginebench.targets import Target
 from ecrl.records.reader import Event
 from tests.errors import raises
@@ -79,6 +80,21 @@ def test_the_true_cost_is_the_longer_wall_clock_drain_included_by_checkpoint(fou
     assert engine(found, "overlapped")["true_cost_s"]["median"] == pytest.approx((1.020 - 1.0) / 2)
     assert engine(found, "dcp-async")["true_cost_s"]["median"] == pytest.approx(0.1)
     assert found["step_s"]["median"] == pytest.approx(0.1)
+
+
+def test_one_sentence_says_which_engine_costs_least_and_whether_the_rounds_agree(found: dict[str, Any]) -> None:
+    rounds = found["rounds"]
+    assert summarize(found) == (
+        "overlapped costs the training least: 10 ms a checkpoint, dcp-async 100 ms, and less in"
+        f" {rounds} of {rounds} rounds."
+    )
+    other = engine(found, "dcp-async")["true_cost_s"]
+    torn = {"engines": [engine(found, "overlapped"), {"engine": "x", "true_cost_s": other | {"samples": [0] * rounds}}]}
+    assert summarize(torn).endswith(f"less in 0 of {rounds} rounds: no difference is shown.")
+    assert "no other engine" in summarize({"engines": [engine(found, "overlapped")]})
+    assert summarize({"engines": []}) == "No engine was measured."
+    assert "Targets" not in [title for title, _, _ in tables(found)]
+    assert build_target_table(found)[2]
 
 
 def test_bytes_and_fsyncs_are_summed_over_ranks_and_memory_is_above_the_reference(found: dict[str, Any]) -> None:

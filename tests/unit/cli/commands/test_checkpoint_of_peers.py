@@ -56,8 +56,8 @@ def test_ls_names_the_engine_and_counts_what_lies_in_folders_too(root: Path) -> 
     (deep / "slab").write_bytes(bytes(500))
     rows = json.loads(ecrl("ls", str(root), "--json").stdout)["checkpoints"]
     assert rows == [
-        {"step": 10, "state": "complete", "bytes": 2500, "engine": "dcp"},
-        {"step": 20, "state": "partial", "bytes": 1000, "engine": "dcp"},
+        {"folder": str(root), "step": 10, "state": "complete", "bytes": 2500, "engine": "dcp"},
+        {"folder": str(root), "step": 20, "state": "partial", "bytes": 1000, "engine": "dcp"},
     ]
     assert ecrl("ls", str(root)).stdout.splitlines()[0].endswith("by dcp")
 

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,8 @@ def test_dry_run_shows_the_runs_in_order_and_the_sums(launcher: StandIn, here: P
     result = ecrl("run", "--prefix", "x", "--dry-run", "m.toml", "--seeds", "1,2")
     assert result.exit_code == 0, result.stderr
     assert "12 of 12 runs to start; 72 steps" in result.stdout
+    assert "failures of early: 3\n" in result.stdout
+    assert "time: no campaign in results/ measured these suites" in result.stdout
     assert result.stdout.count("overlapped") == 4
     assert launcher.started == []
     assert not (here / "results").exists()
@@ -152,6 +155,38 @@ def test_aa_repeats_one_run_of_each_of_these_variants_a_suite(launcher: StandIn,
 )
 def test_aa_with_what_is_no_variant_of_the_matrix_is_told(given: list[str], code: str, facts: tuple[str, ...]) -> None:
     assert has_error(message("run", "--prefix", "x", *given), code, *facts)
+
+
+def test_dry_run_names_phases_and_the_time_that_another_campaign_took(launcher: StandIn) -> None:
+    late = "--set", 'failures.late=[{at=3, phase="persist"}, 5]', "--checkpoint-every", "2,3"
+    told = ecrl("run", "--prefix", "x", "--dry-run", "m.toml", *late).stdout
+    assert "failures of late (checkpoint_every 2): 4@persist, 5\n" in told
+    assert "failures of late (checkpoint_every 3): 3@persist, 5\n" in told
+    ecrl("run", "--prefix", "one", "m.toml")
+    begun = len(launcher.started)
+    again = ecrl("run", "--prefix", "two", "m.toml", "--dry-run").stdout
+    assert re.search(r"^time: about .* s, as in one$", again, re.MULTILINE)
+    half = ecrl("run", "--prefix", "two", "m.toml", "--dry-run", "--set", "failures.more=[]").stdout
+    assert re.search(r"^time: about .* s, as in one for 6 of 9 runs; the rest is unknown$", half, re.MULTILINE)
+    assert "failures of more: no failures\n" in half
+    struck = json.loads(ecrl("run", "--prefix", "x", "--dry-run", "--json", "m.toml", *late).stdout)["suites"]
+    assert {type(step) for suite in struck for step in suite["failure_steps"]} == {str}
+    assert len(launcher.started) == begun
+
+
+def test_resume_has_a_dry_run_and_treats_failed_suites_as_run_does(launcher: StandIn) -> None:
+    assert failed("resume", "--prefix", "x", "--dry-run").code == "ECRL-301"
+    launcher.behaviours["late/blocking"] = "crash"
+    ecrl("run", "--prefix", "x", "m.toml")
+    begun = len(launcher.started)
+    for command in ("run", "resume"):
+        assert "0 of 6 runs to start" in ecrl(command, "--prefix", "x", "--dry-run").stdout
+        assert "1 of 6 runs to start" in ecrl(command, "--prefix", "x", "--dry-run", "--retry-failed").stdout
+        assert ecrl(command, "--prefix", "x").exit_code == 4
+    assert len(launcher.started) == begun
+    launcher.behaviours.clear()
+    assert ecrl("run", "--prefix", "x", "--retry-failed").exit_code == 0
+    assert json.loads(ecrl("status", "--json").stdout)["counts"]["completed"] == 2
 
 
 def test_dry_run_json_is_one_document_with_the_same_content(launcher: StandIn) -> None:
@@ -193,6 +228,15 @@ def test_some_failed_exits_4_and_status_shows_reason_and_log(launcher: StandIn) 
     launcher.behaviours.clear()
     assert ecrl("resume", "--prefix", "x").exit_code == 4
     assert ecrl("resume", "--prefix", "x", "--retry-failed").exit_code == 0
+
+
+@pytest.mark.usefixtures("launcher")
+def test_show_explains_its_checks_once_a_run_has_some() -> None:
+    ecrl("plan", "--prefix", "x", "m.toml")
+    assert "C4" not in ecrl("show", "early").stdout
+    ecrl("resume", "--prefix", "x")
+    shown = " ".join(ecrl("show", "early").stdout.split())
+    assert all(f"{name} " in shown.partition("checks: ")[2] for name in ("C1", "C2", "C3", "C4", "C5", "C6"))
 
 
 @pytest.mark.usefixtures("launcher")

@@ -12,7 +12,7 @@ from rich.live import Live
 from ecrl.cli.ui.campaign_view import CampaignView
 from ecrl.cli.ui.live_progress import LiveProgress
 from ecrl.cli.ui.messages import plain_table
-from ecrl.cli.ui.progress_log import ProgressLog, run_name
+from ecrl.cli.ui.progress_log import ProgressLog, describe_run_end, run_name
 from ecrl.cli.ui.tables import print_table
 from ecrl.launch.campaign.campaign import Campaign
 from ecrl.launch.campaign.recover import Policy
@@ -58,6 +58,7 @@ def test_off_a_terminal_every_change_is_one_line(campaign: Campaign, capsys: pyt
     assert "run 1/6" in errors
     assert "(about 1 m 00 s left after it)" in errors
     assert "restart 1, after step 4/6" in errors
+    assert re.search(r"^suite 1/2 .*: 3 runs$", errors, re.MULTILINE)
     assert "FAILED: RuntimeError: boom (rank 1, after step 3)\n  log: results/x/log" in errors
     assert "\x1b" not in errors
     assert "\r" not in errors
@@ -320,3 +321,9 @@ def test_a_whole_campaign_can_be_watched_live(tmp_path: Path) -> None:
         code = control(StandIn({"late/overlapped": "crash"}), LiveProgress(live, asked.paths)).run(asked, Policy())
     assert code == 4
     assert "FAILED" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_speed_of_a_run_that_ended_is_said_to_be_end_to_end(campaign: Campaign) -> None:
+    spec = next(campaign.runs(campaign.suites[0])).spec
+    told = describe_run_end(spec, result("completed"), "", Totals(suites=2, runs=6, left_s=None, run_s=None))
+    assert "6 steps in 12.0 s (0.5 steps/s end to end), 1 restart" in told

@@ -14,6 +14,7 @@ from ecrl.launch.campaign.preview import Estimate
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.records.manifest import store as manifest
+from ecrl.records.paths import CampaignPaths
 from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, StandIn, answer, control, request
 
@@ -28,6 +29,43 @@ def test_a_preview_shows_every_run_in_the_order_it_then_has_and_writes_nothing(t
     done = control(StandIn()).preview(asked)
     assert not any(p.todo for runs in done.runs.values() for p in runs)
     assert done.estimate.runs_todo == 0
+
+
+def test_the_expected_time_is_that_of_equal_suites_elsewhere_on_the_same_device(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    unknown = control(StandIn()).preview(request(results)).expected_time
+    assert unknown.to_json() == {"seconds": None, "runs": 0, "prefixes": []}
+    asked = request(results)
+    control(StandIn()).run(asked, Policy())
+    measured = sum(row.wall_s or 0 for row in manifest.read(asked.paths).rows.values())
+    again = dataclasses.replace(asked, paths=CampaignPaths(results, "again"))
+    told = control(StandIn()).preview(again).expected_time
+    assert (told.runs, told.prefixes) == (6, ("exp",))
+    assert told.seconds == pytest.approx(measured)
+    done = control(StandIn()).preview(asked).expected_time
+    assert (done.runs, done.seconds) == (0, 0), "nothing is left to run"
+
+
+def test_another_device_or_another_suite_tells_no_time(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    asked = request(results)
+    control(StandIn()).run(asked, Policy())
+    longer = request(results, text=MATRIX.replace("steps = 6", "steps = 7"))
+    again = dataclasses.replace(longer, paths=CampaignPaths(results, "longer"))
+    assert control(StandIn()).preview(again).expected_time.runs == 0
+    frozen = asked.paths.matrix
+    frozen.write_text(frozen.read_text().replace('device = "cpu"', 'device = "cuda"'))
+    again = dataclasses.replace(asked, paths=CampaignPaths(results, "again"))
+    assert control(StandIn()).preview(again).expected_time.runs == 0
+
+
+def test_a_damaged_campaign_beside_it_tells_no_time_and_stops_nothing(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    asked = request(results)
+    control(StandIn()).run(asked, Policy())
+    again = dataclasses.replace(asked, paths=CampaignPaths(results, "again"))
+    asked.paths.matrix.write_text("[run")
+    assert control(StandIn()).preview(again).expected_time.runs == 0
 
 
 def test_the_estimate_adds_up(tmp_path: Path) -> None:

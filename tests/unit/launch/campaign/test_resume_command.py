@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.launch.campaign.recover import Policy
-from ecrl.launch.campaign.resume_command import next_command, resume_command
+from ecrl.launch.campaign.resume_command import make_stopped_error, next_command, resume_command
 from ecrl.launch.campaign.selection import Selection, parse_terms
 from ecrl.launch.runs.progress import Observer, SilentObserver
 from ecrl.launch.system.signals import StoppedError, StopRequest
@@ -127,3 +127,12 @@ def test_a_command_says_all_of_what_was_asked_for_in_words_that_a_shell_takes() 
         "ecrl", "matrix", "resume", "--prefix", "x", "--results", "R 5", "--only", "model~a b,failure=late",
         "--limit", "2", "--rerun", "k 4", "--retry-failed", "--assume-dead", "node 1",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_the_hand_over_fits_a_terminal_and_its_last_line_is_the_command(signum: signal.Signals) -> None:
+    stop = StopRequest()
+    stop.request(signum)
+    lines = make_stopped_error(stop, "ecrl matrix resume --prefix x").format_message().splitlines()
+    assert max(len(f"ecrl: {line}") for line in lines) <= 80
+    assert lines[-1] == "ecrl matrix resume --prefix x"
