@@ -101,7 +101,8 @@ def _results(ctx: Any) -> Path:
 
 def _read_table(ctx: Any, name: str) -> Mapping[str, Any]:
     """A table of the matrix file on the command line; {} without a file that can be read."""
-    path = ctx.params.get("matrix")
+    # Behind an option without its value, which is being completed, Typer leaves the arguments unread.
+    path = ctx.params.get("matrix") or next((word for word in ctx.args if word.endswith(".toml")), None)
     try:
         found = {} if path is None else tomllib.loads(Path(path).read_text(encoding="utf-8")).get(name)
     except (OSError, ValueError):
