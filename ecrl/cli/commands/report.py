@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,14 @@ from ecrl.errors import EcrlError
 if TYPE_CHECKING:
     from ecrl.analysis.evidence import Evidence
     from ecrl.analysis.next_runs import CommandLines
+
+
+def _complete_formats(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
+    """Formats of a report, separated by commas."""
+    from ecrl.report.pages.formats import FORMATS
+
+    return complete.complete_last(FORMATS, incomplete)
+
 
 _BUNDLE = typer.Argument(
     metavar="BUNDLE", help="What `ecrl bundle` wrote, instead of --prefix: verified, and its report made again."
@@ -32,7 +40,7 @@ _OUT = typer.Option(
 _FORMAT = typer.Option(
     "--format",
     metavar="A,B",
-    autocompletion=complete.formats,
+    autocompletion=_complete_formats,
     help="Some of md, html, csv (tables), json (numbers and their runs), tex (tables, PDFs), parquet (runs).",
 )
 _CHECK = typer.Option(

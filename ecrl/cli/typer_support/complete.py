@@ -45,18 +45,24 @@ def member(family: str) -> _Completer:
 
 def list_of(family: str) -> _Completer:
     """A completion with members of a family of plugins, separated by commas."""
-    return lambda ctx, incomplete: _complete_last(plugins.names(family), incomplete)  # noqa: ARG005
+    return lambda ctx, incomplete: complete_last(plugins.names(family), incomplete)  # noqa: ARG005
+
+
+def complete_last(names: Iterable[str], incomplete: str) -> list[str]:
+    """Complete the last name of a list with commas. Names that stand in the list are not offered again."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in _filter(names, last) if name not in before.split(",")]
 
 
 def variants(ctx: Any, incomplete: str) -> list[str]:
     """Variants separated by commas: the reference, the engines, and the recipes of the matrix file."""
     recipes = _read_table(ctx, "variants")
-    return _complete_last([_REFERENCE, *plugins.names("engine"), *recipes], incomplete)
+    return complete_last([_REFERENCE, *plugins.names("engine"), *recipes], incomplete)
 
 
 def schedules(ctx: Any, incomplete: str) -> list[str]:
     """Failure schedules of the matrix file, separated by commas."""
-    return _complete_last(_read_table(ctx, "failures"), incomplete)
+    return complete_last(_read_table(ctx, "failures"), incomplete)
 
 
 def profiles(ctx: Any, incomplete: str) -> list[str]:
@@ -64,18 +70,11 @@ def profiles(ctx: Any, incomplete: str) -> list[str]:
     return _filter(_read_table(ctx, "profiles"), incomplete)
 
 
-def formats(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
-    """Formats of a report, separated by commas."""
-    from ecrl.report.pages.formats import FORMATS
-
-    return _complete_last(FORMATS, incomplete)
-
-
 def leftovers(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
     """Kinds of files that `clean` removes, separated by commas."""
     from ecrl.launch.campaign.clean import KINDS
 
-    return _complete_last(KINDS, incomplete)
+    return complete_last(KINDS, incomplete)
 
 
 def metrics(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
@@ -87,12 +86,6 @@ def metrics(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer pass
 
 def _filter(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
-
-
-def _complete_last(names: Iterable[str], incomplete: str) -> list[str]:
-    """Complete the last name of a list with commas. Names that stand in the list are not offered again."""
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in _filter(names, last) if name not in before.split(",")]
 
 
 def _results(ctx: Any) -> Path:
