@@ -24,9 +24,9 @@ def init(
     file: Annotated[Path, _FILE] = Path("mine.toml"),
     example: Annotated[str, _EXAMPLE] = "start",
 ) -> None:
-    """Write a commented matrix to edit, a copy of one that ships with ecrl. A file that is there is never replaced.
+    """Write a commented matrix to edit.
 
-    For example: ecrl init mine.toml --example demo
+    It is a copy of one that ships with ecrl. A file that is there is never replaced.
     """
     text = read_example(check_choice("--example", example, list_examples()), file)
     try:
@@ -47,4 +47,4 @@ def init(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the main application."""
-    app.command("init")(init)
+    app.command("init", epilog="Example: ecrl init mine.toml --example demo")(init)

@@ -23,8 +23,8 @@ _RESULTS = Path("results")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("archive")(archive)
-    app.command("delete")(delete)
+    app.command("archive", epilog="Example: ecrl matrix archive mine --out mine.tar.gz")(archive)
+    app.command("delete", epilog="Example: ecrl matrix delete mine --dry-run")(delete)
 
 
 def archive(
@@ -32,10 +32,10 @@ def archive(
     out: Annotated[Path | None, _OUT] = None,
     results: opt.Results = _RESULTS,
 ) -> None:
-    """Pack a campaign into one file: records, logs and report, but not the payloads of checkpoints.
+    """Pack the records of a campaign into one file.
 
-    The file is compared with the campaign before it gets its name. The campaign stays; `ecrl matrix delete` removes it.
-    For example: ecrl matrix archive mine --out /backup/mine.tar.gz
+    It holds records, logs and report, but not the payloads of checkpoints. It is compared with the campaign before it
+    gets its name. The campaign stays; `ecrl matrix delete` removes it.
     """
     from ecrl.launch.campaign.archive import SUFFIX
     from ecrl.launch.campaign.archive import archive as packed
@@ -56,9 +56,9 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
 ) -> None:
-    """Remove a campaign: its folder with everything in it. Asks first. Links are removed, not what they lead to.
+    """Remove a campaign with everything in its folder.
 
-    For example: ecrl matrix delete mine --dry-run
+    Asks first. Links are removed, not what they lead to.
     """
     from ecrl.launch.campaign.contents import measure_folder, require_folder
     from ecrl.launch.campaign.delete import delete as deleted
