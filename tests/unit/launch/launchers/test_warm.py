@@ -209,7 +209,7 @@ def test_closing_ends_the_agent_and_closing_again_is_nothing(launcher: WithoutTo
 
 
 def test_the_agent_is_started_by_the_name_of_its_module(tmp_path: Path) -> None:
-    assert Warm().command(run_in(tmp_path / "a")) == [sys.executable, "-m", "ecrl.worker.warm.server"]
+    assert Warm().command(run_in(tmp_path / "a")) == [sys.executable, "-P", "-m", "ecrl.worker.warm.server"]
 
 
 def test_launchers_as_an_axis_make_suites_of_their_own(tmp_path: Path) -> None:
