@@ -13,7 +13,7 @@ JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10
 UNIT := tests/unit $(wildcard tests/test_*.py)
 # What starts worker groups. First, since its files are the longest: no worker is left alone with one at the end.
-PROCESS := tests/process tests/torture tests/cuda_standin tests/gpu
+PROCESS := tests/process tests/surroundings tests/torture tests/cuda_standin tests/gpu
 
 .PHONY: demo test test-fast check bench gpu torture docs clean
 

@@ -281,7 +281,9 @@ class Evidence:
         asked: list[tuple[Claim, ClaimResult | None]] = [(j.claim, j) for j in self.claims if j.comparison is not None]
         if not self.claims and self.headline is not None and not self.threats.flaws:
             pair = list(self.headline)
-            asked = [(Claim(name=" / ".join(pair), compare=pair, metric=GOODPUT, expect="ratio > 1"), None)]
+            # Not validated: a variant may be a recipe, which only its matrix knows.
+            gain = Claim.model_construct(name=" / ".join(pair), compare=pair, metric=GOODPUT, expect="ratio > 1")
+            asked = [(gain, None)]
         found = []
         for claim, judged in asked:
             others = [other for other in self.claims if other is not judged]

@@ -119,7 +119,7 @@ def _report(
     from ecrl.analysis.claims.result import CONFIRMED
     from ecrl.analysis.external_table.table import load_table_evidence
     from ecrl.errors import EXIT_SOME_FAILED
-    from ecrl.report.pages.render import format_answer, render
+    from ecrl.report.pages.render import render
 
     if table is not None:
         if prefix:
@@ -141,8 +141,7 @@ def _report(
         typer.echo(f"warning: and {rest} more; the analysis file lists them all", err=True)
     for path in render(evidence, folder, wanted):
         typer.echo(str(path))
-    if answer := format_answer(evidence):
-        typer.echo(f"\n{answer}")
+    _print_answer(evidence)
     verdicts = [judged.verdict for judged in evidence.claims]
     if require_confirmed and (not verdicts or any(verdict != CONFIRMED for verdict in verdicts)):
         found = ", ".join(f"{j.claim.name}: {j.verdict}" for j in evidence.claims) or "no registered claim"
@@ -158,6 +157,25 @@ def _check_manifest(table: Path | None, manifest: Path | None) -> None:
         raise EcrlError(
             "ECRL-104", "--manifest: found it without --table, expected both: a campaign has its own manifest."
         )
+
+
+def _print_answer(evidence: "Evidence") -> None:
+    """Print the answer: as Markdown, or on a terminal with tables that fit it."""
+    import sys
+
+    from ecrl.report.pages.render import format_answer, split_answer
+
+    if not sys.stdout.isatty():
+        if answer := format_answer(evidence):
+            typer.echo(f"\n{answer}")
+        return
+    from ecrl.cli.ui.tables import fit_table, print_table
+
+    sentences, tables = split_answer(evidence)
+    for text in sentences:
+        typer.echo(f"\n{text}\n")
+    for header, rows in tables:
+        print_table("", *fit_table(header, rows))
 
 
 def _check_registration(prefix: list[str], table: Path | None, registration: Path | None) -> None:

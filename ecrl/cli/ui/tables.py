@@ -9,6 +9,16 @@ STYLES = {
 }  # fmt: skip
 
 
+def fit_table(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The table, on its side if it is wider than the terminal: its columns as rows."""
+    lines = [header, *rows]
+    width = sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True)) + 1
+    if width <= Console().width:
+        return header, rows
+    turned = [list(column) for column in zip(*lines, strict=True)]
+    return turned[0], turned[1:]
+
+
 def print_table(title: str, header: list[str], rows: list[list[str]], status_column: int | None = None) -> None:
     """Print a table on stdout. The statuses in the column with the index `status_column` are coloured."""
     table = Table(title=title, title_justify="left", expand=False)

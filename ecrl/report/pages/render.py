@@ -22,7 +22,7 @@ from ecrl.report.formats.html import page
 from ecrl.report.formats.markdown import markdown
 from ecrl.report.pages import provenance
 from ecrl.report.pages.formats import DEFAULT_FORMATS
-from ecrl.report.text.document import Block, Card, Figure
+from ecrl.report.text.document import Block, Card, Figure, Paragraph, Table
 from ecrl.report.text.kind import ReportKind, load_kind
 from ecrl.storage.atomic import write_atomic
 
@@ -75,6 +75,14 @@ def render(evidence: Evidence, folder: Path, wanted: Collection[str] = DEFAULT_F
 def format_answer(evidence: Evidence) -> str:
     """The answer in a few lines; empty for a kind of experiment that has none."""
     return markdown(load_kind(evidence.kind).build_answer(evidence))
+
+
+def split_answer(evidence: Evidence) -> tuple[list[str], list[tuple[list[str], list[list[str]]]]]:
+    """The answer's sentences, and the (header, rows) of its tables."""
+    blocks = load_kind(evidence.kind).build_answer(evidence)
+    tables = [block for block in blocks if isinstance(block, Table)]
+    sentences = [block.text for block in blocks if isinstance(block, Paragraph)]
+    return sentences, [(list(table.headers), [list(row) for row in table.rows]) for table in tables]
 
 
 def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:

@@ -270,3 +270,11 @@ def test_a_claim_about_one_variant_says_how_far_from_its_bound_would_show(tmp_pa
 def test_a_claim_about_a_variant_without_a_block_says_so(tmp_path: Path) -> None:
     found = made(tmp_path, more=BATCHES, claims=CLAIMS, change=lambda _run, _found: None)
     assert found.claims[0].reasons[0] == "no block has stall_s of overlapped"
+
+
+def test_a_recipe_in_the_main_comparison_has_its_multiverse_without_any_claim(tmp_path: Path) -> None:
+    found = made(tmp_path, variants=("reference", "blocking", "fast"), more=FAST, claims="", seeds=[1, 2, 3])
+    [one] = found.multiverses
+    assert one.claim.compare == ["fast", "blocking"]
+    assert one.few is not None
+    assert "3 pairs, 6 are needed" in one.few
