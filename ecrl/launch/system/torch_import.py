@@ -30,7 +30,7 @@ def advise_on_import(output: str) -> str:
             return f"{said} Type: ulimit -v unlimited"
         return "There is too little memory to load PyTorch. Free memory, or raise the limit of this container."
     if (file := _find_namesake(output)) is not None:
-        return f"{file} is loaded in place of Python's own module of that name: rename it, or mend PYTHONPATH."
+        return f"{file} is loaded in place of the real module of that name: rename it, or mend PYTHONPATH."
     missing = _MISSING.search(output)
     name = None if missing is None else missing[1].partition(".")[0]
     if name is not None and importlib.util.find_spec(name) is None:
@@ -40,11 +40,12 @@ def advise_on_import(output: str) -> str:
 
 
 def _find_namesake(output: str) -> str | None:
-    """A file in a traceback that has the name of a module of Python, but is not that module."""
+    """A file in a traceback that has the name of a module of Python, or of PyTorch, but is not that module."""
     own = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
     sites = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
     for name in _FRAMES.findall(output):
         top = Path(name).parent.name if Path(name).name == "__init__.py" else Path(name).stem
-        if top in sys.stdlib_module_names and not name.startswith((*own, *sites, "<")):
+        is_taken = top in sys.stdlib_module_names or Path(name).name == "torch.py"  # PyTorch itself is a folder
+        if is_taken and not name.startswith((*own, *sites, "<")):
             return str(name)
     return None

@@ -9,6 +9,7 @@ from ecrl.analysis.evidence import Evidence
 from ecrl.analysis.multiverse import Analysis, Multiverse
 from ecrl.report.plots.style import INK
 from ecrl.report.text.multiverse import name_option, name_verdict
+from ecrl.report.text.names import format_part
 
 # Verdicts differ in colour and in shape. They are drawn in this order: the rarest on top.
 _MARKS = {"INCONCLUSIVE": ("#7f7f7f", "o"), "CONFIRMED": ("#0072B2", "^"), "REFUTED": ("#D55E00", "v")}
@@ -47,7 +48,7 @@ def _draw_curve(axes: Axes, m: Multiverse, ordered: list[Analysis]) -> None:
     )
     for bound in m.bounds:
         axes.axhline(bound, color=INK, linewidth=0.8, linestyle="--")
-    axes.set_ylabel(f"{m.claim.expect.partition(' ')[0]} of {m.claim.metric}")
+    axes.set_ylabel(f"{m.claim.expect.partition(' ')[0]} of {format_part(m.claim.metric)}")
     axes.grid(axis="x", visible=False)
     axes.tick_params(bottom=False)
 

@@ -77,4 +77,16 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
     assert listed() == _ROOT.list_commands(None)
     assert set(listed()) == set(_ROOT.commands)
     assert listed().index("doctor") < listed().index("matrix") < listed().index("report") < listed().index("advise")
-    assert listed("matrix") == ["plan", "run", "status", "show", "list", "attach", "stop", "resume", "clean"]
+    assert listed("matrix") == [
+        "plan",
+        "run",
+        "status",
+        "show",
+        "list",
+        "attach",
+        "stop",
+        "resume",
+        "clean",
+        "archive",
+        "delete",
+    ]

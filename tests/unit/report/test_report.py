@@ -135,7 +135,7 @@ def test_no_document_holds_an_absolute_path_or_a_not_a_number(written: Path) -> 
 
 def test_every_picture_and_artifact_that_is_named_exists(written: Path) -> None:
     pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", (written / "exp_report.md").read_text())
-    assert len(pictures) == 9
+    assert len(pictures) == 10
     assert all((written / picture).is_file() for picture in pictures)
 
 
@@ -299,7 +299,7 @@ def test_the_page_is_one_file_that_fetches_nothing(written: Path) -> None:
     assert len(found.ids) == len(set(found.ids))
     assert "url(http" not in text
     assert "@import" not in text
-    assert text.count("<svg") == 9
+    assert text.count("<svg") == 10
     assert found.tables > 10
     assert "color-scheme" in text
 
@@ -607,7 +607,7 @@ def test_tex_holds_every_table_and_a_pdf_for_every_figure(written: Path) -> None
     captions = re.findall(r"\\caption{(.*)}$", text, re.MULTILINE)
     assert len(captions) == len(set(captions))
     figures = re.findall(r"\\includegraphics{([^}]*)}", text)
-    assert len(figures) == 9
+    assert len(figures) == 10
     for figure in figures:
         assert (written / figure).read_bytes().startswith(b"%PDF")
     assert not re.search(

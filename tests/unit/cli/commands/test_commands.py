@@ -382,7 +382,7 @@ def test_without_torch_nothing_starts(here: Path) -> None:
     (here / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
     done = program("matrix", "run", "--prefix", "x", "m.toml", PYTHONPATH=str(here))
     assert done.returncode == 2
-    assert has_error(done.stderr, "ECRL-506", "pip install torch")
+    assert has_error(done.stderr, "ECRL-506", str(here / "torch.py"), "PYTHONPATH")
     assert not (here / "results").exists()
 
 
@@ -412,7 +412,10 @@ def test_a_stdout_that_was_closed_beforehand_stops_nothing(here: Path, arguments
         (["resume", "--only", "steps>7"], ": ecrl matrix status --prefix x --results 'else where'"),
         (["run", "--profile", "small"], "ecrl matrix run --prefix x-2 --results 'else where' --profile small FILE"),
         (["run", "--profile", "a b"], "ecrl matrix run --prefix x-2 --results 'else where' --profile 'a b' FILE"),
-        (["run", "--prefix", "y"], ": ecrl matrix run --prefix y --results 'else where' MATRIX.toml"),
+        (
+            ["run", "--prefix", "y"],
+            ": ecrl init mine.toml && ecrl matrix run --prefix y --results 'else where' mine.toml",
+        ),
         (["run", "m.toml", "--seeds", "1337,2"], ": ecrl matrix resume --prefix x --results 'else where'"),
     ],
 )
