@@ -299,7 +299,7 @@ def test_the_manifest_tells_phases_and_instants(campaigns: Campaigns) -> None:
     suites = {suite["failure_label"]: suite for suite in json.loads(out)["suites"]}
     assert suites["hurt"]["failure_steps"] == [
         *("10@persist", "10@restore", "10@init", "10@commit", "12", "15@staging", "20@retention"),
-        campaign.suites["hurt"].failures[7]["at"],
+        str(campaign.suites["hurt"].failures[7]["at"]),
     ]
     assert {suite["status"] for suite in suites.values()} == {"completed"}
 

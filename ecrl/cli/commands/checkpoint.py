@@ -45,10 +45,7 @@ def ls(folder: Folder, as_json: opt.AsJson = False) -> None:
 
     Reads no contents: `verify` does. Exit code 0 if there is a checkpoint, else 4.
     """
-    found = {
-        root: [row for step in commit.list_steps(root) if (row := _row(commit.step_folder(root, step), step))]
-        for root in _find_roots(folder)
-    }
+    found = {root: _list_rows(root) for root in _find_roots(folder)}
     rows = [{"folder": str(root)} | row for root, listed in found.items() for row in listed]
     if as_json:
         typer.echo(json.dumps({"schema": 1, "checkpoints": rows}))
@@ -58,6 +55,15 @@ def ls(folder: Folder, as_json: opt.AsJson = False) -> None:
             typer.echo(f"{folder}: no checkpoint is there", err=True)
     if not rows:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _list_rows(root: Path) -> list[dict[str, Any]]:
+    """The rows of one run's checkpoints. "None" is true only if nothing came or went during the look."""
+    while True:
+        before = _stamp(root)
+        rows = [row for step in commit.list_steps(root) if (row := _row(commit.step_folder(root, step), step))]
+        if rows or _stamp(root) == before:
+            return rows
 
 
 def _format_row(row: dict[str, Any]) -> str:
