@@ -130,6 +130,16 @@ def test_a_bias_that_could_make_the_effect_blocks_it_and_a_small_one_is_said(tmp
     assert large.claim == "overlapping pays"
 
 
+def test_the_noise_of_the_arm_that_restarts_counts_where_it_was_measured(tmp_path: Path) -> None:
+    paths = campaign(tmp_path)
+    again(paths, 5)
+    again(paths, 500, arm="blocking")
+    found = build_evidence(load_campaign(paths))
+    assert found.noise is not None
+    assert found.noise.arm == "blocking"
+    assert "2 A/A pairs of blocking" in codes(found)["aa_noise_ge_effect"]
+
+
 STALL = """[[claims]]
 name = "stalls less"
 metric = "stall_s"
