@@ -19,6 +19,7 @@ from ecrl.analysis.run.metrics import REFERENCE, REFERENCE_METRICS, Row
 from ecrl.analysis.statistics.compare import Comparison
 from ecrl.analysis.statistics.intervals import Kind
 from ecrl.analysis.statistics.unit_costs import UNIT_COSTS, measure_unit_cost
+from ecrl.report.text.variant_rows import rank_variants
 
 SCHEMA = 1
 _PAGE = "docs/metrics.md"
@@ -66,7 +67,7 @@ def build_text(evidence: Evidence) -> str:
 
 def build_document(evidence: Evidence) -> dict[str, Any]:
     """The numbers, the sets of blocks that they rest on, and the digests of the event files of every run."""
-    numbers = [*_list_levels(evidence), *_list_comparisons(evidence), *_list_claims(evidence)]
+    numbers = [*_list_answer(evidence), *_list_levels(evidence), *_list_comparisons(evidence), *_list_claims(evidence)]
     sets: dict[tuple[Block, ...], str] = {}
     written = [_write(number, sets) for number in numbers]
     used = {(suite, variant, seed) for n in numbers for suite, seed in n.blocks for variant in n.variants}
@@ -100,14 +101,24 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None  # JSON has no infinity
 
 
+def _list_answer(evidence: Evidence) -> Iterable[Number]:
+    """What each variant keeps and costs, as in the table of the answer: every comparison uses its own blocks."""
+    for one in rank_variants(evidence):
+        if (c := one.comparison) is not None and c.overall is not None:
+            name = "goodput kept" if one.base == REFERENCE else f"goodput / {one.base}"
+            yield _build_compared(f"{one.variant}: {name}", c)
+        yield from _list_unit_costs(evidence, Arm(one.variant))
+
+
 def _list_levels(evidence: Evidence) -> Iterable[Number]:
-    """What each variant keeps and costs, over the whole blocks, as in the report's first table of results."""
+    """The means over the whole blocks, as in the report's first table of results."""
     summary = to_rows(build_summary_frame(build_runs_frame(evidence.whole, evidence.axes), evidence.axes))
     for arm in evidence.arms:
         own = [row for row in evidence.whole if arm.holds(row)]
         if own:
             yield from _list_levels_of(arm, own, [row for row in summary if arm.holds(row)])
-        yield from _list_unit_costs(evidence, arm)
+        if arm.cell:
+            yield from _list_unit_costs(evidence, arm)
 
 
 def _list_levels_of(arm: Arm, own: Sequence[Row], summary: Sequence[Row]) -> Iterable[Number]:
@@ -115,7 +126,7 @@ def _list_levels_of(arm: Arm, own: Sequence[Row], summary: Sequence[Row]) -> Ite
     kept = geometric_mean([row["rel_goodput"] for row in summary if row["rel_goodput"]])
     formula = "geometric mean over suites of (U / W) / (U / W of the reference)"
     yield Number(
-        f"{arm}: goodput kept", kept, "1", formula, "goodput-and-ettr", blocks, _need("rel_goodput", arm.variant)
+        f"{arm}: goodput / reference", kept, "1", formula, "goodput-and-ettr", blocks, _need("rel_goodput", arm.variant)
     )
     for metric in ("ettr_ref", "stall_s", "interference_s"):
         unit, formula, section = _METRICS[metric]
@@ -125,7 +136,7 @@ def _list_levels_of(arm: Arm, own: Sequence[Row], summary: Sequence[Row]) -> Ite
 
 
 def _list_unit_costs(evidence: Evidence, arm: Arm) -> Iterable[Number]:
-    """What one checkpoint and one failure cost, as in the table of the answer."""
+    """What one checkpoint and one failure cost."""
     rows = [row for row in evidence.rows if arm.holds(row)] if arm.variant != REFERENCE else []
     for cost, (metric, per) in UNIT_COSTS.items():
         c = measure_unit_cost(rows, arm.variant, cost, evidence.faults)
@@ -144,18 +155,23 @@ def _list_comparisons(evidence: Evidence) -> Iterable[Number]:
     for metric, kind in _COMPARED:
         c = evidence.compare(*evidence.headline, metric=metric, kind=kind)
         if c.overall is not None:
-            unit, formula, _ = _METRICS[metric]
-            sign = "/" if kind == "ratio" else "-"
-            yield Number(
-                f"{c.a} {sign} {c.b}: {metric}",
-                c.overall.center,
-                "1" if kind == "ratio" else unit,
-                f"mean of {'ln(a / b)' if kind == 'ratio' else 'a - b'} over suites, of {formula}",
-                "paired-comparison",
-                _list_blocks(c),
-                _need(metric, c.a, str(c.b)),
-                (c.overall.low, c.overall.high),
-            )
+            yield _build_compared(f"{c.a} {'/' if kind == 'ratio' else '-'} {c.b}: {metric}", c)
+
+
+def _build_compared(name: str, c: Comparison) -> Number:
+    assert c.overall is not None
+    unit, formula, _ = _METRICS[c.metric]
+    ratio = c.kind == "ratio"
+    return Number(
+        name,
+        c.overall.center,
+        "1" if ratio else unit,
+        f"mean of {'ln(a / b)' if ratio else 'a - b'} over suites, of {formula}",
+        "paired-comparison",
+        _list_blocks(c),
+        _need(c.metric, c.a, str(c.b)),
+        (c.overall.low, c.overall.high),
+    )
 
 
 def _list_claims(evidence: Evidence) -> Iterable[Number]:

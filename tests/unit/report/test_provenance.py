@@ -122,6 +122,21 @@ def test_costs_are_those_of_the_answer_and_of_the_advice(document: dict[str, Any
     assert (one.interference_s, *one.interference_ci_s) == (costs["value"], costs["low"], costs["high"])
 
 
+def test_the_kept_goodput_is_the_answers_where_a_third_variant_failed(
+    document: dict[str, Any], evidence: Evidence
+) -> None:
+    table = build_variant_table(evidence)
+    rows = {row[0]: dict(zip(table.headers, row, strict=True)) for row in table.rows}
+    for variant, blocks in (("overlapped", 6), ("blocking", 5)):
+        kept = find(document, f"{variant}: goodput kept")
+        shown = effect(Effect(0, kept["value"], kept["low"], kept["high"]), 1.0)
+        assert rows[variant]["goodput kept"] == shown
+        assert len(document["block_sets"][kept["blocks"]]) == blocks
+        assert kept["variants"] == [variant, "reference"]
+    whole = find(document, "overlapped: goodput / reference")
+    assert len(document["block_sets"][whole["blocks"]]) == 5
+
+
 def only(evidence: Evidence, dataset: str) -> list[RunAnalysis]:
     return [run for run in evidence.runs if run.row["dataset"] == dataset]
 
