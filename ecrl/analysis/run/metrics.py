@@ -68,16 +68,14 @@ class RunAnalysis:
     @property
     def first_warm_up_s(self) -> float | None:
         """The warm-up of the very first step: that of attempts after it is part of what failures waste."""
-        if self.row["rewarm_s"] is None:
-            return None
-        return self.row["rewarm_s"] - sum(cost.seconds["rewarm"] for cost in self.failures)  # type: ignore[no-any-return]
+        all_s: float | None = self.row["rewarm_s"]
+        return None if all_s is None else all_s - sum(cost.seconds["rewarm"] for cost in self.failures)
 
     @property
     def replayed_warm_up_s(self) -> float | None:
         """The warm-up of replayed first steps, which the bucket `replay` holds."""
-        if self.row["replay_s"] is None:
-            return None
-        return self.row["replay_s"] - sum(cost.seconds["replay"] for cost in self.failures)  # type: ignore[no-any-return]
+        all_s: float | None = self.row["replay_s"]
+        return None if all_s is None else all_s - sum(cost.seconds["replay"] for cost in self.failures)
 
 
 def get_run_key(row: Row) -> tuple[str, str, int]:
