@@ -13,11 +13,12 @@ from ecrl.analysis.campaign.load import load_campaign
 from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.analysis.next_runs import CommandLines
 from ecrl.bundle.bag import BagInfo, write_bag
-from ecrl.bundle.contents import RESULTS, copy_records, write_environment, write_left_out
+from ecrl.bundle.contents import RESULTS, copy_records, list_files, write_environment, write_left_out
 from ecrl.bundle.crate import write_crate
 from ecrl.errors import EcrlError
 from ecrl.plugins import MissingExtraError
-from ecrl.records.paths import CampaignPaths
+from ecrl.records.paths import CampaignPaths, find_current_folder
+from ecrl.report.pages.calibration import read_calibrations
 from ecrl.report.pages.render import render
 
 _EPOCH = "SOURCE_DATE_EPOCH"
@@ -57,24 +58,27 @@ def make_bundle(paths: CampaignPaths, target: Path, registration: Path | None = 
 
 def remake_report(folder: Path, info: BagInfo, out: Path) -> list[Path]:
     """Write the report of a bundle's data into `out`, in the default formats. Returns the written files."""
+    target = out.absolute()
     with fix_time(info.epoch_s):
-        return render(load_evidence(folder, info), out.absolute())
+        return render(load_evidence(folder, info), target)
 
 
 def load_evidence(folder: Path, info: BagInfo) -> Evidence:
     """The evidence of a bundle's data. It does not depend on where the bundle lies."""
     # Messages name the results folder as ecrl was given it: inside the data it is always `results`.
-    with contextlib.chdir(folder):
+    with _stand_in(folder):
         given = Path(info.registration) if info.registration else None
-        found = load_campaign(CampaignPaths(Path(RESULTS), info.prefix), given)
-        return build_evidence(found, CommandLines("ecrl", RESULTS))
+        paths = CampaignPaths(Path(RESULTS), info.prefix)
+        calibrations = read_calibrations(paths)
+        return build_evidence(load_campaign(paths, given), CommandLines("ecrl", RESULTS), calibrations=calibrations)
 
 
 def find_differing_files(folder: Path, info: BagInfo, written: list[Path], out: Path) -> list[str]:
-    """The names of the written files that are not, byte for byte, those of the bundle."""
-    home = CampaignPaths(folder / RESULTS, info.prefix).root
-    names = [path.relative_to(out.absolute()).as_posix() for path in written]
-    return [name for name in names if not _is_same(home / name, out / name)]
+    """The names of the files in which the written report and that of the bundle are not the same, byte for byte."""
+    paths = CampaignPaths(folder / RESULTS, info.prefix)
+    bundled = {path for path in paths.root.rglob("*") if path.is_file()} - set(list_files(paths))
+    names = {path.relative_to(out.absolute()) for path in written} | {path.relative_to(paths.root) for path in bundled}
+    return [name.as_posix() for name in sorted(names) if not _is_same(paths.root / name, out / name)]
 
 
 @contextlib.contextmanager
@@ -91,6 +95,17 @@ def fix_time(epoch_s: int) -> Iterator[None]:
             os.environ[_EPOCH] = before
 
 
+@contextlib.contextmanager
+def _stand_in(folder: Path) -> Iterator[None]:
+    """Make a folder the current one while the block runs. The current one may have been removed."""
+    here = find_current_folder()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here or "/")
+
+
 def _read_epoch_s() -> int:
     said = os.environ.get(_EPOCH, "")
     return int(said) if said.isdigit() else int(time.time())
@@ -105,4 +120,4 @@ def _copy_registration(given: Path | None, folder: Path) -> str:
 
 
 def _is_same(a: Path, b: Path) -> bool:
-    return a.is_file() and a.read_bytes() == b.read_bytes()
+    return a.is_file() and b.is_file() and a.read_bytes() == b.read_bytes()

@@ -26,7 +26,7 @@ def copy_records(paths: CampaignPaths, target: Path, siblings: Iterable[str]) ->
     """
     left_out = []
     copies = CampaignPaths(target / RESULTS, paths.prefix)
-    for file in _list_files(paths):
+    for file in list_files(paths):
         name = file.relative_to(paths.root)
         if paths.name_run_folder(file) in _LEFT_OUT and file.name != _COMMIT:
             left_out.append(name)
@@ -57,10 +57,10 @@ def write_left_out(path: Path, paths: CampaignPaths, left_out: Iterable[Path]) -
     path.write_text(json.dumps(sizes, indent=1) + "\n")
 
 
-def _list_files(paths: CampaignPaths) -> Iterator[Path]:
-    """The records of a campaign. What a report wrote is not among them."""
+def list_files(paths: CampaignPaths) -> Iterator[Path]:
+    """What a report of a campaign reads. What a report wrote is not among them."""
     yield from sorted(paths.root.glob(f"{paths.prefix}_matrix*.toml"))
-    single = (paths.manifest, paths.journal, get_kept_path(paths), paths.probe)
+    single = (paths.manifest, paths.journal, get_kept_path(paths), paths.probe, paths.calibration)
     yield from (file for file in single if file.is_file())
     for folder in (paths.suites, paths.root / _WARMUPS):
         yield from (file for file in sorted(folder.rglob("*")) if file.is_file())

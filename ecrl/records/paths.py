@@ -106,6 +106,11 @@ class CampaignPaths:
         return self.root / "probe.json"
 
     @property
+    def calibration(self) -> Path:
+        """How often a campaign of this shape errs, which the report shows."""
+        return self.table("calibration.json")
+
+    @property
     def log(self) -> Path:
         """The output of an ecrl process that has no terminal."""
         return self.table("ecrl.log")

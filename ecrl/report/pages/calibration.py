@@ -12,12 +12,11 @@ from ecrl.report.text.calibration import HEADERS, build_rows, describe
 from ecrl.storage.atomic import write_atomic
 
 SCHEMA = 1
-_NAME = "calibration.json"
 
 
 def write_calibrations(paths: CampaignPaths, found: Sequence[Calibration]) -> Path:
     """Write the calibrations beside the report, and return the path."""
-    path = paths.table(_NAME)
+    path = paths.calibration
     document = {"schema": SCHEMA, "claims": [asdict(one) for one in found]}
     write_atomic(path, (json.dumps(document, indent=2) + "\n").encode())
     return path
@@ -34,7 +33,7 @@ def read_calibrations(paths: CampaignPaths) -> tuple[Calibration, ...]:
     Raises:
         RecordError: the file is damaged.
     """
-    path = paths.table(_NAME)
+    path = paths.calibration
     try:
         document = json.loads(path.read_bytes())
         return tuple(Calibration(**one) for one in document["claims"])

@@ -1,15 +1,20 @@
 """A bundle holds what its report rests on, and gives back every byte of it, anywhere; a changed one is refused."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from ecrl.analysis.campaign.load import load_campaign
+from ecrl.analysis.claims.calibration import Calibration, describe_shape
+from ecrl.analysis.evidence import build_evidence
 from ecrl.bundle.bag import open_bag
 from ecrl.config.registration import build_registration, get_kept_path
 from ecrl.records.paths import CampaignPaths
+from ecrl.report.pages.calibration import write_calibrations
 from tests.unit.analysis.campaign.test_registration import finish
 from tests.unit.analysis.campaign_builder import campaign
 from tests.unit.cli.inline import run_inline
@@ -27,6 +32,9 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> CampaignPaths:
     campaign(results, "other", claims="")
     finish(found)
     build_registration(found.matrix).write(get_kept_path(found))
+    [claim] = build_evidence(load_campaign(found)).claims
+    shown = Calibration(claim.claim.name, "ratio", describe_shape(claim), 400, 0.0, 0.1, False, 8, 0, 380, 300, 0, 0)
+    write_calibrations(found, [shown])
     run = next(found.suites.glob("*/overlapped/seed1"))
     shutil.copytree(run, run.with_name("seed1.aside-1"))
     (run / "logs").mkdir()
@@ -109,6 +117,29 @@ def test_a_report_from_a_bundle_is_the_bundled_one_byte_for_byte(
     text = (home / "exp_report.md").read_text()
     assert "campaigns here that test it on these suites (exp, later)" in text
     assert "What ran is what was registered" in text
+    assert "Simulated: 400 campaigns" in text
+
+
+def test_a_bundle_is_read_although_the_current_folder_is_gone(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    try:
+        done = run_inline("report", str(bundle), "--out", str(tmp_path / "out"))
+    finally:
+        os.chdir(tmp_path)  # monkeypatch would look for the removed folder
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_file_that_no_report_wrote_is_found_among_those_of_the_report(folder: Path) -> None:
+    bagit = pytest.importorskip("bagit")
+    (folder / "data" / "results" / "exp" / "plots" / "gain.svg").write_text("<svg/>")
+    bagit.Bag(str(folder)).save(manifests=True)
+    done = run_inline("report", str(folder))
+    assert done.returncode == 4
+    assert "differ from the bundle's: plots/gain.svg" in done.stderr
 
 
 @pytest.mark.parametrize(
