@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +89,14 @@ def _query(folders: Sequence[Path]) -> dict[str, dict[str, float | None]]:
         "specs": [str(folder / "run.json") for folder in folders],
         "results": [str(path) for folder in folders if (path := folder / "result.json").is_file()],
     }
-    # DuckDB reads no empty list. Without a result nothing has a goodput, without an event nothing was executed.
-    if not all(files.values()):
+    if not folders:
         return {}
     import duckdb
 
     with duckdb.connect() as database:
-        answer = database.execute(_QUERY.read_text(encoding="utf-8"), files)
+        # DuckDB reads no empty list; runs that did not finish have no result.
+        read = {name: paths or [os.devnull] for name, paths in files.items()}
+        answer = database.execute(_QUERY.read_text(encoding="utf-8"), read)
         names = [column[0] for column in answer.description or ()]
         rows = [dict(zip(names, values, strict=True)) for values in answer.fetchall()]
     return {row.pop("run"): row for row in rows}

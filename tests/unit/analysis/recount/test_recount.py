@@ -69,6 +69,19 @@ def test_a_failed_run_a_missing_one_and_one_without_steps_agree(tmp_path: Path) 
     assert counted.runs == {"goodput_steps_per_s": 6, "replayed_steps": 8, "ettr_ref": 6}
 
 
+@pytest.mark.parametrize("has_events", [True, False])
+def test_runs_of_which_none_has_a_result_agree(tmp_path: Path, has_events: bool) -> None:
+    def change(_run: RunSpec, found: RunRecord) -> RunRecord:
+        found.result = None
+        if not has_events:
+            found.events, found.launcher = {}, []
+        return found
+
+    counted = count(campaign(tmp_path, datasets=["fashion-mini"], seeds=(1,), change=change))
+    assert counted.differences == ()
+    assert counted.runs == {"goodput_steps_per_s": 0, "replayed_steps": 3, "ettr_ref": 0}
+
+
 def test_a_reference_that_failed_c1_gives_no_ettr_ref_in_either_count(tmp_path: Path) -> None:
     def change(run: RunSpec, found: RunRecord) -> RunRecord:
         if run.variant == "reference" and run.seed == 1:
