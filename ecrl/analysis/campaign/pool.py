@@ -120,8 +120,17 @@ def pool(campaigns: Sequence[LoadedCampaign], *, mix: bool = False) -> LoadedCam
         mixed=tuple(mixed),
         registration=merge_registrations(registered),
         plans=tuple(plan for found in campaigns for plan in found.plans),
-        siblings={name: tested for found in campaigns for name, tested in found.siblings.items()},
+        siblings=_merge_siblings(campaigns),
     )
+
+
+def _merge_siblings(campaigns: Sequence[LoadedCampaign]) -> dict[str, tuple[str, ...]]:
+    """The siblings of all campaigns: one that tests a claim on the suites of a single one of them is a sibling, too."""
+    found: dict[str, dict[str, None]] = {}
+    for campaign in campaigns:
+        for name, tested in campaign.siblings.items():
+            found.setdefault(name, {}).update(dict.fromkeys(tested))
+    return {name: tuple(tested) for name, tested in found.items()}
 
 
 def _find_owners(campaigns: Sequence[LoadedCampaign]) -> dict[BlockKey, str]:

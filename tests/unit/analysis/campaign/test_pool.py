@@ -13,6 +13,7 @@ from ecrl.analysis.evidence import build_evidence
 from ecrl.analysis.run.metrics import REFERENCE
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
+from ecrl.records.paths import CampaignPaths
 from ecrl.records.reader import RunRecord
 from tests.unit.analysis.campaign_builder import CLAIM, Change, campaign
 
@@ -53,6 +54,13 @@ def test_campaigns_of_one_machine_and_matrix_pool_in_either_order(tmp_path: Path
     assert evidence.claims == build_evidence(pool([a, b])).claims
     assert "pooled_campaigns" in {threat.code for threat in evidence.threats.found}
     assert evidence.siblings == {"overlapping pays": ("a", "b")}
+
+
+def test_a_campaign_that_tests_the_claim_on_the_suites_of_one_of_two_is_named(tmp_path: Path) -> None:
+    for prefix, dataset in (("a", "fashion-mini"), ("b", "cifar10"), ("again", "fashion-mini")):
+        campaign(tmp_path, prefix, datasets=[dataset])
+    found = pool([load_campaign(CampaignPaths(tmp_path, prefix)) for prefix in ("a", "b")])
+    assert set(found.siblings["overlapping pays"]) == {"a", "b", "again"}
 
 
 def test_a_prefix_that_sorts_first_does_not_come_first(tmp_path: Path) -> None:
