@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from ecrl.analysis.claims.calibration import Calibration
 from ecrl.errors import RecordError
 from ecrl.records.paths import CampaignPaths
@@ -12,6 +14,7 @@ from ecrl.report.text.calibration import HEADERS, build_rows, describe
 from ecrl.storage.atomic import write_atomic
 
 SCHEMA = 1
+_CALIBRATIONS = TypeAdapter(tuple[Calibration, ...])
 
 
 def write_calibrations(paths: CampaignPaths, found: Sequence[Calibration]) -> Path:
@@ -36,9 +39,26 @@ def read_calibrations(paths: CampaignPaths) -> tuple[Calibration, ...]:
     path = paths.calibration
     try:
         document = json.loads(path.read_bytes())
-        return tuple(Calibration(**one) for one in document["claims"])
+        found = _CALIBRATIONS.validate_python(document["claims"])
+        if wrong := [one.name for one in found if not _can_be(one)]:
+            raise ValueError(f"{wrong[0]}: counts that cannot be")
+        return found
     except FileNotFoundError:
         return ()
     except (ValueError, TypeError, KeyError) as error:
+        what = _describe(error)
         again = f"Make it again: `ecrl selftest --statistics {paths.options}`."
-        raise RecordError("ECRL-717", f"{path}: expected a calibration, found none in it ({error}).\n{again}") from None
+        raise RecordError("ECRL-717", f"{path}: expected a calibration, found none in it ({what}).\n{again}") from None
+
+
+def _can_be(one: Calibration) -> bool:
+    parts = (one.false_confirmed + one.false_refuted, one.covered, one.confirmed, one.planned)
+    counts = (one.false_confirmed, one.false_refuted, one.followed, *parts)
+    return one.trials > 0 and min(counts) >= 0 and max(parts) <= one.trials and one.followed <= one.planned
+
+
+def _describe(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from ecrl.analysis.campaign.load import load_campaign
-from ecrl.analysis.claims.calibration import build_shape, calibrate
+from ecrl.analysis.claims.calibration import Calibration, build_shape, calibrate
 from ecrl.analysis.claims.claims import decide_claims
 from ecrl.analysis.claims.measure import measure_comparison
 from ecrl.analysis.claims.power import Design
@@ -19,7 +20,7 @@ from ecrl.analysis.statistics.compare import Comparison, Pair
 from ecrl.config.matrix import Claim
 from ecrl.records.paths import CampaignPaths
 from ecrl.report.formats.markdown import markdown
-from ecrl.report.pages.calibration import read_calibrations
+from ecrl.report.pages.calibration import read_calibrations, write_calibrations
 from ecrl.report.sections import claims as section
 from tests.errors import has_error, raises
 from tests.unit.analysis.campaign_builder import CLAIM, campaign
@@ -155,7 +156,18 @@ def test_what_cannot_be_simulated_is_said(tmp_path: Path) -> None:
         done = run_inline(*arguments)
         assert done.returncode == 2
         assert has_error(done.stderr, code, *facts)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"trials": "many"}, {"trials": 0}, {"covered": 11}, {"false_refuted": -1}, {"kind": "share"}],
+)
+def test_a_calibration_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     paths = CampaignPaths(tmp_path, "alone")
-    paths.table("calibration.json").write_text(json.dumps({"claims": [{"name": 1}]}))
+    paths.root.mkdir()
+    whole = Calibration("pays", "ratio", "6 pairs", 10, 0.0, 0.1, False, 1, 0, 9, 8, 2, 1)
+    write_calibrations(paths, [whole])
+    assert read_calibrations(paths) == (whole,)
+    paths.calibration.write_text(json.dumps({"claims": [asdict(whole) | change]}))
     with raises("ECRL-717", "alone_calibration.json", "--statistics"):
         read_calibrations(paths)
