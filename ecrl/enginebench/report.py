@@ -130,16 +130,15 @@ def _interval(bounds: list[float | None] | None) -> str:
 
 def plot(document: dict[str, Any]) -> bytes:
     """An SVG plot: every engine's stall, in ascending order, with the plain copy; and its true cost in every round."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    from ecrl.report.plots.style import COLORS, svg
+    from ecrl.report.plots.style import COLORS, svg, use_style
 
     engines = sorted(document["engines"], key=lambda e: e["stall_s"]["median"], reverse=True)
     if not engines:
         raise RecordError("ECRL-802", "the bench measured no engine")
     names, rows = [e["engine"] for e in engines], range(len(engines))
-    with matplotlib.rc_context(_STYLE):
+    with use_style(_STYLE):
         figure = Figure(figsize=(9.0, 1.2 + 0.45 * len(engines)), layout="constrained")
         stall, cost = figure.subplots(1, 2, sharey=True)
         for row, engine in zip(rows, engines, strict=True):  # no bars: a logarithmic axis has no zero

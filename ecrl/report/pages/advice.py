@@ -4,13 +4,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from ecrl.analysis.advice.advise import MIN_SEEDS, Advice
 from ecrl.analysis.advice.interval import FLAT_LOSS
-from ecrl.report.plots.style import INK, STYLE, VARIANT_COLORS, svg
+from ecrl.report.plots.style import INK, STYLE, VARIANT_COLORS, svg, use_style
 from ecrl.report.text.numbers import UNKNOWN, count, format_fixed, join_names, number, share
 from ecrl.units import format_duration
 
@@ -183,7 +182,7 @@ def plot(advice: Sequence[Advice]) -> bytes:
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     names = list(dict.fromkeys(one.costs.name for _, own in groups for one in own))
-    with matplotlib.rc_context(STYLE):
+    with use_style(STYLE):
         canvas = Canvas(figsize=(4.6 * columns + 0.6, 3.2 * lines + 0.5), layout="constrained")
         grid = canvas.subplots(lines, columns, squeeze=False)
         for axes, (name, own) in zip(grid.flat, groups, strict=False):

@@ -5,7 +5,6 @@ Equal evidence gives equal bytes.
 
 from collections.abc import Callable, Iterable
 
-import matplotlib
 from matplotlib.figure import Figure as Canvas
 
 from ecrl.analysis.evidence import Evidence
@@ -14,7 +13,7 @@ from ecrl.report.plots.bars import draw_ledger, draw_restarts, draw_steps
 from ecrl.report.plots.causes import draw_causes
 from ecrl.report.plots.losses import describe_losses, draw_losses
 from ecrl.report.plots.multiverse import draw_multiverse
-from ecrl.report.plots.style import COLORS, INK, STYLE, WIDTH_IN, make_canvas, svg
+from ecrl.report.plots.style import COLORS, INK, STYLE, WIDTH_IN, make_canvas, svg, use_style
 from ecrl.report.plots.style import pdf as as_pdf
 from ecrl.report.plots.timeline import draw_timeline
 from ecrl.report.text.document import Figure
@@ -39,7 +38,7 @@ def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
     }
     figures: dict[str, Figure] = {}
     names = suite_names(evidence.suites)
-    with matplotlib.rc_context(STYLE):
+    with use_style(STYLE):
         for name, (make, caption) in makers.items():
             if (canvas := make(evidence)) is not None:
                 figures[name] = _figure(name, caption, canvas, pdf)

@@ -4,8 +4,11 @@ A page replaces INK, GRID and the colours of DARK on a dark ground.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
@@ -54,6 +57,15 @@ STYLE: Any = {
     "legend.frameon": False,
     "savefig.facecolor": "none",
 }
+
+
+@contextmanager
+def use_style(style: Any) -> Iterator[None]:
+    """Draw in this style while the block runs, whatever a matplotlibrc of the user or the current folder says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(style)
+        yield
 
 
 def pdf(canvas: Canvas) -> bytes:

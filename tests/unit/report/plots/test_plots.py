@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import re
 
+import matplotlib
 import pytest
 
 from ecrl.analysis.campaign.load import load_campaign
@@ -44,6 +45,13 @@ def drawn(found: Evidence) -> list[tuple[str, list[str]]]:
         (axes.get_title(), [str(line.get_label()) for line in axes.lines if line.get_label() in found.variants])
         for axes in panels
     ]
+
+
+def test_a_matplotlibrc_changes_no_plot(whole: Evidence) -> None:
+    plain = plots.draw(whole)
+    with matplotlib.rc_context({"axes.linewidth": 5, "legend.fontsize": 30, "xtick.labelsize": 30}):
+        assert plots.draw(whole) == plain
+        assert matplotlib.rcParams["axes.linewidth"] == 5
 
 
 def test_identical_curves_and_identical_panels_are_drawn_once_and_said_to_be(whole: Evidence) -> None:
