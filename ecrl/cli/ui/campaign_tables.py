@@ -169,7 +169,7 @@ def estimate_line(estimate: "Estimate") -> str:
     text = f"{suites}, {estimate.runs_todo} of {runs} to start{work}"
     if estimate.warmups:
         warmups = format_count(estimate.warmups, "warm-up")
-        text += f"\nfirst {warmups}, discarded: the start of the ranks and about {WARMUP_S} s of steps"
+        text += f"\nbefore them {warmups}, discarded: the start of the ranks and about {WARMUP_S} s of steps"
     if (disk := estimate.disk) is None:
         return text
     fit = "" if estimate.fits else ": DOES NOT FIT"

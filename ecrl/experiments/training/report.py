@@ -9,7 +9,7 @@ from ecrl.report.plots import plots
 from ecrl.report.text.answer import build_answer
 from ecrl.report.text.document import Block, Card, Figure, Section
 from ecrl.report.text.kind import ReportKind
-from ecrl.report.text.numbers import bounds, format_fixed, number
+from ecrl.report.text.numbers import bounds, format_fixed, has_interval, number
 
 _SECTION = "report section"
 
@@ -46,7 +46,8 @@ class TrainingReport(ReportKind):
             return cards
         c = evidence.compare(*evidence.headline)
         if c.overall is not None:
-            cards.append(Card(number(c.overall.center), f"goodput {c.a} / {c.b}, 95 % {bounds(c)}"))
+            said = f"95 % {bounds(c)}" if has_interval(c) else bounds(c)
+            cards.append(Card(number(c.overall.center, 4 if has_interval(c) else 3), f"goodput {c.a} / {c.b}, {said}"))
         stall = evidence.compare(*evidence.headline, metric="stall_s", kind="difference").overall
         if stall is not None:
             cards.append(Card(f"{format_fixed(-stall.center)} s", f"stall saved per run by {c.a}"))

@@ -20,7 +20,8 @@ def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
     if not suites:
         return [Paragraph("The matrix holds no suite.")]
     rows = evidence.rows
-    known = [f"seeds {join_names(map(str, evidence.seeds))}"] if evidence.seeds else []
+    noun = "seed" if len(evidence.seeds) == 1 else "seeds"
+    known = [f"{noun} {join_names(map(str, evidence.seeds))}"] if evidence.seeds else []
     done = len(evidence.completed)
     said = f"{done:,} of {count(len(rows), 'run')} completed"
     if evidence.source == "table":

@@ -129,10 +129,10 @@ def effect(value: Effect | None, null: float | None = None) -> str:
 
 
 def estimate(c: Comparison) -> str:
-    """The mean of a comparison with its interval: '1.036 [0.980, 1.092]'; '1.036 (too few seeds)'."""
+    """The mean of a comparison with its interval: '1.036 [0.980, 1.092]'; '1.04 (too few seeds)'."""
     if c.overall is None:
         return UNKNOWN
-    return effect(c.overall, NULLS[c.kind]) if has_interval(c) else f"{number(c.overall.center)} ({bounds(c)})"
+    return effect(c.overall, NULLS[c.kind]) if has_interval(c) else f"{number(c.overall.center, 3)} ({bounds(c)})"
 
 
 def bounds(c: Comparison) -> str:

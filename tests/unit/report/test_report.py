@@ -197,6 +197,7 @@ def test_prose_claims_an_effect_only_where_the_numbers_support_it(whole: Evidenc
     text = prose(small)
     assert "This is a direction, not a finding: 6 pairs are the least" in text
     assert "All runs share one seed (1337)" in text
+    assert "over 2 suites, seed 1337: " in text
     assert "2 suites cannot show how an effect varies between workloads" in text
     for word in ("larger than its standard", "beyond noise", "consistent", "each suite has", "**CONFIRMED"):
         assert word not in text

@@ -68,7 +68,7 @@ def made(*suites: list[float]) -> Comparison:
 
 
 def test_where_units_are_too_few_the_words_stand_in_place_of_an_interval() -> None:
-    assert estimate(made([1.1], [1.2])) == "1.149 (too few seeds)"
+    assert estimate(made([1.1], [1.2])) == "1.15 (too few seeds)"
     assert bounds(made([1.1, 1.2])) == "too few seeds"  # one degree of freedom
     assert bounds(made([1.1, 1.2, 1.3])).startswith("[")
     assert estimate(made()) == "–"
