@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, get_args
 
 from ecrl.analysis.claims.calibration import Calibration
 from ecrl.errors import RecordError
@@ -14,7 +13,6 @@ from ecrl.report.text.calibration import HEADERS, build_rows, describe
 from ecrl.storage.atomic import write_atomic
 
 SCHEMA = 1
-_CALIBRATIONS = TypeAdapter(tuple[Calibration, ...])
 
 
 def write_calibrations(paths: CampaignPaths, found: Sequence[Calibration]) -> Path:
@@ -39,26 +37,22 @@ def read_calibrations(paths: CampaignPaths) -> tuple[Calibration, ...]:
     path = paths.calibration
     try:
         document = json.loads(path.read_bytes())
-        found = _CALIBRATIONS.validate_python(document["claims"])
-        if wrong := [one.name for one in found if not _can_be(one)]:
-            raise ValueError(f"{wrong[0]}: counts that cannot be")
-        return found
+        return tuple(map(_build, document["claims"]))
     except FileNotFoundError:
         return ()
     except (ValueError, TypeError, KeyError) as error:
-        what = _describe(error)
         again = f"Make it again: `ecrl selftest --statistics {paths.options}`."
-        raise RecordError("ECRL-717", f"{path}: expected a calibration, found none in it ({what}).\n{again}") from None
+        raise RecordError("ECRL-717", f"{path}: expected a calibration, found none in it ({error}).\n{again}") from None
 
 
-def _can_be(one: Calibration) -> bool:
+def _build(entry: dict[str, Any]) -> Calibration:
+    one = Calibration(**entry)
+    for field in fields(one):
+        value, expected = entry[field.name], field.type
+        if not (isinstance(value, expected) if isinstance(expected, type) else value in get_args(expected)):
+            raise TypeError(f"{field.name}: expected {expected}, found {value!r}")
     parts = (one.false_confirmed + one.false_refuted, one.covered, one.confirmed, one.planned)
     counts = (one.false_confirmed, one.false_refuted, one.followed, *parts)
-    return one.trials > 0 and min(counts) >= 0 and max(parts) <= one.trials and one.followed <= one.planned
-
-
-def _describe(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if one.trials <= 0 or min(counts) < 0 or max(parts) > one.trials or one.followed > one.planned:
+        raise ValueError(f"{one.name}: counts that cannot be")
+    return one
