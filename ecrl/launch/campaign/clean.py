@@ -85,5 +85,6 @@ def _all(paths: CampaignPaths, settled: set[str]) -> Iterator[tuple[str, Path]]:
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
+    # what a link leads to is not removed
+    files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
     return sum(file.lstat().st_size for file in files if not file.is_dir())

@@ -372,3 +372,17 @@ def test_clean_removes_only_what_it_was_told_to_and_never_while_somebody_works(t
     clean(paths, ["set-aside", "temporary"])
     assert [each.path.exists() for each in sorted(found, key=lambda each: each.kind)] == [True, False, False]
     assert (done / "result.json").is_file()
+
+
+def test_clean_counts_and_removes_a_link_but_not_what_it_leads_to(tmp_path: Path) -> None:
+    asked = request(tmp_path / "results")
+    paths = asked.paths
+    control(StandIn()).run(asked, Policy())
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "file").write_text("x" * 100_000)
+    done = next(paths.root.glob("suites/*early*/blocking/seed1337"))
+    (done / "checkpoints").symlink_to(elsewhere)
+    [found] = clean(paths, ["checkpoints"])
+    assert found.num_bytes < 1000
+    assert not (done / "checkpoints").is_symlink()
+    assert (elsewhere / "file").stat().st_size == 100_000
