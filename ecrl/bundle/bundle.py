@@ -66,7 +66,7 @@ def remake_report(folder: Path, info: BagInfo, out: Path) -> list[Path]:
 def load_evidence(folder: Path, info: BagInfo) -> Evidence:
     """The evidence of a bundle's data. It does not depend on where the bundle lies."""
     # Messages name the results folder as ecrl was given it: inside the data it is always `results`.
-    with _stand_in(folder):
+    with _change_folder(folder):
         given = Path(info.registration) if info.registration else None
         paths = CampaignPaths(Path(RESULTS), info.prefix)
         calibrations = read_calibrations(paths)
@@ -96,7 +96,7 @@ def fix_time(epoch_s: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stand_in(folder: Path) -> Iterator[None]:
+def _change_folder(folder: Path) -> Iterator[None]:
     """Make a folder the current one while the block runs. The current one may have been removed."""
     here = find_current_folder()
     os.chdir(folder)

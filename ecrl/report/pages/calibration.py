@@ -1,6 +1,7 @@
 """The calibration of a campaign's claims as a file in its folder, which the report reads."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -48,11 +49,17 @@ def read_calibrations(paths: CampaignPaths) -> tuple[Calibration, ...]:
 def _build(entry: dict[str, Any]) -> Calibration:
     one = Calibration(**entry)
     for field in fields(one):
-        value, expected = entry[field.name], field.type
-        if not (isinstance(value, expected) if isinstance(expected, type) else value in get_args(expected)):
-            raise TypeError(f"{field.name}: expected {expected}, found {value!r}")
+        if not _has_type(value := entry[field.name], field.type):
+            raise TypeError(f"{field.name}: found {value!r}")
     parts = (one.false_confirmed + one.false_refuted, one.covered, one.confirmed, one.planned)
     counts = (one.false_confirmed, one.false_refuted, one.followed, *parts)
     if one.trials <= 0 or min(counts) < 0 or max(parts) > one.trials or one.followed > one.planned:
-        raise ValueError(f"{one.name}: counts that cannot be")
+        raise ValueError(f"{one.name}: found impossible counts")
     return one
+
+
+def _has_type(value: Any, expected: Any) -> bool:
+    """Whether a JSON value is one of a field's type. Neither NaN nor infinity is a number."""
+    if expected is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is expected if isinstance(expected, type) else value in get_args(expected)

@@ -160,7 +160,10 @@ def test_what_cannot_be_simulated_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"trials": "many"}, {"trials": 0}, {"covered": 11}, {"false_refuted": -1}, {"kind": "share"}],
+    [
+        *[{"trials": "many"}, {"trials": 0}, {"covered": 11}, {"false_refuted": -1}, {"kind": "share"}],
+        *[{"covered": True}, {"covered": 9.0}, {"bound": math.nan}, {"effect": "0.1"}, {"name": None}],
+    ],
 )
 def test_a_calibration_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     paths = CampaignPaths(tmp_path, "alone")
