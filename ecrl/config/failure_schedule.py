@@ -59,7 +59,13 @@ def find_problems(
     ]
     for every in intervals:
         found += _find_unreachable(entries, every, steps, keep)
+    if not intervals and steps is not None:  # they are wrong themselves: what needs none is told all the same
+        found += [_describe_past_end(at, steps) for at in plain if at > steps]
     return list(dict.fromkeys(found))
+
+
+def _describe_past_end(at: int, steps: int, of: str = "") -> str:
+    return f"found a failure at step {at}{of}, past the last step ({steps})"
 
 
 def _find_unreachable(entries: Sequence[FailureEntry], every: int, steps: int | None, keep: int) -> list[str]:
@@ -76,7 +82,7 @@ def _find_unreachable(entries: Sequence[FailureEntry], every: int, steps: int | 
         at, in_checkpoint = entry.get_step(every), entry.phase in CHECKPOINT_PHASES
         if steps is not None and at > steps:
             of = f" (checkpoint_every = {every})" if in_checkpoint or entry.interval is not None else ""
-            found.append(f"found a failure at step {at}{of}, past the last step ({steps})")
+            found.append(_describe_past_end(at, steps, of))
             continue
         if entry.phase == "retention" and at <= keep * every:
             found.append(

@@ -125,3 +125,11 @@ def test_an_interval_of_one_step_has_no_inside(tmp_path: Path) -> None:
     path = written(tmp_path, "[{ interval = 8, seed = 3 }]")
     told = problems(path, Override(("matrix", "checkpoint_every"), [1, 50], "--checkpoint-every"))
     assert has_error(told, "ECRL-212", "interval = 8", "checkpoint_every = 1")
+
+
+def test_a_step_past_the_end_is_told_beside_a_checkpoint_every_that_is_wrong(tmp_path: Path) -> None:
+    path = written(tmp_path, "[400, 1700]")
+    path.write_text(path.read_text().replace("checkpoint_every", "checkpoint_evry"))
+    told = problems(path)
+    assert has_error(told, "ECRL-210", "checkpoint_evry")
+    assert has_error(told, "ECRL-212", "failures.base", "step 1700", "(1600)")
