@@ -16,6 +16,7 @@ from ecrl.report.plots.multiverse import draw_multiverse
 from ecrl.report.plots.style import COLORS, INK, STYLE, WIDTH_IN, make_canvas, svg, use_style
 from ecrl.report.plots.style import pdf as as_pdf
 from ecrl.report.plots.timeline import draw_timeline
+from ecrl.report.text.by_cause import describe_causes
 from ecrl.report.text.document import Figure
 from ecrl.report.text.names import suite_names
 
@@ -28,7 +29,7 @@ def draw(evidence: Evidence, *, pdf: bool = False) -> dict[str, Figure]:
     """Every plot for which the evidence has data, by name. `path` is relative to the report. pdf: add PDF versions."""
     around = "start-up, detect, restart and shutdown" if evidence.plans_failures else "start-up and shutdown"
     makers: dict[str, tuple[Callable[[Evidence], Canvas | None], str]] = {
-        "causes": (draw_causes, "Gain by cause: the difference in wall-clock by part of the ledger, 95 % intervals"),
+        "causes": (draw_causes, describe_causes(evidence)),
         "ratios": (_ratios, _ratios_caption(evidence)),
         "stall_gain": (_stall_gain, "Stall saved against wall-clock saved, per block, of the main comparison"),
         "ledger": (draw_ledger, "Where the time went: mean seconds per run by variant"),

@@ -17,6 +17,12 @@ def list_causes(evidence: Evidence) -> dict[str, Comparison]:
     return dict(sorted(parts.items(), key=lambda item: -abs(_center(item[1]))))
 
 
+def describe_causes(evidence: Evidence) -> str:
+    """The caption of the plot."""
+    has_any = any(has_interval(c) for c in list_causes(evidence).values())
+    return f"Gain by cause: the difference in wall-clock by part of the ledger{', 95 % intervals' if has_any else ''}"
+
+
 def cause_blocks(evidence: Evidence, figures: Figures) -> list[Block]:
     """The split of the wall-clock ratio of the main comparison; empty without ledgers of both variants."""
     parts, whole = list_causes(evidence), evidence.gain_by_cause.get(WALL)
@@ -27,8 +33,9 @@ def cause_blocks(evidence: Evidence, figures: Figures) -> list[Block]:
         (format_part(part), _share(c, whole) if told else UNKNOWN, *_percents(c))
         for part, c in (*parts.items(), (WALL, whole))
     )
+    ratio = number(_center(whole), 4 if has_interval(whole) else 3)
     text = (
-        f"ln(wall-clock of {whole.a} / wall-clock of {whole.b}) = {number(_center(whole))}, split exactly over the"
+        f"ln(wall-clock of {whole.a} / wall-clock of {whole.b}) = {ratio}, split exactly over the"
         f" parts of the time ledger ({basis(whole)}); below 0, {whole.a} spends less. Warm-up is that of the"
         " first step of every attempt, and in no other part."
     )

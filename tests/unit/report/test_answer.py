@@ -1,5 +1,6 @@
 """The first screen: one sentence that answers, and one row per variant."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,9 @@ def test_what_was_chosen_is_what_the_whole_report_speaks_of(tmp_path: Path) -> N
     render(found, tmp_path / "out", ["md", "html"])
     text = (tmp_path / "out" / "exp_report.md").read_text()
     assert "Gain by cause: blocking against reference" in text
+    assert "by part of the ledger, 95 %" not in text, "one seed gives no interval"
+    [ratio] = re.findall(r"wall-clock of reference\) = -?([\d.]+),", text)
+    assert len(ratio.replace(".", "").lstrip("0")) <= 3, ratio
     assert "### blocking against reference" in text
     assert "overlapped against blocking" not in text
     html = (tmp_path / "out" / "exp_report.html").read_text()
