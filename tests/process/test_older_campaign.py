@@ -16,7 +16,9 @@ ARCHIVE = Path(__file__).parents[1] / "unit" / "config" / "golden" / "half-run-0
 
 def unpacked(ecrl: Ecrl) -> CampaignPaths:
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(ecrl.folder / "results", filter="data")
+        # The argument `filter` is that of Python 3.11.4 and later; older ones ignore the attribute.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(ecrl.folder / "results")
     ecrl.paths = CampaignPaths(ecrl.folder / "results", "half")
     return ecrl.paths
 

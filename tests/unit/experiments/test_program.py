@@ -78,10 +78,12 @@ def test_a_campaign_is_planned_stopped_and_resumed_and_repeats_nothing(asked: Re
     way_in.plan(asked)
     with pytest.raises(StoppedError):
         way_in.run(asked, Policy())
+    kept = len(list(asked.paths.suites.rglob("result.json")))
     again = Starts(StopRequest())
     assert Control(again, again.stop).resume(asked.paths, Policy()) == 0
     assert len(observer.started) == 3
-    assert len(again.started) == 4  # the one that was interrupted is made again
+    assert kept in (2, 3), "a program that ended before the stop reached it keeps its result"
+    assert len(again.started) == 6 - kept
     assert manifest.read(asked.paths).counts["completed"] == 2
     assert not any(note.startswith("checking") for note in observer.notes + again.notes)
     once_more = Starts(StopRequest())
