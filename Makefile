@@ -31,7 +31,7 @@ test-fast: check
 check: $(READY)
 	$(BIN)/ruff check ecrl tests bench docs
 	$(BIN)/ruff format --check ecrl tests bench docs
-	$(BIN)/mypy
+	MYPY_NUM_WORKERS=auto $(BIN)/mypy
 	@# Else, where PYTHONDONTWRITEBYTECODE is set, every process of the tests compiles every module that it loads.
 	$(BIN)/python -m compileall -q ecrl tests bench
 
