@@ -92,8 +92,12 @@ def _cuda_headers() -> tuple[Path, str]:
     raise CannotBuildError("the package nvidia-cuda-runtime has no cu13/include/cuda_runtime_api.h")
 
 
-def run_program(library: Path, name: str, *, sanitizer: bool = False, timeout_s: float = 200) -> Any:
-    """Run `program_<name>.py` with the stand-in preloaded; what it printed last, as JSON."""
+# One interpreter for all of them: its import of torch takes longer than any program.
+_RUN = "import importlib, sys; [importlib.import_module(f'tests.cuda_standin.program_{n}').main() for n in sys.argv[1:]]"
+
+
+def run_programs(library: Path, *names: str, sanitizer: bool = False, timeout_s: float = 200) -> list[Any]:
+    """Run each `program_<name>.py`, one after another, with the stand-in preloaded; what each printed, as JSON."""
     environment = os.environ | {
         "LD_LIBRARY_PATH": str(library),
         "LD_PRELOAD": _LIBRARY,
@@ -104,7 +108,7 @@ def run_program(library: Path, name: str, *, sanitizer: bool = False, timeout_s:
         environment.pop(unwanted, None)
     if sanitizer:
         environment["TORCH_CUDA_SANITIZER"] = "1"
-    command = [sys.executable, "-m", f"tests.cuda_standin.program_{name}"]
+    command = [sys.executable, "-c", _RUN, *names]
     result = subprocess.run(
         command,
         cwd=_HERE.parents[1],
@@ -115,4 +119,4 @@ def run_program(library: Path, name: str, *, sanitizer: bool = False, timeout_s:
         check=False,
     )
     assert result.returncode == 0, f"{' '.join(command)} ended with {result.returncode}:\n{result.stderr[-4000:]}"
-    return json.loads(result.stdout.splitlines()[-1])
+    return [json.loads(line) for line in result.stdout.splitlines()[-len(names) :]]

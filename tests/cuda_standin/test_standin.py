@@ -11,7 +11,8 @@ from tests.cuda_standin import build
 
 @pytest.fixture(scope="module")
 def facts(request: pytest.FixtureRequest) -> Any:
-    return build.run_program(build.build_or_skip(build.cache_of(request.config)), "behaviour")
+    [facts] = build.run_programs(build.build_or_skip(build.cache_of(request.config)), "behaviour")
+    return facts
 
 
 def test_it_is_built_wherever_ci_is_set(request: pytest.FixtureRequest) -> None:

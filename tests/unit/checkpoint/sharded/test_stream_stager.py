@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cuda_standin.build import build_or_skip, cache_of, run_program
+from tests.cuda_standin.build import build_or_skip, cache_of, run_programs
 from tests.cuda_standin.library import HOST_WAITS, Entry
 from tests.cuda_standin.toy import HOST_STEP, ON_DEVICE_BUFFERS, ON_DEVICE_REPLICATED
 
@@ -39,23 +39,30 @@ def library(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="module")
-def toy(library: Path) -> Any:
-    return run_program(library, "snapshots")
+def printed(library: Path) -> dict[str, Any]:
+    """What each program printed. The log of allocations is first: later ones find memory that others left."""
+    programs = ("overlap", "losses", "snapshots", "sgd")
+    return dict(zip(programs, run_programs(library, *programs), strict=True))
 
 
 @pytest.fixture(scope="module")
-def sgd(library: Path) -> Any:
-    return run_program(library, "sgd")
+def toy(printed: dict[str, Any]) -> Any:
+    return printed["snapshots"]
 
 
 @pytest.fixture(scope="module")
-def overlap(library: Path) -> Any:
-    return run_program(library, "overlap")
+def sgd(printed: dict[str, Any]) -> Any:
+    return printed["sgd"]
 
 
 @pytest.fixture(scope="module")
-def losses(library: Path) -> Any:
-    return run_program(library, "losses")
+def overlap(printed: dict[str, Any]) -> Any:
+    return printed["overlap"]
+
+
+@pytest.fixture(scope="module")
+def losses(printed: dict[str, Any]) -> Any:
+    return printed["losses"]
 
 
 def names(torn: dict[str, list[str]]) -> set[str]:
@@ -108,7 +115,7 @@ def test_under_a_real_optimizer_too_each_fence_is_needed(
 
 
 def test_the_stream_sanitizer_is_quiet_and_sees_the_fences_on_the_device(library: Path) -> None:
-    complaints = run_program(library, "sanitizer", sanitizer=True)
+    [complaints] = run_programs(library, "sanitizer", sanitizer=True)
     seen = {stager for stager, message in complaints.items() if message and "possible data race" in message}
     assert seen == {"copy_ignores_update", "forward_ignores_copy", "update_ignores_copy"}
     assert complaints["right"] is None
