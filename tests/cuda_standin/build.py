@@ -93,7 +93,9 @@ def _cuda_headers() -> tuple[Path, str]:
 
 
 # One interpreter for all of them: its import of torch takes longer than any program.
-_RUN = "import importlib, sys; [importlib.import_module(f'tests.cuda_standin.program_{n}').main() for n in sys.argv[1:]]"
+_RUN = (
+    "import importlib, sys; [importlib.import_module(f'tests.cuda_standin.program_{n}').main() for n in sys.argv[1:]]"
+)
 
 
 def run_programs(library: Path, *names: str, sanitizer: bool = False, timeout_s: float = 200) -> list[Any]:
