@@ -118,14 +118,16 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
-def run_copy(folder: Path, files: Mapping[str, str], *commands: Sequence[str]) -> dict[str, RunRecord]:
-    """Run commands of a copy of ecrl in `folder` that has some files more, by their path. Returns the run of each
-    variant."""
+def run_copy(folder: Path, files: Mapping[str, str], *commands: Sequence[str]) -> dict[str, dict[str, RunRecord]]:
+    """Run commands of a copy of ecrl in `folder` that has some files more, by their path.
+
+    Returns, by prefix, the run of each variant.
+    """
     shutil.copytree(Path(ecrl.__file__).parent, folder / "ecrl")
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(without_warm_up(text) if path.name == "matrix.toml" else text, encoding="utf-8")
+        path.write_text(without_warm_up(text) if path.suffix == ".toml" else text, encoding="utf-8")
     for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", "ecrl", *command],
@@ -137,4 +139,8 @@ def run_copy(folder: Path, files: Mapping[str, str], *commands: Sequence[str]) -
             check=False,
         )
         assert done.returncode == 0, done.stderr
-    return {path.parts[-3]: read_run(RunPaths(path.parent)) for path in (folder / "results").rglob("run.json")}
+    runs: dict[str, dict[str, RunRecord]] = {}
+    for path in (folder / "results").rglob("run.json"):
+        record = read_run(RunPaths(path.parent))
+        runs.setdefault(record.spec["prefix"], {})[record.spec["variant"]] = record
+    return runs

@@ -35,7 +35,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunRecord]:
     """Both runs of a campaign by a copy of ecrl that has one file more."""
     files = {"ecrl/failures/kinds/factor.py": FACTOR, "matrix.toml": MATRIX}
     campaign = ("matrix", "run", "--prefix", "kind", "--yes", "matrix.toml")
-    return run_copy(tmp_path_factory.mktemp("kind"), files, campaign)
+    return run_copy(tmp_path_factory.mktemp("kind"), files, campaign)["kind"]
 
 
 def test_it_strikes_inside_its_steps_and_the_attempt_goes_on(records: dict[str, RunRecord]) -> None:
