@@ -13,7 +13,6 @@ import pytest
 from ecrl import plugins
 from ecrl.config.run import RunSpec
 from ecrl.config.train import CheckpointSettings, TrainSettings
-from ecrl.launch.launchers.cold import Cold
 from ecrl.launch.launchers.warm import Warm
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.run import Run
@@ -28,7 +27,6 @@ OTHERS = [engine for engine in plugins.names("engine") if engine not in ("blocki
 
 # (engine, model, optimizer, nproc)
 Case = tuple[str, str, str, int]
-COLD: Case = ("overlapped", "cnn", "adamw", 2)
 SHORT: list[Case] = [
     ("blocking", "cnn", "sgd", 1),
     ("blocking", "cnn", "adamw", 2),
@@ -75,8 +73,8 @@ def spec(variant: str, model: str, optimizer: str, nproc: int) -> RunSpec:
 class Runs:
     """Runs made once and kept: many cases share one reference.
 
-    Warm, which spares most of each start: no launcher has a part in the bits. COLD shows that, for its reference is
-    a warm one.
+    Warm, which spares most of each start: no launcher has a part in the bits. test_crashes.py shows that, where a cold
+    run ends as its warm reference.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,8 +89,7 @@ class Runs:
         if case not in self._records:
             paths = RunPaths(self._folder / "-".join(map(str, case)))
             wanted = spec(*case)
-            launcher = Cold() if case == COLD else self._warm
-            supervisor = Supervisor(launcher, self._folder, SilentObserver(), StopRequest(), timeout_s=300)
+            supervisor = Supervisor(self._warm, self._folder, SilentObserver(), StopRequest(), timeout_s=300)
             result = supervisor.run(Run(wanted, paths))
             assert result is not None
             assert result["outcome"] == "completed", (result["reason"], paths.logs)
