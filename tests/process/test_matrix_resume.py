@@ -1,8 +1,12 @@
-"""ecrl itself is doubled, stopped and killed over real torchrun: nothing is lost, repeated or left behind."""
+"""ecrl itself is doubled, stopped and killed over real torchrun: nothing is lost, repeated or left behind.
+
+Under the warm launcher, which leaves an agent more to be ended; test_side_by_side.py does the like with cold ones.
+"""
 
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +27,7 @@ seeds = [1]
 steps = 60
 batch_size = 8
 nproc = 1
+launcher = "warm"
 [run]
 device = "cpu"
 aa = true
@@ -38,6 +43,13 @@ def is_second_run_stopped(ecrl: Ecrl) -> bool:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     return len(ecrl.results()) == 1
+
+
+def find_agent(ecrl: Ecrl) -> int:
+    """The agent of the newest attempt, which serves all of them."""
+    events_path = max(ecrl.paths.root.rglob("events-launcher.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    events = map(json.loads, events_path.read_text().splitlines())
+    return next(int(event["pid"]) for event in events if event["e"] == "spawn")
 
 
 def test_held_hung_up_and_killed_no_finished_run_is_lost_repeated_or_left_behind(ecrl: Ecrl) -> None:
@@ -62,12 +74,14 @@ def test_held_hung_up_and_killed_no_finished_run_is_lost_repeated_or_left_behind
     process.kill()
     process.communicate()
     assert ecrl.status() == "running"
-    assert ecrl.workers(), "kill -9 of ecrl alone leaves torchrun and its rank"
+    agent = find_agent(ecrl)
+    assert agent in ecrl.workers(), "kill -9 of ecrl alone leaves torchrun and its rank"
 
     code, out, errors = ecrl.run("resume", "--json")
     assert code == 0, errors
     assert "orphaned processes" in errors
     assert json.loads(out)["counts"]["completed"] == 1
+    assert not Path(f"/proc/{agent}").exists()
     assert ecrl.workers() == []
     after = ecrl.results()
     assert len(after) == 2

@@ -1,4 +1,4 @@
-"""Slots that do not fit into memory are told before the first step, by a real run, with the numbers."""
+"""Slots that do not fit into memory are told before the first step, by a real run, with the numbers and its log."""
 
 from pathlib import Path
 
@@ -30,6 +30,8 @@ def test_a_run_whose_slots_do_not_fit_fails_before_its_first_step_and_says_what_
     assert "10000000 slots of" in result["reason"]
     assert "2 ranks need" in result["reason"]
     assert "max_inflight" in result["reason"]
+    assert result["log"].endswith("stderr.log")
+    assert "10000000 slots of" in (paths.folder / result["log"]).read_text(), "what the cold rank itself wrote"
     record = read_run(paths)
     assert not record.get_events("step")
     assert not record.get_events("ready")

@@ -1,4 +1,7 @@
-"""An exception under both launchers, and what is killed while the agent of torchrun is kept warm."""
+"""An exception, and what is killed while the agent of torchrun is kept warm.
+
+A resume after a kill of ecrl alone is in test_matrix_resume.py, an exception under the cold launcher in test_memory.py.
+"""
 
 import json
 import os
@@ -22,13 +25,13 @@ models = ["cnn"]
 checkpoint_every = [20]
 variants = {variants}
 seeds = [1]
-launchers = {launchers}
 [failures]
 base = [30]
 [train]
 steps = {steps}
 batch_size = 8
 nproc = 2
+launcher = "warm"
 [run]
 device = "cpu"
 """
@@ -44,20 +47,20 @@ def test_a_real_exception_fails_its_run_with_its_log_and_the_next_run_still_ends
         "    return seed(*a)\n"
         "random.seed = broken\n"
     )
-    text = MATRIX.format(variants='["blocking", "reference"]', launchers='["cold", "warm"]', steps=40)
+    text = MATRIX.format(variants='["blocking", "reference"]', steps=40)
     search = os.pathsep.join([str(ecrl.folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     code, _, errors = ecrl.run("run", ecrl.matrix(text), PYTHONPATH=search)
     assert code == 4, errors
     _, shown, _ = ecrl.run("status")
-    for row in manifest.read(ecrl.paths).rows.values():
-        assert (row.status, row.runs_done) == ("failed", 2)
-        assert "blocking seed1: RuntimeError: no entropy left (rank 1, before its first step)" in row.message
-        log = ecrl.paths.root / row.message.rpartition("; log: ")[2]
-        assert "stderr.log" in log.name
-        assert "no entropy left" in log.read_text()
-        assert str(log) in shown
+    [row] = manifest.read(ecrl.paths).rows.values()
+    assert (row.status, row.runs_done) == ("failed", 2)
+    assert "blocking seed1: RuntimeError: no entropy left (rank 1, before its first step)" in row.message
+    log = ecrl.paths.root / row.message.rpartition("; log: ")[2]
+    assert "stderr.log" in log.name
+    assert "no entropy left" in log.read_text()
+    assert str(log) in shown
     outcomes = [(p.parents[1].name, json.loads(p.read_text())["outcome"]) for p in map(Path, ecrl.results())]
-    assert sorted(outcomes) == [("blocking", "failed")] * 2 + [("reference", "completed")] * 2
+    assert sorted(outcomes) == [("blocking", "failed"), ("reference", "completed")]
     assert ecrl.workers() == []
 
 
@@ -65,9 +68,7 @@ class WarmRun:
     """ecrl in the middle of a warm run whose ranks are stopped (SIGSTOP). process: that ecrl. agent: its pid."""
 
     def __init__(self, ecrl: Ecrl) -> None:
-        self.process = ecrl.start(
-            "run", ecrl.matrix(MATRIX.format(variants='["blocking"]', launchers='["warm"]', steps=300))
-        )
+        self.process = ecrl.start("run", ecrl.matrix(MATRIX.format(variants='["blocking"]', steps=300)))
         wait_for(lambda: list(ecrl.paths.root.rglob("events-1-0.jsonl")), "the second attempt")
         self._paths = RunPaths(next(ecrl.paths.root.rglob("events-1-0.jsonl")).parent)
         events = map(json.loads, self._paths.launcher_events.read_text().splitlines())
@@ -85,19 +86,6 @@ class WarmRun:
     def kill_ecrl(self) -> None:
         self.process.kill()
         self.process.communicate()
-
-
-def test_kill_9_of_ecrl_leaves_marked_processes_and_resume_ends_the_agent_too(ecrl: Ecrl) -> None:
-    run = WarmRun(ecrl)
-    run.kill_ecrl()
-    assert run.agent in ecrl.workers()
-
-    code, _, errors = ecrl.run("resume")
-    assert code == 0, errors
-    assert "orphaned processes" in errors
-    assert not Path(f"/proc/{run.agent}").exists()
-    assert ecrl.workers() == []
-    assert ecrl.status() == "completed"
 
 
 def test_kill_9_of_ecrl_frees_the_devices_only_when_agent_and_fork_server_are_gone(ecrl: Ecrl) -> None:
