@@ -38,6 +38,7 @@ from ecrl.report.text.names import suite_names
 from ecrl.report.text.numbers import format_fixed, interval, number, p_value, percent
 from tests.unit.analysis.campaign_builder import Change, campaign
 from tests.unit.analysis.external_table.test_table import ROWS, table
+from tests.unit.cli.inline import run_inline
 
 TITLES = [
     "Answer",
@@ -66,18 +67,33 @@ def report_of(found: Evidence, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    """A campaign of 2 suites, 3 variants and 3 seeds in which everything went well."""
-    return evidence(campaign(tmp_path_factory.mktemp("results")))
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder above `results` with a campaign of 2 suites, 3 variants and 3 seeds in which everything went well."""
+    folder = tmp_path_factory.mktemp("home")
+    campaign(folder / "results")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def written(whole: Evidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of its report in every text format."""
-    folder = tmp_path_factory.mktemp("report")
+def whole(home: Path) -> Evidence:
+    """That campaign."""
+    return evidence(CampaignPaths(home / "results", "exp"))
+
+
+WRITES = ("report", "--prefix", "exp", "--results", "results", "--format", ",".join(TEXTS), "--out")
+
+
+@pytest.fixture(scope="module")
+def written(home: Path) -> Path:
+    """The folder of its report in every text format, as the command writes it."""
+    folder = home / "report"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
-        named = render(whole, folder, TEXTS)
+        patch.delenv("MATRIX_PREFIX", raising=False)
+        patch.chdir(home)
+        done = run_inline(*WRITES, folder.name)
+    assert done.returncode == 0, done.stderr
+    named = [home / name for name in list_files(done.stdout)]
     assert sorted(named) == sorted(path for path in folder.rglob("*") if path.is_file())
     return folder
 
@@ -117,12 +133,6 @@ def test_every_section_has_a_title_a_place_and_something_to_say_about_anything(
 def test_sections_stand_in_the_order_of_the_contract(written: Path) -> None:
     assert [section.title for section in PLUGIN.list_sections()] == TITLES
     assert re.findall(r"^## \d+\. (.*)$", (written / "exp_report.md").read_text(), re.M) == TITLES
-
-
-def test_the_same_evidence_gives_the_same_bytes(whole: Evidence, written: Path, tmp_path: Path) -> None:
-    render(whole, tmp_path, TEXTS)
-    assert contents(tmp_path) == contents(written)
-    assert "2023-11-14 22:13 UTC" in (tmp_path / "exp_report.md").read_text()
 
 
 def test_no_document_holds_an_absolute_path_or_a_not_a_number(written: Path) -> None:
@@ -440,20 +450,17 @@ def test_the_csv_format_writes_what_the_report_says_of_claims_and_threats(call: 
 
 @pytest.mark.process
 @pytest.mark.timeout(180)
-def test_hash_seed_time_zone_and_locale_change_no_byte(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_same_evidence_gives_the_same_bytes_whatever_hash_seed_time_zone_and_locale(
+    home: Path, written: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    campaign(tmp_path / "results", seeds=[1, 2])
-    arguments = ("--prefix", "exp", "--results", "results", "--format", ",".join(TEXTS), "--out")
-    assert call(*arguments, "here")[0] == 0
     surroundings = {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     subprocess.run(
-        [sys.executable, "-m", "ecrl", "report", *arguments, "there"],
-        env={**os.environ, **surroundings}, check=True, capture_output=True, timeout=160,
+        [sys.executable, "-m", "ecrl", *WRITES, "again"],
+        cwd=home, env={**os.environ, **surroundings}, check=True, capture_output=True, timeout=160,
     )  # fmt: skip
-    assert contents(tmp_path / "there") == contents(tmp_path / "here")
-    assert len(contents(tmp_path / "here")) > 20
+    assert contents(home / "again") == contents(written)
+    assert len(contents(written)) > 20
+    assert "2023-11-14 22:13 UTC" in (written / "exp_report.md").read_text()
 
 
 def test_a_table_from_elsewhere_has_threats_and_no_claims(call: Call, tmp_path: Path) -> None:
