@@ -418,11 +418,13 @@ def test_watch_json_is_one_document_a_line() -> None:
 
 def completed(words: str) -> list[str]:
     environment = {"_ECRL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
-    return program(**environment).stdout.split()
+    return run_inline(**environment).stdout.split()
 
 
 def test_the_shell_completes_commands_prefixes_and_suite_ids() -> None:
     assert completed("ecrl matr") == ["matrix"]
+    whole = program(_ECRL_COMPLETE="complete_bash", COMP_WORDS="ecrl matr", COMP_CWORD="1")
+    assert whole.stdout.split() == ["matrix"]
     assert completed("ecrl matrix status --prefix e") == ["exp"]
     assert [name[:15] for name in completed("ecrl logs noise-cnn-e")] == ["noise-cnn-early"]
     assert len(completed("ecrl matrix resume --prefix exp --rerun noise")) == 2
