@@ -16,6 +16,7 @@ from ecrl.launch.runs.progress import SilentObserver, Totals
 from ecrl.launch.system.device_leases import FOLDER_VARIABLE, DeviceSet, describe_holders, try_lease
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Manifest
+from tests.unit.cli.inline import run_inline
 from tests.unit.launch.stand_in import MATRIX, StandIn, control, request
 
 DEVICE = DeviceSet(("fake-0",))
@@ -75,6 +76,7 @@ def test_full_while_planning_says_so_and_planning_works_after(
     assert len(control(StandIn()).plan(asked)) == 48
 
 
+@pytest.mark.sampled("full disk")
 @pytest.mark.parametrize("left", [0, 4096, 12288, 20480])
 @pytest.mark.parametrize(("number", "jobs"), [(1, 1), (4, 1), (4, 2)])
 def test_full_while_running_ends_with_an_error_and_resume_loses_and_repeats_nothing(
@@ -115,14 +117,14 @@ def test_full_while_the_journal_is_folded_in_keeps_every_change(disk: Path) -> N
 def test_full_while_reporting_is_told_in_words_and_the_report_works_after(disk: Path) -> None:
     asked = request(disk / "results")
     control(StandIn()).run(asked, Policy())
-    command = [sys.executable, "-m", "ecrl", "report", "--prefix", "exp", "--results", str(asked.paths.results)]
+    arguments = ["report", "--prefix", "exp", "--results", str(asked.paths.results)]
     filled(disk)
-    full = subprocess.run(command, capture_output=True, text=True, check=False)
+    full = subprocess.run([sys.executable, "-m", "ecrl", *arguments], capture_output=True, text=True, check=False)
     assert full.returncode != 0
     assert "pace left" in full.stderr
     assert "Traceback" not in full.stderr
     emptied(disk)
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    again = run_inline(*arguments)
     assert again.returncode == 0, again.stderr
     assert asked.paths.table("report.md").stat().st_size > 1000
 
@@ -157,16 +159,18 @@ WRITES = (
 )
 
 
-def test_a_folder_that_may_only_be_read_can_be_looked_at_and_whatever_writes_says_so(disk: Path) -> None:
+def test_a_folder_that_may_only_be_read_can_be_looked_at_and_whatever_writes_says_so(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = request(disk / "results")
     control(StandIn({"early/blocking": "crash"})).run(asked, Policy())
     folder = asked.paths.run(next(iter(manifest.read(asked.paths).rows)), "blocking", 1337).folder
     (folder.parent / "seed1337.aside-1").mkdir()
 
     def ecrl(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "ecrl", *arguments, "--results", str(asked.paths.results)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=disk)
+        return run_inline(*arguments, "--results", str(asked.paths.results))
 
+    monkeypatch.chdir(disk)
     assert _mount("-o", "remount,ro,size=8g", str(disk))  # room enough: that is not what is told
     for arguments in READS:
         done = ecrl(arguments)
@@ -176,5 +180,6 @@ def test_a_folder_that_may_only_be_read_can_be_looked_at_and_whatever_writes_say
         assert done.returncode == 2, (arguments, done.stderr)
         assert "ead-only file system" in done.stderr, (arguments, done.stderr)
         assert "Traceback" not in done.stderr
+    monkeypatch.undo()  # leaves the disk, so that it can be unmounted
     assert _mount("-o", "remount,rw", str(disk))
     assert control(StandIn()).resume(asked.paths, Policy(retry_failed=True)) == 0
