@@ -161,7 +161,7 @@ def test_a_difference_exits_with_4(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     faulty.write_text(module._QUERY.read_text().replace("useful / (wall_ns / 1e9) END", "useful / (wall_ns / 2e9) END"))
     monkeypatch.setattr(module, "_QUERY", faulty)
     campaign(tmp_path, datasets=["fashion-mini"], seeds=(1,))
-    done = run_inline("report", "--prefix", "exp", "--results", str(tmp_path), "--check", "--format", "md")
+    done = run_inline("report", "--prefix", "exp", "--results", str(tmp_path), "--check", "--format", "csv")
     assert done.returncode == 4
     assert "goodput_steps_per_s: the two counts differ in 3 of 3 runs: " in done.stderr
 
