@@ -42,7 +42,9 @@ def collect(folder: Path, *arguments: str, test: str = "") -> list[str]:
     path, names = folder / "test_some.py", Names()
     path.write_text(TESTS)
     options = ["--collect-only", "-q", "-c", os.devnull, "--rootdir", str(folder), "--import-mode", "importlib"]
-    pytest.main([f"{path}{test}", *options, "-W", "ignore", *arguments], plugins=[names, conftest])
+    # At its end this plugin looks for garbage five times, among all that the tests of this process have made.
+    options += ["-W", "ignore", "-p", "no:unraisableexception"]
+    pytest.main([f"{path}{test}", *options, *arguments], plugins=[names, conftest])
     return names.found
 
 
