@@ -6,6 +6,7 @@ import math
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,9 +67,21 @@ def brute_force(rows: list[dict[str, str]]) -> set[str]:
     return found
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(TABLES)
 def test_a_random_table_is_reported_whole_and_with_every_flaw(rows: list[dict[str, str]]) -> None:
+    check(rows)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+@settings(max_examples=200, deadline=None)
+@given(TABLES)
+def test_two_hundred_random_tables_are_reported_whole_and_with_every_flaw(rows: list[dict[str, str]]) -> None:
+    check(rows)
+
+
+def check(rows: list[dict[str, str]]) -> None:
     rows = [row | {"seed": str(n)} for n, row in enumerate(rows)]
     with tempfile.TemporaryDirectory() as folder:
         found = load(Path(folder), rows)

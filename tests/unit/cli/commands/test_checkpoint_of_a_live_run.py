@@ -73,7 +73,8 @@ def test_ls_leaves_out_what_was_removed_while_it_looked(tmp_path: Path, monkeypa
     assert [(row["step"], row["state"]) for row in rows] == [(20, "committed")]
 
 
-def test_a_run_that_commits_and_removes_all_the_while_is_never_misjudged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("looks", [50, pytest.param(1500, marks=pytest.mark.torture)])
+def test_a_run_that_commits_and_removes_all_the_while_is_never_misjudged(tmp_path: Path, looks: int) -> None:
     write_checkpoint(tmp_path, 0)
     looked = threading.Event()
 
@@ -88,7 +89,7 @@ def test_a_run_that_commits_and_removes_all_the_while_is_never_misjudged(tmp_pat
     writer.start()
     try:
         states: set[str] = set()
-        for _ in range(150):
+        for _ in range(looks):
             verified, listed = ecrl("verify", str(tmp_path), "--json"), ecrl("ls", str(tmp_path), "--json")
             assert (verified.exit_code, listed.exit_code) == (0, 0)
             states |= {c["state"] for c in json.loads(verified.stdout)["checkpoints"]}
