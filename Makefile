@@ -61,9 +61,13 @@ $(DEMO): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-$(READY): $(DEMO)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers,parquet,bundle,check]'
-	touch $@
+# One resolution and one build for all. pip would compile on one core, and the tests of every package too; what does not
+# compile is torch's, for newer Pythons.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,peers,parquet,bundle,check]'
+	$(BIN)/python -m compileall -q -j 0 -x /tests/ .venv/lib >/dev/null || true
+	touch $(DEMO) $@
 
 $(DOCS): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
