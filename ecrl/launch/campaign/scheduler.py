@@ -24,9 +24,9 @@ from ecrl.launch.runs.experiment import ExperimentKind, Lane
 from ecrl.launch.runs.failure_cause import BUG, RepeatedFailures, build_signature
 from ecrl.launch.runs.progress import Observer, RunProgress, Totals
 from ecrl.launch.runs.run import Run
-from ecrl.launch.runs.silence import QUIET_S, Reminder
 from ecrl.launch.system.device_leases import DeviceSet, Lease, describe_holders, try_lease
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.wait import QUIET_S, Reminder
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import FAILED, Manifest, Row
 from ecrl.records.result import Result

@@ -1,38 +1,16 @@
-"""Says what a run waits for that records nothing, and when a wait is worth another word."""
+"""Says what a run waits for that records nothing."""
 
 from collections.abc import Iterator
 
 from ecrl.launch.runs.progress import RunProgress
 from ecrl.launch.system.process_identity import is_stopped
+from ecrl.launch.system.wait import QUIET_S
 from ecrl.records.paths import RunPaths
 from ecrl.units import format_duration
 
-QUIET_S = 8.0  # nobody should look at a screen for longer without a word
 _MUCH_LONGER = 5  # times the longest step so far
 _TAIL_BYTES = 4096
 _LINE_CHARACTERS = 160
-
-
-class Reminder:
-    """Decides when to speak of a wait: once it has taken `first_s`, and again whenever it has doubled."""
-
-    def __init__(self) -> None:
-        self._due_s: float | None = None
-
-    def is_due(self, waited_s: float, first_s: float = QUIET_S) -> bool:
-        """Whether to speak now. A wait that is shorter than the one before it is a new one."""
-        if waited_s < first_s:
-            self._due_s = None
-            return False
-        if self._due_s is not None and waited_s < self._due_s:
-            return False
-        self._due_s = 2 * waited_s
-        return True
-
-    @property
-    def has_spoken(self) -> bool:
-        """Whether the present wait was spoken of."""
-        return self._due_s is not None
 
 
 def compute_quiet_limit_s(progress: RunProgress) -> float:

@@ -18,17 +18,12 @@ from ecrl.launch.runs.outcome import RunEnd, RunEvidence
 from ecrl.launch.runs.progress import Observer, RunProgress
 from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.run_clock import Pause, RunClock
-from ecrl.launch.runs.silence import (
-    Reminder,
-    compute_quiet_limit_s,
-    describe_ranks,
-    describe_silence,
-    quote_last_line,
-)
+from ecrl.launch.runs.silence import compute_quiet_limit_s, describe_ranks, describe_silence, quote_last_line
 from ecrl.launch.runs.warnings import RunWarnings
 from ecrl.launch.system.environment import list_inputs
 from ecrl.launch.system.free_space import find_full_folder
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.wait import Reminder
 from ecrl.records import machine
 from ecrl.records.clock import now_ns, real_minus_boot_ns
 from ecrl.records.manifest.store import utc_now

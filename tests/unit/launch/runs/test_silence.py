@@ -12,7 +12,8 @@ import pytest
 from ecrl.launch.runs import run_clock
 from ecrl.launch.runs.progress import RunProgress
 from ecrl.launch.runs.run_clock import RunClock
-from ecrl.launch.runs.silence import QUIET_S, Reminder, describe_silence
+from ecrl.launch.runs.silence import describe_silence
+from ecrl.launch.system.wait import QUIET_S
 from ecrl.launch.system.process_identity import is_stopped
 from ecrl.records.paths import RunPaths
 
@@ -82,15 +83,6 @@ def test_a_run_is_silent_by_its_own_measure(paths: RunPaths) -> None:
     assert "no step for 2 m 40 s (the last ones took up to 30.0 s)" in describe_silence(slow, 160.0, paths)
     assert describe_silence(RunProgress(total=20), QUIET_S - 1, paths) == ""
     assert describe_silence(RunProgress(total=20), None, paths) == ""
-
-
-def test_a_wait_is_spoken_of_as_often_as_it_doubles_and_a_new_one_anew() -> None:
-    reminder = Reminder()
-    assert [s for s in range(100) if reminder.is_due(float(s))] == [8, 16, 32, 64]
-    assert reminder.has_spoken
-    assert not reminder.is_due(1.0)
-    assert not reminder.has_spoken
-    assert reminder.is_due(9.0)
 
 
 def test_a_pause_of_ecrl_is_no_time_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
