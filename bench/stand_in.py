@@ -33,7 +33,7 @@ def make_launcher(_name: str, lease: Lease | None) -> Launcher:
     return Shell(lease)
 
 
-def answer(matrix: Matrix, _stop: StopRequest) -> Probe:
+def answer(matrix: Matrix, _stop: StopRequest, _look: object) -> Probe:
     """A machine that has everything."""
     datasets = {name: {"ok": True, "synthetic": True} for name in matrix.matrix.datasets}
     sizes = {f"{d}/{m}": 1000 for d in matrix.matrix.datasets for m in matrix.matrix.models}

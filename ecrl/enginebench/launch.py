@@ -13,7 +13,10 @@ from ecrl.errors import EXIT_SOME_FAILED, EcrlError, unknown_name
 from ecrl.launch.launchers.cold import Cold
 from ecrl.launch.runs.file_tail import Event, EventTail
 from ecrl.launch.runs.run import Run
+from ecrl.launch.runs.silence import quote_last_line
+from ecrl.launch.system.process_group import watch_end
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.wait import Wait
 from ecrl.records.paths import RunPaths
 
 _POLL_S = 0.2
@@ -75,7 +78,7 @@ class Bench:
                 while (code := handle.wait(_POLL_S)) is None and not stop:
                     progress.poll()
                 if code is None:
-                    code = handle.stop(lambda: stop.now)
+                    code = handle.stop(watch_end("the job's processes to end", progress.say, lambda: stop.now))
                 handle.end_leftovers()
                 progress.poll()
             finally:
@@ -89,18 +92,26 @@ class _Progress:
 
     def __init__(self, paths: RunPaths, plan: BenchPlan, say: Callable[[str], None]) -> None:
         self.faults: list[Event] = []
-        self._tail, self._say, self._rounds = EventTail(paths), say, len(plan.order) - 1
+        self.say = say
+        self._paths, self._tail, self._rounds = paths, EventTail(paths), len(plan.order) - 1
         self._total, self._done = sum(map(len, plan.order)), 0
+        self._wait = self._make_wait()
+
+    def _make_wait(self) -> Wait:
+        number = self._done + 1
+        return Wait(lambda: f"segment {number}/{self._total}; {quote_last_line(self._paths)}", self.say)
 
     def poll(self) -> None:
         """Read the new events."""
+        self._wait.look()
         for _attempt, rank, event in self._tail.read():
             if event["e"] in ("refused", "error"):
                 self.faults.append(event)
             elif event["e"] == "segment" and rank == 0:
                 self._done += 1
                 where = f"round {event['round']}/{self._rounds}" if event["round"] else "warm-up"
-                self._say(f"{self._done}/{self._total} {where}: {event['variant']}")
+                self.say(f"{self._done}/{self._total} {where}: {event['variant']}")
+                self._wait = self._make_wait()
 
     def close(self) -> None:
         """Close the files."""

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from ecrl.launch.system.process_group import ExitWait, end_run, open_exit_fd
 from ecrl.launch.system.process_identity import RUN_MARKER
 from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.torch_import import advise_on_import, is_import_failure
+from ecrl.launch.system.wait import Wait
 from ecrl.records.failure_checks import format_failure_step
 from ecrl.records.paths import RunPaths
 from ecrl.records.reader import RunRecord, read_run
@@ -106,8 +108,10 @@ class Selftest:
     command: Sequence[str] = COMMAND
     kills: bool = True
 
-    def run(self, stop: StopRequest, show: Callable[[Check], None]) -> Report:
-        """Run the self-test. `show` is called with each check when it ends.
+    def run(
+        self, stop: StopRequest, show: Callable[[Check], None], say: Callable[[str], None] = lambda _text: None
+    ) -> Report:
+        """Run the self-test. show: called with each check when it ends. say: shows what takes long.
 
         Raises:
             EcrlError: an unknown name, too few steps or no GPU.
@@ -118,7 +122,7 @@ class Selftest:
         report = Report(self.device)
         folder = Path(tempfile.mkdtemp(prefix="ecrl-selftest-"))
         try:
-            for check in self._checks(report, folder, stop):
+            for check in self._checks(report, folder, stop, say):
                 report.checks.append(check)
                 show(check)
         finally:
@@ -134,8 +138,8 @@ class Selftest:
         if self.steps < MIN_STEPS:
             raise EcrlError("ECRL-102", f"--steps: found {self.steps}, expected at least {MIN_STEPS}.")
 
-    def _checks(self, report: Report, folder: Path, stop: StopRequest) -> Iterator[Check]:
-        for told in self._read_messages(folder, stop):
+    def _checks(self, report: Report, folder: Path, stop: StopRequest, say: Callable[[str], None]) -> Iterator[Check]:
+        for told in self._read_messages(folder, stop, say):
             match told.pop("e"):
                 case "machine":
                     report.machine = told
@@ -144,9 +148,9 @@ class Selftest:
                 case "check":
                     yield Check(**told)
         if self.kills:
-            yield check_killed_run(self.device, self.model, folder, stop)
+            yield check_killed_run(self.device, self.model, folder, stop, say)
 
-    def _read_messages(self, folder: Path, stop: StopRequest) -> Iterator[dict[str, Any]]:
+    def _read_messages(self, folder: Path, stop: StopRequest, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         """The child's messages as they arrive. If the child crashes, the last message is a failed check."""
         out, errors = folder / "results.jsonl", folder / "stderr.log"
         extra = {
@@ -165,10 +169,13 @@ class Selftest:
             )  # fmt: skip
         exit_wait, tail = ExitWait(process.poll, open_exit_fd(process.pid)), FileTail(out)
         try:
-            code = None
+            code, number, wait = None, 0, _wait_for_check(1, say)
             while code is None:
                 code = exit_wait.wait(_POLL_S)
+                wait.look()
                 for line in tail.lines():
+                    number += 1
+                    wait = _wait_for_check(number, say)  # the first message is about the machine
                     yield json.loads(line)
                 stop.raise_if_requested("Nothing was left behind; type the same command again.")
                 if time.monotonic() - begun > _TIMEOUT_S:
@@ -183,6 +190,10 @@ class Selftest:
             yield _death_message(code, errors.read_text(errors="replace"), time.monotonic() - begun)
 
 
+def _wait_for_check(number: int, say: Callable[[str], None]) -> Wait:
+    return Wait(lambda: f"check {number}" if number > 1 else "PyTorch to load, and check 1", say)
+
+
 def _death_message(code: int, errors: str, wall_s: float) -> dict[str, Any]:
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "(no output)")
     if is_import_failure(last):
@@ -194,7 +205,9 @@ def _death_message(code: int, errors: str, wall_s: float) -> dict[str, Any]:
     return {"e": "check", **dataclasses.asdict(check)}
 
 
-def check_killed_run(device: str, model: str, folder: Path, stop: StopRequest) -> Check:
+def check_killed_run(
+    device: str, model: str, folder: Path, stop: StopRequest, say: Callable[[str], None] = lambda _text: None
+) -> Check:
     """Check under real torchrun that a run with kills ends with the digest of an undisturbed run.
 
     The worker is killed while it writes a checkpoint, and again before it commits one.
@@ -208,8 +221,12 @@ def check_killed_run(device: str, model: str, folder: Path, stop: StopRequest) -
     supervisor = Supervisor(load_launcher("cold"), folder, SilentObserver(), stop, timeout_s=_RUN_TIMEOUT_S)
     # The runs are concurrent because nothing is timed here. A GPU may be set to serve one process at a time.
     with ThreadPoolExecutor(1 if device == "cuda" else len(runs)) as pool:
-        for ended in [pool.submit(supervisor.run, run) for run in runs.values()]:
-            ended.result()
+        wait = Wait(lambda: "two runs of torchrun, one of which is killed twice", say)
+        ended = [pool.submit(supervisor.run, run) for run in runs.values()]
+        while futures.wait(ended, _POLL_S).not_done:
+            wait.look()
+        for one in ended:
+            one.result()
     stop.raise_if_requested("Nothing was left behind; type the same command again.")
     verdict, evidence, details = compare_final_states(*(read_run(run.paths) for run in runs.values()))
     return Check(KILLED, verdict, evidence, round(time.monotonic() - begun, 3), details)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _RESULTS = Path("results")
 SCHEMA = 1
+_NOT_YET = "waiting for its manifest, which is written once this machine is checked"
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +31,7 @@ def start(paths: "CampaignPaths", as_json: bool, *more: str) -> None:
 
     arguments = [*(argument for argument in sys.argv[1:] if argument != "--detach"), *more]
     with handle_signals() as asked, explain_storage_errors(paths):
-        detached = start_detached(paths, arguments, asked)
+        detached = start_detached(paths, arguments, asked, print_message)
     if as_json:
         print_json({"schema": SCHEMA, "prefix": paths.prefix, "pid": detached.pid, "log": str(detached.log)})
         return
@@ -66,7 +67,7 @@ def attach(prefix: opt.OnlyPrefix = None, results: opt.Results = _RESULTS) -> No
             paths,
             print_message,
             asked,
-            standing=lambda: format_lines(watch.take_snapshot()) if paths.manifest.exists() else (),
+            standing=lambda: format_lines(watch.take_snapshot()) if paths.manifest.exists() else [_NOT_YET],
         )
     if still is not None:
         print_message(f"left; pid {still.owner.pid} still runs. To return, type: ecrl matrix attach {paths.options}")
@@ -101,7 +102,7 @@ def stop(
 
     paths = CampaignPaths(results, prefix)
     with exit_on_interrupt("The request to stop stays; the other ecrl is still stopping."):
-        told = stop_holder(paths, now=now, patience_s=patience)
+        told = stop_holder(paths, now=now, patience_s=patience, say=print_message)
     if as_json:
         print_json({"schema": SCHEMA, "prefix": prefix, "pid": told.owner.pid, "host": told.owner.host})
     else:

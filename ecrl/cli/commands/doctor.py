@@ -44,7 +44,7 @@ def doctor(
     found: list[Finding] = []
     with exit_on_interrupt("Nothing was changed."):
         wanted = None if matrix is None else _compute_requirements(matrix, profile, results)
-        for finding in run_checks(results, wanted):
+        for finding in run_checks(results, wanted, print_message):
             found.append(finding)
             if not as_json:
                 _print(finding)
@@ -68,7 +68,7 @@ def _compute_requirements(matrix: Path, profile: str | None, results: Path) -> "
 
     campaign = resolve_request(Request(CampaignPaths(results, "doctor"), matrix, profile)).campaign
     kind = load_kind(campaign.matrix.experiment.kind)
-    machine = kind.inspect_machine(campaign.matrix, None, lambda _text: None, StopRequest())
+    machine = kind.inspect_machine(campaign.matrix, None, print_message, StopRequest())
     estimate = compute_estimate(campaign, kind, machine)
     return machine.compute_requirements(campaign.matrix, estimate.needed_bytes)
 

@@ -90,7 +90,7 @@ def selftest(
             sys.stdout.flush()
 
     with handle_signals() as stop:
-        report = Selftest(device, model, steps).run(stop, show)
+        report = Selftest(device, model, steps).run(stop, show, print_message)
     if as_json:
         print_json(report.to_json())
     elif table:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +75,10 @@ class Probe:
             )
 
 
-def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_COMMAND) -> Probe:
-    """Run the probe (about three seconds, most of them PyTorch's import).
+def run_probe(
+    matrix: Matrix, stop: StopRequest, look: Callable[[], None], command: Sequence[str] = PROBE_COMMAND
+) -> Probe:
+    """Run the probe (about three seconds, most of them PyTorch's import). look: called repeatedly meanwhile.
 
     Raises:
         EcrlError: PyTorch cannot be imported, or the probe failed.
@@ -85,11 +87,16 @@ def run_probe(matrix: Matrix, stop: StopRequest, command: Sequence[str] = PROBE_
     extra = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
     if matrix.run.gpus:
         extra["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, matrix.run.gpus))  # as in the runs
+
+    def check() -> None:
+        stop.raise_if_requested("Nothing was started; type the same command again.")
+        look()
+
     reply = ask(
         command,
         build_child_environment(os.environ, extra),
         json.dumps(build_probe_request(matrix)),
-        lambda: stop.raise_if_requested("Nothing was started; type the same command again."),
+        check,
     )
     if reply.code != 0:
         raise EcrlError("ECRL-506", _explain(reply.output, reply.code))

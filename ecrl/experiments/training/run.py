@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from ecrl import plugins
 from ecrl.config.matrix import Matrix
@@ -21,11 +22,14 @@ from ecrl.launch.runs.run_times import TimeKey
 from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.device_leases import FAKE_VARIABLE, DeviceSet, group_devices, list_cores, list_gpus
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.wait import Wait
 from ecrl.records.failure_checks import is_ending
 from ecrl.records.manifest.store import Row
 from ecrl.records.result import Result
 from ecrl.units import format_count
 
+# What asks the machine; the last argument is called repeatedly meanwhile.
+Ask: TypeAlias = Callable[[Matrix, StopRequest, Callable[[], None]], Probe]
 _WARMUP_EVERY = 10  # steps between two checkpoints of a warm-up: 1,000 long steps would be no short run
 
 
@@ -137,7 +141,7 @@ class _Torchrun(Executor):
 class Training(ExperimentKind):
     """Torchrun jobs. ask and make_launcher: the probe and the launchers; tests replace them."""
 
-    ask: Callable[[Matrix, StopRequest], Probe] = run_probe
+    ask: Ask = run_probe
     make_launcher: LauncherFactory = load_launcher
 
     def require_packages(self, matrix: Matrix) -> None:
@@ -151,7 +155,8 @@ class Training(ExperimentKind):
         probe = None if stored is None else load_probe(stored, matrix)
         if probe is None:
             note("checking data, models and device...")
-            probe = self.ask(matrix, stop)
+            wait = Wait(lambda: "the check, which imports PyTorch and reads the data", note)
+            probe = self.ask(matrix, stop, wait.look)
         return TrainingMachine(probe)
 
     def count_work(self, groups: Sequence[SuiteGroup]) -> Work:

@@ -16,10 +16,11 @@ from pathlib import Path
 from ecrl.errors import EcrlError
 from ecrl.launch.campaign.lock import Holder, holder, is_held
 from ecrl.launch.runs.file_tail import FileTail
-from ecrl.launch.system.child import build_module_command
+from ecrl.launch.system.child import build_module_command, find_working_folder
 from ecrl.launch.system.free_space import find_existing_folder, get_free_bytes
 from ecrl.launch.system.process_identity import Liveness, check_owner
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.wait import QUIET_S, Wait
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 from ecrl.units import format_bytes
@@ -27,7 +28,8 @@ from ecrl.units import format_bytes
 _POLL_S = 0.05
 _MIN_FREE_BYTES = 1 << 20  # with less free space, hardly anything can be written
 _FOLLOW_S = 0.2
-STATUS_EVERY_S = 10.0
+STATUS_EVERY_S = QUIET_S
+_SOON_S = 3.0  # most campaigns stop sooner
 _START_TIMEOUT_S = 2.0  # a new holder of the lock records at once who it is
 
 
@@ -47,20 +49,28 @@ class DetachedProcess:
     log: Path
 
 
-def start_detached(paths: CampaignPaths, arguments: Sequence[str], stop: StopRequest | None = None) -> DetachedProcess:
+def start_detached(
+    paths: CampaignPaths,
+    arguments: Sequence[str],
+    stop: StopRequest | None = None,
+    say: Callable[[str], None] = lambda _text: None,
+) -> DetachedProcess:
     """Start `ecrl ARGUMENTS` in a session of its own, and wait until it holds the prefix or has ended.
 
-    arguments: `matrix run --prefix ... --yes`, without --detach.
+    arguments: `matrix run --prefix ... --yes`, without --detach. say: shows what takes long.
 
     Raises:
         DetachError: it ended early with an exit code other than 0; the message is what it wrote.
         StoppedError: a signal came during the start; the new ecrl was ended.
     """
-    return start_detached_command(paths, build_module_command("ecrl", *arguments), stop)
+    return start_detached_command(paths, build_module_command("ecrl", *arguments), stop, say)
 
 
 def start_detached_command(
-    paths: CampaignPaths, command: Sequence[str], stop: StopRequest | None = None
+    paths: CampaignPaths,
+    command: Sequence[str],
+    stop: StopRequest | None = None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> DetachedProcess:
     """As `start_detached`, for any command line that works on the prefix."""
     made = not paths.root.exists()
@@ -73,9 +83,12 @@ def start_detached_command(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=out,
+            cwd=find_working_folder(),
             start_new_session=True,
         )
+    wait = Wait(lambda: f"pid {process.pid} to begin; {_quote_log(log, begin)}", say, QUIET_S)
     while process.poll() is None:
+        wait.look()
         told = holder(paths)
         if told is not None and told.owner.pid == process.pid:
             process.returncode = 0  # nobody waits for it here: avoids the warning about a running child
@@ -92,6 +105,12 @@ def start_detached_command(
     _clear(paths, made)
     last = "\n".join(said.splitlines()[-3:]).removeprefix("ecrl: ")
     raise DetachError(last or _explain_silence(paths, process.returncode), process.returncode)
+
+
+def _quote_log(log: Path, begin: int) -> str:
+    """The last line of the detached ecrl so far."""
+    lines = [line for line in log.read_bytes()[begin:].decode(errors="replace").splitlines() if line.strip()]
+    return f"its last line: {lines[-1]}" if lines else "it has said nothing yet"
 
 
 def _clear(paths: CampaignPaths, made: bool) -> None:
@@ -152,7 +171,6 @@ def follow(
                 return told
             if time.monotonic() >= due:
                 due = time.monotonic() + STATUS_EVERY_S
-                # The followed ecrl itself writes nothing while a run is active.
                 for text in standing():
                     say(text)
             time.sleep(_FOLLOW_S)
@@ -165,12 +183,12 @@ def stop_holder(
     *,
     now: bool = False,
     patience_s: float = 60.0,
-    waiting: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Holder:
     """Ask the prefix's ecrl to hand over (SIGTERM, like Ctrl-C), and wait until it has released the prefix.
 
     now: also end the workers without a grace period (like a second Ctrl-C). patience_s: how many seconds to wait.
-    waiting: called repeatedly meanwhile; may raise.
+    say: shows what takes long.
 
     Raises:
         EcrlError: no ecrl works on the prefix, it runs on another host, or it has not released the prefix in time.
@@ -193,6 +211,7 @@ def stop_holder(
             if now:  # another signal: of two pending SIGTERMs the kernel keeps one
                 signal.pidfd_send_signal(handle, signal.SIGINT)
         deadline = time.monotonic() + patience_s
+        wait = Wait(lambda: f"pid {pid} to end its workers and hand over", say, _SOON_S)
         while (still := holder(paths)) is not None and still.owner == told.owner:
             if time.monotonic() > deadline:
                 raise EcrlError(
@@ -200,7 +219,7 @@ def stop_holder(
                     f"pid {pid} still runs campaign {paths.prefix}, {patience_s:.0f} s after the request to stop.\n"
                     f"To end its workers at once, type: ecrl matrix stop {paths.options} --now",
                 )
-            waiting()
+            wait.look()
             time.sleep(_POLL_S)
     except ProcessLookupError:
         return told

@@ -5,6 +5,7 @@ import itertools
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ecrl.config.recipe import REFERENCE
@@ -15,6 +16,7 @@ from ecrl.launch.runs.experiment import ExperimentKind, Lane
 from ecrl.launch.runs.progress import RunProgress, SilentObserver
 from ecrl.launch.runs.run import Run
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.wait import Wait
 from ecrl.records.paths import CampaignPaths, RunPaths, shorten_path
 
 WARMUP_S = 5  # of steps; the start of the ranks comes on top
@@ -41,7 +43,7 @@ def warm_up(campaign: Campaign, kind: ExperimentKind, suite: Suite, lane: Lane) 
     devices, begun = lane.lease.devices, time.monotonic()
     lane.observer.note(f"warm-up on {devices}: {spec.variant} of {suite.suite_id}, about {WARMUP_S} s, discarded")
     run = Run(spec, RunPaths(_make_folder(campaign.paths)))
-    watch = _Watch(StopRequest(lane.stop))
+    watch = _Watch(StopRequest(lane.stop), lane.observer.note)
     executor = kind.make_executor(dataclasses.replace(lane, observer=watch, stop=watch.stop))
     try:
         result = executor.execute(run)
@@ -71,12 +73,20 @@ def _make_folder(paths: CampaignPaths) -> Path:
 class _Watch(SilentObserver):
     """Requests `stop` once a run has made enough steps for long enough."""
 
-    def __init__(self, stop: StopRequest) -> None:
+    def __init__(self, stop: StopRequest, say: Callable[[str], None]) -> None:
         self.stop = stop
         self._began: float | None = None
+        self._say, self._progress = say, RunProgress(total=0)
+        self._wait = Wait(lambda: f"the warm-up: {self._progress.doing}, step {self._progress.step}", say)
+
+    def note(self, text: str) -> None:
+        """See `Observer.note`."""
+        self._say(f"warm-up: {text}")
 
     def run_progress(self, spec: RunSpec, progress: RunProgress) -> None:
         """See `Observer.run_progress`."""
+        self._progress = progress
+        self._wait.look()
         if progress.step == 0:
             return
         now = time.monotonic()

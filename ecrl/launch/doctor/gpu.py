@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ecrl.launch.system import nvidia
 from ecrl.launch.system.child import Reply, ask, build_module_command
 from ecrl.launch.system.environment import build_child_environment
 from ecrl.launch.system.torch_import import advise_on_import, is_import_failure
+from ecrl.launch.system.wait import Wait
 from ecrl.units import format_bytes
 
 EXAMINE_COMMAND = build_module_command("ecrl.worker.device_check")
@@ -21,12 +22,16 @@ _MIB = 1 << 20
 _QUERY = ("index", "uuid", "name", "driver_version", "memory.total", "memory.used", "utilization.gpu", "compute_mode")
 
 
-def check_gpus(wanted: Requirements | None, command: Sequence[str] = EXAMINE_COMMAND) -> Iterator[Finding]:
-    """Findings about the GPUs as the driver shows them, then about PyTorch on this machine."""
+def check_gpus(
+    wanted: Requirements | None,
+    command: Sequence[str] = EXAMINE_COMMAND,
+    say: Callable[[str], None] = lambda _text: None,
+) -> Iterator[Finding]:
+    """Findings about the GPUs as the driver shows them, then about PyTorch on this machine. say: what takes long."""
     cuda = wanted is not None and wanted.device == "cuda"
     cards = yield from _cards(wanted, cuda)
     try:
-        reply = _run_examine(command)
+        reply = _run_examine(command, say)
     except OSError as error:  # also a TimeoutError
         yield Finding("torch", UNFIT, " ".join(str(error).split())[:200], f"Try: {' '.join(command)}")
         return
@@ -120,15 +125,17 @@ def _owner(pid: str) -> str:
         return f"(uid {uid}) "
 
 
-def _run_examine(command: Sequence[str]) -> Reply:
+def _run_examine(command: Sequence[str], say: Callable[[str], None]) -> Reply:
     """The answer of the process that loads PyTorch.
 
     Raises:
         OSError: it cannot be started, or takes too long.
     """
     deadline = time.monotonic() + _TIMEOUT_S
+    wait = Wait(lambda: f"PyTorch to load and to compute here, at most {_TIMEOUT_S:.0f} s", say)
 
     def check() -> None:
+        wait.look()
         if time.monotonic() > deadline:
             raise TimeoutError(f"no answer after {_TIMEOUT_S:.0f} s")
 

@@ -1,6 +1,6 @@
 """Checks whether this machine is fit to run a matrix: all checks, or the quick ones before a start."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ecrl.errors import UnfitError
@@ -10,11 +10,13 @@ from ecrl.launch.doctor.finding import OK, UNFIT, Finding, Requirements
 SCHEMA = 1
 
 
-def run_checks(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
-    """All checks; takes a few seconds. The process that loads PyTorch comes last."""
+def run_checks(
+    results: Path, wanted: Requirements | None, say: Callable[[str], None] = lambda _text: None
+) -> Iterator[Finding]:
+    """All checks; takes a few seconds. The process that loads PyTorch comes last. say: shows what takes long."""
     yield from host.check_host(wanted)
     yield from disk.check_disk(results, wanted)
-    yield from gpu.check_gpus(wanted)
+    yield from gpu.check_gpus(wanted, say=say)
 
 
 def quick_checks(results: Path, wanted: Requirements | None) -> list[Finding]:

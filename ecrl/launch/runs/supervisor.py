@@ -22,6 +22,7 @@ from ecrl.launch.runs.silence import compute_quiet_limit_s, describe_ranks, desc
 from ecrl.launch.runs.warnings import RunWarnings
 from ecrl.launch.system.environment import list_inputs
 from ecrl.launch.system.free_space import find_full_folder
+from ecrl.launch.system.process_group import watch_end
 from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.wait import Reminder
 from ecrl.records import machine
@@ -110,7 +111,8 @@ class Supervisor:
             asked = bool(self.stop)
             paused = watch.count_time()  # else a pause in which the run ended would be lost
             if code is None:
-                code = handle.stop(lambda: self.stop.now)
+                stop_now = watch_end(f"{run.name}: its processes to end", self.observer.note, lambda: self.stop.now)
+                code = handle.stop(stop_now)
             reaped = now_ns()
             handle.end_leftovers()
             watch.poll_last()

@@ -15,8 +15,11 @@ import psutil
 
 from ecrl.errors import EcrlError
 from ecrl.launch.system.process_identity import RUN_MARKER, find_campaign_pids, find_marked_pids, get_start_ticks
+from ecrl.launch.system.wait import Wait
+from ecrl.units import format_count
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
+_SOON_S = 2.0  # most processes end sooner; a person has asked for the end and watches
 _POLL_S = 0.02
 _KILL_PATIENCE_S = 30.0  # a process in uninterruptible I/O dies only when the I/O ends
 
@@ -80,12 +83,27 @@ def end_leftovers(folder: Path) -> int:
     return len(left)
 
 
-def end_orphans(campaign: Path) -> int:
-    """End every process of the campaign in this folder: workers whose ecrl has died. Returns how many there were."""
+def end_orphans(campaign: Path, say: Callable[[str], None] = lambda _text: None) -> int:
+    """End every process of the campaign in this folder: workers whose ecrl has died. Returns how many there were.
+
+    say: shows what takes long.
+    """
     pids = find_campaign_pids(campaign)
     if pids:
-        _end(_processes(pids), lambda: _processes(find_campaign_pids(campaign)), lambda: False)
+        stop_now = watch_end(f"{format_count(len(pids), 'orphaned process', 'orphaned processes')} to end", say)
+        _end(_processes(pids), lambda: _processes(find_campaign_pids(campaign)), stop_now)
     return len(pids)
+
+
+def watch_end(what: str, say: Callable[[str], None], now: Callable[[], bool] = lambda: False) -> Callable[[], bool]:
+    """A `stop_now` that says what is waited for. now: whether to skip the rest of the grace period."""
+    wait = Wait(lambda: f"{what}; whoever has not {GRACE_S:.0f} s after SIGTERM is killed", say, _SOON_S)
+
+    def stop_now() -> bool:
+        wait.look()
+        return now()
+
+    return stop_now
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
@@ -121,6 +139,7 @@ def _end(members: list[psutil.Process], rest: Callable[[], list[psutil.Process]]
                 f"processes {pids} did not end {_KILL_PATIENCE_S:.0f} s after SIGKILL (stuck in I/O?).\n"
                 "End them by hand, then type the resume command.",
             )
+        stop_now()  # it may have something to say
         _signal(left, signal.SIGKILL)
         time.sleep(_POLL_S)
 

@@ -37,9 +37,7 @@ class Wait:
     Call `look` at least once a second meanwhile.
     """
 
-    def __init__(
-        self, what: Callable[[], str], say: Callable[[str], None], first_s: float = QUIET_S
-    ) -> None:
+    def __init__(self, what: Callable[[], str], say: Callable[[str], None], first_s: float = QUIET_S) -> None:
         self._what, self._say, self._first_s = what, say, first_s
         self._begun, self._reminder = time.monotonic(), Reminder()
 

@@ -7,7 +7,6 @@ both put in place, to be killed by tests.
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -18,7 +17,7 @@ from ecrl.config.matrix import Matrix
 from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.experiments.training.probe import Probe
-from ecrl.experiments.training.run import Training
+from ecrl.experiments.training.run import Ask, Training
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import Request
@@ -71,14 +70,14 @@ def in_place_of_all(launcher: StandIn) -> LauncherFactory:
     return lambda _name, lease: dataclasses.replace(launcher, lease=lease)
 
 
-def answer(matrix: Matrix, _stop: StopRequest | None = None) -> Probe:
+def answer(matrix: Matrix, _stop: StopRequest | None = None, _look: object = None) -> Probe:
     """A machine without GPUs that has every data set; a checkpoint takes 1,000 bytes."""
     datasets = {name: {"ok": True, "synthetic": True} for name in matrix.matrix.datasets}
     sizes = {f"{d}/{m}": 1000 for d in matrix.matrix.datasets for m in matrix.matrix.models}
     return Probe({"torch": "stand-in"}, (), datasets, sizes)
 
 
-def training(launcher: StandIn, ask: Callable[[Matrix, StopRequest], Probe] = answer) -> Training:
+def training(launcher: StandIn, ask: Ask = answer) -> Training:
     """The kind `training` with both stand-ins put in place."""
     return Training(ask, in_place_of_all(launcher))
 
@@ -94,7 +93,7 @@ def control(
     launcher: StandIn,
     observer: Observer | None = None,
     stop: StopRequest | None = None,
-    ask: Callable[[Matrix, StopRequest], Probe] = answer,
+    ask: Ask = answer,
 ) -> Control:
     """The way in, with both stand-ins put in place."""
     return Control(

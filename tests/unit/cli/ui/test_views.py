@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,29 @@ def test_off_a_terminal_every_change_is_one_line(campaign: Campaign, capsys: pyt
     assert "FAILED: RuntimeError: boom (rank 1, after step 3)\n  log: results/x/log" in errors
     assert "\x1b" not in errors
     assert "\r" not in errors
+
+
+def test_off_a_terminal_a_long_run_says_often_where_it_is_and_then_ever_less(
+    campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    row, spec = next(campaign.rows()), next(campaign.runs(campaign.suites[0])).spec
+    view, said = ProgressLog(), dict[float, str]()
+    view.suite_started(row, Totals(suites=1, runs=3))
+    view.run_started(spec, Totals(suites=1, runs=3))
+    capsys.readouterr()
+    for now[0] in map(float, range(1, 1000)):
+        view.run_progress(spec, RunProgress(total=6000, step=int(now[0]), doing="training"))
+        if told := capsys.readouterr().err:
+            said[now[0]] = told
+    assert list(said) == [9, 18, 27, 36, 45, 54, 108, 216, 432, 864]
+    assert f"{run_name(spec)}: training, step 108/6000" in said[108]
+    view.note("a word about something else")
+    now[0] += 8
+    capsys.readouterr()
+    view.run_progress(spec, RunProgress(total=6000, step=1000))
+    assert capsys.readouterr().err == ""
 
 
 def test_the_repeat_of_the_reference_has_a_name_of_its_own(tmp_path: Path) -> None:

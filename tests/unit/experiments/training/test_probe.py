@@ -39,12 +39,15 @@ def with_gpus(tmp_path: Path, count: int) -> Probe:
     return dataclasses.replace(answer(matrix(tmp_path)), gpus=("GPU",) * count)
 
 
+def no_look() -> None: ...
+
+
 def command(program: str) -> list[str]:
     return [sys.executable, "-c", program]
 
 
 def test_the_probe_is_asked_about_this_matrix_with_the_gpus_of_its_runs(tmp_path: Path) -> None:
-    probe = run_probe(matrix(tmp_path, gpus=[1, 3]), StopRequest(), command(ECHO))
+    probe = run_probe(matrix(tmp_path, gpus=[1, 3]), StopRequest(), no_look, command(ECHO))
     assert probe.facts["asked"]["datasets"] == ["noise"]
     assert probe.facts["asked"]["models"] == ["cnn"]
     assert probe.facts["visible"] == "1,3"
@@ -52,31 +55,34 @@ def test_the_probe_is_asked_about_this_matrix_with_the_gpus_of_its_runs(tmp_path
 
 def test_without_torch_the_error_says_what_to_install(tmp_path: Path) -> None:
     with raises("ECRL-506", sys.executable, "'torch_is_not_here'", "pip install torch_is_not_here"):
-        run_probe(matrix(tmp_path), StopRequest(), command("import torch_is_not_here"))
+        run_probe(matrix(tmp_path), StopRequest(), no_look, command("import torch_is_not_here"))
 
 
 def test_a_probe_that_fails_is_quoted(tmp_path: Path) -> None:
     with pytest.raises(EcrlError, match="exit code 1: ZeroDivisionError"):
-        run_probe(matrix(tmp_path), StopRequest(), command("1/0"))
+        run_probe(matrix(tmp_path), StopRequest(), no_look, command("1/0"))
 
 
 def test_a_probe_that_answers_nonsense_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="hello"):
         run_probe(
-            matrix(tmp_path), StopRequest(), command("import os; os.write(int(os.environ['ECRL_REPLY_FD']), b'hello')")
+            matrix(tmp_path),
+            StopRequest(),
+            no_look,
+            command("import os; os.write(int(os.environ['ECRL_REPLY_FD']), b'hello')"),
         )
 
 
 def test_what_is_printed_beside_the_answer_is_no_answer(tmp_path: Path) -> None:
     noisy = f"print('a start-up file of the site prints here')\n{ECHO}\nprint('and here')"
-    assert run_probe(matrix(tmp_path), StopRequest(), command(noisy)).facts["asked"]["models"] == ["cnn"]
+    assert run_probe(matrix(tmp_path), StopRequest(), no_look, command(noisy)).facts["asked"]["models"] == ["cnn"]
 
 
 def test_a_signal_while_the_probe_works_ends_it(tmp_path: Path) -> None:
     stop = StopRequest()
     stop.request(signal.SIGINT)
     with pytest.raises(StoppedError, match="Nothing was started") as stopped:
-        run_probe(matrix(tmp_path), stop, command("import time; time.sleep(60)"))
+        run_probe(matrix(tmp_path), stop, no_look, command("import time; time.sleep(60)"))
     assert stopped.value.exit_code == 130
 
 
@@ -117,7 +123,10 @@ def test_auto_is_cuda_where_there_are_gpus(tmp_path: Path) -> None:
 
 
 def test_the_request_is_json(tmp_path: Path) -> None:
-    assert json.dumps(run_probe(matrix(tmp_path), StopRequest(), command(ECHO)).facts["asked"]["data_root"]) == "null"
+    assert (
+        json.dumps(run_probe(matrix(tmp_path), StopRequest(), no_look, command(ECHO)).facts["asked"]["data_root"])
+        == "null"
+    )
 
 
 @pytest.mark.timeout(300)  # it loads torch
@@ -129,3 +138,10 @@ def test_the_real_probe_knows_torchvision_without_the_time_it_takes_to_load() ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [importlib.metadata.version("torchvision"), False]
+
+
+def test_a_slow_probe_says_what_it_waits_for(tmp_path: Path) -> None:
+    looks: list[float] = []
+    slow = command(f"import time; time.sleep(0.5)\n{ECHO}")
+    run_probe(matrix(tmp_path), StopRequest(), lambda: looks.append(0.1), slow)
+    assert len(looks) >= 2

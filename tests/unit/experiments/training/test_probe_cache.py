@@ -144,8 +144,8 @@ json.dump({"torch": "0", "gpus": [], "state_bytes": {f"{d}/{m}": 1 for d in aske
 def counted(marks: Path, launcher: StandIn) -> Control:
     """The way in with a real child as the probe, which leaves a mark each time that it is started."""
 
-    def ask(wanted: Matrix, stop: StopRequest) -> Probe:
-        return run_probe(wanted, stop, [sys.executable, "-c", CHILD, str(marks)])
+    def ask(wanted: Matrix, stop: StopRequest, look: Callable[[], None]) -> Probe:
+        return run_probe(wanted, stop, look, [sys.executable, "-c", CHILD, str(marks)])
 
     return control(launcher, ask=ask)
 
@@ -176,7 +176,7 @@ def test_the_real_probe_tells_the_files_that_the_check_of_a_data_set_reads(tmp_p
     folder = idx_miniature.write(root, "FashionMNIST/raw", compressed=True)
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(b"of no use here")
     asked = matrix(tmp_path, text=MATRIX.replace('["noise"]', '["fashion-mnist", "noise"]'), data_root=str(root))
-    told = run_probe(asked, StopRequest())
+    told = run_probe(asked, StopRequest(), lambda: None)
     assert told.datasets["noise"]["files"] == {}
     read = {Path(name).relative_to(root).as_posix() for name in told.datasets["fashion-mnist"]["files"]}
     assert read == {f"FashionMNIST/raw/{name}.gz" for name in idx_miniature.contents()} | {"checksums.json"}

@@ -100,7 +100,7 @@ def test_a_lost_manifest_costs_neither_devices_nor_a_look_at_the_machine(
     asked.paths.manifest.unlink()
     asked.paths.journal.unlink(missing_ok=True)
 
-    def refuse(_matrix: object, _stop: object) -> Probe:
+    def refuse(_matrix: object, _stop: object, _look: object) -> Probe:
         raise AssertionError("nothing is to run")
 
     launcher = StandIn()

@@ -247,3 +247,29 @@ def test_one_that_says_nothing_because_the_disk_is_full_is_told_so(
     with raises("ECRL-313", f"{paths.root}: 0 B free", "exit code 2", "--results") as raised:
         start_detached_command(paths, silent)
     assert raised.value.exit_code == 2
+
+
+def test_a_stop_and_a_start_that_take_long_say_what_they_wait_for(
+    paths: CampaignPaths, stubborn: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(detach, "_SOON_S", 0.1)
+    with raises("ECRL-315"):
+        stop_holder(paths, patience_s=0.3, say=said.append)
+    assert said
+    assert f"waiting for pid {stubborn.pid} to end its workers and hand over (for " in said[0]
+    stop_holder(paths, now=True)
+    monkeypatch.setattr(detach, "QUIET_S", 0.1)
+    slow = [sys.executable, "-c", "import sys, time; print('slow', file=sys.stderr, flush=True); time.sleep(1)"]
+    start_detached_command(paths, slow, say=said.append)
+    assert "to begin; its last line: slow (for " in said[-1]
+
+
+def test_a_start_from_a_folder_that_was_removed_is_a_start(
+    paths: CampaignPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    tells = [sys.executable, "-c", "import os, sys; print(os.getcwd(), file=sys.stderr)"]
+    assert "/" in start_detached_command(paths, tells).log.read_text().splitlines()

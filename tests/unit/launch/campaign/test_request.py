@@ -104,7 +104,7 @@ def probed_while(deed: Callable[[], object], gpus: tuple[str, ...] = ()) -> Cont
     """Another ecrl does something while this one probes for the first time."""
     deeds = [deed]
 
-    def ask(matrix: Matrix, _stop: StopRequest) -> Probe:
+    def ask(matrix: Matrix, _stop: StopRequest, _look: object) -> Probe:
         if deeds:
             deeds.pop()()
         return dataclasses.replace(answer(matrix), gpus=gpus)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from ecrl.config.matrix import Matrix
 from ecrl.errors import EcrlError
 from ecrl.experiments.training.probe import Probe
+from ecrl.experiments.training.run import Ask
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.selection import Selection, parse_terms
@@ -67,18 +67,18 @@ def test_run_chooses_by_the_states_that_the_manifest_has(paths: CampaignPaths) -
     assert len(launcher.started) == 3
 
 
-def _no_data(_matrix: Matrix, _stop: StopRequest) -> Probe:
+def _no_data(_matrix: Matrix, _stop: StopRequest, _look: object) -> Probe:
     raise EcrlError("ECRL-506", "cifar10: not found")
 
 
-def _stopped(matrix: Matrix, stop: StopRequest) -> Probe:
+def _stopped(matrix: Matrix, stop: StopRequest, _look: object) -> Probe:
     stop.request(signal.SIGINT)
     return answer(matrix)
 
 
 @pytest.mark.parametrize(("ask", "code"), [(_no_data, "ECRL-506"), (_stopped, "ECRL-312")])
 def test_a_check_that_fails_or_is_interrupted_leaves_every_result_where_it_is(
-    paths: CampaignPaths, ask: Callable[[Matrix, StopRequest], Probe], code: str
+    paths: CampaignPaths, ask: Ask, code: str
 ) -> None:
     way_in = control(StandIn(), ask=ask)
     with raises(code):

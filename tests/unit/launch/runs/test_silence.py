@@ -13,8 +13,8 @@ from ecrl.launch.runs import run_clock
 from ecrl.launch.runs.progress import RunProgress
 from ecrl.launch.runs.run_clock import RunClock
 from ecrl.launch.runs.silence import describe_silence
-from ecrl.launch.system.wait import QUIET_S
 from ecrl.launch.system.process_identity import is_stopped
+from ecrl.launch.system.wait import QUIET_S
 from ecrl.records.paths import RunPaths
 
 

@@ -94,3 +94,15 @@ def test_waiting_for_an_exit_works_with_and_without_pidfds(pidfd: bool, monkeypa
         process.communicate(b"\n")
         assert wait.wait(10) == 0
         wait.close()
+
+
+def test_the_patience_before_sigkill_says_what_it_is_for(
+    processes: "list[subprocess.Popen[bytes]]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(process_group, "GRACE_S", 0.4)
+    monkeypatch.setattr(process_group, "_SOON_S", 0.1)
+    process = started(processes, STUBBORN, tmp_path)
+    end_run(process.pid, tmp_path, stop_now=process_group.watch_end("the ranks to end", said.append))
+    assert process.wait() == -9
+    assert any("waiting for the ranks to end; whoever has not" in text and "is killed (for " in text for text in said)

@@ -1,8 +1,9 @@
 """When a wait is spoken of."""
 
+import time
+
 import pytest
 
-from ecrl.launch.system import wait
 from ecrl.launch.system.wait import Reminder, Wait
 
 
@@ -17,7 +18,7 @@ def test_a_wait_is_spoken_of_often_in_its_first_minute_then_as_often_as_it_doubl
 
 def test_a_wait_says_what_it_is_for_and_how_long_it_has_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     now, said = [100.0], list[str]()
-    monkeypatch.setattr(wait.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     waits = Wait(lambda: f"bread, at {now[0]:.0f}", said.append, first_s=3.0)
     for now[0] in (102.0, 103.5, 104.0, 107.0):
         waits.look()
