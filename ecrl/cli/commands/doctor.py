@@ -1,5 +1,6 @@
 """`ecrl doctor`: checks whether this machine is fit for campaigns, and suggests what to change."""
 
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +49,7 @@ def doctor(
             found.append(finding)
             if not as_json:
                 _print(finding)
+                sys.stdout.flush()  # the next check may take long
     counts = {state: sum(finding.state == state for finding in found) for state in (WARN, UNFIT)}
     if as_json:
         told = [finding.to_json() for finding in found]

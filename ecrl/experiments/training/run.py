@@ -16,7 +16,7 @@ from ecrl.experiments.training.probe import Probe, run_probe
 from ecrl.experiments.training.probe_cache import load_probe, save_probe
 from ecrl.launch.doctor.finding import Requirements
 from ecrl.launch.runs.experiment import DiskUse, Executor, ExperimentKind, Lane, Machine, SuiteGroup, Work
-from ecrl.launch.runs.launcher import LauncherFactory, LauncherPool, load_launcher
+from ecrl.launch.runs.launcher import LauncherFactory, LauncherPool, load_launcher, load_launcher_plugin
 from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.run_times import TimeKey
 from ecrl.launch.runs.supervisor import Supervisor
@@ -64,6 +64,7 @@ class TrainingMachine(Machine):
             slots=max(matrix.matrix.max_inflight) * run.jobs,
             checkpoint_bytes=max(self._probe.state_bytes.values(), default=0),
             disk_bytes=disk_bytes,
+            forks=any(load_launcher_plugin(train.launcher).forks_warm for train in every),
             nccl=any(train.get_backend(device) == "nccl" for train in every),
         )
 

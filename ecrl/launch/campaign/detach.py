@@ -86,7 +86,7 @@ def start_detached_command(
             cwd=find_working_folder(),
             start_new_session=True,
         )
-    wait = Wait(lambda: f"pid {process.pid} to begin; {_quote_log(log, begin)}", say, QUIET_S)
+    wait = Wait(lambda: f"pid {process.pid} to begin; {_quote_log(log, begin)}", say, _SOON_S)
     while process.poll() is None:
         wait.look()
         told = holder(paths)

@@ -26,7 +26,7 @@ class Requirements:
 
     nproc, threads: of all runs that are active at the same time. slots: snapshots in memory at the same time.
     checkpoint_bytes: of the largest checkpoint. disk_bytes: what stays on disk, plus the peak of one active run. nccl:
-    ranks use NCCL, so no two can share a GPU.
+    ranks use NCCL, so no two can share a GPU. forks: a launcher forks ranks from a server, which shares semaphores.
     """
 
     device: str
@@ -37,3 +37,4 @@ class Requirements:
     checkpoint_bytes: int
     disk_bytes: int
     nccl: bool
+    forks: bool = False

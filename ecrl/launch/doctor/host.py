@@ -15,6 +15,7 @@ from ecrl.units import format_bytes
 _GB = 10**9
 _RANK_BYTES = 700 * 10**6  # host memory of a PyTorch rank before any training
 _SHM_BYTES = 256 << 20
+_SEMAPHORES_BYTES = 1 << 20  # of the ranks that a server forks: a page each
 _UNLIMITED = resource.RLIM_INFINITY
 _EPOCH = 1704067200  # 2024: a clock before this was never set
 
@@ -51,17 +52,21 @@ def _memory(wanted: Requirements | None) -> Finding:
 
 
 def _shm(wanted: Requirements | None) -> Finding:
+    forks = wanted is not None and wanted.forks
+    cold = 'Or, without forks, write launcher = "cold" under [train]. ' if forks else ""
     try:
         stat = os.statvfs("/dev/shm")
     except OSError:
-        return Finding("shm", WARN, "no /dev/shm", "NCCL and data loaders share memory there: mount a tmpfs on it.")
+        advice = "NCCL and data loaders share memory there: mount a tmpfs on it. "
+        return Finding("shm", UNFIT if forks else WARN, "no /dev/shm", (advice + cold).strip())
     size, free = stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize
     said = f"/dev/shm: {format_bytes(size)}, {format_bytes(free)} free"
     if free >= _SHM_BYTES:
         return Finding("shm", OK, said)
     nccl = wanted is not None and wanted.nccl and wanted.nproc > 1
-    remedy = "Start the container with --shm-size=1g (or --ipc=host), or: mount -o remount,size=1g /dev/shm"
-    return Finding("shm", UNFIT if nccl and free < 16 << 20 else WARN, said, remedy)
+    unfit = (nccl and free < 16 << 20) or (forks and free < _SEMAPHORES_BYTES)
+    remedy = "Start the container with --shm-size=1g (or --ipc=host), or: mount -o remount,size=1g /dev/shm. "
+    return Finding("shm", UNFIT if unfit else WARN, said, (remedy + cold).strip())
 
 
 def _limits(wanted: Requirements | None) -> Iterator[Finding]:

@@ -119,8 +119,13 @@ def load_launcher(name: str, lease: Lease | None = None) -> Launcher:
     Raises:
         EcrlError: there is no such launcher.
     """
+    return load_launcher_plugin(name).make(lease)
+
+
+def load_launcher_plugin(name: str) -> LauncherPlugin:
+    """What is known of the launcher of this name."""
     plugin: LauncherPlugin = plugins.load("launcher", name)
-    return plugin.make(lease)
+    return plugin
 
 
 class LauncherPool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from ecrl.units import format_duration
 
 QUIET_S = 8.0  # nobody should look at a screen for longer without a word
+_SOON_S = 5.0  # of a wait for something else than a run, whose start alone takes as long
 _OFTEN_S = 60.0  # a log of a long wait must stay short
 
 
@@ -37,7 +38,7 @@ class Wait:
     Call `look` at least once a second meanwhile.
     """
 
-    def __init__(self, what: Callable[[], str], say: Callable[[str], None], first_s: float = QUIET_S) -> None:
+    def __init__(self, what: Callable[[], str], say: Callable[[str], None], first_s: float = _SOON_S) -> None:
         self._what, self._say, self._first_s = what, say, first_s
         self._begun, self._reminder = time.monotonic(), Reminder()
 

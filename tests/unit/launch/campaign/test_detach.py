@@ -259,7 +259,6 @@ def test_a_stop_and_a_start_that_take_long_say_what_they_wait_for(
     assert said
     assert f"waiting for pid {stubborn.pid} to end its workers and hand over (for " in said[0]
     stop_holder(paths, now=True)
-    monkeypatch.setattr(detach, "QUIET_S", 0.1)
     slow = [sys.executable, "-c", "import sys, time; print('slow', file=sys.stderr, flush=True); time.sleep(1)"]
     start_detached_command(paths, slow, say=said.append)
     assert "to begin; its last line: slow (for " in said[-1]

@@ -71,6 +71,16 @@ def test_a_small_shm_is_unfit_for_nccl_and_a_warning_elsewhere(monkeypatch: pyte
     assert "--shm-size" in finding.advice
 
 
+def test_without_room_for_semaphores_a_launcher_that_forks_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks = dataclasses.replace(CPU, forks=True)
+    assert one(host.check_host(forks), "shm").state == OK
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_blocks=1, f_frsize=4096, f_bavail=1))
+    assert one(host.check_host(CPU), "shm").state == WARN
+    finding = one(host.check_host(forks), "shm")
+    assert finding.state == UNFIT
+    assert 'launcher = "cold"' in finding.advice
+
+
 def test_locks_and_flushes_are_really_tried_and_leave_nothing_behind(tmp_path: Path) -> None:
     found = list(disk.check_disk(tmp_path / "not" / "there", CPU))
     assert one(found, "locks").state == OK
