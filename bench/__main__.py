@@ -23,7 +23,9 @@ from pathlib import Path
 
 from bench import peers
 from bench.peers import Peer
+from ecrl.launch.system.child import ask, build_module_command
 
+_ROOT = Path(__file__).parent.parent
 _MANY = 1_000_000
 _FEWER = 10_000  # what every peer can be asked about
 _RUNS = 20
@@ -84,23 +86,22 @@ def _cpu_s() -> float:
 def in_turn(line: Line, questions: Mapping[str, Callable[[], float]], repeats: int) -> Line:
     """Ask everybody, then everybody again, so that what else the machine does meets all alike."""
     for turn in range(repeats):
-        for who, ask in questions.items():
+        for who, measure in questions.items():
             given = line.answers.setdefault(who, [])
             if turn >= 2 and min(answer.value for answer in given) > _SLOW_S:
                 continue
             before = _cpu_s()
-            value = ask()
+            value = measure()
             given.append(Answer(value, _cpu_s() - before))
     return line
 
 
 def _measured(what: str, folder: Path, number: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.measure", what, str(folder), str(number)]
     begun = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"bench {what} failed:\n{done.stderr}")
-    told: dict[str, float] = json.loads(done.stdout)
+    done = ask(build_module_command("bench.measure", what, str(folder), str(number)), os.environ)
+    if done.code:
+        raise SystemExit(f"bench {what} failed:\n{done.output}")
+    told: dict[str, float] = json.loads(done.text)
     return {"whole": time.perf_counter() - begun} | told
 
 
@@ -108,7 +109,7 @@ def _command_s(*arguments: str) -> float:
     begun = time.perf_counter()
     # its stdout is not kept: tens of megabytes here would count as the peak memory of the children that come later
     done = subprocess.run(
-        [sys.executable, "-m", "ecrl", *arguments],
+        build_module_command("ecrl", *arguments),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -254,7 +255,7 @@ def main() -> int:
     parser.add_argument("--suites", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    os.environ["PYTHONPATH"] = str(_ROOT)  # children take nothing from the current folder
     others = peers.installed()
     # clearing away hundreds of thousands of folders afterwards takes a while on some disks
     with tempfile.TemporaryDirectory(prefix="ecrl-bench-") as folder:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-import sys
+import os
 from typing import Any
 
 from ecrl.launch.system import nvidia
@@ -40,4 +40,6 @@ def _version(name: str) -> str | None:
 
 
 if __name__ == "__main__":
-    json.dump(get_environment(), sys.stdout, indent=1)
+    with os.fdopen(os.dup(1), "w") as answer:
+        os.dup2(2, 1)  # drivers and libraries may print on stdout, too
+        json.dump(get_environment(), answer, indent=1)

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: `python -m bench.measure WHAT FOLDER NUMBER` prints seconds and memory.
+"""One measurement in a process of its own: `python -m bench.measure WHAT FOLDER NUMBER` answers with its figures.
 
 A process of its own, so that imports count as users pay for them and the peak of memory is that of one command.
 """
@@ -27,6 +27,8 @@ variants = ["reference"]
 base = [1001]
 [train]
 steps = 2000
+[run]
+warmup = false
 """
 
 
@@ -165,9 +167,15 @@ def overhead(folder: Path, number: int) -> dict[str, float]:
     before = time.perf_counter()
     control.run(Request(paths, write_matrix(folder, number)), Policy())
     elapsed = time.perf_counter() - before
-    children = [json.loads(path.read_text())["wall_s"] for path in paths.root.rglob("result.json")]
-    assert len(children) == number
-    return {"seconds": (elapsed - sum(children)) / number}
+    children_s = [_child_s(path) for path in paths.root.rglob("events-launcher.jsonl")]
+    assert len(children_s) == number
+    return {"seconds": (elapsed - sum(children_s)) / number}
+
+
+def _child_s(launcher_events: Path) -> float:
+    """Seconds from the start of a run's process until its end was seen. The stand-in's own records tell no time."""
+    events = {event["e"]: event for event in map(json.loads, launcher_events.read_text().splitlines())}
+    return float(events["exit"]["seen"] - events["spawn"]["t"]) / 1e9
 
 
 MEASURES: dict[str, Callable[[Path, int], dict[str, float]]] = {
@@ -176,10 +184,13 @@ MEASURES: dict[str, Callable[[Path, int], dict[str, float]]] = {
 
 
 def main(what: str, folder: str, number: str) -> None:
-    """Measure and print."""
+    """Measure and answer."""
     told = MEASURES[what](Path(folder), int(number))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": time.perf_counter() - BEGUN, "peak_mb": peak_mb} | told))
+    answer = {"seconds": time.perf_counter() - BEGUN, "peak_mb": peak_mb} | told
+    from ecrl.worker.reply import send_reply
+
+    send_reply(answer)
 
 
 if __name__ == "__main__":

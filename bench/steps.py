@@ -10,7 +10,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from ecrl.launch.system.child import build_module_command
 from ecrl.storage.atomic import write_atomic
 
 SCHEMA = 1
@@ -114,7 +114,7 @@ class Program:
         assert outcome.limit_s is not None
         begun = time.monotonic()
         out, errors = step.get_stdout(self.logs), step.get_stderr(self.logs)
-        command = [sys.executable, "-m", step.module, *step.arguments]
+        command = build_module_command(step.module, *step.arguments)
         busy_with: list[str] = []
         outcome.exit_code = run_within(
             outcome.limit_s, command, out, errors, step.environment, lambda: busy_with.extend(get_tail(errors)[-1:])

@@ -42,7 +42,7 @@ def main() -> None:
 @contextlib.contextmanager
 def _results() -> Iterator[IO[str]]:
     """The descriptor of the results. All other output, also that of C code, goes to stderr."""
-    own = os.environ.pop("ECRL_REPLY_FD", None)  # not for the grandchild, which has a stdout of its own
+    own = os.environ.pop("ECRL_REPLY_FD", None)  # not for the grandchild, which gets another one
     with os.fdopen(os.dup(1) if own is None else int(own), "w", buffering=1) as out:
         os.dup2(2, 1)
         yield out

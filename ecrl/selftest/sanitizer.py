@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,19 +47,26 @@ def _find_complaint(setup: CheckSetup, make_stager: StagerMaker) -> str | None:
 
 
 def check_sanitizer(command: Sequence[str]) -> CheckResult:
-    """Run `command`, which prints `collect_complaints` as JSON, in a child with the sanitizer. Judge its output."""
-    environment = os.environ | {SWITCH: "1"}
-    try:
-        child = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return CheckResult(INCONCLUSIVE, f"the child with {SWITCH}=1 was not done after {_TIMEOUT_S} s")
+    """Run `command` in a child with the sanitizer, and judge its answer.
+
+    It answers with `collect_complaints` as JSON on the descriptor that ECRL_REPLY_FD names.
+    """
+    with tempfile.TemporaryFile("w+") as answer:  # on stdout, libraries print, too
+        environment = os.environ | {SWITCH: "1", "ECRL_REPLY_FD": str(answer.fileno())}
+        try:
+            child = subprocess.run(
+                command, env=environment, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S,
+                check=False, pass_fds=[answer.fileno()],
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return CheckResult(INCONCLUSIVE, f"the child with {SWITCH}=1 was not done after {_TIMEOUT_S} s")
+        answer.seek(0)
+        said = answer.read()
     if child.returncode != 0:
         lines = child.stderr.strip().splitlines() or ["(no output)"]
         evidence = f"the child with {SWITCH}=1 ended with exit code {child.returncode}: {lines[-1]}"
         return CheckResult(INCONCLUSIVE, evidence, {"stderr": child.stderr[-4000:]})
-    return judge_complaints(json.loads(child.stdout.splitlines()[-1]))
+    return judge_complaints(json.loads(said))
 
 
 def judge_complaints(said: dict[str, Any]) -> CheckResult:
