@@ -13,10 +13,11 @@ LONG_NAME = "x" * 300
 class World:
     """One world.
 
-    name: of the test. environment: variables; `{here}` is the folder of the test. before: shell commands that run ahead
-    of every ecrl. unshare: namespaces of its own, as `unshare` names them. matrix: replacements in the tiny matrix.
-    arguments: more of them for `run`. code: how `run` must exit; facts: what it must say. files: names in the current
-    folder -> text.
+    name: of the test. environment: variables; in their values and in `before`, `{here}` is the folder of the test and
+    `{path}` that of the package. before: shell commands that run ahead of every ecrl. unshare: namespaces of its own,
+    as `unshare` names them. matrix: replacements in the tiny matrix. arguments: more of them for `run`. code: how `run`
+    must exit; facts: what it must say. shown: how commands must exit that print on stdout. heard: whether somebody can
+    read the messages. columns: of a terminal; 0: none. files: names in the current folder -> text.
     """
 
     name: str
@@ -27,6 +28,9 @@ class World:
     arguments: tuple[str, ...] = ()
     code: int = 0
     facts: tuple[str, ...] = ()
+    shown: int = 0
+    heard: bool = True
+    columns: int = 0
     files: dict[str, str] = field(default_factory=dict)
 
 
@@ -40,6 +44,25 @@ def _refuse_flock(number: int) -> dict[str, str]:
 
 _SITE = {"PYTHONPATH": "{here}/site:{path}"}
 _WARM = (("steps = 4", 'steps = 4\nlauncher = "warm"'),)
+
+_XDG = ("CACHE_HOME", "CONFIG_HOME", "DATA_HOME", "STATE_HOME", "RUNTIME_DIR")
+# The folder of the test as a mount of its own: what is done to the one that it lies in does not reach it.
+_OWN_MOUNT = "mount --bind {here} {here}; cd {here}"
+_CGROUP_V1 = (
+    "mount -t tmpfs none /sys/fs/cgroup; mkdir /sys/fs/cgroup/memory;"
+    " echo 9223372036854771712 > /sys/fs/cgroup/memory/memory.limit_in_bytes;"
+    " printf 'under_oom 0\\noom_kill 0\\n' > /sys/fs/cgroup/memory/memory.oom_control"
+)
+
+
+def _shm(size: str) -> str:
+    return f"mount -t tmpfs -o size={size} none /dev/shm"
+
+
+def _gone(number: str) -> str:
+    """The stream is a pipe whose reader has gone."""
+    return f"test -p gone{number} || mkfifo gone{number}; true < gone{number} & exec {number}> gone{number}; wait"
+
 
 WORLDS = (
     World("nothing_odd"),
@@ -65,6 +88,53 @@ WORLDS = (
     World("matrix_with_byte_order_mark", matrix=(("[matrix]", "\ufeff[matrix]"),)),
     World("infinite_rate", matrix=(("steps = 4", "steps = 4\nlr = 1e400"),), code=2, facts=("train.lr", "finite")),
     World("deep_nesting", matrix=(("[matrix]", f"x = {'[' * 3000}\n[matrix]"),), code=2, facts=("ECRL-203", "deep")),
+    World("small_shared_memory", unshare=("--mount",), before=_shm("4k")),
+    World(
+        "small_shared_memory_warm", unshare=("--mount",), before=_shm("4k"), matrix=_WARM, code=6,
+        facts=("ECRL-501", "/dev/shm", 'launcher = "cold"'),
+    ),
+    World("no_shared_memory", unshare=("--mount",), before="mount --bind /proc/1 /dev/shm"),
+    World("full_temporary_folder", {"TMPDIR": "{here}/t"}, "mount -t tmpfs -o size=4k none {here}/t", ("--mount",)),
+    World(
+        "temporary_folder_read_only", {"ECRL_LEASES": "{here}/leases"},
+        f"mount --rbind /tmp /tmp; {_OWN_MOUNT}; mount -o remount,ro,bind /tmp", ("--mount",),
+    ),
+    World(
+        "leases_read_only", {"ECRL_LEASES": "{here}/leases"}, "mkdir -p leases; mount --bind /proc/1 leases",
+        ("--mount",), code=2, facts=("ECRL-503", "ECRL_LEASES"),
+    ),
+    World(
+        "results_read_only", {}, "mkdir -p results; mount --bind results results; mount -o remount,ro,bind results",
+        ("--mount",), code=2, facts=("ECRL-504", "read-only"),
+    ),
+    World(
+        "project_read_only", {}, f"{_OWN_MOUNT}; mkdir -p results; mount --bind results results;"
+        " mount -o remount,ro,bind {here}; mount --bind {path}/ecrl {path}/ecrl; mount -o remount,ro,bind {path}/ecrl",
+        ("--mount",),
+    ),
+    World("home_not_set", before="unset HOME USER LOGNAME"),
+    World("home_not_writable", {"HOME": "/proc"}),
+    World("xdg_folders_not_writable", {f"XDG_{name}": "/proc" for name in _XDG}),
+    World("control_groups_version_1", before=_CGROUP_V1, unshare=("--mount",)),
+    World("few_open_files", before="ulimit -n 32", code=6, facts=("ECRL-501", "ulimit -n")),
+    World("small_files_only", before="ulimit -f 64", facts=("checkpoint 2 could not be kept", "File too large")),
+    World("stderr_closed", before="exec 2>&-", heard=False),
+    World("every_stream_closed", before="exec <&- >&- 2>&-", heard=False),
+    World("stdout_full", before="exec >/dev/full", shown=2),
+    World("stderr_full", before="exec 2>/dev/full", heard=False),
+    World("reader_of_stdout_gone", before=_gone("1"), shown=141),
+    World("reader_of_stderr_gone", before=_gone("2"), heard=False),
+    World("ascii_alone", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}),
+    World("latin_1", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}),
+    World("no_columns", {"COLUMNS": "0", "TERM": "dumb"}),
+    World("narrow_terminal", {"TERM": "xterm"}, columns=12),
+    World("dumb_terminal", {"TERM": "dumb"}, columns=80),
+    World("time_zone_ahead", {"TZ": "Pacific/Kiritimati"}),
+    World("time_zone_unknown", {"TZ": "No/Where"}),
+    World("matrix_of_the_future", before="touch -d 2099-01-01 m.toml"),
+    World(
+        "started_long_ago", unshare=("--time", "--boottime", "86400000", "--monotonic", "86400000"),
+    ),
     World("nproc_of_a_build_shell", {"NPROC": "1"}, facts=("NPROC=1 (environment)", "train.nproc")),
 )  # fmt: skip
 

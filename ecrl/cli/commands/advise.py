@@ -9,6 +9,7 @@ import typer
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
 from ecrl.errors import EcrlError
+from ecrl.launch.system.wait import keep_saying
 
 if TYPE_CHECKING:
     from ecrl.analysis.advice.advise import Advice
@@ -23,6 +24,7 @@ _RESTART = typer.Option(
 _OUT = typer.Option("--out", metavar="FILE", help="Draw the curve of the loss into this SVG file.")
 
 
+@keep_saying("the advice", print_message)
 def advise(
     mtbf: Annotated[str, _MTBF],
     prefix: opt.OnlyPrefix = None,

@@ -8,6 +8,7 @@ import typer
 from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import print_message
+from ecrl.launch.system.wait import keep_saying
 
 _PREFIX = typer.Argument(
     metavar="PREFIX",
@@ -22,6 +23,7 @@ _OUT = typer.Option(
 )
 
 
+@keep_saying("the bundle", print_message)
 def write_bundle(
     prefix: Annotated[str | None, _PREFIX] = None,
     out: Annotated[Path | None, _OUT] = None,

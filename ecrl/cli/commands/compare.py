@@ -9,6 +9,7 @@ import typer
 from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import plain_table, print_json, print_message
+from ecrl.launch.system.wait import keep_saying
 
 _BEFORE = typer.Argument(
     metavar="BEFORE",
@@ -23,6 +24,7 @@ _METRIC = typer.Option(
 )
 
 
+@keep_saying("the comparison", print_message)
 def compare(
     before: Annotated[str, _BEFORE],
     after: Annotated[str, _AFTER],

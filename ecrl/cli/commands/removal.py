@@ -11,6 +11,7 @@ from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.ui.messages import print_message
 from ecrl.errors import EcrlError
+from ecrl.launch.system.wait import keep_saying
 from ecrl.units import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("delete", epilog="Example: ecrl matrix delete mine --dry-run")(delete)
 
 
+@keep_saying("the archive", print_message)
 def archive(
     prefix: Annotated[str, _PREFIX],
     out: Annotated[Path | None, _OUT] = None,
@@ -72,7 +74,8 @@ def delete(
         return
     if not yes:
         _confirm(prefix, what)
-    deleted(paths)
+    with keep_saying("the removal", print_message):
+        deleted(paths)
     print_message(f"{what} removed.")
 
 

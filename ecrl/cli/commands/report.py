@@ -2,22 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ecrl.cli.commands.counted_again import count_again, exit_if_different
 from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
+from ecrl.cli.ui.messages import print_message
 from ecrl.errors import EcrlError
+from ecrl.launch.system.wait import keep_saying
 
 if TYPE_CHECKING:
     from ecrl.analysis.evidence import Evidence
     from ecrl.analysis.next_runs import CommandLines
 
 
-def _complete_formats(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
+def _complete_formats(incomplete: str) -> list[str]:
     """Formats of a report, separated by commas."""
     from ecrl.report.pages.formats import FORMATS
 
@@ -56,6 +59,25 @@ _REQUIRE = typer.Option("--require-confirmed", help="Exit 4 unless every registe
 _SHOWN_WARNINGS = 20
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What the user asked for, in the words of the options. chosen: the variants of --compare."""
+
+    bundle: Path | None
+    prefixes: list[str]
+    table: Path | None
+    manifest: Path | None
+    out: Path | None
+    results: Path
+    formats: str
+    chosen: str | None
+    mix: bool
+    require_confirmed: bool
+    registration: Path | None
+    check: bool
+
+
+@keep_saying("the report", print_message)
 def report(
     bundle: Annotated[Path | None, _BUNDLE] = None,
     prefix: opt.PooledPrefixes = None,
@@ -75,64 +97,65 @@ def report(
     Several campaigns are pooled; a table that was made elsewhere has a report, too. The written files are listed on
     stdout, and below them the answer; warnings go to stderr. The verdicts do not change the exit code 0.
     """
+    only = not prefix and bundle is None and table is None
+    asked = _Request(
+        bundle=bundle,
+        prefixes=[opt.choose_prefix(None, results)] if only else prefix or [],
+        table=table,
+        manifest=manifest,
+        out=out,
+        results=results,
+        formats=format_,
+        chosen=compare,
+        mix=mix,
+        require_confirmed=require_confirmed,
+        registration=registration,
+        check=check,
+    )
+    _refuse_strange_company(asked)
     with _pause_garbage_collection():
-        if bundle is not None:
-            _report_bundle(bundle, prefix or [], table, manifest, registration, out, check)
-            return
-        _report(
-            prefix or ([] if table is not None else [opt.choose_prefix(None, results)]),
-            table,
-            manifest,
-            out,
-            results,
-            format_,
-            compare,
-            mix,
-            require_confirmed,
-            registration,
-            check=check,
+        if bundle is None:
+            _report(asked)
+        else:
+            from ecrl.cli.commands.bundled_report import report_bundle
+
+            report_bundle(bundle, out, check=check)
+
+
+def _refuse_strange_company(asked: _Request) -> None:
+    """Raise if options are given together that contradict each other; say which ones are ignored."""
+    source = "--table" if asked.table is not None else f"{len(asked.prefixes)} campaigns"
+    if asked.bundle is not None:
+        others = {"--table": asked.table, "--manifest": asked.manifest, "--registration": asked.registration}
+        if given := [name for name, value in others.items() if value is not None]:
+            raise EcrlError(
+                "ECRL-104",
+                f"{asked.bundle}: found {', '.join(given)} with it, expected a bundle alone: it has its own.",
+            )
+    if asked.table is None and asked.manifest is not None:
+        raise EcrlError(
+            "ECRL-104", "--manifest: found it without --table, expected both: a campaign has its own manifest."
         )
+    if asked.registration is not None and (asked.table is not None or len(asked.prefixes) > 1):
+        raise EcrlError("ECRL-104", f"--registration: found it with {source}, expected it with one --prefix.")
+    if asked.table is not None and asked.check:
+        raise EcrlError("ECRL-104", "--check: found it with --table, expected a campaign: a table has no events.")
+    if asked.prefixes and (instead := asked.bundle or asked.table) is not None:
+        named = instead if asked.bundle is not None else "--table"
+        typer.echo(f"note: {named} is given, so prefix {', '.join(asked.prefixes)} is ignored", err=True)
 
 
-def _report(
-    prefix: list[str],
-    table: Path | None,
-    manifest: Path | None,
-    out: Path | None,
-    results: Path,
-    format_: str,
-    chosen: str | None,
-    mix: bool,
-    require_confirmed: bool,
-    registration: Path | None,
-    *,
-    check: bool,
-) -> None:
+def _report(asked: _Request) -> None:
     from ecrl.report.pages.formats import parse_formats
 
-    _check_manifest(table, manifest)
-    _check_registration(prefix, table, registration)
-    wanted = parse_formats(format_)  # before pandas is loaded: a slip is answered at once
-    from dataclasses import replace
-
-    from ecrl.analysis.campaign.variants import parse_pair
+    wanted = parse_formats(asked.formats)  # before pandas is loaded: a slip is answered at once
     from ecrl.analysis.claims.result import CONFIRMED
-    from ecrl.analysis.external_table.table import load_table_evidence
     from ecrl.errors import EXIT_SOME_FAILED
     from ecrl.report.pages.render import render
 
-    if table is not None:
-        if prefix:
-            typer.echo(f"note: --table is given, so prefix {', '.join(prefix)} is ignored", err=True)
-        if check:
-            raise EcrlError("ECRL-104", "--check: found it with --table, expected a campaign: a table has no events.")
-        evidence = load_table_evidence(table, manifest)
-        evidence = replace(evidence, chosen=None if chosen is None else parse_pair(chosen, evidence.variants))
-        folder = out or table.with_name(f"{evidence.prefix}_report")
-    else:
-        evidence, folder = _load_evidence(prefix, results, out, chosen, mix, registration)
-        if check:
-            evidence = count_again(evidence, results)
+    evidence, folder = _load_table(asked, asked.table) if asked.table is not None else _load_evidence(asked)
+    if asked.check:
+        evidence = count_again(evidence, asked.results)
     for shortfall in evidence.shortfalls:
         typer.echo(f"note: {shortfall}", err=True)
     for warning in evidence.warnings[:_SHOWN_WARNINGS]:
@@ -143,20 +166,12 @@ def _report(
         typer.echo(str(path))
     _print_answer(evidence)
     verdicts = [judged.verdict for judged in evidence.claims]
-    if require_confirmed and (not verdicts or any(verdict != CONFIRMED for verdict in verdicts)):
+    if asked.require_confirmed and (not verdicts or any(verdict != CONFIRMED for verdict in verdicts)):
         found = ", ".join(f"{j.claim.name}: {j.verdict}" for j in evidence.claims) or "no registered claim"
         typer.echo(f"--require-confirmed: {found}", err=True)
         raise typer.Exit(EXIT_SOME_FAILED)
     if evidence.recount is not None:
         exit_if_different(evidence.recount)
-
-
-def _check_manifest(table: Path | None, manifest: Path | None) -> None:
-    """Raise if a manifest is given without the table that it belongs to."""
-    if table is None and manifest is not None:
-        raise EcrlError(
-            "ECRL-104", "--manifest: found it without --table, expected both: a campaign has its own manifest."
-        )
 
 
 def _print_answer(evidence: "Evidence") -> None:
@@ -178,35 +193,6 @@ def _print_answer(evidence: "Evidence") -> None:
         print_table("", *fit_table(header, rows))
 
 
-def _check_registration(prefix: list[str], table: Path | None, registration: Path | None) -> None:
-    """Raise if a registration is given for something else than one campaign."""
-    if registration is not None and (table is not None or len(prefix) > 1):
-        with_what = "--table" if table is not None else f"{len(prefix)} campaigns"
-        raise EcrlError("ECRL-104", f"--registration: found it with {with_what}, expected it with one --prefix.")
-
-
-def _report_bundle(
-    bundle: Path,
-    prefix: list[str],
-    table: Path | None,
-    manifest: Path | None,
-    registration: Path | None,
-    out: Path | None,
-    check: bool,
-) -> None:
-    """Verify a bundle, make its report again, and say whether it is the same."""
-    from ecrl.cli.commands.bundled_report import report_bundle
-
-    others = {"--table": table, "--manifest": manifest, "--registration": registration}
-    if given := [name for name, value in others.items() if value is not None]:
-        raise EcrlError(
-            "ECRL-104", f"{bundle}: found {', '.join(given)} with it, expected a bundle alone: it has its own."
-        )
-    if prefix:
-        typer.echo(f"note: {bundle} is given, so prefix {', '.join(prefix)} is ignored", err=True)
-    report_bundle(bundle, out, check=check)
-
-
 @contextmanager
 def _pause_garbage_collection() -> Iterator[None]:
     """Disable Python's cyclic garbage collector while the block runs."""
@@ -223,12 +209,22 @@ def _pause_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _load_evidence(
-    prefixes: list[str], results: Path, out: Path | None, chosen: str | None, mix: bool, registration: Path | None
-) -> "tuple[Evidence, Path]":
+def _load_table(asked: _Request, table: Path) -> "tuple[Evidence, Path]":
+    """The evidence of a table that was made elsewhere, and the folder of its report."""
+    from dataclasses import replace
+
+    from ecrl.analysis.campaign.variants import parse_pair
+    from ecrl.analysis.external_table.table import load_table_evidence
+
+    evidence = load_table_evidence(table, asked.manifest)
+    pair = None if asked.chosen is None else parse_pair(asked.chosen, evidence.variants)
+    return replace(evidence, chosen=pair), asked.out or table.with_name(f"{evidence.prefix}_report")
+
+
+def _load_evidence(asked: _Request) -> "tuple[Evidence, Path]":
     """The evidence of one campaign, or of several pooled ones, and the folder of its report.
 
-    The folder is `out` if given, else the campaign's own folder; for several campaigns it is `A+B` in `results`.
+    The folder is `--out` if given, else the campaign's own folder; for several campaigns it is `A+B` in `results`.
     """
     from os.path import relpath
 
@@ -239,13 +235,14 @@ def _load_evidence(
     from ecrl.records.paths import CampaignPaths
     from ecrl.report.pages.calibration import read_calibrations
 
-    paths = [CampaignPaths(results, prefix) for prefix in prefixes]
-    found = [load_campaign(one, registration) for one in paths]
-    whole = found[0] if len(found) == 1 else pool(found, mix=mix)
-    folder = out or results / whole.prefix
+    results = asked.results
+    paths = [CampaignPaths(results, prefix) for prefix in asked.prefixes]
+    found = [load_campaign(one, asked.registration) for one in paths]
+    whole = found[0] if len(found) == 1 else pool(found, mix=asked.mix)
+    folder = asked.out or results / whole.prefix
     folders = {one.prefix: relpath(one.root, folder) for one in paths}
     calibrations = read_calibrations(paths[0]) if len(paths) == 1 else ()
-    pair = None if chosen is None else parse_pair(chosen, whole.matrix.matrix.variants)
+    pair = None if asked.chosen is None else parse_pair(asked.chosen, whole.matrix.matrix.variants)
     return build_evidence(whole, _command_lines(results), folders, calibrations, pair), folder
 
 

@@ -12,7 +12,7 @@ from ecrl.records.paths import CampaignPaths, all_prefixes
 
 _MAX_SUGGESTIONS = 200  # longer lists are of no use, and shells ask before they show them
 _REFERENCE = "reference"
-_Completer = Callable[[Any, str], list[str]]
+_Completer = Callable[[str], list[str]]
 
 
 def prefixes(ctx: Any, incomplete: str) -> list[str]:
@@ -35,17 +35,17 @@ def suites(ctx: Any, incomplete: str) -> list[str]:
 
 def choice(*names: str) -> _Completer:
     """A completion with one of these names."""
-    return lambda ctx, incomplete: _filter(names, incomplete)  # noqa: ARG005
+    return lambda incomplete: _filter(names, incomplete)
 
 
 def member(family: str) -> _Completer:
     """A completion with one member of a family of plugins."""
-    return lambda ctx, incomplete: _filter(plugins.names(family), incomplete)  # noqa: ARG005
+    return lambda incomplete: _filter(plugins.names(family), incomplete)
 
 
 def list_of(family: str) -> _Completer:
     """A completion with members of a family of plugins, separated by commas."""
-    return lambda ctx, incomplete: complete_last(plugins.names(family), incomplete)  # noqa: ARG005
+    return lambda incomplete: complete_last(plugins.names(family), incomplete)
 
 
 def complete_last(names: Iterable[str], incomplete: str) -> list[str]:
@@ -70,14 +70,14 @@ def profiles(ctx: Any, incomplete: str) -> list[str]:
     return _filter(_read_table(ctx, "profiles"), incomplete)
 
 
-def leftovers(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
+def leftovers(incomplete: str) -> list[str]:
     """Kinds of files that `clean` removes, separated by commas."""
     from ecrl.launch.campaign.clean import KINDS
 
     return complete_last(KINDS, incomplete)
 
 
-def metrics(ctx: Any, incomplete: str) -> list[str]:  # noqa: ARG001 (Typer passes both by name)
+def metrics(incomplete: str) -> list[str]:
     """The metrics that claims are about."""
     from ecrl.records.columns import CLAIM_METRICS
 

@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 from ecrl.errors import EcrlError
 
+_STDERR = 2
+
 
 class _Descriptor(io.FileIO):
     """The descriptor of stdout or stderr. A failed write redirects it to /dev/null and calls `on_error`."""
@@ -60,8 +62,17 @@ def _go_on(_error: OSError) -> None:
 
 def guard_streams() -> None:
     """Replace stdout and stderr: a failed write to stdout ends the command, a failed write to stderr is ignored."""
+    _fill_closed_descriptors()
     sys.stdout = _guard(sys.stdout, _end_command, line_buffering=sys.stdout is not None and sys.stdout.isatty())
     sys.stderr = _guard(sys.stderr, _go_on, line_buffering=True)
+
+
+def _fill_closed_descriptors() -> None:
+    """Open /dev/null in place of a stdin, stdout or stderr that is closed."""
+    # Else the next file to be opened, a lock or an answer of a child, would be stdin or stdout, here and in children.
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _guard(stream: TextIO | None, on_error: Callable[[OSError], None], *, line_buffering: bool) -> TextIO:
@@ -69,7 +80,9 @@ def _guard(stream: TextIO | None, on_error: Callable[[OSError], None], *, line_b
     if stream is None:
         return Path(os.devnull).open("w")
     raw = io.BufferedWriter(_Descriptor(stream.fileno(), on_error))
-    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=line_buffering)
+    # A terminal or locale that lacks a character shows its number instead of ending the command.
+    errors = "backslashreplace" if stream.errors == "strict" else stream.errors
+    return io.TextIOWrapper(raw, stream.encoding, errors, line_buffering=line_buffering)
 
 
 def can_draw(stream: TextIO) -> bool:

@@ -1,13 +1,16 @@
 """Says what ecrl waits for, wherever a wait may last. One mechanism for runs, children, locks and other processes."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ecrl.units import format_duration
 
 QUIET_S = 8.0  # nobody should look at a screen for longer without a word
 _SOON_S = 5.0  # of a wait for something else than a run, whose start alone takes as long
 _OFTEN_S = 60.0  # a log of a long wait must stay short
+_LOOK_S = 0.5
 
 
 class Reminder:
@@ -47,3 +50,21 @@ class Wait:
         waited_s = time.monotonic() - self._begun
         if self._reminder.is_due(waited_s, self._first_s):
             self._say(f"waiting for {self._what()} (for {format_duration(waited_s)} so far)")
+
+
+@contextmanager
+def keep_saying(what: str, say: Callable[[str], None], first_s: float = _SOON_S) -> Iterator[None]:
+    """Say what is waited for while the block runs, which itself says nothing, for example because it computes."""
+    wait, done = Wait(lambda: what, say, first_s), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_LOOK_S):
+            wait.look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()

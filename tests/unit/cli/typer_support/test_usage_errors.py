@@ -91,7 +91,7 @@ def test_exit_5_another_ecrl_holds_the_prefix() -> None:
 
 def test_exit_6_unfit_with_json_on_stdout() -> None:
     code = "import resource; resource.getrlimit = lambda _: (100, 100)\nimport ecrl.launch.doctor.gpu as g\n"
-    done = patched(code + "g.check_gpus = lambda wanted: iter(())", "doctor", "--json")
+    done = patched(code + "g.check_gpus = lambda wanted, say: iter(())", "doctor", "--json")
     assert done.returncode == 6, done.stderr
     told = json.loads(done.stdout)
     assert (told["schema"], told["fit"]) == (1, False)

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from ecrl.launch.system import wait
 from ecrl.launch.system.wait import Reminder, Wait
 
 
@@ -26,3 +27,15 @@ def test_a_wait_says_what_it_is_for_and_how_long_it_has_taken(monkeypatch: pytes
         "waiting for bread, at 104 (for 3.50 s so far)",
         "waiting for bread, at 107 (for 7.00 s so far)",
     ]
+
+
+def test_a_computation_that_takes_long_is_spoken_of_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait, "_LOOK_S", 0.01)
+    monkeypatch.setattr(wait, "_OFTEN_S", 0.0)
+    said: list[str] = []
+    with wait.keep_saying("the sum", said.append, first_s=0.05):
+        time.sleep(0.3)
+    assert said[0].startswith("waiting for the sum (for ")
+    number = len(said)
+    time.sleep(0.1)
+    assert len(said) == number
