@@ -4,6 +4,7 @@ import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def load(
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
-        raw = tomllib.loads(text)
+        raw = _write_out_dates(tomllib.loads(text))
     except FileNotFoundError:
         there = list_matrix_files()
         hint = f" There are: {', '.join(there)}" if there else ""
@@ -124,6 +125,15 @@ def load(
         _raise_if_any([*problems, *add_code("ECRL-218", find_task_problems(matrix, sources))])
     matrix.add_notes(notes)
     return matrix.add_warnings(warnings if frozen else [*warnings, *find_unused_recipes(raw, sources)])
+
+
+def _write_out_dates(value: Any) -> Any:
+    """The value with dates and times as the text that they are: no key takes one, and a name may look like one."""
+    if isinstance(value, dict):
+        return {key: _write_out_dates(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_write_out_dates(part) for part in value]
+    return value.isoformat() if isinstance(value, date | time) else value
 
 
 def _describe_replacement(raw: Mapping[str, Any], override: Override) -> str:

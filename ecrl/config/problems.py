@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,6 +31,8 @@ from ecrl.errors import add_code, did_you_mean, find_nearest
 Loc: TypeAlias = tuple[str | int, ...]
 
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's error types
+# The names of validators, and of the choices of a union of types, in the place of an error.
+_INTERNAL = re.compile(r"function-|(?:bool|int|float|str)$|\w+\[")
 _ENTRIES: TypeAdapter[list[FailureEntry]] = TypeAdapter(Schedule)
 
 
@@ -67,7 +70,7 @@ def find_shape_problems(raw: Mapping[str, Any], sources: Sources, context: Mappi
     try:
         Matrix.model_validate(raw, context=context)
     except ValidationError as error:
-        errors = [(_read_loc(e), e) for e in error.errors(include_url=False)]
+        errors = list(_merge_choices([(_read_loc(e, raw), e) for e in error.errors(include_url=False)]))
         misspelt = _find_misspelt(errors, raw)
         return [
             problem
@@ -78,8 +81,38 @@ def find_shape_problems(raw: Mapping[str, Any], sources: Sources, context: Mappi
     return []
 
 
-def _read_loc(error: Any) -> Loc:
-    return tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+def _read_loc(error: Any, raw: Mapping[str, Any]) -> Loc:
+    """The keys and places of an error, without the names that pydantic gives to validators and choices of types."""
+    loc: list[str | int] = []
+    value: Any = raw
+    for part in error["loc"]:
+        if (isinstance(value, Mapping) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        ):
+            value = value[part]
+            loc.append(part)
+        elif not _INTERNAL.match(str(part)):
+            loc.append(part)
+    return tuple(loc)
+
+
+def _merge_choices(errors: Sequence[tuple[Loc, Any]]) -> Iterator[tuple[Loc, Any]]:
+    """One error for each value that fits none of several types."""
+    # Where a list is one of the types and the value is one, what is wrong inside it says more.
+    inside = {loc[:-1] for loc, error in errors if isinstance(loc[-1], int) and error["type"] not in _UNKNOWN_KEY}
+    groups: dict[Loc, list[Any]] = {}
+    for loc, error in errors:
+        groups.setdefault(loc, []).append(error)
+    for loc, group in groups.items():
+        kinds = [error for error in group if error["type"].endswith(("_type", "_parsing", "finite_number"))]
+        if len(group) == 1 or len(kinds) < len(group):
+            yield from ((loc, error) for error in group)
+        elif loc not in inside:
+            expected = [*dict.fromkeys(map(_describe_expected, group))]
+            yield (
+                loc,
+                {"type": "none_of", "input": group[0]["input"], "msg": f"{', '.join(expected[:-1])} or {expected[-1]}"},
+            )
 
 
 def _find_misspelt(errors: Iterable[tuple[Loc, Any]], raw: Mapping[str, Any]) -> set[Loc]:
@@ -112,8 +145,11 @@ def _explain(loc: Loc, error: Any, sources: Sources, raw: Mapping[str, Any]) -> 
         case "list_type" if isinstance(error["input"], bool | int | float | str):
             example = f"{loc[-1]} = [{json.dumps(error['input'])}]"
             return f"{where}: found {error['input']!r}, expected a list, e.g. {example}"
-    expected = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{where}: found {error['input']!r}, expected {expected}"
+    return f"{where}: found {error['input']!r}, expected {_describe_expected(error)}"
+
+
+def _describe_expected(error: Any) -> str:
+    return str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
 
 
 def _describe_entry(loc: Loc, found: Any) -> str:

@@ -92,7 +92,7 @@ def find_repeat_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
         return []
     known = {REFERENCE, *plugins.names("engine"), *get_table(raw, "variants")}
     place = f"{sources.name(('run', 'aa'))}: run.aa: "
-    missing = [name for name in named if name in known and name not in variants]
+    missing = [name for name in named if isinstance(name, str) and name in known and name not in variants]
     taken = [name for name in named if isinstance(name, str) and name_repeat(name) in variants]
     return [place + unknown_name("variant of this matrix", name, map(str, variants)) for name in missing] + [
         f"{place}found {name!r}, whose repeat is called {name_repeat(name)!r}, expected no variant of that name"
@@ -134,6 +134,6 @@ def find_claim_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
             f"{sources.place(('claims', index, key))}: "
             + unknown_name("variant of this matrix", name, map(str, variants))
             for key, name in told
-            if name in known and name not in variants
+            if isinstance(name, str) and name in known and name not in variants
         ]
     return problems
