@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecrl.errors import EXIT_BUG, EXIT_OK, PrefixHeldError
-from ecrl.launch.system.file_lock import is_locked, take_lock
+from ecrl.launch.system.file_lock import describe_record, is_locked, take_lock
 from ecrl.launch.system.process_identity import Liveness, check_owner, get_current_owner
 from ecrl.records.manifest.store import Owner, utc_now
 from ecrl.records.paths import CampaignPaths
@@ -134,6 +134,7 @@ def _stderr_is(path: Path) -> bool:
 def _read_holder(paths: CampaignPaths) -> str:
     """A description of the holder, or the lock's path while the holder has not recorded who it is."""
     told = holder(paths)
+    advice = describe_record(paths.lock)
     if told is None:
-        return f"its lock is {paths.lock}"
-    return f"pid {told.owner.pid} on {told.owner.host}, since {told.since}"
+        return advice or f"its lock is {paths.lock}"
+    return f"pid {told.owner.pid} on {told.owner.host}, since {told.since}{'. ' * bool(advice)}{advice}"

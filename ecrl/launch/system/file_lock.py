@@ -3,19 +3,18 @@
 The record, `<file>.owner`, is created by one process alone (O_EXCL) and counts as long as that process may live.
 """
 
-import contextlib
 import dataclasses
 import errno
 import fcntl
 import json
 import os
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ecrl.launch.system.process_identity import Liveness, check_owner, get_current_owner
 from ecrl.records.manifest.store import Owner
+from ecrl.storage.atomic import write_atomic
 
 # What flock says on file systems without locks: NFS without a lock daemon, some FUSE and 9p mounts.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
@@ -25,14 +24,16 @@ _POLL_S = 0.02
 @dataclass
 class FileLock:
     """A held lock. fd: the locked descriptor; a process that inherits it holds the lock, too. record: the owner record;
-    None: the kernel holds the lock."""
+    None: the kernel holds the lock. text: of that record."""
 
     fd: int
     record: Path | None = None
+    text: str = ""
 
     def release(self) -> None:
         """Give the lock up, once."""
-        if self.record is not None:
+        # Somebody may have removed the record and taken the lock: that one's record stays.
+        if self.record is not None and _read_record(self.record) == self.text:
             self.record.unlink(missing_ok=True)
         os.close(self.fd)
 
@@ -69,6 +70,14 @@ def is_locked(path: Path, fd: int) -> bool:
     return False
 
 
+def describe_record(path: Path) -> str:
+    """What to do about the record that stands in for the lock of this file; '' if the kernel holds the lock."""
+    record = _get_record(path)
+    if not os.path.lexists(record):
+        return ""
+    return f"Its owner is recorded in {record}: if that process is gone for certain, remove this file"
+
+
 def _try_lock(path: Path, fd: int) -> FileLock | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,28 +88,32 @@ def _try_lock(path: Path, fd: int) -> FileLock | None:
         if error.errno not in NO_LOCKS:
             raise
     record = _get_record(path)
-    return FileLock(fd, record) if _create_record(record) else None
+    own = json.dumps(dataclasses.asdict(get_current_owner(record.parent)))
+    try:
+        return FileLock(fd, record, own) if _create_record(record, own) else None
+    except PermissionError:
+        return None  # another user's record in a folder in which only its owner may remove a file
 
 
-def _create_record(record: Path) -> bool:
+def _create_record(record: Path, own: str) -> bool:
     """Write this process into the record; one whose process has ended is replaced. False: another process owns it."""
-    own = json.dumps(dataclasses.asdict(get_current_owner()))
     if _write_new(record, own):
         return True
-    if _is_alive(found := _read_record(record)):
+    if _is_alive(_read_record(record)):
         return False
-    _remove_record(record, found)
-    return _write_new(record, own)
-
-
-def _remove_record(record: Path, dead: str | None) -> None:
-    """Remove the record of a process that has ended. Another one that has come meanwhile is put back."""
-    aside = record.with_name(f"{record.name}.dead-{os.getpid()}-{threading.get_ident()}")
-    with contextlib.suppress(FileNotFoundError):
-        record.rename(aside)
-        if (found := _read_record(aside)) not in (dead, None):
-            _write_new(record, str(found))
-        aside.unlink(missing_ok=True)
+    # Of several that see a dead owner, one alone replaces it. Who looked before that must not replace its successor.
+    takeover = record.with_name(f"{record.name}.takeover")
+    if not _write_new(takeover, own):
+        if not _is_alive(_read_record(takeover)):
+            takeover.unlink(missing_ok=True)  # killed in the lines below; the next try comes through
+        return False
+    try:
+        if _is_alive(_read_record(record)):
+            return False
+        write_atomic(record, own.encode())
+        return True
+    finally:
+        takeover.unlink(missing_ok=True)
 
 
 def _write_new(record: Path, text: str) -> bool:
@@ -109,8 +122,12 @@ def _write_new(record: Path, text: str) -> bool:
         fd = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except FileExistsError:
         return False
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
+    try:
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+    except OSError:  # a full disk: an empty record would count for ever
+        record.unlink(missing_ok=True)
+        raise
     return True
 
 
@@ -119,10 +136,13 @@ def _get_record(path: Path) -> Path:
 
 
 def _read_record(record: Path) -> str | None:
+    """The text of a record, None if there is none; '' if it cannot be read."""
     try:
-        return record.read_text()
+        return record.read_text(errors="replace")
     except FileNotFoundError:
         return None
+    except OSError:
+        return ""
 
 
 def _is_alive(text: str | None) -> bool:
@@ -130,6 +150,9 @@ def _is_alive(text: str | None) -> bool:
     if text is None:
         return False
     try:
-        return check_owner(Owner(**json.loads(text))) is not Liveness.DEAD
+        owner = Owner(**json.loads(text))
+        # Containers may share a host's name, not its pids; here nothing but the record keeps two of them apart.
+        apart = owner.pid_ns not in (0, get_current_owner(Path("/")).pid_ns)
+        return apart or check_owner(owner) is not Liveness.DEAD
     except (ValueError, TypeError):
         return True

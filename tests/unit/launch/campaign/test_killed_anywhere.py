@@ -13,6 +13,7 @@ from ecrl.analysis.campaign import registration
 from ecrl.launch.campaign import recover, suite_runner
 from ecrl.launch.campaign.control import Control
 from ecrl.launch.campaign.recover import Policy
+from ecrl.launch.runs import supervisor
 from ecrl.launch.runs.experiment import Executor, ExperimentKind, Lane
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.runs.run import Run
@@ -80,7 +81,7 @@ class Kind(ExperimentKind):
 @pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> Callable[[CampaignPaths | None, Life, Any], None]:
     """Let one ecrl live: it runs or resumes a campaign until it is done or killed."""
-    append, write_atomic, set_aside = Journal.append, atomic.write_atomic, suite_runner.set_aside
+    append, write_atomic, set_aside = Journal.append, atomic.write_atomic, supervisor.set_aside
 
     def once(paths: CampaignPaths | None, life: Life, asked: Any) -> None:
         def append_or_die(self: Journal, line: bytes) -> int:

@@ -94,3 +94,102 @@ def test_a_prefix_is_held_by_one_ecrl(tmp_path: Path) -> None:
         with raises("ECRL-309", str(os.getpid())), prefix_lease(paths):
             pass
     assert not is_held(paths)
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "no locks")))
+
+
+def write_record(path: Path, **changes: Any) -> Path:
+    record = path.with_name(f"{path.name}.owner")
+    owner = dataclasses.asdict(get_current_owner(path.parent)) | changes
+    record.write_text(json.dumps(owner))
+    return record
+
+
+DEAD = {"start_ticks": 1}
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize(
+    ("changes", "free"),
+    [
+        (DEAD, True),
+        (DEAD | {"host": "another"}, True),  # the same kernel and namespace of pids: the host was renamed
+        (DEAD | {"host": "another", "boot_id": "b"}, False),
+        (DEAD | {"boot_id": "b"}, True),  # this host has started again
+        (DEAD | {"pid_ns": 1}, False),  # a container that has this host's name
+        (DEAD | {"pid": "x"}, False),
+        (DEAD | {"pid": -1}, True),
+        (DEAD | {"pid": 10**30}, True),
+        ({"nonsense": 1}, False),
+    ],
+)
+def test_who_may_live_keeps_its_record(tmp_path: Path, changes: dict[str, Any], free: bool) -> None:
+    write_record(tmp_path / "a.lock", **changes)
+    lock = take(tmp_path / "a.lock")
+    assert (lock is not None) is free
+    if lock is not None:
+        lock.release()
+        assert [file.name for file in tmp_path.iterdir()] == ["a.lock"]
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_record_that_is_no_text_or_no_file_is_that_of_a_living_one(tmp_path: Path) -> None:
+    (tmp_path / "a.lock.owner").write_bytes(b"\xff\xfe")
+    assert take(tmp_path / "a.lock") is None
+    (tmp_path / "a.lock.owner").unlink()
+    (tmp_path / "a.lock.owner").mkdir()
+    assert take(tmp_path / "a.lock") is None
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_lock_that_somebody_else_has_taken_over_is_not_released_for_them(tmp_path: Path) -> None:
+    lock = take(tmp_path / "a.lock")
+    assert lock is not None
+    record = write_record(tmp_path / "a.lock", pid=1)
+    lock.release()
+    assert record.exists()
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_of_those_that_see_a_dead_owner_one_alone_takes_over(tmp_path: Path) -> None:
+    record = write_record(tmp_path / "a.lock", **DEAD)
+    takeover = tmp_path / "a.lock.owner.takeover"
+    takeover.write_text(json.dumps(dataclasses.asdict(get_current_owner())))
+    assert take(tmp_path / "a.lock") is None, "another one is about to"
+    takeover.write_text(record.read_text())
+    assert take(tmp_path / "a.lock") is None, "that one was killed: made way for the next"
+    lock = take(tmp_path / "a.lock")
+    assert lock is not None
+    lock.release()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.lock"]
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_full_disk_leaves_no_empty_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(*_: Any) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Full:
+        def __enter__(self) -> "Full":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        write = is_full
+
+    monkeypatch.setattr(os, "fdopen", lambda *_: Full())
+    with pytest.raises(OSError, match="No space"):
+        take(tmp_path / "a.lock")
+    assert not (tmp_path / "a.lock.owner").exists()
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_prefix_whose_owner_cannot_be_known_says_how_to_free_it(tmp_path: Path) -> None:
+    paths = CampaignPaths(tmp_path, "p")
+    paths.root.mkdir()
+    record = write_record(paths.lock, host="another", boot_id="b")
+    with raises("ECRL-309", str(record), "remove this file"), prefix_lease(paths):
+        pass
