@@ -41,11 +41,13 @@ def archive(
     """
     from ecrl.launch.campaign.archive import SUFFIX
     from ecrl.launch.campaign.archive import archive as packed
+    from ecrl.launch.system.signals import exit_on_interrupt
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
     target = out or Path(f"{prefix}{SUFFIX}")
-    count = packed(paths, target)
+    with exit_on_interrupt("No archive was written; the campaign is as it was."):
+        count = packed(paths, target)
     typer.echo(str(target))
     size = format_bytes(target.stat().st_size)
     unpack = shlex.join(["tar", "-xzf", str(target), "-C", str(results)])
@@ -64,6 +66,7 @@ def delete(
     """
     from ecrl.launch.campaign.contents import measure_folder, require_folder
     from ecrl.launch.campaign.delete import delete as deleted
+    from ecrl.launch.system.signals import exit_on_interrupt
     from ecrl.records.paths import CampaignPaths
 
     paths = CampaignPaths(results, prefix)
@@ -74,7 +77,9 @@ def delete(
         return
     if not yes:
         _confirm(prefix, what)
-    with keep_saying("the removal", print_message):
+    again = shlex.join(["ecrl", "matrix", "delete", prefix, "--results", str(results)])
+    hint = f"Part of the campaign may be gone. To remove the rest: {again}"
+    with exit_on_interrupt(hint), keep_saying("the removal", print_message):
         deleted(paths)
     print_message(f"{what} removed.")
 

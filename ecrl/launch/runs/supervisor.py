@@ -250,8 +250,24 @@ def set_aside(paths: RunPaths) -> Path | None:
     number = 1
     while (aside := folder.with_name(f"{folder.name}.aside-{number}")).exists():
         number += 1
-    folder.rename(aside)
+    _move(folder, aside)
     checkpoints = RunPaths(aside).checkpoints
-    if checkpoints.exists():
+    if checkpoints.is_symlink():
+        checkpoints.unlink()
+    elif checkpoints.exists():
         shutil.rmtree(checkpoints)
     return aside
+
+
+def _move(folder: Path, aside: Path) -> None:
+    """Rename a run's folder, also where its file system cannot: it may lie in a layer of a container's image."""
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A copy that is killed has a name that `clean` knows. Checkpoints would be removed next.
+        partial = aside.with_name(f".{aside.name}.{os.getpid()}.tmp")
+        shutil.copytree(folder, partial, symlinks=True, ignore=shutil.ignore_patterns("checkpoints"))
+        partial.rename(aside)
+        shutil.rmtree(folder)

@@ -66,7 +66,7 @@ def is_locked(path: Path, fd: int) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        return _is_alive(_read_record(_get_record(path)))
+        return _is_alive(_get_record(path))
     return False
 
 
@@ -99,16 +99,16 @@ def _create_record(record: Path, own: str) -> bool:
     """Write this process into the record; one whose process has ended is replaced. False: another process owns it."""
     if _write_new(record, own):
         return True
-    if _is_alive(_read_record(record)):
+    if _is_alive(record):
         return False
     # Of several that see a dead owner, one alone replaces it. Who looked before that must not replace its successor.
     takeover = record.with_name(f"{record.name}.takeover")
     if not _write_new(takeover, own):
-        if not _is_alive(_read_record(takeover)):
+        if not _is_alive(takeover):
             takeover.unlink(missing_ok=True)  # killed in the lines below; the next try comes through
         return False
     try:
-        if _is_alive(_read_record(record)):
+        if _is_alive(record):
             return False
         write_atomic(record, own.encode())
         return True
@@ -145,14 +145,19 @@ def _read_record(record: Path) -> str | None:
         return ""
 
 
-def _is_alive(text: str | None) -> bool:
+def _is_alive(record: Path) -> bool:
     """Whether the process of a record may live. A record that cannot be read counts as that of a living one."""
-    if text is None:
+    if (text := _read_record(record)) is None:
         return False
     try:
-        owner = Owner(**json.loads(text))
-        # Containers may share a host's name, not its pids; here nothing but the record keeps two of them apart.
-        apart = owner.pid_ns not in (0, get_current_owner(Path("/")).pid_ns)
-        return apart or check_owner(owner) is not Liveness.DEAD
+        owner, own = Owner(**json.loads(text)), get_current_owner(record.parent)
     except (ValueError, TypeError):
+        return True
+    if owner.folder not in (0, own.folder):
+        return False  # a copied folder: the owner works on the original
+    if owner.pid_ns not in (0, own.pid_ns):
+        return True  # containers may share a host's name, not its pids; nothing but the record keeps two of them apart
+    try:
+        return check_owner(owner) is not Liveness.DEAD
+    except (ValueError, TypeError):  # of a wrong type
         return True

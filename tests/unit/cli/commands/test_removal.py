@@ -1,8 +1,10 @@
 """`ecrl matrix archive | delete`: what they keep, what they remove, and when they do neither."""
 
+import errno
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -248,3 +250,54 @@ def test_a_folder_that_is_no_campaign_is_left_alone(paths: CampaignPaths, argume
     (paths.results / "my" / "notes").write_text("mine")
     expect_failure(*arguments, code="ECRL-301", fact="my")
     assert list_files(paths.results / "my") == {"notes"}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_an_archive_leaves_no_part_of_one(
+    paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
+) -> None:
+    before, add = list_files(Path()), tarfile.TarFile.add
+
+    def is_stopped(self: tarfile.TarFile, *arguments: object, **more: object) -> None:
+        add(self, *arguments, **more)  # type: ignore[arg-type]
+        os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(tarfile.TarFile, "add", is_stopped)
+    done = run_inline("matrix", "archive", "exp")
+    assert done.returncode == 128 + signum
+    assert has_error(done.stderr, "ECRL-312", "No archive was written")
+    assert list_files(Path()) - {str(paths.lock), str(paths.lock.with_suffix(".holder"))} == before
+
+
+def test_a_disk_that_is_full_in_the_middle_of_an_archive_leaves_no_part_of_one(
+    paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tarfile.TarFile, "add", is_full)
+    expect_failure("archive", "exp", code="ECRL-106", fact="No space left")
+    assert not [path for path in Path().iterdir() if "tar.gz" in path.name]
+    assert paths.matrix.exists()
+
+
+def test_a_signal_in_the_middle_of_a_delete_says_how_to_remove_the_rest(
+    paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "rmtree", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    done = run_inline("matrix", "delete", "exp", "--yes")
+    assert done.returncode == 130
+    assert has_error(done.stderr, "ECRL-312", "ecrl matrix delete exp --results results")
+    assert paths.matrix.exists(), "what is left is a campaign, which can be deleted"
+
+
+def test_a_results_folder_that_is_a_link_holds_campaigns_as_any_other(paths: CampaignPaths) -> None:
+    Path("real").mkdir()
+    paths.results.rename("real/results")
+    paths.results.symlink_to("real/results")
+    assert run_inline("matrix", "archive", "exp").returncode == 0
+    with tarfile.open("exp.tar.gz") as tar:
+        assert "exp/exp_matrix.toml" in tar.getnames()
+    assert run_inline("matrix", "delete", "exp", "--yes").returncode == 0
+    assert list(Path("real/results").iterdir()) == []
+    assert paths.results.is_symlink()

@@ -1,5 +1,6 @@
 """One run over a stand-in worker group: its result, its launcher's events, and that nothing survives it."""
 
+import errno
 import json
 import os
 import signal
@@ -192,3 +193,35 @@ def test_leftovers_are_set_aside_without_their_checkpoints_and_never_deleted(tmp
     assert sorted(p.name for p in tmp_path.iterdir()) == ["seed1.aside-1", "seed1.aside-2"]
     assert not (tmp_path / "seed1.aside-1" / "checkpoints").exists()
     assert (tmp_path / "seed1.aside-2" / "run.json").exists()
+
+
+def test_what_a_file_system_cannot_rename_is_set_aside_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def refuses(self: Path, target: Path) -> Path:
+        if self == paths.folder:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuses)
+    paths = RunPaths(tmp_path / "seed1")
+    (paths.checkpoints / "step-1").mkdir(parents=True)
+    paths.logs.mkdir()
+    paths.spec.write_text("{}")
+    assert set_aside(paths) == tmp_path / "seed1.aside-1"
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "seed1.aside-1", "seed1.aside-1/logs", "seed1.aside-1/run.json",
+    ]  # fmt: skip
+
+
+def test_checkpoints_that_are_a_link_lose_the_link_alone(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path / "seed1")
+    paths.folder.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    paths.checkpoints.symlink_to(tmp_path / "elsewhere")
+    aside = set_aside(paths)
+    assert aside is not None
+    assert list(aside.iterdir()) == []
+    assert (tmp_path / "elsewhere").is_dir()

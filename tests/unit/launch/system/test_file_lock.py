@@ -120,6 +120,7 @@ DEAD = {"start_ticks": 1}
         (DEAD | {"host": "another", "boot_id": "b"}, False),
         (DEAD | {"boot_id": "b"}, True),  # this host has started again
         (DEAD | {"pid_ns": 1}, False),  # a container that has this host's name
+        ({"folder": 1}, True),  # a copied campaign: the owner works on the original
         (DEAD | {"pid": "x"}, False),
         (DEAD | {"pid": -1}, True),
         (DEAD | {"pid": 10**30}, True),
