@@ -329,4 +329,5 @@ def _find_foreign_folders(
 def _run_folders(root: Path) -> Iterator[Path]:
     """Every folder that holds a run, except those that the launcher set aside before running them again."""
     found = (path.parent for path in sorted((root / "suites").glob("*/*/*/run.json")))
-    return (folder for folder in found if not SET_ASIDE.fullmatch(folder.name))
+    # A name that begins with a dot is half a copy of one that was set aside.
+    return (folder for folder in found if not (SET_ASIDE.fullmatch(folder.name) or folder.name.startswith(".")))

@@ -72,7 +72,9 @@ def open_manifest(campaign: Campaign, policy: Policy, observer: Observer) -> Man
     policy.selection.check(rows)
     for suite_id in _ids_with_status(rows, RUNNING):
         _check_dead(rows[suite_id], campaign, policy)
-    if ended := end_orphans(campaign.marker, observer.note):
+    owners = [rows[suite_id].owner for suite_id in _ids_with_status(rows, RUNNING)]
+    former = {owner.folder for owner in owners if owner is not None and check_owner(owner) is Liveness.DEAD}
+    if ended := end_orphans(campaign.marker, observer.note, former - {0}):
         observer.note(f"ended {format_count(ended, 'orphaned process', 'orphaned processes')} of an ecrl that died")
     for suite_id in _ids_with_status(rows, RUNNING):
         rows.put(_clear_owner(rows[suite_id], INTERRUPTED))

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import psutil
@@ -83,15 +83,15 @@ def end_leftovers(folder: Path) -> int:
     return len(left)
 
 
-def end_orphans(campaign: Path, say: Callable[[str], None] = lambda _text: None) -> int:
+def end_orphans(campaign: Path, say: Callable[[str], None] = lambda _text: None, former: Collection[int] = ()) -> int:
     """End every process of the campaign in this folder: workers whose ecrl has died. Returns how many there were.
 
-    say: shows what takes long.
+    say: shows what takes long. former: see `find_campaign_pids`.
     """
-    pids = find_campaign_pids(campaign)
+    pids = find_campaign_pids(campaign, former)
     if pids:
         stop_now = watch_end(f"{format_count(len(pids), 'orphaned process', 'orphaned processes')} to end", say)
-        _end(_processes(pids), lambda: _processes(find_campaign_pids(campaign)), stop_now)
+        _end(_processes(pids), lambda: _processes(find_campaign_pids(campaign, former)), stop_now)
     return len(pids)
 
 

@@ -6,7 +6,7 @@ A process whose state cannot be known is `UNKNOWN`; unknown never counts as dead
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -184,12 +184,20 @@ def build_campaign_markers(campaign: Path) -> dict[str, str]:
     return {CAMPAIGN_MARKER: str(campaign), FOLDER_MARKER: _identify_folder(campaign)}
 
 
-def find_campaign_pids(campaign: Path) -> list[int]:
-    """Pids of this user's processes that work in this folder of a campaign, wherever it lay when they started."""
+def find_campaign_pids(campaign: Path, former: Collection[int] = ()) -> list[int]:
+    """Pids of this user's processes that work in this folder of a campaign, wherever it lay when they started.
+
+    former: inodes of folders in which an ecrl worked that has died. The folder may have been such a one before it was
+    moved to another disk: processes of those that are not where they were any more count, too.
+    """
     # By the folder itself: its path changes when it is moved, and a copy may now lie where it was. Processes of older
     # versions have the path alone.
     folders = dict(iterate_environments(FOLDER_MARKER))
     here = [pid for pid, folder in folders.items() if folder == _identify_folder(campaign)]
+    for pid, place in iterate_environments(CAMPAIGN_MARKER) if former else ():
+        folder = folders.get(pid, "none")
+        if folder.rpartition(":")[2] in map(str, former) and _identify_folder(Path(place)) != folder:
+            here.append(pid)
     return here + [pid for pid in find_marked_pids(CAMPAIGN_MARKER, campaign) if pid not in folders]
 
 

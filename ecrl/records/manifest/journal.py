@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ecrl.storage.atomic import fsync_dir, write_all
+from ecrl.storage.atomic import fsync_dir, write_all, write_atomic
 
 
 def frame(record: Mapping[str, Any]) -> bytes:
@@ -79,6 +79,10 @@ class Journal:
     def _open(self) -> int:
         if self._fd is None:
             new = not self.path.exists()
+            if not new and self.path.stat().st_nlink > 1:
+                write_atomic(
+                    self.path, self.path.read_bytes()
+                )  # a copy made of hard links: the original stays as it is
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             if new:
                 fsync_dir(self.path.parent)

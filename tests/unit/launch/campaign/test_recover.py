@@ -28,6 +28,7 @@ from ecrl.launch.system.process_identity import (
 )
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import Manifest, Owner
+from ecrl.records.paths import CampaignPaths
 from tests.errors import raises
 from tests.unit.launch.stand_in import StandIn, control, request
 
@@ -131,6 +132,42 @@ def test_a_copy_where_the_campaign_lay_does_not_end_the_workers_of_the_original(
         assert end_orphans(before.resolve()) == 0
         assert end_orphans(after.resolve()) == 1
         assert orphan.wait(timeout=10) != 0
+
+
+def test_orphans_are_found_after_their_folder_was_moved_to_another_disk(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    former = before.stat().st_ino
+    with orphan_of(before) as orphan:
+        shutil.copytree(before, after)
+        assert end_orphans(after.resolve(), former=[former]) == 0, "the original is where it was"
+        before.rename(tmp_path / "gone")
+        assert end_orphans(after.resolve()) == 0
+        assert end_orphans(after.resolve(), former=[former]) == 1
+        assert orphan.wait(timeout=10) != 0
+
+
+@pytest.mark.parametrize("copy", [shutil.copyfile, os.link], ids=["cp -r", "cp -rl"])
+def test_a_copied_campaign_is_resumed_and_repeats_nothing(tmp_path: Path, copy: Callable[[str, str], object]) -> None:
+    asked = request(tmp_path / "results")
+    control(StandIn({"late/blocking": "crash"})).run(asked, Policy())
+    done = {path.relative_to(asked.paths.root): path.stat().st_size for path in asked.paths.root.rglob("result.json")}
+    elsewhere = CampaignPaths(tmp_path / "elsewhere", asked.paths.prefix)
+    elsewhere.results.mkdir()
+    shutil.copytree(
+        asked.paths.root, elsewhere.root, copy_function=copy, ignore=shutil.ignore_patterns("*.lock", "*.holder")
+    )
+    original = {path: path.read_bytes() for path in asked.paths.root.rglob("*") if path.is_file()}
+    launcher = StandIn()
+    assert control(launcher).resume(elsewhere, Policy(retry_failed=True)) == 0
+    assert launcher.started == ["late/blocking"]
+    assert {row.status for row in manifest.read(elsewhere).rows.values()} == {"completed"}
+    assert done.keys() == {
+        path.relative_to(elsewhere.root)
+        for path in elsewhere.root.rglob("seed*[0-9]/result.json")
+        if ".aside-" not in str(path)
+    }
+    assert {path: path.read_bytes() for path in original} == original, "the original is as it was"
 
 
 class Notes(SilentObserver):
