@@ -1,4 +1,4 @@
-"""A later ecrl, which has one more setting, opens a campaign that an older one froze: nothing of it counts as edited."""
+"""A later ecrl, which has one more setting, opens a campaign of an older one: nothing of it counts as edited."""
 
 import os
 import shutil
@@ -31,4 +31,6 @@ def test_one_more_setting_with_a_legacy_leaves_older_campaigns_as_they_are(tmp_p
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "edited" not in done.stderr, done.stderr
-    assert (paths.root / "half_runs.csv").read_text().count(",completed,") == 5, "every finished run is still known"
+    assert (paths.root / "half_runs.csv").read_text().count(",completed,") == 4, (
+        "every finished run is known (the fifth result is A/A)"
+    )
