@@ -7,6 +7,7 @@ from typing import Any
 # Axes that every suite has, by the names used in `[[exclude]]` and in a claim's `where`.
 SUITE_AXES = ("dataset", "model", "failure", "checkpoint_every", "max_inflight", "launcher")
 LAUNCHER_KEY = "train.launcher"  # `[axes] "train.launcher"` and `[matrix] launchers` are the same axis
+PLACE_KEY = "checkpoint.dir"  # identifies a suite as an axis alone; a path of checkpoints is no identity otherwise
 
 Values = Mapping[str, Any]
 

@@ -4,10 +4,13 @@ docs/matrix.md is generated from the text under each field.
 """
 
 import dataclasses
+import functools
 import math
+import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tomli_w
 from pydantic import (
@@ -27,7 +30,7 @@ from ecrl.config.failure_entry import Entry, read_older_files, step_as_entry
 from ecrl.config.hashing import NEVER, Later, content_hash, identity
 from ecrl.config.kind import ConfigKind, load_kind
 from ecrl.config.recipe import ENGINE, REFERENCE, Recipe
-from ecrl.config.train import CheckpointSettings, Member, TrainSettings
+from ecrl.config.train import CheckpointSettings, Folder, Member, TrainSettings
 from ecrl.errors import unknown_name
 
 EXPECT = re.compile(
@@ -113,18 +116,36 @@ def _table_of(settings: type) -> type[_Table]:
     """The strict table whose keys, bounds and defaults are the fields of a settings dataclass."""
     hints = get_type_hints(settings, include_extras=True)
     keys: dict[str, Any] = {
-        f.name: (_check_member(hints[f.name]), ... if f.default is dataclasses.MISSING else f.default)
+        f.name: (_read_marks(hints[f.name]), ... if f.default is dataclasses.MISSING else f.default)
         for f in dataclasses.fields(settings)
     }
     return create_model(settings.__name__, __base__=_Table, **keys)
 
 
-def _check_member(hint: Any) -> Any:
-    """Add to a type hint with a `Member` mark the check that the member exists."""
-    for mark in getattr(hint, "__metadata__", ()):
-        if isinstance(mark, Member):
-            hint = Annotated[hint, _make_member_check(mark.family)]
+def _read_marks(hint: Any) -> Any:
+    """Add to a type hint the checks that its marks stand for, at any depth. A tuple may be written as a list."""
+    if get_origin(hint) is Annotated:
+        base, *marks = get_args(hint)
+        checks = [check for mark in marks if (check := _make_check(mark)) is not None]
+        return Annotated[(_read_marks(base), *marks, *checks)]
+    if get_origin(hint) is tuple:
+        item, _ = get_args(hint)
+        return Annotated[tuple[_read_marks(item), ...], Field(strict=False)]
+    if get_origin(hint) is UnionType or get_origin(hint) is Union:
+        return functools.reduce(operator.or_, map(_read_marks, get_args(hint)))
     return hint
+
+
+def _make_check(mark: Any) -> AfterValidator | None:
+    if isinstance(mark, Member):
+        return _make_member_check(mark.family)
+    return AfterValidator(_check_absolute) if isinstance(mark, Folder) else None
+
+
+def _check_absolute(path: str) -> str:
+    if not path.startswith("/") or path.strip("/") == "":
+        raise ValueError(f"found {path!r}, expected the absolute path of a folder, e.g. '/mnt/nvme'")
+    return path
 
 
 if TYPE_CHECKING:  # made from the dataclasses below, which a type checker cannot follow
@@ -173,6 +194,8 @@ class RunOptions(_Table):
     """before the first run on a set of devices in a session, make a short run that is discarded"""
     stop_after_same: Annotated[int, Field(ge=0)] = 5
     """equal failures in a row after which a set of devices is no longer used; 0: never"""
+    keep_final: Annotated[bool, Later(legacy=True)] = False
+    """whether a completed run keeps its last checkpoint; failed and interrupted runs keep theirs"""
 
 
 def _check_expectation(text: str) -> str:

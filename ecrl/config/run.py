@@ -23,6 +23,7 @@ class RunSpec:
     failures: the plan, as built before launch by `ecrl.config.failure_schedule.build_plan` (empty for `reference`).
     block_order: the variants of this (suite, seed) in the order they run. block_position: this run's index in it.
     token: identifies ecrl's attempt at this run; a later attempt has a higher token (0: none was given).
+    axes: the values of the axes that identify the run and set a key that otherwise identifies nothing.
     recipe: the recipe of the variant; None for `reference` and for an engine without options under its own name.
     """
 
@@ -45,6 +46,7 @@ class RunSpec:
     claims_hash: Annotated[str | None, NEVER] = None
     token: Annotated[int, NEVER] = 0
     recipe: Annotated[Recipe | None, Later(legacy=None)] = None
+    axes: Annotated[Mapping[str, Any], Later(legacy={})] = dataclasses.field(default_factory=dict)
     schema: int = RUN_SCHEMA
 
     @property
@@ -95,7 +97,7 @@ class RunSpec:
                 **fill_legacy(cls, raw)
                 | {
                     "train": TrainSettings(**fill_legacy(TrainSettings, raw["train"])),
-                    "checkpoint": CheckpointSettings(**fill_legacy(CheckpointSettings, raw["checkpoint"])),
+                    "checkpoint": _read_checkpoint(raw["checkpoint"]),
                     "failures": tuple(raw["failures"]),
                     "recipe": None if raw.get("recipe") is None else Recipe(**raw["recipe"]),
                     "block_order": tuple(raw["block_order"]),
@@ -108,3 +110,8 @@ class RunSpec:
         if spec.schema != RUN_SCHEMA or spec.hash != stored_hash:
             raise RecordError("ECRL-403", f"{path}: content does not match its run_hash; it was edited or damaged.")
         return spec
+
+
+def _read_checkpoint(raw: Mapping[str, Any]) -> CheckpointSettings:
+    fallbacks = tuple(raw.get("fallback_dirs", ()))  # lists in JSON; settings are hashable
+    return CheckpointSettings(**fill_legacy(CheckpointSettings, raw) | {"fallback_dirs": fallbacks})

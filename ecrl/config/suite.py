@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from typing import Annotated, Any, overload
 
 from ecrl.config import failure_schedule as failures
-from ecrl.config.axes import LAUNCHER_KEY, SUITE_AXES, format_axes, format_value, matches, split_key
+from ecrl.config.axes import LAUNCHER_KEY, PLACE_KEY, SUITE_AXES, format_axes, format_value, matches, split_key
 from ecrl.config.hashing import NEVER, Later, canonical_json, identity, later_values, slug
 from ecrl.config.matrix import Matrix
 from ecrl.config.recipe import REFERENCE, Recipe
@@ -68,7 +68,7 @@ def _settings_texts(checkpoint: CheckpointSettings, train: TrainSettings) -> tup
 class Suite:
     """One cell of the matrix: a value for every axis. A suite is one row of the manifest.
 
-    axes: the values of the axes that set an option of a variant, by key.
+    axes: the values of the axes that set an option of a variant, or the place of checkpoints, by key.
     axis_values: (key, value) of every axis in `[axes]`, in file order.
     recipes: the recipe of each variant. An engine without options has none.
     """
@@ -272,6 +272,8 @@ def _combine_settings(matrix: Matrix) -> list[_Settings]:
             match split_key(key):
                 case (table, name):
                     tables[table][name] = value
+                    if key == PLACE_KEY:  # identifies nothing in its own table
+                        axes[key] = value
                 case (_, variant, option):
                     axes[key] = options.setdefault(variant, {})[option] = value
         recipes = {
@@ -336,6 +338,7 @@ def build_run_specs(
             block_position=position,
             claims_hash=claims_hash,
             recipe=suite.recipes.get(variant),
+            axes={key: value for key, value in suite.axes.items() if key == PLACE_KEY},
         )
         for position, variant in enumerate(arms)
     ]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from ecrl.config.hashing import Later
+from ecrl.config.hashing import NEVER, Later
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,14 @@ class Member:
     # A mark instead of a pydantic validator: workers load this file, but not pydantic.
 
     family: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Marks a field that holds the absolute path of a folder."""
+
+
+Place = Annotated[str, Folder()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +68,20 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSettings:
-    """`[checkpoint]`: what is kept, and how long a rank waits."""
+    """`[checkpoint]`: what is kept and where, and how long a rank waits."""
 
     keep: Annotated[int, Ge(2)] = 2
     """committed checkpoints kept during a run"""
     commit_timeout_s: Annotated[float, Gt(0), Le(86400)] = 120.0
     """seconds that a rank waits for durable shards of the other ranks; the checkpoint is then given up and counted"""
+    dir: Annotated[Place | None, NEVER] = None
+    """an absolute path: checkpoints are written to a folder of their own below it, to which `checkpoints` in the run's
+    folder is a link; left out: into the run's folder. As an axis, its values make suites"""
+    fallback_dirs: Annotated[tuple[Place, ...], NEVER] = ()
+    """absolute paths, for ecrl's own engines: a checkpoint that `dir` refuses (a full, failing or read-only disk, a
+    quota, missing permission) is written to the first of these that takes it"""
+
+    @property
+    def places(self) -> tuple[str | None, ...]:
+        """Where checkpoints are written, the preferred place first. None: the run's folder."""
+        return (self.dir, *self.fallback_dirs)
