@@ -104,19 +104,30 @@ def usable_memory_bytes() -> int:
 
 def file_system(path: Path) -> str:
     """The type of the file system of an existing path (ext4, nfs4, overlay, ...); 'unknown' without /proc."""
-    best, kind = "", "unknown"
+    return _find_mount(path)[1]
+
+
+def describe_disk(path: Path) -> str:
+    """The file system of an existing path, its device or server, and where it is mounted."""
+    point, kind, source = _find_mount(path)
+    return f"{kind} {source} on {point}" if point else kind
+
+
+def _find_mount(path: Path) -> tuple[str, str, str]:
+    """Mount point, type and source of the file system of an existing path; ('', 'unknown', '') without /proc."""
+    best, kind, source = "", "unknown", ""
     try:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     except OSError:
-        return kind
+        return best, kind, source
     where = str(path.resolve())
     for line in mounts:
         place, _, rest = line.partition(" - ")
         point = place.split()[4].replace("\\040", " ")
         inside = where == point or where.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):  # the last of several mounts on one mount point hides the others
-            best, kind = point, rest.split()[0]
-    return kind
+            best, (kind, source) = point, rest.split()[:2]
+    return best, kind, source
 
 
 def _cpu_model() -> str:

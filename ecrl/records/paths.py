@@ -9,6 +9,7 @@ from ecrl.errors import EcrlError
 
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WARMUPS = "warmups"
+CHECKPOINTS = "checkpoints"
 _EVENTS = re.compile(r"events-(\d+)-(\d+)\.jsonl")
 
 
@@ -43,7 +44,11 @@ class RunPaths:
 
     @property
     def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+        return self.checkpoint_link(0)
+
+    def checkpoint_link(self, number: int) -> Path:
+        """The folder of checkpoints, or the link to its place (0), or the link to a fallback's place (1, ...)."""
+        return self.folder / (f"{CHECKPOINTS}-{number}" if number else CHECKPOINTS)
 
     @property
     def launcher_events(self) -> Path:

@@ -62,7 +62,7 @@ def delete(
 ) -> None:
     """Remove a campaign with everything in its folder.
 
-    Asks first. Links are removed, not what they lead to.
+    Asks first. Checkpoints that its runs wrote to other disks go too. Links are removed, not what else they lead to.
     """
     from ecrl.launch.campaign.contents import measure_folder, require_folder
     from ecrl.launch.campaign.delete import delete as deleted
@@ -86,7 +86,8 @@ def delete(
 
 def _describe(size: "Size") -> str:
     links = f", {format_count(size.links, 'link')} (what they lead to stays)" if size.links else ""
-    return f"{format_count(size.files, 'file')}, {format_bytes(size.num_bytes)}{links}"
+    elsewhere = f", {format_bytes(size.place_bytes)} of checkpoints on other disks" if size.places else ""
+    return f"{format_count(size.files, 'file')}, {format_bytes(size.num_bytes)}{links}{elsewhere}"
 
 
 def _confirm(prefix: str, what: str) -> None:

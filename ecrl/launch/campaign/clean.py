@@ -3,8 +3,8 @@
 This is: runs that were set aside, checkpoints of finished suites, and files that a killed ecrl left half-written.
 """
 
+import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import DONE, FAILED
-from ecrl.records.paths import CampaignPaths
+from ecrl.records.paths import CampaignPaths, RunPaths
+from ecrl.records.places import find_links, is_own, list_links, remove_checkpoints, remove_tree
 
 SCHEMA = 1
 # Kind -> description. DEFAULT_KINDS are cleaned unless others are named.
@@ -63,8 +64,10 @@ def clean(paths: CampaignPaths, kinds: Iterable[str]) -> list[Leftover]:
     with prefix_lease(paths):
         found = find_leftovers(paths, kinds)
         for each in found:
-            if each.path.is_dir() and not each.path.is_symlink():
-                shutil.rmtree(each.path)
+            if each.kind == "checkpoints":
+                remove_checkpoints(RunPaths(each.path.parent))
+            elif each.path.is_dir() and not each.path.is_symlink():
+                remove_tree(each.path)
             else:
                 each.path.unlink()
     return found
@@ -80,11 +83,16 @@ def _all(paths: CampaignPaths, settled: set[str]) -> Iterator[tuple[str, Path]]:
                 yield "set-aside", run
                 continue
             yield from (("temporary", path) for path in sorted(run.iterdir()) if _TEMPORARY.fullmatch(path.name))
-            if suite.name in settled and (run / "checkpoints").is_dir():
-                yield "checkpoints", run / "checkpoints"
+            links = [link for link in list_links(RunPaths(run)) if os.path.lexists(link)]
+            if suite.name in settled:
+                yield from (("checkpoints", link) for link in links)
 
 
 def _size(path: Path) -> int:
-    # what a link leads to is not removed
-    files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
-    return sum(file.lstat().st_size for file in files if not file.is_dir())
+    # what a link leads to is removed only if the run made it
+    if path.is_symlink():
+        return path.lstat().st_size + (_size(path.resolve()) if is_own(path) else 0)
+    if not path.is_dir():
+        return path.lstat().st_size
+    inside = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
+    return inside + sum(_size(link.resolve()) for link in find_links(path) if is_own(link))

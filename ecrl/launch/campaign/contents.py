@@ -8,15 +8,21 @@ from pathlib import Path
 from ecrl.errors import EcrlError
 from ecrl.records.manifest.store import no_such_prefix_message
 from ecrl.records.paths import CampaignPaths
+from ecrl.records.places import find_links, is_own
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much a folder holds. links: symbolic links, which are not counted among the files."""
+    """How much a folder holds. links: symbolic links, which are not counted among the files.
+
+    places: folders on other disks, made for checkpoints of runs in it, and the bytes in them.
+    """
 
     files: int
     links: int
     num_bytes: int
+    places: int = 0
+    place_bytes: int = 0
 
 
 def require_folder(paths: CampaignPaths) -> None:
@@ -53,9 +59,11 @@ def measure_folder(folder: Path) -> Size:
     """
     try:
         stats = [path.lstat() for path in list_entries(folder)]
+        places = [link.resolve() for link in find_links(folder) if is_own(link)]
+        inside = [path.lstat().st_size for place in places for path in list_entries(place)]
     except OSError as error:
         raise EcrlError(
             "ECRL-342", f"{error.filename}: {error.strerror}; nothing was removed.\nSee that nothing writes there."
         ) from error
     links = sum(stat.S_ISLNK(one.st_mode) for one in stats)
-    return Size(len(stats) - links, links, sum(one.st_size for one in stats))
+    return Size(len(stats) - links, links - len(places), sum(one.st_size for one in stats), len(places), sum(inside))

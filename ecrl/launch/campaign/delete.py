@@ -8,10 +8,13 @@ from ecrl.launch.campaign.contents import require_folder
 from ecrl.launch.campaign.lock import prefix_lease
 from ecrl.launch.system.process_group import end_orphans
 from ecrl.records.paths import CampaignPaths
+from ecrl.records.places import remove_tree
 
 
 def delete(paths: CampaignPaths) -> None:
-    """Remove a campaign's folder with all that is in it. Links are removed; what they lead to stays.
+    """Remove a campaign's folder with all that is in it, and its runs' checkpoints on other disks.
+
+    Links are removed; what else they lead to stays.
 
     Raises:
         EcrlError: there is no such campaign, its folder is a link, or something cannot be removed.
@@ -41,6 +44,6 @@ def _remove_content(paths: CampaignPaths) -> None:
 
 def _remove(path: Path) -> None:
     if not path.is_symlink() and path.is_dir():
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         path.unlink()

@@ -1,8 +1,8 @@
 """Warm-ups: a short run before the first run on a set of devices in a session. It is discarded, whatever its end."""
 
+import contextlib
 import dataclasses
 import itertools
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from ecrl.launch.runs.run import Run
 from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.wait import Wait
 from ecrl.records.paths import CampaignPaths, RunPaths, shorten_path
+from ecrl.records.places import remove_checkpoints
 
 WARMUP_S = 5  # of steps; the start of the ranks comes on top
 MIN_CHECKPOINTS = 3
@@ -49,7 +50,8 @@ def warm_up(campaign: Campaign, kind: ExperimentKind, suite: Suite, lane: Lane) 
         result = executor.execute(run)
     finally:
         executor.close()
-        shutil.rmtree(run.paths.checkpoints, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_checkpoints(run.paths)
     if result is not None and result["outcome"] == "failed":
         log = shorten_path(run.paths.folder / result["log"])
         lane.observer.note(f"warning: the warm-up on {devices} failed: {result['reason']}\n  log: {log}")

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +27,8 @@ from ecrl.launch.system.wait import Reminder
 from ecrl.records import machine
 from ecrl.records.clock import now_ns, real_minus_boot_ns
 from ecrl.records.manifest.store import utc_now
-from ecrl.records.paths import RunPaths
+from ecrl.records.paths import CHECKPOINTS, RunPaths
+from ecrl.records.places import list_places, make_places, remove_checkpoints
 from ecrl.records.recorder import Recorder
 from ecrl.records.result import Result
 from ecrl.units import format_duration
@@ -61,7 +61,9 @@ class Supervisor:
         """
         paths = run.paths
         paths.logs.mkdir(parents=True)
-        started_at, pressure = utc_now(), machine.read_pressure(paths.folder)
+        make_places(paths, run.spec.checkpoint.places)
+        disk = next((place for place in list_places(paths) if place.is_dir()), paths.folder)
+        started_at, pressure = utc_now(), machine.read_pressure(disk)
         run.spec.write(paths.spec)
         findings, killed_before = RunEvidence(), read_oom_kills()
         with MachineMonitor(self.campaign, self._gpus(run)) as beside:
@@ -72,10 +74,11 @@ class Supervisor:
         result = outcome.decide_result(run, findings, ending, started_at, utc_now())
         if result.get("failure", {}).get("kind") == DISK_FULL:  # a full disk is no result of the run
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(find_full_folder(paths.folder)))
-        after = machine.read_pressure(paths.folder)
+        after = machine.read_pressure(disk)
         facts = (
             machine.read_facts()
             | {"filesystem": machine.file_system(paths.folder), "environment": list_inputs()}
+            | {"checkpoint_disk": machine.describe_disk(disk)}
             | self.facts
             | beside.get_facts()
         )
@@ -251,11 +254,7 @@ def set_aside(paths: RunPaths) -> Path | None:
     while (aside := folder.with_name(f"{folder.name}.aside-{number}")).exists():
         number += 1
     _move(folder, aside)
-    checkpoints = RunPaths(aside).checkpoints
-    if checkpoints.is_symlink():
-        checkpoints.unlink()
-    elif checkpoints.exists():
-        shutil.rmtree(checkpoints)
+    remove_checkpoints(RunPaths(aside))
     return aside
 
 
@@ -266,8 +265,9 @@ def _move(folder: Path, aside: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # A copy that is killed has a name that `clean` knows. Checkpoints would be removed next.
+        # A copy that is killed has a name that `clean` knows. Checkpoints would be removed next; links to them go along.
         partial = aside.with_name(f".{aside.name}.{os.getpid()}.tmp")
-        shutil.copytree(folder, partial, symlinks=True, ignore=shutil.ignore_patterns("checkpoints"))
+        unwanted = None if RunPaths(folder).checkpoints.is_symlink() else shutil.ignore_patterns(CHECKPOINTS)
+        shutil.copytree(folder, partial, symlinks=True, ignore=unwanted)
         partial.rename(aside)
         shutil.rmtree(folder)
