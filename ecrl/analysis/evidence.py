@@ -33,6 +33,7 @@ from ecrl.config.kind import load_kind as load_config_kind
 from ecrl.config.matrix import DEFAULT_KIND, Claim
 
 GOODPUT = "goodput_steps_per_s"
+_DISK = "checkpoint_disk"  # a fact of the machine in which runs may differ by intention
 # Most lines of a table. Axes of `[axes]` that would give more lines are averaged over, and the report says so.
 MOST_ARMS = 12
 
@@ -330,7 +331,7 @@ def build_evidence(
         tuple(found.matrix.matrix.variants),
         tuple(found.matrix.matrix.seeds),
         dict(vars(train)),
-        machines[0] if machines else {},
+        _sum_up_machines(machines),
         differences,
         claims,
         threats,
@@ -368,3 +369,11 @@ def _has_registered_claims(found: LoadedCampaign) -> bool:
 def _loss_differences(rows: tuple[Row, ...], faults: Faults) -> dict[str, float]:
     c = compare(rows, OVERLAPPED, BLOCKING, "final_loss", "difference", faults)
     return {suite: effect.center for suite, effect in c.suites.items()}
+
+
+def _sum_up_machines(machines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The facts of the first run, with every disk that checkpoints of a run were on."""
+    if not machines:
+        return {}
+    disks = sorted({str(machine[_DISK]) for machine in machines if _DISK in machine})
+    return machines[0] | ({_DISK: disks} if disks else {})

@@ -44,7 +44,10 @@ class EngineContext:
     are written), commit (everything is durable, nothing is published), retention (an old checkpoint is withdrawn, its
     files still exist), restore (half of the state is loaded).
 
-    verify(step): `storage.commit.verify` for this run, if its verification started before the context existed.
+    fallbacks: where checkpoints go that `root` refuses, in this order; only engines with `EnginePlugin.falls_back` get
+    any. If there are some, every place exists already, or is one that refuses.
+
+    verify(root, step): `storage.commit.verify` for this run, if its verification started before the context existed.
 
     options: values of the options that the engine's `EnginePlugin` declares. `EnginePlugin.build` adds missing ones.
     """
@@ -62,7 +65,8 @@ class EngineContext:
     recorder: Recorder
     agree: Callable[[], Agreement]
     reached: Callable[[str, int], None] = inject_nothing
-    verify: Callable[[int], Verdict] | None = None
+    verify: Callable[[Path, int], Verdict] | None = None
+    fallbacks: tuple[Path, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -177,6 +181,7 @@ class EnginePlugin:
 
     ignores_max_inflight: the engine has one checkpoint in flight at most, so suites that differ in `max_inflight` alone
     are the same work.
+    falls_back: the engine writes a checkpoint that one place refuses to the next one (`EngineContext.fallbacks`).
     format: the files of a checkpoint's folder, see storage/formats.py. options: see config/options.py. All values are
     literals, because they are read without importing the engine.
     """
@@ -188,6 +193,7 @@ class EnginePlugin:
     exact: bool
     limits: str = ""
     ignores_max_inflight: bool = False
+    falls_back: bool = False
     format: str | Mapping[str, Any] = OWN_FORMAT
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

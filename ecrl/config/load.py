@@ -16,6 +16,7 @@ from ecrl.config.matrix import DEFAULT_KIND, KIND, VARIANTS, Matrix, expand_step
 from ecrl.config.problems import Sources, find_backend_problems, find_schedule_problems, find_shape_problems
 from ecrl.config.recipe_problems import (
     find_claim_problems,
+    find_fallback_problems,
     find_refused_metrics,
     find_repeat_problems,
     find_unused_recipes,
@@ -122,6 +123,7 @@ def load(
     matrix = Matrix.model_validate(raw, context=context)
     if not frozen:
         problems = add_code("ECRL-215", find_choice_problems(matrix, sources))
+        problems += add_code("ECRL-560", find_fallback_problems(matrix, sources))
         _raise_if_any([*problems, *add_code("ECRL-218", find_task_problems(matrix, sources))])
     matrix.add_notes(notes)
     return matrix.add_warnings(warnings if frozen else [*warnings, *find_unused_recipes(raw, sources)])

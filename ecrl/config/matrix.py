@@ -127,7 +127,7 @@ def _read_marks(hint: Any) -> Any:
     if get_origin(hint) is Annotated:
         base, *marks = get_args(hint)
         checks = [check for mark in marks if (check := _make_check(mark)) is not None]
-        return Annotated[(_read_marks(base), *marks, *checks)]
+        return functools.reduce(lambda told, mark: Annotated[told, mark], [*marks, *checks], _read_marks(base))
     if get_origin(hint) is tuple:
         item, _ = get_args(hint)
         return Annotated[tuple[_read_marks(item), ...], Field(strict=False)]
@@ -155,6 +155,8 @@ if TYPE_CHECKING:  # made from the dataclasses below, which a type checker canno
 
     class CheckpointTable(_Table):
         """`[checkpoint]`, validated."""
+
+        fallback_dirs: tuple[str, ...] = ()
 
 else:
     TrainTable, CheckpointTable = _table_of(TrainSettings), _table_of(CheckpointSettings)

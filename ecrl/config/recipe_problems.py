@@ -137,3 +137,16 @@ def find_claim_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
             if isinstance(name, str) and name in known and name not in variants
         ]
     return problems
+
+
+def find_fallback_problems(matrix: Matrix, sources: Sources) -> list[str]:
+    """Engines of a valid matrix that cannot write a checkpoint to a second place, if it names one."""
+    unable = [name for name in matrix.engines if not plugins.declared("engine", name).get("falls_back")]
+    if not matrix.checkpoint.fallback_dirs or not unable:
+        return []
+    able = [name for name in plugins.names("engine") if plugins.declared("engine", name).get("falls_back")]
+    key = ("checkpoint", "fallback_dirs")
+    return [
+        f"{sources.place(key)}: found it beside {', '.join(unable)}, expected it with {', '.join(able)} alone: no other"
+        " engine can write a checkpoint that one disk refuses to the next"
+    ]

@@ -17,7 +17,8 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
     fence     s, name, t0, t: the training thread waited for the copy of checkpoint s
     staged    s: the copy of checkpoint s is complete (background engines)
     persisted s, t0, t, bytes: this rank's shard is durable
-    committed s: COMMIT.json is durable (rank 0)
+    committed s: COMMIT.json is durable (rank 0). place: the folder, if it is not the preferred one
+    rerouted  s, reason, to: a place refused checkpoint s; every rank writes it to the folder `to`
     persist_failed  s, reason: the checkpoint was given up; training continues
     removed   s: retention removed checkpoint s (rank 0)
     remove_failed  s, reason: a checkpoint, or the rest of one, could not be removed; tried again later (rank 0)

@@ -16,6 +16,7 @@ from ecrl.config.run import RunSpec
 from ecrl.records.clock import boot_id, real_minus_boot_ns
 from ecrl.records.failure_checks import count_expected_restarts
 from ecrl.records.paths import RunPaths
+from ecrl.records.places import list_places
 from ecrl.records.reader import Event, read_events
 from ecrl.records.recorder import Recorder
 from ecrl.worker.leave import leave
@@ -52,7 +53,7 @@ def main(folder: Path) -> int:
     try:
         spec = RunSpec.read(paths.spec)
         verify = PrefetchedVerification(
-            paths.checkpoints, run=spec.hash, world_size=rank_info.world_size, recorder=recorder
+            list_places(paths), run=spec.hash, world_size=rank_info.world_size, recorder=recorder
         )
         from ecrl.worker.run import run  # torch: 1.3 s and more, after the first record
 

@@ -15,6 +15,7 @@ from ecrl.checkpoint.engine import Engine, EngineContext, EnginePlugin, NoCheckp
 from ecrl.config.run import RunSpec
 from ecrl.config.train import TrainSettings
 from ecrl.records.paths import RunPaths
+from ecrl.records.places import list_places
 from ecrl.records.recorder import Recorder
 from ecrl.worker.parallelism import Group, Parallelism
 from ecrl.worker.process_group import new_agreement, start_group
@@ -74,11 +75,13 @@ def build_engine(
 
     hooks: `reached` and `verify` of `EngineContext`.
     """
+    root, *fallbacks = list_places(paths)
     agreements = iter(range(10**9))  # every rank asks for the same agreements in the same order
     context = EngineContext(
         state=job.state,
         device=job.device,
-        root=paths.checkpoints,
+        root=root,
+        fallbacks=tuple(fallbacks),
         run_hash=spec.hash,
         rank=rank_info.rank,
         world_size=rank_info.world_size,

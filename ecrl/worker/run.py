@@ -1,6 +1,7 @@
 """One attempt of a run on one rank: build, restore, train, and record the end."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ def run(
     rank_info: RankInfo,
     recorder: Recorder,
     already_fired: list[int],
-    verify: Callable[[int], Verdict],
+    verify: Callable[[Path, int], Verdict],
 ) -> None:
     """Run one attempt of the run in `paths` on this rank, from the newest checkpoint to the last step.
 

@@ -16,7 +16,7 @@ from ecrl.records.manifest import store as manifest
 # Facts of the machine and the versions. A report must name every one in which pooled campaigns differ.
 MACHINE_FACTS = (
     "host", "kernel", "cpu", "cores", "memory_bytes", "gpu", "gpus", "driver", "nccl", "cuda", "python", "torch",
-    "ecrl", "git", "disk", "filesystem",
+    "ecrl", "git", "disk", "filesystem", "checkpoint_disk",
 )  # fmt: skip
 # Axes to which a second campaign may add values, as to those of `[axes]`. It may also add failure schedules. Any other
 # difference between the matrices counts as one (see `differences`).

@@ -16,6 +16,7 @@ _WHOLE: dict[str, tuple[str, ...]] = {
     "fence": ("t0",),
     "persisted": ("s", "t0"),
     "committed": ("s",),
+    "rerouted": ("s",),
     "persist_failed": ("s",),
     "drain": ("t0",),
     "failure": ("index", "at"),
@@ -25,6 +26,7 @@ _PRESENT: dict[str, tuple[str, ...]] = {
     "restored": ("digest_recorded", "digest_live"),
     "step": ("loss",),
     "loss": ("loss",),
+    "rerouted": ("reason", "to"),
     "failure": ("kind",),
     "final": ("digest", "params_digest"),
     "remove_failed": ("s", "reason"),
@@ -53,8 +55,12 @@ def drop_invalid_events(record: RunRecord) -> RunRecord:
 
 
 def _describe_mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[str]:
-    """Texts on checkpoints that were passed over, absent, not persisted or not removed, without an error in the run."""
+    """Texts on checkpoints that were passed over, absent, rerouted, not persisted or not removed.
+
+    None of these is an error in the run.
+    """
     lost: dict[tuple[int, int], str] = {}  # (attempt, step) -> reason, over all ranks
+    rerouted: dict[tuple[int, int], str] = {}
     for (attempt, _), found in sorted(events.items()):
         for event in found:
             if event["e"] == "restored":
@@ -64,11 +70,14 @@ def _describe_mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[st
                     yield f"attempt {attempt}: there was no checkpoint to restore, and it began again at step 0"
             elif event["e"] == "persist_failed":
                 lost.setdefault((attempt, event["s"]), event.get("reason", "no reason recorded"))
+            elif event["e"] == "rerouted":
+                rerouted.setdefault((attempt, event["s"]), f"{event['to']} ({event['reason']})")
             elif event["e"] == "remove_failed":
                 yield f"attempt {attempt}: checkpoint {event['s']} could not be removed: {event['reason']}"
-    for (attempt, step), reason in [*lost.items()][:1]:
-        more = f"; and {len(lost) - 1} more" if len(lost) > 1 else ""
-        yield f"attempt {attempt}: checkpoint {step} could not be kept: {reason}{more}"
+    for fates, what in ((lost, "could not be kept:"), (rerouted, "was written elsewhere:")):
+        for (attempt, step), reason in [*fates.items()][:1]:
+            more = f"; and {len(fates) - 1} more" if len(fates) > 1 else ""
+            yield f"attempt {attempt}: checkpoint {step} {what} {reason}{more}"
 
 
 def _keep_valid_events(events: list[Event], name: str, warnings: list[str]) -> list[Event]:

@@ -127,6 +127,21 @@ def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
         )
 
 
+@_checks.register("checkpoints_rerouted", blind=_explain_no_checkpoints)
+def _check_rerouted(facts: CampaignFacts) -> Iterable[Threat]:
+    """Runs whose checkpoints went to another disk than the others' (`checkpoint.fallback_dirs`)."""
+    counts = {run.label: len(where) for run in facts.begun if (where := run.facts["checkpoints_rerouted"])}
+    if counts:
+        named = [f"{name} ({count})" for name, count in counts.items()]
+        total = format_count(sum(counts.values()), "checkpoint")
+        yield Threat(
+            "checkpoints_rerouted",
+            False,
+            f"{total} went to a fallback, whose disk was measured instead, in {format_count(len(named), 'run')}:"
+            f" {join_some(named)}",
+        )
+
+
 @_checks.register("checkpoints_vanished", blocks=True, blind=_explain_no_checkpoints)
 def _check_vanished(facts: CampaignFacts) -> Iterable[Threat]:
     """Runs whose engine lost checkpoints without a word."""

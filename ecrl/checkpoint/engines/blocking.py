@@ -37,5 +37,6 @@ PLUGIN = EnginePlugin(
     durable=True,
     verified=True,
     exact=True,
+    falls_back=True,
     ignores_max_inflight=True,
 )

@@ -69,4 +69,5 @@ PLUGIN = EnginePlugin(
     durable=True,
     verified=True,
     exact=True,
+    falls_back=True,
 )

@@ -6,10 +6,13 @@ checkpoint up; training continues and the older checkpoints are untouched.
 """
 
 import contextlib
+import errno
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +40,11 @@ from ecrl.storage.atomic import fsync_dir
 from ecrl.storage.commit import FileFacts, ShardNames
 from ecrl.units import format_bytes
 
+# A disk that is full, failing, read-only, forbidden or gone.
+_REFUSALS = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESTALE)
+)
+
 
 class NotEnoughMemoryError(Exception):
     """The snapshot slots do not fit into this machine's free memory."""
@@ -44,6 +52,14 @@ class NotEnoughMemoryError(Exception):
 
 class RestoreError(Exception):
     """Checkpoints verified, but the loaded state differs from the recorded one. The live state is unusable."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a place does not get a checkpoint. refused: the place does not take it; another one may."""
+
+    reason: str
+    refused: bool
 
 
 class ShardedEngine(Engine):
@@ -54,9 +70,10 @@ class ShardedEngine(Engine):
     def __init__(self, context: EngineContext) -> None:
         super().__init__(context)
         self._stager = make_stager(context.device)
-        # On rank 0: the steps that a restore may use, oldest first; found at the restore or committed by this attempt.
+        self._places = (context.root, *context.fallbacks)
+        # On rank 0: step and place of what a restore may use; found at the restore or committed by this attempt.
         # Folders are not consulted: a failed commit may leave one that looks committed and must not count here.
-        self._committed: list[int] = []
+        self._committed: set[tuple[int, Path]] = set()
 
     def _prepare(self) -> None:
         view = self.context.state.view(0)
@@ -64,7 +81,9 @@ class ShardedEngine(Engine):
         layout = Layout({name: view.replicated[name] for name in share} | view.local | view.host)
         pinned = self.context.device.type != "cpu"
         self._check_memory(slot_bytes(layout, pinned))
-        if not self.context.root.is_dir():  # an fsync after a crash would wait for all writes of the dead ranks
+        if (
+            len(self._places) == 1 and not self.context.root.is_dir()
+        ):  # an fsync after a crash would wait for all writes of the dead ranks
             self.context.root.mkdir(parents=True, exist_ok=True)
             fsync_dir(self.context.root.parent)
         self._slots = [Slot(layout, pinned) for _ in range(self.num_slots)]
@@ -99,30 +118,41 @@ class ShardedEngine(Engine):
     # --- persist and commit -------------------------------------------------------------------------------
 
     def _persist_and_commit(self, ticket: Ticket, agreement: Agreement) -> None:
-        """Commit a staged ticket, or give it up and record why. Frees its slot in both cases."""
+        """Commit a staged ticket in the first place that takes it, or give it up and record why. Frees its slot."""
         step = ticket.step
         ticket.slot.move_to(SlotState.PERSISTING)
-        word = self._persist(ticket)
-        try:
-            fault = agreement.decide(f"persisted/{step}", word, lambda words: self._commit(step, words))
-        except AgreementError as error:
-            fault = str(error)
-        if fault is not None:
-            self._remove_own_files(step)
+        for number, place in enumerate(self._places):
+            if (fault := self._persist_in(place, ticket, agreement, f"persisted/{step}/{number}")) is None:
+                break
+            self._remove_own_files(place, step)
             with contextlib.suppress(OSError):  # fails while other ranks' files exist; those ranks need the folder
-                commit.step_folder(self.context.root, step).rmdir()
-            self.context.recorder.event("persist_failed", s=step, reason=fault)
-        elif self.context.rank == 0:
-            self._retain(self.context.keep, halfway=lambda: self.context.reached("retention", step))
+                commit.step_folder(place, step).rmdir()
+            if not fault.refused or place == self._places[-1]:
+                self.context.recorder.event("persist_failed", s=step, reason=fault.reason)
+                break
+            self.context.recorder.event("rerouted", s=step, reason=fault.reason, to=str(self._places[number + 1]))
         ticket.slot.move_to(SlotState.FREE)
 
-    def _persist(self, ticket: Ticket) -> dict[str, Any]:
+    def _persist_in(self, place: Path, ticket: Ticket, agreement: Agreement, topic: str) -> Fault | None:
+        """Commit a ticket in a place. Returns None, or on all ranks the same reason for not doing it."""
+        step, word = ticket.step, self._persist(place, ticket)
+        try:
+            told = agreement.decide(topic, word, lambda words: self._commit(place, step, words))
+        except AgreementError as error:
+            told = str(error)
+        if told is not None:  # a text: a rank said nothing in time, and may still be writing
+            return Fault(told, refused=False) if isinstance(told, str) else Fault(**told)
+        if self.context.rank == 0:
+            self._retain(self.context.keep, halfway=lambda: self.context.reached("retention", step))
+        return None
+
+    def _persist(self, place: Path, ticket: Ticket) -> dict[str, Any]:
         """Write this rank's files. Returns the word for rank 0: the files' facts, or the fault."""
         context = self.context
         begun = now_ns()
         try:
             files = write_rank(
-                commit.step_folder(context.root, ticket.step),
+                commit.step_folder(place, ticket.step),
                 ticket.slot,
                 run=context.run_hash,
                 step=ticket.step,
@@ -131,37 +161,38 @@ class ShardedEngine(Engine):
                 halfway=lambda: context.reached("persist", ticket.step),
             )
         except (OSError, MemoryError) as error:
-            self._remove_own_files(ticket.step)
-            return {"fault": f"rank {context.rank}: {_describe_error(error)}"}
+            self._remove_own_files(place, ticket.step)
+            return {"fault": asdict(_describe_error(f"rank {context.rank}", error))}
         context.recorder.event("persisted", s=ticket.step, t0=begun, bytes=sum(facts.bytes for facts in files.values()))
         return {"files": {name: [f.bytes, f.xxh3_128] for name, f in files.items()}}
 
-    def _remove_own_files(self, step: int) -> None:
+    def _remove_own_files(self, place: Path, step: int) -> None:
         """Remove this rank's files of a checkpoint that can no longer be committed."""
         # Frees the space on a full disk.
-        folder = commit.step_folder(self.context.root, step)
+        folder = commit.step_folder(place, step)
         for name in (ShardNames(self.context.rank).tensors, ShardNames(self.context.rank).facts):
             with contextlib.suppress(OSError):  # a leftover file is harmless without a COMMIT.json
                 (folder / name).unlink()
 
-    def _commit(self, step: int, words: list[dict[str, Any]]) -> str | None:
-        """On rank 0: commit the checkpoint. Returns None, or the reason for giving the checkpoint up."""
+    def _commit(self, place: Path, step: int, words: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """On rank 0: commit the checkpoint. Returns None, or the fault for which it is not committed here."""
         context = self.context
-        if faults := [word["fault"] for word in words if "fault" in word]:
-            return str(faults[0])
+        if faults := [dict(word["fault"]) for word in words if "fault" in word]:
+            return next((fault for fault in faults if not fault["refused"]), faults[0])
         context.reached("commit", step)
         try:
             commit.commit(
-                commit.step_folder(context.root, step),
+                commit.step_folder(place, step),
                 run=context.run_hash,
                 step=step,
                 world_size=context.world_size,
                 files={name: FileFacts(*facts) for word in words for name, facts in word["files"].items()},
             )
         except (OSError, MemoryError) as error:
-            return f"commit: {_describe_error(error)}"
-        context.recorder.event("committed", s=step)
-        self._committed.append(step)
+            return asdict(_describe_error("commit", error))
+        elsewhere: dict[str, Any] = {} if place == context.root else {"place": str(place)}
+        context.recorder.event("committed", s=step, **elsewhere)
+        self._committed.add((step, place))
         return None
 
     def _remove_old_checkpoints(self) -> None:
@@ -169,18 +200,19 @@ class ShardedEngine(Engine):
             self._retain(1)
 
     def _retain(self, keep: int, halfway: Callable[[], None] = lambda: None) -> None:
-        """Remove all but the newest `keep` committed checkpoints. The newest one always stays.
+        """Remove all but the newest `keep` committed checkpoints, of all places. The newest one always stays.
 
         A checkpoint that cannot be removed is tried again at the next call. halfway: see `commit.remove`.
         """
-        for step in self._committed[:-keep]:
-            if self._remove(step, halfway):
-                self._committed.remove(step)
+        old = sorted({step for step, _ in self._committed})[:-keep]
+        for step, place in sorted(one for one in self._committed if one[0] in old):
+            if self._remove(place, step, halfway):
+                self._committed.remove((step, place))
                 self.context.recorder.event("removed", s=step)
 
-    def _remove(self, step: int, halfway: Callable[[], None] = lambda: None) -> bool:
+    def _remove(self, place: Path, step: int, halfway: Callable[[], None] = lambda: None) -> bool:
         try:
-            commit.remove(self.context.root, step, halfway=halfway)
+            commit.remove(place, step, halfway=halfway)
         except OSError as error:
             self.context.recorder.event("remove_failed", s=step, reason=f"{error.strerror} ({error.filename})")
             return False
@@ -196,36 +228,42 @@ class ShardedEngine(Engine):
             RestoreError: a load has changed the live state, and no checkpoint loaded as recorded.
         """
         context, agreement = self.context, self.context.agree()
-        seen = agreement.exchange("restore/committed", commit.list_committed_steps(context.root))
-        candidates = sorted(set(seen[0]).intersection(*seen[1:]), reverse=True)
+        seen = agreement.exchange("restore/committed", [(s, str(place)) for s, place in self._list_committed()])
+        shared = set(map(tuple, seen[0])).intersection(*(map(tuple, own) for own in seen[1:]))
         passed_over: list[dict[str, Any]] = []
-        verify = context.verify or partial(
-            commit.verify, context.root, run=context.run_hash, world_size=context.world_size
-        )
+        verify = context.verify or partial(commit.verify, run=context.run_hash, world_size=context.world_size)
         overwritten = False
-        for step in candidates:
-            verdict = verify(step)
-            said = agreement.exchange(f"restore/verified/{step}", [verdict.state, verdict.reason])
+        for step, place in sorted(((step, Path(place)) for step, place in shared), reverse=True):
+            verdict = verify(place, step)
+            topic = f"{step}{place}"
+            said = agreement.exchange(f"restore/verified/{topic}", [verdict.state, verdict.reason])
+            folder = commit.step_folder(place, step)
             if others := [reason for state, reason in said if state == "mismatched"]:
-                folder = commit.step_folder(context.root, step)
                 raise ForeignCheckpointError(f"{folder}: {others[0]}; move it away, or restore it with its own run")
             reason = next((reason for _, reason in said if reason), None)
             if reason is None:
-                restored = self._load_step(step, passed_over)
+                restored = self._load_step(folder, step, passed_over)
                 same = restored.digest_live == restored.digest_recorded
-                if all(agreement.exchange(f"restore/loaded/{step}", same)):
-                    self._remove_partials(agreement, newest=step)
+                if all(agreement.exchange(f"restore/loaded/{topic}", same)):
+                    self._remove_partials(agreement, newest=(step, place))
                     return restored
                 overwritten, reason = True, "verified, but the loaded state is not the recorded one"
             passed_over.append({"step": step, "reason": reason})
         if overwritten:
             raise RestoreError(f"{context.root}: no checkpoint could be loaded: {json.dumps(passed_over)}")
-        self._remove_partials(agreement, newest=0)
+        self._remove_partials(agreement, newest=(0, context.root))
         return RestoreResult(step=0, passed_over=tuple(passed_over))
 
-    def _load_step(self, step: int, passed_over: list[dict[str, Any]]) -> RestoreResult:
+    def _list_committed(self) -> list[tuple[int, Path]]:
+        """Step and place of every committed checkpoint. A place that cannot be read has none, if there are others."""
+        found: list[tuple[int, Path]] = []
+        for place in self._places:
+            with self._unless_gone():
+                found += [(step, place) for step in commit.list_committed_steps(place)]
+        return found
+
+    def _load_step(self, folder: Path, step: int, passed_over: list[dict[str, Any]]) -> RestoreResult:
         context = self.context
-        folder = commit.step_folder(context.root, step)
         view = context.state.view(step)
         own = view.local | view.host
         saved = {
@@ -257,27 +295,38 @@ class ShardedEngine(Engine):
             passed_over=tuple(passed_over),
         )
 
-    def _remove_partials(self, agreement: Agreement, *, newest: int) -> None:
+    def _remove_partials(self, agreement: Agreement, *, newest: tuple[int, Path]) -> None:
         """Remove partial folders of the dead attempt, and rename rejected checkpoints to keep them as evidence.
 
-        newest: the restored step; 0 if there was none.
+        newest: the restored step and its place; step 0 if there was none.
         """
         # The coming steps write to the same folder names again.
-        root = self.context.root
         if self.context.rank == 0:
-            committed = {*commit.list_committed_steps(root), newest}
-            for step in commit.list_steps(root):
-                if step not in committed:
-                    self._remove(step)
-                elif step > newest:
-                    folder = commit.step_folder(root, step)
-                    folder.rename(folder.with_name(f"rejected-{step:08d}-attempt{self.context.attempt}"))
-            self._committed = sorted(step for step in committed if 0 < step <= newest)
+            committed = {*self._list_committed(), newest}
+            for place in self._places:
+                with self._unless_gone():
+                    for step in commit.list_steps(place):
+                        if (step, place) not in committed:
+                            self._remove(place, step)
+                        elif step >= newest[0] and (step, place) != newest:
+                            folder = commit.step_folder(place, step)
+                            folder.rename(folder.with_name(f"rejected-{step:08d}-attempt{self.context.attempt}"))
+            self._committed = {one for one in committed if 0 < one[0] < newest[0] or (one == newest and newest[0])}
         agreement.exchange("restore/swept", None)  # no rank may write a shard before rank 0 has removed the folders
 
+    @contextlib.contextmanager
+    def _unless_gone(self) -> Iterator[None]:
+        """Pass over a place that cannot be read or changed, if there are others."""
+        try:
+            yield
+        except OSError:
+            if len(self._places) == 1:
+                raise
 
-def _describe_error(error: OSError | MemoryError) -> str:
-    """Why a checkpoint is given up, in a few words."""
+
+def _describe_error(who: str, error: OSError | MemoryError) -> Fault:
+    """Why a place does not get a checkpoint, in a few words."""
     if isinstance(error, MemoryError):
-        return "out of memory"
-    return f"{error.strerror} ({error.filename or 'write'})"
+        return Fault(f"{who}: out of memory", refused=False)
+    said = f"{who}: {error.strerror} ({error.filename or 'write'})"
+    return Fault(said, refused=error.errno in _REFUSALS)

@@ -35,7 +35,7 @@ def write_rank(
         OSError: the disk is full or failing. The folder has no COMMIT.json, so only this checkpoint is lost.
     """
     names = ShardNames(rank)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # without parents: below a mount point, those would be folders of another disk
     payload = raw_bytes(slot.payload)
     half = len(payload) // 2
     shard = _write_durable(

@@ -5,6 +5,7 @@ An unknown value is None. Names of seconds end in `_s`; goodput is in steps per 
 """
 
 import math
+from collections import Counter
 from typing import Any, ClassVar
 
 from ecrl.analysis.frames.columns import DTypes
@@ -272,6 +273,7 @@ def _facts(record: RunRecord, line: Timeline | None, times: StepTimes) -> dict[s
             a for a, _, e in record.get_events("drain") if a in failed_at and e["t0"] < failed_at[a]
         ],
         "checkpoint_bytes": _checkpoint_bytes(record),
+        "checkpoints_rerouted": _list_rerouted(record),
         "train": record.spec["train"],
         "engine": _get_engine(record.spec),
     }
@@ -284,12 +286,23 @@ def _get_engine(spec: dict[str, Any]) -> str | None:
     return None if spec["variant"] == REFERENCE else str(spec["variant"])
 
 
+def _list_rerouted(record: RunRecord) -> list[str]:
+    """Where each checkpoint went that the preferred place refused; in the order of attempts and steps."""
+    # A checkpoint that several places refuse has several such events; the last place took it, or none did.
+    return list({(attempt, e["s"]): e["to"] for attempt, _, e in record.get_events("rerouted")}.values())
+
+
 def _checkpoint_bytes(record: RunRecord) -> int | None:
     """Bytes of the largest checkpoint over all ranks, None if none was persisted."""
-    total: dict[tuple[int, int], int] = {}
-    for attempt, _, event in record.get_events("persisted"):
-        if isinstance(event.get("bytes"), int):
-            total[attempt, event["s"]] = total.get((attempt, event["s"]), 0) + event["bytes"]
+    # A rank persists its part again if another rank's was refused.
+    parts = {
+        (attempt, event["s"], rank): event["bytes"]
+        for attempt, rank, event in record.get_events("persisted")
+        if isinstance(event.get("bytes"), int)
+    }
+    total: Counter[tuple[int, int]] = Counter()
+    for (attempt, step, _), count in parts.items():
+        total[attempt, step] += count
     return max(total.values(), default=None)
 
 

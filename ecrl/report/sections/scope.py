@@ -8,7 +8,8 @@ from ecrl.report.text.numbers import UNKNOWN, count, join_names
 from ecrl.units import format_bytes
 
 _MACHINE = (
-    "host", "cpu", "cores", "memory_bytes", "gpus", "driver", "kernel", "filesystem", "python", "torch", "cuda", "nccl",
+    "host", "cpu", "cores", "memory_bytes", "gpus", "driver", "kernel", "filesystem", "checkpoint_disk",
+    "python", "torch", "cuda", "nccl",
     "ecrl", "git",
 )  # fmt: skip
 
@@ -72,7 +73,7 @@ def _fact(name: str, value: object) -> str:
     """'memory 25.3 GB', 'gpus H100 and H100'."""
     if name.endswith("_bytes") and isinstance(value, int):
         return f"{name.removesuffix('_bytes')} {format_bytes(value)}"
-    return f"{name} {join_names(map(str, value)) if isinstance(value, list) else value}"
+    return f"{name.replace('_', ' ')} {join_names(map(str, value)) if isinstance(value, list) else value}"
 
 
 PLUGIN = Section(10, "Scope and setup", _blocks)

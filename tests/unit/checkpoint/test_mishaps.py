@@ -83,7 +83,7 @@ def test_the_folder_of_one_that_was_given_up_goes_with_the_last_rank_and_the_nex
     hear, event = Agreement.gather_all, Recorder.event
 
     def impatient(agreement: Agreement, topic: str) -> list[Any]:
-        if topic == "persisted/20":
+        if topic == "persisted/20/0":
             assert late_at == "the folder" or made.wait(20)
             raise AgreementError(f"{topic}: rank 1 said nothing")
         return hear(agreement, topic)
@@ -152,7 +152,7 @@ def damage(root: Path, step: int) -> None:
     path.write_bytes(bytes(data))
 
 
-def believed(step: int) -> Verdict:
+def believed(_root: Path, step: int) -> Verdict:
     """As if every file had been whole when it was verified."""
     return Verdict(step, "valid")
 

@@ -21,7 +21,7 @@ def checkpoint(root: Path, step: int) -> Path:
 
 
 def ahead(root: Path, events: Path) -> PrefetchedVerification:
-    return PrefetchedVerification(root, run="run", world_size=1, recorder=Recorder(events))
+    return PrefetchedVerification([root], run="run", world_size=1, recorder=Recorder(events))
 
 
 def test_only_the_newest_is_read_ahead_and_all_are_judged(tmp_path: Path) -> None:
@@ -30,9 +30,9 @@ def test_only_the_newest_is_read_ahead_and_all_are_judged(tmp_path: Path) -> Non
         checkpoint(root, step)
     (checkpoint(root, 30) / "rank-0.json").write_bytes(b"state of 31")
     verify = ahead(root, events)
-    assert verify(30).state == "corrupt"
+    assert verify(root, 30).state == "corrupt"
     (commit.step_folder(root, 10) / "rank-0.json").unlink()
-    assert [verify(step).state for step in (10, 20)] == ["corrupt", "valid"]
+    assert [verify(root, step).state for step in (10, 20)] == ["corrupt", "valid"]
     (record,) = read_events(events, [])
     assert (record["e"], record["s"], record["state"]) == ("verified", 30, "corrupt")
     assert record["t0"] <= record["t"]
@@ -41,7 +41,7 @@ def test_only_the_newest_is_read_ahead_and_all_are_judged(tmp_path: Path) -> Non
 def test_without_a_committed_checkpoint_nothing_is_begun(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "step-00000010").mkdir(parents=True)
     verify = ahead(tmp_path / "checkpoints", tmp_path / "events.jsonl")
-    assert verify(10).state == "partial"
+    assert verify(tmp_path / "checkpoints", 10).state == "partial"
     assert read_events(tmp_path / "events.jsonl", []) == []
 
 
@@ -55,11 +55,20 @@ def test_what_goes_wrong_in_the_background_reaches_whoever_asks(
 
     monkeypatch.setattr(commit, "verify", broken)
     with pytest.raises(MemoryError, match="no memory"):
-        ahead(tmp_path, tmp_path / "events.jsonl")(10)
+        ahead(tmp_path, tmp_path / "events.jsonl")(tmp_path, 10)
 
 
 def test_a_record_that_cannot_be_written_is_told_and_not_waited_for(tmp_path: Path) -> None:
     checkpoint(tmp_path, 10)
-    verify = PrefetchedVerification(tmp_path, run="run", world_size=1, recorder=Recorder(Path("/dev/full")))
+    verify = PrefetchedVerification([tmp_path], run="run", world_size=1, recorder=Recorder(Path("/dev/full")))
     with pytest.raises(OSError, match="No space left"):
-        verify(10)
+        verify(tmp_path, 10)
+
+
+def test_the_newest_of_all_places_is_read_ahead(tmp_path: Path) -> None:
+    first, second, events = tmp_path / "a", tmp_path / "b", tmp_path / "events.jsonl"
+    checkpoint(first, 10)
+    checkpoint(second, 20)
+    verify = PrefetchedVerification([first, second], run="run", world_size=1, recorder=Recorder(events))
+    assert (verify(first, 10).state, verify(second, 20).state) == ("valid", "valid")
+    assert [event["s"] for event in read_events(events, [])] == [20]
