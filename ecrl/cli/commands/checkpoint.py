@@ -6,6 +6,7 @@ A run may still be active: it adds and removes checkpoints while either command 
 import contextlib
 import json
 import os
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import typer
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import EcrlTyper
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError, RecordError
+from ecrl.records.paths import CHECKPOINTS, RunPaths
+from ecrl.records.places import list_places, read_owner
 from ecrl.storage import commit, formats
 from ecrl.units import format_bytes
 
@@ -25,7 +28,7 @@ Folder = Annotated[
 ]
 
 
-_CHECKPOINTS = "checkpoints"
+_OF_RUNS = (CHECKPOINTS, "result.json")
 
 
 def register(app: typer.Typer) -> None:
@@ -45,30 +48,63 @@ def ls(folder: Folder, as_json: opt.AsJson = False) -> None:
 
     Reads no contents: `verify` does. Exit code 0 if there is a checkpoint, else 4.
     """
-    found = {root: _list_rows(root) for root in _find_roots(folder)}
+    runs = _find_runs(folder)
+    found = {run.folder: _list_rows(run) for run in runs}
     rows = [{"folder": str(root)} | row for root, listed in found.items() for row in listed]
     if as_json:
         typer.echo(json.dumps({"schema": 1, "checkpoints": rows}))
     else:
         _print_all(folder, {root: list(map(_format_row, listed)) for root, listed in found.items()})
+        for line in _explain_absent([run for run in runs if not found[run.folder]]):
+            typer.echo(line, err=True)
         if not rows:
             typer.echo(f"{folder}: no checkpoint is there", err=True)
     if not rows:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _list_rows(root: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Run:
+    """A folder of checkpoints as the user sees it, and the places to which it leads: more than one with fallbacks."""
+
+    folder: Path
+    places: tuple[Path, ...]
+
+    @property
+    def records(self) -> RunPaths | None:
+        """The files of the run; None for a folder of checkpoints alone."""
+        owner = read_owner(self.folder)
+        found = RunPaths(self.folder.absolute().parent if owner is None else Path(owner.folder))
+        return found if found.spec.is_file() else None
+
+    def list_steps(self) -> list[tuple[int, Path]]:
+        """Step and place of every checkpoint, oldest first."""
+        return sorted((step, place) for place in self.places for step in commit.list_steps(place))
+
+    def stamp(self) -> tuple[list[int], list[tuple[int, Path]]]:
+        """What changes when a checkpoint's folder comes or goes."""
+        # The stamp of a folder is as coarse as the kernel's tick, so the steps belong to it.
+        return [place.stat().st_mtime_ns if place.is_dir() else 0 for place in self.places], self.list_steps()
+
+    def name_place(self, place: Path) -> dict[str, str]:
+        """The entry of a row that tells the place of a checkpoint; empty for the preferred place."""
+        return {} if place == self.places[0] else {"place": str(place)}
+
+
+def _list_rows(run: _Run) -> list[dict[str, Any]]:
     """The rows of one run's checkpoints. "None" is true only if nothing came or went during the look."""
     while True:
-        before = _stamp(root)
-        rows = [row for step in commit.list_steps(root) if (row := _row(commit.step_folder(root, step), step))]
-        if rows or _stamp(root) == before:
+        before = run.stamp()
+        found = ((place, _row(commit.step_folder(place, step), step)) for step, place in run.list_steps())
+        rows = [row | run.name_place(place) for place, row in found if row is not None]
+        if rows or run.stamp() == before:
             return rows
 
 
 def _format_row(row: dict[str, Any]) -> str:
     engine = f"  by {row['engine']}" if row["engine"] else ""
-    return f"step {row['step']:>8}  {row['state']:<9}  {format_bytes(float(row['bytes']))}{engine}"
+    place = f"  in {row['place']}" if "place" in row else ""
+    return f"step {row['step']:>8}  {row['state']:<9}  {format_bytes(float(row['bytes']))}{engine}{place}"
 
 
 def _print_all(folder: Path, lines: Mapping[Path, list[str]]) -> None:
@@ -115,26 +151,33 @@ def verify(folder: Folder, as_json: opt.AsJson = False) -> None:
     Other engines' formats keep no digests: their checkpoints cannot be verified, and none of them counts as valid.
     A checkpoint that a live run removes during the check has the state `removed`.
     """
-    found = [_verify(root) for root in _find_roots(folder)]
-    found = [each for each in found if each.verdicts] or found[:1]
+    every = [_verify(run) for run in _find_runs(folder)]
+    removed = [each.run for each in every if not each.verdicts and _is_removed(each.run)]
+    found = [each for each in every if each.verdicts] or [each for each in every if each.run not in removed][:1]
     if as_json:
-        rows = [{"folder": str(each.root)} | row for each in found for row in each.to_json()]
+        rows = [{"folder": str(each.run.folder)} | row for each in found for row in each.to_json()]
         newest = found[0].newest if len(found) == 1 else None
-        runs = [{"folder": str(each.root), "newest_valid_step": each.newest} for each in found]
-        typer.echo(json.dumps({"schema": 1, "newest_valid_step": newest, "runs": runs, "checkpoints": rows}))
+        runs = [{"folder": str(each.run.folder), "newest_valid_step": each.newest} for each in found]
+        gone = [str(run.folder) for run in removed]
+        told = {"newest_valid_step": newest, "runs": runs, "checkpoints": rows, "removed": gone}
+        typer.echo(json.dumps({"schema": 1, **told}))
     else:
-        _print_all(folder, {each.root: each.format_lines() for each in found})
-        typer.echo(_summarize(found), err=True)
+        _print_all(folder, {each.run.folder: each.format_lines() for each in found})
+        for line in _explain_absent([each.run for each in every if not each.verdicts]):
+            typer.echo(line, err=True)
+        if found:
+            typer.echo(_summarize(found), err=True)
     if any(each.newest is None for each in found):
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
 @dataclass(frozen=True)
 class _Verified:
-    """The verdicts on the checkpoints of one run. strays: files of a valid checkpoint that are not part of it."""
+    """The verdicts on the checkpoints of one run, with the place of each. strays: files in the folder of a valid
+    checkpoint that are not part of it."""
 
-    root: Path
-    verdicts: list[commit.Verdict]
+    run: _Run
+    verdicts: list[tuple[Path, commit.Verdict]]
     strays: dict[int, list[str]]
 
     @property
@@ -144,41 +187,39 @@ class _Verified:
 
     def to_json(self) -> Iterator[dict[str, Any]]:
         """A row for every checkpoint."""
-        for v in self.verdicts:
-            yield {"step": v.step, "state": v.state, "reason": v.reason, "strays": self.strays.get(v.step, [])}
+        for place, v in self.verdicts:
+            strays = self.strays.get(v.step, [])
+            told = {"step": v.step, "state": v.state, "reason": v.reason, "strays": strays}
+            yield told | self.run.name_place(place)
 
     def format_lines(self) -> list[str]:
         """A line for every checkpoint."""
-        return [self._format_line(verdict) for verdict in self.verdicts]
+        return [self._format_line(place, verdict) for place, verdict in self.verdicts]
 
-    def _format_line(self, verdict: commit.Verdict) -> str:
+    def _format_line(self, place: Path, verdict: commit.Verdict) -> str:
         said = verdict.reason or ""
         if extra := self.strays.get(verdict.step):
             said = f"files that are not part of it: {', '.join(extra)}"
+        if where := self.run.name_place(place):
+            said = f"in {where['place']}  {said}"
         return f"step {verdict.step:>8}  {verdict.state:<12}  {said}".rstrip()
 
 
-def _verify(root: Path) -> _Verified:
-    run, world_size = _owner(root)
-    found: dict[int, commit.Verdict] = {}
+def _verify(run: _Run) -> _Verified:
+    owner, world_size = _owner(run)
+    found: dict[tuple[int, Path], commit.Verdict] = {}
     # A run removes the last valid checkpoint only after it has a newer one. So "none" is true only if nothing came or
     # went during the look: a listing may miss the newer one, and what is partial may be on its way in or out.
     while not any(verdict.state == "valid" for verdict in found.values()):
-        before = _stamp(root)
-        for step in commit.list_steps(root):
-            if step not in found or found[step].state in ("partial", "removed"):
-                found[step] = commit.verify(root, step, run=run, world_size=world_size)
-        if _stamp(root) == before:
+        before = run.stamp()
+        for step, place in run.list_steps():
+            if (step, place) not in found or found[step, place].state in ("partial", "removed"):
+                found[step, place] = commit.verify(place, step, run=owner, world_size=world_size)
+        if run.stamp() == before:
             break
-    verdicts = list(found.values())
-    strays = {v.step: commit.find_orphan_files(root, v.step) for v in verdicts if v.state == "valid"}
-    return _Verified(root, verdicts, strays)
-
-
-def _stamp(folder: Path) -> tuple[int, list[int]]:
-    """What changes when a checkpoint's folder comes or goes."""
-    # The stamp of a folder is as coarse as the kernel's tick, so the steps belong to it.
-    return (folder.stat().st_mtime_ns if folder.is_dir() else 0), commit.list_steps(folder)
+    verdicts = [(place, verdict) for (_, place), verdict in found.items()]
+    strays = {v.step: commit.find_orphan_files(place, v.step) for place, v in verdicts if v.state == "valid"}
+    return _Verified(run, verdicts, strays)
 
 
 def _summarize(found: list[_Verified]) -> str:
@@ -188,26 +229,49 @@ def _summarize(found: list[_Verified]) -> str:
     [only] = found
     if only.newest is not None:
         return f"newest valid: step {only.newest}"
-    if any(verdict.state == "unverifiable" for verdict in only.verdicts):
+    if any(verdict.state == "unverifiable" for _, verdict in only.verdicts):
         return "no checkpoint can be verified: the format of this engine has no digests"
     return "no valid checkpoint"
 
 
-def _owner(folder: Path) -> tuple[str | None, int | None]:
-    """The run's hash and number of ranks from the run.json next to a checkpoints/ folder; (None, None) without one."""
-    path = folder.resolve().parent / "run.json"
-    if not path.is_file():
+def _owner(run: _Run) -> tuple[str | None, int | None]:
+    """The run's hash and number of ranks from its run.json; (None, None) without one."""
+    if (records := run.records) is None:
         return None, None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(records.spec.read_text())
         return str(content["run_hash"]), int(content["train"]["nproc"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(
-            "ECRL-403", f"{path}: not a valid run.json ({error}). Restore it, or move it away."
+            "ECRL-403", f"{records.spec}: not a valid run.json ({error}). Restore it, or move it away."
         ) from error
 
 
-def _find_roots(folder: Path) -> list[Path]:
+def _is_removed(run: _Run) -> bool:
+    """Whether the run has no checkpoints because it is complete, and its campaign keeps none of such runs."""
+    records = run.records
+    if records is None or not records.result.is_file():
+        return False
+    try:
+        outcome = json.loads(records.result.read_text()).get("outcome")
+        options = tomllib.loads(records.campaign.matrix.read_text()).get("run", {})
+    except (OSError, ValueError):
+        return False  # `ecrl matrix show` tells of damaged records
+    return outcome == "completed" and options.get("keep_final") is False
+
+
+def _explain_absent(runs: list[_Run]) -> Iterator[str]:
+    """Why these runs have no checkpoints, as far as it is known."""
+    if removed := sum(map(_is_removed, runs)):
+        what = "of a completed run" if removed == 1 else f"of {removed} completed runs"
+        yield f"checkpoints {what}: removed: run.keep_final = false"
+    for run in runs:
+        gone = [str(place) for place in run.places if run.folder.is_symlink() and not place.is_dir()]
+        if gone and not _is_removed(run):
+            yield f"{run.folder}: leads to {', '.join(gone)}, which is not there. Is its disk mounted?"
+
+
+def _find_runs(folder: Path) -> list[_Run]:
     """The folders with the checkpoints of runs: the given one, else all of the run, the suite or the campaign.
 
     Raises:
@@ -217,13 +281,18 @@ def _find_roots(folder: Path) -> list[Path]:
         raise EcrlError(
             "ECRL-107", f"{folder}: no such folder. Give that of a run, a suite or a campaign, e.g. results/PREFIX"
         )
-    if folder.resolve().name == _CHECKPOINTS or commit.list_steps(folder):
-        return [folder]
-    below = [pattern for depth in range(5) for pattern in folder.glob("*/" * depth + _CHECKPOINTS)]
-    if not below:
+    if CHECKPOINTS in (folder.name, folder.resolve().name) or commit.list_steps(folder) or read_owner(folder):
+        paths = RunPaths(folder.absolute().parent)
+        own = folder.absolute() == paths.checkpoints
+        return [_Run(folder, tuple(list_places(paths)) if own else (folder.resolve(),))]
+    # By their results too: the checkpoints of a complete run may have been removed.
+    below = {path.parent for depth in range(5) for name in _OF_RUNS for path in folder.glob("*/" * depth + name)}
+    runs = [RunPaths(path) for path in sorted(below) if ".aside-" not in path.name]
+    found = [_Run(paths.checkpoints, tuple(list_places(paths))) for paths in runs]
+    if not any(os.path.lexists(run.folder) or _is_removed(run) for run in found):
         raise EcrlError(
             "ECRL-107",
             f"{folder}: holds no checkpoints, and no run that has some.\n"
             "Give the folder of a run, a suite or a campaign, e.g. results/PREFIX",
         )
-    return sorted(below)
+    return found
