@@ -22,6 +22,7 @@ from ecrl.launch.system.signals import StopRequest
 from ecrl.records.manifest import store as manifest
 from ecrl.records.manifest.store import COMPLETED, FAILED, INTERRUPTED, RUNNING, Manifest, Row
 from ecrl.records.paths import shorten_path
+from ecrl.records.places import remove_checkpoints
 from ecrl.records.reader import read_token
 from ecrl.records.result import Result
 
@@ -124,8 +125,9 @@ class SuiteRunner:
         if len(results) < len(found):
             return False
         self._observer.suite_started(self._manifest.rows[suite.suite_id], self._remaining.totals)
-        for run, _ in results:
+        for run, result in results:
             self._remaining.add_existing_run(run.spec)
+            self._drop_checkpoints(run, result)
         messages = [self._describe_failure(run, result) for run, result in results if result["outcome"] == "failed"]
         wall_s = sum(result["wall_s"] for _, result in results)
         self._finish(suite.suite_id, FAILED if messages else COMPLETED, messages, len(results), wall_s)
@@ -157,6 +159,7 @@ class SuiteRunner:
         if found is not None and not again:
             with self._shared.lock:
                 self._remaining.add_existing_run(run.spec)
+            self._drop_checkpoints(run, found)  # if ecrl was killed between the two
         return found
 
     def _run(self, run: Run, executor: Executor, devices: DeviceSet, done: int, wall_s: float) -> Result | None:
@@ -183,6 +186,7 @@ class SuiteRunner:
                 settled = result["outcome"] == "completed" or retry == retries or devices in self._shared.retired
                 with self._shared.lock:
                     self._remaining.finish_run(run.spec, result, settled=settled)
+                self._drop_checkpoints(run, result)
             log = "" if result is None else str(shorten_path(run.paths.folder / result["log"]))
             self._observer.run_finished(run.spec, result, log, self._remaining.totals)
             if result is None or result["outcome"] == "completed" or devices in self._shared.retired:
@@ -202,6 +206,14 @@ class SuiteRunner:
             self._record(run.spec.suite_id, token=token, run=place, runs_done=done, wall_s=wall_s if done else None)
         set_aside(run.paths)
         return run.copy_with_token(token)
+
+    def _drop_checkpoints(self, run: Run, result: Result) -> None:
+        """Remove the checkpoints of a completed run, whose result is on disk, unless they are to be kept."""
+        if result["outcome"] == "completed" and not self._campaign.matrix.run.keep_final:
+            try:
+                remove_checkpoints(run.paths)
+            except OSError as error:  # costs room, and no result
+                self._observer.note(f"warning: {run.name}: checkpoints stay: {error.strerror} ({error.filename})")
 
     def _describe_failure(self, run: Run, result: Result) -> str:
         """Reason and log path, short enough for a journal line; `result.json` has the whole reason."""
