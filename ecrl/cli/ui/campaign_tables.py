@@ -161,7 +161,7 @@ def _add_axes(header: list[str], rows: list[list[str]], suites: Sequence[Row]) -
 
 
 def estimate_line(estimate: "Estimate") -> str:
-    """The totals of an estimate, in one to three lines."""
+    """The totals of an estimate, and a line for every disk."""
     from ecrl.launch.campaign.warmup import WARMUP_S
 
     work = f"; {estimate.work.text}" if estimate.work.text else ""
@@ -172,11 +172,12 @@ def estimate_line(estimate: "Estimate") -> str:
         text += f"\nbefore them {warmups}, discarded: the start of the ranks and about {WARMUP_S} s of steps"
     if (disk := estimate.disk) is None:
         return text
-    fit = "" if estimate.fits else ": DOES NOT FIT"
-    return (
-        f"{text}\n{format_bytes(disk.written)} written, {format_bytes(disk.kept)} kept"
-        f" (+ {format_bytes(disk.peak)} during a run), {format_bytes(estimate.free_bytes)} free{fit}"
-    )
+    lines = [f"checkpoints: {format_bytes(disk.written)} written, {format_bytes(disk.kept)} kept at the end"]
+    for place in estimate.places:
+        fit = "" if place.fits else ": DOES NOT FIT"
+        needed = "a fallback" if place.fallback else f"about {format_bytes(place.needed)} needed at the peak"
+        lines.append(f"{place.folder}: {needed}, {format_bytes(place.free)} free{fit}")
+    return "\n".join([text, *lines])
 
 
 def print_summary(paths: CampaignPaths) -> None:

@@ -30,6 +30,7 @@ from ecrl.units import format_count
 
 # What asks the machine; the last argument is called repeatedly meanwhile.
 Ask: TypeAlias = Callable[[Matrix, StopRequest, Callable[[], None]], Probe]
+_RUN_BYTES, _STEP_BYTES = 40_000, 150  # of a run's records: in all, and for each step of a rank
 _WARMUP_EVERY = 10  # steps between two checkpoints of a warm-up: 1,000 long steps would be no short run
 
 
@@ -69,17 +70,20 @@ class TrainingMachine(Machine):
         )
 
     def compute_disk_use(self, matrix: Matrix, groups: Sequence[SuiteGroup]) -> DiskUse:
-        """The bytes of the checkpoints that the runs write."""
+        """The bytes of the checkpoints and records that the runs write."""
         keep = matrix.checkpoint_settings.keep
-        written = kept = peak = 0
+        written = kept = peak = records = 0
         for group in groups:
             suite, (saving, boundaries) = group.suite, _count_saving(group)
             state_bytes = self._probe.state_bytes[f"{suite.dataset}/{suite.model}"]
             written += saving * boundaries * state_bytes
-            kept += saving * min(keep, boundaries) * state_bytes
+            kept += saving * min(1, boundaries) * state_bytes if matrix.run.keep_final else 0
+            runs = group.number * sum(group.runs.values())
+            records += runs * (_RUN_BYTES + suite.train.steps * suite.train.nproc * _STEP_BYTES)
             if saving:  # the checkpoints that a run keeps, plus those it is writing
-                peak = max(peak, min(keep + suite.max_inflight, boundaries) * state_bytes)
-        return DiskUse(written, kept, peak, "lower checkpoint.keep")
+                at_once = min(matrix.run.jobs, group.number)
+                peak = max(peak, at_once * min(keep + suite.max_inflight, boundaries) * state_bytes)
+        return DiskUse(written, kept, peak, "lower checkpoint.keep", records)
 
     def list_device_sets(self, matrix: Matrix) -> list[DeviceSet]:
         """See `list_device_sets`."""

@@ -57,7 +57,9 @@ class Control:
         machine = self._inspect_machine(campaign) if todo else None
         if machine is not None:
             campaign = campaign.copy_with_device(machine.device(campaign.matrix.run.device))
-        return build_preview(campaign, self._kind(campaign), resolved.rows, todo, policy, machine)
+        told = build_preview(campaign, self._kind(campaign), resolved.rows, todo, policy, machine)
+        self._warn_of_disks(told.estimate)
+        return told
 
     def plan(self, request: Request) -> Rows:
         """Freeze the matrix and write the manifest; returns its rows. Starts no run; idempotent.
@@ -68,7 +70,7 @@ class Control:
         with explain_storage_errors(request.paths):
             machine = None
             if resolved.frozen is None:
-                resolved, machine = self._check_machine_and_disk(resolved)
+                resolved, machine = self._check_machine_and_disk(resolved, start=False)
             with prefix_lease(request.paths):
                 current = resolved.freeze()
                 if machine is not None:
@@ -115,16 +117,27 @@ class Control:
             self.observer.note(f"warning: {unfit} registers another matrix than this one")
         return resolved
 
-    def _check_machine_and_disk(self, resolved: ResolvedCampaign) -> tuple[ResolvedCampaign, Machine]:
-        """Check machine and disk, decide the device, and ask for confirmation. Writes nothing."""
+    def _check_machine_and_disk(
+        self, resolved: ResolvedCampaign, *, start: bool = True
+    ) -> tuple[ResolvedCampaign, Machine]:
+        """Check machine and disks, decide the device, and ask for confirmation. Writes nothing.
+
+        start: runs start next, so a disk that is too small is an error; otherwise it is a warning.
+        """
         machine = self._inspect_machine(resolved.campaign)
         resolved = resolved.copy_with_device(machine.device(resolved.campaign.matrix.run.device))
         self._run_quick_checks(resolved.campaign, machine)
         estimate = compute_estimate(resolved.campaign, self._kind(resolved.campaign), machine)
-        _check_disk(estimate, resolved.campaign)
+        self._warn_of_disks(estimate)
+        if start:
+            _check_disk(estimate)
         self.confirm(estimate)
         self.stop.raise_if_requested(_NOTHING_STARTED)
         return resolved, machine
+
+    def _warn_of_disks(self, estimate: Estimate) -> None:
+        for told in estimate.describe_disks():
+            self.observer.note(f"warning: {told}")
 
     def _run_todo(self, campaign: Campaign, policy: Policy, machine: Machine | None) -> int:
         opened_manifest, paths = open_manifest(campaign, policy, self.observer), campaign.paths
@@ -179,12 +192,14 @@ class Control:
 _NOTHING_STARTED = "Nothing was started; type the same command again."
 
 
-def _check_disk(estimate: Estimate, campaign: Campaign) -> None:
+def _check_disk(estimate: Estimate) -> None:
     if estimate.disk is None or estimate.fits:
         return
+    first = estimate.full[0]
     raise EcrlError(
         "ECRL-308",
-        f"{campaign.paths.results}: {format_bytes(estimate.free_bytes)} free, expected at least"
-        f" {format_bytes(estimate.needed_bytes)} for {format_count(estimate.runs_todo, 'run')}. Nothing was started.\n"
-        f"Free some space, {estimate.disk.advice}, or name a folder on another disk with --results.",
+        f"{first.folder}: {format_bytes(first.free)} free, expected at least {format_bytes(first.needed)} for"
+        f" {format_count(estimate.runs_todo, 'run')}. Nothing was started.\n"
+        f"Free some space, {estimate.disk.advice}, or name a folder on another disk with --results or"
+        " --set checkpoint.dir=DIR.",
     )

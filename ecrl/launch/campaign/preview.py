@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ecrl.config.run import RunSpec
@@ -13,8 +14,9 @@ from ecrl.launch.campaign.reusable_result import get_reusable_result
 from ecrl.launch.campaign.warmup import build_warm_up
 from ecrl.launch.runs.experiment import DiskUse, ExperimentKind, Machine, SuiteGroup, Work
 from ecrl.launch.runs.run import Run
-from ecrl.launch.system.free_space import get_free_bytes
+from ecrl.launch.system.free_space import find_existing_folder, get_free_bytes
 from ecrl.records.manifest.store import DONE, Row
+from ecrl.units import format_bytes
 
 _TO_RUN, _DONE, _NOT_CHOSEN = "to run", "done", "not chosen"
 
@@ -33,9 +35,30 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
+class PlaceUse:
+    """A disk that runs write to. needed: bytes at the peak. fallback: it gets what another disk refuses."""
+
+    folder: Path
+    needed: int
+    free: int
+    fallback: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for what is needed."""
+        return self.needed <= self.free
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `places`."""
+        told = {"folder": str(self.folder), "needed_bytes": self.needed, "free_bytes": self.free}
+        return told | {"fallback": self.fallback}
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """Sums over the runs to start. disk: None without a machine, and if the machine does not tell. warmups: at least
-    so many runs of `WARMUP_S` come before, and are discarded."""
+    """Sums over the runs to start. disk: None without a machine, and if the machine does not tell. places: the disks
+    of results and checkpoints, and fallbacks. warmups: at least so many runs of `WARMUP_S` come before, and are
+    discarded."""
 
     suites: int
     runs: int
@@ -44,16 +67,28 @@ class Estimate:
     work: Work
     disk: DiskUse | None
     free_bytes: int
+    places: tuple[PlaceUse, ...] = ()
 
     @property
-    def needed_bytes(self) -> int:
-        """The disk space for what all runs keep plus the peak of one run; 0 if it is not known."""
-        return 0 if self.disk is None else self.disk.kept + self.disk.peak
+    def full(self) -> list[PlaceUse]:
+        """The disks that do not hold what is needed."""
+        return [place for place in self.places if not place.fits]
 
     @property
     def fits(self) -> bool:
-        """Whether the disk holds what is needed. True if that is not known."""
-        return self.needed_bytes <= self.free_bytes
+        """Whether all disks, or fallbacks in their place, hold what is needed. True if that is not known."""
+        missing = sum(place.needed - place.free for place in self.full)
+        return missing <= sum(place.free for place in self.places if place.fallback)
+
+    def describe_disks(self) -> list[str]:
+        """A sentence on every disk that does not hold what is needed."""
+        room = sum(place.free for place in self.places if place.fallback)
+        rest = f"; checkpoint.fallback_dirs have {format_bytes(room)}" if room else ""
+        return [
+            f"{place.folder}: {format_bytes(place.free)} free,"
+            f" about {format_bytes(place.needed)} needed at the peak{rest}"
+            for place in self.full
+        ]
 
     @property
     def large(self) -> bool:
@@ -70,6 +105,7 @@ class Estimate:
             "kept_bytes": None if disk is None else disk.kept,
             "peak_bytes": None if disk is None else disk.peak,
             "free_bytes": self.free_bytes,
+            "places": [place.to_json() for place in self.places],
         }  # fmt: skip
 
 
@@ -155,12 +191,35 @@ def _sum_up(
 ) -> Estimate:
     suites_todo = sum(group.number for group in groups if sum(group.runs.values()))
     warms_up = suites_todo and build_warm_up(campaign, kind, campaign.suites[0]) is not None
+    disk = None if machine is None else machine.compute_disk_use(campaign.matrix, groups)
     return Estimate(
         suites=len(campaign.suites),
         runs=sum(campaign.row(suite).runs_total for suite in campaign.suites[:1]) * len(campaign.suites),
         runs_todo=sum(group.number * sum(group.runs.values()) for group in groups),
         warmups=min(campaign.matrix.run.jobs, suites_todo) if warms_up else 0,
         work=kind.count_work(groups),
-        disk=None if machine is None else machine.compute_disk_use(campaign.matrix, groups),
+        disk=disk,
         free_bytes=get_free_bytes(campaign.paths.results),
+        places=() if machine is None or disk is None else _list_places(campaign, machine, groups, disk),
     )
+
+
+def _list_places(
+    campaign: Campaign, machine: Machine, groups: Sequence[SuiteGroup], disk: DiskUse
+) -> tuple[PlaceUse, ...]:
+    """The disks that the runs write to, results first. Folders on one disk are one place."""
+    results, needed = campaign.paths.results, Counter[Path]()
+    needed[results] += disk.records
+    for folder in dict.fromkeys(group.suite.checkpoint.dir for group in groups):
+        own = machine.compute_disk_use(campaign.matrix, [g for g in groups if g.suite.checkpoint.dir == folder])
+        if own is not None:
+            needed[results if folder is None else Path(folder)] += own.kept + own.peak
+    found: dict[int, PlaceUse] = {}
+    for folder, more in needed.items():
+        there = find_existing_folder(folder.absolute()).stat().st_dev
+        before = found.get(there, PlaceUse(folder, 0, get_free_bytes(folder)))
+        found[there] = replace(before, needed=before.needed + more)
+    for folder in map(Path, campaign.matrix.checkpoint_settings.fallback_dirs):
+        there = find_existing_folder(folder).stat().st_dev
+        found.setdefault(there, PlaceUse(folder, 0, get_free_bytes(folder), fallback=True))
+    return tuple(found.values())

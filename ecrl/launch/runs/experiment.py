@@ -42,15 +42,16 @@ class Work:
 
 @dataclass(frozen=True)
 class DiskUse:
-    """Bytes that runs write. kept: those that stay. peak: what the largest run needs besides, while it runs.
+    """Bytes that runs write. kept: those that stay. peak: what the largest runs at once need besides, while they run.
 
-    advice: how to need fewer, for a message.
+    advice: how to need fewer, for a message. records: what stays in the results folder beside checkpoints.
     """
 
     written: int
     kept: int
     peak: int
     advice: str
+    records: int = 0
 
 
 class Machine:
