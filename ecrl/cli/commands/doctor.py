@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,8 +36,9 @@ def doctor(
 ) -> None:
     """Check whether this machine is fit, and advise changes.
 
-    Looks at GPUs and their users, PyTorch, disk, locks, memory, limits and clock. Exits 6 if something makes this
-    machine unfit. Locks and flushes are tested in the results folder.
+    Looks at GPUs and their users, PyTorch, disks, locks, memory, limits and clock. Exits 6 if something makes this
+    machine unfit. Locks, flushes and write speed are tried in the results folder and in the folders that the matrix
+    names for checkpoints.
     """
     from ecrl.launch.doctor.finding import UNFIT, WARN
     from ecrl.launch.doctor.visit import SCHEMA, run_checks
@@ -72,7 +74,12 @@ def _compute_requirements(matrix: Path, profile: str | None, results: Path) -> "
     kind = load_kind(campaign.matrix.experiment.kind)
     machine = kind.inspect_machine(campaign.matrix, None, print_message, StopRequest())
     estimate = compute_estimate(campaign, kind, machine)
-    return machine.compute_requirements(campaign.matrix, estimate.needed_bytes)
+    needed = {use.folder: use.needed for use in estimate.places}
+    wanted = machine.compute_requirements(campaign.matrix, needed.get(results, 0))
+    if wanted is None:
+        return None
+    places = (replace(place, needed=needed.get(place.folder, 0)) for place in wanted.places)
+    return replace(wanted, places=tuple(places))
 
 
 def _print(finding: "Finding") -> None:

@@ -2,19 +2,20 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from ecrl import plugins
+from ecrl.config.axes import PLACE_KEY
 from ecrl.config.matrix import Matrix
 from ecrl.config.recipe import REFERENCE
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import list_train_settings
 from ecrl.experiments.training.probe import Probe, run_probe
 from ecrl.experiments.training.probe_cache import load_probe, save_probe
-from ecrl.launch.doctor.finding import Requirements
+from ecrl.launch.doctor.finding import Place, Requirements
 from ecrl.launch.runs.experiment import DiskUse, Executor, ExperimentKind, Lane, Machine, SuiteGroup, Work
 from ecrl.launch.runs.launcher import LauncherFactory, LauncherPool, load_launcher, load_launcher_plugin
 from ecrl.launch.runs.run import Run
@@ -67,6 +68,7 @@ class TrainingMachine(Machine):
             disk_bytes=disk_bytes,
             forks=any(load_launcher_plugin(train.launcher).forks_warm for train in every),
             nccl=any(train.get_backend(device) == "nccl" for train in every),
+            places=tuple(_list_places(matrix)),
         )
 
     def compute_disk_use(self, matrix: Matrix, groups: Sequence[SuiteGroup]) -> DiskUse:
@@ -88,6 +90,16 @@ class TrainingMachine(Machine):
     def list_device_sets(self, matrix: Matrix) -> list[DeviceSet]:
         """See `list_device_sets`."""
         return list_device_sets(matrix, len(self._probe.gpus))
+
+
+def _list_places(matrix: Matrix) -> Iterator[Place]:
+    """The folders for checkpoints that the matrix names."""
+    own = matrix.checkpoint_settings
+    spare = bool(own.fallback_dirs)
+    for folder in matrix.axes.get(PLACE_KEY, [own.dir]):
+        if folder is not None:
+            yield Place(PLACE_KEY, Path(str(folder)), spare)
+    yield from (Place("checkpoint.fallback_dirs", Path(folder), spare) for folder in own.fallback_dirs)
 
 
 def list_device_sets(matrix: Matrix, num_gpus: int, environment: Mapping[str, str] = os.environ) -> list[DeviceSet]:

@@ -7,10 +7,11 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Place, Requirements
 from ecrl.launch.system.file_lock import NO_LOCKS
 from ecrl.launch.system.free_space import find_existing_folder, get_free_bytes
 from ecrl.records import machine
@@ -24,6 +25,7 @@ _SLOW_FSYNC_S = 0.05
 _FSYNCS = 5
 _MIN_FREE_BYTES, _LITTLE_FREE_BYTES = 50 * 10**6, 10**9
 _MIN_FILES = 10_000
+_FIRST_BYTES, _MOST_BYTES, _SPEED_S = 4_000_000, 60_000_000, 1.0  # of the measure of speed
 _SKEW_S = 2.0
 
 
@@ -33,6 +35,39 @@ def check_disk(results: Path, wanted: Requirements | None) -> Iterator[Finding]:
     yield _room(folder, wanted)
     yield _files(folder)
     yield from check_behaviour(results)
+    yield from _speed(folder, wanted)
+
+
+def check_place(place: Place, wanted: Requirements | None) -> Iterator[Finding]:
+    """All findings about a folder for checkpoints, which need not exist yet. Leaves no file behind."""
+    folder = find_existing_folder(place.folder)
+    # A folder on the disk of another one needs nothing more than what is said of that one.
+    needed = replace(wanted, disk_bytes=place.needed) if wanted is not None and place.needed else None
+    yield from _name(place, [_room(folder, needed), _files(folder)])
+    found = list(check_place_behaviour(place))
+    yield from found
+    if all(finding.check != place.key for finding in found):  # else it cannot be written
+        yield from _name(place, _speed(folder, wanted))
+
+
+def check_place_behaviour(place: Place) -> Iterator[Finding]:
+    """Findings about the file system of a folder for checkpoints. One that takes no files is only a warning where
+    other places get what it refuses."""
+    yield from _name(place, (finding for finding in check_behaviour(place.folder) if finding.check != "locks"))
+    if not place.folder.is_dir():
+        disk = machine.describe_disk(find_existing_folder(place.folder))
+        said = f"{place.folder} is not there; it would be made on {disk}"
+        yield Finding("folder", WARN, said, "Check its spelling, and that its disk is mounted: findmnt")
+
+
+def _name(place: Place, found: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings with the folder and the key that names it."""
+    for finding in found:
+        said = finding.found if str(place.folder) in finding.found else f"{place.folder}: {finding.found}"
+        check = place.key if finding.check == FOLDER else finding.check
+        state = WARN if place.spare and finding.state == UNFIT else finding.state
+        advice = finding.advice.replace("--results DIR", f"--set {place.key}=DIR").replace("--results", place.key)
+        yield Finding(check, state, said, advice)
 
 
 def check_behaviour(results: Path) -> Iterator[Finding]:
@@ -145,3 +180,42 @@ def _flush(scratch: Path, kind: str) -> Iterator[Finding]:
     if skew > _SKEW_S:
         advice = "The server's clock differs from this host's: synchronise both (chronyc tracking)."
         yield Finding("file times", WARN, f"{skew:.1f} s off this host's clock", advice)
+
+
+def _speed(folder: Path, wanted: Requirements | None) -> Iterator[Finding]:
+    """Write and flush files of growing size, for about a second or 60 MB. Nothing is said of a folder that takes none.
+
+    The figure counts the flush: what the page cache takes is no durable checkpoint.
+    """
+    written, writing_s, flushing_s, size = 0, 0.0, 0.0, _FIRST_BYTES
+    block = os.urandom(_FIRST_BYTES)  # a file system may compress or share blocks
+    most = min(_MOST_BYTES, get_free_bytes(folder) // 10)
+    try:
+        with tempfile.TemporaryFile(prefix=".ecrl-doctor-", dir=folder, buffering=0) as file:
+            while written + size <= most and writing_s + flushing_s < _SPEED_S:
+                begun = time.monotonic()
+                for _ in range(size // len(block)):
+                    file.write(block)
+                flushing = time.monotonic()
+                os.fsync(file.fileno())
+                written, size = written + size, size * 2
+                writing_s += flushing - begun
+                flushing_s += time.monotonic() - flushing
+    except OSError:  # told by the other findings
+        return
+    if not written:
+        yield Finding("write speed", OK, f"not measured: {format_bytes(get_free_bytes(folder))} free")
+        return
+    rate = written / max(writing_s + flushing_s, 1e-9)
+    said = (
+        f"{_format_rate(rate)} written and fsynced ({format_bytes(written)}); into the page cache alone"
+        f" {_format_rate(written / max(writing_s, 1e-9))}"
+    )
+    if wanted is not None and wanted.checkpoint_bytes:
+        said += f"; a checkpoint of {format_bytes(wanted.checkpoint_bytes)} takes about"
+        said += f" {wanted.checkpoint_bytes / rate:.2g} s"
+    yield Finding("write speed", OK, said)
+
+
+def _format_rate(rate: float) -> str:
+    return f"{rate / 1e6:,.0f} MB/s" if rate >= 1e7 else f"{rate / 1e6:.1f} MB/s"

@@ -1,6 +1,7 @@
 """Findings about a machine, and a matrix's requirements on it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 OK, WARN, UNFIT = "ok", "warn", "unfit"
@@ -21,12 +22,24 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A folder for checkpoints. key: of the matrix, which names it. needed: bytes at the peak. spare: other places get
+    what this one refuses."""
+
+    key: str
+    folder: Path
+    spare: bool
+    needed: int = 0
+
+
+@dataclass(frozen=True)
 class Requirements:
     """A matrix's requirements on a machine.
 
     nproc, threads: of all runs that are active at the same time. slots: snapshots in memory at the same time.
     checkpoint_bytes: of the largest checkpoint. disk_bytes: what stays on disk, plus the peak of one active run. nccl:
     ranks use NCCL, so no two can share a GPU. forks: a launcher forks ranks from a server, which shares semaphores.
+    places: of checkpoints, outside the results folder.
     """
 
     device: str
@@ -38,3 +51,4 @@ class Requirements:
     disk_bytes: int
     nccl: bool
     forks: bool = False
+    places: tuple[Place, ...] = ()

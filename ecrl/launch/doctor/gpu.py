@@ -12,6 +12,7 @@ from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
 from ecrl.launch.system import nvidia
 from ecrl.launch.system.child import Reply, ask, build_module_command
 from ecrl.launch.system.environment import build_child_environment
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER, iterate_environments
 from ecrl.launch.system.torch_import import advise_on_import, is_import_failure
 from ecrl.launch.system.wait import Wait
 from ecrl.units import format_bytes
@@ -74,14 +75,20 @@ def _cards(wanted: Requirements | None, cuda: bool) -> Generator[Finding, None, 
         yield Finding("gpu", WARN if cards or not cuda else UNFIT, said, "Check the driver: nvidia-smi")
     apps, _ = nvidia.query_smi(["--query-compute-apps=gpu_uuid,pid,process_name,used_memory"])
     users: dict[str, list[str]] = {}
+    campaigns = dict(iterate_environments(CAMPAIGN_MARKER))
+    own = dict[str, list[str]]()  # by GPU, the ecrl campaigns of its users; '' for any other user
     for uuid, pid, name, memory in (line.split(", ", 3) for line in apps.splitlines() if line.count(", ") >= 3):
-        users.setdefault(uuid, []).append(f"pid {pid} {_owner(pid)}{Path(name).name} ({memory})")
+        campaign = campaigns.get(int(pid) if pid.isdecimal() else 0, "")
+        of = f", campaign {campaign}" if campaign else ""
+        users.setdefault(uuid, []).append(f"pid {pid} {_owner(pid)}{Path(name).name} ({memory}{of})")
+        own.setdefault(uuid, []).append(campaign)
     for card in cards:
-        yield _card(card, users.get(card["uuid"], []), wanted)
+        yield _card(card, users.get(card["uuid"], []), wanted, all(own.get(card["uuid"], [""])))
     return cards
 
 
-def _card(card: dict[str, str], users: list[str], wanted: Requirements | None) -> Finding:
+def _card(card: dict[str, str], users: list[str], wanted: Requirements | None, is_own: bool) -> Finding:
+    """The finding for one GPU. is_own: only ecrl's own campaigns of this user are on it."""
     check = f"gpu {card['index']}"
     used, total = _bytes(card["memory.used"]), _bytes(card["memory.total"])
     of = (
@@ -96,6 +103,8 @@ def _card(card: dict[str, str], users: list[str], wanted: Requirements | None) -
     if users:
         more = f" and {len(users) - 3} more" if len(users) > 3 else ""
         advice = "Leave it out with --gpus: on a shared GPU, times mean little." if chosen else ""
+        if chosen and is_own:
+            advice = "It is your own campaign: wait for it (ecrl matrix list), or end what a dead one left with resume."
         return Finding(check, state, f"{said}; {'; '.join(users[:3])}{more}", advice)
     if used is not None and total is not None and used > total // 10:
         return Finding(

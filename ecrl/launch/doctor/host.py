@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.system.cpu_users import CpuUse, measure_cpu_use
 from ecrl.launch.system.environment import format_inputs
 from ecrl.records import machine
 from ecrl.units import format_bytes
@@ -17,6 +18,7 @@ _RANK_BYTES = 700 * 10**6  # host memory of a PyTorch rank before any training
 _SHM_BYTES = 256 << 20
 _SEMAPHORES_BYTES = 1 << 20  # of the ranks that a server forks: a page each
 _UNLIMITED = resource.RLIM_INFINITY
+_BUSY_SHARE, _BUSY_CORES = 0.25, 0.5  # more of the cores than this disturb runs
 _EPOCH = 1704067200  # 2024: a clock before this was never set
 
 
@@ -104,9 +106,25 @@ def _processors(wanted: Requirements | None) -> Finding:
             f"{wanted.threads} training threads do not fit: lower --nproc or train.threads; times will mean little."
         )
         return Finding("processors", WARN, said, remedy)
-    if load > max(cores * 0.5, 1.0):
-        return Finding("processors", WARN, said, "Other programs use the CPU: measured times will scatter. See: top")
-    return Finding("processors", OK, said)
+    if load <= max(cores * 0.5, 1.0):
+        return Finding("processors", OK, said)
+    # The load is that of the last minute: it may be one's own last run. So look who computes now.
+    return _judge_use(f"{said} in the last minute", measure_cpu_use(), max(cores * _BUSY_SHARE, _BUSY_CORES))
+
+
+def _judge_use(said: str, use: CpuUse, limit: float) -> Finding:
+    own = [user for user in use.users if user.campaign]
+    others = [user for user in use.users if not user.campaign]
+    now = f"{said}, {use.cores:.1f} cores busy now"
+    if use.hidden + sum(user.cores for user in others) > limit:
+        named = [f"{user.name} (pid {user.pid})" for user in others[:3] if user.cores > 0.05]
+        named += ["programs that cannot be seen from here"] if use.hidden > limit else []
+        return Finding("processors", WARN, f"{now}: {', '.join(named)}", "Measured times will scatter. See: top")
+    if sum(user.cores for user in own) > limit:
+        campaigns = ", ".join(dict.fromkeys(user.campaign for user in own))
+        advice = "Wait for it, or a second campaign would disturb both. See: ecrl matrix list"
+        return Finding("processors", WARN, f"{now}: your own campaign {campaigns}", advice)
+    return Finding("processors", OK, now)
 
 
 def _clock() -> Iterator[Finding]:

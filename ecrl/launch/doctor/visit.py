@@ -16,12 +16,16 @@ def run_checks(
     """All checks; takes a few seconds. The process that loads PyTorch comes last. say: shows what takes long."""
     yield from host.check_host(wanted)
     yield from disk.check_disk(results, wanted)
+    for place in () if wanted is None else wanted.places:
+        yield from disk.check_place(place, wanted)
     yield from gpu.check_gpus(wanted, say=say)
 
 
 def quick_checks(results: Path, wanted: Requirements | None) -> list[Finding]:
     """The checks that run before every start: no subprocess, a few milliseconds. Returns only problems."""
     found = [*host.check_host(wanted), *disk.check_behaviour(results)]
+    for place in () if wanted is None else wanted.places:
+        found += disk.check_place_behaviour(place)
     # The first write reports a full or read-only disk, and it knows what was to be written.
     return [finding for finding in found if finding.state != OK and finding.check != disk.FOLDER]
 
