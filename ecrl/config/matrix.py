@@ -9,7 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tomli_w
@@ -130,7 +130,8 @@ def _read_marks(hint: Any) -> Any:
         return functools.reduce(lambda told, mark: Annotated[told, mark], [*marks, *checks], _read_marks(base))
     if get_origin(hint) is tuple:
         item, _ = get_args(hint)
-        return Annotated[tuple[_read_marks(item), ...], Field(strict=False)]
+        several: Any = GenericAlias(tuple, (_read_marks(item), ...))
+        return Annotated[several, Field(strict=False)]
     if get_origin(hint) is UnionType or get_origin(hint) is Union:
         return functools.reduce(operator.or_, map(_read_marks, get_args(hint)))
     return hint

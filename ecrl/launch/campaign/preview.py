@@ -210,10 +210,10 @@ def _list_places(
     """The disks that the runs write to, results first. Folders on one disk are one place."""
     results, needed = campaign.paths.results, Counter[Path]()
     needed[results] += disk.records
-    for folder in dict.fromkeys(group.suite.checkpoint.dir for group in groups):
-        own = machine.compute_disk_use(campaign.matrix, [g for g in groups if g.suite.checkpoint.dir == folder])
+    for place in dict.fromkeys(group.suite.checkpoint.dir for group in groups):
+        own = machine.compute_disk_use(campaign.matrix, [g for g in groups if g.suite.checkpoint.dir == place])
         if own is not None:
-            needed[results if folder is None else Path(folder)] += own.kept + own.peak
+            needed[results if place is None else Path(place)] += own.kept + own.peak
     found: dict[int, PlaceUse] = {}
     for folder, more in needed.items():
         there = find_existing_folder(folder.absolute()).stat().st_dev

@@ -10,7 +10,7 @@ from ecrl.experiments.training.probe import Probe
 from ecrl.experiments.training.run import Training, TrainingMachine
 from ecrl.launch.campaign import preview as estimate
 from ecrl.launch.campaign.lock import prefix_lease
-from ecrl.launch.campaign.preview import Estimate
+from ecrl.launch.campaign.preview import Estimate, PlaceUse
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.campaign.request import resolve_request
 from ecrl.records.manifest import store as manifest
@@ -74,7 +74,37 @@ def test_the_estimate_adds_up(tmp_path: Path) -> None:
     assert (told.suites, told.runs, told.runs_todo) == (2, 6, 6)
     assert told.work.numbers == {"steps": 36, "replayed_steps": 4, "checkpoints": 2 * 2 * 3}
     assert told.disk is not None
-    assert (told.disk.written, told.disk.kept, told.disk.peak) == (12_000, 2 * 2 * 2 * 1000, 3000)
+    assert (told.disk.written, told.disk.kept, told.disk.peak) == (12_000, 0, 3000)
+    kept = control(StandIn()).preview(request(tmp_path / "r", text=f"{MATRIX}[run]\nkeep_final = true\njobs = 2\n"))
+    assert kept.estimate.disk is not None
+    assert (kept.estimate.disk.kept, kept.estimate.disk.peak) == (2 * 2 * 1000, 3000), "suites differ in failures alone"
+
+
+def test_every_disk_is_weighed_and_a_plan_warns_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, spare = tmp_path / "small", tmp_path / "spare"
+    sizes, notes = {small: 2000, spare: 100}, list[str]()
+    monkeypatch.setattr(estimate, "get_free_bytes", lambda folder: sizes.get(folder, 10**9))
+    monkeypatch.setattr(estimate, "find_existing_folder", lambda folder: Path("/proc") if folder == small else tmp_path)
+    text = f'{MATRIX}[checkpoint]\ndir = "{small}"\n'
+    way_in = control(StandIn())
+    object.__setattr__(way_in.observer, "note", notes.append)
+    assert way_in.plan(request(tmp_path / "results", text=text))
+    assert [note for note in notes if "needed" in note] == [
+        f"warning: {small}: 2.0 kB free, about 3.0 kB needed at the peak"
+    ]
+    told = way_in.preview(request(tmp_path / "results", text=text)).estimate
+    assert [(place.folder, place.needed) for place in told.places] == [(tmp_path / "results", 250_800), (small, 3000)]
+    with raises("ECRL-308", f"{small}: 2.0 kB free", "3.0 kB", "checkpoint.dir"):
+        control(StandIn()).run(dataclasses.replace(request(tmp_path / "x", text=text)), Policy())
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_fallback_with_room_makes_up_for_a_small_disk(tmp_path: Path) -> None:
+    small = PlaceUse(tmp_path, needed=300, free=100)
+    told = control(StandIn()).preview(request(tmp_path / "results")).estimate
+    for room, fits in ((199, False), (200, True)):
+        spare = PlaceUse(tmp_path / "spare", 0, room, fallback=True)
+        assert dataclasses.replace(told, places=(small, spare)).fits is fits
 
 
 def test_plan_freezes_and_writes_a_pending_manifest_and_starts_nothing(tmp_path: Path) -> None:
