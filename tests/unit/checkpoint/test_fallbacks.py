@@ -28,7 +28,7 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
 def train(folder: Path, engine: str, fallback: Path, steps: int = 20, **context: Any) -> Group:
     group = Group(folder, engine, fallbacks=(fallback,), **context)
     group.train(1, steps)
-    group.settle()
+    group.each(lambda rank: group.engines[rank].drain())
     return group
 
 
@@ -77,14 +77,13 @@ def test_the_newest_of_all_places_is_restored_and_as_many_are_kept_as_in_one(
         patch.setattr(os, "open", refuse(errno.ENOSPC, hits))
         group = Group(tmp_path, engine, fallbacks=(second,))
         group.train(1, 30)
-        for one in group.engines:
-            one._drain()
+        group.settle()
     assert (commit.list_committed_steps(first), commit.list_committed_steps(second)) == ([30], [20])
     shutil.rmtree(commit.step_folder(first, 30))
     again = Group(tmp_path, engine, attempt=1, fallbacks=(second,))
     assert [r.step for r in again.each(lambda rank: again.engines[rank].restore())] == [20, 20]
     again.train(21, 40)
-    again.settle()
+    again.each(lambda rank: again.engines[rank].drain())
     assert (commit.list_steps(first), commit.list_steps(second)) == ([40], [])
     assert [e["s"] for e in again.events(0, "removed")] == [20, 30]
 
@@ -95,8 +94,7 @@ def test_a_rejected_newer_checkpoint_in_one_place_gives_way_to_an_older_one_in_a
     first, second = places
     group = Group(tmp_path, "blocking")
     group.train(1, 20)
-    for one in group.engines:
-        one._drain()
+    group.settle()
     commit.step_folder(first, 20).rename(commit.step_folder(second, 20))
     (commit.step_folder(second, 20) / "shard-0.safetensors").write_bytes(b"")
     again = Group(tmp_path, "blocking", attempt=1, fallbacks=(second,))
@@ -179,6 +177,7 @@ def test_a_disk_that_is_really_full_or_read_only_is_passed_over(
         }
         assert [e["s"] for e in group.events(0, "rerouted")] == [10, 20]
         assert [commit.list_steps(place) for place in places] == [[], [20]]
+    (tmp_path / "ro").mkdir()
     with mounted(first, "ro"):
         group = train(tmp_path / "ro", engine, second, root=first)
         assert "Read-only file system" in group.events(0, "rerouted")[0]["reason"]

@@ -206,3 +206,42 @@ def test_the_same_file_beside_its_frozen_campaign_is_the_same_experiment(tmp_pat
 def test_an_unknown_kind_of_experiment_is_told(tmp_path: Path) -> None:
     with raises("ECRL-211", "experiment.kind", "'trainin'"):
         read(tmp_path, '[experiment]\nkind = "trainin"\n')
+
+
+# -- places of checkpoints -------------------------------------------------------------------------------------------
+
+
+def test_the_place_of_checkpoints_identifies_suites_and_runs_as_an_axis_alone(tmp_path: Path) -> None:
+    def hashes(every: Suites) -> set[str]:
+        how = {"prefix": "p", "device": "cpu", "data_root": None, "claims_hash": ""}
+        return {run.hash for suite in every for run in build_run_specs(suite, 1, suite.variants, **how)}
+
+    plain = suites(tmp_path, "")
+    placed = suites(tmp_path, "", Override(("checkpoint", "dir"), "/mnt/nvme", "--set checkpoint.dir"))
+    assert placed[0].checkpoint.places == ("/mnt/nvme",)
+    assert [suite.suite_id for suite in placed] == [suite.suite_id for suite in plain]
+    assert hashes(placed) == hashes(plain)
+    compared = suites(tmp_path, '[axes]\n"checkpoint.dir" = ["/mnt/nvme", "/mnt/nfs"]\n')
+    assert len({suite.suite_id for suite in compared}) == 2 * len(plain)
+    assert len(hashes(compared)) == 2 * len(hashes(plain))
+    assert "-mnt-nfs-" in compared[1].suite_id
+    assert [suite.checkpoint.dir for suite in compared[:2]] == ["/mnt/nvme", "/mnt/nfs"]
+    assert [compared.index_of(suite) for suite in compared] == list(range(len(compared)))
+
+
+@pytest.mark.parametrize("folder", ["nvme", "./nvme", "~/nvme", "", "/"])
+def test_a_place_is_an_absolute_path_wherever_it_is_named(tmp_path: Path, folder: str) -> None:
+    told = problems(written(tmp_path), Override(("checkpoint", "dir"), folder, "x"))
+    assert has_error(told, "ECRL-211", "checkpoint.dir", repr(folder), "absolute path")
+    told = problems(written(tmp_path), Override(("checkpoint", "fallback_dirs"), ["/mnt/a", folder], "x"))
+    assert has_error(told, "ECRL-211", "fallback_dirs #2", repr(folder))
+    told = problems(written(tmp_path, f'[axes]\n"checkpoint.dir" = ["/mnt/a", "{folder}"]\n'))
+    assert has_error(told, "ECRL-213", "axes.checkpoint.dir", "absolute path")
+
+
+def test_fallbacks_beside_an_engine_that_has_none_are_refused_by_its_name(tmp_path: Path) -> None:
+    fallback = Override(("checkpoint", "fallback_dirs"), ["/mnt/a"], "x")
+    able = load(written(tmp_path), overrides=[fallback, Override(("matrix", "variants"), ["blocking"], "x")])
+    assert expand_matrix(able)[0].checkpoint.places == (None, "/mnt/a")
+    told = problems(written(tmp_path), fallback, Override(("matrix", "variants"), ["blocking", "torch-save"], "x"))
+    assert has_error(told, "ECRL-560", "checkpoint.fallback_dirs", "torch-save", "blocking, overlapped")

@@ -5,8 +5,12 @@ import fcntl
 import importlib.util
 import json
 import os
+import re
 import resource
+import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +22,9 @@ from ecrl.errors import EXIT_UNFIT, UnfitError
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.doctor import disk, gpu, host
 from ecrl.launch.doctor import visit as doctor
-from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
+from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Place, Requirements
+from ecrl.launch.system.cpu_users import CpuUse, CpuUser, measure_cpu_use
+from ecrl.launch.system.process_identity import CAMPAIGN_MARKER
 from ecrl.records import machine
 from tests.unit.launch.stand_in import StandIn, control, request
 
@@ -44,6 +50,7 @@ def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path: Path, monkeypatc
     monkeypatch.setattr(machine, "available_memory_bytes", lambda: GB)
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (100, 100))
     monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 99.0, 99.0))
+    monkeypatch.setattr(host, "measure_cpu_use", lambda: CpuUse((), 99.0))
     found = [*host.check_host(CPU), *disk.check_disk(tmp_path, CPU)]
     assert one(found, "memory").state == UNFIT
     assert one(found, "open files").state == UNFIT
@@ -231,3 +238,82 @@ def test_an_unfit_machine_is_told_before_anything_starts_or_is_written(tmp_path:
 
 def test_the_short_visit_is_quick_and_shows_only_what_is_not_well(tmp_path: Path) -> None:
     assert all(finding.state != OK for finding in doctor.quick_checks(tmp_path, CPU))
+
+
+# -- disks and processors --------------------------------------------------------------------------------------------
+
+
+def test_the_speed_of_a_disk_counts_its_flush_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+
+    def slow(fd: int) -> None:
+        time.sleep(0.02)
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(disk, "_SPEED_S", 0.01)
+    finding = one(disk.check_disk(tmp_path, CPU), "write speed")
+    assert "4.0 MB" in finding.found
+    durable, cached = (float(n.replace(",", "")) for n in re.findall(r"([\d,.]+) MB/s", finding.found))
+    assert durable < 4_000_000 / 0.02 / 1e6 < 10 * cached
+    assert "a checkpoint of 100.0 MB takes about" in finding.found
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("spare", "state"), [(False, UNFIT), (True, WARN)])
+def test_a_place_that_takes_no_files_is_told_before_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: bool, state: str
+) -> None:
+    place = Place("checkpoint.dir", tmp_path, spare)
+    wanted = dataclasses.replace(CPU, places=(place,))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system", str(tmp_path))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    finding = one(doctor.quick_checks(tmp_path, wanted), "checkpoint.dir")
+    assert (finding.state, finding.found) == (state, f"{tmp_path}: Read-only file system")
+    assert "checkpoint.dir" in finding.advice
+    assert "write speed" not in states(disk.check_place(place, wanted))
+
+
+def test_a_place_that_is_not_there_may_be_a_disk_that_is_not_mounted(tmp_path: Path) -> None:
+    found = list(disk.check_place(Place("checkpoint.dir", tmp_path / "typo", False), CPU))
+    assert one(found, "folder").state == WARN
+    assert "would be made on" in one(found, "folder").found
+    assert str(tmp_path / "typo") in one(found, "write speed").found
+
+
+@pytest.mark.parametrize(
+    ("use", "state", "said"),
+    [
+        (CpuUse((), 0.0), OK, "0.0 cores busy now"),
+        (CpuUse((CpuUser(7, "make", 1.5),), 0.0), WARN, "make (pid 7)"),
+        (CpuUse((CpuUser(7, "python", 1.5, "/r/mine"),), 0.0), WARN, "your own campaign /r/mine"),
+        (CpuUse((), 1.5), WARN, "programs that cannot be seen"),
+    ],
+)
+def test_a_load_of_the_last_minute_is_told_by_who_computes_now(
+    monkeypatch: pytest.MonkeyPatch, use: CpuUse, state: str, said: str
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 99.0, 99.0))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr(host, "measure_cpu_use", lambda: use)
+    finding = one(host.check_host(None), "processors")
+    assert (finding.state, said in finding.found) == (state, True)
+
+
+def test_a_process_that_computes_is_found_with_its_campaign() -> None:
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"], env=os.environ | {CAMPAIGN_MARKER: "/r/mine"})
+    try:
+        deadline = time.monotonic() + 20
+        found: list[CpuUser] = []
+        while not found and time.monotonic() < deadline:
+            found = [user for user in measure_cpu_use(0.2).users if user.pid == busy.pid]
+    finally:
+        busy.kill()
+        busy.wait()
+    assert found[0].campaign == "/r/mine"
+    assert found[0].cores > 0
