@@ -40,6 +40,7 @@ lists every key. The shipped files in `matrices/` are commented examples.
 - A key that is not given has the default of this version. Beside a frozen campaign, a key that ecrl has only had since
   version 0.1.0 has that campaign's value.
 - `[run]` says how runs are made, never what they are: a difference there is no other experiment, but for `device`.
+  Neither is a path of `[checkpoint]`; as an axis, the values of `checkpoint.dir` make suites.
 """
 
 

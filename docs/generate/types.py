@@ -28,8 +28,8 @@ def describe(hint: Any, *, several: bool = False) -> str:
         return f"{text}; not empty" if any(_is_filled(mark) for mark in marks) else text
     if origin is Literal:
         return ("" if several else "one of ") + ", ".join(f"`{value}`" for value in get_args(hint))
-    if origin is list:
-        [item] = get_args(hint)
+    if origin in (list, tuple):
+        item, *_ = get_args(hint)
         return f"list of {describe(item, several=True)}"
     if origin is dict:
         return "table"

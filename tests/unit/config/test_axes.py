@@ -213,8 +213,13 @@ def test_an_unknown_kind_of_experiment_is_told(tmp_path: Path) -> None:
 
 def test_the_place_of_checkpoints_identifies_suites_and_runs_as_an_axis_alone(tmp_path: Path) -> None:
     def hashes(every: Suites) -> set[str]:
-        how = {"prefix": "p", "device": "cpu", "data_root": None, "claims_hash": ""}
-        return {run.hash for suite in every for run in build_run_specs(suite, 1, suite.variants, **how)}
+        return {
+            run.hash
+            for suite in every
+            for run in build_run_specs(
+                suite, 1, suite.variants, prefix="p", device="cpu", data_root=None, claims_hash=""
+            )
+        }
 
     plain = suites(tmp_path, "")
     placed = suites(tmp_path, "", Override(("checkpoint", "dir"), "/mnt/nvme", "--set checkpoint.dir"))
