@@ -24,7 +24,7 @@ def compute_contents(suite: Suite) -> dict[str, str]:
     for spec in build_run_specs(suite, 0, suite.variants, prefix="", device="", data_root=None, claims_hash=""):
         used = spec
         if spec.variant == REFERENCE:
-            used = replace(spec, checkpoint_every=1, max_inflight=1, checkpoint=CheckpointSettings())
+            used = replace(spec, checkpoint_every=1, max_inflight=1, checkpoint=CheckpointSettings(), axes={})
         elif _ignores_max_inflight(str(spec.engine)):
             used = replace(spec, max_inflight=1)
         found[spec.variant] = used.hash

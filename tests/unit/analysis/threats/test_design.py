@@ -64,3 +64,39 @@ def test_the_same_question_with_another_bound_plan_or_name_is_a_sibling(tmp_path
     campaign(tmp_path, "a", claims=claims)
     found = load_campaign(campaign(tmp_path, "b"))
     assert found.siblings == {"overlapping pays": ("a", "b")}
+
+
+def on_disks(folder: Path, disks: dict[str, str], prefix: str = "exp") -> Evidence:
+    """The evidence of a campaign whose runs of each variant had their checkpoints on this disk."""
+
+    def place(run: RunSpec, found: RunRecord) -> RunRecord:
+        if found.result is not None:
+            found.result["machine"]["checkpoint_disk"] = disks[run.variant]
+        return found
+
+    return build_evidence(load_campaign(campaign(folder, prefix, change=place)))
+
+
+def test_runs_of_one_block_on_two_disks_are_no_comparison(tmp_path: Path) -> None:
+    disks = dict.fromkeys(("reference", "blocking", "overlapped"), "ext4 /dev/a on /")
+    same = on_disks(tmp_path, disks)
+    assert not find(same, "mixed_environment")
+    assert same.machine["checkpoint_disk"] == ["ext4 /dev/a on /"]
+    differs = on_disks(tmp_path, disks | {"overlapped": "nfs4 s:/x on /mnt"}, prefix="two")
+    inside = [threat for threat in find(differs, "mixed_environment") if threat.blocking]
+    assert inside
+    assert "checkpoint_disk differ" in inside[0].evidence
+    assert differs.machine["checkpoint_disk"] == ["ext4 /dev/a on /", "nfs4 s:/x on /mnt"]
+
+
+def test_checkpoints_that_went_to_a_fallback_are_counted_and_warned_of(tmp_path: Path) -> None:
+    def reroute(run: RunSpec, found: RunRecord) -> RunRecord:
+        if run.variant == "overlapped" and run.seed == 1:
+            for events in found.events.values():
+                events.insert(1, {"e": "rerouted", "t": events[0]["t"], "s": 4, "reason": "full", "to": "/b"})
+        return found
+
+    [threat] = find(build_evidence(load_campaign(campaign(tmp_path, change=reroute))), "checkpoints_rerouted")
+    assert not threat.blocking
+    assert "went to a fallback" in threat.evidence
+    assert "overlapped/seed1 (2)" in threat.evidence, "once in each attempt"

@@ -6,6 +6,7 @@ from ecrl.analysis.run.event_validation import drop_invalid_events
 from ecrl.analysis.run.metrics import RunAnalysis
 from ecrl.analysis.run.step_history import build_step_history
 from ecrl.analysis.run.timeline import timeline
+from ecrl.experiments.training import metrics
 from ecrl.experiments.training.metrics import analyse
 from ecrl.records.reader import Event, RunRecord
 from tests.unit.analysis.campaign_builder import Events, at, final, record, restored, save, span, spec, start, step
@@ -303,6 +304,17 @@ def test_checkpoints_that_could_not_be_kept_are_told_once_a_run_with_the_first_r
     assert drop_invalid_events(record(spec(), both, [])).warnings == [
         "attempt 0: checkpoint 4 could not be kept: rank 0: full; and 2 more"
     ]
+
+
+def test_checkpoints_that_went_elsewhere_are_counted_once_with_their_bytes() -> None:
+    moved = at("rerouted", 12, s=4, reason="rank 1: full", to="/b")
+    parts = [at("persisted", t, s=4, t0=t - 1, bytes=100) for t in (11, 13)]  # rank 0 wrote its part twice
+    both = {(0, 0): [start(0), parts[0], moved, parts[1]], (0, 1): [start(0), moved, parts[1]]}
+    found = drop_invalid_events(record(spec(), both, []))
+    assert found.warnings == ["attempt 0: checkpoint 4 was written elsewhere: /b (rank 1: full)"]
+    assert (metrics._checkpoint_bytes(found), metrics._list_rerouted(found)) == (200, ["/b"])
+    broken = drop_invalid_events(record(spec(), {(0, 0): [start(0), at("rerouted", 12, s=4)]}, []))
+    assert "reason is missing" in broken.warnings[0]
 
 
 @pytest.mark.parametrize(("digest", "c2", "correct"), [("end", "not_applicable", True), ("other", None, False)])

@@ -29,3 +29,11 @@ def test_a_restart_without_a_checkpoint_says_so_and_names_those_it_passed_over()
     ]
     assert said((0, 0, restored)) == []  # a first attempt begins where it should
     assert said((1, 0, {"e": "restored", "step": 4, "passed_over": []})) == []
+
+
+def test_a_checkpoint_that_goes_elsewhere_is_told_with_its_place_and_all_are_counted() -> None:
+    moved = {"e": "rerouted", "reason": "rank 1: No space left on device", "to": "/mnt/b/place"}
+    assert said(*((0, rank, moved | {"s": step}) for step in (4, 8) for rank in (0, 1))) == [
+        "checkpoint 4 goes to /mnt/b/place: rank 1: No space left on device",
+        "2 checkpoints were written to a fallback",
+    ]
