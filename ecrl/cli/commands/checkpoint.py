@@ -18,7 +18,7 @@ from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import EcrlTyper
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError, RecordError
 from ecrl.records.paths import CHECKPOINTS, RunPaths
-from ecrl.records.places import list_places, read_owner
+from ecrl.records.places import MARKER, list_places, read_owner
 from ecrl.storage import commit, formats
 from ecrl.units import format_bytes
 
@@ -26,9 +26,6 @@ Folder = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="The folder of a run, a suite, a campaign, or checkpoints.", show_default=False),
 ]
-
-
-_OF_RUNS = (CHECKPOINTS, "result.json")
 
 
 def register(app: typer.Typer) -> None:
@@ -286,9 +283,9 @@ def _find_runs(folder: Path) -> list[_Run]:
         own = folder.absolute() == paths.checkpoints
         return [_Run(folder, tuple(list_places(paths)) if own else (folder.resolve(),))]
     # By their results too: the checkpoints of a complete run may have been removed.
-    below = {path.parent for depth in range(5) for name in _OF_RUNS for path in folder.glob("*/" * depth + name)}
-    runs = [RunPaths(path) for path in sorted(below) if ".aside-" not in path.name]
+    runs = [RunPaths(path) for path in _find_parents(folder, CHECKPOINTS, "result.json") if ".aside-" not in path.name]
     found = [_Run(paths.checkpoints, tuple(list_places(paths))) for paths in runs]
+    found += [_Run(place, (place.resolve(),)) for place in _find_parents(folder, MARKER) if not place.is_symlink()]
     if not any(os.path.lexists(run.folder) or _is_removed(run) for run in found):
         raise EcrlError(
             "ECRL-107",
@@ -296,3 +293,8 @@ def _find_runs(folder: Path) -> list[_Run]:
             "Give the folder of a run, a suite or a campaign, e.g. results/PREFIX",
         )
     return found
+
+
+def _find_parents(folder: Path, *names: str) -> list[Path]:
+    """The folders below `folder` that hold a file or folder of one of these names."""
+    return sorted({path.parent for depth in range(5) for name in names for path in folder.glob("*/" * depth + name)})

@@ -138,6 +138,16 @@ def test_commands_tell_why_a_complete_run_has_no_checkpoints(tmp_path: Path) -> 
     assert (len(told["removed"]), told["runs"], told["newest_valid_step"]) == (6, [], None)
 
 
+def test_checkpoints_are_found_from_the_disk_and_from_the_campaign_once_each(tmp_path: Path, disk: Path) -> None:
+    fallback = f"{text(disk, 'keep_final = true')}".replace("[run]", f'fallback_dirs = ["{tmp_path / "spare"}"]\n[run]')
+    asked = request(tmp_path / "results", text=fallback)
+    control(Saves()).run(asked, Policy())
+    suite = next(asked.paths.suites.glob("*early*"))
+    for folder, runs in ((disk, 6), (suite, 3), (asked.paths.root, 6)):
+        told = json.loads(run_inline("checkpoint", "ls", str(folder), "--json").stdout)
+        assert len(told["checkpoints"]) == runs, folder
+
+
 def test_a_place_whose_disk_is_gone_is_told(tmp_path: Path, disk: Path) -> None:
     asked = request(tmp_path / "results", text=text(disk, "keep_final = true\n"))
     control(Saves()).run(asked, Policy())
