@@ -51,6 +51,7 @@ def make_places(paths: RunPaths, dirs: tuple[str | None, ...]) -> None:
         root = paths.campaign.root.absolute()
         inside = paths.folder.relative_to(root).parts  # suites/<suite>/<variant>/seed<seed>, or warmups/<number>
         place = Path(folder).joinpath(root.name, *(inside[1:-1] or inside[:1]), name)
+        link.symlink_to(place)  # first, so that a kill leaves no place that nothing leads to
         try:
             place.mkdir(parents=True)
             owner = Owner(str(paths.folder), paths.folder.stat().st_ino, socket.gethostname(), folder)
@@ -60,13 +61,21 @@ def make_places(paths: RunPaths, dirs: tuple[str | None, ...]) -> None:
                 raise
             with contextlib.suppress(OSError):  # engines pass over a place that is not there
                 place.rmdir()
-        link.symlink_to(place)
     fsync_dir(paths.folder)
 
 
 def list_places(paths: RunPaths) -> list[Path]:
     """The folders of a run's checkpoints, the preferred one first. A folder need not exist (a disk that is gone)."""
     return [link.resolve() for link in list_links(paths)]
+
+
+def find_place(paths: RunPaths) -> Path:
+    """The first place that is there and answers; the run's folder if there is none yet."""
+    for place in list_places(paths):
+        with contextlib.suppress(OSError):
+            os.statvfs(place)
+            return place
+    return paths.folder
 
 
 def list_links(paths: RunPaths) -> list[Path]:
@@ -150,6 +159,7 @@ def _remove_own_place(link: Path) -> None:
             path.unlink()
     (place / MARKER).unlink()
     with contextlib.suppress(OSError):  # other runs have places below the same folders
-        while place != Path(owner.dir):
+        top = Path(owner.dir).resolve()
+        while place != top:
             place.rmdir()
             place = place.parent

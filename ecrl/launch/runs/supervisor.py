@@ -28,7 +28,7 @@ from ecrl.records import machine
 from ecrl.records.clock import now_ns, real_minus_boot_ns
 from ecrl.records.manifest.store import utc_now
 from ecrl.records.paths import CHECKPOINTS, RunPaths
-from ecrl.records.places import list_places, make_places, remove_checkpoints
+from ecrl.records.places import find_place, make_places, remove_checkpoints
 from ecrl.records.recorder import Recorder
 from ecrl.records.result import Result
 from ecrl.units import format_duration
@@ -62,7 +62,7 @@ class Supervisor:
         paths = run.paths
         paths.logs.mkdir(parents=True)
         make_places(paths, run.spec.checkpoint.places)
-        disk = next((place for place in list_places(paths) if place.is_dir()), paths.folder)
+        disk = find_place(paths)
         started_at, pressure = utc_now(), machine.read_pressure(disk)
         run.spec.write(paths.spec)
         findings, killed_before = RunEvidence(), read_oom_kills()
@@ -74,7 +74,7 @@ class Supervisor:
         result = outcome.decide_result(run, findings, ending, started_at, utc_now())
         if result.get("failure", {}).get("kind") == DISK_FULL:  # a full disk is no result of the run
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(find_full_folder(paths.folder)))
-        after = machine.read_pressure(disk)
+        after = machine.read_pressure(find_place(paths))  # the one from before may be gone
         facts = (
             machine.read_facts()
             | {"filesystem": machine.file_system(paths.folder), "environment": list_inputs()}

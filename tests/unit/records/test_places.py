@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from ecrl.records.paths import CampaignPaths, RunPaths
-from ecrl.records.places import MARKER, is_own, list_links, list_places, make_places, remove_checkpoints, remove_tree
+from ecrl.records.places import (
+    MARKER,
+    find_place,
+    is_own,
+    list_links,
+    list_places,
+    make_places,
+    remove_checkpoints,
+    remove_tree,
+)
 
 
 def run(results: Path, name: str = "suites/s/blocking/seed1") -> RunPaths:
@@ -57,8 +66,11 @@ def test_equal_runs_of_two_results_folders_never_share_a_place(tmp_path: Path, d
     assert left(disk) == ["mine"]
 
 
-def test_the_last_run_takes_the_folders_above_it_along_but_not_the_users(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
+@pytest.mark.parametrize("name", ["disk", "link", "disk/../disk"])
+def test_the_last_run_takes_the_folders_above_it_along_but_not_the_users(tmp_path: Path, name: str) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    disk = tmp_path / name
     for name in ("suites/s/blocking/seed1", "warmups/1"):
         paths = run(tmp_path / "results", name)
         make_places(paths, (str(disk),))
@@ -134,6 +146,7 @@ def test_one_place_must_be_there_and_one_of_several_need_not(tmp_path: Path, dis
     assert [link.name for link in list_links(paths)] == ["checkpoints", "checkpoints-1"]
     assert not first.exists()
     assert (second / MARKER).is_file()
+    assert find_place(paths) == second
     remove_checkpoints(paths)
     assert left(disk) == ["mine"]
 
