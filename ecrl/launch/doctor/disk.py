@@ -104,7 +104,7 @@ def _room(folder: Path, wanted: Requirements | None) -> Finding:
     free = get_free_bytes(folder)
     said = f"{format_bytes(free)} free"
     if wanted is not None:
-        said += f", {format_bytes(wanted.disk_bytes)} needed for the matrix's checkpoints"
+        said += f", {format_bytes(wanted.disk_bytes)} needed by the matrix at the peak"
         if wanted.disk_bytes > free:
             return Finding("disk", UNFIT, said, "Free some space, lower checkpoint.keep, or name another --results.")
         if wanted.disk_bytes > free * 0.8:
