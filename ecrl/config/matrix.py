@@ -6,7 +6,6 @@ docs/matrix.md is generated from the text under each field.
 import dataclasses
 import functools
 import math
-import operator
 import re
 from collections.abc import Mapping, Sequence
 from types import GenericAlias, UnionType
@@ -129,11 +128,10 @@ def _read_marks(hint: Any) -> Any:
         checks = [check for mark in marks if (check := _make_check(mark)) is not None]
         return functools.reduce(lambda told, mark: Annotated[told, mark], [*marks, *checks], _read_marks(base))
     if get_origin(hint) is tuple:
-        item, _ = get_args(hint)
-        several: Any = GenericAlias(tuple, (_read_marks(item), ...))
+        several: Any = GenericAlias(tuple, (_read_marks(get_args(hint)[0]), ...))
         return Annotated[several, Field(strict=False)]
     if get_origin(hint) is UnionType or get_origin(hint) is Union:
-        return functools.reduce(operator.or_, map(_read_marks, get_args(hint)))
+        return functools.reduce(lambda one, other: one | other, map(_read_marks, get_args(hint)))
     return hint
 
 
