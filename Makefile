@@ -65,7 +65,7 @@ $(DEMO): pyproject.toml
 # compile is torch's, for newer Pythons.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,peers,parquet,bundle,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,peers,parquet,bundle,check,tensorboard,prometheus]'
 	$(BIN)/python -m compileall -q -j 0 -x /tests/ .venv/lib >/dev/null || true
 	touch $(DEMO) $@
 

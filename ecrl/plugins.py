@@ -28,6 +28,7 @@ FAMILIES = {
     "parallelism": "worker.parallel",
     "report section": "report.sections",
     "experiment": "experiments",
+    "tracker": "trackers.kinds",
 }
 
 _EXTRA = re.compile(r'^EXTRA = \("([\w-]+)", "(\w+)"\)', re.MULTILINE)

@@ -75,6 +75,9 @@ ARROWS = {
         " analysis/run analysis/statistics records",
         "report/pages": "report/formats report/plots report/sections report/text analysis analysis/advice"
         " analysis/campaign analysis/claims analysis/frames analysis/run analysis/statistics records storage",
+        # the trackers
+        "trackers": "records records/manifest",
+        "trackers/kinds": "trackers",
         # features that span the programs
         "bundle": "report/pages analysis analysis/campaign config records",
         "enginebench": "enginebench/plan worker checkpoint failures config records",
@@ -110,6 +113,10 @@ ONLY = {
     "jinja2": {"report/"},
     "typer": {"cli/"},
     "pydantic": {"config"},
+    "tensorboard": {"trackers/"},
+    "mlflow": {"trackers/"},
+    "wandb": {"trackers/"},
+    "prometheus_client": {"trackers/"},
     "rich": {"cli/ui/campaign_view.py", "cli/ui/live_progress.py", "cli/ui/tables.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -130,6 +130,11 @@ class CampaignPaths:
         return self.root / _WARMUPS
 
     @property
+    def trackers(self) -> Path:
+        """The folder in which each tracker has its own."""
+        return self.root / "trackers"
+
+    @property
     def plots(self) -> Path:
         return self.root / "plots"
 
