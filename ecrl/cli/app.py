@@ -18,12 +18,13 @@ from ecrl.cli.commands import (
     register,
     report,
     selftest,
+    track,
 )
 from ecrl.cli.typer_support.usage_errors import EcrlGroup, EcrlTyper
 
 _ORDER = (  # of use: Typer lists commands before groups
-    "init", "doctor", "bench", "register", "matrix", "logs", "checkpoint", "report", "compare", "advise", "bundle",
-    "selftest",
+    "init", "doctor", "bench", "register", "matrix", "logs", "checkpoint", "track", "report", "compare", "advise",
+    "bundle", "selftest",
 )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ app = EcrlTyper(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(matrix.app, name="matrix")
-for command in (init, doctor, bench, register, logs, checkpoint, report, compare, advise, bundle, selftest):
+for command in (init, doctor, bench, register, logs, checkpoint, report, compare, advise, bundle, selftest, track):
     command.register(app)
 
 

@@ -69,6 +69,7 @@ Count = Annotated[int, Field(ge=1)]
 DatasetName = Annotated[str, _make_member_check("dataset")]
 ModelName = Annotated[str, _make_member_check("model")]
 LauncherName = Annotated[str, _make_member_check("launcher")]
+TrackerName = Annotated[str, _make_member_check("tracker")]
 VARIANTS = "variants"  # key of a validation's context: the names of the recipes in the file
 KIND = "kind"  # key of a validation's context: the kind of experiment
 DEFAULT_KIND = "training"
@@ -197,6 +198,8 @@ class RunOptions(_Table):
     """equal failures in a row after which a set of devices is no longer used; 0: never"""
     keep_final: Annotated[bool, Later(legacy=True)] = False
     """whether a completed run keeps its last checkpoint; failed and interrupted runs keep theirs"""
+    trackers: Annotated[list[TrackerName], AfterValidator(_check_no_repeats)] = []
+    """tools that are fed with the runs while they go on: `tensorboard`, `mlflow`, `wandb`, `prometheus`"""
 
 
 def _check_expectation(text: str) -> str:

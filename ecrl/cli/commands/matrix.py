@@ -53,6 +53,7 @@ def run(
     timeout: opt.Timeout = None,
     jobs: opt.Jobs = None,
     aa: opt.AA = None,
+    trackers: opt.Trackers = None,
     settings: opt.Set = None,
     extend: opt.Extend = False,
     detach: opt.Detach = False,
@@ -73,7 +74,7 @@ def run(
         ctx, prefix, matrix, results, profile, extend,
         datasets=datasets, models=models, failures=failures, checkpoint_every=checkpoint_every,
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
-        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa, set=settings,
+        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa, trackers=trackers, set=settings,
     )  # fmt: skip
     from ecrl.launch.campaign.control import Control
     from ecrl.launch.campaign.recover import Policy
@@ -116,6 +117,7 @@ def plan(
     timeout: opt.Timeout = None,
     jobs: opt.Jobs = None,
     aa: opt.AA = None,
+    trackers: opt.Trackers = None,
     settings: opt.Set = None,
     extend: opt.Extend = False,
     count: Annotated[bool, typer.Option("--count", help="Show the number of suites; write nothing.")] = False,
@@ -129,7 +131,7 @@ def plan(
         ctx, prefix, matrix, results, profile, extend,
         datasets=datasets, models=models, failures=failures, checkpoint_every=checkpoint_every,
         max_inflight=max_inflight, seeds=seeds, variants=variants, nproc=nproc, device=device, gpus=gpus,
-        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa, set=settings,
+        data_root=data_root, retries=retries, timeout=timeout, jobs=jobs, aa=aa, trackers=trackers, set=settings,
     )  # fmt: skip
     from ecrl.cli.ui import campaign_tables as shown
     from ecrl.launch.system.signals import exit_on_interrupt
@@ -152,6 +154,7 @@ def plan(
 
 
 def resume(
+    ctx: typer.Context,
     prefix: opt.Prefix,
     retry_failed: opt.RetryFailed = False,
     only: opt.Only = None,
@@ -161,6 +164,7 @@ def resume(
         list[str] | None,
         typer.Option(metavar="HOST", help="Treat an ecrl on HOST and its suites as dead. Repeatable."),
     ] = None,
+    trackers: opt.Trackers = None,
     results: opt.Results = _RESULTS,
     detach: opt.Detach = False,
     dry_run: opt.DryRun = False,
@@ -186,12 +190,15 @@ def resume(
         assume_dead=tuple(assume_dead or ()),
         selection=opt.build_selection(paths, only, limit, rerun),
     )
-    if dry_run:
+    request = Request(paths, overrides=opt.collect_overrides(ctx, trackers=trackers))
+    if dry_run or request.overrides:
         load_frozen(paths)  # raises where there is nothing to resume
-        _preview(Request(paths), policy, as_json)
+    if dry_run:
+        _preview(request, policy, as_json)
         return
     with handle_signals() as stop, _open_observer(paths) as observer:
-        code = Control(observer, stop).resume(paths, policy)
+        control = Control(observer, stop)
+        code = control.run(request, policy) if request.overrides else control.resume(paths, policy)
     _finish(prefix, results, as_json, code)
 
 

@@ -22,6 +22,7 @@ MATRIX_KEYS: dict[str, tuple[str, str]] = {
     "timeout": ("run", "timeout_s"),
     "jobs": ("run", "jobs"),
     "aa": ("run", "aa"),
+    "trackers": ("run", "trackers"),
 }
 
 

@@ -141,6 +141,15 @@ AA = Annotated[
         autocompletion=complete.variants,
     ),
 ]
+Trackers = Annotated[
+    str | None,
+    typer.Option(
+        envvar=names("trackers"),
+        metavar="A,B",
+        help="Tools to feed with the runs while they go on.",
+        autocompletion=complete.list_of("tracker"),
+    ),
+]
 Extend = Annotated[
     bool,
     typer.Option("--extend", help="Add what is new in the matrix to the frozen one; finished runs are not repeated."),
@@ -243,6 +252,7 @@ _CONVERTERS: dict[str, _Convert] = {
     "gpus": _numbers,
     "timeout": _seconds,
     "aa": _repeats,
+    "trackers": _texts,
 }
 
 

@@ -21,6 +21,7 @@ from ecrl.launch.campaign.request import Request, ResolvedCampaign, resolve_requ
 from ecrl.launch.campaign.resume_command import build_resume_policy, make_stopped_error, next_command, resume_command
 from ecrl.launch.campaign.scheduler import Scheduler
 from ecrl.launch.campaign.store import compute_frozen_digest, load_frozen
+from ecrl.launch.campaign.trackers import feed_trackers, require_trackers
 from ecrl.launch.doctor import visit as doctor
 from ecrl.launch.doctor.finding import WARN, Finding, Requirements
 from ecrl.launch.runs.experiment import ExperimentKind, Machine, load_kind
@@ -101,6 +102,7 @@ class Control:
         """Run the suites of the frozen campaign that are not done; returns the exit code. Raises as `run` does."""
         digest = compute_frozen_digest(paths)
         campaign = load_frozen(paths)
+        require_trackers(campaign.matrix.run.trackers)
         with explain_storage_errors(paths, lambda: resume_command(paths, policy)), prefix_lease(paths):
             if compute_frozen_digest(paths) != digest:  # another ecrl has extended it, or changed its options
                 campaign = load_frozen(paths)
@@ -109,6 +111,7 @@ class Control:
     def _resolve(self, request: Request) -> ResolvedCampaign:
         """Resolve the request and report the warnings of its matrix file."""
         resolved = resolve_request(request)
+        require_trackers(resolved.campaign.matrix.run.trackers)
         for note in resolved.campaign.matrix.notes:
             self.observer.note(f"note: {note}")
         for warning in resolved.campaign.matrix.warnings:
@@ -163,7 +166,11 @@ class Control:
         schedule = Scheduler(
             campaign, opened_manifest, todo, chosen, self._kind(campaign), facts, self.observer, self.stop, sets
         )
-        with explain_storage_errors(paths, lambda: next_command(paths, begun, schedule.left)):
+        trackers = campaign.matrix.run.trackers if todo else []
+        with (
+            explain_storage_errors(paths, lambda: next_command(paths, begun, schedule.left)),
+            feed_trackers(paths, trackers, self.observer.note, self.stop),
+        ):
             schedule.run(whole)
         if self.stop and schedule.left:
             raise make_stopped_error(self.stop, next_command(paths, begun, schedule.left))
