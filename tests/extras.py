@@ -1,4 +1,4 @@
-"""Engines as parameters of tests: those whose extra is not installed, and those that are dear to try."""
+"""Engines and trackers as parameters of tests: those whose extra is not installed, and those that are dear to try."""
 
 import os
 from collections.abc import Sequence
@@ -8,14 +8,15 @@ import pytest
 
 from ecrl import plugins
 
+_HEAVY = {"mlflow", "wandb"}  # no test installs these: together they take as long as all others
 _DEAR = {"torch-checkpointing"}  # each instance starts an interpreter that imports torch
 
 
-def need(engine: str) -> None:
-    """Skip, or under CI fail, the test of an engine that cannot be used here."""
-    for name, extra in plugins.find_missing("engine", [engine]).items():
+def need(member: str, family: str = "engine") -> None:
+    """Skip, or under CI fail, the test of an engine or another member that cannot be used here."""
+    for name, extra in plugins.find_missing(family, [member]).items():
         reason = f"{name} needs the extra `{extra}`: pip install 'ecrl[{extra}]'"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") and extra not in _HEAVY:
             pytest.fail(reason)
         pytest.skip(reason)
 

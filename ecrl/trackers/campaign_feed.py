@@ -50,6 +50,7 @@ class CampaignFeed:
         self.feed()
         for run in self._open.values():
             run.log.close()
+        self._fed.close()
 
     def _find_begun(self) -> None:
         """Note the runs that were begun since the last call: by the manifest's journal, or, if that is new, by the

@@ -26,11 +26,12 @@ class Fed:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lock = path.open("a+b")  # the lock lasts as long as the process
+        self._lock = path.open("a+b")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                self._lock.close()
                 raise TrackerHeldError(
                     "ECRL-581",
                     f"{path.parent}: another process feeds this tracker; expected none.\n"
@@ -52,3 +53,8 @@ class Fed:
         """Keep the progress of a run."""
         self._runs[run] = progress
         self._recorder.event("fed", run=run, progress=dataclasses.asdict(progress))
+
+    def close(self) -> None:
+        """Let another process feed the tracker."""
+        self._recorder.close()
+        self._lock.close()

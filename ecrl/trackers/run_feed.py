@@ -6,6 +6,7 @@ Rank 0 stands for the run, as in `ecrl matrix status --watch`; the report has th
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class RunFeed:
             gates = {name: gate["passed"] for name, gate in result["gates"].items() if gate["passed"] is not None}
             found = {"completed": result["outcome"] == "completed", "wall_s": result["wall_s"], **gates}
             found |= {name: result[name] for name in ("restarts", "failures_fired")}
-            end_s = self._paths.result.stat().st_mtime
+            end_s = datetime.fromisoformat(result["finished_at"]).timestamp()
             values = {f"final/{name}": float(value) for name, value in found.items()}
             self._progress.values |= values
             yield self._count([Point(self._progress.step, end_s, values)])

@@ -55,8 +55,9 @@ class _Run(RunLog):
         self._run.finish(exit_code=0 if completed else 1)
 
     def close(self) -> None:
-        """See `RunLog.close`."""
-        self._run.finish()
+        """See `RunLog.close`. To wandb the run is preempted, and will be resumed."""
+        self._run.mark_preempting()
+        self._run.finish(exit_code=1)
 
 
 class Wandb(Tracker):

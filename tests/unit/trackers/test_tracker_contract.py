@@ -1,0 +1,84 @@
+"""Every tracker keeps each point once, whatever its process dies of, read back with the tracker's own library."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ecrl import plugins
+from ecrl.records.paths import CampaignPaths, RunPaths
+from ecrl.trackers.run_feed import Progress, RunFeed, read_spec
+from ecrl.trackers.tracker import Point
+from tests.extras import need
+from tests.unit.analysis.campaign_builder import campaign
+from tests.unit.trackers.stores import READERS
+
+# A process that dies right after the tracker got the points, before that is written down.
+DIES = (
+    "import os, sys; from ecrl.trackers import __main__ as program, fed\n"
+    "fed.Fed.keep = lambda *_: os._exit(9)\n"
+    "program.main(*sys.argv[1:])"
+)
+
+
+def feed(paths: CampaignPaths, tracker: str, *program: str) -> int:
+    command = [sys.executable, "-P", *(program or ("-m", "ecrl.trackers")), str(paths.root), tracker]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 9), done.stderr
+    return done.returncode
+
+
+def list_points(run: RunPaths) -> list[Point]:
+    spec = read_spec(run)
+    assert spec is not None
+    return [point for points in RunFeed(run, spec, Progress()).read() for point in points]
+
+
+def test_a_family_has_a_reader_for_each_member() -> None:
+    assert set(READERS) == set(plugins.names("tracker"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries, inside themselves
+@pytest.mark.parametrize("name", plugins.names("tracker"))
+def test_a_tracker_that_dies_and_goes_on_has_each_point_once(name: str, tmp_path: Path) -> None:
+    need(name, "tracker")
+    paths = campaign(tmp_path, variants=["blocking"], datasets=["fashion-mini"], seeds=[1], claims="")
+    [spec] = paths.suites.rglob("run.json")
+    run = RunPaths(spec.parent)
+    events, result = run.events(1, 0), run.result.read_bytes()
+    whole = events.read_bytes()
+    run.result.unlink()
+    events.write_bytes(whole[: len(whole) // 2])
+    assert feed(paths, name) == 0
+    assert READERS[name](paths.trackers / name).completed is None
+    events.write_bytes(whole)
+    run.result.write_bytes(result)
+    assert feed(paths, name, "-c", DIES) == 9
+    assert feed(paths, name) == 0
+    assert feed(paths, name) == 0, "there is nothing new"
+
+    stored, points = READERS[name](paths.trackers / name), list_points(run)
+    assert stored.completed is True
+    if name == "prometheus":  # the newest value of each series
+        last = {key: value for point in points for key, value in point.values.items()}
+        assert len(stored.points) == len(last)
+        assert {("ecrl_loss", 12), ("ecrl_failures", 12), ("ecrl_stall_seconds", 12)} <= {p[:2] for p in stored.points}
+        assert ("ecrl_goodput_steps_per_second", 12, pytest.approx(last["goodput_steps_per_s"])) in stored.points
+        assert stored.parameters["variant"] == "blocking"
+        return
+    expected = [(key, point.step, value) for point in points for key, value in point.values.items()]
+    assert Counter(p[:2] for p in stored.points) == Counter(p[:2] for p in expected)
+    assert sorted(stored.points) == [(k, s, pytest.approx(v, rel=1e-6)) for k, s, v in sorted(expected)]
+    assert stored.parameters["train.steps"] == "12"
+    assert stored.parameters["model"] == "cnn"
+
+
+@pytest.mark.parametrize("name", plugins.names("tracker"))
+def test_what_is_read_from_a_file_is_what_its_module_says(name: str) -> None:
+    extra = plugins.extra("tracker", name)
+    assert extra is not None
+    assert plugins.declared("tracker", name)["description"]
+    assert "ecrl" not in os.sep.join(extra)
