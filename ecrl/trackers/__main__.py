@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ecrl import plugins
-from ecrl.errors import EcrlError
+from ecrl.errors import EXIT_SOME_FAILED, EcrlError
 from ecrl.records.manifest.store import no_such_prefix_message
 from ecrl.records.paths import CampaignPaths, shorten_path
 from ecrl.trackers.campaign_feed import CampaignFeed
@@ -52,8 +52,8 @@ def main(folder: str, name: str, patience_s: str = "") -> int:
         return error.exit_code
     except Exception as error:  # of any library: the campaign must not end with its tracker
         traceback.print_exc()
-        tell(failed=f"{type(error).__name__}: {error}", code=1)
-        return 1
+        tell(failed=f"{type(error).__name__}: {error}", code=EXIT_SOME_FAILED)
+        return EXIT_SOME_FAILED
     tell(runs=len(feed.runs), points=feed.points)
     return 0
 

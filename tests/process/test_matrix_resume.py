@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecrl.launch.system.process_identity import RUN_MARKER, find_marked_pids
+from tests.extras import need
 from tests.process.program import PATIENCE_S, Ecrl, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
@@ -31,6 +32,7 @@ launcher = "warm"
 [run]
 device = "cpu"
 aa = true
+trackers = ["prometheus"]
 """
 
 
@@ -53,6 +55,7 @@ def find_agent(ecrl: Ecrl) -> int:
 
 
 def test_held_hung_up_and_killed_no_finished_run_is_lost_repeated_or_left_behind(ecrl: Ecrl) -> None:
+    need("prometheus", "tracker")
     process = ecrl.start("run", ecrl.matrix(MATRIX))
     wait_for(lambda: is_second_run_stopped(ecrl), "the second run")
     finished = ecrl.results()
@@ -88,3 +91,7 @@ def test_held_hung_up_and_killed_no_finished_run_is_lost_repeated_or_left_behind
     assert {path: after[path] for path in finished} == finished
     assert len(list(ecrl.paths.root.rglob("seed1.aside-*"))) == 2
     assert ecrl.status() == "completed"
+    metrics = (ecrl.paths.trackers / "prometheus" / "ecrl_exp.prom").read_text().splitlines()
+    ended = [line for line in metrics if line.startswith("ecrl_final_completed{")]
+    assert len(ended) == 1, "the run that this ecrl made; the earlier one made the other"
+    assert ended[0].endswith(" 1.0")

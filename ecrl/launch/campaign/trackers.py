@@ -64,10 +64,11 @@ class TrackerProcess:
         """Pass on what the process reports, and its end."""
         assert self._process.stdout is not None
         failed = False
-        for line in self._process.stdout:
-            fact = json.loads(line)
-            failed = failed or "failed" in fact
-            self._tell(fact)
+        with self._process.stdout as facts:
+            for line in facts:
+                fact = json.loads(line)
+                failed = failed or "failed" in fact
+                self._tell(fact)
         if (code := self._process.wait()) and not failed:
             late = f"was not done after {_PATIENCE_S} s" if code == -signal.SIGALRM else f"ended with exit code {code}"
             self._tell({"failed": late, "code": EXIT_SOME_FAILED})

@@ -1,6 +1,5 @@
 """Every tracker keeps each point once, whatever its process dies of, read back with the tracker's own library."""
 
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -66,19 +65,13 @@ def test_a_tracker_that_dies_and_goes_on_has_each_point_once(name: str, tmp_path
         last = {key: value for point in points for key, value in point.values.items()}
         assert len(stored.points) == len(last)
         assert {("ecrl_loss", 12), ("ecrl_failures", 12), ("ecrl_stall_seconds", 12)} <= {p[:2] for p in stored.points}
-        assert ("ecrl_goodput_steps_per_second", 12, pytest.approx(last["goodput_steps_per_s"])) in stored.points
+        newest = {name: value for name, _, value in stored.points}
+        assert newest["ecrl_goodput_steps_per_second"] == last["goodput_steps_per_s"]
         assert stored.parameters["variant"] == "blocking"
         return
     expected = [(key, point.step, value) for point in points for key, value in point.values.items()]
     assert Counter(p[:2] for p in stored.points) == Counter(p[:2] for p in expected)
-    assert sorted(stored.points) == [(k, s, pytest.approx(v, rel=1e-6)) for k, s, v in sorted(expected)]
+    values = [value for *_, value in sorted(expected)]
+    assert [value for *_, value in sorted(stored.points)] == pytest.approx(values, rel=1e-6)
     assert stored.parameters["train.steps"] == "12"
     assert stored.parameters["model"] == "cnn"
-
-
-@pytest.mark.parametrize("name", plugins.names("tracker"))
-def test_what_is_read_from_a_file_is_what_its_module_says(name: str) -> None:
-    extra = plugins.extra("tracker", name)
-    assert extra is not None
-    assert plugins.declared("tracker", name)["description"]
-    assert "ecrl" not in os.sep.join(extra)
