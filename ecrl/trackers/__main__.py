@@ -5,6 +5,7 @@ gives up, {"runs", "points"} at the end. What libraries print goes to stderr. A 
 left to it, and after the end of stdin this process has so many seconds.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -22,6 +23,7 @@ from ecrl.trackers.campaign_feed import CampaignFeed
 from ecrl.trackers.fed import Fed
 
 _POLL_S = 5.0
+_MAX_SHOWN = 300  # characters of an error; the log has all
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -51,8 +53,10 @@ def main(folder: str, name: str, patience_s: str = "") -> int:
         tell(failed=error.format_message(), code=error.exit_code)
         return error.exit_code
     except Exception as error:  # of any library: the campaign must not end with its tracker
-        traceback.print_exc()
-        tell(failed=f"{type(error).__name__}: {error}", code=EXIT_SOME_FAILED)
+        first, *_ = str(error).splitlines() or [""]
+        tell(failed=f"{type(error).__name__}: {first[:_MAX_SHOWN]}", code=EXIT_SOME_FAILED)
+        with contextlib.suppress(OSError):  # the log is on the disk that is full
+            traceback.print_exc()
         return EXIT_SOME_FAILED
     tell(runs=len(feed.runs), points=feed.points)
     return 0

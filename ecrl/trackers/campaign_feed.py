@@ -88,7 +88,7 @@ class CampaignFeed:
         written, spec = _get_change_time(paths.spec), read_spec(paths)
         if spec is None or spec.get("token", 0) < token:
             return False
-        progress = self._fed.get_progress(name)
+        progress = self._fed.get_progress(self._tracker.address, name)
         if progress.token != spec.get("token", 0):
             progress = progress.restart(spec.get("token", 0))
         if not progress.done:
@@ -111,7 +111,7 @@ class CampaignFeed:
                 run.log.log(points)
         if run.progress.points > before or run.progress.done:
             run.progress.mark = run.log.commit()
-            self._fed.keep(name, run.progress)
+            self._fed.keep(self._tracker.address, name, run.progress)
             self.runs.add(name)
             self.points += run.progress.points - before
         if run.progress.done:

@@ -42,17 +42,18 @@ class Fed:
             self._lock.write(b"\n")  # a full disk has torn the last line
             self._lock.flush()
         torn: list[str] = []  # the points of a torn line are fed again, from the line before it
-        self._runs = {event["run"]: Progress(**event["progress"]) for event in read_events(path, torn)}
+        told = read_events(path, torn)
+        self._runs = {(event["address"], event["run"]): Progress(**event["progress"]) for event in told}
         self._recorder = Recorder(path)
 
-    def get_progress(self, run: str) -> Progress:
-        """The progress of a run, by its name."""
-        return self._runs.get(run) or Progress()
+    def get_progress(self, address: str, run: str) -> Progress:
+        """The progress of a run, by its name. address: see `Tracker`."""
+        return self._runs.get((address, run)) or Progress()
 
-    def keep(self, run: str, progress: Progress) -> None:
+    def keep(self, address: str, run: str, progress: Progress) -> None:
         """Keep the progress of a run."""
-        self._runs[run] = progress
-        self._recorder.event("fed", run=run, progress=dataclasses.asdict(progress))
+        self._runs[address, run] = progress
+        self._recorder.event("fed", address=address, run=run, progress=dataclasses.asdict(progress))
 
     def close(self) -> None:
         """Let another process feed the tracker."""

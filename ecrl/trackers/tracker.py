@@ -66,9 +66,11 @@ class RunLog(ABC):
 
 
 class Tracker(ABC):
-    """A campaign in a tracker. where: what its user opens, a path or an address."""
+    """A campaign in a tracker. where: what its user opens. address: '' if what is stored lies in the tracker's folder,
+    else where it is stored: another address has not been fed yet."""
 
     where: str
+    address: str = ""
 
     @abstractmethod
     def open_run(self, run: TrackedRun) -> RunLog:

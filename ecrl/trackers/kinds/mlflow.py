@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import; a lab on a cluster calls nobody
+# A server that does not answer is given up after half a minute, not after a quarter of an hour: feeding goes on later.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
@@ -60,10 +63,11 @@ class Mlflow(Tracker):
 
     def __init__(self, folder: Path, campaign: str) -> None:
         own = f"sqlite:///{folder.absolute() / 'mlflow.db'}"
-        self.where = os.environ.get("MLFLOW_TRACKING_URI") or own
+        self.address = os.environ.get("MLFLOW_TRACKING_URI", "")
+        self.where = self.address or own
         self._client = MlflowClient(tracking_uri=self.where)
         found = self._client.get_experiment_by_name(campaign)
-        artifacts = (folder / "artifacts").absolute().as_uri() if self.where == own else None
+        artifacts = (folder / "artifacts").absolute().as_uri() if not self.address else None
         self._experiment = found.experiment_id if found else self._client.create_experiment(campaign, artifacts)
 
     def open_run(self, run: TrackedRun) -> RunLog:

@@ -64,8 +64,9 @@ class Wandb(Tracker):
     """One project, named as the campaign."""
 
     def __init__(self, folder: Path, _campaign: str) -> None:
-        self._folder = folder
-        self.where = f"{os.environ.get('WANDB_DIR') or folder} ({os.environ['WANDB_MODE']})"
+        self._folder, mode = folder, os.environ["WANDB_MODE"]
+        self.address = os.environ.get("WANDB_DIR", "") if mode == "offline" else mode
+        self.where = f"{os.environ.get('WANDB_DIR') or folder} ({mode})"
 
     def open_run(self, run: TrackedRun) -> RunLog:
         """See `Tracker.open_run`."""

@@ -23,6 +23,7 @@ class Listing(Tracker):
     """A tracker that lists what it is told. opened: (run, its mark), ended: run -> completed."""
 
     where: str = "here"
+    address: str = ""
     opened: list[tuple[str, Any]] = field(default_factory=list)
     steps: dict[str, list[int]] = field(default_factory=dict)
     ended: dict[str, bool] = field(default_factory=dict)
@@ -162,6 +163,13 @@ def test_a_line_that_a_full_disk_has_torn_costs_nothing_but_its_own_progress(pat
     last_one = Listing()
     make_feed(paths, last_one).close()
     assert last_one.opened == []
+
+
+def test_what_one_server_was_fed_another_one_was_not(paths: CampaignPaths) -> None:
+    make_feed(paths, Listing()).close()
+    other = Listing(address="http://other")
+    make_feed(paths, other).close()
+    assert len(other.ended) == 2
 
 
 def test_one_process_at_a_time_feeds_a_tracker(paths: CampaignPaths) -> None:
