@@ -199,7 +199,7 @@ class RunOptions(_Table):
     keep_final: Annotated[bool, Later(legacy=True)] = False
     """whether a completed run keeps its last checkpoint; failed and interrupted runs keep theirs"""
     trackers: Annotated[list[TrackerName], AfterValidator(_check_no_repeats)] = []
-    """tools that are fed with the runs while they go on: `tensorboard`, `mlflow`, `wandb`, `prometheus`"""
+    """tools that are fed with the runs while they go on, by name: see [trackers.md](trackers.md)"""
 
 
 def _check_expectation(text: str) -> str:

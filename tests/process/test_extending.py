@@ -29,6 +29,7 @@ nproc = 2
 launcher = "warm"
 [run]
 device = "cpu"
+trackers = ["csv-files"]
 """
 # The launcher has a campaign of one run: it starts as dearly as `cold`, and has no part in the rest.
 NICE = """
@@ -112,6 +113,16 @@ def test_the_kind_of_failure_makes_its_rank_wait_and_ends_no_attempt(records: di
 def test_the_launcher_puts_nice_before_torchrun(runs: dict[str, dict[str, RunRecord]]) -> None:
     [spawned] = [e for e in runs["nice"]["reference"].launcher if e["e"] == "spawn"]
     assert spawned["command"][:3] == ["nice", "-n", "19"]
+
+
+@pytest.mark.usefixtures("runs")
+def test_the_tracker_has_every_step_and_the_end_of_every_run(home: Path) -> None:
+    files = {path.parts[-2]: path.read_text() for path in (home / "results" / "x" / "trackers").rglob("seed*.csv")}
+    made = {"reference": [*range(1, 10)], "unflushed": [*range(1, 7), *range(5, 10)]}
+    for variant, steps in made.items():
+        rows = [line.split(",") for line in files[variant].splitlines()]
+        assert [int(step) for step, _, series, _ in rows if series == "loss"] == steps
+        assert [value for *_, series, value in rows if series == "final/completed"] == ["1.0"]
 
 
 @pytest.mark.usefixtures("runs")

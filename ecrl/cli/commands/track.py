@@ -20,9 +20,10 @@ def feed(
     results: opt.Results = Path("results"),
     as_json: opt.AsJson = False,
 ) -> None:
-    """Feed TensorBoard, MLflow, Weights & Biases or Prometheus with what a campaign has recorded.
+    """Pass a campaign's records on to tools that show runs.
 
-    Repeated, it adds what is new. `ecrl matrix run --trackers` does it while the campaign runs.
+    They are TensorBoard, MLflow, Weights & Biases and Prometheus. Repeated, it adds what is new. `ecrl matrix run
+    --trackers` does it while the campaign runs.
     """
     from ecrl import plugins
     from ecrl.errors import EcrlError, unknown_name
