@@ -70,8 +70,7 @@ class TrackerProcess:
                 failed = failed or "failed" in fact
                 self._tell(fact)
         if (code := self._process.wait()) and not failed:
-            late = f"was not done after {_PATIENCE_S} s" if code == -signal.SIGALRM else f"ended with exit code {code}"
-            self._tell({"failed": late, "code": EXIT_SOME_FAILED})
+            self._tell({"failed": _describe_end(code), "code": EXIT_SOME_FAILED})
 
     def finish(self, stop: StopRequest) -> None:
         """Let the process pass on the last records, and see that nothing is left of it."""
@@ -92,6 +91,13 @@ class TrackerProcess:
         if self._thread.is_alive():
             end_run(self._process.pid, self._folder, stop_now=lambda: True)
         self._thread.join()
+
+
+def _describe_end(code: int) -> str:
+    """What became of a process that did not say why it ended."""
+    if code == -signal.SIGALRM:
+        return f"was not done after {_PATIENCE_S} s"
+    return f"ended with exit code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
 
 
 def require_trackers(names: Collection[str]) -> None:

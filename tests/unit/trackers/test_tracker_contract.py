@@ -40,7 +40,7 @@ def test_a_family_has_a_reader_for_each_member() -> None:
     assert set(READERS) == set(plugins.names("tracker"))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries, inside themselves
+@pytest.mark.filterwarnings("ignore")  # of the libraries, inside themselves
 @pytest.mark.parametrize("name", plugins.names("tracker"))
 def test_a_tracker_that_dies_and_goes_on_has_each_point_once(name: str, tmp_path: Path) -> None:
     need(name, "tracker")
