@@ -55,19 +55,21 @@ class CampaignFeed:
     def _find_begun(self) -> None:
         """Note the runs that were begun since the last call: by the manifest's journal, or, if that is new, by the
         folders."""
+        inode, read = self._journal
         try:
             with self._paths.journal.open("rb") as file:
-                inode, read = os.fstat(file.fileno()).st_ino, 0
-                if self._journal[0] == inode:
-                    file.seek(read := self._journal[1])
-                *lines, torn = file.read().splitlines(keepends=True) or [b""]
+                now = os.fstat(file.fileno())
+                if is_new := now.st_ino != inode or now.st_size < read:  # a freed inode may come again
+                    read = 0
+                file.seek(read)
+                whole, newline, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:
-            lines, torn, inode, read = [], b"", 0, 0
-        if torn.endswith(b"\n"):
-            lines, torn = [*lines, torn], b""
-        if self._journal[0] != inode or not inode:
             self._list_folders()
-        self._journal = (inode, read + sum(map(len, lines)))
+            return
+        if is_new:
+            self._list_folders()
+        self._journal = now.st_ino, read + len(whole + newline)
+        lines = (whole + newline).splitlines(keepends=True)
         for line in lines:
             record = journal.unframe(line)
             if record is not None and record.get("run"):

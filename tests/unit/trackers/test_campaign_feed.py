@@ -123,6 +123,19 @@ def test_a_run_that_begins_is_found_by_the_journal_once_its_folder_is_its_own(pa
     assert len(listing.opened) == 2, "what was set aside is no run"
 
 
+def test_a_journal_that_was_written_into_the_table_hides_no_run(paths: CampaignPaths) -> None:
+    listing, run = Listing(), take(paths, "blocking", 1)
+    hidden = run.folder.rename(paths.root / "later")
+    paths.journal.write_bytes(journal.frame({"experiment": "x" * 500}))
+    feed = make_feed(paths, listing)
+    feed.feed()
+    hidden.rename(run.folder)
+    paths.journal.write_bytes(journal.frame({"experiment": "x"}))  # in place: the inode is the same
+    feed.feed()
+    assert [name for name, _ in listing.opened] == ["reference/seed1", "blocking/seed1"]
+    feed.close()
+
+
 def test_an_interrupted_run_is_closed_and_goes_on_in_its_next_attempt(paths: CampaignPaths) -> None:
     listing, run = Listing(), take(paths, "blocking", 1)
     result = run.result.read_text()
