@@ -10,8 +10,8 @@ from ecrl.config.matrix import CheckpointTable, Matrix, TrainTable, get_table
 from ecrl.config.options import get_declared_options, validate_options
 from ecrl.config.problems import Sources
 from ecrl.config.recipe import ENGINE
-from ecrl.config.suite import expand_matrix
-from ecrl.config.task_fit import explain_unfit_pair, find_unfit_pairs
+from ecrl.config.suite import expand_matrix, list_train_settings
+from ecrl.config.task_fit import explain_unfit_pair, find_unfit_pairs, get_context_length
 from ecrl.errors import unknown_name
 
 _TABLES: dict[str, type[BaseModel]] = {"train": TrainTable, "checkpoint": CheckpointTable}
@@ -120,6 +120,24 @@ def find_task_problems(matrix: Matrix, sources: Sources) -> list[str]:
         for dataset, model in find_unfit_pairs(axes.datasets, axes.models)
         if any((suite.dataset, suite.model) == (dataset, model) for suite in expand_matrix(matrix))
     ]
+
+
+def find_length_problems(matrix: Matrix, sources: Sources) -> list[str]:
+    """Sequences that are longer than a model takes, in a suite of a valid matrix."""
+    problems = []
+    longest = max(train.sequence_length for train in list_train_settings(matrix))
+    for model in matrix.matrix.models:
+        limit = get_context_length(model)
+        if limit is None or limit >= longest:
+            continue
+        found = {suite.train.sequence_length for suite in expand_matrix(matrix) if suite.model == model}
+        problems += [
+            f"{sources.name(('train', 'sequence_length'))}: train.sequence_length: found {length}, expected at most"
+            f" {limit}, the context of the model {model!r}"
+            for length in sorted(found)
+            if length > limit
+        ]
+    return problems
 
 
 def find_choice_problems(matrix: Matrix, sources: Sources) -> list[str]:

@@ -8,7 +8,13 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any
 
-from ecrl.config.axis_problems import find_choice_problems, find_filter_problems, find_task_problems, normalize_axes
+from ecrl.config.axis_problems import (
+    find_choice_problems,
+    find_filter_problems,
+    find_length_problems,
+    find_task_problems,
+    normalize_axes,
+)
 from ecrl.config.examples import list_matrix_files
 from ecrl.config.failure_entry import FROZEN
 from ecrl.config.hashing import fill_from, later_fields
@@ -124,7 +130,8 @@ def load(
     if not frozen:
         problems = add_code("ECRL-215", find_choice_problems(matrix, sources))
         problems += add_code("ECRL-560", find_fallback_problems(matrix, sources))
-        _raise_if_any([*problems, *add_code("ECRL-218", find_task_problems(matrix, sources))])
+        problems += add_code("ECRL-218", find_task_problems(matrix, sources))
+        _raise_if_any([*problems, *add_code("ECRL-620", find_length_problems(matrix, sources))])
     matrix.add_notes(notes)
     return matrix.add_warnings(warnings if frozen else [*warnings, *find_unused_recipes(raw, sources)])
 

@@ -31,5 +31,10 @@ def explain_unfit_pair(dataset: str, model: str) -> str:
     )
 
 
+def get_context_length(model: str) -> int | None:
+    """The longest sequence that a model takes; None for models that take none, and for unknown names."""
+    return plugins.declared("model", model).get("context_length") if model in plugins.names("model") else None
+
+
 def _get_task(family: str, name: str) -> str:
     return str(plugins.declared(family, name)["task"])

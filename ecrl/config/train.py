@@ -35,7 +35,7 @@ class TrainSettings:
     steps: Annotated[int, Ge(1)]
     """optimizer steps of a complete run"""
     batch_size: Annotated[int, Ge(1)] = 128
-    """samples per rank and step"""
+    """samples (images, or sequences of text) per rank and step"""
     nproc: Annotated[int, Ge(1)] = 1
     """ranks"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -50,6 +50,8 @@ class TrainSettings:
     """how the learning rate falls after its peak"""
     warmup_steps: Annotated[int, Ge(0)] = 0
     """steps in which the learning rate rises from 0 to its peak"""
+    sequence_length: Annotated[int, Ge(1), Later(legacy=128)] = 128
+    """tokens per sample of text; images have none"""
     augment: bool = True
     """random crops and flips of the images"""
     deterministic: bool = True

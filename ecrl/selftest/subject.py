@@ -127,5 +127,7 @@ def train_reference(subject: TrainingUnderTest, steps: int) -> ReferenceTraining
 
 def load_subject_task(model: str, device: torch.device, batch_size: int) -> Task:
     """The task of every subject."""
-    settings = TaskSettings(batch_size=batch_size, augment=True, seed=_SEED, rank=0, world_size=1, device=device)
+    settings = TaskSettings(
+        batch_size=batch_size, sequence_length=1, augment=True, seed=_SEED, rank=0, world_size=1, device=device
+    )
     return load_task(DATASET, model, settings)

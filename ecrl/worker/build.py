@@ -132,6 +132,7 @@ def _make_deterministic(spec: RunSpec) -> None:
 def _read_task_settings(spec: RunSpec, rank_info: RankInfo, device: torch.device) -> TaskSettings:
     return TaskSettings(
         batch_size=spec.train.batch_size,
+        sequence_length=spec.train.sequence_length,
         augment=spec.train.augment,
         seed=spec.seed,
         rank=rank_info.rank,

@@ -1,6 +1,7 @@
 """Report what this machine can run to the orchestrator, which loads no torch. JSON in, JSON out.
 
-In (stdin): {"datasets": [...], "models": [...], "optimizer": "sgd", "data_root": DIR or null}.
+In (stdin): {"datasets": [...], "models": [...], "optimizer": "sgd", "data_root": DIR or null,
+"sequence_length": the longest, "global_batch": the largest}.
 Out (`send_reply`): versions, GPUs, whether each data set is complete, and the bytes of each state. A data set's
 `files` are {path: [bytes, mtime in ns]} for the files that its check has read; null: unknown.
 """
@@ -24,7 +25,8 @@ from ecrl.workloads.task import make_model
 def probe(request: dict[str, Any]) -> dict[str, Any]:
     """Answer a request. The module's docstring defines the keys."""
     root = None if request["data_root"] is None else Path(request["data_root"])
-    datasets = {name: _dataset(name, root) for name in request["datasets"]}
+    size = request["sequence_length"], request["global_batch"]
+    datasets = {name: _dataset(name, root, *size) for name in request["datasets"]}
     gpus = range(torch.cuda.device_count())
     return {
         "torch": torch.__version__,
@@ -53,12 +55,13 @@ def _torchvision() -> str | None:
         return None
 
 
-def _dataset(name: str, root: Path | None) -> dict[str, Any]:
+def _dataset(name: str, root: Path | None, sequence_length: int, global_batch: int) -> dict[str, Any]:
     dataset = plugins.load("dataset", name)
     told = {"ok": True, "synthetic": dataset.synthetic}
     opened = _OpenedFiles()
     try:
         dataset.check(root)
+        dataset.check_size(root, sequence_length, global_batch)
     except DataMissingError as error:
         return told | {"ok": False, "error": str(error)}
     if root is None or not dataset.needs_root:  # its files ship with ecrl

@@ -54,6 +54,13 @@ class Dataset(ABC):
         if faults := self._find_faults(folder, self._md5_table(folder, checksums)):
             raise self._make_missing_error(folder, faults)
 
+    def check_size(self, root: Path | None, sequence_length: int, global_batch: int) -> None:
+        """Check that the data set, whose files `check` has found in order, has samples for one step of all ranks.
+
+        Raises:
+            DataMissingError: it has fewer. Data sets whose sizes are their publishers' need not look.
+        """
+
     @abstractmethod
     def _find_faults(self, folder: Path, md5: Mapping[str, str], /) -> list[str]:
         """The faults of the files, one phrase each; [] if they can be read."""

@@ -17,11 +17,12 @@ from ecrl.workloads.model import Model
 class TaskSettings:
     """The settings that, together with the data, determine the batches of one rank.
 
-    batch_size: samples per rank and step. device: the device of the batches. data_root: the folder of the data sets
-    that need one.
+    batch_size: samples per rank and step. sequence_length: tokens of a sample of text. device: the device of the
+    batches. data_root: the folder of the data sets that need one.
     """
 
     batch_size: int
+    sequence_length: int
     augment: bool
     seed: int
     rank: int
@@ -59,6 +60,12 @@ class Task(ABC):
         """A new model on the CPU, with weights drawn from torch's generator. Reads no data."""
         # The probe calls it to compute the size of the state.
 
+    @staticmethod
+    @abstractmethod
+    def make_example(sequence_length: int, /) -> Batch:
+        """A batch of one sample of any content, on the CPU. Reads no data."""
+        # The probe computes from it what a step keeps for its backward pass.
+
     def build_model(self) -> torch.nn.Module:
         """A new model, see `make_model`."""
         return self.make_model(self._dataset, self._model)
@@ -76,8 +83,9 @@ class Task(ABC):
             ValueError: the step is below 1.
         """
 
+    @staticmethod
     @abstractmethod
-    def loss(self, model: torch.nn.Module, batch: Any) -> torch.Tensor:
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
         """The mean loss of a batch of this task, where the backward pass starts.
 
         model: the model of `build_model`, possibly wrapped.
@@ -91,7 +99,7 @@ def load_task(dataset: str, model: str, settings: TaskSettings) -> Task:
         EcrlError: data set and model belong to different tasks, or one of them does not exist.
         DataMissingError, ValueError: see `Task`.
     """
-    return _load_class(dataset, model)(plugins.load("dataset", dataset), plugins.load("model", model), settings)
+    return load_class(dataset, model)(plugins.load("dataset", dataset), plugins.load("model", model), settings)
 
 
 def make_model(dataset: str, model: str) -> torch.nn.Module:
@@ -100,10 +108,15 @@ def make_model(dataset: str, model: str) -> torch.nn.Module:
     Raises:
         EcrlError: see `load_task`.
     """
-    return _load_class(dataset, model).make_model(plugins.load("dataset", dataset), plugins.load("model", model))
+    return load_class(dataset, model).make_model(plugins.load("dataset", dataset), plugins.load("model", model))
 
 
-def _load_class(dataset: str, model: str) -> type[Task]:
+def load_class(dataset: str, model: str) -> type[Task]:
+    """The task of a data set and a model.
+
+    Raises:
+        EcrlError: see `load_task`.
+    """
     trained, needed = plugins.load("dataset", dataset).task, plugins.load("model", model).task
     if trained != needed:
         raise EcrlError(

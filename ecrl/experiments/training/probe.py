@@ -110,12 +110,15 @@ def run_probe(
 
 def build_probe_request(matrix: Matrix) -> dict[str, Any]:
     """The probe's request for a matrix."""
-    optimizers = {train.optimizer for train in list_train_settings(matrix)}
+    every = list_train_settings(matrix)
+    optimizers = {train.optimizer for train in every}
     return {
         "datasets": matrix.matrix.datasets,
         "models": matrix.matrix.models,
         "optimizer": "adamw" if "adamw" in optimizers else "sgd",  # the one with the larger state
         "data_root": matrix.run.data_root,
+        "sequence_length": max(train.sequence_length for train in every),
+        "global_batch": max(train.batch_size * train.nproc for train in every),
         "device": matrix.run.device,
     }
 

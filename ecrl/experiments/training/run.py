@@ -162,8 +162,9 @@ class Training(ExperimentKind):
     make_launcher: LauncherFactory = load_launcher
 
     def require_packages(self, matrix: Matrix) -> None:
-        """Raise if the package of an engine is not installed."""
+        """Raise if the package of an engine or a model is not installed."""
         plugins.require("engine", matrix.engines, "variant")
+        plugins.require("model", matrix.matrix.models, "model")
 
     def inspect_machine(
         self, matrix: Matrix, stored: Path | None, note: Callable[[str], None], stop: StopRequest

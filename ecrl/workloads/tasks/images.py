@@ -28,6 +28,10 @@ class ImageTask(Task):
     def make_model(dataset: Dataset, model: Model) -> torch.nn.Module:
         return cast(ImageModel, model).build(cast(ImageDataset, dataset).num_classes)
 
+    @staticmethod
+    def make_example(_sequence_length: int, /) -> ImageBatch:
+        return ImageBatch(images=torch.zeros(1, 3, 32, 32), labels=torch.zeros(1, dtype=torch.int64), ids_digest="")
+
     @property
     def num_samples(self) -> int:
         return self._num_samples
@@ -35,7 +39,8 @@ class ImageTask(Task):
     def batch(self, step: int) -> ImageBatch:
         return self._batches.batch(step)
 
-    def loss(self, model: torch.nn.Module, batch: ImageBatch) -> torch.Tensor:
+    @staticmethod
+    def loss(model: torch.nn.Module, batch: ImageBatch) -> torch.Tensor:
         return cross_entropy(model(batch.images), batch.labels)
 
 

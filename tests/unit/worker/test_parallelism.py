@@ -26,7 +26,7 @@ def process_group_of_one() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    settings = TaskSettings(batch_size=4, augment=False, seed=1, rank=0, world_size=1, device=CPU)
+    settings = TaskSettings(batch_size=4, sequence_length=16, augment=False, seed=1, rank=0, world_size=1, device=CPU)
     return load_task("noise", "cnn", settings)
 
 

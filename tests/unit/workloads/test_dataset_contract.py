@@ -78,7 +78,7 @@ def test_without_its_files_it_says_where_it_looked_and_what_to_do(dataset: Datas
             message = str(raised.value)
             assert len(message.splitlines()) <= 3
             assert dataset.name in message
-            assert "download=True" in message
+            assert dataset.how_to_get in message
             assert dataset.instead in message
             assert root is None or str(root) in message
 

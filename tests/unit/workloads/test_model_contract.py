@@ -14,11 +14,14 @@ from ecrl.workloads.model import Model
 
 @pytest.fixture(params=plugins.names("model"))
 def model(request: pytest.FixtureRequest) -> Model:
+    if request.param in plugins.find_missing("model", [request.param]):
+        pytest.skip(f"{request.param} needs an extra that is not installed")
     plugin = plugins.load("model", request.param)
     assert isinstance(plugin, Model)
     assert plugin.name == request.param
     assert plugin.description
-    assert plugins.declared("model", request.param) == {"task": plugin.task}, "told without importing it"
+    told = {key: getattr(plugin, key) for key in ("task", "context_length") if hasattr(plugin, key)}
+    assert plugins.declared("model", request.param) == told, "told without importing it"
     assert plugin.task in plugins.names("task")
     return plugin
 
@@ -57,13 +60,30 @@ def test_its_state_goes_into_another_one(image_model: ImageModel) -> None:
     image = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(first(image), second(image))
-    assert any(name.endswith("running_mean") for name in first.state_dict()), "buffers are part of the state"
 
 
 def test_cnn_has_dropout_and_stays_small() -> None:
     net = plugins.load("model", "cnn").build(10)
     assert {nn.Dropout, nn.BatchNorm2d} <= {type(module) for module in net.modules()}
     assert 100_000 < sum(p.numel() for p in net.parameters()) < 300_000
+
+
+def test_gpt2_nano_is_small_and_takes_its_whole_context() -> None:
+    plugin = plugins.load("model", "gpt2-nano")
+    net = plugin.build(256)
+    assert sum(p.numel() for p in net.parameters()) == 858_880
+    assert net(torch.zeros((1, plugin.context_length), dtype=torch.int64)).shape == (1, 256, 256)
+
+
+def test_gpt2_nano_sees_no_later_token() -> None:
+    net = plugins.load("model", "gpt2-nano").build(256).eval()
+    tokens = torch.arange(8)[None]
+    changed = tokens.clone()
+    changed[0, 5] = 99
+    with torch.no_grad():
+        one, other = net(tokens), net(changed)
+    assert torch.equal(one[:, :5], other[:, :5])
+    assert not torch.equal(one[:, 5:], other[:, 5:])
 
 
 def test_cnn_costs_no_torchvision() -> None:

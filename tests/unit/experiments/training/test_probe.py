@@ -133,7 +133,8 @@ def test_the_request_is_json(tmp_path: Path) -> None:
 def test_the_real_probe_knows_torchvision_without_the_time_it_takes_to_load() -> None:
     code = (
         "import json, sys\nfrom ecrl.worker.probe import probe\n"
-        "asked = {'datasets': ['noise'], 'models': ['cnn'], 'optimizer': 'sgd', 'data_root': None}\n"
+        "asked = {'datasets': ['noise'], 'models': ['cnn'], 'optimizer': 'sgd', 'data_root': None,\n'
+        "'sequence_length': 1, 'global_batch': 1}\n"
         "print(json.dumps([probe(asked)['torchvision'], 'torchvision' in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

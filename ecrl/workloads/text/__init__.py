@@ -1,0 +1,1 @@
+"""Text data: token files, batches of sequences, language models."""
