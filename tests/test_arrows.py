@@ -49,10 +49,12 @@ ARROWS = {
         "experiments/training": "",
         "experiments/training/config": "config records",
         "experiments/training/probe": "launch/system config",
+        "experiments/training/memory_plan": "experiments/training/probe config records",
         "experiments/training/probe_cache": "experiments/training/probe launch/system config records storage",
         "experiments/training/metrics": "analysis/frames analysis/run records",
         "experiments/training/report": "report/pages report/plots report/text analysis",
-        "experiments/training/run": "experiments/training/probe experiments/training/probe_cache launch/runs"
+        "experiments/training/run": "experiments/training/probe experiments/training/memory_plan"
+        " experiments/training/probe_cache launch/runs"
         " launch/doctor launch/system config records records/manifest",
         # the analyst
         "analysis/run": "records",

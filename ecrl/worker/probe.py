@@ -2,8 +2,9 @@
 
 In (stdin): {"datasets": [...], "models": [...], "optimizer": "sgd", "data_root": DIR or null,
 "sequence_length": the longest, "global_batch": the largest}.
-Out (`send_reply`): versions, GPUs, whether each data set is complete, and the bytes of each state. A data set's
-`files` are {path: [bytes, mtime in ns]} for the files that its check has read; null: unknown.
+Out (`send_reply`): versions, GPUs, whether each data set is complete, the bytes of each state, and the footprint of
+each model (`describe_footprint`). A data set's `files` are {path: [bytes, mtime in ns]} for the files that its check
+has read; null: unknown.
 """
 
 import importlib.metadata
@@ -18,8 +19,8 @@ from ecrl import plugins
 from ecrl.config.task_fit import is_fitting_pair
 from ecrl.errors import DataMissingError
 from ecrl.worker.device_check import nccl_version
+from ecrl.worker.footprint import describe_footprint
 from ecrl.worker.reply import send_reply
-from ecrl.workloads.task import make_model
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     size = request["sequence_length"], request["global_batch"]
     datasets = {name: _dataset(name, root, *size) for name in request["datasets"]}
     gpus = range(torch.cuda.device_count())
+    pairs = [(d, m) for d in request["datasets"] for m in request["models"] if is_fitting_pair(d, m)]
+    footprints = {f"{d}/{m}": describe_footprint(d, m, request["sequence_length"]) for d, m in pairs}
     return {
         "torch": torch.__version__,
         "torchvision": _torchvision(),
@@ -35,13 +38,10 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         "nccl": nccl_version(),
         "cuda_available": torch.cuda.is_available(),
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
+        "gpu_bytes": [torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus],
         "datasets": datasets,
-        "state_bytes": {
-            f"{dataset}/{model}": _state_bytes(dataset, model, request["optimizer"])
-            for dataset in request["datasets"]
-            for model in request["models"]
-            if is_fitting_pair(dataset, model)
-        },
+        "state_bytes": {pair: _state_bytes(told, request["optimizer"]) for pair, told in footprints.items()},
+        "footprints": footprints,
     }
 
 
@@ -87,16 +87,14 @@ class _OpenedFiles:
             self._names.append(arguments[0])
 
 
-def _state_bytes(dataset: str, model: str, optimizer: str) -> int:
+def _state_bytes(footprint: dict[str, Any], optimizer: str) -> int:
     """The bytes of parameters, buffers and optimizer state.
 
     A checkpoint of all ranks also contains a few kilobytes of random generators and the other ranks' buffers.
     """
-    with torch.device("meta"):
-        module = make_model(dataset, model)
-    parameters = sum(int(p.nbytes) for p in module.parameters())
     moments: int = {"sgd": 1, "adamw": 2}[optimizer]
-    return parameters * (1 + moments) + sum(int(b.nbytes) for b in module.buffers())
+    size: int = footprint["parameters"] * (1 + moments) + footprint["buffers"]
+    return size
 
 
 if __name__ == "__main__":

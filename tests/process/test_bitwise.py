@@ -36,9 +36,10 @@ SHORT: list[Case] = [
 SAMPLED: list[Case] = [
     (engine, "cnn", optimizer, n) for engine in OTHERS for optimizer, n in (("sgd", 1), ("adamw", 2))
 ]
+SAMPLED.append(("overlapped", "gpt2-nano", "adamw", 2))
 FULL: list[Case] = [
     (engine, model, optimizer, nproc)
-    for model in ("cnn", "resnet18")
+    for model in ("cnn", "resnet18", "gpt2-nano")
     for optimizer in ("sgd", "adamw")
     for nproc in (1, 2, 3)
     for engine in plugins.names("engine")
@@ -50,7 +51,7 @@ def spec(variant: str, model: str, optimizer: str, nproc: int) -> RunSpec:
     return RunSpec(
         prefix="bitwise",
         suite_id="s",
-        dataset="fashion-mini",
+        dataset="python-source" if model == "gpt2-nano" else "fashion-mini",
         model=model,
         failure_label="inside",
         checkpoint_every=EVERY,
@@ -61,6 +62,7 @@ def spec(variant: str, model: str, optimizer: str, nproc: int) -> RunSpec:
         train=TrainSettings(
             steps=STEPS,
             batch_size=8 if model == "cnn" else 2,
+            sequence_length=32,
             nproc=nproc,
             optimizer="sgd" if optimizer == "sgd" else "adamw",
             lr=0.05 if optimizer == "sgd" else 1e-3,

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ecrl.config.matrix import Matrix
@@ -24,13 +24,16 @@ class Probe:
     """The probe's answer.
 
     facts: versions and GPUs, recorded with every result. datasets: see `ecrl.worker.probe`. state_bytes: size of one
-    checkpoint of "<dataset>/<model>", all ranks together.
+    checkpoint of "<dataset>/<model>", all ranks together. footprints: see `ecrl.worker.footprint`, by the same names;
+    empty: unknown. gpu_bytes: the memory of each GPU.
     """
 
     facts: dict[str, Any]
     gpus: tuple[str, ...]
     datasets: dict[str, dict[str, Any]]
     state_bytes: dict[str, int]
+    footprints: dict[str, dict[str, int | None]] = field(default_factory=dict)
+    gpu_bytes: tuple[int, ...] = ()
 
     def device(self, wanted: str) -> str:
         """The device to use: `auto` means cuda if there is a GPU, else cpu."""
@@ -102,8 +105,9 @@ def run_probe(
         raise EcrlError("ECRL-506", _explain(reply.output, reply.code))
     try:
         told = json.loads(reply.text)
-        rest = {k: v for k, v in told.items() if k not in ("datasets", "state_bytes")}
-        return Probe(rest, tuple(told["gpus"]), told["datasets"], told["state_bytes"])
+        own = {k: told.pop(k) for k in ("datasets", "state_bytes", "footprints")}
+        gpu_bytes = tuple(told.pop("gpu_bytes"))
+        return Probe(told, tuple(told["gpus"]), **own, gpu_bytes=gpu_bytes)
     except (ValueError, KeyError, TypeError) as error:
         raise RuntimeError(f"the probe answered {reply.text[:500]!r}") from error
 

@@ -20,7 +20,7 @@ from ecrl.launch.system.device_leases import read_gpu_uuids
 from ecrl.records.clock import boot_id
 from ecrl.storage.atomic import write_atomic
 
-SCHEMA = 1
+SCHEMA = 2
 _VISIBLE = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _DEVICE_FILES = ("nvidia[0-9]*", "kfd", "dri/renderD*")
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -30,7 +30,7 @@ def load_probe(path: Path, matrix: Matrix) -> Probe | None:
     """The stored answer, if this machine would give the same one again. None: the probe must run."""
     try:
         told = json.loads(path.read_text())
-        probe = Probe(**told["probe"] | {"gpus": tuple(told["probe"]["gpus"])})
+        probe = Probe(**told["probe"] | {key: tuple(told["probe"][key]) for key in ("gpus", "gpu_bytes")})
         known = told["schema"] == SCHEMA and told["machine"] == describe_machine(matrix)
         return probe if known and _has_its_data(probe) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

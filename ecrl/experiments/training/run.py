@@ -13,6 +13,7 @@ from ecrl.config.matrix import Matrix
 from ecrl.config.recipe import REFERENCE
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import list_train_settings
+from ecrl.experiments.training.memory_plan import check_memory
 from ecrl.experiments.training.probe import Probe, run_probe
 from ecrl.experiments.training.probe_cache import load_probe, save_probe
 from ecrl.launch.doctor.finding import Place, Requirements
@@ -47,8 +48,9 @@ class TrainingMachine(Machine):
         return self._probe.device(wanted)
 
     def check(self, matrix: Matrix) -> None:
-        """See `Probe.check`."""
+        """See `Probe.check` and `check_memory`."""
         self._probe.check(matrix)
+        check_memory(matrix, self._probe)
 
     def save(self, path: Path, matrix: Matrix) -> None:
         """See `save_probe`."""

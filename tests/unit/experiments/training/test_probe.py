@@ -21,7 +21,8 @@ from tests.unit.launch.stand_in import MATRIX, answer
 ECHO = """
 import json, os, sys
 asked = json.load(sys.stdin)
-json.dump({"torch": "0", "gpus": [], "asked": asked, "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+json.dump({"torch": "0", "gpus": [], "gpu_bytes": [], "footprints": {},
+           "asked": asked, "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
            "datasets": {d: {"ok": True} for d in asked["datasets"]}, "state_bytes": {}},
           open(int(os.environ["ECRL_REPLY_FD"]), "w"))
 """
@@ -133,7 +134,7 @@ def test_the_request_is_json(tmp_path: Path) -> None:
 def test_the_real_probe_knows_torchvision_without_the_time_it_takes_to_load() -> None:
     code = (
         "import json, sys\nfrom ecrl.worker.probe import probe\n"
-        "asked = {'datasets': ['noise'], 'models': ['cnn'], 'optimizer': 'sgd', 'data_root': None,\n'
+        "asked = {'datasets': ['noise'], 'models': ['cnn'], 'optimizer': 'sgd', 'data_root': None, "
         "'sequence_length': 1, 'global_batch': 1}\n"
         "print(json.dumps([probe(asked)['torchvision'], 'torchvision' in sys.modules]))"
     )

@@ -1,0 +1,117 @@
+"""The memory plan: its sum, and the settings that it proposes."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ecrl.config.load import load
+from ecrl.config.train import TrainSettings
+from ecrl.errors import UnfitError
+from ecrl.experiments.training import memory_plan
+from ecrl.experiments.training.memory_plan import Footprint, MemoryPlan, check_memory
+from tests.unit.launch.stand_in import MATRIX, answer
+
+GB = 10**9
+XL = Footprint(parameters=6_230_444_800, buffers=0, activations=0)
+LARGE = Footprint(parameters=3_096_120_320, buffers=0, activations=0)
+
+
+def plan(footprint: Footprint, *, slots: int = 0, **train: object) -> MemoryPlan:
+    settings = TrainSettings(**{"steps": 1, "batch_size": 1, "optimizer": "adamw"} | train)  # type: ignore[arg-type]
+    return MemoryPlan(footprint, settings, slots, jobs=1)
+
+
+def need(plan: MemoryPlan) -> int:
+    return plan.count_bytes(on_gpus=False)
+
+
+def test_a_rank_holds_weights_gradients_their_buckets_moments_and_activations() -> None:
+    one = Footprint(parameters=1000, buffers=10, activations=7)
+    assert need(plan(one, batch_size=3)) == 5 * 1000 + 10 + 21
+    assert need(plan(one, optimizer="sgd", momentum=0.9)) == 4 * 1000 + 10 + 7
+    assert need(plan(one, optimizer="sgd", momentum=0.0)) == 3 * 1000 + 10 + 7
+    assert need(plan(one, nproc=3)) == 3 * (5 * 1000 + 10 + 7)
+
+
+def test_a_snapshot_is_one_state_whatever_the_number_of_ranks() -> None:
+    one = Footprint(parameters=1000, buffers=10, activations=0)
+    assert plan(one, nproc=2, slots=3).count_bytes(on_gpus=True) == 3 * (3 * 1000 + 2 * 10)
+    assert dataclasses.replace(plan(one, slots=3), jobs=2).count_bytes(on_gpus=True) == 2 * 3 * 3010
+
+
+def test_gpt2_xl_with_adamw_does_not_fit_into_24_gb_and_gpt2_large_without_snapshots_does() -> None:
+    assert need(plan(XL)) > 24 * GB
+    assert need(plan(LARGE)) < 24 * GB
+
+
+def refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, parameters: int = 1000, text: str = MATRIX
+) -> list[str]:
+    """The lines of the refusal with so much free memory; [] if there is none."""
+    path = tmp_path / "m.toml"
+    path.write_text(text)
+    matrix = load(path)
+    told: dict[str, int | None] = {"parameters": parameters, "buffers": 0, "activations": None}
+    probe = dataclasses.replace(answer(matrix), footprints={"noise/cnn": told})
+    monkeypatch.setattr(memory_plan, "usable_memory_bytes", lambda: free)
+    try:
+        check_memory(matrix, probe)
+    except UnfitError as error:
+        return error.format_message().splitlines()
+    return []
+
+
+def test_what_fits_exactly_is_allowed_and_a_byte_less_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = 2 * 4 * 1000 + 4 * 2000  # two ranks with SGD, and the four snapshots of overlapped
+    assert refusal(tmp_path, monkeypatch, exact) == []
+    found, total, advice = refusal(tmp_path, monkeypatch, exact - 1)
+    assert "cnn on noise" in found
+    assert found.endswith("[ECRL-621]")
+    assert "1 B too much" in found
+    assert "2 ranks x (weights 1.00 kB" in total or "2 ranks x (weights 1.0 kB" in total
+    assert "4 snapshots x" in total
+    for setting in ("max_inflight = 3", "nproc = 1", "momentum = 0.0"):
+        assert setting in advice
+
+
+def test_settings_that_are_enough_only_together_are_named_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, advice = refusal(tmp_path, monkeypatch, 4100)
+    assert "together" in advice
+    for setting in ("max_inflight = 1", "nproc = 1", "momentum = 0.0"):
+        assert setting in advice
+
+
+def test_what_no_setting_makes_fit_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, advice = refusal(tmp_path, monkeypatch, 100)
+    assert "No setting makes it fit" in advice
+
+
+def test_without_a_footprint_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(MATRIX)
+    monkeypatch.setattr(memory_plan, "usable_memory_bytes", lambda: 0)
+    check_memory(load(path), answer(load(path)))
+
+
+def test_only_engines_of_ecrls_own_format_count_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = 2 * 4 * 1000
+    for variants, copies in (('["reference"]', 0), ('["blocking"]', 1), ('["dcp"]', 0), ('["overlapped"]', 4)):
+        text = MATRIX.replace("checkpoint_every", f"variants = {variants}\ncheckpoint_every")
+        assert refusal(tmp_path, monkeypatch, ranks + copies * 2000, text=text) == []
+        assert refusal(tmp_path, monkeypatch, ranks + copies * 2000 - 1, text=text)
+
+
+def test_a_gpu_that_is_too_small_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(MATRIX)
+    matrix = load(path)
+    told: dict[str, int | None] = {"parameters": 1000, "buffers": 0, "activations": 0}
+    gpus = dataclasses.replace(answer(matrix), footprints={"noise/cnn": told}, gpus=("G", "G"))
+    check_memory(matrix, dataclasses.replace(gpus, gpu_bytes=(4000, 4000)))
+    with pytest.raises(UnfitError, match="of memory on a GPU"):
+        check_memory(matrix, dataclasses.replace(gpus, gpu_bytes=(4000, 3999)))
