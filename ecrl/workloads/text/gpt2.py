@@ -1,6 +1,6 @@
 """transformers' GPT-2 in its published sizes, with new weights."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from ecrl.workloads.text.model import TextModel
 
@@ -16,8 +16,13 @@ class Gpt2(TextModel):
     The vocabulary is always GPT-2's 50,257, so that the size is the published one; bytes are ids below 256 of it.
     """
 
-    num_layers: ClassVar[int]
-    width: ClassVar[int]
+    # The sizes are arguments and not classes, so that they are told where transformers is not installed.
+    def __init__(
+        self, *, task: str, name: str, description: str, context_length: int, num_layers: int, width: int
+    ) -> None:
+        super().__init__(task=task, context_length=context_length)
+        self.name, self.description = name, description
+        self.num_layers, self.width = num_layers, width
 
     def build(self, vocabulary_size: int) -> "torch.nn.Module":
         """See `TextModel.build`.

@@ -20,8 +20,10 @@ def model(request: pytest.FixtureRequest) -> Model:
     assert isinstance(plugin, Model)
     assert plugin.name == request.param
     assert plugin.description
-    told = {key: getattr(plugin, key) for key in ("task", "context_length") if hasattr(plugin, key)}
-    assert plugins.declared("model", request.param) == told, "told without importing it"
+    told = plugins.declared("model", request.param)
+    assert {key: getattr(plugin, key) for key in told} == told, "told without importing it"
+    assert "task" in told
+    assert ("context_length" in told) is (plugin.task == "tokens")
     assert plugin.task in plugins.names("task")
     return plugin
 
