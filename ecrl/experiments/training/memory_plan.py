@@ -81,15 +81,15 @@ class MemoryPlan:
         for slots in range(self.slots - 1, 0, -1):
             yield f"max_inflight = {slots}", dataclasses.replace(self, slots=slots)
         for batch_size in _halve(self.train.batch_size):
-            yield f"batch_size = {batch_size}", self._with(batch_size=batch_size)
+            yield f"batch_size = {batch_size}", self._change(batch_size=batch_size)
         for nproc in range(self.train.nproc - 1, 0, -1):
-            yield f"nproc = {nproc}", self._with(nproc=nproc)
+            yield f"nproc = {nproc}", self._change(nproc=nproc)
         if self.train.optimizer == "adamw":
-            yield 'optimizer = "sgd"', self._with(optimizer="sgd")
+            yield 'optimizer = "sgd"', self._change(optimizer="sgd")
         elif self.train.momentum:
-            yield "momentum = 0.0", self._with(momentum=0.0)
+            yield "momentum = 0.0", self._change(momentum=0.0)
 
-    def _with(self, **changes: object) -> "MemoryPlan":
+    def _change(self, **changes: object) -> "MemoryPlan":
         return dataclasses.replace(self, train=dataclasses.replace(self.train, **changes))  # type: ignore[arg-type]
 
 

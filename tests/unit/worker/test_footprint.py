@@ -32,3 +32,11 @@ def test_it_is_that_of_a_real_step(dataset: str, model: str, monkeypatch: pytest
 
 def test_activations_of_a_small_model_are_not_traced() -> None:
     assert describe_footprint("noise", "cnn", 16)["activations"] is None
+
+
+def test_a_step_of_gpt2_is_traced_without_its_half_gigabyte() -> None:
+    pytest.importorskip("transformers", reason="the gpt2 models need the extra `transformers`")
+    told = describe_footprint("tokens", "gpt2", 8)
+    assert told["parameters"] == 4 * 124_439_808
+    assert told["activations"] is not None
+    assert told["activations"] > 8 * 50257 * 4, "the logits at least"

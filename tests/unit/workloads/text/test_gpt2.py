@@ -17,7 +17,6 @@ def test_it_has_the_published_number_of_parameters_whatever_the_data(name: str) 
             net = make_model(dataset, name)
         assert sum(p.numel() for p in net.parameters()) == SIZES[name]
         assert not any(isinstance(module, torch.nn.Dropout) and module.p for module in net.modules())
-    assert net(torch.zeros((1, 8), dtype=torch.int64, device="meta")).shape == (1, 8, 50257)
 
 
 @pytest.mark.parametrize("name", SIZES)
