@@ -179,6 +179,7 @@ class EnginePlugin:
     rank are restored. limits: what else the engine leaves to its user or to ecrl, in a few words. These four hold for
     the default options.
 
+    sharded: the engine saves state of which each rank holds a part (`StateView.shards`).
     ignores_max_inflight: the engine has one checkpoint in flight at most, so suites that differ in `max_inflight` alone
     are the same work.
     falls_back: the engine writes a checkpoint that one place refuses to the next one (`EngineContext.fallbacks`).
@@ -192,6 +193,7 @@ class EnginePlugin:
     verified: bool
     exact: bool
     limits: str = ""
+    sharded: bool = False
     ignores_max_inflight: bool = False
     falls_back: bool = False
     format: str | Mapping[str, Any] = OWN_FORMAT

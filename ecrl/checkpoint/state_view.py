@@ -38,11 +38,40 @@ _DTYPES = {
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One rank's rows of a tensor that is split over ranks along dimension 0.
+
+    rows: the live rows, contiguous; none if there are more ranks than rows. shape: that of the whole tensor. begin: the
+    whole tensor's index of the first row. replicas, replica: how many ranks hold these rows, and this rank's place
+    among them. whole: the object that stands for the whole tensor, for libraries that know it (a DTensor).
+    """
+
+    rows: torch.Tensor
+    shape: tuple[int, ...]
+    begin: int
+    replicas: int = 1
+    replica: int = 0
+    whole: torch.Tensor | None = None
+
+    @property
+    def end(self) -> int:
+        """The index after the last row."""
+        return self.begin + len(self.rows)
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """The entry of these rows in `rank-<rank>.json`: the shape of the whole tensor and the index of the first."""
+        return {"shape": list(self.shape), "begin": self.begin}
+
+
+@dataclass(frozen=True)
 class StateView:
     """Live training state as named tensors that alias it.
 
     replicated: equal on every rank (parameters, optimizer state); only `optimizer.step` changes it, and each rank
         writes its share.
+    shards: this rank's rows of what is split over ranks; only `optimizer.step` changes them, and each rank writes its
+        rows, or its share of them if other ranks hold them too.
     local: this rank's own tensors that the *forward* changes (buffers).
     host: this rank's own state that is already a private copy (RNG states).
     meta: host state that can be written as JSON (step, ...).
@@ -54,6 +83,37 @@ class StateView:
     local: dict[str, torch.Tensor]
     host: dict[str, torch.Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    shards: dict[str, Shard] = field(default_factory=dict)
+
+    @property
+    def updated(self) -> dict[str, torch.Tensor]:
+        """The live tensors that only `optimizer.step` changes."""
+        return self.replicated | {name: shard.rows for name, shard in self.shards.items() if len(shard.rows)}
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All live tensors of this rank."""
+        return self.updated | self.local | self.host
+
+    def list_written(self, rank: int, world_size: int) -> dict[str, torch.Tensor]:
+        """The live tensors that this rank writes into a checkpoint of all ranks."""
+        share = partition_tensors(self.replicated, world_size)[rank]
+        found = {name: self.replicated[name] for name in share}
+        # Ranks that hold the same rows compute the same partition of them.
+        holders = {(shard.replicas, shard.replica) for shard in self.shards.values()}
+        for replicas, replica in holders:
+            rows = {name: s.rows for name, s in self.shards.items() if (s.replicas, s.replica) == (replicas, replica)}
+            found |= {name: rows[name] for name in partition_tensors(rows, replicas)[replica] if len(rows[name])}
+        return found | self.local | self.host
+
+    def build_layout(self, rank: int, world_size: int) -> "Layout":
+        """The layout of what this rank writes.
+
+        Raises:
+            UnsupportedDtypeError: see `Layout`.
+        """
+        written = self.list_written(rank, world_size)
+        return Layout(written, {name: shard.place for name, shard in self.shards.items() if name in written})
 
 
 def partition_tensors(replicated: Mapping[str, torch.Tensor], world_size: int) -> list[list[str]]:
@@ -90,13 +150,16 @@ class Entry:
 
 
 class Layout:
-    """The payload of one shard: tensors without gaps, widest elements first, which keeps each tensor aligned.
+    """The payload of one rank's file: tensors without gaps, widest elements first, which keeps each tensor aligned.
+
+    places: the place of each tensor of the file that is a part of a larger one, as in `rank-<rank>.json`.
 
     Raises:
         UnsupportedDtypeError: the format has no name for a tensor's type.
     """
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, torch.Tensor], places: Mapping[str, Any] | None = None) -> None:
+        self.places = dict(places or {})
         self.entries: dict[str, Entry] = {}
         offset = 0
         for name in sorted(tensors, key=lambda n: (-tensors[n].element_size(), n)):
@@ -169,8 +232,7 @@ def state_digest(tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any] | 
 
 def live_leaves(view: StateView) -> dict[str, str]:
     """The leaf digests of one rank's whole state, as a checkpoint's `rank-<r>.json` files record them."""
-    tensors = view.replicated | view.local | view.host
-    return {name: leaf_digest(t) for name, t in tensors.items()} | {META_LEAF: meta_digest(view.meta)}
+    return {name: leaf_digest(t) for name, t in view.tensors.items()} | {META_LEAF: meta_digest(view.meta)}
 
 
 @dataclass(frozen=True)
@@ -197,7 +259,7 @@ def read_tensor_specs(path: Path) -> dict[str, TensorSpec]:
         }
 
 
-def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, TensorSpec], folder: Path) -> None:
+def check_same_model(live: Mapping[str, TensorSpec], saved: Mapping[str, TensorSpec], folder: Path) -> None:
     """Check that a checkpoint's tensors have the names, types and shapes of the live ones.
 
     Raises:
@@ -207,14 +269,7 @@ def check_same_model(live: Mapping[str, torch.Tensor], saved: Mapping[str, Tenso
     if differing := sorted(live.keys() ^ saved.keys()):
         place = "the checkpoint" if differing[0] in saved else "this run"
         raise ForeignCheckpointError(f"{folder}: of another model, {differing[0]} is only in {place}")
-    for name, expected in get_tensor_specs(live).items():
+    for name, expected in live.items():
         for one, other in ((saved[name].shape, expected.shape), (saved[name].dtype, expected.dtype)):
             if one != other:
                 raise ForeignCheckpointError(f"{folder}: of another model, {name}: found {one}, expected {other}")
-
-
-def load_shard(path: Path, wanted: Mapping[str, torch.Tensor]) -> None:
-    """Copy the tensors named in `wanted` from a memory-mapped shard into the live ones, in place."""
-    with safe_open(str(path), framework="pt") as shard:
-        for name, live in wanted.items():
-            live.copy_(shard.get_tensor(name))

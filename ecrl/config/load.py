@@ -19,6 +19,7 @@ from ecrl.config.examples import list_matrix_files
 from ecrl.config.failure_entry import FROZEN
 from ecrl.config.hashing import fill_from, later_fields
 from ecrl.config.matrix import DEFAULT_KIND, KIND, VARIANTS, Matrix, expand_steps, get_table
+from ecrl.config.parallel_problems import find_parallel_problems
 from ecrl.config.problems import Sources, find_backend_problems, find_schedule_problems, find_shape_problems
 from ecrl.config.recipe_problems import (
     find_claim_problems,
@@ -131,7 +132,9 @@ def load(
         problems = add_code("ECRL-215", find_choice_problems(matrix, sources))
         problems += add_code("ECRL-560", find_fallback_problems(matrix, sources))
         problems += add_code("ECRL-218", find_task_problems(matrix, sources))
-        _raise_if_any([*problems, *add_code("ECRL-620", find_length_problems(matrix, sources))])
+        problems += add_code("ECRL-220", find_parallel_problems(matrix, sources))
+        problems += add_code("ECRL-620", find_length_problems(matrix, sources))
+        _raise_if_any(problems)
     matrix.add_notes(notes)
     return matrix.add_warnings(warnings if frozen else [*warnings, *find_unused_recipes(raw, sources)])
 

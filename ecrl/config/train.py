@@ -62,6 +62,10 @@ class TrainSettings:
     """launcher that starts the ranks, by name"""
     backend: Annotated[Literal["auto", "nccl", "gloo"], Later(legacy="auto")] = "auto"
     """how ranks communicate. auto: NCCL between GPUs, gloo on the CPU; gloo on GPUs lets several ranks share one"""
+    parallel: Annotated[str, Member("parallelism"), Later(legacy="ddp")] = "ddp"
+    """how the model is spread over the ranks: ddp (whole on each), fsdp2 (split over all), hsdp (split in groups)"""
+    shard_ranks: Annotated[int, Ge(0), Later(legacy=0)] = 0
+    """ranks that one whole model is split over, with parallel = hsdp; 0 with the others"""
 
     def get_backend(self, device: str) -> str:
         """The backend of the ranks' process group on a device (cpu or cuda). Resolves `auto`."""

@@ -76,7 +76,7 @@ class CopyFloor:
 
     def __init__(self, view: StateView, device: torch.device) -> None:
         self._device = device
-        self._sources = list((view.replicated | view.local | view.host).values())
+        self._sources = list(view.tensors.values())
         pinned = device.type != "cpu"
         self._targets = [torch.empty_like(t, device="cpu", pin_memory=pinned) for t in self._sources]
         self.bytes = sum(t.nbytes for t in self._sources)

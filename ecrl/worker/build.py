@@ -23,8 +23,6 @@ from ecrl.worker.rank_info import RankInfo
 from ecrl.worker.state import TrainState, make_optimizer
 from ecrl.workloads.task import Task, TaskSettings, load_task
 
-PARALLELISM = "ddp"
-
 
 @dataclass(frozen=True)
 class TrainingJob:
@@ -43,13 +41,18 @@ def build(spec: RunSpec, rank_info: RankInfo, recorder: Recorder) -> TrainingJob
     _make_deterministic(spec)
     task = load_task(spec.dataset, spec.model, _read_task_settings(spec, rank_info, device))
     model = build_model(task, spec.seed, device)
+    parallelism: Parallelism = plugins.load("parallelism", spec.train.parallel)
     recorder.event("imported")
     gc.freeze()  # the existing objects stay for good: collections can skip them
     gc.enable()
     start_group(rank_info, spec.train.get_backend(device.type))
     recorder.event("group")
-    parallelism: Parallelism = plugins.load("parallelism", PARALLELISM)
-    group = Group(device=device, world_size=rank_info.world_size, deterministic=spec.train.deterministic)
+    group = Group(
+        device=device,
+        world_size=rank_info.world_size,
+        deterministic=spec.train.deterministic,
+        shard_ranks=spec.train.shard_ranks,
+    )
     return assemble(task, device, model, parallelism.wrap(model, group), spec.train)
 
 

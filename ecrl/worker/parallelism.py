@@ -8,11 +8,15 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """One rank's view of the group. deterministic: whether every restart must repeat every bit."""
+    """One rank's view of the group. deterministic: whether every restart must repeat every bit.
+
+    shard_ranks: the setting of that name.
+    """
 
     device: torch.device
     world_size: int
     deterministic: bool
+    shard_ranks: int = 0
 
 
 class Wrap(Protocol):
@@ -26,7 +30,13 @@ class Wrap(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Parallelism:
-    """The export of a file in `parallel/`. The process group is up when `wrap` is called."""
+    """The export of a file in `parallel/`. The process group is up when `wrap` is called.
+
+    sharded: a literal that says whether the ranks hold different parts of the state, so an engine must know of them.
+    takes_shard_ranks: a literal that says whether `train.shard_ranks` must be given.
+    """
 
     description: str
     wrap: Wrap
+    sharded: bool = False
+    takes_shard_ranks: bool = False

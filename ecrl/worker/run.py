@@ -55,7 +55,7 @@ def run(
         record_step=record_step,
     )
     losses.flush()
-    digests: dict[str, Any] = job.state.final_digests(spec.train.steps)
+    digests: dict[str, Any] = job.state.final_digests(spec.train.steps, engine.context.agree)
     recorder.event("final", s=spec.train.steps, **digests)
     dist.destroy_process_group()
 

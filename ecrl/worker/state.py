@@ -1,14 +1,17 @@
 """The training state: its parts, the engine's view of it, and its final digests."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from ecrl.checkpoint.agreement import Agreement
 from ecrl.checkpoint.engine import CheckpointableState
-from ecrl.checkpoint.state_view import StateView, state_digest
+from ecrl.checkpoint.state_view import Shard, StateView, leaf_digest, root_digest, state_digest
 from ecrl.config.train import TrainSettings
+from ecrl.worker.dtensor import find_shard
 
 
 def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.Optimizer:
@@ -40,21 +43,22 @@ class TrainState(CheckpointableState):
 
     def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         self._device = device
-        self._parameters = {f"model/{name}": p.detach() for name, p in model.named_parameters()}
         self._buffers = {f"own/buffers/{name}": b for name, b in model.named_buffers()}
+        named = {f"model/{name}": p for name, p in model.named_parameters()}
         names = {id(p): name for name, p in model.named_parameters()}
-        self._optimizer = {
-            f"optimizer/{names[id(p)]}/{key}": value
-            for p, state in optimizer.state.items()
-            for key, value in state.items()
-        }
+        for p, state in optimizer.state.items():
+            named |= {f"optimizer/{names[id(p)]}/{key}": value for key, value in state.items()}
+        parts = {name: find_shard(name, tensor) for name, tensor in named.items()}
+        self._replicated = {name: part for name, part in parts.items() if isinstance(part, torch.Tensor)}
+        self._shards = {name: part for name, part in parts.items() if isinstance(part, Shard)}
 
     def view(self, step: int) -> StateView:
         return StateView(
-            replicated=self._parameters | self._optimizer,
+            replicated=self._replicated,
             local=self._buffers,
             host=self._generators(),
             meta={"step": step, "python_rng": _jsonable(random.getstate())},
+            shards=self._shards,
         )
 
     def _generators(self) -> dict[str, torch.Tensor]:
@@ -78,18 +82,30 @@ class TrainState(CheckpointableState):
             torch.cuda.set_rng_state(host["own/rng/cuda"], self._device)
         torch.set_rng_state(host["own/rng/torch"])
 
-    def final_digests(self, step: int) -> dict[str, str]:
+    def final_digests(self, step: int, agree: Callable[[], Agreement]) -> dict[str, str]:
         """The digests of the final state.
 
         digest: model with buffers, and optimizer (gate C6). params_digest: the state that must be equal on all ranks
-        (gate C3). rng_digest: this rank's generators.
+        (gate C3); of what is split over them, what the ranks that hold the same rows must agree on. rng_digest: this
+        rank's generators. agree: see `EngineContext`; called if something is split.
         """
         view = self.view(step)
+        params = state_digest(view.replicated)
+        if view.shards:
+            params = root_digest({"replicated": params} | self._exchange_shards(view, agree()))
         return {
-            "digest": state_digest(view.replicated | view.local),
-            "params_digest": state_digest(view.replicated),
+            "digest": state_digest(view.updated | view.local),
+            "params_digest": params,
             "rng_digest": state_digest(view.host, {"python_rng": view.meta["python_rng"]}),
         }
+
+    def _exchange_shards(self, view: StateView, agreement: Agreement) -> dict[str, str]:
+        """The digest of every part of what is split: this rank's own, and of other rows those of another holder."""
+        own = {f"{name} {s.begin}:{s.end}": leaf_digest(s.rows) for name, s in view.shards.items() if len(s.rows)}
+        merged: dict[str, str] = {}
+        for theirs in reversed(agreement.exchange("final/shards", own)):  # rows of several holders: the lowest rank's
+            merged |= theirs
+        return merged | own
 
 
 def _jsonable(state: tuple[Any, ...]) -> list[Any]:

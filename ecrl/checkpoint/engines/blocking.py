@@ -38,5 +38,6 @@ PLUGIN = EnginePlugin(
     verified=True,
     exact=True,
     falls_back=True,
+    sharded=True,
     ignores_max_inflight=True,
 )

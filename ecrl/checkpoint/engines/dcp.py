@@ -29,6 +29,7 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    sharded=True,
     ignores_max_inflight=True,
     limits="files fsynced, their folder not; retention is ecrl's",
     format={"complete": ".metadata", "parts": ("*.distcp",)},

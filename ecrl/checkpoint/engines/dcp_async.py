@@ -72,6 +72,7 @@ PLUGIN = EnginePlugin(
     durable=False,
     verified=False,
     exact=True,
+    sharded=True,
     ignores_max_inflight=True,
     limits="files fsynced, their folder not; one in flight; retention is ecrl's",
     format="dcp",

@@ -70,4 +70,5 @@ PLUGIN = EnginePlugin(
     verified=True,
     exact=True,
     falls_back=True,
+    sharded=True,
 )

@@ -158,7 +158,7 @@ class Part:
             ForeignCheckpointError: the checkpoint belongs to another model.
         """
         # The library reads a tensor that does not fit into a new tensor, without an error.
-        check_same_model(self._tensors, get_tensor_specs(self._read), folder)
+        check_same_model(get_tensor_specs(self._tensors), get_tensor_specs(self._read), folder)
         for name, tensor in self._tensors.items():
             if self._read[name] is not tensor:
                 raise ForeignCheckpointError(f"{folder}: of another model, {name} was not read into the live tensor")

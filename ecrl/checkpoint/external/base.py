@@ -182,7 +182,7 @@ def copy_into_live(live: Mapping[str, torch.Tensor], saved: Mapping[str, torch.T
     Raises:
         ForeignCheckpointError: the checkpoint belongs to another model.
     """
-    check_same_model(live, get_tensor_specs(saved), folder)
+    check_same_model(get_tensor_specs(live), get_tensor_specs(saved), folder)
     for name, tensor in live.items():
         tensor.copy_(saved[name])
 

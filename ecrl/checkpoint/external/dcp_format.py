@@ -46,7 +46,7 @@ class DcpEngine(ExternalEngine):
 
     def _build_state_dict(self, view: StateView) -> dict[str, Any]:
         own = {self._own_key(name): tensor for name, tensor in (view.local | view.host).items()}
-        return view.replicated | own
+        return view.replicated | own | {name: shard.whole for name, shard in view.shards.items()}
 
     def _own_key(self, name: str) -> str:
         return f"rank{self.context.rank}/{name}"

@@ -15,24 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ecrl.checkpoint.agreement import Agreement, AgreementError
 from ecrl.checkpoint.engine import Engine, EngineContext, RestoreResult
 from ecrl.checkpoint.sharded.persist import write_rank
+from ecrl.checkpoint.sharded.saved_state import SavedState
 from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, make_stager, slot_bytes
 from ecrl.checkpoint.sharded.ticket import Ticket
-from ecrl.checkpoint.state_view import (
-    META_LEAF,
-    ForeignCheckpointError,
-    Layout,
-    check_same_model,
-    live_leaves,
-    load_shard,
-    partition_tensors,
-    read_tensor_specs,
-    root_digest,
-)
+from ecrl.checkpoint.state_view import ForeignCheckpointError, live_leaves, root_digest
 from ecrl.records.clock import now_ns
 from ecrl.records.machine import usable_memory_bytes
 from ecrl.storage import commit
@@ -76,9 +65,7 @@ class ShardedEngine(Engine):
         self._committed: set[tuple[int, Path]] = set()
 
     def _prepare(self) -> None:
-        view = self.context.state.view(0)
-        share = partition_tensors(view.replicated, self.context.world_size)[self.context.rank]
-        layout = Layout({name: view.replicated[name] for name in share} | view.local | view.host)
+        layout = self.context.state.view(0).build_layout(self.context.rank, self.context.world_size)
         pinned = self.context.device.type != "cpu"
         self._check_memory(slot_bytes(layout, pinned))
         if (
@@ -265,29 +252,10 @@ class ShardedEngine(Engine):
     def _load_step(self, folder: Path, step: int, passed_over: list[dict[str, Any]]) -> RestoreResult:
         context = self.context
         view = context.state.view(step)
-        own = view.local | view.host
-        saved = {
-            name: kind
-            for rank in range(context.world_size)
-            for name, kind in read_tensor_specs(folder / ShardNames(rank).tensors).items()
-            if rank == context.rank or not name.startswith("own/")
-        }
-        check_same_model(view.replicated | own, saved, folder)
-        facts = [json.loads((folder / ShardNames(r).facts).read_text()) for r in range(context.world_size)]
-        wanted: list[list[tuple[str, torch.Tensor]]] = []
-        for rank in range(context.world_size):
-            mine = own if rank == context.rank else {}
-            theirs = {name: view.replicated[name] for name in facts[rank]["leaves"] if name in view.replicated}
-            wanted.append(list((theirs | mine).items()))
-        for half in (0, 1):
-            for rank, tensors in enumerate(wanted):
-                load_shard(folder / ShardNames(rank).tensors, dict(tensors[half::2]))
-            if half == 0:
-                context.reached("restore", step)
-        meta = facts[context.rank]["meta"]
-        context.state.load_host_state(meta, view.host)
-        recorded = {n: leaf for f in facts for n, leaf in f["leaves"].items() if n in view.replicated}
-        recorded |= {n: leaf for n, leaf in facts[context.rank]["leaves"].items() if n in own or n == META_LEAF}
+        saved = SavedState(commit.step_folder(context.root, step), context.rank, context.world_size)
+        saved.check_same_model(view)
+        recorded = saved.load(view, halfway=lambda: context.reached("restore", step))
+        context.state.load_host_state(saved.meta, view.host)
         return RestoreResult(
             step=step,
             digest_recorded=root_digest(recorded),

@@ -51,6 +51,8 @@ def write_rank(
         "leaves": leaves | {META_LEAF: meta_digest(slot.meta)},
         "meta": slot.meta,
     }
+    if slot.layout.places:
+        facts["shards"] = slot.layout.places
     described = _write_durable(folder / names.facts, json.dumps(facts).encode())
     fsync_dir(folder)
     fsync_dir(folder.parent)  # the folder's own name

@@ -152,8 +152,8 @@ class ThreadStager(Stager):
         slot.meta = view.meta
         small = view.local | view.host
         _copy([slot.views[name] for name in small], list(small.values()))
-        names = [name for name in view.replicated if name in slot.views]
-        copy = _Copy(slot, [slot.views[n] for n in names], [view.replicated[n] for n in names])
+        sources = {name: tensor for name, tensor in view.updated.items() if name in slot.views}
+        copy = _Copy(slot, [slot.views[name] for name in sources], list(sources.values()))
         self._copies[id(slot)] = self._latest = copy
         self._queue.put(copy)
 
@@ -216,13 +216,13 @@ class StreamStager(Stager):
         with self._stream:
             self._copy_on_stream(slot, view.local | view.host)
             self._buffers_copied = self._record_event()
-            self._copy_on_stream(slot, view.replicated)
+            self._copy_on_stream(slot, view.updated)
             self._all_copied = self._events[id(slot)] = self._record_event()
 
     def _copy_host(self, slot: Slot, view: StateView) -> None:
         """Copy the tensors in host memory, e.g. Adam's step counters, before this returns."""
         # The host changes these tensors outside any stream, so no event can order the copy.
-        for name, tensor in (view.replicated | view.local | view.host).items():
+        for name, tensor in view.tensors.items():
             if name in slot.views and tensor.device.type == "cpu":
                 slot.views[name].copy_(tensor)
 
