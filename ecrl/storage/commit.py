@@ -24,7 +24,7 @@ from typing import Any
 
 import xxhash
 
-from ecrl.storage import formats, safetensors_header
+from ecrl.storage import formats, row_ranges, safetensors_header
 from ecrl.storage.atomic import fsync_dir, write_atomic
 
 COMMIT_SCHEMA = 1
@@ -159,7 +159,9 @@ def _decide_verdict(folder: Path, step: int, text: bytes, run: str | None, world
     for name, entry in content["files"].items():
         if fault := _find_file_fault(folder / name, FileFacts(**entry)):
             return Verdict(step, "corrupt", f"{name}: {fault}")
-    return Verdict(step, "valid")
+    files = [(folder / names.tensors, folder / names.facts) for names in map(ShardNames, range(content["world_size"]))]
+    fault = _find_gap(files)
+    return Verdict(step, "valid") if fault is None else Verdict(step, "corrupt", fault)
 
 
 def _is_replaced(folder: Path, text: bytes) -> bool:
@@ -237,6 +239,14 @@ def _find_file_fault(path: Path, expected: FileFacts) -> str | None:
         return safetensors_header.find_fault(path) if path.suffix == safetensors_header.SUFFIX else None
     except FileNotFoundError:
         return "missing"
+    except OSError as error:
+        _raise_own(error)
+        return f"unreadable ({error.strerror})"
+
+
+def _find_gap(files: list[tuple[Path, Path]]) -> str | None:
+    try:
+        return row_ranges.find_gap(files)
     except OSError as error:
         _raise_own(error)
         return f"unreadable ({error.strerror})"

@@ -35,6 +35,17 @@ def find_fault(path: Path) -> str | None:
         return "its header is not a safetensors header"
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The entries of the tensors in a file in which `find_fault` finds nothing, by name.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
+        header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return header
+
+
 def _find_inconsistency(header: dict[str, Any], payload_bytes: int) -> str | None:
     tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
     reached = 0

@@ -21,7 +21,7 @@ def find_shard(name: str, tensor: torch.Tensor) -> torch.Tensor | Shard:
     mesh: Any = getattr(tensor, "device_mesh", None)
     if mesh is None:
         return tensor.detach()
-    local = tensor._local_tensor.detach()  # type: ignore[attr-defined]
+    local: torch.Tensor = tensor._local_tensor.detach()  # type: ignore[attr-defined]
     holders, replica, split = 1, 0, []
     for dim, placement in enumerate(tensor.placements):  # type: ignore[attr-defined]
         size, own = mesh.size(dim), mesh.get_local_rank(dim)

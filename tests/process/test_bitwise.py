@@ -1,12 +1,13 @@
 """After a crash inside an interval every engine ends with the uninterrupted run's bits: weights, buffers,
 optimizer and generators, on every rank. Real torchrun, gloo, SIGKILL.
 
-ecrl's own engines always run, the others are sampled: between them every engine with both optimizers, and one, two and
-three ranks. `pytest -m torture tests/process/test_bitwise.py` is the full product.
+ecrl's own engines always run, the others are sampled: between them every engine with both optimizers, one, two and
+three ranks, and every parallelism. `pytest -m torture tests/process/test_bitwise.py` is the full product.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -25,20 +26,35 @@ from tests.extras import need
 STEPS, EVERY, CRASH = 14, 4, 11
 OTHERS = [engine for engine in plugins.names("engine") if engine not in ("blocking", "overlapped")]
 
-# (engine, model, optimizer, nproc)
-Case = tuple[str, str, str, int]
-SHORT: list[Case] = [
-    ("blocking", "cnn", "sgd", 1),
-    ("blocking", "cnn", "adamw", 2),
-    ("overlapped", "cnn", "sgd", 3),
-    ("overlapped", "cnn", "adamw", 2),
+
+class Case(NamedTuple):
+    """One run and how it trains. parallel: the parallelism, with the ranks that hold one model: 'hsdp/2'."""
+
+    engine: str
+    model: str
+    optimizer: str
+    nproc: int
+    parallel: str = "ddp"
+
+
+SHORT = [
+    Case("blocking", "cnn", "sgd", 1),
+    Case("blocking", "cnn", "adamw", 2),
+    Case("overlapped", "cnn", "sgd", 3),
+    Case("overlapped", "cnn", "adamw", 2),
+    Case("overlapped", "cnn", "adamw", 2, "fsdp2"),
 ]
-SAMPLED: list[Case] = [
-    (engine, "cnn", optimizer, n) for engine in OTHERS for optimizer, n in (("sgd", 1), ("adamw", 2))
+SAMPLED = [Case(engine, "cnn", optimizer, n) for engine in OTHERS for optimizer, n in (("sgd", 1), ("adamw", 2))]
+SPLIT = [
+    Case(engine, "cnn", optimizer, nproc, parallel)
+    for nproc, parallel in ((2, "fsdp2"), (3, "fsdp2"), (2, "hsdp/1"), (3, "hsdp/3"), (4, "hsdp/2"))
+    for engine, optimizer in (("blocking", "sgd"), ("overlapped", "adamw"), ("dcp", "adamw"), ("dcp-async", "sgd"))
+    if (engine, optimizer, nproc, parallel) != ("overlapped", "adamw", 2, "fsdp2")
 ]
-SAMPLED.append(("overlapped", "gpt2-nano", "adamw", 2))
-FULL: list[Case] = [
-    (engine, model, optimizer, nproc)
+SAMPLED.append(Case("overlapped", "gpt2-nano", "adamw", 2))
+SPLIT.append(Case("blocking", "gpt2-nano", "adamw", 2, "fsdp2"))
+FULL = [
+    Case(engine, model, optimizer, nproc)
     for model in ("cnn", "resnet18", "gpt2-nano")
     for optimizer in ("sgd", "adamw")
     for nproc in (1, 2, 3)
@@ -46,8 +62,10 @@ FULL: list[Case] = [
 ]
 
 
-def spec(variant: str, model: str, optimizer: str, nproc: int) -> RunSpec:
+def spec(case: Case) -> RunSpec:
+    variant, model, optimizer, nproc, parallel = case
     crash = {"index": 0, "at": CRASH, "kind": "kill", "rank": nproc - 1}
+    parallel, _, shard_ranks = parallel.partition("/")
     return RunSpec(
         prefix="bitwise",
         suite_id="s",
@@ -66,10 +84,16 @@ def spec(variant: str, model: str, optimizer: str, nproc: int) -> RunSpec:
             nproc=nproc,
             optimizer="sgd" if optimizer == "sgd" else "adamw",
             lr=0.05 if optimizer == "sgd" else 1e-3,
+            parallel=parallel,
+            shard_ranks=int(shard_ranks or 0),
         ),
         checkpoint=CheckpointSettings(),
         failures=() if variant == "reference" else (crash,),
     )
+
+
+def _name(case: Case) -> str:
+    return "-".join(map(str, case)).replace("/", "x")
 
 
 class Runs:
@@ -89,8 +113,8 @@ class Runs:
 
     def of(self, case: Case) -> RunRecord:
         if case not in self._records:
-            paths = RunPaths(self._folder / "-".join(map(str, case)))
-            wanted = spec(*case)
+            paths = RunPaths(self._folder / _name(case))
+            wanted = spec(case)
             supervisor = Supervisor(self._warm, self._folder, SilentObserver(), StopRequest(), timeout_s=300)
             result = supervisor.run(Run(wanted, paths))
             assert result is not None
@@ -111,10 +135,9 @@ def final_state(record: RunRecord) -> dict[int, tuple[str, str, str]]:
 
 
 def check(runs: Runs, case: Case) -> None:
-    engine, *rest = case
-    need(engine)
-    nproc = case[-1]
-    reference, record = runs.of(("reference", *rest)), runs.of(case)  # type: ignore[arg-type]
+    need(case.engine)
+    nproc = case.nproc
+    reference, record = runs.of(case._replace(engine="reference")), runs.of(case)
     assert len(final_state(reference)) == nproc
     assert final_state(record) == final_state(reference)
     restored = [e for attempt, _, e in record.get_events("restored") if attempt == 1]
@@ -124,24 +147,32 @@ def check(runs: Runs, case: Case) -> None:
     committed = {e["s"] for attempt, _, e in record.get_events("committed") if attempt == 0}
     assert steps == {8} if 8 in committed else steps <= {4, 8}
     assert record.result is not None
-    verified = plugins.load("engine", engine).verified
+    verified = plugins.load("engine", case.engine).verified
     assert record.result["gates"]["C2"]["passed"] is (True if verified else None)
     assert not record.get_events("persist_failed")
 
 
 def test_the_short_version_covers_every_engine_optimizer_and_number_of_ranks() -> None:
     covered = {*SHORT, *SAMPLED}
-    assert {(e, o) for e, _, o, _ in covered} == {(e, o) for e in plugins.names("engine") for o in ("sgd", "adamw")}
-    assert {n for *_, n in SHORT} == {1, 2, 3}
-    assert covered <= set(FULL)
+    assert {(case.engine, case.optimizer) for case in covered} == {
+        (e, o) for e in plugins.names("engine") for o in ("sgd", "adamw")
+    }
+    assert {case.nproc for case in SHORT} == {1, 2, 3}
+    assert {case.parallel.partition("/")[0] for case in [*SHORT, *SPLIT]} == set(plugins.names("parallelism"))
+    sharded = {name for name in plugins.names("engine") if plugins.declared("engine", name).get("sharded")}
+    assert {case.engine for case in SPLIT} == sharded
 
 
 @pytest.mark.process
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "case",
-    [*SHORT, *(pytest.param(case, marks=pytest.mark.sampled("bitwise")) for case in SAMPLED)],
-    ids=lambda case: "-".join(map(str, case)),
+    [
+        *SHORT,
+        *(pytest.param(case, marks=pytest.mark.sampled("bitwise")) for case in SAMPLED),
+        *(pytest.param(case, marks=pytest.mark.sampled("bitwise split")) for case in SPLIT),
+    ],
+    ids=_name,
 )
 def test_after_a_crash_every_rank_ends_with_the_bits_of_the_uninterrupted_run(runs: Runs, case: Case) -> None:
     check(runs, case)
@@ -149,8 +180,6 @@ def test_after_a_crash_every_rank_ends_with_the_bits_of_the_uninterrupted_run(ru
 
 @pytest.mark.torture
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "case", [c for c in FULL if c not in {*SHORT, *SAMPLED}], ids=lambda case: "-".join(map(str, case))
-)
+@pytest.mark.parametrize("case", [case for case in FULL if case not in {*SHORT, *SAMPLED}], ids=_name)
 def test_bitwise_resume_of_the_full_product(runs: Runs, case: Case) -> None:
     check(runs, case)

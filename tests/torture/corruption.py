@@ -66,7 +66,7 @@ def after_restore(folder: Path) -> list[str]:
     for rank, (found, state) in enumerate(zip(restored, group.states, strict=True)):
         if found.step != OLDER or [p["step"] for p in found.passed_over] != [NEWEST]:
             faults.append(f"rank {rank} restored {found.step}")
-        elif found.digest_live != found.digest_recorded or not _is_of(state.weights, OLDER):
+        elif found.digest_live != found.digest_recorded or not _is_of(state.view(OLDER).updated, OLDER):
             faults.append(f"rank {rank} has another state")
         elif not _is_of(state.buffers, 100 * rank + OLDER):
             faults.append(f"rank {rank} has other buffers")

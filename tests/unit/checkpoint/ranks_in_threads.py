@@ -12,12 +12,13 @@ from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from ecrl import plugins
 from ecrl.checkpoint.agreement import Agreement
 from ecrl.checkpoint.engine import CheckpointableState, Engine, EngineContext
-from ecrl.checkpoint.state_view import StateView
+from ecrl.checkpoint.state_view import Shard, StateView
 from ecrl.records.reader import Event, read_events
 from ecrl.records.recorder import Recorder
 
 T = TypeVar("T")
 # Engines whose ranks need no process group, of which a process has but one: of others, one rank is tried in threads.
+SPLIT_IN_THREADS = {"blocking", "overlapped"}  # of the others, those that know split state want tensors of FSDP2
 SEVERAL_IN_THREADS = {"blocking", "overlapped", "torch-save"}
 
 
@@ -40,12 +41,22 @@ class ToyState(CheckpointableState):
             "own/buffers/count": torch.tensor(0),
             "own/buffers/half": torch.zeros(5, dtype=torch.bfloat16),
         }
+        self.shards: dict[str, Shard] = {}
         self.rank = rank
         self.generator = torch.Generator().manual_seed(rank)
         self.meta: dict[str, Any] = {}
 
+    def split(self, world_size: int) -> None:
+        """Add tensors that are split over the ranks: unevenly, some without rows for the last rank, some held twice."""
+        for name, rows, groups in (("split", 7, 1), ("few", 1, 1), ("twice", 5, 2 if world_size % 2 == 0 else 1)):
+            ranks = world_size // groups
+            size = -(-rows // ranks)
+            begin = min(rows, self.rank % ranks * size)
+            held = torch.zeros(min(rows, begin + size) - begin, 3)
+            self.shards[f"model/{name}"] = Shard(held, (rows, 3), begin, groups, self.rank // ranks)
+
     def train_to(self, step: int) -> None:
-        for tensor in self.weights.values():
+        for tensor in [*self.weights.values(), *(shard.rows for shard in self.shards.values())]:
             tensor.fill_(step)
         for tensor in self.buffers.values():
             tensor.fill_(100 * self.rank + step)
@@ -57,6 +68,7 @@ class ToyState(CheckpointableState):
             local=self.buffers,
             host={"own/rng": self.generator.get_state()},
             meta={"step": step, "rank": self.rank},
+            shards=self.shards,
         )
 
     def load_host_state(self, meta: dict[str, Any], host: dict[str, torch.Tensor]) -> None:
@@ -79,6 +91,9 @@ class Group:
         self.folder, self.engine, self.world_size, self.attempt = folder, engine, world_size, attempt
         store = HashStore()
         self.states = [state(rank) for rank in range(world_size)]
+        if engine in SPLIT_IN_THREADS:
+            for each in self.states:
+                each.split(world_size)
         self.engines = [self._engine(engine, rank, store, context) for rank in range(world_size)]
         self.each(lambda rank: self.engines[rank].prepare())
 

@@ -38,6 +38,7 @@ def test_a_restore_gives_back_every_bit_of_every_rank(tmp_path: Path, engine: st
         state = second.states[rank]
         assert outcome.digest_live == outcome.digest_recorded
         assert torch.equal(state.weights["model/wide"], first_weights)
+        assert all(bool((shard.rows == 20).all()) for shard in state.shards.values())
         assert state.buffers["own/buffers/count"].item() == 100 * rank + 20
         assert torch.equal(state.generator.get_state(), expected[rank])
         assert state.meta == {"step": 20, "rank": rank}

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from ecrl.checkpoint.agreement import Agreement
 from ecrl.checkpoint.state_view import live_leaves
 from ecrl.config.train import TrainSettings
 from ecrl.worker.state import TrainState, make_optimizer
+
+
+def agree_with_nobody() -> Agreement:
+    raise AssertionError("nothing is split, so nothing needs to be agreed on")
 
 
 def make(optimizer: str) -> tuple[torch.nn.Module, torch.optim.Optimizer, TrainState]:
@@ -46,8 +51,7 @@ def test_loading_the_view_back_gives_the_same_future(name: str) -> None:
     model, optimizer, state = make(name)
     step(model, optimizer)
     view = state.view(1)
-    tensors = view.replicated | view.local | view.host
-    saved = {n: t.clone() for n, t in tensors.items()}
+    saved = {n: t.clone() for n, t in view.tensors.items()}
     leaves = live_leaves(view)
 
     def future() -> tuple[dict[str, str], float, float]:
@@ -57,7 +61,7 @@ def test_loading_the_view_back_gives_the_same_future(name: str) -> None:
     expected = future()
     step(model, optimizer)  # further away
     again = state.view(1)
-    for n, t in (again.replicated | again.local | again.host).items():
+    for n, t in again.tensors.items():
         t.copy_(saved[n])
     state.load_host_state(view.meta, again.host)
     assert live_leaves(state.view(1)) == leaves
@@ -78,10 +82,10 @@ def test_a_view_aliases_the_state_and_copies_the_generators() -> None:
 
 def test_the_final_digests_tell_parameters_buffers_and_generators_apart() -> None:
     model, _, state = make("sgd")
-    base = state.final_digests(1)
+    base = state.final_digests(1, agree_with_nobody)
     model[1].running_mean.add_(1)  # type: ignore[index]
-    buffers = state.final_digests(1)
+    buffers = state.final_digests(1, agree_with_nobody)
     assert buffers["digest"] != base["digest"]
     assert buffers["params_digest"] == base["params_digest"]
     torch.rand(1)
-    assert state.final_digests(1)["rng_digest"] != buffers["rng_digest"]
+    assert state.final_digests(1, agree_with_nobody)["rng_digest"] != buffers["rng_digest"]
