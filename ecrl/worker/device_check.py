@@ -1,9 +1,17 @@
 """Try out what PyTorch can do on this machine, and answer with the result. `ecrl doctor` itself loads no torch."""
 
+import math
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import (
+    HashStore,
+    ProcessGroupGloo,
+    ReduceScatterOptions,
+)  # dist re-exports them silently
 
 from ecrl.worker.reply import send_reply
 
@@ -20,7 +28,8 @@ def examine() -> dict[str, Any]:
         "cuda_error": _cuda_error(),
         "gpus": [_gpu(number) for number in range(torch.cuda.device_count())],
         "gloo": dist.is_gloo_available(),
-        "gloo_error": _gloo_error() if dist.is_gloo_available() else "",
+        "gloo_error": (gloo_error := _gloo_error() if dist.is_gloo_available() else ""),
+        "gloo_average": reduce_scatter_average() if dist.is_gloo_available() and not gloo_error else None,
         "nccl": nccl_version(),
     }
 
@@ -59,7 +68,7 @@ def _gloo_error() -> str:
     """Why a gloo group cannot be used on this host; empty if it can."""
     # Even a group of one rank makes gloo resolve this host's name and open a socket.
     try:
-        store = dist.HashStore()  # type: ignore[attr-defined]
+        store = HashStore()
         dist.init_process_group("gloo", store=store, rank=0, world_size=1)
         one = torch.ones(1)
         dist.all_reduce(one)
@@ -67,6 +76,22 @@ def _gloo_error() -> str:
     except (RuntimeError, ValueError) as error:
         return _one_line(error)
     return ""
+
+
+def reduce_scatter_average() -> float:
+    """The average of 1 and 2 by gloo's reduce-scatter of two ranks; some versions of it give the sum instead."""
+    store = HashStore()
+
+    def reduce(rank: int) -> float:
+        group = ProcessGroupGloo(store, rank, 2, timedelta(seconds=60))
+        options, result = ReduceScatterOptions(), torch.zeros(1)
+        options.reduceOp = dist.ReduceOp.AVG
+        group._reduce_scatter_base(result, torch.full((2,), 1.0 + rank), options).wait()  # type: ignore[attr-defined]
+        return result.item()
+
+    with ThreadPoolExecutor(2) as ranks:
+        first, second = ranks.map(reduce, range(2))
+    return first if first == second else math.nan
 
 
 def _one_line(error: Exception) -> str:

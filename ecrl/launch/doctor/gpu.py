@@ -191,7 +191,11 @@ def _gloo(told: dict[str, Any]) -> Finding:
     if told["gloo_error"]:
         advice = "Check that this host finds its own name: getent hosts $(hostname); or set GLOO_SOCKET_IFNAME=lo"
         return Finding("gloo", UNFIT, told["gloo_error"], advice)
-    return Finding("gloo", OK, "a process group works")
+    if told["gloo_average"] != 1.5:
+        said = f"reduce-scatter averages 1 and 2 to {told['gloo_average']:g} (pytorch#162338)"
+        advice = "fsdp2 and hsdp avoid it; scripts that use FSDP2 need set_force_sum_reduction_for_comms(True)."
+        return Finding("gloo", WARN, said, advice)
+    return Finding("gloo", OK, "a process group works, reduce-scatter averages")
 
 
 def _nccl(told: dict[str, Any], needed: bool) -> Finding:

@@ -26,6 +26,7 @@ from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Place, Requirem
 from ecrl.launch.system.cpu_users import CpuUse, CpuUser, measure_cpu_use
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER
 from ecrl.records import machine
+from ecrl.worker.device_check import reduce_scatter_average
 from tests.unit.launch.stand_in import StandIn, control, request
 
 GB = 10**9
@@ -34,7 +35,7 @@ CUDA = dataclasses.replace(CPU, device="cuda", nccl=True)
 SHARED = dataclasses.replace(CUDA, nccl=False)
 FIT = {
     "torch": "2.9", "cuda": "13.0", "cuda_available": True, "cuda_error": "", "gloo": True, "gloo_error": "",
-    "nccl": "2.27", "gpus": [{"name": "H100", "error": ""}, {"name": "H100", "error": ""}],
+    "gloo_average": 1.5, "nccl": "2.27", "gpus": [{"name": "H100", "error": ""}, {"name": "H100", "error": ""}],
 }  # fmt: skip
 
 
@@ -200,6 +201,13 @@ def test_a_gpu_that_was_not_chosen_may_be_in_use() -> None:
 @pytest.mark.usefixtures("smi")
 def test_what_pytorch_cannot_do_is_unfit_where_it_is_needed(changes: dict[str, Any], check: str) -> None:
     assert one(gpu.check_gpus(CUDA, examined(**changes)), check).state == UNFIT
+
+
+@pytest.mark.usefixtures("smi")
+def test_a_reduce_scatter_that_sums_is_said_since_scripts_may_rely_on_it() -> None:
+    finding = one(gpu.check_gpus(CPU, examined(gloo_average=3.0)), "gloo")
+    assert (finding.state, "to 3 " in finding.found, "force_sum" in finding.advice) == (WARN, True, True)
+    assert reduce_scatter_average() == 1.5
 
 
 @pytest.mark.usefixtures("smi")
