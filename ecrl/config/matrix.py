@@ -3,13 +3,10 @@
 docs/matrix.md is generated from the text under each field.
 """
 
-import dataclasses
-import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from types import GenericAlias, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import (
@@ -29,7 +26,8 @@ from ecrl.config.failure_entry import Entry, read_older_files, step_as_entry
 from ecrl.config.hashing import NEVER, Later, content_hash, identity
 from ecrl.config.kind import ConfigKind, load_kind
 from ecrl.config.recipe import ENGINE, REFERENCE, Recipe
-from ecrl.config.train import CheckpointSettings, Folder, Member, TrainSettings
+from ecrl.config.table import check_no_repeats, get_fields, make_member_check
+from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.errors import unknown_name
 
 EXPECT = re.compile(
@@ -48,28 +46,11 @@ class _Table(BaseModel):
         return read_older_files(cls, raw, info)
 
 
-def _make_member_check(family: str, extra: Sequence[str] = ()) -> AfterValidator:
-    def check(name: str) -> str:
-        valid = [*extra, *plugins.names(family)]
-        if name not in valid:
-            raise ValueError(unknown_name(family, name, valid))
-        return name
-
-    return AfterValidator(check)
-
-
-def _check_no_repeats(values: list[Any]) -> list[Any]:
-    repeated = sorted({str(v) for v in values if values.count(v) > 1})
-    if repeated:
-        raise ValueError(f"found {', '.join(repeated)} more than once, expected each value once")
-    return values
-
-
 Count = Annotated[int, Field(ge=1)]
-DatasetName = Annotated[str, _make_member_check("dataset")]
-ModelName = Annotated[str, _make_member_check("model")]
-LauncherName = Annotated[str, _make_member_check("launcher")]
-TrackerName = Annotated[str, _make_member_check("tracker")]
+DatasetName = Annotated[str, make_member_check("dataset")]
+ModelName = Annotated[str, make_member_check("model")]
+LauncherName = Annotated[str, make_member_check("launcher")]
+TrackerName = Annotated[str, make_member_check("tracker")]
 VARIANTS = "variants"  # key of a validation's context: the names of the recipes in the file
 KIND = "kind"  # key of a validation's context: the kind of experiment
 DEFAULT_KIND = "training"
@@ -85,7 +66,7 @@ def _check_variant(name: str, info: ValidationInfo) -> str:
 
 VariantName = Annotated[str, AfterValidator(_check_variant)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-_AXIS = (Field(min_length=1), AfterValidator(_check_no_repeats))
+_AXIS = (Field(min_length=1), AfterValidator(check_no_repeats))
 
 
 class Axes(_Table):
@@ -112,42 +93,6 @@ Schedule = list[Entry]
 AxisValue = bool | int | float | str
 
 
-def _table_of(settings: type) -> type[_Table]:
-    """The strict table whose keys, bounds and defaults are the fields of a settings dataclass."""
-    hints = get_type_hints(settings, include_extras=True)
-    keys: dict[str, Any] = {
-        f.name: (_read_marks(hints[f.name]), ... if f.default is dataclasses.MISSING else f.default)
-        for f in dataclasses.fields(settings)
-    }
-    return create_model(settings.__name__, __base__=_Table, **keys)
-
-
-def _read_marks(hint: Any) -> Any:
-    """Add to a type hint the checks that its marks stand for, at any depth. A tuple may be written as a list."""
-    if get_origin(hint) is Annotated:
-        base, *marks = get_args(hint)
-        checks = [check for mark in marks if (check := _make_check(mark)) is not None]
-        return functools.reduce(lambda told, mark: Annotated[told, mark], [*marks, *checks], _read_marks(base))
-    if get_origin(hint) is tuple:
-        several: Any = GenericAlias(tuple, (_read_marks(get_args(hint)[0]), ...))
-        return Annotated[several, Field(strict=False)]
-    if get_origin(hint) is UnionType or get_origin(hint) is Union:
-        return functools.reduce(lambda one, other: one | other, map(_read_marks, get_args(hint)))
-    return hint
-
-
-def _make_check(mark: Any) -> AfterValidator | None:
-    if isinstance(mark, Member):
-        return _make_member_check(mark.family)
-    return AfterValidator(_check_absolute) if isinstance(mark, Folder) else None
-
-
-def _check_absolute(path: str) -> str:
-    if not path.startswith("/") or path.strip("/") == "":
-        raise ValueError(f"found {path!r}, expected the absolute path of a folder, e.g. '/mnt/nvme'")
-    return path
-
-
 if TYPE_CHECKING:  # made from the dataclasses below, which a type checker cannot follow
 
     class TrainTable(_Table):
@@ -159,7 +104,8 @@ if TYPE_CHECKING:  # made from the dataclasses below, which a type checker canno
         fallback_dirs: tuple[str, ...] = ()
 
 else:
-    TrainTable, CheckpointTable = _table_of(TrainSettings), _table_of(CheckpointSettings)
+    TrainTable = create_model("TrainSettings", __base__=_Table, **get_fields(TrainSettings))
+    CheckpointTable = create_model("CheckpointSettings", __base__=_Table, **get_fields(CheckpointSettings))
 
 
 def _read_endless(value: Any) -> Any:
@@ -176,7 +122,7 @@ class RunOptions(_Table):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to train; auto: GPUs if there are any"""
-    gpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_check_no_repeats)] = []
+    gpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(check_no_repeats)] = []
     """GPUs to use, as nvidia-smi numbers them; empty: all"""
     data_root: str | None = None
     """folder of the data sets that are not built in"""
@@ -189,7 +135,7 @@ class RunOptions(_Table):
     the start of PyTorch, the longest step and the longest checkpoint take"""
     jobs: Count = 1
     """suites that run at once, each on its own GPUs (or CPU cores)"""
-    aa: Annotated[list[VariantName], BeforeValidator(_read_older_aa), AfterValidator(_check_no_repeats)] = []
+    aa: Annotated[list[VariantName], BeforeValidator(_read_older_aa), AfterValidator(check_no_repeats)] = []
     """variants that are run a second time in the first block of each suite, to measure how equal runs differ;
     `true` stands for `["reference"]`"""
     warmup: bool = True
@@ -198,7 +144,7 @@ class RunOptions(_Table):
     """equal failures in a row after which a set of devices is no longer used; 0: never"""
     keep_final: Annotated[bool, Later(legacy=True)] = False
     """whether a completed run keeps its last checkpoint; failed and interrupted runs keep theirs"""
-    trackers: Annotated[list[TrackerName], AfterValidator(_check_no_repeats)] = []
+    trackers: Annotated[list[TrackerName], AfterValidator(check_no_repeats)] = []
     """tools that are fed with the runs while they go on, by name: see [trackers.md](trackers.md)"""
 
 
@@ -272,7 +218,7 @@ class Claim(_Table):
 class Experiment(_Table):
     """`[experiment]`: what is run. The table may be left out."""
 
-    kind: Annotated[str, _make_member_check("experiment")] = DEFAULT_KIND
+    kind: Annotated[str, make_member_check("experiment")] = DEFAULT_KIND
     """the kind of experiment"""
 
 
