@@ -20,7 +20,9 @@ CPU = torch.device("cpu")
 
 
 def compute_gradients(parallel: str, rank: int, world_size: int) -> dict[str, torch.Tensor | Shard]:
-    settings = TaskSettings(batch_size=4, augment=False, seed=1, rank=rank, world_size=world_size, device=CPU)
+    settings = TaskSettings(
+        batch_size=4, sequence_length=0, augment=False, seed=1, rank=rank, world_size=world_size, device=CPU
+    )
     task = load_task("noise", "cnn", settings)
     model = build_model(task, 7, CPU)
     name, _, shard_ranks = parallel.partition("/")

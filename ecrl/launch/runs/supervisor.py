@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -265,7 +266,7 @@ def _move(folder: Path, aside: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # A copy that is killed has a name that `clean` knows. Checkpoints would be removed next; links to them go along.
+        # A copy that is killed has a name that `clean` knows. Checkpoints would be removed next; links go along.
         partial = aside.with_name(f".{aside.name}.{os.getpid()}.tmp")
         unwanted = None if RunPaths(folder).checkpoints.is_symlink() else shutil.ignore_patterns(CHECKPOINTS)
         shutil.copytree(folder, partial, symlinks=True, ignore=unwanted)
