@@ -182,6 +182,7 @@ class EnginePlugin:
     sharded: the engine saves state of which each rank holds a part (`StateView.shards`).
     ignores_max_inflight: the engine has one checkpoint in flight at most, so suites that differ in `max_inflight` alone
     are the same work.
+    streams: on a CPU the engine writes the live state, and so needs no memory for a copy of it.
     falls_back: the engine writes a checkpoint that one place refuses to the next one (`EngineContext.fallbacks`).
     format: the files of a checkpoint's folder, see storage/formats.py. options: see config/options.py. All values are
     literals, because they are read without importing the engine.
@@ -195,6 +196,7 @@ class EnginePlugin:
     limits: str = ""
     sharded: bool = False
     ignores_max_inflight: bool = False
+    streams: bool = False
     falls_back: bool = False
     format: str | Mapping[str, Any] = OWN_FORMAT
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -130,7 +130,7 @@ def _check_not_kept(facts: CampaignFacts) -> Iterable[Threat]:
 @_checks.register("checkpoints_rerouted", blind=_explain_no_checkpoints)
 def _check_rerouted(facts: CampaignFacts) -> Iterable[Threat]:
     """Runs whose checkpoints went to another disk than the others' (`checkpoint.fallback_dirs`)."""
-    counts = {run.label: len(where) for run in facts.begun if (where := run.facts["checkpoints_rerouted"])}
+    counts = {run.label: len(where) for run in facts.begun if (where := run.facts.get("checkpoints_rerouted"))}
     if counts:
         named = [f"{name} ({count})" for name, count in counts.items()]
         total = format_count(sum(counts.values()), "checkpoint")

@@ -1,12 +1,25 @@
 """`blocking`: training waits until the snapshot is copied, written, fsynced and committed on every rank."""
 
-from ecrl.checkpoint.engine import EnginePlugin
+from ecrl.checkpoint.engine import EngineContext, EnginePlugin
 from ecrl.checkpoint.sharded.engine import ShardedEngine
+from ecrl.checkpoint.sharded.snapshot import LiveSlot, LiveStager, Slot, Stager
 from ecrl.checkpoint.sharded.ticket import Ticket
+from ecrl.checkpoint.state_view import Layout
 
 
 class Blocking(ShardedEngine):
-    """Snapshot, persist and commit inline, on the training thread."""
+    """Snapshot, persist and commit inline, on the training thread. On a CPU it writes the live state: no copy."""
+
+    def __init__(self, context: EngineContext) -> None:
+        super().__init__(context)
+        if context.device.type == "cpu":
+            self.num_slots = 0
+
+    def _make_stager(self) -> Stager:
+        return LiveStager() if self.context.device.type == "cpu" else super()._make_stager()
+
+    def _make_slots(self, layout: Layout, pinned: bool) -> list[Slot]:
+        return super()._make_slots(layout, pinned) or [LiveSlot(layout)]
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -40,4 +53,5 @@ PLUGIN = EnginePlugin(
     falls_back=True,
     sharded=True,
     ignores_max_inflight=True,
+    streams=True,
 )

@@ -19,9 +19,9 @@ from ecrl.checkpoint.agreement import Agreement, AgreementError
 from ecrl.checkpoint.engine import Engine, EngineContext, RestoreResult
 from ecrl.checkpoint.sharded.persist import write_rank
 from ecrl.checkpoint.sharded.saved_state import SavedState
-from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, make_stager, slot_bytes
+from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, Stager, make_stager, slot_bytes
 from ecrl.checkpoint.sharded.ticket import Ticket
-from ecrl.checkpoint.state_view import ForeignCheckpointError, live_leaves, root_digest
+from ecrl.checkpoint.state_view import ForeignCheckpointError, Layout, live_leaves, root_digest
 from ecrl.records.clock import now_ns
 from ecrl.records.machine import usable_memory_bytes
 from ecrl.storage import commit
@@ -58,7 +58,7 @@ class ShardedEngine(Engine):
 
     def __init__(self, context: EngineContext) -> None:
         super().__init__(context)
-        self._stager = make_stager(context.device)
+        self._stager = self._make_stager()
         self._places = (context.root, *context.fallbacks)
         # On rank 0: step and place of what a restore may use; found at the restore or committed by this attempt.
         # Folders are not consulted: a failed commit may leave one that looks committed and must not count here.
@@ -68,12 +68,17 @@ class ShardedEngine(Engine):
         layout = self.context.state.view(0).build_layout(self.context.rank, self.context.world_size)
         pinned = self.context.device.type != "cpu"
         self._check_memory(slot_bytes(layout, pinned))
-        if (
-            len(self._places) == 1 and not self.context.root.is_dir()
-        ):  # an fsync after a crash would wait for all writes of the dead ranks
+        # Only a new folder: an fsync after a crash would wait for all writes of the dead ranks.
+        if len(self._places) == 1 and not self.context.root.is_dir():
             self.context.root.mkdir(parents=True, exist_ok=True)
             fsync_dir(self.context.root.parent)
-        self._slots = [Slot(layout, pinned) for _ in range(self.num_slots)]
+        self._slots = self._make_slots(layout, pinned)
+
+    def _make_stager(self) -> Stager:
+        return make_stager(self.context.device)
+
+    def _make_slots(self, layout: Layout, pinned: bool) -> list[Slot]:
+        return [Slot(layout, pinned) for _ in range(self.num_slots)]
 
     def _check_memory(self, one_slot: int) -> None:
         """Check that the slots of all ranks of this machine fit into its free memory.
@@ -252,7 +257,7 @@ class ShardedEngine(Engine):
     def _load_step(self, folder: Path, step: int, passed_over: list[dict[str, Any]]) -> RestoreResult:
         context = self.context
         view = context.state.view(step)
-        saved = SavedState(commit.step_folder(context.root, step), context.rank, context.world_size)
+        saved = SavedState(folder, context.rank, context.world_size)
         saved.check_same_model(view)
         recorded = saved.load(view, halfway=lambda: context.reached("restore", step))
         context.state.load_host_state(saved.meta, view.host)

@@ -1,14 +1,15 @@
 """Write one rank's files of a staged snapshot directly from the slot, without a second copy, and fsync them."""
 
+import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import xxhash
 
 from ecrl.checkpoint.sharded.snapshot import Slot
-from ecrl.checkpoint.state_view import META_LEAF, leaf_digest, meta_digest, raw_bytes
+from ecrl.checkpoint.state_view import META_LEAF, leaf_digest, meta_digest
 from ecrl.storage.atomic import fsync_dir, write_all
 from ecrl.storage.commit import FileFacts, ShardNames
 
@@ -36,11 +37,8 @@ def write_rank(
     """
     names = ShardNames(rank)
     folder.mkdir(exist_ok=True)  # without parents: below a mount point, those would be folders of another disk
-    payload = raw_bytes(slot.payload)
-    half = len(payload) // 2
-    shard = _write_durable(
-        folder / names.tensors, slot.layout.header(), payload[:half], payload[half:], before_last=halfway
-    )
+    payload = _call_at(slot.layout.payload_bytes // 2, halfway, slot.read())
+    shard = _write_durable(folder / names.tensors, itertools.chain([memoryview(slot.layout.header())], payload))
     leaves = {name: leaf_digest(view) for name, view in slot.views.items()}
     facts = {
         "schema": RANK_SCHEMA,
@@ -53,23 +51,36 @@ def write_rank(
     }
     if slot.layout.places:
         facts["shards"] = slot.layout.places
-    described = _write_durable(folder / names.facts, json.dumps(facts).encode())
+    described = _write_durable(folder / names.facts, [memoryview(json.dumps(facts).encode())])
     fsync_dir(folder)
     fsync_dir(folder.parent)  # the folder's own name
     return {names.tensors: shard, names.facts: described}
 
 
-def _write_durable(path: Path, *parts: bytes | memoryview, before_last: Callable[[], None] = lambda: None) -> FileFacts:
+def _call_at(position: int, call: Callable[[], None], parts: Iterable[memoryview]) -> Iterator[memoryview]:
+    """Pass `parts` on. Calls when `position` bytes are through."""
+    left = position
+    for part in parts:
+        if 0 <= left < len(part):
+            yield part[:left]
+            call()
+            part = part[left:]
+            left = -1
+        elif left >= 0:
+            left -= len(part)
+        yield part
+    if left >= 0:
+        call()
+
+
+def _write_durable(path: Path, parts: Iterable[memoryview]) -> FileFacts:
     digest = xxhash.xxh3_128()
     count = 0
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        for place, part in enumerate(parts, start=1):
-            if place == len(parts):
-                before_last()
-            view = memoryview(part)
-            for begin in range(0, len(view), _CHUNK_BYTES):
-                chunk = view[begin : begin + _CHUNK_BYTES]
+        for part in parts:
+            for begin in range(0, len(part), _CHUNK_BYTES):
+                chunk = part[begin : begin + _CHUNK_BYTES]
                 digest.update(chunk)
                 write_all(fd, chunk)
                 count += len(chunk)

@@ -13,13 +13,14 @@ GIL. On an accelerator a side stream copies into pinned memory; events order it 
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from enum import Enum
 from functools import cache
 from typing import Any
 
 import torch
 
-from ecrl.checkpoint.state_view import Layout, StateView
+from ecrl.checkpoint.state_view import Layout, StateView, raw_bytes
 
 _ROUNDED = 1 << 20  # bytes; torch rounds up pinned blocks of up to this size, whatever its settings
 _POLL_S = 0.001  # between two queries whether a device copy has ended; a checkpoint takes some hundred times as long
@@ -74,14 +75,21 @@ class Slot:
     """Host memory for one snapshot of this rank's share. It has the layout of the shard's payload."""
 
     def __init__(self, layout: Layout, pinned: bool) -> None:
-        self.layout = layout
         if pinned:
             _has_rounded_blocks()
         self.payload = torch.empty(layout.payload_bytes, dtype=torch.uint8, pin_memory=pinned)
         self.payload.zero_()  # touch every page now: the first snapshot must not pay for page faults
-        self.views = layout.views(self.payload)
+        self._start(layout, layout.views(self.payload))
+
+    def _start(self, layout: Layout, views: dict[str, torch.Tensor]) -> None:
+        self.layout = layout
+        self.views = views
         self.meta: dict[str, Any] = {}
         self.state = SlotState.FREE
+
+    def read(self) -> Iterator[memoryview]:
+        """The bytes of the payload, in order."""
+        yield raw_bytes(self.payload)
 
     def move_to(self, to: SlotState) -> None:
         """Move to the next state.
@@ -92,6 +100,17 @@ class Slot:
         if _NEXT[self.state] is not to:
             raise AssertionError(f"slot cannot go from {self.state.value} to {to.value}")
         self.state = to
+
+
+class LiveSlot(Slot):
+    """A slot without memory of its own: its views are the live tensors, which must not change until it is free."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._start(layout, {})
+
+    def read(self) -> Iterator[memoryview]:
+        for name in self.layout.entries:
+            yield raw_bytes(self.views[name])
 
 
 class Stager:
@@ -190,6 +209,24 @@ class ThreadStager(Stager):
             finally:
                 copy.sources = []
                 copy.done.set()
+
+
+class LiveStager(Stager):
+    """CPU, for training that waits until the slot is free: nothing is copied."""
+
+    def begin(self, slot: Slot, view: StateView) -> None:
+        slot.move_to(SlotState.STAGING)
+        slot.meta = view.meta
+        slot.views = {name: view.tensors[name] for name in slot.layout.entries}
+
+    def before_forward(self) -> bool:
+        return False
+
+    def before_update(self) -> bool:
+        return False
+
+    def wait(self, slot: Slot) -> None:
+        slot.move_to(SlotState.STAGED)
 
 
 class StreamStager(Stager):

@@ -46,7 +46,6 @@ class MemoryPlan:
         return [
             ("weights", weights),
             ("gradients", weights),
-            ("gradient buckets", weights),
             (train.optimizer, weights * self._num_moments),
             ("buffers", self.footprint.buffers),
             (
@@ -106,7 +105,7 @@ def check_memory(matrix: Matrix, probe: Probe) -> None:
         UnfitError: the message has the sum, how much is too much, and the settings that would make it fit.
     """
     on_gpus, free = probe.device(matrix.run.device) == "cuda", usable_memory_bytes()
-    slots = {_count_slots(engine) for engine in matrix.engines}
+    slots = {_count_slots(engine, on_gpus=on_gpus) for engine in matrix.engines}
     seen = set[tuple[object, ...]]()
     for suite, _ in expand_matrix(matrix).group_equivalent():
         key = suite.dataset, suite.model, suite.train, suite.max_inflight
@@ -130,10 +129,12 @@ def _check_gpus(suite: Suite, plan: MemoryPlan, size: int, number: int) -> None:
         raise UnfitError("ECRL-621", _explain(suite, alone, size, "of memory on a GPU", on_gpus=False))
 
 
-def _count_slots(engine: str) -> int | None:
+def _count_slots(engine: str, *, on_gpus: bool) -> int | None:
     """The snapshots that an engine keeps in host memory; None: as many as may be in flight."""
     told = plugins.declared("engine", engine)
     if "format" in told:  # not ecrl's own: what it copies is its own business
+        return 0
+    if told.get("streams") and not on_gpus:
         return 0
     return 1 if told.get("ignores_max_inflight") else None
 

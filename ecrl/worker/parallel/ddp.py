@@ -16,6 +16,7 @@ def wrap(model: torch.nn.Module, group: Group) -> torch.nn.Module:
         model,
         device_ids=None if group.device.type == "cpu" else [group.device.index],
         find_unused_parameters=keep_buckets,
+        gradient_as_bucket_view=True,  # else the buckets are a second copy of all gradients
         init_sync=False,  # every rank creates the same weights, and a restore loads the same weights
     )
 

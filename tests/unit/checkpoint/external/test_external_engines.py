@@ -61,7 +61,7 @@ def test_an_engine_says_what_it_promises(engine: str) -> None:
     assert plugin.exact  # else no run of it could ever count as correct
     made = {
         *("description", "make", "durable", "verified", "exact", "limits", "sharded", "ignores_max_inflight"),
-        *("falls_back", "format", "options"),
+        *("streams", "falls_back", "format", "options"),
     }
     assert vars(plugin).keys() == made, "and nothing else"
     for name, value in plugins.declared("engine", engine).items():
