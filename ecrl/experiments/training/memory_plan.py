@@ -105,7 +105,6 @@ def check_memory(matrix: Matrix, probe: Probe) -> None:
         UnfitError: the message has the sum, how much is too much, and the settings that would make it fit.
     """
     on_gpus, free = probe.device(matrix.run.device) == "cuda", usable_memory_bytes()
-    slots = {_count_slots(engine, on_gpus=on_gpus) for engine in matrix.engines}
     seen = set[tuple[object, ...]]()
     for suite, _ in expand_matrix(matrix).group_equivalent():
         key = suite.dataset, suite.model, suite.train, suite.max_inflight
@@ -113,7 +112,7 @@ def check_memory(matrix: Matrix, probe: Probe) -> None:
         if key in seen or told is None:
             continue
         seen.add(key)
-        copies = max((suite.max_inflight if own is None else own for own in slots), default=0)
+        copies = count_slots(matrix, suite.max_inflight, on_gpus=on_gpus)
         footprint = Footprint(told["parameters"] or 0, told["buffers"] or 0, told["activations"] or 0)
         plan = MemoryPlan(footprint, suite.train, copies, matrix.run.jobs)
         if plan.count_bytes(on_gpus=on_gpus) > free:
@@ -129,14 +128,18 @@ def _check_gpus(suite: Suite, plan: MemoryPlan, size: int, number: int) -> None:
         raise UnfitError("ECRL-621", _explain(suite, alone, size, "of memory on a GPU", on_gpus=False))
 
 
-def _count_slots(engine: str, *, on_gpus: bool) -> int | None:
-    """The snapshots that an engine keeps in host memory; None: as many as may be in flight."""
+def count_slots(matrix: Matrix, max_inflight: int, *, on_gpus: bool) -> int:
+    """The snapshots that the engine with the most keeps in host memory at once."""
+    return max((_count_of(engine, max_inflight, on_gpus=on_gpus) for engine in matrix.engines), default=0)
+
+
+def _count_of(engine: str, max_inflight: int, *, on_gpus: bool) -> int:
     told = plugins.declared("engine", engine)
     if "format" in told:  # not ecrl's own: what it copies is its own business
         return 0
     if told.get("streams") and not on_gpus:
         return 0
-    return 1 if told.get("ignores_max_inflight") else None
+    return 1 if told.get("ignores_max_inflight") else max_inflight
 
 
 def _explain(suite: Suite, plan: MemoryPlan, free: int, where: str, *, on_gpus: bool) -> str:

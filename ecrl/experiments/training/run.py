@@ -13,7 +13,7 @@ from ecrl.config.matrix import Matrix
 from ecrl.config.recipe import REFERENCE
 from ecrl.config.run import RunSpec
 from ecrl.config.suite import list_train_settings
-from ecrl.experiments.training.memory_plan import check_memory
+from ecrl.experiments.training.memory_plan import check_memory, count_slots
 from ecrl.experiments.training.probe import Probe, run_probe
 from ecrl.experiments.training.probe_cache import load_probe, save_probe
 from ecrl.launch.doctor.finding import Place, Requirements
@@ -65,7 +65,7 @@ class TrainingMachine(Machine):
             gpus=tuple(run.gpus),
             nproc=max(train.nproc for train in every) * run.jobs,
             threads=max(train.nproc * train.threads for train in every) * run.jobs,
-            slots=max(matrix.matrix.max_inflight) * run.jobs,
+            slots=count_slots(matrix, max(matrix.matrix.max_inflight), on_gpus=device == "cuda") * run.jobs,
             checkpoint_bytes=max(self._probe.state_bytes.values(), default=0),
             disk_bytes=disk_bytes,
             forks=any(load_launcher_plugin(train.launcher).forks_warm for train in every),

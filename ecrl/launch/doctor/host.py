@@ -11,7 +11,7 @@ from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Requirements
 from ecrl.launch.system.cpu_users import CpuUse, measure_cpu_use
 from ecrl.launch.system.environment import format_inputs
 from ecrl.records import machine
-from ecrl.units import format_bytes
+from ecrl.units import format_bytes, format_count
 
 _GB = 10**9
 _RANK_BYTES = 700 * 10**6  # host memory of a PyTorch rank before any training
@@ -40,14 +40,13 @@ def _memory(wanted: Requirements | None) -> Finding:
         few = available < 2 * _GB
         return Finding("memory", WARN if few else OK, said, "This is enough for one rank at most." if few else "")
     need = wanted.nproc * _RANK_BYTES + wanted.slots * wanted.checkpoint_bytes
-    said += (
-        f", about {format_bytes(need)} needed: {wanted.nproc} ranks and {wanted.slots} slots of"
-        f" {format_bytes(wanted.checkpoint_bytes)}"
-    )
+    said += f", about {format_bytes(need)} needed: {format_count(wanted.nproc, 'rank')}"
+    if wanted.slots:
+        said += f" and {format_count(wanted.slots, 'slot')} of {format_bytes(wanted.checkpoint_bytes)}"
     if need > available:
         slots = max(int((available - wanted.nproc * _RANK_BYTES) // max(wanted.checkpoint_bytes, 1)), 0)
-        lower = f"--max-inflight {slots}" if slots else "--nproc"
-        return Finding("memory", UNFIT, said, f"Lower {lower}, or free memory: the kernel would kill a rank.")
+        less = f"Use --max-inflight {slots}" if slots else "Lower --nproc"
+        return Finding("memory", UNFIT, said, f"{less}, or free memory: the kernel would kill a rank.")
     return Finding(
         "memory", WARN if need > available * 0.8 else OK, said, "This is just enough." if need > available * 0.8 else ""
     )

@@ -7,7 +7,7 @@ import torch
 
 from ecrl.checkpoint.sharded.persist import write_rank
 from ecrl.checkpoint.sharded.snapshot import LiveSlot, LiveStager, Slot, Stager, ThreadStager
-from ecrl.checkpoint.state_view import Layout, StateView
+from ecrl.checkpoint.state_view import StateView
 from ecrl.storage import commit
 
 

@@ -98,7 +98,9 @@ def test_without_a_footprint_nothing_is_refused(tmp_path: Path, monkeypatch: pyt
     check_memory(load(path), answer(load(path)))
 
 
-def test_only_engines_that_copy_into_memory_of_ecrls_count_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_engines_that_copy_into_memory_of_ecrls_count_snapshots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ranks = 2 * 3 * 1000
     for variants, copies in (('["reference"]', 0), ('["blocking"]', 0), ('["dcp"]', 0), ('["overlapped"]', 4)):
         text = MATRIX.replace("checkpoint_every", f"variants = {variants}\ncheckpoint_every")
