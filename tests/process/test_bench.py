@@ -23,6 +23,7 @@ def run(*arguments: str) -> Any:
 def test_a_bench_of_two_ranks_measures_every_engine_it_is_told(tmp_path: Path) -> None:
     out = tmp_path / "bench"
     small = ["--model", "cnn", "--rounds", "1", "--checkpoints", "2", "--nproc", "2", "--device", "cpu"]
+    small += ["--parallel", "fsdp2"]
     done = run(*small, "--engines", "overlapped,dcp-async", "--out", str(out), "--json")
     assert done.exit_code == 0
     document = json.loads(done.stdout)
@@ -47,6 +48,7 @@ def test_a_bench_of_two_ranks_measures_every_engine_it_is_told(tmp_path: Path) -
         (["--engines", "overlaped"], ("--engines: ", "'overlaped'", "'overlapped'")),
         (["--model", "resnet"], ("--model: ", "'resnet'")),
         (["--device", "tpu"], ("--device: ", "'tpu'")),
+        (["--parallel", "hsdp"], ("--parallel: ", "'hsdp'", "ddp, fsdp2")),
     ],
 )
 def test_wrong_names_are_told_before_anything_starts(
@@ -54,6 +56,12 @@ def test_wrong_names_are_told_before_anything_starts(
 ) -> None:
     with raises("ECRL-102", *facts):
         run(*arguments, "--out", str(tmp_path / "bench"))
+    assert not (tmp_path / "bench").exists()
+
+
+def test_an_engine_that_cannot_save_a_split_model_is_refused_by_name(tmp_path: Path) -> None:
+    with raises("ECRL-220", "--engines: ", "'torch-save'", "overlapped"):
+        run("--parallel", "fsdp2", "--engines", "blocking,torch-save", "--out", str(tmp_path / "bench"))
     assert not (tmp_path / "bench").exists()
 
 

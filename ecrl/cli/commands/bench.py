@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 80
+# Those that need no settings of their own.
+_PARALLEL = [p for p in plugins.names("parallelism") if not plugins.declared("parallelism", p).get("takes_shard_ranks")]
 
 
 def register(app: typer.Typer) -> None:
@@ -49,6 +51,15 @@ def engines(
         typer.Option(metavar="sgd|adamw", help="Optimizer.", autocompletion=complete.choice("sgd", "adamw")),
     ] = "sgd",
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Samples per rank and step.")] = 4,
+    sequence_length: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of a sample of text.")] = 64,
+    parallel: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(_PARALLEL),
+            help="How the model is spread over the ranks.",
+            autocompletion=complete.choice(*_PARALLEL),
+        ),
+    ] = "ddp",
     nproc: Annotated[
         int, typer.Option(min=1, metavar="N", help="Ranks. Overlapping needs one spare core per rank.")
     ] = 1,
@@ -84,13 +95,15 @@ def engines(
     every engine and the run without checkpoints one turn, in balanced order. Restores read from the page cache.
     Checkpoints are written below --out: name a folder on the disk that you plan to use.
     """
-    chosen, notes = _find_engines() if names is None else (_names(names), [])
+    split = plugins.declared("parallelism", _parallel(parallel)).get("sharded", False)
+    chosen, notes = _find_engines(split=split) if names is None else (_names(names, split=split), [])
     for note in notes:
         print_message(note)
     bench = _bench(
-        model=model, dataset=dataset, optimizer=_optimizer(optimizer), batch_size=batch_size, nproc=nproc,
-        checkpoint_every=checkpoint_every, checkpoints=checkpoints, rounds=rounds, max_inflight=max_inflight,
-        engines=chosen, device=_device(device), folder=out or _new_folder(),
+        model=model, dataset=dataset, optimizer=_optimizer(optimizer), batch_size=batch_size,
+        sequence_length=sequence_length, parallel=parallel, nproc=nproc, checkpoint_every=checkpoint_every,
+        checkpoints=checkpoints, rounds=rounds, max_inflight=max_inflight, engines=chosen, device=_device(device),
+        folder=out or _new_folder(),
     )  # fmt: skip
     from ecrl.launch.system.signals import handle_signals
 
@@ -111,6 +124,8 @@ def _bench(
     dataset: str,
     optimizer: Literal["sgd", "adamw"],
     batch_size: int,
+    sequence_length: int,
+    parallel: str,
     nproc: int,
     checkpoint_every: int,
     checkpoints: int,
@@ -128,8 +143,9 @@ def _bench(
     plan = BenchPlan.make_balanced(engines, rounds, checkpoints)
     steps = plan.segments(checkpoint_every)[-1].begin + checkpoints * checkpoint_every
     train = TrainSettings(
-        steps=steps, batch_size=batch_size, nproc=nproc, optimizer=optimizer, lr=1e-3, schedule="constant"
-    )
+        steps=steps, batch_size=batch_size, sequence_length=sequence_length, parallel=parallel, nproc=nproc,
+        optimizer=optimizer, lr=1e-3, schedule="constant",
+    )  # fmt: skip
     spec = RunSpec(
         prefix="bench", suite_id="engines", dataset=dataset, model=model, failure_label="none",
         checkpoint_every=checkpoint_every, max_inflight=max_inflight, variant=REFERENCE, seed=1, device=device,
@@ -138,24 +154,35 @@ def _bench(
     return Bench(plan, spec, folder)
 
 
-def _find_engines() -> tuple[tuple[str, ...], list[str]]:
+def _find_engines(*, split: bool) -> tuple[tuple[str, ...], list[str]]:
     """The engines compared by default, and a note for each engine that is not installed.
 
-    Engines with ecrl's own format come first.
+    Engines with ecrl's own format come first. split: only those that save a model that is split over the ranks.
     """
-    names = sorted(plugins.names("engine"), key=lambda name: not has_own_format(name))
+    names = sorted(_list_engines(split=split), key=lambda name: not has_own_format(name))
     left_out = plugins.find_missing("engine", names)
     notes = [f"left out, not installed: {name} (pip install 'ecrl[{extra}]')" for name, extra in left_out.items()]
     return tuple(name for name in names if name not in left_out), notes
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _list_engines(*, split: bool) -> list[str]:
+    return [name for name in plugins.names("engine") if not split or plugins.declared("engine", name).get("sharded")]
+
+
+def _names(text: str, *, split: bool) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     valid = plugins.names("engine")
     if unknown := next((name for name in wanted if name not in valid), None):
         raise EcrlError("ECRL-102", f"--engines: {unknown_name('engine', unknown, valid)}")
     if not wanted:
         raise EcrlError("ECRL-102", f"--engines: found none, expected some of {', '.join(valid)}")
+    fitting = _list_engines(split=split)
+    if unfit := next((name for name in wanted if name not in fitting), None):
+        raise EcrlError(
+            "ECRL-220",
+            f"--engines: engine {unfit!r} cannot save a model that is split over the ranks, expected engines among"
+            f" {', '.join(fitting)}",
+        )
     plugins.require("engine", wanted, "--engines: engine")
     return wanted
 
@@ -166,6 +193,12 @@ def _optimizer(name: str) -> Literal["sgd", "adamw"]:
     if name == "adamw":
         return "adamw"
     raise EcrlError("ECRL-102", f"--optimizer: {unknown_name('optimizer', name, ('sgd', 'adamw'))}")
+
+
+def _parallel(name: str) -> str:
+    if name not in _PARALLEL:
+        raise EcrlError("ECRL-102", f"--parallel: {unknown_name('parallelism', name, _PARALLEL)}")
+    return name
 
 
 def _device(name: str) -> str:
