@@ -154,7 +154,7 @@ def _bench(
     return Bench(plan, spec, folder)
 
 
-def _find_engines(*, split: bool) -> tuple[tuple[str, ...], list[str]]:
+def _find_engines(*, split: bool = False) -> tuple[tuple[str, ...], list[str]]:
     """The engines compared by default, and a note for each engine that is not installed.
 
     Engines with ecrl's own format come first. split: only those that save a model that is split over the ranks.
