@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ecrl import plugins
 from ecrl.config.matrix import Matrix
-from ecrl.config.suite import Suite, expand_matrix
+from ecrl.config.suite import Suite, expand_matrix, list_train_settings
 from ecrl.config.train import TrainSettings
 from ecrl.errors import UnfitError
 from ecrl.experiments.training.probe import Probe
@@ -32,17 +32,19 @@ class MemoryPlan:
     """The memory of the runs that one machine makes at once.
 
     slots: the snapshots of the whole state in host memory, of the engine that has the most. jobs: runs at once.
+    gpus: among which the ranks are divided; the plan is then that of the fullest GPU. 0: the ranks share one memory.
     """
 
     footprint: Footprint
     train: TrainSettings
     slots: int
     jobs: int
+    gpus: int = 0
 
     @property
     def parts(self) -> list[tuple[str, int]]:
         """What one rank holds, in words and bytes."""
-        train, weights = self.train, self.footprint.parameters
+        train, weights = self.train, self.footprint.parameters // self._num_parts
         return [
             ("weights", weights),
             ("gradients", weights),
@@ -66,8 +68,20 @@ class MemoryPlan:
 
     def count_bytes(self, *, on_gpus: bool) -> int:
         """The host memory that is needed."""
-        ranks = 0 if on_gpus else self.train.nproc * self.rank_bytes
+        ranks = 0 if on_gpus else self.num_ranks * self.rank_bytes
         return self.jobs * (ranks + self.slots * self.slot_bytes)
+
+    @property
+    def num_ranks(self) -> int:
+        """The ranks that share one memory."""
+        return -(-self.train.nproc // self.gpus) if self.gpus else self.train.nproc
+
+    @property
+    def _num_parts(self) -> int:
+        """The ranks that one whole model is split over. A block's gathered weights are not counted."""
+        if not plugins.declared("parallelism", self.train.parallel).get("sharded"):
+            return 1
+        return self.train.shard_ranks or self.train.nproc
 
     @property
     def _num_moments(self) -> int:
@@ -82,7 +96,10 @@ class MemoryPlan:
         for batch_size in _halve(self.train.batch_size):
             yield f"batch_size = {batch_size}", self._change(batch_size=batch_size)
         for nproc in range(self.train.nproc - 1, 0, -1):
-            yield f"nproc = {nproc}", self._change(nproc=nproc)
+            if self.gpus and self._num_parts > 1:
+                break  # fewer ranks have larger parts
+            if nproc % (self.train.shard_ranks or 1) == 0:
+                yield f"nproc = {nproc}", self._change(nproc=nproc)
         if self.train.optimizer == "adamw":
             yield 'optimizer = "sgd"', self._change(optimizer="sgd")
         elif self.train.momentum:
@@ -105,6 +122,7 @@ def check_memory(matrix: Matrix, probe: Probe) -> None:
         UnfitError: the message has the sum, how much is too much, and the settings that would make it fit.
     """
     on_gpus, free = probe.device(matrix.run.device) == "cuda", usable_memory_bytes()
+    longest = max(train.sequence_length for train in list_train_settings(matrix))
     seen = set[tuple[object, ...]]()
     for suite, _ in expand_matrix(matrix).group_equivalent():
         key = suite.dataset, suite.model, suite.train, suite.max_inflight
@@ -113,7 +131,9 @@ def check_memory(matrix: Matrix, probe: Probe) -> None:
             continue
         seen.add(key)
         copies = count_slots(matrix, suite.max_inflight, on_gpus=on_gpus)
-        footprint = Footprint(told["parameters"] or 0, told["buffers"] or 0, told["activations"] or 0)
+        # The probe has measured the longest sequence; of shorter ones it is unknown.
+        kept = (told["activations"] or 0) if suite.train.sequence_length == longest else 0
+        footprint = Footprint(told["parameters"] or 0, told["buffers"] or 0, kept)
         plan = MemoryPlan(footprint, suite.train, copies, matrix.run.jobs)
         if plan.count_bytes(on_gpus=on_gpus) > free:
             raise UnfitError("ECRL-621", _explain(suite, plan, free, "of memory available", on_gpus=on_gpus))
@@ -122,8 +142,7 @@ def check_memory(matrix: Matrix, probe: Probe) -> None:
 
 
 def _check_gpus(suite: Suite, plan: MemoryPlan, size: int, number: int) -> None:
-    sharing = -(-plan.train.nproc // number)  # ranks of the fullest GPU
-    alone = dataclasses.replace(plan, train=dataclasses.replace(plan.train, nproc=sharing), slots=0, jobs=1)
+    alone = dataclasses.replace(plan, gpus=number, slots=0, jobs=1)
     if alone.count_bytes(on_gpus=False) > size:
         raise UnfitError("ECRL-621", _explain(suite, alone, size, "of memory on a GPU", on_gpus=False))
 
@@ -147,7 +166,7 @@ def _explain(suite: Suite, plan: MemoryPlan, free: int, where: str, *, on_gpus: 
     terms = []
     if not on_gpus:
         parts = " + ".join(f"{what} {format_bytes(size)}" for what, size in plan.parts if size)
-        terms.append(f"{format_count(plan.train.nproc, 'rank')} x ({parts})")
+        terms.append(f"{format_count(plan.num_ranks, 'rank')} x ({parts})")
     if plan.slots:
         terms.append(f"{format_count(plan.slots, 'snapshot')} x {format_bytes(plan.slot_bytes)}")
     times = f"{plan.jobs} jobs x " if plan.jobs > 1 else ""

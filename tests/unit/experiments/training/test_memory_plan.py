@@ -117,3 +117,38 @@ def test_a_gpu_that_is_too_small_is_named(tmp_path: Path) -> None:
     check_memory(matrix, dataclasses.replace(gpus, gpu_bytes=(3000, 3000)))
     with pytest.raises(UnfitError, match="of memory on a GPU"):
         check_memory(matrix, dataclasses.replace(gpus, gpu_bytes=(3000, 2999)))
+
+
+@pytest.mark.parametrize(("parallel", "parts"), [("fsdp2", 4), ("hsdp", 2)])
+def test_ranks_of_a_split_model_hold_its_parts(parallel: str, parts: int) -> None:
+    one = Footprint(parameters=1000, buffers=10, activations=7)
+    shard_ranks = 0 if parallel == "fsdp2" else parts
+    split = plan(one, slots=1, nproc=4, parallel=parallel, shard_ranks=shard_ranks)
+    assert need(split) == 4 * (4 * 1000 // parts + 10 + 7) + (3 * 1000 + 4 * 10)
+    on_gpu = dataclasses.replace(split, gpus=2, slots=0)
+    assert need(on_gpu) == 2 * (4 * 1000 // parts + 10 + 7)
+    assert [setting for setting, _ in on_gpu.list_smaller() if "nproc" in setting] == []
+    fewer = [setting for setting, _ in split.list_smaller() if "nproc" in setting]
+    assert fewer == [f"nproc = {n}" for n in (3, 2, 1) if parallel == "fsdp2" or n % parts == 0]
+
+
+def test_a_split_model_that_fits_in_parts_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = MATRIX.replace("[train]", '[train]\nparallel = "fsdp2"')
+    exact = 3 * 1000 + 4 * 2000  # one model in two parts, and the snapshots
+    assert refusal(tmp_path, monkeypatch, exact, text=text) == []
+    assert refusal(tmp_path, monkeypatch, exact - 1, text=text)
+
+
+def test_what_the_longest_sequence_keeps_is_not_charged_to_a_shorter_one(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(
+        MATRIX.replace('"noise"', '"python-source"').replace('"cnn"', '"gpt2-nano"')
+        + '[axes]\n"train.sequence_length" = [16, 256]\n"train.batch_size" = [1, 4]\n'
+        '[[exclude]]\n"train.sequence_length" = 256\n"train.batch_size" = 4\n'
+    )
+    matrix = load(path)
+    told: dict[str, int | None] = {"parameters": 0, "buffers": 0, "activations": 500}
+    gpus = dataclasses.replace(answer(matrix), footprints={"python-source/gpt2-nano": told}, gpus=("G", "G"))
+    check_memory(matrix, dataclasses.replace(gpus, gpu_bytes=(500, 500)))
+    with pytest.raises(UnfitError, match="activations of 1 sample"):
+        check_memory(matrix, dataclasses.replace(gpus, gpu_bytes=(499, 499)))
