@@ -95,7 +95,13 @@ class CampaignFeed:
             progress = progress.restart(spec.get("token", 0))
         if not progress.done:
             run = TrackedRun(
-                name, self._paths.prefix, flatten_parameters(spec), progress.points, progress.values, progress.mark
+                name=name,
+                campaign=self._paths.prefix,
+                campaign_id=self._fed.campaign_id,
+                parameters=flatten_parameters(spec),
+                points=progress.points,
+                values=progress.values,
+                mark=progress.mark,
             )
             self._open[name] = _OpenRun(RunFeed(paths, spec, progress), progress, self._tracker.open_run(run), written)
         return True

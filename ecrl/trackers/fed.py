@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import fcntl
 import os
+import secrets
 from pathlib import Path
 
 from ecrl.errors import EXIT_HELD, EcrlError
@@ -20,6 +21,8 @@ class TrackerHeldError(EcrlError):
 
 class Fed:
     """The progress of every run, in `fed.jsonl` of the tracker's folder.
+
+    campaign_id: tells the campaign apart from others with its prefix, on a server that both use.
 
     Raises:
         TrackerHeldError: another process holds the file.
@@ -43,8 +46,13 @@ class Fed:
             self._lock.flush()
         torn: list[str] = []  # the points of a torn line are fed again, from the line before it
         told = read_events(path, torn)
-        self._runs = {(event["address"], event["run"]): Progress(**event["progress"]) for event in told}
+        fed = [event for event in told if event["e"] == "fed"]
+        self._runs = {(event["address"], event["run"]): Progress(**event["progress"]) for event in fed}
         self._recorder = Recorder(path)
+        known = [str(event["campaign_id"]) for event in told if event["e"] == "first"]
+        self.campaign_id = known[0] if known else secrets.token_hex(6)
+        if not known:
+            self._recorder.event("first", campaign_id=self.campaign_id)
 
     def get_progress(self, address: str, run: str) -> Progress:
         """The progress of a run, by its name. address: see `Tracker`."""

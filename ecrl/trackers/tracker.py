@@ -26,12 +26,14 @@ class Point:
 class TrackedRun:
     """A run as a tracker sees it, when it is begun or gone on with.
 
-    name: `suite/variant/seed1337`. campaign: the prefix. parameters: axes and settings. points: the number of points
+    name: `suite/variant/seed1337`. campaign: the prefix, which other campaigns may have, too. campaign_id: this one's
+    own, for stores that are shared. parameters: axes and settings. points: the number of points
     that were fed before. values: the newest value of each series. mark: what `RunLog.commit` returned last, or None.
     """
 
     name: str
     campaign: str
+    campaign_id: str
     parameters: Mapping[str, Value]
     points: int
     values: Mapping[str, float]

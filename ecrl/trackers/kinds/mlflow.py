@@ -21,7 +21,7 @@ EXTRA = ("mlflow", "mlflow")
 
 _MAX_METRICS, _MAX_PARAMETERS = 1000, 100  # of one call, as MLflow's documentation says
 _MAX_VALUE = 6000  # characters of a parameter
-_TAG = "ecrl.run"
+_RUN_TAG, _CAMPAIGN_TAG = "ecrl.run", "ecrl.campaign_id"
 
 
 class _Run(RunLog):
@@ -29,12 +29,14 @@ class _Run(RunLog):
 
     def __init__(self, client: MlflowClient, experiment: str, run: TrackedRun) -> None:
         self._client = client
-        found = client.search_runs([experiment], f"tags.`{_TAG}` = '{run.name}'", max_results=1)
+        own = {_RUN_TAG: run.name, _CAMPAIGN_TAG: run.campaign_id}
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in own.items())
+        found = client.search_runs([experiment], wanted, max_results=1)
         if found:
             self._id = found[0].info.run_id
             client.update_run(self._id, status="RUNNING")
             return
-        tags = {_TAG: run.name, **{f"ecrl.{key}": value for key, value in run.labels.items()}}
+        tags = own | {f"ecrl.{key}": value for key, value in run.labels.items()}
         self._id = client.create_run(experiment, run_name=run.name, tags=tags).info.run_id
         told = [Param(key, str(value)[:_MAX_VALUE]) for key, value in run.parameters.items()]
         for begin in range(0, len(told), _MAX_PARAMETERS):

@@ -26,7 +26,7 @@ class _Run(RunLog):
         self._rows = run.points  # a row that comes again has its old number, of which wandb keeps one
         self._run = wandb.init(
             project=run.campaign,
-            id=hashlib.sha256(f"{run.campaign}/{run.name}".encode()).hexdigest()[:12],
+            id=hashlib.sha256(f"{run.campaign_id}/{run.name}".encode()).hexdigest()[:12],
             name=run.name,
             group=run.labels["suite"],
             config=dict(run.parameters),

@@ -20,17 +20,19 @@ from tests.unit.analysis.campaign_builder import campaign
 
 @dataclass
 class Listing(Tracker):
-    """A tracker that lists what it is told. opened: (run, its mark), ended: run -> completed."""
+    """A tracker that lists what it is told. opened: (run, its mark), campaign_ids: of all opened runs, ended: run -> completed."""
 
     where: str = "here"
     address: str = ""
     opened: list[tuple[str, Any]] = field(default_factory=list)
+    campaign_ids: set[str] = field(default_factory=set)
     steps: dict[str, list[int]] = field(default_factory=dict)
     ended: dict[str, bool] = field(default_factory=dict)
     closed: list[str] = field(default_factory=list)
 
     def open_run(self, run: TrackedRun) -> RunLog:
         self.opened.append((run.name.partition("/")[2], run.mark))
+        self.campaign_ids.add(run.campaign_id)
         return _Lines(self, run.name.partition("/")[2])
 
 
@@ -183,6 +185,18 @@ def test_what_one_server_was_fed_another_one_was_not(paths: CampaignPaths) -> No
     other = Listing(address="http://other")
     make_feed(paths, other).close()
     assert len(other.ended) == 2
+
+
+def test_a_campaign_is_no_other_campaign_of_its_name(paths: CampaignPaths, tmp_path: Path) -> None:
+    shutil.copytree(paths.root, tmp_path / "elsewhere" / paths.prefix)
+    other = CampaignPaths(tmp_path / "elsewhere", paths.prefix)
+    listings = [Listing(), Listing(address="http://other"), Listing()]
+    for fed, listing in zip((paths, paths, other), listings, strict=True):
+        make_feed(fed, listing).close()
+    first, again, elsewhere = (listing.campaign_ids for listing in listings)
+    assert len(first) == 1
+    assert first == again
+    assert first != elsewhere
 
 
 def test_one_process_at_a_time_feeds_a_tracker(paths: CampaignPaths) -> None:

@@ -30,6 +30,25 @@ def feed(paths: CampaignPaths, tracker: str, *program: str) -> int:
     return done.returncode
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_campaigns_of_one_name_are_runs_of_their_own_on_one_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("mlflow", "tracker")
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'shared.db'}")
+    for folder in ("one", "two"):
+        paths = campaign(tmp_path / folder, variants=["blocking"], datasets=["fashion-mini"], seeds=[1], claims="")
+        assert feed(paths, "mlflow") == 0
+    client = MlflowClient()
+    [experiment] = [one for one in client.search_experiments() if one.name == "exp"]
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+    counts = [len(client.get_metric_history(run.info.run_id, "loss")) for run in runs]
+    assert counts[0] == counts[1], "no point of one is in the other"
+
+
 def list_points(run: RunPaths) -> list[Point]:
     spec = read_spec(run)
     assert spec is not None
