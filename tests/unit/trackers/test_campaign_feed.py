@@ -20,7 +20,8 @@ from tests.unit.analysis.campaign_builder import campaign
 
 @dataclass
 class Listing(Tracker):
-    """A tracker that lists what it is told. opened: (run, its mark), campaign_ids: of all opened runs, ended: run -> completed."""
+    """A tracker that lists what it is told. opened: (run, its mark), campaign_ids: of all of these, ended: run ->
+    completed."""
 
     where: str = "here"
     address: str = ""
