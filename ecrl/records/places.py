@@ -100,7 +100,7 @@ def is_own(link: Path) -> bool:
     owner, folder = read_owner(place), link.parent.resolve()
     if owner is None:
         return False
-    if owner.folder == str(folder):
+    if Path(owner.folder).resolve() == folder:  # also through links, as where a results folder has moved and left one
         # The same path on another host may be a copy; the same inode is the same folder.
         return owner.host == socket.gethostname() or owner.inode == folder.stat().st_ino
     # Moved, or copied: of a copy, the original still leads to the place, or another host has it.

@@ -95,6 +95,20 @@ def test_a_moved_campaign_removes_its_checkpoints_and_a_copied_one_only_its_link
     assert left(disk) == ["mine"]
 
 
+def test_a_link_where_the_results_were_or_in_their_path_changes_no_owner(tmp_path: Path, disk: Path) -> None:
+    (tmp_path / "big").mkdir()
+    (tmp_path / "named").symlink_to(tmp_path / "big")
+    for name in ("results", "named/results"):
+        paths = run(tmp_path / name)
+        make_places(paths, (str(disk),))
+        save(paths)
+    (tmp_path / "results").rename(tmp_path / "moved")
+    (tmp_path / "results").symlink_to(tmp_path / "moved")
+    for name in ("results", "named/results"):
+        assert remove_checkpoints(CampaignPaths(tmp_path / name, "exp").run("s", "blocking", 1))
+    assert left(disk) == ["mine"]
+
+
 def test_the_same_path_on_another_host_is_another_campaign_unless_it_is_the_same_folder(
     tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
