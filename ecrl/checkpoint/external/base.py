@@ -36,7 +36,7 @@ class ExternalEngine(Engine):
         """
 
     def _prepare(self) -> None:
-        self.context.root.mkdir(parents=True, exist_ok=True)
+        self.context.root.mkdir(exist_ok=True)  # without parents: see `ShardedEngine._prepare`
 
     def synchronize_if_due(self, step: int) -> None:
         if self.is_due(step) and self.context.device.type != "cpu":

@@ -70,7 +70,8 @@ class ShardedEngine(Engine):
         self._check_memory(slot_bytes(layout, pinned))
         # Only a new folder: an fsync after a crash would wait for all writes of the dead ranks.
         if len(self._places) == 1 and not self.context.root.is_dir():
-            self.context.root.mkdir(parents=True, exist_ok=True)
+            # Without parents: those of a place are gone if its disk is, and would be folders of another disk.
+            self.context.root.mkdir(exist_ok=True)
             fsync_dir(self.context.root.parent)
         self._slots = self._make_slots(layout, pinned)
 

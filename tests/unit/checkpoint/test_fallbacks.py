@@ -181,3 +181,11 @@ def test_a_disk_that_is_really_full_or_read_only_is_passed_over(
     with mounted(first, "ro"):
         group = train(tmp_path / "ro", engine, second, root=first)
         assert "Read-only file system" in group.events(0, "rerouted")[0]["reason"]
+
+
+@pytest.mark.parametrize("engine", ["blocking", "dcp"])
+def test_a_place_whose_disk_is_gone_is_not_made_on_another_disk(tmp_path: Path, engine: str) -> None:
+    place = tmp_path / "disk" / "exp" / "seed1"  # what lies below a mount point goes with its disk
+    with pytest.raises(FileNotFoundError, match="seed1"):
+        Group(tmp_path, engine, attempt=1, root=place)
+    assert not (tmp_path / "disk").exists()
