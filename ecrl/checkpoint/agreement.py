@@ -66,9 +66,16 @@ class Agreement:
         return [self._get_value(key) for key in keys]
 
     def exchange(self, topic: str, value: Any) -> list[Any]:
-        """Publish `value` and return the values of all ranks, in rank order. Raises like `gather_all`."""
+        """Publish `value` and return the values of all ranks, in rank order. Waits for them without a time limit.
+
+        Raises:
+            StoreGoneError: the store cannot be reached.
+        """
+        # Nothing can go on without these values, and one rank may take long: it verifies or removes a checkpoint.
         self.publish(topic, value)
-        return self.gather_all(topic)
+        keys = [f"{topic}/{rank}" for rank in range(self.world_size)]
+        self._wait(topic, keys)
+        return [self._get_value(key) for key in keys]
 
     def decide(self, topic: str, word: Any, judge: Callable[[list[Any]], Any]) -> Any:
         """Let rank 0 judge the words of all ranks. Every rank returns rank 0's verdict, so the ranks cannot differ.
@@ -94,11 +101,14 @@ class Agreement:
 
     def _verdict(self, topic: str) -> Any:
         key = f"{topic}/verdict/0"
+        self._wait(topic, [key])
+        return self._get_value(key)
+
+    def _wait(self, topic: str, keys: list[str]) -> None:
         try:
-            self._store.wait([key], _WITHOUT_END)
+            self._store.wait(keys, _WITHOUT_END)
         except RuntimeError as error:
             raise StoreGoneError(f"{topic}: the store is gone ({error})") from error
-        return self._get_value(key)
 
     def _is_published(self, key: str) -> bool:
         try:

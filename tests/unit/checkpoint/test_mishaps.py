@@ -288,6 +288,18 @@ def test_a_verdict_is_everybodys_however_long_rank_0_takes() -> None:
     assert verdicts == ["r0+r1+r2"] * 3
 
 
+def test_an_exchange_waits_for_a_rank_that_is_later_than_a_commit_may_be() -> None:
+    group = ranks(2, 0.1)
+
+    def one(agreement: Agreement) -> list[Any]:
+        if agreement.rank == 0:
+            time.sleep(0.5)
+        return agreement.exchange("t", agreement.rank)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(one, group)) == [[0, 1], [0, 1]]
+
+
 def test_one_timeout_is_for_all_ranks_together_and_the_late_one_hears_that_it_was() -> None:
     group = ranks(3, 0.4)
     late = threading.Event()
