@@ -5,10 +5,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ecrl.config.axes import LAUNCHER_KEY, SUITE_AXES, flatten_axes, matches, split_key
+from ecrl.config.axes import LAUNCHER_KEY, PLACE_KEY, SUITE_AXES, flatten_axes, matches, split_key
+from ecrl.config.hashing import NEVER
 from ecrl.config.matrix import CheckpointTable, Matrix, TrainTable, get_table
 from ecrl.config.options import get_declared_options, validate_options
-from ecrl.config.problems import Sources
+from ecrl.config.problems import Sources, describe_problem
 from ecrl.config.recipe import ENGINE
 from ecrl.config.suite import expand_matrix, list_train_settings
 from ecrl.config.task_fit import explain_unfit_pair, find_unfit_pairs, get_context_length
@@ -51,7 +52,11 @@ def _find_key_problem(raw: Mapping[str, Any], key: str) -> str | None:
         return "found a key of [run], which is no axis; expected a key of train, checkpoint or variants.NAME"
     if table in _TABLES:
         valid = _TABLES[table].model_fields
-        return None if rest[0] in valid else unknown_name(f"key of [{table}]", rest[0], valid)
+        if rest[0] not in valid:
+            return unknown_name(f"key of [{table}]", rest[0], valid)
+        if NEVER in valid[rest[0]].metadata and key != PLACE_KEY:
+            return "identifies no suite, so its values would make equal suites; expected another key"
+        return None
     if table != "variants" or not all(rest):
         return unknown_name("table", table, [*_TABLES, "variants.NAME"])
     variant, option = rest
@@ -81,7 +86,7 @@ def _read_values(raw: Mapping[str, Any], key: str, values: list[Any]) -> tuple[l
             valid = _TABLES[table].model_validate({**get_table(raw, table), rest[0]: value})
         except ValidationError as error:
             own = [e for e in error.errors() if e["loc"][:1] == (rest[0],)]
-            problems += [f"found {value!r}, expected {e['msg'].removeprefix('Input should be ')}" for e in own]
+            problems += map(describe_problem, own)
             read.append(value)
         else:
             read.append(getattr(valid, rest[0]))

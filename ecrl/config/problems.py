@@ -138,14 +138,19 @@ def _explain(loc: Loc, error: Any, sources: Sources, raw: Mapping[str, Any]) -> 
             return f"{where}: is missing and has no default"
         case "too_short" if error["input"] in ([], {}):
             return f"{where}: is empty, expected at least one value"
-        case "value_error":
-            return f"{where}: {error['ctx']['error']}"
         case "model_type" | "dict_type":
             return f"{where}: found {error['input']!r}, expected {_describe_entry(loc, error['input'])}"
-        case "list_type" if isinstance(error["input"], bool | int | float | str):
+        case "list_type" | "tuple_type" if isinstance(error["input"], bool | int | float | str):
             example = f"{loc[-1]} = [{json.dumps(error['input'])}]"
             return f"{where}: found {error['input']!r}, expected a list, e.g. {example}"
-    return f"{where}: found {error['input']!r}, expected {_describe_expected(error)}"
+    return f"{where}: {describe_problem(error)}"
+
+
+def describe_problem(error: Any) -> str:
+    """What pydantic found in a place, and what was expected there."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"found {error['input']!r}, expected {_describe_expected(error)}"
 
 
 def _describe_expected(error: Any) -> str:

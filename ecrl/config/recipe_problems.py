@@ -1,9 +1,11 @@
 """`[variants.NAME]`: completes the tables of recipes and finds their problems."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from ecrl import plugins
+from ecrl.config.axes import PLACE_KEY
 from ecrl.config.kind import load_kind
 from ecrl.config.matrix import DEFAULT_KIND, LABEL, Axes, Matrix, get_table
 from ecrl.config.options import get_declared_options, validate_options
@@ -140,13 +142,22 @@ def find_claim_problems(raw: Mapping[str, Any], sources: Sources) -> list[str]:
 
 
 def find_fallback_problems(matrix: Matrix, sources: Sources) -> list[str]:
-    """Engines of a valid matrix that cannot write a checkpoint to a second place, if it names one."""
-    unable = [name for name in matrix.engines if not plugins.declared("engine", name).get("falls_back")]
-    if not matrix.checkpoint.fallback_dirs or not unable:
-        return []
-    able = [name for name in plugins.names("engine") if plugins.declared("engine", name).get("falls_back")]
+    """Places of a valid matrix that stand in for themselves, and its engines that cannot write to a second place."""
     key = ("checkpoint", "fallback_dirs")
+    dirs = matrix.axes.get(PLACE_KEY, [matrix.checkpoint_settings.dir])
+    fallbacks = list(map(os.path.normpath, matrix.checkpoint.fallback_dirs))
+    named = {os.path.normpath(str(place)) for place in dirs if place is not None}
+    problems = [
+        f"{sources.place(key)}: found {folder!r} twice, expected other folders than checkpoint.dir, each once"
+        for folder in dict.fromkeys(fallbacks)
+        if folder in named or fallbacks.count(folder) > 1
+    ]
+    unable = [name for name in matrix.engines if not plugins.declared("engine", name).get("falls_back")]
+    if not fallbacks or not unable:
+        return problems
+    able = [name for name in plugins.names("engine") if plugins.declared("engine", name).get("falls_back")]
     return [
+        *problems,
         f"{sources.place(key)}: found it beside {', '.join(unable)}, expected it with {', '.join(able)} alone: no other"
-        " engine can write a checkpoint that one disk refuses to the next"
+        " engine can write a checkpoint that one disk refuses to the next",
     ]

@@ -244,6 +244,25 @@ def test_a_place_is_an_absolute_path_wherever_it_is_named(tmp_path: Path, folder
     assert has_error(told, "ECRL-213", "axes.checkpoint.dir", "absolute path")
 
 
+@pytest.mark.parametrize("folders", [["/mnt/b", "/mnt/b/"], ["/mnt/./a"]])
+def test_a_folder_that_is_its_own_fallback_is_refused(tmp_path: Path, folders: list[str]) -> None:
+    given = [
+        Override(("checkpoint", "fallback_dirs"), folders, "x"),
+        Override(("matrix", "variants"), ["blocking"], "x"),
+    ]
+    told = problems(written(tmp_path, '[axes]\n"checkpoint.dir" = ["/mnt/a", "/mnt/c"]\n'), *given)
+    assert has_error(told, "ECRL-560", "checkpoint.fallback_dirs", "twice")
+
+
+def test_a_place_that_is_no_axis_or_no_path_is_told_in_plain_words(tmp_path: Path) -> None:
+    told = problems(written(tmp_path, '[axes]\n"checkpoint.fallback_dirs" = [["/a"], ["/b"]]\n'))
+    assert has_error(told, "ECRL-213", "axes.checkpoint.fallback_dirs", "equal suites")
+    told = problems(written(tmp_path, '[axes]\n"checkpoint.dir" = ["rel"]\n'))
+    assert has_error(told, "ECRL-213", "axes.checkpoint.dir: found 'rel', expected the absolute path")
+    told = problems(written(tmp_path), Override(("checkpoint", "fallback_dirs"), "/x", "x"))
+    assert has_error(told, "ECRL-211", 'expected a list, e.g. fallback_dirs = ["/x"]')
+
+
 def test_fallbacks_beside_an_engine_that_has_none_are_refused_by_its_name(tmp_path: Path) -> None:
     fallback = Override(("checkpoint", "fallback_dirs"), ["/mnt/a"], "x")
     able = load(written(tmp_path), overrides=[fallback, Override(("matrix", "variants"), ["blocking"], "x")])
