@@ -29,7 +29,7 @@ from ecrl.records import machine
 from ecrl.records.clock import now_ns, real_minus_boot_ns
 from ecrl.records.manifest.store import utc_now
 from ecrl.records.paths import CHECKPOINTS, RunPaths
-from ecrl.records.places import find_place, make_places, remove_checkpoints
+from ecrl.records.places import find_place, list_places, make_places, remove_checkpoints
 from ecrl.records.recorder import Recorder
 from ecrl.records.result import Result
 from ecrl.units import format_duration
@@ -74,7 +74,8 @@ class Supervisor:
         ending = replace(ending, oom_kills=read_oom_kills() - killed_before)
         result = outcome.decide_result(run, findings, ending, started_at, utc_now())
         if result.get("failure", {}).get("kind") == DISK_FULL:  # a full disk is no result of the run
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(find_full_folder(paths.folder)))
+            full = find_full_folder(paths.folder, list_places(paths))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(full))
         after = machine.read_pressure(find_place(paths))  # the one from before may be gone
         facts = (
             machine.read_facts()

@@ -31,4 +31,11 @@ def test_no_space_is_blamed_on_the_place_that_is_full(
 
     if not Path("/dev/shm").is_dir():
         pytest.skip("there is no /dev/shm here")
-    assert find_full_folder(tmp_path, free_bytes) == (tmp_path if full == "here" else Path(full))
+    assert find_full_folder(tmp_path, (), free_bytes) == (tmp_path if full == "here" else Path(full))
+
+
+def test_no_space_is_blamed_on_the_disk_of_the_checkpoints_if_that_is_full(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    assert find_full_folder(tmp_path, [place], lambda folder: 4096 if folder == place else 10**9) == place
+    assert find_full_folder(tmp_path, [place], lambda _folder: 4096) == tmp_path
