@@ -85,16 +85,18 @@ class TrainState(CheckpointableState):
     def final_digests(self, step: int, agree: Callable[[], Agreement]) -> dict[str, str]:
         """The digests of the final state.
 
-        digest: model with buffers, and optimizer (gate C6). params_digest: the state that must be equal on all ranks
-        (gate C3); of what is split over them, what the ranks that hold the same rows must agree on. rng_digest: this
-        rank's generators. agree: see `EngineContext`; called if something is split.
+        digest: model with buffers, and optimizer, with the rows of other ranks (gate C6). params_digest: the state that
+        must be equal on all ranks (gate C3); of what is split over them, what the ranks that hold the same rows must
+        agree on. rng_digest: this rank's generators. agree: see `EngineContext`; called if something is split.
         """
         view = self.view(step)
-        params = state_digest(view.replicated)
+        whole, params = state_digest(view.replicated | view.local), state_digest(view.replicated)
         if view.shards:
-            params = root_digest({"replicated": params} | self._exchange_shards(view, agree()))
+            # Gate C6 reads the digest of one rank, which must show a wrong row of any rank.
+            rows = self._exchange_shards(view, agree())
+            whole, params = root_digest({"rest": whole} | rows), root_digest({"replicated": params} | rows)
         return {
-            "digest": state_digest(view.updated | view.local),
+            "digest": whole,
             "params_digest": params,
             "rng_digest": state_digest(view.host, {"python_rng": view.meta["python_rng"]}),
         }

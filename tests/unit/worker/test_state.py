@@ -1,13 +1,15 @@
 """The training state comes back whole: model, optimizer and every generator, whatever drew in between."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from torch._C._distributed_c10d import HashStore
 
 from ecrl.checkpoint.agreement import Agreement
-from ecrl.checkpoint.state_view import live_leaves
+from ecrl.checkpoint.state_view import Shard, live_leaves
 from ecrl.config.train import TrainSettings
 from ecrl.worker.state import TrainState, make_optimizer
 
@@ -89,3 +91,28 @@ def test_the_final_digests_tell_parameters_buffers_and_generators_apart() -> Non
     assert buffers["params_digest"] == base["params_digest"]
     torch.rand(1)
     assert state.final_digests(1, agree_with_nobody)["rng_digest"] != buffers["rng_digest"]
+
+
+def digest_split(groups: int, rows: dict[int, torch.Tensor]) -> list[dict[str, str]]:
+    """The final digests of four ranks that hold these rows of one tensor, split over the ranks of each group."""
+    store, states = HashStore(), [make("sgd")[2] for _ in range(4)]
+    parts = 4 // groups
+    for rank, state in enumerate(states):
+        begin = rank % parts * 2
+        state._shards = {"w": Shard(rows[rank], (parts * 2, 3), begin, groups, rank // parts)}
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda r: states[r].final_digests(1, lambda: Agreement(store, r, 4, 20.0)), range(4)))
+
+
+@pytest.mark.parametrize(("groups", "disagreeing"), [(1, 1), (2, 2), (4, 2)])
+def test_a_wrong_row_of_any_rank_shows_in_the_digest_of_rank_0_or_in_ranks_that_disagree(
+    groups: int, disagreeing: int
+) -> None:
+    parts = 4 // groups
+    right = {rank: torch.full((2, 3), float(rank % parts)) for rank in range(4)}
+    before = digest_split(groups, right)
+    assert len({told["params_digest"] for told in before}) == 1, "gate C3"
+    after = digest_split(groups, right | {3: right[3] + 1})
+    assert len({told["params_digest"] for told in after}) == disagreeing, "gate C3"
+    if groups == 1:
+        assert after[0]["digest"] != before[0]["digest"], "gate C6"
