@@ -24,8 +24,9 @@ def write(folder: Path, *ranks: dict[str, tuple[int, int, list[int]]]) -> list[t
 
 def test_rows_that_add_up_in_any_order_are_whole(tmp_path: Path) -> None:
     assert find_gap(write(tmp_path, {"w": (3, 4, [7, 2]), "b": (0, 1, [1])}, {"w": (0, 3, [7, 2])})) is None
-    (tmp_path / "rank-0.json").write_text("{}")  # nothing is split
-    assert find_gap([(tmp_path / "shard-0.safetensors", tmp_path / "rank-0.json")]) is None
+    for whole in ({}, {"meta": {"shards": 3}}):  # nothing is split
+        (tmp_path / "rank-0.json").write_text(json.dumps(whole))
+        assert find_gap([(tmp_path / "shard-0.safetensors", tmp_path / "rank-0.json")]) is None
 
 
 @pytest.mark.parametrize(
