@@ -35,7 +35,7 @@ class TrainSettings:
     steps: Annotated[int, Ge(1)]
     """optimizer steps of a complete run"""
     batch_size: Annotated[int, Ge(1)] = 128
-    """samples (images, or sequences of text) per rank and step"""
+    """samples (images, or sequences of text) per rank and micro-batch; a step is one micro-batch, or `accumulate` of them"""
     nproc: Annotated[int, Ge(1)] = 1
     """ranks"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -66,6 +66,13 @@ class TrainSettings:
     """how the model is spread over the ranks: ddp (whole on each), fsdp2 (split over all), hsdp (split in groups)"""
     shard_ranks: Annotated[int, Ge(0), Later(legacy=0)] = 0
     """ranks that one whole model is split over, with parallel = hsdp; 0 with the others"""
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], Later(legacy="fp32")] = "fp32"
+    """type of the model's arithmetic. bf16 and fp16: autocast over weights of fp32; fp16 also scales the loss, and
+    skips steps whose gradients overflow"""
+    accumulate: Annotated[int, Ge(1), Later(legacy=1)] = 1
+    """micro-batches per step, whose gradients add up to that of one batch of accumulate x batch_size samples a rank"""
+    clip_grad_norm: Annotated[float, Ge(0), Later(legacy=0.0)] = 0.0
+    """largest norm of a step's gradient, over all parameters; longer ones are scaled down to it; 0.0: any"""
 
     def get_backend(self, device: str) -> str:
         """The backend of the ranks' process group on a device (cpu or cuda). Resolves `auto`."""

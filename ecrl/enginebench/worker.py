@@ -133,13 +133,11 @@ class Bench:
         end = _LastStep(last, self._synchronize)
         train(
             settings=dataclasses.replace(self._spec.train, steps=last),
-            task=self._job.task,
-            model=self._job.model,
-            optimizer=self._job.optimizer,
+            job=self._job,
             engine=engine,
             failures=end,
             begin=begin,
-            record_step=lambda step, begun, _loss, _ids: recorder.event("step", s=step, t0=begun),
+            record_step=lambda step, begun, *_: recorder.event("step", s=step, t0=begun),
         )
         return end.stamp
 

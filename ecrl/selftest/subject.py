@@ -61,9 +61,7 @@ class RealTraining:
         seed_generators(_SEED, 0)
         train(
             settings=replace(self._settings, steps=steps),
-            task=self._job.task,
-            model=self._job.model,
-            optimizer=self._job.optimizer,
+            job=self._job,
             engine=engine,
             failures=NoFailures(),
             begin=0,

@@ -17,22 +17,34 @@ from ecrl.config.train import TrainSettings
 from ecrl.records.paths import RunPaths
 from ecrl.records.places import list_places
 from ecrl.records.recorder import Recorder
-from ecrl.worker.parallelism import Group, Parallelism
+from ecrl.worker.parallelism import Group, NoSync, Parallelism, sync_nothing
+from ecrl.worker.precision import COMPUTE_DTYPES, LossScaler, autocast
 from ecrl.worker.process_group import new_agreement, start_group
 from ecrl.worker.rank_info import RankInfo
 from ecrl.worker.state import TrainState, make_optimizer
-from ecrl.workloads.task import Task, TaskSettings, load_task
+from ecrl.workloads.task import Batch, Task, TaskSettings, load_task
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """The objects of a training run. model: the (wrapped) module that the loop calls. state: model and optimizer."""
+    """The objects of a training run.
+
+    model: the (wrapped) module that the loop calls. state: model, optimizer and scaler. no_sync: see `Parallelism`.
+    """
 
     task: Task
     device: torch.device
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
+    scaler: LossScaler
     state: TrainState
+    precision: str
+    no_sync: NoSync
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, in the job's precision."""
+        with autocast(self.device, self.precision):
+            return self.task.loss(self.model, batch)
 
 
 def build(spec: RunSpec, rank_info: RankInfo, recorder: Recorder) -> TrainingJob:
@@ -52,8 +64,9 @@ def build(spec: RunSpec, rank_info: RankInfo, recorder: Recorder) -> TrainingJob
         world_size=rank_info.world_size,
         deterministic=spec.train.deterministic,
         shard_ranks=spec.train.shard_ranks,
+        compute_dtype=COMPUTE_DTYPES[spec.train.precision],
     )
-    return assemble(task, device, model, parallelism.wrap(model, group), spec.train)
+    return assemble(task, device, model, parallelism.wrap(model, group), spec.train, parallelism.no_sync)
 
 
 def build_model(task: Task, seed: int, device: torch.device) -> torch.nn.Module:
@@ -63,12 +76,19 @@ def build_model(task: Task, seed: int, device: torch.device) -> torch.nn.Module:
 
 
 def assemble(
-    task: Task, device: torch.device, model: torch.nn.Module, wrapped: torch.nn.Module, train: TrainSettings
+    task: Task,
+    device: torch.device,
+    model: torch.nn.Module,
+    wrapped: torch.nn.Module,
+    train: TrainSettings,
+    no_sync: NoSync = sync_nothing,
 ) -> TrainingJob:
-    """The job of training `model` by calls of `wrapped`, with a new optimizer."""
+    """The job of training `model` by calls of `wrapped`, with a new optimizer. no_sync: see `Parallelism`."""
     # Wrapping may replace the model's parameters, so the optimizer is created after it.
     optimizer = make_optimizer(model, train)
-    return TrainingJob(task, device, wrapped, optimizer, TrainState(model, optimizer, device))
+    scaler = LossScaler(device, train.precision, optimizer)
+    state = TrainState(model, optimizer, device, scaler.tensors)
+    return TrainingJob(task, device, wrapped, optimizer, scaler, state, train.precision, no_sync)
 
 
 def build_engine(

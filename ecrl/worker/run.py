@@ -41,14 +41,13 @@ def run(
     recorder.event("ready")
     restored = engine.restore()
 
-    def record_step(step: int, begun: int, loss: torch.Tensor, ids_digest: str) -> None:
-        recorder.event("step", s=step, t0=begun, loss=losses.read(step, loss), ids=ids_digest)
+    def record_step(step: int, begun: int, loss: torch.Tensor, ids_digest: str, updated: bool) -> None:
+        skipped: dict[str, Any] = {} if updated else {"skipped": True}
+        recorder.event("step", s=step, t0=begun, loss=losses.read(step, loss), ids=ids_digest, **skipped)
 
     train(
         settings=spec.train,
-        task=job.task,
-        model=job.model,
-        optimizer=job.optimizer,
+        job=job,
         engine=engine,
         failures=failures,
         begin=restored.step,

@@ -1,7 +1,7 @@
 """The training state: its parts, the engine's view of it, and its final digests."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,19 +35,27 @@ def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.
 
 
 class TrainState(CheckpointableState):
-    """Model, optimizer and every random generator of one rank.
+    """Model, optimizer, scaler of losses, and every random generator of one rank.
 
     The host state consists of the generators and the step. The learning rate is a function of the step
     (`lr_schedule.py`), and the sampler's position is the step.
     """
 
-    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        scaler: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """scaler: the state of `LossScaler`."""
         self._device = device
         self._buffers = {f"own/buffers/{name}": b for name, b in model.named_buffers()}
-        named = {f"model/{name}": p for name, p in model.named_parameters()}
+        named: dict[str, torch.Tensor] = {f"model/{name}": p for name, p in model.named_parameters()}
         names = {id(p): name for name, p in model.named_parameters()}
         for p, state in optimizer.state.items():
             named |= {f"optimizer/{names[id(p)]}/{key}": value for key, value in state.items()}
+        named |= {f"scaler/{name}": tensor for name, tensor in (scaler or {}).items()}
         parts = {name: find_shard(name, tensor) for name, tensor in named.items()}
         self._replicated = {name: part for name, part in parts.items() if isinstance(part, torch.Tensor)}
         self._shards = {name: part for name, part in parts.items() if isinstance(part, Shard)}

@@ -1,6 +1,7 @@
 """The samples of a rank at each step, as a pure function of the step: a resume need not replay the sampler."""
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,3 +73,8 @@ class StepSampler:
 def digest(ids: IdArray) -> str:
     """Eight hex digits that identify a sequence of samples, the same on any machine."""
     return f"{zlib.crc32(ids.astype('<i8', copy=False).tobytes()):08x}"
+
+
+def join_digests(digests: Sequence[str]) -> str:
+    """The digest of a sequence of micro-batches from theirs; a single one keeps its own."""
+    return digests[0] if len(digests) == 1 else f"{zlib.crc32(''.join(digests).encode()):08x}"

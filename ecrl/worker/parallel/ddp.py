@@ -1,5 +1,8 @@
 """`ddp`: every rank holds the whole model; gradients are averaged during the backward pass."""
 
+from contextlib import AbstractContextManager
+from typing import cast
+
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
@@ -21,4 +24,13 @@ def wrap(model: torch.nn.Module, group: Group) -> torch.nn.Module:
     )
 
 
-PLUGIN = Parallelism(description="DistributedDataParallel: a whole model on every rank", wrap=wrap)
+def no_sync(model: torch.nn.Module) -> AbstractContextManager[None]:
+    """Let backward passes add up gradients on each rank, without communication."""
+    return cast(DistributedDataParallel, model).no_sync()
+
+
+PLUGIN = Parallelism(
+    description="DistributedDataParallel: a whole model on every rank",
+    wrap=wrap,
+    no_sync=no_sync,
+)

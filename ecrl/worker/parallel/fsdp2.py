@@ -4,13 +4,16 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 
 from ecrl.worker.parallelism import Group, Parallelism
-from ecrl.worker.sharding import shard_model
+from ecrl.worker.sharding import no_sync, shard_model
 
 
 def wrap(model: torch.nn.Module, group: Group) -> torch.nn.Module:
     """The model, split over all ranks."""
     # Without a mesh, FSDP2 takes one of the machine's accelerator, whatever the backend (pytorch#132471).
-    return shard_model(model, init_device_mesh(group.device.type, (group.world_size,), mesh_dim_names=("shard",)))
+    mesh = init_device_mesh(group.device.type, (group.world_size,), mesh_dim_names=("shard",))
+    return shard_model(model, mesh, group)
 
 
-PLUGIN = Parallelism(description="FSDP2: each rank holds a part of every tensor", wrap=wrap, sharded=True)
+PLUGIN = Parallelism(
+    description="FSDP2: each rank holds a part of every tensor", wrap=wrap, no_sync=no_sync, sharded=True
+)
