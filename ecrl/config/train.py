@@ -35,7 +35,7 @@ class TrainSettings:
     steps: Annotated[int, Ge(1)]
     """optimizer steps of a complete run"""
     batch_size: Annotated[int, Ge(1)] = 128
-    """samples (images, or sequences of text) per rank and micro-batch; a step is one micro-batch, or `accumulate` of them"""
+    """samples (images, or sequences of text) per rank and micro-batch, of which a step has `accumulate`"""
     nproc: Annotated[int, Ge(1)] = 1
     """ranks"""
     optimizer: Literal["sgd", "adamw"] = "sgd"

@@ -10,7 +10,8 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
     verified  s, t0, t, state: a thread verified the newest committed checkpoint before the restore
     restored  t0, t, step (0: started from the beginning), digest_recorded, digest_live, passed_over [{step, reason}]
     step      s, t0, t, loss, ids: step s ran from t0 to t; ids is a digest of the sample ids.
-              loss is null if it is read later, without a wait (CUDA); a `loss` event then follows
+              loss is null if it is read later, without a wait (CUDA); a `loss` event then follows.
+              skipped: true if the gradients overflowed in fp16, so the weights stayed; otherwise absent
     loss      s, loss
     save      s, t0, t_slot, t_staged, t: the training thread's visit to the engine. [t0, t_slot] waiting for
               a free slot (backpressure), [t_slot, t_staged] copying, [t_staged, t] persisting inline

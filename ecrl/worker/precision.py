@@ -58,3 +58,22 @@ class LossScaler(GradScaler):
 
     def _note_step(self, *_: Any) -> None:
         self._stepped = True
+
+
+def find_precision_fault(precision: str) -> str:
+    """Why the CPU cannot train in a precision, as one line; empty if it can. Tries it on a small model."""
+    # Whether a type is fast, which PyTorch can be asked, says nothing on whether every operation has a kernel for it.
+    cpu = torch.device("cpu")
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.GELU(), torch.nn.Flatten(2), torch.nn.Linear(4, 4)
+    )
+    try:
+        with autocast(cpu, precision):
+            found = model(torch.zeros(2, 3, 4, 4))
+            attention = torch.nn.functional.scaled_dot_product_attention(found, found, found, is_causal=True)
+        scaler = LossScaler(cpu, precision, torch.optim.SGD(model.parameters()))
+        torch.autograd.backward(scaler.scale(attention.sum()))
+        scaler.update_weights()
+    except RuntimeError as error:
+        return " ".join(str(error).split())[:200]
+    return ""

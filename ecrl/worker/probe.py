@@ -1,10 +1,10 @@
 """Report what this machine can run to the orchestrator, which loads no torch. JSON in, JSON out.
 
 In (stdin): {"datasets": [...], "models": [...], "optimizer": "sgd", "data_root": DIR or null,
-"sequence_length": the longest, "global_batch": the largest}.
-Out (`send_reply`): versions, GPUs, whether each data set is complete, the bytes of each state, and the footprint of
-each model (`describe_footprint`). A data set's `files` are {path: [bytes, mtime in ns]} for the files that its check
-has read; null: unknown.
+"sequence_length": the longest, "global_batch": the largest, "precisions": ["bf16"]}.
+Out (`send_reply`): versions, GPUs, whether each data set is complete, the bytes of each state, the footprint of each
+model (`describe_footprint`), and why the CPU cannot compute in each short precision ("": it can). A data set's `files`
+are {path: [bytes, mtime in ns]} for the files that its check has read; null: unknown.
 """
 
 import importlib.metadata
@@ -20,6 +20,7 @@ from ecrl.config.task_fit import is_fitting_pair
 from ecrl.errors import DataMissingError
 from ecrl.worker.device_check import nccl_version
 from ecrl.worker.footprint import describe_footprint
+from ecrl.worker.precision import find_precision_fault
 from ecrl.worker.reply import send_reply
 
 
@@ -42,6 +43,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         "datasets": datasets,
         "state_bytes": {pair: _state_bytes(told, request["optimizer"]) for pair, told in footprints.items()},
         "footprints": footprints,
+        "precisions": {precision: find_precision_fault(precision) for precision in request["precisions"]},
     }
 
 

@@ -55,12 +55,13 @@ def drop_invalid_events(record: RunRecord) -> RunRecord:
 
 
 def _describe_mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[str]:
-    """Texts on checkpoints that were passed over, absent, rerouted, not persisted or not removed.
+    """Texts on checkpoints that were passed over, absent, rerouted, not persisted or not removed, and on skipped steps.
 
     None of these is an error in the run.
     """
     lost: dict[tuple[int, int], str] = {}  # (attempt, step) -> reason, over all ranks
     rerouted: dict[tuple[int, int], str] = {}
+    skipped: dict[int, bool] = {}  # step -> whether its last execution was
     for (attempt, _), found in sorted(events.items()):
         for event in found:
             if event["e"] == "restored":
@@ -68,12 +69,20 @@ def _describe_mishaps(events: dict[tuple[int, int], list[Event]]) -> Iterator[st
                     yield f"attempt {attempt}: checkpoint {passed['step']} was passed over: {passed['reason']}"
                 if attempt and not event["step"]:
                     yield f"attempt {attempt}: there was no checkpoint to restore, and it began again at step 0"
+            elif event["e"] == "step":
+                skipped[event["s"]] = event.get("skipped", False)
             elif event["e"] == "persist_failed":
                 lost.setdefault((attempt, event["s"]), event.get("reason", "no reason recorded"))
             elif event["e"] == "rerouted":
                 rerouted.setdefault((attempt, event["s"]), f"{event['to']} ({event['reason']})")
             elif event["e"] == "remove_failed":
                 yield f"attempt {attempt}: checkpoint {event['s']} could not be removed: {event['reason']}"
+    if any(skipped.values()):
+        first = min(step for step, is_skipped in skipped.items() if is_skipped)
+        yield (
+            f"{sum(skipped.values())} of {len(skipped)} steps changed no weight: their gradients overflowed in fp16,"
+            f" first at step {first}"
+        )
     for fates, what in ((lost, "could not be kept:"), (rerouted, "was written elsewhere:")):
         for (attempt, step), reason in [*fates.items()][:1]:
             more = f"; and {len(fates) - 1} more" if len(fates) > 1 else ""

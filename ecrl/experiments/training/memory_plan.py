@@ -44,15 +44,19 @@ class MemoryPlan:
     @property
     def parts(self) -> list[tuple[str, int]]:
         """What one rank holds, in words and bytes."""
-        train, weights = self.train, self.footprint.parameters // self._num_parts
+        train, weights = self.train, self.footprint.parameters
+        own = weights // self._num_parts
+        activations = self.footprint.activations * train.batch_size  # of one micro-batch at a time
         return [
-            ("weights", weights),
-            ("gradients", weights),
-            (train.optimizer, weights * self._num_moments),
+            ("weights", own),
+            # Micro-batches before the last one leave whole gradients on each rank, see `Parallelism.no_sync`.
+            ("gradients", own if train.accumulate == 1 else weights),
+            (train.optimizer, own * self._num_moments),
             ("buffers", self.footprint.buffers),
             (
                 f"activations of {format_count(train.batch_size, 'sample')}",
-                self.footprint.activations * train.batch_size,
+                # In a short type they are half as large, but for those that stay in fp32.
+                activations if train.precision == "fp32" else activations // 2,
             ),
         ]
 

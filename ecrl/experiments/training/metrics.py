@@ -221,7 +221,7 @@ def _results(
     compute_s, steady_s = ledger["compute"], line.wall_s - ledger["startup"] - ledger["shutdown"]
     columns |= {
         "goodput_steps_per_s": useful / line.wall_s,
-        "goodput_samples_per_s": useful * record.spec["train"]["batch_size"] * nproc / line.wall_s,
+        "goodput_samples_per_s": useful * _count_samples(record.spec["train"]) / line.wall_s,
         "goodput_steady_steps_per_s": useful / steady_s if steady_s > 0 else None,  # for short runs; never the headline
         "ettr": compute_s / line.wall_s,
     }
@@ -236,6 +236,12 @@ def _results(
     if g_ref:
         columns["rel_goodput"] = columns["goodput_steps_per_s"] / g_ref
     return columns
+
+
+def _count_samples(train: dict[str, Any]) -> int:
+    """The samples of a step of all ranks. Records of 0.1.0 lack `accumulate`."""
+    samples: int = train["batch_size"] * train.get("accumulate", 1) * train["nproc"]
+    return samples
 
 
 def _count_warnings(record: RunRecord, own: StepHistory, line: Timeline | None) -> list[str]:

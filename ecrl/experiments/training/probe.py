@@ -25,7 +25,8 @@ class Probe:
 
     facts: versions and GPUs, recorded with every result. datasets: see `ecrl.worker.probe`. state_bytes: size of one
     checkpoint of "<dataset>/<model>", all ranks together. footprints: see `ecrl.worker.footprint`, by the same names;
-    empty: unknown. gpu_bytes: the memory of each GPU.
+    empty: unknown. gpu_bytes: the memory of each GPU. precisions: of the short ones that were asked for, why this CPU
+    cannot compute in it; empty: it can.
     """
 
     facts: dict[str, Any]
@@ -34,6 +35,7 @@ class Probe:
     state_bytes: dict[str, int]
     footprints: dict[str, dict[str, int | None]] = field(default_factory=dict)
     gpu_bytes: tuple[int, ...] = ()
+    precisions: dict[str, str] = field(default_factory=dict)
 
     def device(self, wanted: str) -> str:
         """The device to use: `auto` means cuda if there is a GPU, else cpu."""
@@ -44,7 +46,8 @@ class Probe:
 
         Raises:
             DataMissingError: a data set is missing or damaged.
-            EcrlError: no GPU, too few GPUs for ranks that cannot share one, or NCCL without a GPU.
+            EcrlError: no GPU, too few GPUs for ranks that cannot share one, NCCL without a GPU, or a precision
+                that the CPU lacks.
         """
         missing = [told["error"] for told in self.datasets.values() if not told["ok"]]
         if missing:
@@ -58,6 +61,7 @@ class Probe:
                 "Change it in the matrix, or check nvidia-smi.",
             )
         if device != "cuda":
+            self._check_precisions()
             return
         if not self.gpus:
             raise EcrlError(
@@ -76,6 +80,15 @@ class Probe:
                 f" rank. Type --nproc {usable}, or --device cpu.\n"
                 'To let ranks share a GPU, write backend = "gloo" under [train]: for trying out, not for timing.',
             )
+
+    def _check_precisions(self) -> None:
+        for precision, reason in self.precisions.items():
+            if reason:
+                raise EcrlError(
+                    "ECRL-630",
+                    f"train.precision: found {precision}, which this CPU or this PyTorch cannot compute in ({reason}),"
+                    ' expected "fp32".\nChange it in the matrix, or train on a GPU.',
+                )
 
 
 def run_probe(
@@ -105,7 +118,7 @@ def run_probe(
         raise EcrlError("ECRL-506", _explain(reply.output, reply.code))
     try:
         told = json.loads(reply.text)
-        own = {k: told.pop(k) for k in ("datasets", "state_bytes", "footprints")}
+        own = {k: told.pop(k) for k in ("datasets", "state_bytes", "footprints", "precisions")}
         gpu_bytes = tuple(told.pop("gpu_bytes"))
         return Probe(told, tuple(told["gpus"]), **own, gpu_bytes=gpu_bytes)
     except (ValueError, KeyError, TypeError) as error:
@@ -123,6 +136,7 @@ def build_probe_request(matrix: Matrix) -> dict[str, Any]:
         "data_root": matrix.run.data_root,
         "sequence_length": max(train.sequence_length for train in every),
         "global_batch": max(train.batch_size * train.nproc for train in every),
+        "precisions": sorted({train.precision for train in every} - {"fp32"}),
         "device": matrix.run.device,
     }
 

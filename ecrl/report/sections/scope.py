@@ -13,7 +13,10 @@ _MACHINE = (
     "ecrl", "git",
 )  # fmt: skip
 
-_TRAINING = ("optimizer", "batch_size", "lr", "schedule", "deterministic", "threads", "nproc", "backend")
+_TRAINING = (
+    "optimizer", "batch_size", "accumulate", "lr", "schedule", "clip_grad_norm", "precision", "parallel",
+    "deterministic", "threads", "nproc", "backend",
+)  # fmt: skip
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:

@@ -134,7 +134,7 @@ def test_a_longer_gradient_is_scaled_to_the_largest_norm_and_a_shorter_one_is_le
         before = [p.detach().clone() for p in job.model.parameters()]
         settings = TrainSettings(steps=1, lr=1.0, schedule="constant", clip_grad_norm=clip)
         Steps(job).run(settings)
-        moved = [old - new for old, new in zip(before, job.model.parameters(), strict=True)]
+        moved = [old - new.detach() for old, new in zip(before, job.model.parameters(), strict=True)]
         return float(torch.cat([m.flatten() for m in moved]).norm())
 
     free = norm(0.0)

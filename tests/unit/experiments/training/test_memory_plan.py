@@ -34,6 +34,14 @@ def test_a_rank_holds_weights_gradients_moments_and_activations() -> None:
     assert need(plan(one, nproc=3)) == 3 * (4 * 1000 + 10 + 7)
 
 
+def test_accumulating_costs_a_split_model_whole_gradients_and_short_types_halve_the_activations() -> None:
+    one = Footprint(parameters=1200, buffers=10, activations=8)
+    assert need(plan(one, accumulate=4)) == need(plan(one))
+    assert plan(one, parallel="fsdp2", nproc=4, accumulate=2).rank_bytes == 3 * 300 + 1200 + 10 + 8
+    for precision in ("bf16", "fp16"):
+        assert need(plan(one, batch_size=2, precision=precision)) == need(plan(one, batch_size=1))
+
+
 def test_a_snapshot_is_one_state_whatever_the_number_of_ranks() -> None:
     one = Footprint(parameters=1000, buffers=10, activations=0)
     assert plan(one, nproc=2, slots=3).count_bytes(on_gpus=True) == 3 * (3 * 1000 + 2 * 10)

@@ -345,3 +345,28 @@ def test_a_checkpoint_whose_save_was_cut_short_after_its_commit_is_not_lost() ->
     found.events[0, 0] = [e for e in found.events[0, 0] if e["e"] != "save"]  # committed, its save never returned
     row = analyse(found, reference(), has_reference=True).row
     assert (row["lost_interval_steps"], row["lost_in_flight_steps"]) == (1, 0)
+
+
+def test_samples_are_those_of_all_micro_batches() -> None:
+    def samples(**train: int) -> float:
+        events = interrupted().events
+        run = analyse(record(spec(train=train), events, launcher(160, exit_t=260)), reference(), has_reference=True)
+        return float(run.row["goodput_samples_per_s"])
+
+    assert samples() == pytest.approx(4 * 8 / 0.260)
+    assert samples(accumulate=3, batch_size=5) == pytest.approx(4 * 3 * 5 / 0.260)
+
+
+def test_skipped_steps_are_counted_by_their_last_executions_and_remain_steps() -> None:
+    found = interrupted()
+    assert not any("fp16" in warning for warning in drop_invalid_events(found).warnings)
+    for attempt, skipped in ((0, {1, 3}), (1, {4})):  # step 3 is replayed, and taken
+        for event in found.events[attempt, 0]:
+            if event["e"] == "step" and event["s"] in skipped:
+                event["skipped"] = True
+    [warning] = [text for text in drop_invalid_events(found).warnings if "fp16" in text]
+    assert warning.startswith("2 of 4 steps")
+    assert warning.endswith("first at step 1")
+    run = analyse(found, reference(), has_reference=True)
+    assert warning in run.warnings
+    assert run.row["goodput_steps_per_s"] == pytest.approx(4 / 0.260)

@@ -13,7 +13,7 @@ import pytest
 from ecrl.config.load import Override, load
 from ecrl.config.matrix import Matrix
 from ecrl.errors import DataMissingError, EcrlError
-from ecrl.experiments.training.probe import Probe, run_probe
+from ecrl.experiments.training.probe import Probe, build_probe_request, run_probe
 from ecrl.launch.system.signals import StoppedError, StopRequest
 from tests.errors import raises
 from tests.unit.launch.stand_in import MATRIX, answer
@@ -21,7 +21,7 @@ from tests.unit.launch.stand_in import MATRIX, answer
 ECHO = """
 import json, os, sys
 asked = json.load(sys.stdin)
-json.dump({"torch": "0", "gpus": [], "gpu_bytes": [], "footprints": {},
+json.dump({"torch": "0", "gpus": [], "gpu_bytes": [], "footprints": {}, "precisions": {},
            "asked": asked, "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
            "datasets": {d: {"ok": True} for d in asked["datasets"]}, "state_bytes": {}},
           open(int(os.environ["ECRL_REPLY_FD"]), "w"))
@@ -112,6 +112,24 @@ def test_too_few_gpus_are_named(tmp_path: Path, gpus: int, run: dict[str, object
         with_gpus(tmp_path, gpus).check(matrix(tmp_path, **run))
 
 
+def test_a_precision_that_the_cpu_lacks_is_named_unless_gpus_train(tmp_path: Path) -> None:
+    def lacking(gpus: int) -> Probe:
+        return dataclasses.replace(with_gpus(tmp_path, gpus), precisions={"bf16": "", "fp16": "no kernel for Half"})
+
+    with raises("ECRL-630", "train.precision", "found fp16", "no kernel for Half", '"fp32"'):
+        lacking(0).check(matrix(tmp_path))
+    lacking(2).check(matrix(tmp_path))
+    dataclasses.replace(with_gpus(tmp_path, 0), precisions={"bf16": ""}).check(matrix(tmp_path))
+
+
+def test_the_probe_is_asked_for_short_precisions_of_every_suite(tmp_path: Path) -> None:
+    assert build_probe_request(matrix(tmp_path))["precisions"] == []
+    more = 'precision = "bf16"\n[axes]\n"train.precision" = ["fp32", "fp16"]\n'
+    path = tmp_path / "axis.toml"
+    path.write_text(MATRIX + more)
+    assert build_probe_request(load(path))["precisions"] == ["fp16"]
+
+
 def test_over_gloo_ranks_may_outnumber_gpus(tmp_path: Path) -> None:
     with_gpus(tmp_path, 1).check(matrix(tmp_path, device="cuda", backend="gloo", nproc=5))
 
@@ -135,7 +153,7 @@ def test_the_real_probe_knows_torchvision_without_the_time_it_takes_to_load() ->
     code = (
         "import json, sys\nfrom ecrl.worker.probe import probe\n"
         "asked = {'datasets': ['noise'], 'models': ['cnn'], 'optimizer': 'sgd', 'data_root': None, "
-        "'sequence_length': 1, 'global_batch': 1}\n"
+        "'sequence_length': 1, 'global_batch': 1, 'precisions': []}\n"
         "print(json.dumps([probe(asked)['torchvision'], 'torchvision' in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

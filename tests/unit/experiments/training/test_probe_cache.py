@@ -135,7 +135,7 @@ CHILD = """
 import json, os, sys
 asked = json.load(sys.stdin)
 open(sys.argv[1], "a").write("asked\\n")
-json.dump({"torch": "0", "gpus": [], "gpu_bytes": [], "footprints": {},
+json.dump({"torch": "0", "gpus": [], "gpu_bytes": [], "footprints": {}, "precisions": {},
            "state_bytes": {f"{d}/{m}": 1 for d in asked["datasets"] for m in asked["models"]},
            "datasets": {d: {"ok": True, "files": {}} for d in asked["datasets"]}},
           open(int(os.environ["ECRL_REPLY_FD"]), "w"))
