@@ -2,7 +2,8 @@
 optimizer and generators, on every rank. Real torchrun, gloo, SIGKILL.
 
 ecrl's own engines always run, the others are sampled: between them every engine with both optimizers, one, two and
-three ranks, and every parallelism. `pytest -m torture tests/process/test_bitwise.py` is the full product.
+three ranks, every parallelism, and short precisions, micro-batches and clipping. `pytest -m torture
+tests/process/test_bitwise.py` is the full product.
 """
 
 from collections.abc import Iterator
@@ -28,13 +29,19 @@ OTHERS = [engine for engine in plugins.names("engine") if engine not in ("blocki
 
 
 class Case(NamedTuple):
-    """One run and how it trains. parallel: the parallelism, with the ranks that hold one model: 'hsdp/2'."""
+    """One run and how it trains. parallel: the parallelism, with the ranks that hold one model: 'hsdp/2'.
+
+    accumulate: micro-batches a step. clip: the largest norm of a gradient.
+    """
 
     engine: str
     model: str
     optimizer: str
     nproc: int
     parallel: str = "ddp"
+    precision: str = "fp32"
+    accumulate: int = 1
+    clip: float = 0.0
 
 
 SHORT = [
@@ -53,6 +60,14 @@ SPLIT = [
 ]
 SAMPLED.append(Case("overlapped", "gpt2-nano", "adamw", 2))
 SPLIT.append(Case("blocking", "gpt2-nano", "adamw", 2, "fsdp2"))
+ARITHMETIC = [
+    Case("overlapped", "gpt2-nano", "adamw", 2, "ddp", "bf16", accumulate=2, clip=1.0),
+    Case("blocking", "cnn", "sgd", 3, "ddp", "fp16", accumulate=3),
+    Case("overlapped", "gpt2-nano", "sgd", 2, "fsdp2", "fp16", accumulate=2, clip=0.5),
+    Case("dcp-async", "gpt2-nano", "adamw", 3, "fsdp2", "bf16", clip=0.5),
+    Case("overlapped", "cnn", "sgd", 4, "hsdp/2", "fp16", clip=0.5),
+    Case("torch-save", "cnn", "adamw", 2, "ddp", "fp16", accumulate=2, clip=0.5),
+]
 FULL = [
     Case(engine, model, optimizer, nproc)
     for model in ("cnn", "resnet18", "gpt2-nano")
@@ -63,7 +78,7 @@ FULL = [
 
 
 def spec(case: Case) -> RunSpec:
-    variant, model, optimizer, nproc, parallel = case
+    variant, model, optimizer, nproc, parallel, precision, accumulate, clip = case
     crash = {"index": 0, "at": CRASH, "kind": "kill", "rank": nproc - 1}
     parallel, _, shard_ranks = parallel.partition("/")
     return RunSpec(
@@ -86,6 +101,9 @@ def spec(case: Case) -> RunSpec:
             lr=0.05 if optimizer == "sgd" else 1e-3,
             parallel=parallel,
             shard_ranks=int(shard_ranks or 0),
+            precision=precision,  # type: ignore[arg-type]
+            accumulate=accumulate,
+            clip_grad_norm=clip,
         ),
         checkpoint=CheckpointSettings(),
         failures=() if variant == "reference" else (crash,),
@@ -161,6 +179,7 @@ def test_the_short_version_covers_every_engine_optimizer_and_number_of_ranks() -
     assert {case.parallel.partition("/")[0] for case in [*SHORT, *SPLIT]} == set(plugins.names("parallelism"))
     sharded = {name for name in plugins.names("engine") if plugins.declared("engine", name).get("sharded")}
     assert {case.engine for case in SPLIT} == sharded
+    assert {case.precision for case in ARITHMETIC} == {"bf16", "fp16"}
 
 
 @pytest.mark.process
@@ -171,6 +190,7 @@ def test_the_short_version_covers_every_engine_optimizer_and_number_of_ranks() -
         *SHORT,
         *(pytest.param(case, marks=pytest.mark.sampled("bitwise")) for case in SAMPLED),
         *(pytest.param(case, marks=pytest.mark.sampled("bitwise split")) for case in SPLIT),
+        *(pytest.param(case, marks=pytest.mark.sampled("bitwise arithmetic")) for case in ARITHMETIC),
     ],
     ids=_name,
 )
