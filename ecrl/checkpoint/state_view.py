@@ -7,7 +7,7 @@ The staging buffer has exactly the layout of the payload, so persisting is one w
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class StateView:
     local: this rank's own tensors that the *forward* changes (buffers).
     host: this rank's own state that is already a private copy (RNG states).
     meta: host state that can be written as JSON (step, ...).
+    frozen: the names in replicated and shards of what nothing ever changes.
 
     Names in local and host start with `own/`, and every rank writes its own. Replicated names do not start with it.
     """
@@ -84,6 +85,19 @@ class StateView:
     host: dict[str, torch.Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     shards: dict[str, Shard] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
+
+    def select_frozen(self) -> "StateView":
+        """The part that nothing ever changes."""
+        replicated = {name: tensor for name, tensor in self.replicated.items() if name in self.frozen}
+        shards = {name: shard for name, shard in self.shards.items() if name in self.frozen}
+        return StateView(replicated=replicated, local={}, shards=shards)
+
+    def select_changing(self) -> "StateView":
+        """The rest."""
+        replicated = {name: tensor for name, tensor in self.replicated.items() if name not in self.frozen}
+        shards = {name: shard for name, shard in self.shards.items() if name not in self.frozen}
+        return replace(self, replicated=replicated, shards=shards, frozen=frozenset())
 
     @property
     def updated(self) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
 """Checkpoint folders: which ones a restore may use, and whether every byte is what was committed. Loads no tensors.
 
-    step-00000400/shard-<rank>.safetensors, rank-<rank>.json, COMMIT.json
+    step-00000400/shard-<rank>.safetensors, rank-<rank>.json, COMMIT.json, frozen-<rank>.safetensors if there is any
 
 A checkpoint exists when its COMMIT.json exists. COMMIT.json is written last, lists every other file with its size
 and digest, and carries a digest of itself. The states of a checkpoint:
@@ -17,7 +17,7 @@ import errno
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,17 @@ _CHUNK_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class ShardNames:
-    """The two files of one rank in a checkpoint folder."""
+    """The files of one rank in a checkpoint folder. A rank without tensors that never change has no `frozen`."""
 
     rank: int
 
     @property
     def tensors(self) -> str:
         return f"shard-{self.rank}.safetensors"
+
+    @property
+    def frozen(self) -> str:
+        return f"frozen-{self.rank}.safetensors"
 
     @property
     def facts(self) -> str:
@@ -159,8 +163,10 @@ def _decide_verdict(folder: Path, step: int, text: bytes, run: str | None, world
     for name, entry in content["files"].items():
         if fault := _find_file_fault(folder / name, FileFacts(**entry)):
             return Verdict(step, "corrupt", f"{name}: {fault}")
-    files = [(folder / names.tensors, folder / names.facts) for names in map(ShardNames, range(content["world_size"]))]
-    fault = _find_gap(files)
+    fault = _find_gap(
+        ([folder / name for name in (names.tensors, names.frozen) if name in content["files"]], folder / names.facts)
+        for names in map(ShardNames, range(content["world_size"]))
+    )
     return Verdict(step, "valid") if fault is None else Verdict(step, "corrupt", fault)
 
 
@@ -222,9 +228,10 @@ def _find_mismatch(content: Mapping[str, Any]) -> str | None:
     keys = {"bytes", "xxh3_128"}
     if type(files) is not dict or not all(type(entry) is dict and entry.keys() == keys for entry in files.values()):
         return "lists its files without their sizes and digests"
-    if len(files) == 2 * ranks:  # checked first, since a wrong world size could be huge
-        needed = {name for rank in range(ranks) for name in (ShardNames(rank).tensors, ShardNames(rank).facts)}
-        if files.keys() == needed:
+    if 2 * ranks <= len(files) <= 3 * ranks:  # checked first, since a wrong world size could be huge
+        names = [*map(ShardNames, range(ranks))]
+        needed = {name for own in names for name in (own.tensors, own.facts)}
+        if needed <= files.keys() <= needed | {own.frozen for own in names}:
             return None
     found = ", ".join(sorted(files))[:200] or "no file"
     return f"names {found}, expected a shard and a rank file of each of {ranks} ranks"
@@ -244,7 +251,7 @@ def _find_file_fault(path: Path, expected: FileFacts) -> str | None:
         return f"unreadable ({error.strerror})"
 
 
-def _find_gap(files: list[tuple[Path, Path]]) -> str | None:
+def _find_gap(files: Iterable[tuple[Sequence[Path], Path]]) -> str | None:
     try:
         return row_ranges.find_gap(files)
     except OSError as error:

@@ -1,19 +1,21 @@
 """Check that the ranks' rows of every split tensor add up to the whole tensor. Loads no tensors.
 
-`rank-<rank>.json` names under `shards` each tensor of its rank's file that is a part of a larger one, with the whole
+`rank-<rank>.json` names under `shards` each tensor of its rank's files that is a part of a larger one, with the whole
 tensor's `shape` and the index `begin` of the part's first row.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ecrl.storage import safetensors_header
 
 
-def find_gap(files: Iterable[tuple[Path, Path]]) -> str | None:
-    """What is wrong with the rows of split tensors; None if nothing is. files: each rank's tensors and its facts.
+def find_gap(files: Iterable[tuple[Sequence[Path], Path]]) -> str | None:
+    """What is wrong with the rows of split tensors; None if nothing is.
+
+    files: each rank's files of tensors, and its facts.
 
     Raises:
         OSError: a file cannot be read.
@@ -23,15 +25,17 @@ def find_gap(files: Iterable[tuple[Path, Path]]) -> str | None:
         for tensors, facts in files:
             text = facts.read_bytes()
             # Most files say nothing of it, and are large.
-            places = json.loads(text).get("shards", {}) if b'"shards"' in text else {}
-            header = safetensors_header.read(tensors) if places else {}
+            places = json.loads(text).get("shards") if b'"shards"' in text else None
+            if not places:
+                continue
+            header = {name: entry for path in tensors for name, entry in safetensors_header.read(path).items()}
             for name, place in places.items():
                 rows, *rest = header[name]["shape"]
                 if rest != place["shape"][1:]:
-                    return f"{tensors.name}: {name}: found rows of the shape {rest}, expected {place['shape'][1:]}"
+                    return f"{facts.name}: {name}: found rows of the shape {rest}, expected {place['shape'][1:]}"
                 parts.setdefault(name, []).append((place["begin"], place["begin"] + rows, place["shape"]))
     except (ValueError, TypeError, KeyError, AttributeError):
-        return f"{facts.name}: does not describe the split tensors of {tensors.name}"
+        return f"{facts.name}: does not describe the split tensors of its rank"
     return next((fault for name, found in parts.items() if (fault := _find_fault(name, found))), None)
 
 

@@ -15,9 +15,9 @@ from ecrl.worker.dtensor import find_shard
 
 
 def make_optimizer(model: torch.nn.Module, train: TrainSettings) -> torch.optim.Optimizer:
-    """SGD or AdamW for the model's parameters. Its state exists at once, with the values before the first step."""
+    """SGD or AdamW for the parameters that train. Its state exists at once, with the values before the first step."""
     # Optimizers create their state lazily at the first step, but a restore or a snapshot slot needs it before.
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     if train.optimizer == "sgd":
         sgd = torch.optim.SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
         if train.momentum:
@@ -59,6 +59,7 @@ class TrainState(CheckpointableState):
         parts = {name: find_shard(name, tensor) for name, tensor in named.items()}
         self._replicated = {name: part for name, part in parts.items() if isinstance(part, torch.Tensor)}
         self._shards = {name: part for name, part in parts.items() if isinstance(part, Shard)}
+        self._frozen = frozenset(f"model/{name}" for name, p in model.named_parameters() if not p.requires_grad)
 
     def view(self, step: int) -> StateView:
         return StateView(
@@ -67,6 +68,7 @@ class TrainState(CheckpointableState):
             host=self._generators(),
             meta={"step": step, "python_rng": _jsonable(random.getstate())},
             shards=self._shards,
+            frozen=self._frozen,
         )
 
     def _generators(self) -> dict[str, torch.Tensor]:

@@ -64,7 +64,7 @@ ARITHMETIC = [
     Case("overlapped", "gpt2-nano", "adamw", 2, "ddp", "bf16", accumulate=2, clip=1.0),
     Case("blocking", "cnn", "sgd", 3, "ddp", "fp16", accumulate=3),
     Case("overlapped", "gpt2-nano", "sgd", 2, "fsdp2", "fp16", accumulate=2, clip=0.5),
-    Case("dcp-async", "gpt2-nano", "adamw", 3, "fsdp2", "bf16", clip=0.5),
+    Case("dcp-async", "gpt2-nano", "adamw", 2, "fsdp2", "bf16", clip=0.5),
     Case("overlapped", "cnn", "sgd", 4, "hsdp/2", "fp16", clip=0.5),
     Case("torch-save", "cnn", "adamw", 2, "ddp", "fp16", accumulate=2, clip=0.5),
 ]

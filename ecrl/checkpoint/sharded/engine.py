@@ -17,7 +17,7 @@ from typing import Any
 
 from ecrl.checkpoint.agreement import Agreement, AgreementError
 from ecrl.checkpoint.engine import Engine, EngineContext, RestoreResult
-from ecrl.checkpoint.sharded.persist import write_rank
+from ecrl.checkpoint.sharded.persist import FrozenFile, write_rank
 from ecrl.checkpoint.sharded.saved_state import SavedState
 from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, Stager, make_stager, slot_bytes
 from ecrl.checkpoint.sharded.ticket import Ticket
@@ -65,7 +65,10 @@ class ShardedEngine(Engine):
         self._committed: set[tuple[int, Path]] = set()
 
     def _prepare(self) -> None:
-        layout = self.context.state.view(0).build_layout(self.context.rank, self.context.world_size)
+        view, ranks = self.context.state.view(0), (self.context.rank, self.context.world_size)
+        layout = view.select_changing().build_layout(*ranks)
+        frozen = FrozenFile(view.select_frozen(), *ranks)
+        self._frozen = frozen if frozen.layout.entries else None
         pinned = self.context.device.type != "cpu"
         self._check_memory(slot_bytes(layout, pinned))
         # Only a new folder: an fsync after a crash would wait for all writes of the dead ranks.
@@ -151,19 +154,22 @@ class ShardedEngine(Engine):
                 step=ticket.step,
                 rank=context.rank,
                 attempt=context.attempt,
+                frozen=self._frozen,
                 halfway=lambda: context.reached("persist", ticket.step),
             )
         except (OSError, MemoryError) as error:
             self._remove_own_files(place, ticket.step)
             return {"fault": asdict(_describe_error(f"rank {context.rank}", error))}
-        context.recorder.event("persisted", s=ticket.step, t0=begun, bytes=sum(facts.bytes for facts in files.values()))
+        own = {name: facts for name, facts in files.items() if name != ShardNames(context.rank).frozen}
+        context.recorder.event("persisted", s=ticket.step, t0=begun, bytes=sum(facts.bytes for facts in own.values()))
         return {"files": {name: [f.bytes, f.xxh3_128] for name, f in files.items()}}
 
     def _remove_own_files(self, place: Path, step: int) -> None:
         """Remove this rank's files of a checkpoint that can no longer be committed."""
         # Frees the space on a full disk.
         folder = commit.step_folder(place, step)
-        for name in (ShardNames(self.context.rank).tensors, ShardNames(self.context.rank).facts):
+        names = ShardNames(self.context.rank)
+        for name in (names.tensors, names.facts, names.frozen):
             with contextlib.suppress(OSError):  # a leftover file is harmless without a COMMIT.json
                 (folder / name).unlink()
 
@@ -262,6 +268,9 @@ class ShardedEngine(Engine):
         saved.check_same_model(view)
         recorded = saved.load(view, halfway=lambda: context.reached("restore", step))
         context.state.load_host_state(saved.meta, view.host)
+        if self._frozen is not None:
+            with contextlib.suppress(OSError):  # the next checkpoint writes the file again
+                self._frozen.adopt(folder, recorded)
         return RestoreResult(
             step=step,
             digest_recorded=root_digest(recorded),

@@ -25,8 +25,11 @@ class SavedState:
 
     def __init__(self, folder: Path, rank: int, world_size: int) -> None:
         self._folder, self._rank = folder, rank
-        self._files = [folder / ShardNames(r).tensors for r in range(world_size)]
-        self._specs = [read_tensor_specs(path) for path in self._files]
+        # Every rank's shard, and its file of tensors that never change if it has one.
+        paths = [
+            (r, folder / name) for r in range(world_size) for name in (ShardNames(r).tensors, ShardNames(r).frozen)
+        ]
+        self._files = [(r, path, read_tensor_specs(path)) for r, path in paths if path.exists()]
         self._facts = [json.loads((folder / ShardNames(r).facts).read_text()) for r in range(world_size)]
         self._places = [facts.get("shards", {}) for facts in self._facts]
         self.meta: dict[str, Any] = self._facts[rank]["meta"]
@@ -40,7 +43,8 @@ class SavedState:
         live = get_tensor_specs(view.replicated | view.local | view.host)
         live |= {name: TensorSpec(str(shard.rows.dtype), shard.shape) for name, shard in view.shards.items()}
         saved = {}
-        for rank, (specs, places) in enumerate(zip(self._specs, self._places, strict=True)):
+        for rank, _, specs in self._files:
+            places = self._places[rank]
             for name, spec in specs.items():
                 if rank == self._rank or not name.startswith("own/"):
                     saved[name] = TensorSpec(spec.dtype, tuple(places[name]["shape"])) if name in places else spec
@@ -56,28 +60,32 @@ class SavedState:
         """
         wanted = self._locate(view)
         for half in (0, 1):
-            for rank, path in enumerate(self._files):
+            for (_, path, _), found in zip(self._files, wanted, strict=True):
                 with safe_open(str(path), framework="pt") as file:
-                    for name, live in wanted[rank][half::2]:
+                    for name, live in found[half::2]:
                         live.copy_(file.get_tensor(name))
             if half == 0:
                 halfway()
-        recorded = {name: self._facts[rank]["leaves"][name] for rank, found in enumerate(wanted) for name, _ in found}
+        recorded = {
+            name: self._facts[rank]["leaves"][name]
+            for (rank, _, _), found in zip(self._files, wanted, strict=True)
+            for name, _ in found
+        }
         return recorded | {META_LEAF: self._facts[self._rank]["leaves"][META_LEAF]}
 
     def _locate(self, view: StateView) -> list[list[tuple[str, torch.Tensor]]]:
-        """The live tensors to be filled from each rank's file."""
-        wanted: list[list[tuple[str, torch.Tensor]]] = [[] for _ in self._files]
-        for rank, specs in enumerate(self._specs):
+        """The live tensors to be filled from each file."""
+        wanted: list[list[tuple[str, torch.Tensor]]] = []
+        for rank, _, specs in self._files:
             own = view.local | view.host if rank == self._rank else {}
-            wanted[rank] = [(name, (view.replicated | own)[name]) for name in specs if name in view.replicated | own]
+            wanted.append([(name, (view.replicated | own)[name]) for name in specs if name in view.replicated | own])
         for name, shard in view.shards.items():
             if not len(shard.rows):
                 continue
-            for rank, places in enumerate(self._places):
-                spec = self._specs[rank].get(name)
-                if spec and places[name] == shard.place and spec.shape == tuple(shard.rows.shape):
-                    wanted[rank].append((name, shard.rows))
+            for (rank, _, specs), found in zip(self._files, wanted, strict=True):
+                spec = specs.get(name)
+                if spec and self._places[rank][name] == shard.place and spec.shape == tuple(shard.rows.shape):
+                    found.append((name, shard.rows))
                     break
             else:
                 raise ForeignCheckpointError(

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,20 @@ import torch
 from safetensors.torch import load_file
 
 from docs.generate.pages import DOCS
-from tests.unit.checkpoint.ranks_in_threads import Group
+from ecrl.checkpoint.state_view import StateView
+from tests.unit.checkpoint.ranks_in_threads import Group, ToyState
 
 _PROGRAM = re.compile(r'^```python title="assemble.py"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
+class WithFrozen(ToyState):
+    def view(self, step: int) -> StateView:
+        return replace(super().view(step), frozen=frozenset(["model/wide"]))
+
+
 @pytest.mark.parametrize("world_size", [1, 4])
 def test_the_program_assembles_a_checkpoint(tmp_path: Path, world_size: int) -> None:
-    group = Group(tmp_path, "blocking", world_size)
+    group = Group(tmp_path, "blocking", world_size, state=WithFrozen)
     group.train(1, 10)
     group.settle()
     [text] = _PROGRAM.findall((DOCS / "parallelism.md").read_text(encoding="utf-8"))
@@ -30,3 +37,4 @@ def test_the_program_assembles_a_checkpoint(tmp_path: Path, world_size: int) -> 
     shapes |= {name: shard.shape for name, shard in state.shards.items()}
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == shapes
     assert all(torch.equal(tensor, torch.full_like(tensor, 10)) for tensor in found.values())
+    assert (folder / "frozen-0.safetensors").is_file()

@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from ecrl.storage.row_ranges import find_gap
 
 
-def write(folder: Path, *ranks: dict[str, tuple[int, int, list[int]]]) -> list[tuple[Path, Path]]:
+def write(folder: Path, *ranks: dict[str, tuple[int, int, list[int]]]) -> list[tuple[list[Path], Path]]:
     """The files of ranks that saved these rows: name -> (begin, rows, whole shape)."""
     files = []
     for rank, parts in enumerate(ranks):
         tensors, facts = folder / f"shard-{rank}.safetensors", folder / f"rank-{rank}.json"
         save_file({n: torch.zeros(rows, *shape[1:]) for n, (_, rows, shape) in parts.items()}, tensors)
         facts.write_text(json.dumps({"shards": {n: {"shape": s, "begin": b} for n, (b, _, s) in parts.items()}}))
-        files.append((tensors, facts))
+        files.append(([tensors], facts))
     return files
 
 
@@ -26,7 +26,7 @@ def test_rows_that_add_up_in_any_order_are_whole(tmp_path: Path) -> None:
     assert find_gap(write(tmp_path, {"w": (3, 4, [7, 2]), "b": (0, 1, [1])}, {"w": (0, 3, [7, 2])})) is None
     for whole in ({}, {"meta": {"shards": 3}}):  # nothing is split
         (tmp_path / "rank-0.json").write_text(json.dumps(whole))
-        assert find_gap([(tmp_path / "shard-0.safetensors", tmp_path / "rank-0.json")]) is None
+        assert find_gap([([tmp_path / "shard-0.safetensors"], tmp_path / "rank-0.json")]) is None
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,14 @@ def test_rows_that_add_up_in_any_order_are_whole(tmp_path: Path) -> None:
 )
 def test_rows_that_do_not_add_up_are_told(tmp_path: Path, ranks: Any, told: str) -> None:
     assert find_gap(write(tmp_path, *ranks)) == told
+
+
+def test_the_parts_of_a_rank_may_be_in_several_files(tmp_path: Path) -> None:
+    [(tensors, facts)] = write(tmp_path, {"w": (0, 3, [7, 2]), "frozen": (0, 4, [4])})
+    save_file({"w": torch.zeros(3, 2)}, tensors[0])
+    save_file({"frozen": torch.zeros(4)}, more := tmp_path / "frozen-0.safetensors")
+    assert find_gap([([*tensors, more], facts)]) == "w: 3 of 7 rows are saved"
+    assert "does not describe" in str(find_gap([(tensors, facts)]))
 
 
 @pytest.mark.parametrize("place", [{"shape": [7, 3], "begin": 0}, {"shape": 7, "begin": 0}, {"begin": 0}, [], "x"])

@@ -70,6 +70,21 @@ def test_loading_the_view_back_gives_the_same_future(name: str) -> None:
     assert future() == expected
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_what_does_not_train_has_no_optimizer_state_and_is_named_as_frozen(name: str) -> None:
+    frozen = torch.nn.Linear(6, 5).requires_grad_(False)
+    model = torch.nn.Sequential(frozen, torch.nn.Linear(5, 2))
+    made = make_optimizer(model, TrainSettings(steps=10, optimizer="sgd" if name == "sgd" else "adamw", lr=0.05))
+    view = TrainState(model, made, torch.device("cpu")).view(0)
+    assert view.frozen == {"model/0.weight", "model/0.bias"}
+    assert view.select_frozen().tensors.keys() == view.frozen
+    assert view.select_changing().tensors.keys() == view.tensors.keys() - view.frozen
+    assert not any("/0." in tensor for tensor in view.replicated if tensor.startswith("optimizer/"))
+    before = frozen.weight.clone()
+    step(model, made)
+    assert torch.equal(frozen.weight, before)
+
+
 def test_a_view_aliases_the_state_and_copies_the_generators() -> None:
     model, _, state = make("sgd")
     view = state.view(0)
