@@ -37,7 +37,7 @@ def archive(paths: CampaignPaths, target: Path) -> int:
             packed = list(_list_packed(paths))
             _write(temporary, packed, paths.results)
             verify(temporary, packed, paths.results)
-        temporary.rename(target)
+        _take_name(temporary, target)
         fsync_dir(target.parent)
     except OSError as error:
         where = target if error.filename in (None, str(temporary)) else error.filename
@@ -49,6 +49,15 @@ def archive(paths: CampaignPaths, target: Path) -> int:
     finally:
         temporary.unlink(missing_ok=True)
     return len(packed)
+
+
+def _take_name(temporary: Path, target: Path) -> None:
+    target.touch(exist_ok=False)  # a rename alone would replace a file that somebody made meanwhile
+    try:
+        temporary.rename(target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _list_packed(paths: CampaignPaths) -> Iterator[Path]:

@@ -114,6 +114,29 @@ def test_an_archive_replaces_no_file_and_says_where_it_cannot_be_written(paths: 
     assert paths.matrix.is_file()
 
 
+@pytest.mark.usefixtures("paths")
+def test_an_archive_that_somebody_else_made_meanwhile_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    add = tarfile.TarFile.add
+
+    def is_overtaken(self: tarfile.TarFile, *arguments: object, **more: object) -> None:
+        add(self, *arguments, **more)  # type: ignore[arg-type]
+        Path("exp.tar.gz").write_text("theirs")
+
+    monkeypatch.setattr(tarfile.TarFile, "add", is_overtaken)
+    expect_failure("archive", "exp", code="ECRL-106", fact="exp.tar.gz: File exists")
+    assert [path.read_text() for path in Path().iterdir() if "tar.gz" in path.name] == ["theirs"]
+
+
+@pytest.mark.usefixtures("paths")
+def test_an_archive_that_cannot_get_its_name_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_refused(self: Path, _target: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+
+    monkeypatch.setattr(Path, "rename", is_refused)
+    expect_failure("archive", "exp", code="ECRL-106", fact="Input/output error")
+    assert not [path for path in Path().iterdir() if "tar.gz" in path.name]
+
+
 # -- delete --------------------------------------------------------------------------------------------------------
 
 
