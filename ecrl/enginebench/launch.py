@@ -74,12 +74,13 @@ class Bench:
         with paths.torchrun_log.open("wb") as log:
             handle = BenchLauncher().start(Run(self.spec, paths), self.folder, log)
         with closing(handle), closing(progress):
+            stop_now = watch_end("the job's processes to end", progress.say, lambda: stop.now)
             try:
                 while (code := handle.wait(_POLL_S)) is None and not stop:
                     progress.poll()
                 if code is None:
-                    code = handle.stop(watch_end("the job's processes to end", progress.say, lambda: stop.now))
-                handle.end_leftovers()
+                    code = handle.stop(stop_now)
+                handle.end_leftovers(stop_now)
                 progress.poll()
             finally:
                 if handle.poll() is None:  # after an error in ecrl, no worker must remain

@@ -8,7 +8,7 @@ import typer
 from ecrl.cli.typer_support import complete
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import LinuxCommand
-from ecrl.cli.ui.messages import plain_table, print_json
+from ecrl.cli.ui.messages import plain_table, print_json, print_message
 
 SCHEMA = 1
 _TO = typer.Option("--to", metavar="A,B", help="The tools to feed.", autocompletion=complete.list_of("tracker"))
@@ -41,7 +41,7 @@ def feed(
     paths = CampaignPaths(results, opt.choose_prefix(prefix, results))
     require_folder(paths)
     with handle_signals() as stop:
-        fed = [{"tracker": name, **track(paths, name, stop)} for name in names]
+        fed = [{"tracker": name, **track(paths, name, stop, print_message)} for name in names]
     if as_json:
         print_json({"schema": SCHEMA, "prefix": paths.prefix, "trackers": fed})
         return

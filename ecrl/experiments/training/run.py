@@ -23,6 +23,7 @@ from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.run_times import TimeKey
 from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.device_leases import FAKE_VARIABLE, DeviceSet, group_devices, list_cores, list_gpus
+from ecrl.launch.system.process_group import watch_end
 from ecrl.launch.system.signals import StopRequest
 from ecrl.launch.system.wait import Wait
 from ecrl.records.failure_checks import is_ending
@@ -153,7 +154,8 @@ class _Torchrun(Executor):
 
     def close(self) -> None:
         """Close the launchers."""
-        self._launchers.close()
+        lane = self._lane
+        self._launchers.close(watch_end("what starts ranks to end", lane.observer.note, lambda: lane.stop.now))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from ecrl.launch.runs.experiment import ExperimentKind, Machine, load_kind
 from ecrl.launch.runs.progress import Observer
 from ecrl.launch.system.disk_errors import explain_storage_errors
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.wait import keep_saying
 from ecrl.records.manifest.lazy_table import Rows
 from ecrl.records.paths import CampaignPaths
 from ecrl.units import format_bytes, format_count
@@ -178,7 +179,9 @@ class Control:
 
     def _run_quick_checks(self, campaign: Campaign, machine: Machine) -> None:
         """Report the warnings of the doctor's quick checks. Raises `UnfitError` if the machine is unfit."""
-        found = self.examine(campaign.paths.results, machine.compute_requirements(campaign.matrix))
+        wanted = machine.compute_requirements(campaign.matrix)
+        with keep_saying("host and disks to be tried", self.observer.note):  # a network disk may take long
+            found = self.examine(campaign.paths.results, wanted)
         for finding in found:
             if finding.state == WARN:
                 self.observer.note(f"warning: {finding.check}: {finding.found}. {finding.advice}")

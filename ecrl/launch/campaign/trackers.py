@@ -17,9 +17,10 @@ from ecrl import plugins
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError
 from ecrl.launch.system.child import build_module_command, find_working_folder
 from ecrl.launch.system.environment import build_child_environment
-from ecrl.launch.system.process_group import end_leftovers, end_run
+from ecrl.launch.system.process_group import end_leftovers, end_run, watch_end
 from ecrl.launch.system.process_identity import RUN_MARKER, build_campaign_markers
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.wait import Wait
 from ecrl.records.paths import CampaignPaths
 
 _PATIENCE_S = 15  # for the last records, once the campaign has ended
@@ -72,22 +73,27 @@ class TrackerProcess:
         if (code := self._process.wait()) and not failed:
             self._tell({"failed": _describe_end(code), "code": EXIT_SOME_FAILED})
 
-    def finish(self, stop: StopRequest) -> None:
-        """Let the process pass on the last records, and see that nothing is left of it."""
+    def finish(self, stop: StopRequest, say: Callable[[str], None]) -> None:
+        """Let the process pass on the last records, and see that nothing is left of it. say: shows what takes long."""
+        wait = Wait(lambda: f"tracker {self._folder.name} to pass on the last records, at most {_PATIENCE_S} s", say)
         if self._process.stdin is not None:
             self._process.stdin.close()
         deadline = time.monotonic() + _PATIENCE_S + 1
         while self._thread.is_alive() and time.monotonic() < deadline and not stop.now:
             self._thread.join(_POLL_S)
+            wait.look()
+        stop_now = watch_end(f"the processes of tracker {self._folder.name} to end", say, lambda: stop.now)
         if self._thread.is_alive():
-            end_run(self._process.pid, self._folder, stop_now=lambda: True)
-        end_leftovers(self._folder)
+            end_run(self._process.pid, self._folder, stop_now=lambda: stop_now() or True)
+        end_leftovers(self._folder, stop_now)
         self._thread.join()
 
-    def wait(self, stop: StopRequest) -> None:
-        """Wait for the end of the process; end it if ecrl is asked to stop."""
+    def wait(self, stop: StopRequest, say: Callable[[str], None]) -> None:
+        """Wait for the end of the process; end it if ecrl is asked to stop. say: shows what takes long."""
+        wait = Wait(lambda: f"tracker {self._folder.name} to read and pass on the records", say)
         while self._thread.is_alive() and not stop:
             self._thread.join(_POLL_S)
+            wait.look()
         if self._thread.is_alive():
             end_run(self._process.pid, self._folder, stop_now=lambda: True)
         self._thread.join()
@@ -117,7 +123,7 @@ def feed_trackers(
             except OSError as error:
                 note(f"warning: tracker {name}: {error.strerror}: {error.filename or paths.trackers}")
                 continue
-            running.callback(process.finish, stop)
+            running.callback(process.finish, stop, note)
         yield
 
 
@@ -138,8 +144,10 @@ class _Notes:
             )
 
 
-def track(paths: CampaignPaths, name: str, stop: StopRequest) -> Fact:
+def track(paths: CampaignPaths, name: str, stop: StopRequest, say: Callable[[str], None]) -> Fact:
     """Feed a tracker with what a campaign has recorded so far; returns `where`, `runs` and `points`.
+
+    say: shows what takes long.
 
     Raises:
         TrackerError: the tracker failed.
@@ -147,7 +155,7 @@ def track(paths: CampaignPaths, name: str, stop: StopRequest) -> Fact:
     """
     found: dict[str, Any] = {}
     process = TrackerProcess(paths, name, found.update, beside=False)
-    process.wait(stop)
+    process.wait(stop, say)
     stop.raise_if_requested("What was fed stays; the same command goes on.")
     if "failed" in found:
         error = TrackerError(

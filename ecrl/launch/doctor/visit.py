@@ -6,6 +6,7 @@ from pathlib import Path
 from ecrl.errors import UnfitError
 from ecrl.launch.doctor import disk, gpu, host
 from ecrl.launch.doctor.finding import OK, UNFIT, Finding, Requirements
+from ecrl.launch.system.wait import keep_saying
 
 SCHEMA = 1
 
@@ -15,10 +16,17 @@ def run_checks(
 ) -> Iterator[Finding]:
     """All checks; takes a few seconds. The process that loads PyTorch comes last. say: shows what takes long."""
     yield from host.check_host(wanted)
-    yield from disk.check_disk(results, wanted)
+    yield from _keep_saying(results, disk.check_disk(results, wanted), say)
     for place in () if wanted is None else wanted.places:
-        yield from disk.check_place(place, wanted)
+        yield from _keep_saying(place.folder, disk.check_place(place, wanted), say)
     yield from gpu.check_gpus(wanted, say=say)
+
+
+def _keep_saying(folder: Path, findings: Iterator[Finding], say: Callable[[str], None]) -> Iterator[Finding]:
+    # All of them first: whoever asks for the findings may take its time between two.
+    with keep_saying(f"the disk of {folder} to be tried", say):
+        found = list(findings)
+    yield from found
 
 
 def quick_checks(results: Path, wanted: Requirements | None) -> list[Finding]:

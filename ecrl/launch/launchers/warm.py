@@ -29,6 +29,7 @@ _LONGEST_PATH = 4096
 _IDS = itertools.count()
 _GRACE_S = 5.0  # between closing the socket and SIGTERM
 _POLL_S = 0.1  # between two checks whether a new agent is still wanted
+_END_POLL_S = 0.01
 _READY_S = 300.0  # a busy network file system may take a minute to import torch from
 
 
@@ -112,9 +113,9 @@ class Warm(TorchrunLauncher):
         Returns whether an agent was started.
         """
         if self._agent is not None and self._agent.poll() is not None:
-            self.close()
+            self.close(given_up)
         before = self._agent
-        agent, control = self._ensure_agent(run, campaign, log)
+        agent, control = self._ensure_agent(run, campaign, log, given_up)
         if agent is before:
             return False
         control.settimeout(_POLL_S)
@@ -127,12 +128,15 @@ class Warm(TorchrunLauncher):
         return True  # if it died or hangs, its first run reports that
 
     def _ensure_agent(
-        self, run: Run, campaign: Path, log: IO[bytes]
+        self, run: Run, campaign: Path, log: IO[bytes], now: Callable[[], bool] = lambda: False
     ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
-        """The agent and its socket. A new agent is started if there is none or the run needs another environment."""
+        """The agent and its socket. A new agent is started if there is none or the run needs another environment.
+
+        now: see `close`, which ends an agent of another environment.
+        """
         environment = self.environment(run, campaign)
         if self._agent is not None and environment != self._environment:
-            self.close()
+            self.close(now)
         if self._agent is None or self._control is None:
             self._control, its_end = socket.socketpair()
             with its_end:  # `log` is used until the first run names its own
@@ -140,19 +144,20 @@ class Warm(TorchrunLauncher):
             self._environment = environment
         return self._agent, self._control
 
-    def close(self) -> None:
+    def close(self, now: Callable[[], bool] = lambda: False) -> None:
         """End the agent and its fork server, if they exist."""
         agent, control, marker = self._agent, self._control, Path(self._environment.get(RUN_MARKER, ""))
         self._agent = self._control = None
         if control is not None:
             control.close()
         if agent is not None:
-            try:
-                agent.wait(_GRACE_S)
-                end_leftovers(marker)
-            except subprocess.TimeoutExpired:
-                end_run(agent.pid, marker, stop_now=lambda: False)
+            deadline = time.monotonic() + _GRACE_S
+            while agent.poll() is None and time.monotonic() < deadline and not now():
+                time.sleep(_END_POLL_S)
+            if agent.poll() is None:
+                end_run(agent.pid, marker, stop_now=now)
                 agent.wait()
+            end_leftovers(marker, now)
 
 
 PLUGIN = LauncherPlugin(

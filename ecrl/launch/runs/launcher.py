@@ -57,8 +57,8 @@ class RunHandle(ABC):
         """
 
     @abstractmethod
-    def end_leftovers(self) -> None:
-        """End the processes that an ended run left behind."""
+    def end_leftovers(self, now: Callable[[], bool]) -> None:
+        """End the processes that an ended run left behind. now: see `stop`."""
 
     @abstractmethod
     def read_failures(self) -> list[WorkerFailed]:
@@ -89,8 +89,8 @@ class Launcher(ABC):
     def start(self, run: Run, campaign: Path, log: IO[bytes]) -> RunHandle:
         """Start a run whose folder exists. The launcher's own output goes to `log`."""
 
-    def close(self) -> None:
-        """Release what serves several runs. Call it while no run is active."""
+    def close(self, now: Callable[[], bool] = lambda: False) -> None:
+        """Release what serves several runs. Call it while no run is active. now: see `RunHandle.stop`."""
 
 
 LauncherFactory = Callable[[str, Lease | None], Launcher]
@@ -143,7 +143,7 @@ class LauncherPool:
             self._launchers[name] = self._make(name, self._lease)
         return self._launchers[name]
 
-    def close(self) -> None:
-        """Close every launcher. Call it while no run is active."""
+    def close(self, now: Callable[[], bool] = lambda: False) -> None:
+        """Close every launcher. Call it while no run is active. now: see `RunHandle.stop`."""
         for launcher in self._launchers.values():
-            launcher.close()
+            launcher.close(now)

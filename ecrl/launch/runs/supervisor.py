@@ -105,6 +105,7 @@ class Supervisor:
                 spawned = now_ns()
                 handle = self.launcher.start(run, self.campaign, log)
             cleared.callback(handle.close)
+            stop_now = watch_end(f"{run.name}: its processes to end", self.observer.note, lambda: self.stop.now)
             # From here on, an error of ecrl (a full disk, a bug) must not leave workers behind.
             cleared.callback(_stop_if_alive, handle)
             recorder.event("spawn", t=spawned, pid=handle.owner.pid, command=handle.command)
@@ -116,10 +117,9 @@ class Supervisor:
             asked = bool(self.stop)
             paused = watch.count_time()  # else a pause in which the run ended would be lost
             if code is None:
-                stop_now = watch_end(f"{run.name}: its processes to end", self.observer.note, lambda: self.stop.now)
                 code = handle.stop(stop_now)
             reaped = now_ns()
-            handle.end_leftovers()
+            handle.end_leftovers(stop_now)
             watch.poll_last()
             ended = findings.find_end(run.spec.train.nproc)
             # The end is when it happened, not when ecrl saw it: ecrl may have been stopped meanwhile (Ctrl-Z).

@@ -47,8 +47,8 @@ class TorchrunHandle(RunHandle):
         end_run(self.owner.pid, self.paths.folder, stop_now=now)
         return self._join()
 
-    def end_leftovers(self) -> None:
-        end_leftovers(self.paths.folder)
+    def end_leftovers(self, now: Callable[[], bool]) -> None:
+        end_leftovers(self.paths.folder, now)
 
     def read_failures(self) -> list[WorkerFailed]:
         if self._log is None:  # not opened in __init__: a missing log must not hide a running run

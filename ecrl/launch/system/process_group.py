@@ -75,11 +75,14 @@ def end_run(pid: int, folder: Path, *, stop_now: Callable[[], bool]) -> None:
     _end(members, lambda: _processes(find_marked_pids(RUN_MARKER, folder)), stop_now)
 
 
-def end_leftovers(folder: Path) -> int:
-    """End the processes that an exited launcher left of its run; returns how many there were."""
+def end_leftovers(folder: Path, stop_now: Callable[[], bool] = lambda: False) -> int:
+    """End the processes that an exited launcher left of its run; returns how many there were.
+
+    stop_now: see `end_run`.
+    """
     left = find_marked_pids(RUN_MARKER, folder)
     if left:
-        _end(_processes(left), lambda: _processes(find_marked_pids(RUN_MARKER, folder)), lambda: False)
+        _end(_processes(left), lambda: _processes(find_marked_pids(RUN_MARKER, folder)), stop_now)
     return len(left)
 
 
@@ -96,10 +99,13 @@ def end_orphans(campaign: Path, say: Callable[[str], None] = lambda _text: None,
 
 
 def watch_end(what: str, say: Callable[[str], None], now: Callable[[], bool] = lambda: False) -> Callable[[], bool]:
-    """A `stop_now` that says what is waited for. now: whether to skip the rest of the grace period."""
-    wait = Wait(lambda: f"{what}; whoever has not {GRACE_S:.0f} s after SIGTERM is killed", say, _SOON_S)
+    """A `stop_now` that says what is waited for, since its first call. now: whether to skip the rest of the grace
+    period."""
+    wait: Wait | None = None
 
     def stop_now() -> bool:
+        nonlocal wait
+        wait = wait or Wait(lambda: f"{what}; whoever has not {GRACE_S:.0f} s after SIGTERM is killed", say, _SOON_S)
         wait.look()
         return now()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ecrl.launch.campaign.request import Request
 from ecrl.launch.runs.progress import SilentObserver
 from ecrl.launch.system.process_identity import RUN_MARKER, find_marked_pids
 from ecrl.launch.system.signals import StopRequest
+from ecrl.launch.system.wait import Wait
 from ecrl.records.manifest import store as manifest
 from ecrl.records.paths import CampaignPaths
 from tests.errors import raises
@@ -96,6 +98,7 @@ def test_a_tracker_whose_folder_cannot_be_made_stops_nothing(tmp_path: Path) -> 
 def test_a_tracker_that_hangs_is_ended_with_the_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("tensorboard", "tracker")
     monkeypatch.setattr(trackers, "_PATIENCE_S", 1)
+    monkeypatch.setattr(trackers, "Wait", partial(Wait, first_s=0.1))
     asked, observer = ask(tmp_path / "results", "tensorboard"), Notes()
     for suite_id in manifest.read(planned(asked)).rows:
         for variant in ("reference", "blocking", "overlapped"):
@@ -104,6 +107,7 @@ def test_a_tracker_that_hangs_is_ended_with_the_campaign(tmp_path: Path, monkeyp
             os.mkfifo(pipe)  # to open it waits for a reader, for ever
     assert control(StandIn(), observer).run(asked, Policy()) == 0
     assert [note for note in observer.notes if "was not done after 1 s" in note] != []
+    assert any("waiting for tracker tensorboard to pass on the last records" in note for note in observer.notes)
     assert find_processes(asked.paths, "tensorboard") == []
 
 
@@ -192,4 +196,4 @@ def test_track_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     stopped = StopRequest()
     stopped.request(signal.SIGINT)
     with raises("ECRL-312"):
-        trackers.track(asked.paths, "prometheus", stopped)
+        trackers.track(asked.paths, "prometheus", stopped, print)

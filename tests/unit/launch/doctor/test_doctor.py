@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +20,12 @@ from typing import Any
 import pytest
 
 from ecrl.errors import EXIT_UNFIT, UnfitError
+from ecrl.launch.campaign import control as control_module
 from ecrl.launch.campaign.recover import Policy
 from ecrl.launch.doctor import disk, gpu, host
 from ecrl.launch.doctor import visit as doctor
 from ecrl.launch.doctor.finding import OK, UNFIT, WARN, Finding, Place, Requirements
+from ecrl.launch.system import wait
 from ecrl.launch.system.cpu_users import CpuUse, CpuUser, measure_cpu_use
 from ecrl.launch.system.process_identity import CAMPAIGN_MARKER
 from ecrl.records import machine
@@ -246,6 +249,35 @@ def test_an_unfit_machine_is_told_before_anything_starts_or_is_written(tmp_path:
 
 def test_the_short_visit_is_quick_and_shows_only_what_is_not_well(tmp_path: Path) -> None:
     assert all(finding.state != OK for finding in doctor.quick_checks(tmp_path, CPU))
+
+
+def test_a_disk_that_answers_slowly_is_spoken_of_before_a_start_and_by_every_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def soon(what: str, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        return wait.keep_saying(what, say, 0.05)
+
+    notes: list[str] = []
+    flush = os.fsync
+
+    def slow(fd: int) -> None:
+        time.sleep(0.1)
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(wait, "_LOOK_S", 0.02)
+    monkeypatch.setattr(control_module, "keep_saying", soon)
+    monkeypatch.setattr(doctor, "keep_saying", soon)
+    monkeypatch.setattr(gpu, "check_gpus", lambda *_, **__: iter(()))
+    asked, way_in = request(tmp_path / "results"), control(StandIn())
+    object.__setattr__(way_in.observer, "note", notes.append)
+    way_in.plan(asked)
+    assert any("waiting for host and disks to be tried" in note for note in notes)
+    spoken: list[str] = []
+    place = Place("checkpoint.dir", tmp_path / "place", False)
+    list(doctor.run_checks(tmp_path, dataclasses.replace(CPU, places=(place,)), spoken.append))
+    for folder in (tmp_path, place.folder):
+        assert any(f"waiting for the disk of {folder} to be tried" in text for text in spoken), spoken
 
 
 # -- disks and processors --------------------------------------------------------------------------------------------

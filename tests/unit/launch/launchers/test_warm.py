@@ -12,9 +12,11 @@ import pytest
 
 from ecrl.config.load import load
 from ecrl.config.suite import build_run_specs, expand_matrix
+from ecrl.launch.launchers import warm
 from ecrl.launch.launchers.warm import Warm
 from ecrl.launch.runs.launcher import RunHandle
 from ecrl.launch.runs.run import Run
+from ecrl.launch.system import process_group
 from ecrl.launch.system.device_leases import FOLDER_VARIABLE, DeviceSet, try_lease
 from ecrl.launch.system.process_identity import get_start_ticks
 from ecrl.records.paths import RunPaths
@@ -206,6 +208,30 @@ def test_closing_ends_the_agent_and_closing_again_is_nothing(launcher: WithoutTo
     launcher.close()
     assert not Path(f"/proc/{handle.owner.pid}").exists()
     launcher.close()
+
+
+def test_an_agent_that_does_not_end_is_spoken_of_meanwhile(
+    launcher: WithoutTorch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(warm, "_GRACE_S", 0.3)
+    monkeypatch.setattr(process_group, "GRACE_S", 0.1)
+    monkeypatch.setattr(process_group, "_SOON_S", 0.1)
+    handle = begin(launcher, run_in(tmp_path / "a"))
+    ended(handle)
+    os.kill(handle.owner.pid, signal.SIGSTOP)
+    launcher.close(process_group.watch_end("the agent to end", said.append))
+    assert get_start_ticks(handle.owner.pid) is None
+    assert said[0].startswith("waiting for the agent to end")
+
+
+def test_who_is_in_a_hurry_does_not_wait_for_an_agent(launcher: WithoutTorch, tmp_path: Path) -> None:
+    handle, begun = begin(launcher, run_in(tmp_path / "a")), time.monotonic()
+    ended(handle)
+    os.kill(handle.owner.pid, signal.SIGSTOP)
+    launcher.close(lambda: True)
+    assert get_start_ticks(handle.owner.pid) is None
+    assert time.monotonic() - begun < warm._GRACE_S
 
 
 def test_the_agent_is_started_by_the_name_of_its_module(tmp_path: Path) -> None:

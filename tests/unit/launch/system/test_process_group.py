@@ -1,5 +1,6 @@
 """Ending processes as a group, gently first."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -103,6 +104,20 @@ def test_the_patience_before_sigkill_says_what_it_is_for(
     monkeypatch.setattr(process_group, "GRACE_S", 0.4)
     monkeypatch.setattr(process_group, "_SOON_S", 0.1)
     process = started(processes, STUBBORN, tmp_path)
-    end_run(process.pid, tmp_path, stop_now=process_group.watch_end("the ranks to end", said.append))
+    stop_now = process_group.watch_end("the ranks to end", said.append)
+    time.sleep(0.2)  # a run: it is no part of the wait for its end
+    stop_now()
+    assert said == []
+    end_run(process.pid, tmp_path, stop_now=stop_now)
     assert process.wait() == -9
     assert any("waiting for the ranks to end; whoever has not" in text and "is killed (for " in text for text in said)
+
+
+def test_what_a_launcher_left_and_does_not_end_is_spoken_of_and_ended_at_once_if_asked(
+    processes: "list[subprocess.Popen[bytes]]", tmp_path: Path
+) -> None:
+    asked = itertools.count()
+    process, begun = started(processes, STUBBORN, tmp_path), time.monotonic()
+    assert end_leftovers(tmp_path, lambda: next(asked) > 3) == 1
+    assert process.wait() == -9
+    assert time.monotonic() - begun < process_group.GRACE_S
