@@ -33,6 +33,7 @@ Loc: TypeAlias = tuple[str | int, ...]
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's error types
 # The names of validators, and of the choices of a union of types, in the place of an error.
 _INTERNAL = re.compile(r"function-|(?:bool|int|float|str)$|\w+\[")
+_BARE = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?|true|false")
 _ENTRIES: TypeAdapter[list[FailureEntry]] = TypeAdapter(Schedule)
 
 
@@ -141,7 +142,7 @@ def _explain(loc: Loc, error: Any, sources: Sources, raw: Mapping[str, Any]) -> 
         case "model_type" | "dict_type":
             return f"{where}: found {error['input']!r}, expected {_describe_entry(loc, error['input'])}"
         case "list_type" | "tuple_type" if isinstance(error["input"], bool | int | float | str):
-            example = f"{loc[-1]} = [{json.dumps(error['input'])}]"
+            example = f"{loc[-1]} = [{_find_bare(error['input']) or json.dumps(error['input'])}]"
             return f"{where}: found {error['input']!r}, expected a list, e.g. {example}"
     return f"{where}: {describe_problem(error)}"
 
@@ -150,7 +151,17 @@ def describe_problem(error: Any) -> str:
     """What pydantic found in a place, and what was expected there."""
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    return f"found {error['input']!r}, expected {_describe_expected(error)}"
+    return f"found {error['input']!r}, expected {_describe_expected(error)}{_advise_on_quotes(error)}"
+
+
+def _advise_on_quotes(error: Any) -> str:
+    bare = _find_bare(error["input"]) if error["type"] in ("int_type", "float_type", "bool_type") else ""
+    return f" without quotes: {bare}" if bare else ""
+
+
+def _find_bare(found: Any) -> str:
+    """The number or the truth value that stands in quotes; '' if it is none."""
+    return found.strip() if isinstance(found, str) and _BARE.fullmatch(found.strip()) else ""
 
 
 def _describe_expected(error: Any) -> str:

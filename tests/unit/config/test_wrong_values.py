@@ -80,6 +80,31 @@ def test_a_wrong_value_is_a_plain_message_wherever_it_stands(tmp_path: Path, wro
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("steps", '"20"', "without quotes: 20"),
+        ("lr", '" 1e-3 "', "without quotes: 1e-3"),
+        ("deterministic", '"true"', "without quotes: true"),
+        ("steps", '"many"', "expected integer"),
+    ],
+)
+def test_a_number_in_quotes_is_told_to_stand_without_them(tmp_path: Path, key: str, value: str, expected: str) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(write(GOOD | {"train": GOOD["train"] | {key: value}}))
+    with pytest.raises(InvalidMatrixError) as raised:
+        load(path)
+    assert f"{expected} [ECRL-211]" in str(raised.value)
+
+
+def test_a_lone_seed_in_quotes_is_told_to_be_a_list_without_them(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(write(GOOD | {"matrix": GOOD["matrix"] | {"seeds": '"2"'}}))
+    with pytest.raises(InvalidMatrixError) as raised:
+        load(path)
+    assert "e.g. seeds = [2] [ECRL-211]" in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("value", "place", "expected"),
     [
         ("[inf]", "#1.model #1", "found inf, expected boolean, integer, a finite number or string"),
