@@ -42,7 +42,7 @@ def tables(document: dict[str, Any]) -> list[Table]:
         ),
         (
             "The rest",
-            ["engine", "drain", "restore", "written", "memory", "fsyncs", "fsynced", "verified", "failed"],
+            ["engine", "drain", "restore", "written", "memory", "fsyncs", "durable", "verified", "failed"],
             [_rest_row(engine) for engine in engines],
         ),
         (

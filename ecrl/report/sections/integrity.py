@@ -66,7 +66,7 @@ def _promises(evidence: Evidence) -> list[Block]:
         rows.append((str(recipe), describe_fsync(recipe), *marks, str(said.get("limits", "")) or "nothing"))
     named = any(recipe.engine != variant for variant, recipe in evidence.recipes.items())
     first = "variant (engine)" if named else "engine"
-    headers = (first, "fsynced", "verified", "RNG and buffers", "leaves to its user")
+    headers = (first, "durable", "verified", "RNG and buffers", "leaves to its user")
     return [Table(headers, tuple(rows), frozenset({first, "leaves to its user"}))] if rows else []
 
 

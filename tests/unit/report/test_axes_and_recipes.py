@@ -146,18 +146,18 @@ def test_the_report_tells_the_engine_of_every_variant(calm: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("axes", "fsynced", "named"),
+    ("axes", "durable", "named"),
     [
         ("", "yes", "flushed (torch-save, fsync true)"),
         ('[axes]\n"variants.flushed.fsync" = [true, false]\n', "where fsync is true",
          "flushed (torch-save, fsync true or false)"),
     ],
 )  # fmt: skip
-def test_what_an_option_promises_stands_with_the_option(tmp_path: Path, axes: str, fsynced: str, named: str) -> None:
+def test_what_an_option_promises_stands_with_the_option(tmp_path: Path, axes: str, durable: str, named: str) -> None:
     more = f'{axes}[variants.flushed]\nengine = "torch-save"\nfsync = true\n'
     found = made(tmp_path / "results", variants=("reference", "torch-save", "flushed"), more=more, seeds=[1])
     promises = tables(integrity.PLUGIN.blocks(found, {}))[0]
-    assert [row[:2] for row in promises.rows] == [("torch-save", "no"), (named, fsynced)]
+    assert [row[:2] for row in promises.rows] == [("torch-save", "no"), (named, durable)]
     if axes:
         render(found, tmp_path, ["csv"])
         lines = (tmp_path / "exp_runs.csv").read_text().splitlines()
@@ -167,7 +167,7 @@ def test_what_an_option_promises_stands_with_the_option(tmp_path: Path, axes: st
 def test_a_table_from_elsewhere_promises_nothing_in_the_name_of_ecrls_engines(tmp_path: Path, calm: Evidence) -> None:
     render(calm, tmp_path, ["csv"])
     found = load_table_evidence(tmp_path / "exp_detailed_table.csv")
-    assert "fsynced" not in markdown(integrity.PLUGIN.blocks(found, {}))
+    assert "durable" not in markdown(integrity.PLUGIN.blocks(found, {}))
 
 
 # -- no failures ----------------------------------------------------------------------------------------------
