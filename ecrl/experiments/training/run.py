@@ -25,7 +25,7 @@ from ecrl.launch.runs.supervisor import Supervisor
 from ecrl.launch.system.device_leases import FAKE_VARIABLE, DeviceSet, group_devices, list_cores, list_gpus
 from ecrl.launch.system.process_group import watch_end
 from ecrl.launch.system.signals import StopRequest
-from ecrl.launch.system.wait import Wait
+from ecrl.launch.system.wait import QUIET_S, Wait
 from ecrl.records.failure_checks import is_ending
 from ecrl.records.manifest.store import Row
 from ecrl.records.result import Result
@@ -155,7 +155,7 @@ class _Torchrun(Executor):
     def close(self) -> None:
         """Close the launchers."""
         lane = self._lane
-        self._launchers.close(watch_end("what starts ranks to end", lane.observer.note, lambda: lane.stop.now))
+        self._launchers.close(watch_end("the launchers to end", lane.observer.note, lambda: lane.stop.now, QUIET_S))
 
 
 @dataclass(frozen=True)

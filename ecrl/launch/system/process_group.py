@@ -98,14 +98,17 @@ def end_orphans(campaign: Path, say: Callable[[str], None] = lambda _text: None,
     return len(pids)
 
 
-def watch_end(what: str, say: Callable[[str], None], now: Callable[[], bool] = lambda: False) -> Callable[[], bool]:
+def watch_end(
+    what: str, say: Callable[[str], None], now: Callable[[], bool] = lambda: False, first_s: float | None = None
+) -> Callable[[], bool]:
     """A `stop_now` that says what is waited for, since its first call. now: whether to skip the rest of the grace
-    period."""
+    period. first_s: when to speak first."""
     wait: Wait | None = None
 
     def stop_now() -> bool:
         nonlocal wait
-        wait = wait or Wait(lambda: f"{what}; whoever has not {GRACE_S:.0f} s after SIGTERM is killed", say, _SOON_S)
+        said = f"{what}; whoever has not {GRACE_S:.0f} s after SIGTERM is killed"
+        wait = wait or Wait(lambda: said, say, _SOON_S if first_s is None else first_s)
         wait.look()
         return now()
 
