@@ -56,6 +56,7 @@ _COMPARE = typer.Option(
     autocompletion=complete.variants,
 )
 _REQUIRE = typer.Option("--require-confirmed", help="Exit 4 unless every registered claim is CONFIRMED (for CI).")
+_NARROW = 20  # columns, where a terminal does not tell its width
 _SHOWN_WARNINGS = 20
 
 
@@ -77,7 +78,6 @@ class _Request:
     check: bool
 
 
-@keep_saying("the report", print_message)
 def report(
     bundle: Annotated[Path | None, _BUNDLE] = None,
     prefix: opt.PooledPrefixes = None,
@@ -119,7 +119,8 @@ def report(
         else:
             from ecrl.cli.commands.bundled_report import report_bundle
 
-            report_bundle(bundle, out, check=check)
+            with keep_saying("the report", print_message):
+                report_bundle(bundle, out, check=check)
 
 
 def _refuse_strange_company(asked: _Request) -> None:
@@ -153,16 +154,18 @@ def _report(asked: _Request) -> None:
     from ecrl.errors import EXIT_SOME_FAILED
     from ecrl.report.pages.render import render
 
-    evidence, folder = _load_table(asked, asked.table) if asked.table is not None else _load_evidence(asked)
-    if asked.check:
-        evidence = count_again(evidence, asked.results)
-    for shortfall in evidence.shortfalls:
-        typer.echo(f"note: {shortfall}", err=True)
-    for warning in evidence.warnings[:_SHOWN_WARNINGS]:
-        typer.echo(f"warning: {warning}", err=True)
-    if (rest := len(evidence.warnings) - _SHOWN_WARNINGS) > 0:
-        typer.echo(f"warning: and {rest} more; the analysis file lists them all", err=True)
-    for path in render(evidence, folder, wanted):
+    with keep_saying("the report", print_message):
+        evidence, folder = _load_table(asked, asked.table) if asked.table is not None else _load_evidence(asked)
+        if asked.check:
+            evidence = count_again(evidence, asked.results)
+        for shortfall in evidence.shortfalls:
+            typer.echo(f"note: {shortfall}", err=True)
+        for warning in evidence.warnings[:_SHOWN_WARNINGS]:
+            typer.echo(f"warning: {warning}", err=True)
+        if (rest := len(evidence.warnings) - _SHOWN_WARNINGS) > 0:
+            typer.echo(f"warning: and {rest} more; the analysis file lists them all", err=True)
+        written = render(evidence, folder, wanted)
+    for path in written:
         typer.echo(str(path))
     _print_answer(evidence)
     verdicts = [judged.verdict for judged in evidence.claims]
@@ -184,11 +187,14 @@ def _print_answer(evidence: "Evidence") -> None:
         if answer := format_answer(evidence):
             typer.echo(f"\n{answer}")
         return
+    import shutil
+    import textwrap
+
     from ecrl.cli.ui.tables import fit_table, print_table
 
     sentences, tables = split_answer(evidence)
     for text in sentences:
-        typer.echo(f"\n{text}\n")
+        typer.echo(f"\n{textwrap.fill(text, max(shutil.get_terminal_size().columns, _NARROW))}\n")
     for header, rows in tables:
         print_table("", *fit_table(header, rows))
 

@@ -62,7 +62,7 @@ def _levels(evidence: Evidence) -> list[Block]:
             (
                 str(arm),
                 str(len(own)),
-                number(geometric_mean(relative)),
+                number(geometric_mean(relative), 3),
                 format_fixed(means[0]),
                 format_fixed(means[1], 3),
                 format_fixed(means[2], 3),
