@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ecrl.launch.runs.progress import RunProgress
+from ecrl.launch.runs.torchrun import parse_failure
 from ecrl.launch.system.process_identity import is_stopped
 from ecrl.launch.system.wait import QUIET_S
 from ecrl.records.paths import RunPaths
@@ -28,7 +29,11 @@ def describe_silence(progress: RunProgress, silent_s: float | None, paths: RunPa
     told = f"no {'step' if progress.pids else 'rank has started'} for {format_duration(silent_s)}"
     if progress.longest_step_s is not None:
         told += f" (the last ones took up to {format_duration(progress.longest_step_s)})"
-    return f"{told}: {describe_ranks(progress)}; {quote_last_line(paths)}"
+    told += f": {describe_ranks(progress)}"
+    last = _read_last_line(paths)
+    # torchrun's word on a planned failure is what one expects of a restart, and reads like a fault.
+    is_planned = progress.restarts > 0 and parse_failure(last) is not None
+    return told if is_planned else f"{told}; {quote_last_line(paths)}"
 
 
 def describe_ranks(progress: RunProgress) -> str:
@@ -66,14 +71,18 @@ def _describe_place(progress: RunProgress, rank: int) -> str:
 
 
 def quote_last_line(paths: RunPaths) -> str:
-    """The last line of the launcher's log."""
+    """The last line of the launcher's log, and where it is."""
+    if not (last := _read_last_line(paths)):
+        return f"{paths.torchrun_log.name} is empty"
+    return f"{paths.torchrun_log.name} ends with: {' '.join(last.split())[:_LINE_CHARACTERS]}"
+
+
+def _read_last_line(paths: RunPaths) -> str:
+    """The last line of the launcher's log that is not blank; '' if there is none."""
     try:
         with paths.torchrun_log.open("rb") as file:
             file.seek(max(file.seek(0, 2) - _TAIL_BYTES, 0))
             lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except OSError:
-        lines = []
-    if not lines:
-        return f"{paths.torchrun_log.name} is empty"
-    last = " ".join(lines[-1].split())[:_LINE_CHARACTERS]
-    return f"{paths.torchrun_log.name} ends with: {last}"
+        return ""
+    return lines[-1] if lines else ""

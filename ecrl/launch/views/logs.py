@@ -66,8 +66,9 @@ def read_marked_lines(log: LogFile, number: int, marks: list[Mark]) -> list[str]
     lines = read_last_lines(log.path, _ALL_LINES)
     kept = lines[-number:] if number else []
     placed = mark_launcher_lines(lines, marks) if log.attempt is None else mark_rank_lines(lines, log.attempt, marks)
+    cut = len(lines) - len(kept)
     for index, text in reversed(placed if kept else []):
-        kept.insert(max(index - (len(lines) - len(kept)), 0), text)
+        kept.insert(max(index - cut, 0), text)
     return kept
 
 

@@ -14,7 +14,8 @@ from ecrl.records.reader import Event, read_events
 # The first lines of a rank that notices that a peer is gone.
 _NOTICES = re.compile(r"Traceback|^\[rank\d+\]|^\[[EWF]\d|terminate called|Error\b")
 
-_ENDS_SURVIVORS = "Sending process"  # torchrun ends the other ranks before it reports the dead one
+# torchrun ends the other ranks before it reports the dead one: ranks of its own, and those that it forks.
+_ENDS_SURVIVORS = ("Sending process", "Terminating process")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def mark_launcher_lines(lines: list[str], marks: Iterable[Mark]) -> list[tuple[i
     """(index of the line before which it belongs, text) of each mark in the launcher's log."""
     reports = [index for index, line in enumerate(lines) if parse_failure(line) is not None]
     for place in range(len(reports)):
-        while reports[place] and _ENDS_SURVIVORS in lines[reports[place] - 1]:
+        while reports[place] and any(sign in lines[reports[place] - 1] for sign in _ENDS_SURVIVORS):
             reports[place] -= 1
     return list(zip(reports, (mark.text for mark in marks if mark.ends), strict=False))
 

@@ -52,6 +52,19 @@ def test_no_rank_has_started_and_the_launcher_says_why(paths: RunPaths) -> None:
     assert told.endswith("ends with: [c10d] The addresses of (no-such-host, 29400) cannot be retrieved")
 
 
+def test_the_launchers_word_on_a_planned_failure_is_not_quoted(paths: RunPaths) -> None:
+    reported = "E1121 23:30:12.123000 1 api.py:1002] failed (exitcode: -9) local_rank: 1 (pid: 42) of binary: x\n"
+    paths.torchrun_log.write_text(reported)
+    restarting = started({0: 1, 1: 2}, {})
+    restarting.restarts = 1
+    assert describe_silence(restarting, 9.0, paths).endswith("after restart 1")
+    paths.torchrun_log.write_text(f"{reported}[c10d] no address\n")
+    assert describe_silence(restarting, 9.0, paths).endswith("ends with: [c10d] no address")
+    paths.torchrun_log.write_text(reported)
+    restarting.restarts = 0
+    assert "failed (exitcode: -9)" in describe_silence(restarting, 9.0, paths), "nobody planned that"
+
+
 def test_a_stopped_rank_is_named_with_its_step(paths: RunPaths, sleeper: "subprocess.Popen[bytes]") -> None:
     sleeper.send_signal(signal.SIGSTOP)
     while not is_stopped(sleeper.pid):

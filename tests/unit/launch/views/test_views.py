@@ -304,6 +304,32 @@ def test_a_planned_failure_is_marked_before_what_it_caused(paths: CampaignPaths)
     assert read_marked_lines(first, 0, read_marks(run)) == []
 
 
+def test_every_planned_failure_of_a_log_is_marked_before_what_it_caused(paths: CampaignPaths) -> None:
+    run = under_way(paths)
+    plan = [{"index": index, "kind": "kill", "rank": 1, "at": 3 + index} for index in range(2)]
+    run.spec.write_text(run.spec.read_text().replace(json.dumps([plan[0]]), json.dumps(plan)))
+    report = "E1121 23:30:12.123000 1 api.py:836] failed (exitcode: -9) local_rank: 1 (pid: 42) of fn: run_rank"
+    ends = "W1121 23:30:12.100000 1 spawn.py:165] Terminating process 43 via signal SIGTERM"
+    run.torchrun_log.write_text(f"{ends}\n{report}\nTraceback\n" * 2)
+    for index in range(2):
+        recorder = Recorder(run.events(index, 1))
+        recorder.event("failure", index=index, at=3 + index, kind="kill", phase="step")
+    marks = read_marks(run)
+    [launcher] = find_log_files(run)
+    first, second = (mark.text for mark in marks)
+    assert read_marked_lines(launcher, 40, marks) == [
+        first,
+        ends,
+        report,
+        "Traceback",
+        second,
+        ends,
+        report,
+        "Traceback",
+    ]
+    assert read_marked_lines(launcher, 2, marks) == [first, second, report, "Traceback"]
+
+
 @pytest.mark.parametrize(
     ("event", "told"),
     [
