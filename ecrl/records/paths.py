@@ -8,7 +8,7 @@ from pathlib import Path
 from ecrl.errors import EcrlError
 
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_WARMUPS = "warmups"
+WARMUPS = "warmups"
 CHECKPOINTS = "checkpoints"
 _EVENTS = re.compile(r"events-(\d+)-(\d+)\.jsonl")
 
@@ -30,7 +30,7 @@ class RunPaths:
     @property
     def campaign(self) -> "CampaignPaths":
         """The campaign of the run. Its results folder is relative to the current folder if it lies below that."""
-        depth = 1 if self.folder.parent.name == _WARMUPS else 3
+        depth = 1 if self.folder.parent.name == WARMUPS else 3
         root = self.folder.parents[depth]
         return CampaignPaths(shorten_path(root.parent), root.name)
 
@@ -127,7 +127,7 @@ class CampaignPaths:
     @property
     def warmups(self) -> Path:
         """The folders of the warm-ups, which are no runs of the campaign."""
-        return self.root / _WARMUPS
+        return self.root / WARMUPS
 
     @property
     def trackers(self) -> Path:
@@ -142,7 +142,7 @@ class CampaignPaths:
         """The folder of a run in which a file of the campaign lies: 'checkpoints', 'logs'; '' for any other file."""
         # By its place: a variant may be named `checkpoints`, too.
         parts = path.relative_to(self.root).parts
-        depth = {self.suites.name: 4, _WARMUPS: 2}.get(parts[0], len(parts))
+        depth = {self.suites.name: 4, WARMUPS: 2}.get(parts[0], len(parts))
         return parts[depth] if depth < len(parts) - 1 else ""
 
     def table(self, name: str) -> Path:

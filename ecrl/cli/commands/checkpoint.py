@@ -17,7 +17,7 @@ import typer
 from ecrl.cli.typer_support import options as opt
 from ecrl.cli.typer_support.usage_errors import EcrlTyper
 from ecrl.errors import EXIT_SOME_FAILED, EcrlError, RecordError
-from ecrl.records.paths import CHECKPOINTS, RunPaths
+from ecrl.records.paths import CHECKPOINTS, WARMUPS, RunPaths
 from ecrl.records.places import MARKER, list_places, read_owner
 from ecrl.storage import commit, formats
 from ecrl.units import format_bytes
@@ -260,8 +260,8 @@ def _is_removed(run: _Run) -> bool:
 def _explain_absent(runs: list[_Run]) -> Iterator[str]:
     """Why these runs have no checkpoints, as far as it is known."""
     if removed := sum(map(_is_removed, runs)):
-        what = "of a completed run" if removed == 1 else f"of {removed} completed runs"
-        yield f"checkpoints {what}: removed: run.keep_final = false"
+        kept = "completed run keeps no checkpoints" if removed == 1 else "completed runs keep no checkpoints"
+        yield f"{removed} {kept}: run.keep_final = false"
     for run in runs:
         gone = [str(place) for place in run.places if run.folder.is_symlink() and not place.is_dir()]
         if gone and not _is_removed(run):
@@ -283,7 +283,8 @@ def _find_runs(folder: Path) -> list[_Run]:
         own = folder.absolute() == paths.checkpoints
         return [_Run(folder, tuple(list_places(paths)) if own else (folder.resolve(),))]
     # By their results too: the checkpoints of a complete run may have been removed.
-    runs = [RunPaths(path) for path in _find_parents(folder, CHECKPOINTS, "result.json") if ".aside-" not in path.name]
+    parents = _find_parents(folder, CHECKPOINTS, "result.json")
+    runs = [RunPaths(path) for path in parents if ".aside-" not in path.name and path.parent.name != WARMUPS]
     found = [_Run(paths.checkpoints, tuple(list_places(paths))) for paths in runs]
     found += [_Run(place, (place.resolve(),)) for place in _find_parents(folder, MARKER) if not place.is_symlink()]
     if not any(os.path.lexists(run.folder) or _is_removed(run) for run in found):

@@ -1,6 +1,7 @@
 """`run.keep_final`: whose checkpoints stay, where they lie and when they go."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -127,13 +128,19 @@ def test_repeated_attempts_clean_and_delete_leave_nothing_on_the_disk(tmp_path: 
 def test_commands_tell_why_a_complete_run_has_no_checkpoints(tmp_path: Path) -> None:
     asked = request(tmp_path / "results")
     control(Saves()).run(asked, Policy())
+    warmed_up = asked.paths.warmups / "1"
+    warmed_up.mkdir(parents=True)
+    for name in ("run.json", "result.json"):  # a warm-up is no run
+        shutil.copy(next(asked.paths.suites.glob("*/blocking/seed1337")) / name, warmed_up)
+    listed = run_inline("checkpoint", "ls", str(asked.paths.root))
+    assert "6 completed runs keep no checkpoints" in listed.stderr
     for folder in (asked.paths.root, next(asked.paths.suites.glob("*/blocking/seed1337"))):
         done = run_inline("checkpoint", "verify", str(folder))
         assert (done.returncode, done.stdout) == (0, "")
-        assert "removed: run.keep_final = false" in done.stderr
+        assert "no checkpoints: run.keep_final = false" in done.stderr
         listed = run_inline("checkpoint", "ls", str(folder))
         assert (listed.returncode, listed.stdout) == (4, "")
-        assert "removed: run.keep_final = false" in listed.stderr
+        assert "no checkpoints: run.keep_final = false" in listed.stderr
     told = json.loads(run_inline("checkpoint", "verify", str(asked.paths.root), "--json").stdout)
     assert (len(told["removed"]), told["runs"], told["newest_valid_step"]) == (6, [], None)
 
