@@ -11,6 +11,7 @@ from ecrl.analysis.run.metrics import DEFAULT_LAUNCHER, REFERENCE, RunAnalysis, 
 from ecrl.analysis.statistics.intervals import UNBOUNDED, Bounds
 from ecrl.analysis.statistics.unit_costs import SLOWER_STEPS, measure_unit_cost
 
+_LEAST_SAID_S = 0.01
 BACKPRESSURE_SHARE = 0.01  # of the stall; a smaller share is the time that asking for a free slot takes
 RESTART_PARTS = ("detect", "restart", "restore", "rewarm")  # of what a failure costs, those that no interval changes
 
@@ -139,7 +140,7 @@ def _costs(place: Workload, variant: str, own: list[RunAnalysis], references: li
             text = f"steps were faster than the reference's ({known_s}): the cost is the stall alone"
         notes.append(text)
     waits = sum(costs.backpressure_s for costs in found)
-    if waits > BACKPRESSURE_SHARE * sum(costs.stall_s for costs in found):
+    if waits > max(BACKPRESSURE_SHARE * sum(costs.stall_s for costs in found), _LEAST_SAID_S):
         notes.append(f"{waits:.2f} s of waiting for a free slot are left out: above the floor nobody waits")
     steps = _step_s(references or own)
     if not references:

@@ -14,6 +14,7 @@ from ecrl.report.text.numbers import UNKNOWN, count, format_fixed, join_names, n
 from ecrl.units import format_duration
 
 MAX_PANELS = 8
+_STEP_DIGITS = 2
 SCHEMA = 2
 
 
@@ -35,7 +36,7 @@ def _lines(own: Sequence[Advice]) -> list[list[str]]:
     titles = [
         "step t", "stall per checkpoint", "slower steps per checkpoint", "cost per checkpoint s", "s, 95 % interval",
         "durable after p", "restart R", "Young", "Daly", "Saxena et al.", "floor", "checkpoint every",
-        "as good as that", "over costs and MTBF", "expected ETTR", "expected goodput", "expected at",
+        "as good as that", "over costs and MTBF", "expected ETTR", "expected goodput", "ETTR at intervals run",
     ]  # fmt: skip
     return [titles, *([*_format_measured(one), *_format_advised(one)] for one in own)]
 
@@ -76,7 +77,9 @@ def _seconds_between(ends: tuple[float, float]) -> str:
 
 
 def _steps_between(ends: tuple[int, int]) -> str:
-    return f"{ends[0]:,} to {ends[1]:,} steps"
+    # The ends are worked out from uncertain costs: more digits would say nothing.
+    short, long = (int(float(f"{end:.{_STEP_DIGITS}g}")) for end in ends)
+    return f"{short:,} to {long:,} steps"
 
 
 def sentences(advice: Sequence[Advice]) -> list[str]:

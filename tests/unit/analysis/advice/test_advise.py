@@ -14,7 +14,7 @@ from ecrl.config.run import RunSpec
 from ecrl.errors import EcrlError
 from ecrl.experiments.training.metrics import analyse
 from ecrl.records.reader import RunRecord
-from ecrl.report.pages.advice import document, plot, sentences, tables
+from ecrl.report.pages.advice import _steps_between, document, plot, sentences, tables
 from tests.unit.analysis.campaign_builder import Events, at, campaign, record, save, span, spec, start, step, warmed
 
 
@@ -198,6 +198,11 @@ def test_the_model_of_two_seeds_is_no_advice(runs: tuple[RunAnalysis, ...]) -> N
     assert "too few runs" not in "\n".join(sentences(advise(runs, 3600)))
     for words in ("optimistic", "no progress", "measured at"):
         assert words not in "\n".join(sentences(advise(two, 1))) + str(tables(found)) + str(document("p", found))
+
+
+def test_a_range_of_steps_has_two_digits() -> None:
+    assert _steps_between((143, 4253)) == "140 to 4,300 steps"
+    assert _steps_between((1, 97)) == "1 to 97 steps"
 
 
 def test_the_loss_is_drawn_on_a_log_axis(runs: tuple[RunAnalysis, ...]) -> None:
