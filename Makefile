@@ -57,6 +57,7 @@ clean:
 	rm -rf .venv .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(DEMO): pyproject.toml
+	@echo "Installing ecrl and PyTorch into .venv; the first time this takes some minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
@@ -64,6 +65,7 @@ $(DEMO): pyproject.toml
 # One resolution and one build for all. pip would compile on one core, and the tests of every package too; what does not
 # compile is torch's, for newer Pythons.
 $(READY): pyproject.toml
+	@echo "Installing ecrl, PyTorch and the tools of the tests into .venv; the first time this takes some minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,peers,parquet,bundle,check,tensorboard,prometheus]'
 	$(BIN)/python -m compileall -q -j 0 -x /tests/ .venv/lib >/dev/null || true

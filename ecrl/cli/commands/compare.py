@@ -37,15 +37,16 @@ def compare(
     Per suite and variant, paired by seed, with intervals. What gets a verdict is the change of a variant less that of
     its own session's reference. Lists what differs between the two: a change may come from one of these.
     """
-    from ecrl.analysis.campaign.load import load_campaign
-    from ecrl.analysis.campaign.pool import differences
-    from ecrl.analysis.claims.before_after import compare_before_after
     from ecrl.errors import EcrlError
-    from ecrl.records.paths import CampaignPaths
-    from ecrl.report.pages import before_after as shown
 
     if before == after:
         raise EcrlError("ECRL-102", f"Found {before!r} twice, expected two campaigns. `ecrl matrix list` names them.")
+    from ecrl.analysis.campaign.load import load_campaign
+    from ecrl.analysis.campaign.pool import differences
+    from ecrl.analysis.claims.before_after import compare_before_after
+    from ecrl.records.paths import CampaignPaths
+    from ecrl.report.pages import before_after as shown
+
     old, new = (load_campaign(CampaignPaths(results, prefix)) for prefix in (before, after))
     for found in (old, new):
         for warning in found.warnings:

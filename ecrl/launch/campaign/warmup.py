@@ -16,7 +16,7 @@ from ecrl.launch.runs.experiment import ExperimentKind, Lane
 from ecrl.launch.runs.progress import RunProgress, SilentObserver
 from ecrl.launch.runs.run import Run
 from ecrl.launch.system.signals import StopRequest
-from ecrl.launch.system.wait import Wait
+from ecrl.launch.system.wait import QUIET_S, Wait
 from ecrl.records.paths import CampaignPaths, RunPaths, shorten_path
 from ecrl.records.places import remove_checkpoints
 
@@ -79,7 +79,7 @@ class _Watch(SilentObserver):
         self.stop = stop
         self._began: float | None = None
         self._say, self._progress = say, RunProgress(total=0)
-        self._wait = Wait(lambda: f"the warm-up: {self._progress.doing}, step {self._progress.step}", say)
+        self._wait = Wait(lambda: f"the warm-up: {self._progress.doing}, step {self._progress.step}", say, QUIET_S)
 
     def note(self, text: str) -> None:
         """See `Observer.note`."""
