@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from ecrl.analysis.run.metrics import empty_row
 from ecrl.analysis.statistics.compare import Comparison, Effect, compare
-from ecrl.report.text.numbers import align, bounds, effect, estimate, format_fixed, interval, percent, percents
+from ecrl.report.text.numbers import (
+    align,
+    bounds,
+    effect,
+    estimate,
+    format_fixed,
+    interval,
+    number,
+    p_value,
+    percent,
+    percents,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +84,24 @@ def test_where_units_are_too_few_the_words_stand_in_place_of_an_interval() -> No
     assert bounds(made([1.1, 1.2, 1.3])).startswith("[")
     assert estimate(made()) == "–"
     assert bounds(made(*[[1.1], *[[]] * 5])) == "too few seeds"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1 - 1e-9, "+0.00 %"), (0.9999, "-0.01 %"), (1.02, "+2.00 %"), (0.99996, "+0.00 %")]
+)
+def test_a_zero_has_no_minus(value: float, text: str) -> None:
+    assert percent(value) == text
+    assert format_fixed(-0.001) == "0.00"
+    assert format_fixed(-0.006) == "-0.01"
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [number(v) for v in (None, 3, 1234567.8, 0.012342, 0.0, float("inf"))] == [
+        "–", "3", "1,234,568", "0.01234", "0", "∞",
+    ]  # fmt: skip
+    assert (percent(1.0365), format_fixed(1234.567), p_value(1e-9), interval(None, 2)) == (
+        "+3.65 %",
+        "1,234.57",
+        "< 0.0001",
+        "–",
+    )
