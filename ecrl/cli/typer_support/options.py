@@ -157,7 +157,10 @@ Extend = Annotated[
 Detach = Annotated[
     bool, typer.Option("--detach", help="Run without this terminal; see `ecrl matrix attach` and `stop`.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show every run in its order, and start nothing.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show every run in its order, and how long all take. Tries a few steps."),
+]
 Only = Annotated[
     str | None,
     typer.Option(metavar="TERMS", help="Suites to run, e.g. 'model~resnet,checkpoint_every<=50'."),

@@ -148,8 +148,13 @@ def _describe_expected_time(preview: "Preview") -> str:
     if not expected.runs:
         return f"time: no campaign in {preview.campaign.paths.results}/ measured these suites: unknown until a run ends"
     warm = ", and the warm-up" if preview.estimate.warmups else ""
+    measured = f"as in {', '.join(expected.prefixes)}" if expected.prefixes else ""
+    tried = "by a trial of a few steps; checkpoints come on top" if expected.tried else ""
+    if measured and tried:
+        tried = f"{format_count(expected.tried, 'run')} {tried}"
+    source = "; ".join(filter(None, (measured, tried)))
     part = "" if expected.runs == runs else f" for {expected.runs} of {format_count(runs, 'run')}; the rest is unknown"
-    return f"time: about {format_duration(expected.seconds)}{warm}, as in {', '.join(expected.prefixes)}{part}"
+    return f"time: about {format_duration(expected.seconds)}{warm}, {source}{part}"
 
 
 def _add_axes(header: list[str], rows: list[list[str]], suites: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

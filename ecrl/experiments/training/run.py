@@ -17,7 +17,7 @@ from ecrl.experiments.training.memory_plan import check_memory, count_slots
 from ecrl.experiments.training.probe import Probe, run_probe
 from ecrl.experiments.training.probe_cache import load_probe, save_probe
 from ecrl.launch.doctor.finding import Place, Requirements
-from ecrl.launch.runs.experiment import DiskUse, Executor, ExperimentKind, Lane, Machine, SuiteGroup, Work
+from ecrl.launch.runs.experiment import DiskUse, Executor, ExperimentKind, Lane, Machine, SuiteGroup, Trial, Work
 from ecrl.launch.runs.launcher import LauncherFactory, LauncherPool, load_launcher, load_launcher_plugin
 from ecrl.launch.runs.run import Run
 from ecrl.launch.runs.run_times import TimeKey
@@ -34,6 +34,7 @@ from ecrl.units import format_count
 # What asks the machine; the last argument is called repeatedly meanwhile.
 Ask: TypeAlias = Callable[[Matrix, StopRequest, Callable[[], None]], Probe]
 _RUN_BYTES, _STEP_BYTES = 40_000, 150  # of a run's records: in all, and for each step of a rank
+_TRIAL_STEPS = 4
 _WARMUP_EVERY = 10  # steps between two checkpoints of a warm-up: 1,000 long steps would be no short run
 
 
@@ -160,10 +161,12 @@ class _Torchrun(Executor):
 
 @dataclass(frozen=True)
 class Training(ExperimentKind):
-    """Torchrun jobs. ask and make_launcher: the probe and the launchers; tests replace them."""
+    """Torchrun jobs. ask and make_launcher: the probe and the launchers; tests replace them. tries: whether runs can be
+    tried."""
 
     ask: Ask = run_probe
     make_launcher: LauncherFactory = load_launcher
+    tries: bool = True
 
     def require_packages(self, matrix: Matrix) -> None:
         """Raise if the package of an engine or a model is not installed."""
@@ -210,6 +213,29 @@ class Training(ExperimentKind):
         """The run without its failures, and with checkpoints often enough for a short one."""
         every = max(1, min(spec.checkpoint_every, _WARMUP_EVERY, spec.train.steps // checkpoints))
         return dataclasses.replace(spec, failures=(), checkpoint_every=every)
+
+    def build_trial(self, spec: RunSpec) -> RunSpec | None:
+        """The reference of the run: what checkpoints cost is what a campaign is to find out."""
+        train = dataclasses.replace(spec.train, steps=min(spec.train.steps, _TRIAL_STEPS))
+        own = dataclasses.replace(spec.checkpoint, dir=None, fallback_dirs=())
+        plain = dataclasses.replace(spec, train=train, checkpoint=own, variant=REFERENCE, recipe=None, failures=())
+        of_all = dataclasses.replace(plain, checkpoint_every=train.steps, max_inflight=1, axes={}, block_order=())
+        return dataclasses.replace(of_all, block_position=0) if self.tries else None
+
+    def estimate_s(self, group: SuiteGroup, trial: Trial) -> float:
+        """Every run starts and makes its steps; those that save start again after failures, and repeat steps."""
+        suite, (saving, _) = group.suite, _count_saving(group)
+        ending = [
+            failure_step
+            for failure_step, planned in zip(suite.failure_steps, suite.failures, strict=True)
+            if is_ending(planned)
+        ]
+        replayed = sum(_count_replayed_steps(step, suite.checkpoint_every) for step in ending)
+        # The agent of a cold run loads PyTorch before its ranks do, and stays when they are started again.
+        restart_s = 0.0 if load_launcher_plugin(suite.train.launcher).forks_warm else trial.start_s / 2
+        each = trial.start_s + suite.train.steps * trial.step_s
+        again = saving * (len(ending) * restart_s + replayed * trial.step_s)
+        return group.number * sum(group.runs.values()) * each + again
 
     def make_executor(self, lane: Lane) -> Executor:
         """An executor that starts torchrun."""

@@ -1,7 +1,7 @@
 """What `ecrl matrix run`, `plan`, `resume` and `--dry-run` do, from the request to the exit code."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,10 @@ from ecrl.launch.campaign.resume_command import build_resume_policy, make_stoppe
 from ecrl.launch.campaign.scheduler import Scheduler
 from ecrl.launch.campaign.store import compute_frozen_digest, load_frozen
 from ecrl.launch.campaign.trackers import feed_trackers, require_trackers
+from ecrl.launch.campaign.trial import try_suites
 from ecrl.launch.doctor import visit as doctor
 from ecrl.launch.doctor.finding import WARN, Finding, Requirements
-from ecrl.launch.runs.experiment import ExperimentKind, Machine, load_kind
+from ecrl.launch.runs.experiment import ExperimentKind, Machine, SuiteGroup, load_kind
 from ecrl.launch.runs.progress import Observer
 from ecrl.launch.system.disk_errors import explain_storage_errors
 from ecrl.launch.system.signals import StopRequest
@@ -51,7 +52,7 @@ class Control:
     examine: Callable[[Path, Requirements | None], list[Finding]] = doctor.quick_checks
 
     def preview(self, request: Request, policy: Policy = _RUN) -> Preview:
-        """What `run` would do. Writes nothing."""
+        """What `run` would do. Writes nothing, and tries a few steps of suites that no campaign has measured."""
         resolved = self._resolve(request)
         policy.selection.check(resolved.rows)
         todo = list_todo(resolved.rows, policy)
@@ -59,7 +60,14 @@ class Control:
         machine = self._inspect_machine(campaign) if todo else None
         if machine is not None:
             campaign = campaign.copy_with_device(machine.device(campaign.matrix.run.device))
-        told = build_preview(campaign, self._kind(campaign), resolved.rows, todo, policy, machine)
+        kind = self._kind(campaign)
+
+        def try_groups(groups: Sequence[SuiteGroup]) -> Mapping[str, float]:
+            if machine is None:
+                return {}
+            return try_suites(campaign, kind, groups, machine, self.observer.note, self.stop)
+
+        told = build_preview(campaign, kind, resolved.rows, todo, policy, machine, try_groups)
         self._warn_of_disks(told.estimate)
         return told
 

@@ -1,7 +1,7 @@
 """What a campaign would run and roughly cost; computed before anything starts."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,8 +154,12 @@ def build_preview(
     todo: Iterable[str],
     policy: Policy,
     machine: Machine | None,
+    try_groups: Callable[[Sequence[SuiteGroup]], Mapping[str, float]] = lambda _groups: {},
 ) -> Preview:
-    """The runs that would start if the suites `todo` were run, and their cost. machine: None: it was not inspected."""
+    """The runs that would start if the suites `todo` were run, and their cost.
+
+    machine: None: it was not inspected. try_groups: asked for the seconds of suites that no campaign measured.
+    """
     wanted, again = set(todo), policy.selection.select_reruns(rows)
 
     def state(suite_id: str, run: Run) -> str:
@@ -174,7 +178,11 @@ def build_preview(
         SuiteGroup(suite, 1, Counter(planned.spec.variant for planned in runs[suite.suite_id] if planned.todo))
         for suite in campaign.suites
     ]
-    expected = compute_expected_time(campaign, {group.suite.suite_id: sum(group.runs.values()) for group in groups})
+    expected = compute_expected_time(
+        campaign,
+        {group.suite.suite_id: sum(group.runs.values()) for group in groups},
+        lambda suite_ids: try_groups([group for group in groups if group.suite.suite_id in suite_ids]),
+    )
     return Preview(campaign, list(rows.values()), runs, _sum_up(campaign, kind, groups, machine), expected)
 
 

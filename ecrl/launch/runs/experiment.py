@@ -54,6 +54,17 @@ class DiskUse:
     records: int = 0
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What a few steps told.
+
+    step_s: of a step after the first. start_s: from the start of a run to the end of its first step, less a step.
+    """
+
+    start_s: float
+    step_s: float
+
+
 class Machine:
     """What is known of this machine. facts: recorded with every result.
 
@@ -155,6 +166,15 @@ class ExperimentKind(ABC):
         checkpoints; it is ended after some seconds. None: runs of this kind need none.
         """
         return None
+
+    def build_trial(self, spec: RunSpec) -> RunSpec | None:
+        """A run of a few steps that tells how long this one takes; equal ones are made once. None: runs of this kind
+        are not tried."""
+        return None
+
+    def estimate_s(self, group: SuiteGroup, trial: Trial) -> float:
+        """The seconds that the runs of a suite take, one after the other, by the trial of one of them."""
+        return sum(group.runs.values()) * (trial.start_s + trial.step_s)
 
     @abstractmethod
     def make_executor(self, lane: Lane) -> Executor:

@@ -77,9 +77,9 @@ def answer(matrix: Matrix, _stop: StopRequest | None = None, _look: object = Non
     return Probe({"torch": "stand-in"}, (), datasets, sizes)
 
 
-def training(launcher: StandIn, ask: Ask = answer) -> Training:
-    """The kind `training` with both stand-ins put in place."""
-    return Training(ask, in_place_of_all(launcher))
+def training(launcher: StandIn, ask: Ask = answer, *, tries: bool = False) -> Training:
+    """The kind `training` with both stand-ins put in place. tries: whether a preview tries a few steps."""
+    return Training(ask, in_place_of_all(launcher), tries=tries)
 
 
 def request(results: Path, prefix: str = "exp", text: str = MATRIX) -> Request:

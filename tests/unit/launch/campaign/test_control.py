@@ -34,7 +34,7 @@ def test_a_preview_shows_every_run_in_the_order_it_then_has_and_writes_nothing(t
 def test_the_expected_time_is_that_of_equal_suites_elsewhere_on_the_same_device(tmp_path: Path) -> None:
     results = tmp_path / "results"
     unknown = control(StandIn()).preview(request(results)).expected_time
-    assert unknown.to_json() == {"seconds": None, "runs": 0, "prefixes": []}
+    assert unknown.to_json() == {"seconds": None, "runs": 0, "prefixes": [], "tried_runs": 0}
     asked = request(results)
     control(StandIn()).run(asked, Policy())
     measured = sum(row.wall_s or 0 for row in manifest.read(asked.paths).rows.values())
