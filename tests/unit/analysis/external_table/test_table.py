@@ -4,6 +4,7 @@ import pytest
 
 from ecrl.analysis.external_table.manifest import read_manifest
 from ecrl.analysis.external_table.table import load_table_evidence
+from ecrl.analysis.frames.columns import to_rows
 from ecrl.analysis.threats.base import TABLE_FLAWS
 from ecrl.errors import EcrlError
 from ecrl.records.columns import DETAILED_COLUMNS
@@ -39,6 +40,15 @@ def test_nine_columns_are_enough(tmp_path: Path) -> None:
     assert found.loss_differences["cifar10-resnet18-late"] == -0.003
     assert found.suites["cifar10-resnet18-base"]["failure_steps"] == "400;1200"
     assert found.warnings == ()
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "nan", "007", "1e3", "true"])
+def test_a_name_that_could_be_a_missing_value_or_a_number_stays_a_name(tmp_path: Path, name: str) -> None:
+    rows = [row.replace("cifar10,", f"{name},") for row in ROWS]
+    found = load_table_evidence(table(tmp_path, rows))
+    assert {row["dataset"] for row in found.rows} == {name, "cifar100"}
+    assert {value["dataset"] for value in found.suites.values()} == {name, "cifar100"}
+    assert {row["dataset"] for row in to_rows(found.frame)} == {name, "cifar100"}
 
 
 def test_it_says_what_it_cannot_support(tmp_path: Path) -> None:
