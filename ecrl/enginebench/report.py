@@ -27,7 +27,7 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
         f" {document['rounds']} rounds of {document['checkpoints_per_round']}",
     ]
     if not document["order_is_balanced"]:
-        lines.append("The order is not balanced with this number of rounds: leave out --rounds.")
+        lines.append("The order is not balanced with this number of rounds.")
     return [*lines, *document["notes"]]
 
 

@@ -138,9 +138,12 @@ def _bench(
     from ecrl.config.run import RunSpec
     from ecrl.config.train import CheckpointSettings, TrainSettings
     from ecrl.enginebench.launch import Bench
-    from ecrl.enginebench.plan import REFERENCE, BenchPlan
+    from ecrl.enginebench.plan import REFERENCE, BenchPlan, count_balanced_rounds
 
     plan = BenchPlan.make_balanced(engines, rounds, checkpoints)
+    if not plan.is_balanced:
+        fewest = count_balanced_rounds(plan.variants)
+        print_message(f"note: the order is not balanced with --rounds {rounds}; {fewest} is the least that is")
     steps = plan.segments(checkpoint_every)[-1].begin + checkpoints * checkpoint_every
     train = TrainSettings(
         steps=steps, batch_size=batch_size, sequence_length=sequence_length, parallel=parallel, nproc=nproc,
