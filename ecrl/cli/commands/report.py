@@ -1,6 +1,6 @@
 """The command `ecrl report`. Its imports are inside the functions, so that other commands do not load them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,9 +165,10 @@ def _report(asked: _Request) -> None:
         if (rest := len(evidence.warnings) - _SHOWN_WARNINGS) > 0:
             typer.echo(f"warning: and {rest} more; the analysis file lists them all", err=True)
         written = render(evidence, folder, wanted)
+        show_answer = _prepare_answer(evidence)
     for path in written:
         typer.echo(str(path))
-    _print_answer(evidence)
+    show_answer()
     verdicts = [judged.verdict for judged in evidence.claims]
     if asked.require_confirmed and (not verdicts or any(verdict != CONFIRMED for verdict in verdicts)):
         found = ", ".join(f"{j.claim.name}: {j.verdict}" for j in evidence.claims) or "no registered claim"
@@ -177,22 +178,26 @@ def _report(asked: _Request) -> None:
         exit_if_different(evidence.recount)
 
 
-def _print_answer(evidence: "Evidence") -> None:
-    """Print the answer: as Markdown, or on a terminal with tables that fit it."""
+def _prepare_answer(evidence: "Evidence") -> Callable[[], None]:
+    """Compute the answer, which may take long. What is returned prints it: as Markdown, or on a terminal with tables
+    that fit it."""
     import sys
 
     from ecrl.report.pages.render import format_answer, split_answer
 
     if not sys.stdout.isatty():
-        if answer := format_answer(evidence):
-            typer.echo(f"\n{answer}")
-        return
+        answer = format_answer(evidence)
+        return lambda: typer.echo(f"\n{answer}") if answer else None
+    sentences, tables = split_answer(evidence)
+    return lambda: _print_answer(sentences, tables)
+
+
+def _print_answer(sentences: Sequence[str], tables: "Sequence[tuple[list[str], list[list[str]]]]") -> None:
     import shutil
     import textwrap
 
     from ecrl.cli.ui.tables import fit_table, print_table
 
-    sentences, tables = split_answer(evidence)
     for text in sentences:
         typer.echo(f"\n{textwrap.fill(text, max(shutil.get_terminal_size().columns, _NARROW))}\n")
     for header, rows in tables:

@@ -5,15 +5,23 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 
 from ecrl.analysis.campaign.load import load_campaign
-from ecrl.analysis.evidence import build_evidence
+from ecrl.analysis.evidence import Evidence, build_evidence
 from ecrl.analysis.frames.columns import to_rows
 from ecrl.analysis.verdict_frames import CLAIM_COLUMNS
+from ecrl.cli.commands import report as report_module
+from ecrl.launch.system import wait
+from ecrl.launch.system.wait import keep_saying
+from ecrl.report.pages import render as render_module
 from ecrl.report.pages.formats import parse_formats
 from tests.unit.analysis.campaign_builder import campaign
 from tests.unit.analysis.external_table.test_table import ROWS, table
@@ -27,6 +35,34 @@ def test_the_command_lists_what_it_wrote_and_exits_0_whatever_the_verdicts(call:
     assert all(Path(line).is_file() for line in list_files(out))
     assert any(line.endswith("exp_report.md") for line in out.splitlines())
     assert "warning: exp_manifest.csv: not found" in err
+
+
+def test_what_takes_long_is_spoken_of_until_the_answer_is_there_and_not_below_it(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign(tmp_path, seeds=[1])
+    told: list[str] = []
+
+    def soon(what: str, _say: Callable[[str], None]) -> AbstractContextManager[None]:
+        return keep_saying(what, told.append, 0.05)
+
+    def answer_late(_evidence: Evidence) -> str:
+        told.clear()
+        time.sleep(0.5)
+        return "the answer"
+
+    def echo(text: str = "", **_: object) -> None:
+        said.append((text.strip(), len(told)))
+
+    said: list[tuple[str, int]] = []
+    monkeypatch.setattr(wait, "_LOOK_S", 0.02)
+    monkeypatch.setattr(report_module, "keep_saying", soon)
+    monkeypatch.setattr(render_module, "format_answer", answer_late)
+    monkeypatch.setattr(typer, "echo", echo)
+    assert call("--prefix", "exp", "--results", str(tmp_path), "--format", "csv")[0] == 0
+    [(_, before)] = [line for line in said if line[0] == "the answer"]
+    assert before > 0
+    assert len(told) == before
 
 
 def test_a_pair_that_somebody_chose_is_the_main_comparison(call: Call, tmp_path: Path) -> None:
