@@ -150,11 +150,12 @@ def _report(asked: _Request) -> None:
     from ecrl.report.pages.formats import parse_formats
 
     wanted = parse_formats(asked.formats)  # before pandas is loaded: a slip is answered at once
-    from ecrl.analysis.claims.result import CONFIRMED
-    from ecrl.errors import EXIT_SOME_FAILED
-    from ecrl.report.pages.render import render
-
     with keep_saying("the report", print_message):
+        # These load pandas, scipy and matplotlib: seconds on a busy machine.
+        from ecrl.analysis.claims.result import CONFIRMED
+        from ecrl.errors import EXIT_SOME_FAILED
+        from ecrl.report.pages.render import render
+
         evidence, folder = _load_table(asked, asked.table) if asked.table is not None else _load_evidence(asked)
         if asked.check:
             evidence = count_again(evidence, asked.results)
