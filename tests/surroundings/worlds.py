@@ -15,9 +15,9 @@ class World:
 
     name: of the test. environment: variables; in their values and in `before`, `{here}` is the folder of the test and
     `{path}` that of the package. before: shell commands that run ahead of every ecrl. unshare: namespaces of its own,
-    as `unshare` names them. matrix: replacements in the tiny matrix. arguments: more of them for `run`. code: how `run`
-    must exit; facts: what it must say. shown: how commands must exit that print on stdout. heard: whether somebody can
-    read the messages. columns: of a terminal; 0: none. files: names in the current folder -> text.
+    as `unshare` names them. matrix: replacements in the tiny matrix. results: the name of the results folder. code:
+    how `run` must exit; facts: what it must say. shown: how commands must exit that print on stdout. heard: whether
+    somebody can read the messages. columns: of a terminal; 0: none. files: names in the current folder -> text.
     """
 
     name: str
@@ -25,7 +25,7 @@ class World:
     before: str = ""
     unshare: tuple[str, ...] = ()
     matrix: tuple[tuple[str, str], ...] = ()
-    arguments: tuple[str, ...] = ()
+    results: str = "results"
     code: int = 0
     facts: tuple[str, ...] = ()
     shown: int = 0
@@ -43,6 +43,11 @@ def _refuse_flock(number: int) -> dict[str, str]:
 
 
 _SITE = {"PYTHONPATH": "{here}/site:{path}"}
+_ANOTHER_JOB = {
+    "RANK": "7", "LOCAL_RANK": "x", "WORLD_SIZE": "9", "MASTER_ADDR": "10.9.9.9", "MASTER_PORT": "1",
+    "TORCHELASTIC_RESTART_COUNT": "3", "TORCHELASTIC_RUN_ID": "x", "SLURM_JOB_ID": "1", "SLURM_PROCID": "5",
+    "OMP_NUM_THREADS": "abc", "CUDA_VISIBLE_DEVICES": "", "http_proxy": "http://10.9.9.9:1", "PET_RUN_PATH": "1",
+}  # fmt: skip
 _WARM = (("steps = 4", 'steps = 4\nlauncher = "warm"'),)
 
 _XDG = ("CACHE_HOME", "CONFIG_HOME", "DATA_HOME", "STATE_HOME", "RUNTIME_DIR")
@@ -84,7 +89,12 @@ WORLDS = (
     World("streams_closed", before="exec <&- >&-"),
     World("long_name_of_temporary_folder", {"TMPDIR": "{here}/" + "t" * 110}, matrix=_WARM),
     World("little_memory", before="ulimit -v 2500000", code=2, facts=("ECRL-506", "ulimit -v")),
-    World("long_name_of_results", arguments=("--results", LONG_NAME), code=2, facts=("ECRL-514", "too long")),
+    World("long_name_of_results", results=LONG_NAME, code=2, facts=("ECRL-514", "too long")),
+    World("odd_name_of_results", results="-a 'b' \"c\" $HOME; `id`\n=1+1 é雪"),
+    World("variables_of_another_job", _ANOTHER_JOB),
+    World("warnings_are_errors", {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"}),
+    World("optimised_python", {"PYTHONOPTIMIZE": "2"}),
+    World("files_for_nobody_else", before="umask 0777"),
     World("matrix_with_byte_order_mark", matrix=(("[matrix]", "\ufeff[matrix]"),)),
     World("infinite_rate", matrix=(("steps = 4", "steps = 4\nlr = 1e400"),), code=2, facts=("train.lr", "finite")),
     World("deep_nesting", matrix=(("[matrix]", f"x = {'[' * 3000}\n[matrix]"),), code=2, facts=("ECRL-203", "deep")),
