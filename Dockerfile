@@ -1,5 +1,6 @@
-# ecrl on CPUs, from Debian and PyPI alone. Nobody has built this image yet: tests/test_packaging.py reads it, makes a
-# wheel of what it copies and runs that, but there was no Docker to try it with.
+# ecrl on CPUs, from Debian and PyPI alone. Nobody has built this image with Docker, and nobody has tried the index of CPU
+# wheels. What was tried: these commands in a folder with Debian trixie (debootstrap, chroot), with PyPI's torch; there
+# `ecrl init` and `ecrl doctor` work. tests/test_packaging.py makes a wheel of what is copied here, and runs that.
 #
 #   docker build -t ecrl .
 #   docker run --rm -it --init --shm-size 1g -v "$PWD:/work" ecrl init
