@@ -36,7 +36,9 @@ ARROWS = {
         "workloads/tasks": "workloads workloads/images workloads/text",
         "worker": "checkpoint checkpoint/sharded workloads failures config records storage",
         "worker/parallel": "worker",
-        "worker/warm": "worker",
+        "worker/attach": "worker checkpoint checkpoint/sharded failures config records",
+        "worker/warm": "worker worker/__main__",
+        "worker/__main__": "worker worker/attach checkpoint/sharded config records",
         # the orchestrator
         "launch/system": "records records/manifest storage",
         "launch/launchers": "launch/runs launch/system",
@@ -101,13 +103,21 @@ ARROWS = {
         "cli": "cli/commands cli/typer_support",
         "__main__": "cli cli/ui cli/typer_support",
         # the public Python API: everything it imports, it imports inside functions
-        "__init__": "analysis",
+        "__init__": "analysis worker/attach",
     }.items()
 }
 EVERYONE_MAY = {"errors", "units", "plugins", "version", "__init__"}
 # Third-party packages that only these may import, anywhere in a file. `folder/`: it and all below it.
 ONLY = {
-    "torch": {"checkpoint/", "workloads/", "worker/", "enginebench", "selftest", "failures/"},  # failures: in hooks
+    "torch": {
+        "checkpoint/",
+        "workloads/",
+        "worker/",
+        "enginebench",
+        "selftest",
+        "failures/",
+        "__init__",
+    },  # failures: in hooks
     "torchvision": {"workloads/", "worker/"},
     "pandas": {"analysis/", "report/"},
     "scipy": {"analysis/", "report/"},

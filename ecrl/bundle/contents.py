@@ -60,7 +60,7 @@ def write_left_out(path: Path, paths: CampaignPaths, left_out: Iterable[Path]) -
 def list_files(paths: CampaignPaths) -> Iterator[Path]:
     """What a report of a campaign reads. What a report wrote is not among them."""
     yield from sorted(paths.root.glob(f"{paths.prefix}_matrix*.toml"))
-    single = (paths.manifest, paths.journal, get_kept_path(paths), paths.probe, paths.calibration)
+    single = (paths.manifest, paths.journal, get_kept_path(paths), paths.script, paths.probe, paths.calibration)
     yield from (file for file in single if file.is_file())
     for folder in (paths.suites, paths.root / _WARMUPS):
         yield from (file for file in sorted(folder.rglob("*")) if file.is_file())

@@ -20,7 +20,16 @@ from ecrl.storage.formats import OWN_FORMAT
 
 
 class CheckpointableState(ABC):
-    """The live training state that an engine saves and restores."""
+    """The live training state that an engine saves and restores.
+
+    fixed: the names, types and shapes of its tensors never change. Those of a user's own optimizer appear at its first
+    step.
+    """
+
+    fixed = True
+
+    def prepare_to_load(self, meta: dict[str, Any]) -> None:
+        """Create the tensors that a checkpoint with this metadata has and the live state lacks."""
 
     @abstractmethod
     def view(self, step: int) -> StateView:
@@ -49,6 +58,8 @@ class EngineContext:
 
     verify(root, step): `storage.commit.verify` for this run, if its verification started before the context existed.
 
+    keep_at_end: how many checkpoints are left after the last step.
+
     options: values of the options that the engine's `EnginePlugin` declares. `EnginePlugin.build` adds missing ones.
     """
 
@@ -67,6 +78,7 @@ class EngineContext:
     reached: Callable[[str, int], None] = inject_nothing
     verify: Callable[[Path, int], Verdict] | None = None
     fallbacks: tuple[Path, ...] = ()
+    keep_at_end: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -97,6 +109,9 @@ class Engine(ABC):
     def prepare(self) -> None:
         """Allocate everything that checkpoints need. Call it before the first step."""
         self._prepare()  # the first checkpoint must cost the same as the others
+
+    def refit(self) -> None:
+        """Allocate anew what no longer fits the state. Call it after tensors have appeared in it."""
 
     def restore(self) -> RestoreResult:
         """Load the newest checkpoint that verifies on every rank into the live state, and record it."""
@@ -168,7 +183,7 @@ class Engine(ABC):
         """End processes that the engine started. Nothing is in flight. The `drain` event does not include this time."""
 
     def _remove_old_checkpoints(self) -> None:
-        """Remove all but the newest checkpoint of a complete run. The `drain` event does not include this time."""
+        """Remove the checkpoints that a complete run does not need. The `drain` event does not include this time."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +194,7 @@ class EnginePlugin:
     rank are restored. limits: what else the engine leaves to its user or to ecrl, in a few words. These four hold for
     the default options.
 
+    late_state: the engine saves and restores state that is not `CheckpointableState.fixed`.
     sharded: the engine saves state of which each rank holds a part (`StateView.shards`).
     ignores_max_inflight: the engine has one checkpoint in flight at most, so suites that differ in `max_inflight` alone
     are the same work.
@@ -195,6 +211,7 @@ class EnginePlugin:
     exact: bool
     limits: str = ""
     sharded: bool = False
+    late_state: bool = False
     ignores_max_inflight: bool = False
     streams: bool = False
     falls_back: bool = False

@@ -184,6 +184,12 @@ class Layout:
             offset += tensor.nbytes
         self.payload_bytes = offset
 
+    def __eq__(self, other: object) -> bool:
+        """Whether a payload of one layout can be read as one of the other."""
+        return isinstance(other, Layout) and (self.entries, self.places) == (other.entries, other.places)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def header(self) -> bytes:
         """The length field and the JSON header, padded with blanks to a multiple of 8 bytes."""
         table = {

@@ -18,6 +18,7 @@ from ecrl.config.axis_problems import (
 from ecrl.config.examples import list_matrix_files
 from ecrl.config.failure_entry import FROZEN
 from ecrl.config.hashing import fill_from, later_fields
+from ecrl.config.job_problems import find_job_problems, find_job_warnings, name_script, resolve_job
 from ecrl.config.matrix import DEFAULT_KIND, KIND, VARIANTS, Matrix, expand_steps, get_table
 from ecrl.config.parallel_problems import find_parallel_problems
 from ecrl.config.problems import Sources, find_backend_problems, find_schedule_problems, find_shape_problems
@@ -110,10 +111,14 @@ def load(
     warnings = [] if existing is None else _list_kept_tables(path, raw, existing)
     if existing is not None:
         raw = fill_from(existing, expand_steps(raw))
+    if not frozen:
+        raw, job_problems = resolve_job(raw, sources)
+        problems += add_code("ECRL-211", job_problems)
     raw, recipe_problems = resolve_recipes(raw, sources, frozen=frozen, existing=existing)
     raw, axis_problems = normalize_axes(raw, sources)
     problems += add_code("ECRL-214", recipe_problems) + add_code("ECRL-213", axis_problems)
     context: dict[str, Any] = {FROZEN: frozen, VARIANTS: tuple(get_table(raw, "variants"))}
+    context |= name_script(raw)
     context[KIND] = get_table(raw, "experiment").get("kind", DEFAULT_KIND)
     problems += find_shape_problems(raw, sources, context)
     problems += add_code("ECRL-212", find_schedule_problems(raw, sources))
@@ -134,7 +139,9 @@ def load(
         problems += add_code("ECRL-218", find_task_problems(matrix, sources))
         problems += add_code("ECRL-220", find_parallel_problems(matrix, sources))
         problems += add_code("ECRL-620", find_length_problems(matrix, sources))
+        problems += add_code("ECRL-660", find_job_problems(matrix, sources))
         _raise_if_any(problems)
+        warnings += find_job_warnings(matrix, sources)
     matrix.add_notes(notes)
     return matrix.add_warnings(warnings if frozen else [*warnings, *find_unused_recipes(raw, sources)])
 

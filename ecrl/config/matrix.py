@@ -24,6 +24,7 @@ from pydantic import (
 from ecrl import plugins
 from ecrl.config.failure_entry import Entry, read_older_files, step_as_entry
 from ecrl.config.hashing import NEVER, Later, content_hash, identity
+from ecrl.config.job import JobSettings
 from ecrl.config.kind import ConfigKind, load_kind
 from ecrl.config.recipe import ENGINE, REFERENCE, Recipe
 from ecrl.config.table import check_no_repeats, get_fields, make_member_check
@@ -47,8 +48,8 @@ class _Table(BaseModel):
 
 
 Count = Annotated[int, Field(ge=1)]
-DatasetName = Annotated[str, make_member_check("dataset")]
-ModelName = Annotated[str, make_member_check("model")]
+DatasetName = Annotated[str, make_member_check("dataset", of_scripts=True)]
+ModelName = Annotated[str, make_member_check("model", of_scripts=True)]
 LauncherName = Annotated[str, make_member_check("launcher")]
 TrackerName = Annotated[str, make_member_check("tracker")]
 VARIANTS = "variants"  # key of a validation's context: the names of the recipes in the file
@@ -106,6 +107,17 @@ if TYPE_CHECKING:  # made from the dataclasses below, which a type checker canno
 else:
     TrainTable = create_model("TrainSettings", __base__=_Table, **get_fields(TrainSettings))
     CheckpointTable = create_model("CheckpointSettings", __base__=_Table, **get_fields(CheckpointSettings))
+
+
+class JobTable(_Table):
+    """`[job]`: a training script of yours, instead of `datasets` and `models` (docs/own-script.md)."""
+
+    script: Annotated[str, NEVER]
+    """the script, which calls `ecrl.attach`; relative to the matrix file. A campaign runs a copy of it"""
+    args: list[str] = []
+    """its arguments"""
+    sha256: str = ""
+    """the SHA-256 of its bytes; ecrl writes it"""
 
 
 def _read_endless(value: Any) -> Any:
@@ -240,6 +252,8 @@ class Matrix(_Table):
     failures: Annotated[dict[str, Schedule], Field(min_length=1)] = {"none": []}
     """`[failures]`: schedules of planned failures, a list under a name. The names are the values of the axis `failure`;
     without the table there is one schedule, `none = []`."""
+    job: Annotated[JobTable | None, Later(legacy=None)] = None
+    """`[job]`: a script of yours, instead of data sets and models"""
     train: TrainTable
     checkpoint: CheckpointTable = CheckpointTable()
     run: Annotated[RunOptions, NEVER] = RunOptions()
@@ -275,6 +289,11 @@ class Matrix(_Table):
     def checkpoint_settings(self) -> CheckpointSettings:
         """`[checkpoint]` in the form that the workers read."""
         return CheckpointSettings(**self.checkpoint.model_dump())
+
+    @property
+    def job_settings(self) -> JobSettings | None:
+        """`[job]` in the form that the workers read; None without one."""
+        return None if self.job is None else JobSettings(**self.job.model_dump())
 
     def get_recipe(self, variant: str) -> Recipe | None:
         """The recipe of a variant; None for `reference` and for an engine that has no options."""

@@ -18,6 +18,7 @@ from ecrl.config.matrix import (
     CheckpointTable,
     Claim,
     Experiment,
+    JobTable,
     Matrix,
     RunOptions,
     Schedule,
@@ -189,7 +190,7 @@ def _get_valid_keys(loc: Loc, raw: Mapping[str, Any]) -> dict[str, str]:
     if loc[0] == "failures":
         return get_key_meanings(find_entry_table(raw["failures"][loc[1]][loc[2]]))
     tables: dict[str | int, Any] = {
-        "experiment": Experiment, "matrix": Axes, "train": TrainTable, "checkpoint": CheckpointTable,
+        "experiment": Experiment, "matrix": Axes, "job": JobTable, "train": TrainTable, "checkpoint": CheckpointTable,
         "run": RunOptions, "claims": Claim,
     }  # fmt: skip
     return dict.fromkeys(tables[loc[0]].model_fields, "")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ecrl.config.hashing import NEVER, Later, content_hash, fill_legacy, identity
+from ecrl.config.job import JobSettings
 from ecrl.config.recipe import REFERENCE, Recipe
 from ecrl.config.train import CheckpointSettings, TrainSettings
 from ecrl.errors import RecordError
@@ -24,6 +25,7 @@ class RunSpec:
     block_order: the variants of this (suite, seed) in the order they run. block_position: this run's index in it.
     token: identifies ecrl's attempt at this run; a later attempt has a higher token (0: none was given).
     axes: the values of the axes that identify the run and set a key that otherwise identifies nothing.
+    job: the script that the run executes; None: it trains `model` on `dataset`.
     recipe: the recipe of the variant; None for `reference` and for an engine without options under its own name.
     """
 
@@ -47,6 +49,7 @@ class RunSpec:
     token: Annotated[int, NEVER] = 0
     recipe: Annotated[Recipe | None, Later(legacy=None)] = None
     axes: Annotated[Mapping[str, Any], Later(legacy={})] = dataclasses.field(default_factory=dict)
+    job: Annotated[JobSettings | None, Later(legacy=None)] = None
     schema: int = RUN_SCHEMA
 
     @property
@@ -99,6 +102,7 @@ class RunSpec:
                     "train": TrainSettings(**fill_legacy(TrainSettings, raw["train"])),
                     "checkpoint": _read_checkpoint(raw["checkpoint"]),
                     "failures": tuple(raw["failures"]),
+                    "job": None if raw.get("job") is None else JobSettings(**raw["job"]),
                     "recipe": None if raw.get("recipe") is None else Recipe(**raw["recipe"]),
                     "block_order": tuple(raw["block_order"]),
                 }

@@ -13,6 +13,7 @@ from typing import Annotated, Any, overload
 from ecrl.config import failure_schedule as failures
 from ecrl.config.axes import LAUNCHER_KEY, PLACE_KEY, SUITE_AXES, format_axes, format_value, matches, split_key
 from ecrl.config.hashing import NEVER, Later, canonical_json, identity, later_values, slug
+from ecrl.config.job import JobSettings
 from ecrl.config.matrix import Matrix
 from ecrl.config.recipe import REFERENCE, Recipe
 from ecrl.config.run import RunSpec
@@ -82,6 +83,7 @@ class Suite:
     train: TrainSettings
     checkpoint: CheckpointSettings
     axes: Annotated[Mapping[str, Any], Later(legacy={})] = dataclasses.field(default_factory=dict)
+    job: Annotated[JobSettings | None, Later(legacy=None)] = None
     # Seeds and variants are not part of the identity: adding one adds runs to a suite and repeats none.
     seeds: Annotated[tuple[int, ...], NEVER]
     variants: Annotated[tuple[str, ...], NEVER]
@@ -93,19 +95,18 @@ class Suite:
         """A readable slug and 8 hex digits of the content's SHA-256. Does not depend on the position in the matrix."""
         # Joined from cached texts, because many suites share their parts.
         checkpoint, train, suffix = _settings_texts(self.checkpoint, self.train)
+        job = "" if self.job is None else f',"job":{canonical_json(identity(self.job))}'
         content = (
             f'"checkpoint":{checkpoint},"checkpoint_every":{self.checkpoint_every}'
             f',"dataset":{_quoted(self.dataset)},"failure_label":{_quoted(self.failure_label)}'
-            f',"failures":{self.failures.text},"max_inflight":{self.max_inflight}'
+            f',"failures":{self.failures.text}{job},"max_inflight":{self.max_inflight}'
             f',"model":{_quoted(self.model)},"train":{train}}}'
         )
         if self.axes:
             content = f'"axes":{canonical_json(dict(self.axes))},{content}'
             suffix += "".join(f"-{_slug(format_value(value))}" for _, value in sorted(self.axes.items()))
-        name = (
-            f"{_slug(self.dataset)}-{_slug(self.model)}-{_slug(self.failure_label)}"
-            f"-k{self.checkpoint_every}-q{self.max_inflight}{suffix}"
-        )
+        task = "-".join(filter(None, (_slug(self.dataset), _slug(self.model))))  # a script has no data set
+        name = f"{task}-{_slug(self.failure_label)}-k{self.checkpoint_every}-q{self.max_inflight}{suffix}"
         return f"{name}-{hashlib.sha256(f'{{{content}'.encode()).hexdigest()[:8]}"
 
     @property
@@ -146,7 +147,7 @@ class Suites(Sequence[Suite]):
 
     def __init__(self, matrix: Matrix) -> None:
         axes = matrix.matrix
-        self._matrix = matrix
+        self._matrix, self._job = matrix, matrix.job_settings
         self._settings = _combine_settings(matrix)
         labels = list(matrix.failures)
         self._axes: tuple[list[Any], ...] = (
@@ -247,6 +248,7 @@ class Suites(Sequence[Suite]):
             train=settings.train,
             checkpoint=settings.checkpoint,
             axes=settings.axes,
+            job=self._job,
             seeds=self._seeds,
             variants=self._variants,
             axis_values=settings.axis_values,
@@ -339,6 +341,7 @@ def build_run_specs(
             claims_hash=claims_hash,
             recipe=suite.recipes.get(variant),
             axes={key: value for key, value in suite.axes.items() if key == PLACE_KEY},
+            job=suite.job,
         )
         for position, variant in enumerate(arms)
     ]

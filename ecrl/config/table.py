@@ -2,23 +2,24 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from types import GenericAlias, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from ecrl import plugins
 from ecrl.config.train import Folder, Member
 from ecrl.errors import unknown_name
 
+SCRIPT = "script"  # key of a validation's context: what stands for the data set and the model of a script
 
-def make_member_check(family: str, extra: Sequence[str] = ()) -> AfterValidator:
-    """The check that a text is the name of a member of `family`, or one of `extra`."""
 
-    def check(name: str) -> str:
-        valid = [*extra, *plugins.names(family)]
-        if name not in valid:
+def make_member_check(family: str, *, of_scripts: bool = False) -> AfterValidator:
+    """The check that a text is the name of a member of `family`. of_scripts: or what stands for it if a script runs."""
+
+    def check(name: str, info: ValidationInfo) -> str:
+        valid = plugins.names(family)
+        if name not in valid and not (of_scripts and name in (info.context or {}).get(SCRIPT, ())):
             raise ValueError(unknown_name(family, name, valid))
         return name
 

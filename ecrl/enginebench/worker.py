@@ -110,7 +110,9 @@ class Bench:
         # Topics of agreement are used once per attempt, so each segment is an attempt for the store.
         rank_info = dataclasses.replace(self._rank_info, attempt=segment.index)
         spec = dataclasses.replace(self._spec, variant=segment.variant)
-        return build_engine(spec, RunPaths(self._folder / "engines" / segment.variant), rank_info, recorder, self._job)
+        paths = RunPaths(self._folder / "engines" / segment.variant)
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        return build_engine(spec, paths, rank_info, recorder, self._job)
 
     def _warm_up(self, segment: Segment) -> None:
         """Train one unrecorded step without checkpoints."""

@@ -106,9 +106,10 @@ def _check_ranks_agree(record: RunRecord) -> Gate:
     digests = {rank: e["params_digest"] for _, rank, e in record.get_events("final")}
     if len(digests) < record.spec["train"]["nproc"]:
         return _gate(None, f"only {len(digests)} ranks recorded their final state")
-    return _gate(
-        len(set(digests.values())) == 1, f"{len(set(digests.values()))} distinct digests on {len(digests)} ranks"
-    )
+    found = f"{len(set(digests.values()))} distinct digests on {len(digests)} ranks"
+    if len(set(digests.values())) > 1 and not all(e["replicated"] for _, _, e in record.get_events("attached")):
+        return _gate(None, f"not measured: {found}, and the script does not say that its ranks hold one state")
+    return _gate(len(set(digests.values())) == 1, found)
 
 
 def _check_loss_finite(record: RunRecord) -> Gate:

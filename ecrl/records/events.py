@@ -6,10 +6,12 @@ Events (`events-<attempt>-<rank>.jsonl`, one JSON object a line; `t`, `t0`, ... 
               (process_start: when the kernel started the process)
     imported  heavy imports are done, data and model made
     group     the process group is up
+    attached  replicated (the model is the same on all ranks), rebuckets (a restart may change the order of its sums):
+              a script called `ecrl.attach`; it has no `imported` and `group` of its own, both are recorded then
     ready     process group up, model built: the worker can load
     verified  s, t0, t, state: a thread verified the newest committed checkpoint before the restore
     restored  t0, t, step (0: started from the beginning), digest_recorded, digest_live, passed_over [{step, reason}]
-    step      s, t0, t, loss, ids: step s ran from t0 to t; ids is a digest of the sample ids.
+    step      s, t0, t, loss, ids: step s ran from t0 to t; ids is a digest of the sample ids (absent: a script's).
               loss is null if it is read later, without a wait (CUDA); a `loss` event then follows.
               skipped: true if the gradients overflowed in fp16, so the weights stayed; otherwise absent
     loss      s, loss

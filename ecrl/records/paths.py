@@ -94,6 +94,11 @@ class CampaignPaths:
         return self.root / f"{self.prefix}_matrix.toml"
 
     @property
+    def script(self) -> Path:
+        """The copy of the user's training script, if the campaign runs one."""
+        return self.table("script.py")
+
+    @property
     def manifest(self) -> Path:
         return self.root / f"{self.prefix}_manifest.csv"
 

@@ -15,7 +15,7 @@ from ecrl.checkpoint.engine import EngineContext
 from ecrl.checkpoint.engines.blocking import Blocking
 from ecrl.checkpoint.engines.overlapped import Overlapped
 from ecrl.checkpoint.sharded.engine import ShardedEngine
-from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, Stager
+from ecrl.checkpoint.sharded.snapshot import LiveSlot, LiveStager, Slot, SlotState, Stager
 from ecrl.checkpoint.sharded.ticket import Ticket
 from ecrl.checkpoint.state_view import META_LEAF, leaf_digest, meta_digest
 from ecrl.selftest.progress import WAIT_TIMEOUT_S, Progress, no_delay
@@ -65,6 +65,11 @@ class StressPlan:
     handed_over_late: bool = False
 
 
+def _poison(slot: Slot) -> None:
+    if not isinstance(slot, LiveSlot):  # whose tensors are those of the training
+        slot.payload.fill_(POISON)
+
+
 class WatchedEngine(ShardedEngine):
     """A mix-in for an engine: poisons every slot before it is filled, reports the progress, and compares snapshots."""
 
@@ -73,14 +78,15 @@ class WatchedEngine(ShardedEngine):
         self._drill_plan, self._expected = drill, expected
         self.progress = Progress()
         self.outcome = Outcome()
-        self._stager.close()
-        self._stager = drill.make_stager(self.progress)
+        if not isinstance(self._stager, LiveStager):
+            self._stager.close()
+            self._stager = drill.make_stager(self.progress)
 
     def _prepare(self) -> None:
         super()._prepare()
         self.outcome.payload_bytes = self._slots[0].layout.payload_bytes
         for slot in self._slots:
-            slot.payload.fill_(POISON)
+            _poison(slot)
 
     def before_update(self, step: int) -> None:
         self.progress.note_reached("forward", step)
@@ -122,7 +128,7 @@ class WatchedEngine(ShardedEngine):
             ticket.slot.move_to(SlotState.FREE)
         # Not when the slot is acquired: that would take the training thread's time, and a delay queued on the device
         # would be over before the copy starts.
-        ticket.slot.payload.fill_(POISON)
+        _poison(ticket.slot)
 
     def _compare_files(self, step: int) -> None:
         fault = commit.verify(self.context.root, step, run=RUN, world_size=1).reason

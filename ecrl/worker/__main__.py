@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ecrl.checkpoint.sharded.prefetch_verify import PrefetchedVerification
 from ecrl.config.run import RunSpec
+from ecrl.errors import EcrlError
 from ecrl.records.clock import boot_id, real_minus_boot_ns
 from ecrl.records.failure_checks import count_expected_restarts
 from ecrl.records.paths import RunPaths
@@ -55,17 +56,24 @@ def main(folder: Path) -> int:
         verify = PrefetchedVerification(
             list_places(paths), run=spec.hash, world_size=rank_info.world_size, recorder=recorder
         )
-        from ecrl.worker.run import run  # torch: 1.3 s and more, after the first record
+        already_fired = [event["index"] for event in fired]
+        # These imports load torch: 1.3 s and more, after the first record.
+        if spec.job is None:
+            from ecrl.worker.run import run
 
-        run(spec, paths, rank_info, recorder, [event["index"] for event in fired], verify)
+            ended_ns = run(spec, paths, rank_info, recorder, already_fired, verify)
+        else:
+            from ecrl.worker.attach.script import run_script
+            from ecrl.worker.attach.session import Session
+
+            ended_ns = run_script(Session(spec, paths, rank_info, recorder, already_fired, verify))
     except Exception as error:
-        recorder.event(
-            "error", type=type(error).__name__, message=str(error)[:2000], trace=traceback.format_exc()[-8000:]
-        )
+        message = error.format_message() if isinstance(error, EcrlError) else str(error)
+        recorder.event("error", type=type(error).__name__, message=message[:2000], trace=traceback.format_exc()[-8000:])
         raise
     finally:
         gc.enable()
-    recorder.event("end")
+    recorder.event("end", t=ended_ns)
     return 0
 
 

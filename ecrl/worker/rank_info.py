@@ -30,3 +30,10 @@ def read_rank_info() -> RankInfo:
         store_host=env["MASTER_ADDR"],
         store_port=int(env["MASTER_PORT"]),
     )
+
+
+def read_script_launch() -> tuple[int, int, str]:
+    """What the launcher of a user's script says: the number of ranks, the attempt, and the host that all can reach."""
+    env = os.environ
+    attempt = env.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return int(env.get("WORLD_SIZE", "1")), int(attempt), env.get("MASTER_ADDR", "127.0.0.1")

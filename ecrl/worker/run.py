@@ -8,15 +8,16 @@ import torch
 import torch.distributed as dist
 
 from ecrl.config.run import RunSpec
-from ecrl.failures.history import RecordedAttemptContext
-from ecrl.failures.injector import Injector, PlannedFailure, read_plan
+from ecrl.records.clock import now_ns
 from ecrl.records.paths import RunPaths
 from ecrl.records.recorder import Recorder
 from ecrl.storage.commit import Verdict
-from ecrl.worker.build import TrainingJob, build, build_engine, seed_generators
+from ecrl.worker.build import build, build_engine, seed_generators
+from ecrl.worker.injection import build_injector
 from ecrl.worker.loop import train
 from ecrl.worker.losses import LossReader
 from ecrl.worker.rank_info import RankInfo
+from ecrl.worker.state import compute_final_digests
 
 
 def run(
@@ -26,14 +27,16 @@ def run(
     recorder: Recorder,
     already_fired: list[int],
     verify: Callable[[Path, int], Verdict],
-) -> None:
+) -> int:
     """Run one attempt of the run in `paths` on this rank, from the newest checkpoint to the last step.
+
+    Returns the instant at which it ended.
 
     verify: see `EngineContext`.
     """
     job = build(spec, rank_info, recorder)
     losses = LossReader(job.device, lambda step, value: recorder.event("loss", s=step, loss=value))
-    failures = _build_injector(spec, paths, rank_info, recorder, already_fired, job, losses)
+    failures = build_injector(spec, paths, rank_info, recorder, already_fired, job.device, losses)
     engine = build_engine(spec, paths, rank_info, recorder, job, reached=failures.on_phase, verify=verify)
     engine.prepare()
     seed_generators(spec.seed, rank_info.rank)
@@ -54,29 +57,7 @@ def run(
         record_step=record_step,
     )
     losses.flush()
-    digests: dict[str, Any] = job.state.final_digests(spec.train.steps, engine.context.agree)
+    digests: dict[str, Any] = compute_final_digests(job.state.view(spec.train.steps), engine.context.agree)
     recorder.event("final", s=spec.train.steps, **digests)
     dist.destroy_process_group()
-
-
-def _build_injector(
-    spec: RunSpec,
-    paths: RunPaths,
-    rank_info: RankInfo,
-    recorder: Recorder,
-    already_fired: list[int],
-    job: TrainingJob,
-    losses: LossReader,
-) -> Injector:
-    def announce(failure: PlannedFailure, step: int) -> None:
-        lasting: dict[str, Any] = {} if failure.ends_attempt else {"ends_attempt": False}
-        recorder.event("failure", index=failure.index, at=step, kind=failure.kind, phase=failure.phase, **lasting)
-
-    def complete() -> None:
-        losses.flush()
-        if job.device.type != "cpu":
-            torch.accelerator.synchronize(job.device)
-
-    attempt_context = RecordedAttemptContext(paths, rank_info.attempt, rank_info.rank)
-    plan = read_plan(spec.failures)
-    return Injector(plan, rank_info.rank, already_fired, announce, attempt_context, complete=complete)
+    return now_ns()

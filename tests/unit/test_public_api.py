@@ -14,6 +14,8 @@ def test_importing_ecrl_loads_nothing_that_is_slow() -> None:
 
 
 def test_everything_that_is_public_is_documented() -> None:
-    assert sorted(ecrl.__all__) == ["__version__", "load"]
+    assert sorted(ecrl.__all__) == ["__version__", "attach", "load"]
+    assert ecrl.attach.__doc__
+    assert all(f"{name}:" in ecrl.attach.__doc__ for name in ("model", "optimizer", "extra", "root", "engine", "every"))
     assert ecrl.load.__doc__
     assert ecrl.load.__annotations__.keys() == {"path", "return"}

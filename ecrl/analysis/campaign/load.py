@@ -168,6 +168,15 @@ def _block(
     has_reference = REFERENCE in suite.variants
     reference = _run(kind, paths, suite, suite_id, REFERENCE, seed, None, has_reference) if has_reference else None
     sound = reference if reference is not None and kind.can_compare_with(reference) else None
+    repeats = [
+        _load_repeat(kind, run_paths, name, sound, has_reference)
+        for name in _list_repeats(suite.variants)
+        if (run_paths := paths.run(suite_id, name, seed)).spec.exists()
+    ]
+    again = [run for run in repeats if run is not None]
+    if sound is not None:
+        told = [run.facts.get("final_digest") for run in again if run.row["variant"] == REPEAT_VARIANT]
+        sound = replace(sound, facts=sound.facts | {"repeat_digest": next(iter(told), None)})
     found = [
         reference
         if reference is not None and variant == REFERENCE
@@ -175,12 +184,7 @@ def _block(
         for variant in suite.variants
     ]
     kept = found if keep else [replace(run, timeline=None, curve=()) for run in found]
-    repeats = [
-        _load_repeat(kind, run_paths, name, sound, has_reference)
-        for name in _list_repeats(suite.variants)
-        if (run_paths := paths.run(suite_id, name, seed)).spec.exists()
-    ]
-    return [replace(run, lineage=None) for run in kept], [run for run in repeats if run is not None]
+    return [replace(run, lineage=None) for run in kept], again
 
 
 def _list_repeats(variants: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from ecrl.analysis.run.metrics import Row
 from ecrl.records.columns import RUN_COLUMNS, add_axis_columns
 
 AXES = ("dataset", "model", "failure_label", "checkpoint_every", "max_inflight", "launcher")
-# Columns of words from a short list. c1 to c6 are pass, fail, not_applicable or missing (unknown).
+# Columns of words from a short list. c1 to c6 are pass, fail, not_applicable, not_measured or missing (unknown).
 _WORDS = (*AXES, "failure_steps", "variant", "device", "outcome", "c1", "c2", "c3", "c4", "c5", "c6")
 _COUNTS = (
     "seed", "nproc", "steps", "restarts", "failures_fired", "executed_steps", "replayed_steps", "lost_interval_steps",

@@ -23,7 +23,7 @@ REFERENCE_METRICS = frozenset(
 )
 DEFAULT_LAUNCHER = "cold"  # of runs whose records are older than the setting
 
-PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not_applicable"
+PASS, FAIL, NOT_APPLICABLE, NOT_MEASURED = "pass", "fail", "not_applicable", "not_measured"
 
 # One row of the runs table, by column: RUN_COLUMNS, and a column for every axis of `[axes]` that they do not have. A
 # value is a word, a number, a truth value, or None if it is not known.

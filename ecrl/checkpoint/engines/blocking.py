@@ -33,7 +33,7 @@ class Blocking(ShardedEngine):
         return Ticket(step, self._slots[0])
 
     def _stage(self, ticket: Ticket) -> None:
-        self._stager.begin(ticket.slot, self.context.state.view(ticket.step))
+        self._begin_copy(ticket)
         self.context.reached("staging", ticket.step)
         self._stager.wait(ticket.slot)
 
@@ -52,6 +52,7 @@ PLUGIN = EnginePlugin(
     exact=True,
     falls_back=True,
     sharded=True,
+    late_state=True,
     ignores_max_inflight=True,
     streams=True,
 )

@@ -38,7 +38,7 @@ class Overlapped(ShardedEngine):
         return Ticket(step, slot)
 
     def _stage(self, ticket: Ticket) -> None:
-        self._stager.begin(ticket.slot, self.context.state.view(ticket.step))
+        self._begin_copy(ticket)
         self.context.reached("staging", ticket.step)  # the persister does not have the ticket yet
 
     def _release(self, ticket: Ticket) -> None:
@@ -71,4 +71,5 @@ PLUGIN = EnginePlugin(
     exact=True,
     falls_back=True,
     sharded=True,
+    late_state=True,
 )

@@ -21,7 +21,7 @@ from ecrl.checkpoint.sharded.persist import FrozenFile, write_rank
 from ecrl.checkpoint.sharded.saved_state import SavedState
 from ecrl.checkpoint.sharded.snapshot import Slot, SlotState, Stager, make_stager, slot_bytes
 from ecrl.checkpoint.sharded.ticket import Ticket
-from ecrl.checkpoint.state_view import ForeignCheckpointError, Layout, live_leaves, root_digest
+from ecrl.checkpoint.state_view import ForeignCheckpointError, Layout, StateView, live_leaves, root_digest
 from ecrl.records.clock import now_ns
 from ecrl.records.machine import usable_memory_bytes
 from ecrl.storage import commit
@@ -65,9 +65,9 @@ class ShardedEngine(Engine):
         self._committed: set[tuple[int, Path]] = set()
 
     def _prepare(self) -> None:
-        view, ranks = self.context.state.view(0), (self.context.rank, self.context.world_size)
-        layout = view.select_changing().build_layout(*ranks)
-        frozen = FrozenFile(view.select_frozen(), *ranks)
+        view = self.context.state.view(0)
+        layout = self._build_layout(view)
+        frozen = FrozenFile(view.select_frozen(), self.context.rank, self.context.world_size)
         self._frozen = frozen if frozen.layout.entries else None
         pinned = self.context.device.type != "cpu"
         self._check_memory(slot_bytes(layout, pinned))
@@ -83,6 +83,22 @@ class ShardedEngine(Engine):
 
     def _make_slots(self, layout: Layout, pinned: bool) -> list[Slot]:
         return [Slot(layout, pinned) for _ in range(self.num_slots)]
+
+    def refit(self) -> None:
+        layout = self._build_layout(self.context.state.view(0))
+        self._check_memory(slot_bytes(layout, self.context.device.type != "cpu"))
+        for slot in self._slots:
+            slot.fit(layout)
+
+    def _build_layout(self, view: StateView) -> Layout:
+        return view.select_changing().build_layout(self.context.rank, self.context.world_size)
+
+    def _begin_copy(self, ticket: Ticket) -> None:
+        """Start to copy the state after the ticket's step into its slot."""
+        view = self.context.state.view(ticket.step)
+        if not self.context.state.fixed:
+            ticket.slot.fit(self._build_layout(view))
+        self._stager.begin(ticket.slot, view)
 
     def _check_memory(self, one_slot: int) -> None:
         """Check that the slots of all ranks of this machine fit into its free memory.
@@ -196,7 +212,7 @@ class ShardedEngine(Engine):
 
     def _remove_old_checkpoints(self) -> None:
         if self.context.rank == 0:
-            self._retain(1)
+            self._retain(self.context.keep_at_end)
 
     def _retain(self, keep: int, halfway: Callable[[], None] = lambda: None) -> None:
         """Remove all but the newest `keep` committed checkpoints, of all places. The newest one always stays.
@@ -263,8 +279,9 @@ class ShardedEngine(Engine):
 
     def _load_step(self, folder: Path, step: int, passed_over: list[dict[str, Any]]) -> RestoreResult:
         context = self.context
-        view = context.state.view(step)
         saved = SavedState(folder, context.rank, context.world_size)
+        context.state.prepare_to_load(saved.meta)
+        view = context.state.view(step)
         saved.check_same_model(view)
         recorded = saved.load(view, halfway=lambda: context.reached("restore", step))
         context.state.load_host_state(saved.meta, view.host)

@@ -77,15 +77,23 @@ class Slot:
     def __init__(self, layout: Layout, pinned: bool) -> None:
         if pinned:
             _has_rounded_blocks()
-        self.payload = torch.empty(layout.payload_bytes, dtype=torch.uint8, pin_memory=pinned)
-        self.payload.zero_()  # touch every page now: the first snapshot must not pay for page faults
-        self._start(layout, layout.views(self.payload))
-
-    def _start(self, layout: Layout, views: dict[str, torch.Tensor]) -> None:
-        self.layout = layout
-        self.views = views
+        self._pinned = pinned
         self.meta: dict[str, Any] = {}
         self.state = SlotState.FREE
+        self._allocate(layout)
+
+    def _allocate(self, layout: Layout) -> None:
+        self.layout = layout
+        self.payload = torch.empty(layout.payload_bytes, dtype=torch.uint8, pin_memory=self._pinned)
+        self.payload.zero_()  # touch every page now: the first snapshot must not pay for page faults
+        self.views = layout.views(self.payload)
+
+    def fit(self, layout: Layout) -> None:
+        """Allocate the memory anew if it has another layout than `layout`. The slot must be free."""
+        if layout != self.layout:
+            self.payload = torch.empty(0, dtype=torch.uint8)
+            self.views = {}  # never hold both
+            self._allocate(layout)
 
     def read(self) -> Iterator[memoryview]:
         """The bytes of the payload, in order."""
@@ -106,7 +114,11 @@ class LiveSlot(Slot):
     """A slot without memory of its own: its views are the live tensors, which must not change until it is free."""
 
     def __init__(self, layout: Layout) -> None:
-        self._start(layout, {})
+        super().__init__(layout, pinned=False)
+
+    def _allocate(self, layout: Layout) -> None:
+        self.layout = layout
+        self.views = {}
 
     def read(self) -> Iterator[memoryview]:
         for name in self.layout.entries:

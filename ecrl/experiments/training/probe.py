@@ -130,8 +130,8 @@ def build_probe_request(matrix: Matrix) -> dict[str, Any]:
     every = list_train_settings(matrix)
     optimizers = {train.optimizer for train in every}
     return {
-        "datasets": matrix.matrix.datasets,
-        "models": matrix.matrix.models,
+        "datasets": [] if matrix.job else matrix.matrix.datasets,
+        "models": [] if matrix.job else matrix.matrix.models,
         "optimizer": "adamw" if "adamw" in optimizers else "sgd",  # the one with the larger state
         "data_root": matrix.run.data_root,
         "sequence_length": max(train.sequence_length for train in every),

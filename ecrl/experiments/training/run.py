@@ -81,7 +81,7 @@ class TrainingMachine(Machine):
         written = kept = peak = records = 0
         for group in groups:
             suite, (saving, boundaries) = group.suite, _count_saving(group)
-            state_bytes = self._probe.state_bytes[f"{suite.dataset}/{suite.model}"]
+            state_bytes = self._probe.state_bytes.get(f"{suite.dataset}/{suite.model}", 0)  # a script's is unknown
             written += saving * boundaries * state_bytes
             kept += saving * min(1, boundaries) * state_bytes if matrix.run.keep_final else 0
             runs = group.number * sum(group.runs.values())

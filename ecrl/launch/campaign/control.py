@@ -20,7 +20,7 @@ from ecrl.launch.campaign.recover import (
 from ecrl.launch.campaign.request import Request, ResolvedCampaign, resolve_request
 from ecrl.launch.campaign.resume_command import build_resume_policy, make_stopped_error, next_command, resume_command
 from ecrl.launch.campaign.scheduler import Scheduler
-from ecrl.launch.campaign.store import compute_frozen_digest, load_frozen
+from ecrl.launch.campaign.store import compute_frozen_digest, describe_edited_script, load_frozen
 from ecrl.launch.campaign.trackers import feed_trackers, require_trackers
 from ecrl.launch.campaign.trial import try_suites
 from ecrl.launch.doctor import visit as doctor
@@ -152,6 +152,8 @@ class Control:
             self.observer.note(f"warning: {told}")
 
     def _run_todo(self, campaign: Campaign, policy: Policy, machine: Machine | None) -> int:
+        if (edited := describe_edited_script(campaign)) is not None:
+            self.observer.note(f"note: {edited}")
         opened_manifest, paths = open_manifest(campaign, policy, self.observer), campaign.paths
         todo = list_todo(opened_manifest.rows, policy)
         whole = find_whole_suites(campaign, opened_manifest.rows, policy, todo)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ecrl import __version__
 from ecrl.config.frozen import get_older_path, load_frozen_matrix
+from ecrl.config.job import compute_script_digest
 from ecrl.config.matrix import DEFAULT_KIND, get_table
 from ecrl.config.registration import find_registration, get_kept_path
 from ecrl.errors import EcrlError, RecordError
@@ -32,6 +33,8 @@ def freeze(campaign: Campaign, *, extends: bool = False) -> None:
         f"{campaign.origin}\n"
         f"ecrl: {__version__}\nfrozen: {stamp}\norders: {campaign.order_rule}\nexperiment: {campaign.experiment_hash}"
     )
+    if (job := campaign.matrix.job_settings) is not None and not campaign.paths.script.is_file():
+        write_atomic(campaign.paths.script, Path(job.script).read_bytes())
     write_atomic(campaign.paths.matrix, campaign.matrix.to_toml(comments).encode())
 
 
@@ -44,6 +47,14 @@ def keep_registration(campaign: Campaign, source: Path | None) -> None:
     found = find_registration(source)
     if found is not None and found.covers(campaign.matrix):
         found.write(get_kept_path(campaign.paths))
+
+
+def describe_edited_script(campaign: Campaign) -> str | None:
+    """What to say of a script that is not any more what its campaign runs; None: there is nothing to say."""
+    job = campaign.matrix.job_settings
+    if job is None or (Path(job.script).is_file() and compute_script_digest(Path(job.script)) == job.sha256):
+        return None
+    return f"{job.script} was changed since; the campaign goes on with its copy, {campaign.paths.script}"
 
 
 def compute_frozen_digest(paths: CampaignPaths) -> str:

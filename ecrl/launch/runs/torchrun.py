@@ -125,6 +125,10 @@ def build_run_environment(base: Mapping[str, str], run: Run, campaign: Path) -> 
         **build_campaign_markers(campaign),
         RUN_MARKER: str(run.paths.folder),
     }
+    if run.spec.job is not None:
+        # Scripts take the process group from the environment. In torchrun's store, which outlives attempts, the ranks
+        # of a new attempt could take the dead group's addresses from each other's keys.
+        extra["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     if run.spec.train.deterministic:
         extra["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is deterministic only with a fixed workspace
     return build_child_environment(base, extra)

@@ -81,9 +81,9 @@ def gate_blocks(evidence: Evidence) -> list[Block]:
     rows = []
     for gate, title in GATES.items():
         values = [row[gate] for row in evidence.completed]
-        counts = [values.count(v) for v in ("pass", "fail", None, "not_applicable")]
+        counts = [values.count(v) for v in ("pass", "fail", None, "not_applicable", "not_measured")]
         rows.append((title, *map(str, counts)))
-    headers = ("gate", "pass", "fail", "undecided", "does not apply")
+    headers = ("gate", "pass", "fail", "undecided", "does not apply", "not measured")
     return [Table(headers, tuple(rows), frozenset({"gate"}))]
 
 

@@ -17,6 +17,7 @@ _TRAINING = (
     "optimizer", "batch_size", "accumulate", "lr", "schedule", "clip_grad_norm", "precision", "parallel",
     "deterministic", "threads", "nproc", "backend",
 )  # fmt: skip
+_SCRIPT = ("deterministic", "threads", "nproc")  # what a script of the user's does not decide itself
 
 
 def _blocks(evidence: Evidence, _figures: Figures) -> list[Block]:
@@ -55,8 +56,10 @@ def _facts(evidence: Evidence) -> list[str]:
     if evidence.mixed:
         facts.append(f"**Mixed**: these campaigns differ, and were pooled all the same. {'; '.join(evidence.mixed)}.")
     if evidence.train:
-        told = (f"{name} {_describe_setting(evidence, name)}" for name in _TRAINING if name in evidence.train)
-        facts.append(f"Training: {', '.join(told)}.")
+        is_script = all(row["dataset"] == "" for row in evidence.suites.values())
+        names = _SCRIPT if is_script else _TRAINING
+        told = (f"{name} {_describe_setting(evidence, name)}" for name in names if name in evidence.train)
+        facts.append(f"Training{' by a script of its user' if is_script else ''}: {', '.join(told)}.")
     machine = [_fact(name, evidence.machine[name]) for name in _MACHINE if evidence.machine.get(name)]
     facts.append(f"Machine of the first run: {', '.join(machine)}." if machine else "The machine was not recorded.")
     devices = sorted({row["device"] for row in evidence.rows if row["device"]})

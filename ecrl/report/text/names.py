@@ -24,7 +24,9 @@ def suite_names(suites: Mapping[str, Row]) -> dict[str, str]:
     axes = list_axes(suites.values())
     varying = [axis for axis in axes if len({row.get(axis) for row in suites.values()}) > 1] or _LEAST
     names = {
-        suite_id: ", ".join(format_axis(axis, row.get(axis)) for axis in varying) for suite_id, row in suites.items()
+        # A script has no data set.
+        suite_id: ", ".join(format_axis(axis, row.get(axis)) for axis in varying if row.get(axis) != "")
+        for suite_id, row in suites.items()
     }
     taken = list(names.values())
     return {

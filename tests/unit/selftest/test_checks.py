@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ecrl.checkpoint.sharded import persist
-from ecrl.checkpoint.sharded.snapshot import Slot, Stager, ThreadStager
+from ecrl.checkpoint.sharded.snapshot import LiveSlot, Slot, Stager, ThreadStager
 from ecrl.selftest import checks, cpu, threads, watched
 from ecrl.selftest.__main__ import run_plan
 from ecrl.selftest.checks import CheckSetup, Mutant
@@ -107,7 +107,11 @@ def test_poison_in_a_shard_is_torn(
     write_rank = persist.write_rank
 
     def poisoned(folder: Path, slot: Slot, **rest: object) -> object:
-        slot.payload[:4096].fill_(POISON)
+        if isinstance(slot, LiveSlot):  # not the training's own tensors
+            name, view = max(slot.views.items(), key=lambda item: item[1].nbytes)
+            slot.views[name] = torch.full((view.nbytes,), POISON, dtype=torch.uint8).view(view.dtype).view(view.shape)
+        else:
+            slot.payload[:4096].fill_(POISON)
         return write_rank(folder, slot, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr("ecrl.checkpoint.sharded.engine.write_rank", poisoned)

@@ -23,6 +23,7 @@ from ecrl.selftest.checks import CheckSetup
 from ecrl.selftest.progress import no_delay
 from ecrl.selftest.subject import OPTIMIZERS, ReferenceTraining
 from ecrl.selftest.verdict import Plan
+from ecrl.worker.reply import send_reply
 from tests.cuda_standin.build import build_or_skip, cache_of
 from tests.cuda_standin.library import StandIn
 from tests.cuda_standin.toy import ToyTraining
@@ -119,7 +120,7 @@ def main(mode: str) -> None:
     standin = StandIn()
     with tempfile.TemporaryDirectory() as folder:
         if mode == "sanitizer":
-            print(json.dumps(sanitizer.collect_complaints(setup_on(standin, "eager", Path(folder)))))
+            send_reply(sanitizer.collect_complaints(setup_on(standin, "eager", Path(folder))))
             return
         told: dict[str, Any] = {"no_gpu": no_gpu(), "machine": describe("cuda")}
         for policy in POLICIES:

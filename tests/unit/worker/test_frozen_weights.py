@@ -14,6 +14,7 @@ from ecrl.records.recorder import Recorder
 from ecrl.selftest.drill import engine_context
 from ecrl.worker.build import TrainingJob, assemble, build_model, seed_generators
 from ecrl.worker.loop import train
+from ecrl.worker.state import compute_final_digests
 from ecrl.workloads.task import Task, TaskSettings, load_task
 
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def run(job: TrainingJob, engine: Engine, last: int) -> dict[str, str]:
         settings=TrainSettings(steps=last, lr=0.01, schedule="constant", precision="bf16", accumulate=2),
         job=job, engine=engine, failures=NoFailures(), begin=begin, record_step=lambda *_: None,
     )  # fmt: skip
-    return job.state.final_digests(last, agree_with_nobody)
+    return compute_final_digests(job.state.view(last), agree_with_nobody)
 
 
 @pytest.mark.parametrize("engine", ["blocking", "overlapped", "torch-save"])

@@ -12,6 +12,7 @@ from ecrl.checkpoint.agreement import Agreement
 from ecrl.config.train import TrainSettings
 from ecrl.worker.build import assemble, build_model
 from ecrl.worker.parallelism import Group, Parallelism
+from ecrl.worker.state import compute_final_digests
 from ecrl.workloads.task import Task, TaskSettings, load_task
 
 CPU = torch.device("cpu")
@@ -44,7 +45,7 @@ def train(task: Task, model: torch.nn.Module, wrapped: torch.nn.Module) -> dict[
         job.optimizer.zero_grad()
         torch.autograd.backward(loss)
         job.optimizer.step()
-    return job.state.final_digests(2, agree_with_nobody)
+    return compute_final_digests(job.state.view(2), agree_with_nobody)
 
 
 @pytest.mark.usefixtures("process_group_of_one")

@@ -11,7 +11,7 @@ from torch._C._distributed_c10d import HashStore
 from ecrl.checkpoint.agreement import Agreement
 from ecrl.checkpoint.state_view import Shard, live_leaves
 from ecrl.config.train import TrainSettings
-from ecrl.worker.state import TrainState, make_optimizer
+from ecrl.worker.state import TrainState, compute_final_digests, make_optimizer
 
 
 def agree_with_nobody() -> Agreement:
@@ -99,13 +99,13 @@ def test_a_view_aliases_the_state_and_copies_the_generators() -> None:
 
 def test_the_final_digests_tell_parameters_buffers_and_generators_apart() -> None:
     model, _, state = make("sgd")
-    base = state.final_digests(1, agree_with_nobody)
+    base = compute_final_digests(state.view(1), agree_with_nobody)
     model[1].running_mean.add_(1)  # type: ignore[index]
-    buffers = state.final_digests(1, agree_with_nobody)
+    buffers = compute_final_digests(state.view(1), agree_with_nobody)
     assert buffers["digest"] != base["digest"]
     assert buffers["params_digest"] == base["params_digest"]
     torch.rand(1)
-    assert state.final_digests(1, agree_with_nobody)["rng_digest"] != buffers["rng_digest"]
+    assert compute_final_digests(state.view(1), agree_with_nobody)["rng_digest"] != buffers["rng_digest"]
 
 
 def digest_split(groups: int, rows: dict[int, torch.Tensor]) -> list[dict[str, str]]:
@@ -116,7 +116,9 @@ def digest_split(groups: int, rows: dict[int, torch.Tensor]) -> list[dict[str, s
         begin = rank % parts * 2
         state._shards = {"w": Shard(rows[rank], (parts * 2, 3), begin, groups, rank // parts)}
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(lambda r: states[r].final_digests(1, lambda: Agreement(store, r, 4, 20.0)), range(4)))
+        return list(
+            pool.map(lambda r: compute_final_digests(states[r].view(1), lambda: Agreement(store, r, 4, 20.0)), range(4))
+        )
 
 
 @pytest.mark.parametrize(("groups", "disagreeing"), [(1, 1), (2, 2), (4, 2)])

@@ -31,8 +31,8 @@ def test_an_engine_says_what_it_promises(engine: str) -> None:
     assert plugin.description
     assert plugin.exact  # else no run of it could ever count as correct
     made = {
-        *("description", "make", "durable", "verified", "exact", "limits", "sharded", "ignores_max_inflight"),
-        *("streams", "falls_back", "format", "options"),
+        *("description", "make", "durable", "verified", "exact", "limits", "sharded", "late_state"),
+        *("ignores_max_inflight", "streams", "falls_back", "format", "options"),
     }
     assert vars(plugin).keys() == made, "and nothing else"
     for name, value in plugins.declared("engine", engine).items():
