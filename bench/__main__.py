@@ -22,8 +22,9 @@ from functools import partial
 from pathlib import Path
 
 from bench import peers
+from bench.module_command import build_command
 from bench.peers import Peer
-from ecrl.launch.system.child import ask, build_module_command
+from ecrl.launch.system.child import ask
 
 _ROOT = Path(__file__).parent.parent
 _MANY = 1_000_000
@@ -98,7 +99,7 @@ def in_turn(line: Line, questions: Mapping[str, Callable[[], float]], repeats: i
 
 def _measured(what: str, folder: Path, number: int) -> dict[str, float]:
     begun = time.perf_counter()
-    done = ask(build_module_command("bench.measure", what, str(folder), str(number)), os.environ)
+    done = ask(build_command("bench.measure", what, str(folder), str(number)), os.environ)
     if done.code:
         raise SystemExit(f"bench {what} failed:\n{done.output}")
     told: dict[str, float] = json.loads(done.text)
@@ -109,7 +110,7 @@ def _command_s(*arguments: str) -> float:
     begun = time.perf_counter()
     # its stdout is not kept: tens of megabytes here would count as the peak memory of the children that come later
     done = subprocess.run(
-        build_module_command("ecrl", *arguments),
+        build_command("ecrl", *arguments),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

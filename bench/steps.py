@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from ecrl.launch.system.child import build_module_command
+from bench.module_command import build_command
 from ecrl.storage.atomic import write_atomic
 
 SCHEMA = 1
@@ -30,9 +30,9 @@ _TAIL_LINES = 15
 
 @dataclass(frozen=True)
 class Step:
-    """One process. module: what `python -m` runs; weight: its part of the budget, beside
-    those of the others; figure: reads the
-    figure that matters, given the files with its stdout and stderr; copies: files that it makes and the reader wants.
+    """One process. module: what `python -m` runs; weight: its part of the budget, beside those of the others; figure:
+    reads the figure that matters, given the files with its stdout and stderr; copies: files that it makes and the
+    reader wants.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Program:
         assert outcome.limit_s is not None
         begun = time.monotonic()
         out, errors = step.get_stdout(self.logs), step.get_stderr(self.logs)
-        command = build_module_command(step.module, *step.arguments)
+        command = build_command(step.module, *step.arguments)
         busy_with: list[str] = []
         outcome.exit_code = run_within(
             outcome.limit_s, command, out, errors, step.environment, lambda: busy_with.extend(get_tail(errors)[-1:])

@@ -59,6 +59,7 @@ lr = 0.001
 launcher = "{launcher}"
 [run]
 device = "cpu"
+keep_final = true
 """
 # Whatever a launcher has a part in. Both ranks are struck, and once the whole group.
 CRASHES = """

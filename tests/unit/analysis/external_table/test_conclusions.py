@@ -172,7 +172,7 @@ def test_many_names_are_counted_and_one_sentence_stands_for_what_needs_records(t
     lines = [line for line in markdown(blocks).splitlines() if not line.startswith("|")]
     assert max(map(len, lines)) < 1500
     assert sum("needs records, which a table does not have" in line for line in lines) == 1
-    assert any("24 more conditions" in line and "`x_threats.csv` lists them" in line for line in lines)
+    assert any("25 more conditions" in line and "`x_threats.csv` lists them" in line for line in lines)
 
 
 def test_an_interaction_and_a_suite_that_carries_the_effect_stand_in_the_report(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ecrl import plugins
 from ecrl.checkpoint.external.base import ExternalEngine
 from tests.extras import list_cases
 from tests.unit.checkpoint.external.engines import next_attempt
@@ -21,6 +22,7 @@ class Gate:
 
     def __init__(self, engine: str, patch: pytest.MonkeyPatch) -> None:
         self._open = threading.Event()
+        plugins.load("engine", engine)  # imports the library without its warnings
         if engine == "dcp-async":
             flush = os.fsync
 
