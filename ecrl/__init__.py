@@ -28,7 +28,8 @@ def attach(
     extra: "Mapping[str, Stateful] | None" = None,
     root: "str | os.PathLike[str]" = "checkpoints",
     engine: str = "overlapped",
-    every: int = 100,
+    every: "int | str" = 100,
+    mtbf: float | None = None,
     keep: int = 2,
     max_inflight: int = 2,
 ) -> "Job":
@@ -42,8 +43,9 @@ def attach(
     them. scheduler, scaler, extra: objects with `state_dict` and `load_state_dict`; extra: by name.
 
     The others count where the script runs without a campaign (a campaign's matrix decides them). root: the folder of
-    the checkpoints, the same for all ranks. engine: blocking or overlapped. every: steps between two checkpoints. keep:
-    checkpoints that are kept. max_inflight: checkpoints that may be in flight at once.
+    the checkpoints, the same for all ranks. engine: blocking or overlapped. every: steps between two checkpoints;
+    "continuous": one as soon as the last is durable; "auto": the interval that pays, by what the first ones cost here,
+    for failures every `mtbf` seconds. keep: checkpoints that are kept. max_inflight: those in flight at once, at most.
 
     Raises:
         ecrl.errors.EcrlError: the state of the loop could not be saved or restored; docs/errors.md lists the codes.
@@ -52,7 +54,7 @@ def attach(
     from ecrl.worker.attach.start import Production, start
 
     named = {"scheduler": scheduler, "scaler": scaler} | {f"extra/{name}": part for name, part in (extra or {}).items()}
-    production = Production(engine=engine, every=every, root=root, keep=keep, max_inflight=max_inflight)
+    production = Production(engine=engine, every=every, mtbf=mtbf, root=root, keep=keep, max_inflight=max_inflight)
     return start(model, optimizer, steps=steps, parts=named, production=production)
 
 

@@ -48,6 +48,27 @@ class Agreement:
         except RuntimeError as error:  # torch's DistNetworkError and its relatives are RuntimeErrors
             raise StoreGoneError(f"{topic}: the store is gone ({error})") from error
 
+    def read(self, topic: str) -> Any:
+        """What rank 0 publishes under `topic`. Waits for it without a time limit.
+
+        Raises:
+            StoreGoneError: the store cannot be reached.
+        """
+        key = f"{topic}/0"
+        self._wait(topic, [key])
+        return self._get_value(key)
+
+    def forget(self, topic: str) -> None:
+        """Remove what this rank has published under `topic`, which nobody reads any more.
+
+        Raises:
+            StoreGoneError: the store cannot be reached.
+        """
+        try:
+            self._store.delete_key(f"{topic}/{self.rank}")
+        except RuntimeError as error:
+            raise StoreGoneError(f"{topic}: the store is gone ({error})") from error
+
     def gather_all(self, topic: str) -> list[Any]:
         """The values of all ranks under `topic`, in rank order. Waits at most one timeout for all ranks together.
 
@@ -89,7 +110,7 @@ class Agreement:
         """
         self.publish(topic, word)
         if self.rank != 0:
-            return self._verdict(topic)
+            return self.read(f"{topic}/verdict")
         try:
             words = self.gather_all(topic)
         except AgreementError as error:
@@ -98,11 +119,6 @@ class Agreement:
         verdict = judge(words)
         self.publish(f"{topic}/verdict", verdict)
         return verdict
-
-    def _verdict(self, topic: str) -> Any:
-        key = f"{topic}/verdict/0"
-        self._wait(topic, [key])
-        return self._get_value(key)
 
     def _wait(self, topic: str, keys: list[str]) -> None:
         try:

@@ -12,8 +12,10 @@ def list_examples() -> list[str]:
 
 
 def read_example(name: str, target: Path) -> str:
-    """The text of a shipped matrix. The commands in its comments name `target` in place of the shipped file."""
+    """The text of a shipped matrix. The commands in its comments name `target` in place of the shipped file, and the
+    script of a job is one of the user's."""
     text = (_SHIPPED / f"{name}.toml").read_text(encoding="utf-8")
+    text = text.replace('script = "../examples/ddp.py"', 'script = "train.py"  # yours, beside this file')
     return text.replace(f"matrices/{name}.toml", shlex.quote(str(target)))
 
 

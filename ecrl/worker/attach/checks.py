@@ -1,5 +1,6 @@
 """What `ecrl.attach` refuses: models and optimizers whose state a checkpoint could not hold or protect."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +9,7 @@ from ecrl import plugins
 from ecrl.errors import EcrlError, unknown_name
 from ecrl.worker.attach.state import list_parameters
 
+AUTO, CONTINUOUS = "auto", "continuous"  # values of `every`
 _SHOWN = 4  # parameters that a message names
 
 
@@ -22,6 +24,28 @@ def check_counts(**counts: int) -> None:
             raise EcrlError(
                 "ECRL-650", f"{name}: found {count!r} in ecrl.attach, expected a whole number of at least 1."
             )
+
+
+def check_every(every: int | str, mtbf: float | None) -> None:
+    """Check that a job knows when to take its checkpoints. mtbf: seconds.
+
+    Raises:
+        EcrlError: it does not.
+    """
+    if isinstance(every, str):
+        if every not in (AUTO, CONTINUOUS):
+            raise EcrlError(
+                "ECRL-650",
+                f"every: found {every!r} in ecrl.attach, expected a number of steps, {AUTO!r} or {CONTINUOUS!r}.",
+            )
+    else:
+        check_counts(every=every)
+    if (every == AUTO) != (mtbf is not None) or (mtbf is not None and not 0 < mtbf < math.inf):
+        raise EcrlError(
+            "ECRL-650",
+            f"mtbf: found {mtbf!r} with every = {every!r} in ecrl.attach, expected the mean time between failures in"
+            f" seconds with every = {AUTO!r}, and none with another.",
+        )
 
 
 def check_engine(engine: str) -> None:

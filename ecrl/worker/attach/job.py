@@ -70,7 +70,7 @@ class Job:
             self._failures.on_phase("init", 0)
             self._recorder.event("ready")
             self.step = self._engine.restore().step
-            self._interval.note_save(self.step)
+            self._interval.begin(self.step)
             # Most optimizers make their state at their first step, a restore before it.
             self._must_refit = self.step == 0
             if not self._must_refit:

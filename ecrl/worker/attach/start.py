@@ -16,8 +16,8 @@ from ecrl.checkpoint.state_view import UnsupportedDtypeError
 from ecrl.config.train import CheckpointSettings
 from ecrl.errors import EcrlError
 from ecrl.failures.injector import Injector, NoFailures
-from ecrl.worker.attach.checks import check_counts, check_engine, check_optimizers
-from ecrl.worker.attach.interval import Interval
+from ecrl.worker.attach.checks import AUTO, CONTINUOUS, check_counts, check_engine, check_every, check_optimizers
+from ecrl.worker.attach.interval import AgreedInterval, Automatic, Continuous, Interval, Rule
 from ecrl.worker.attach.job import Job
 from ecrl.worker.attach.log_recorder import LogRecorder
 from ecrl.worker.attach.session import Session, get_session
@@ -38,7 +38,8 @@ class Production:
     """The settings of a job without a campaign; see `ecrl.attach`."""
 
     engine: str
-    every: int
+    every: int | str
+    mtbf: float | None
     root: str | os.PathLike[str]
     keep: int
     max_inflight: int
@@ -98,7 +99,8 @@ def start(
     _check_first(session)
     check_counts(steps=steps)
     if session is None:
-        check_counts(every=production.every, keep=production.keep, max_inflight=production.max_inflight)
+        check_counts(keep=production.keep, max_inflight=production.max_inflight)
+        check_every(production.every, production.mtbf)
         check_engine(production.engine)
     inner, own = unwrap(model), [unwrap_optimizer(optimizer) for optimizer in optimizers]
     check_optimizers(inner, own)
@@ -174,21 +176,31 @@ def _attach_to_run(loop: _Loop, session: Session) -> Job:
 
 
 def _attach_in_production(loop: _Loop, settings: Production) -> Job:
-    root = Path(settings.root).absolute()
+    root, recorder = Path(settings.root).absolute(), LogRecorder()
     root.parent.mkdir(parents=True, exist_ok=True)
     context = loop.build_context(
         CheckpointSettings().commit_timeout_s,
         root=root,
         run_hash=_PRODUCTION,
-        checkpoint_every=settings.every,
+        checkpoint_every=settings.every if isinstance(settings.every, int) else 1,
         max_inflight=settings.max_inflight,
         keep=settings.keep,
         keep_at_end=settings.keep,
-        recorder=LogRecorder(),
+        recorder=recorder,
     )
     engine = _load_plugin(settings.engine).build(context)
     losses = LossReader(loop.device, lambda _step, _value: None)
-    return loop.build_job(engine, Interval(engine, last=True), NoFailures(), losses, has_records=False)
+    interval = Interval(engine, last=True)
+    if rule := _make_rule(settings):
+        interval = AgreedInterval(engine, context.agree(), rule, lambda: recorder.settled)
+    return loop.build_job(engine, interval, NoFailures(), losses, has_records=False)
+
+
+def _make_rule(settings: Production) -> Rule | None:
+    """How the job decides when to take checkpoints; None: at a fixed interval."""
+    if settings.every == CONTINUOUS:
+        return Continuous()
+    return Automatic(settings.mtbf) if settings.every == AUTO and settings.mtbf else None
 
 
 def _load_plugin(engine: str) -> EnginePlugin:

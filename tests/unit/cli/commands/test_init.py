@@ -30,6 +30,7 @@ def test_the_matrix_that_it_writes_is_valid_commented_and_can_confirm() -> None:
 @pytest.mark.parametrize("name", list_examples())
 def test_every_example_is_valid_and_names_the_new_file_in_its_commands(name: str) -> None:
     assert run_inline("init", "a b.toml", "--example", name).returncode == 0
+    Path("train.py").write_text("import ecrl\necrl.attach\n")
     assert load(Path("a b.toml")).warnings == ()
     text = Path("a b.toml").read_text()
     assert "'a b.toml'" in text
