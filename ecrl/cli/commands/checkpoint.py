@@ -6,6 +6,7 @@ A run may still be active: it adds and removes checkpoints while either command 
 import contextlib
 import json
 import os
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from ecrl.records.paths import CHECKPOINTS, WARMUPS, RunPaths
 from ecrl.records.places import MARKER, list_places, read_owner
 from ecrl.storage import commit, formats
 from ecrl.units import format_bytes
+
+_LOOKS, _PAUSE_S, _SETTLED_S = 20, 0.01, 1.0  # at a folder that has just changed
 
 Folder = Annotated[
     Path,
@@ -278,7 +281,7 @@ def _find_runs(folder: Path) -> list[_Run]:
         raise EcrlError(
             "ECRL-107", f"{folder}: no such folder. Give that of a run, a suite or a campaign, e.g. results/PREFIX"
         )
-    if CHECKPOINTS in (folder.name, folder.resolve().name) or commit.list_steps(folder) or read_owner(folder):
+    if CHECKPOINTS in (folder.name, folder.resolve().name) or _has_steps(folder) or read_owner(folder):
         paths = RunPaths(folder.absolute().parent)
         own = folder.absolute() == paths.checkpoints
         return [_Run(folder, tuple(list_places(paths)) if own else (folder.resolve(),))]
@@ -294,6 +297,18 @@ def _find_runs(folder: Path) -> list[_Run]:
             "Give the folder of a run, a suite or a campaign, e.g. results/PREFIX",
         )
     return found
+
+
+def _has_steps(folder: Path) -> bool:
+    """Whether a folder has checkpoints of a run, which may go on."""
+    # A listing can miss both the checkpoint that is removed meanwhile and the one that replaces it.
+    for _ in range(_LOOKS):
+        if commit.list_steps(folder):
+            return True
+        if time.time() - folder.stat().st_mtime > _SETTLED_S:
+            return False
+        time.sleep(_PAUSE_S)
+    return False
 
 
 def _find_parents(folder: Path, *names: str) -> list[Path]:
