@@ -1,5 +1,6 @@
 """Packs a campaign into one file, without the payloads of its checkpoints."""
 
+import gzip
 import hashlib
 import os
 import tarfile
@@ -86,7 +87,7 @@ def verify(archived: Path, packed: list[Path], results: Path) -> None:
     """
     try:
         differing = _find_differing(archived, {str(path.relative_to(results)): path for path in packed})
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise EcrlError(
             "ECRL-340",
             f"{archived}: cannot be read back ({error}); no archive was written.\nName another disk with --out.",

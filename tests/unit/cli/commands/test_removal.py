@@ -101,9 +101,12 @@ def test_an_archive_that_differs_from_the_campaign_is_not_kept(paths: CampaignPa
         verify(archived, packed, paths.results)
     content = bytearray(archived.read_bytes())
     content[len(content) // 2] ^= 255
-    archived.write_bytes(content[:-20])
-    with raises("ECRL-340"):
-        verify(archived, packed, paths.results)
+    whole = archived.read_bytes()
+    # Cut short, damaged inside, and with a wrong checksum: three errors of the library.
+    for damaged in (content[:-20], content, whole[:-8] + bytes(8)):
+        archived.write_bytes(damaged)
+        with raises("ECRL-340"):
+            verify(archived, packed, paths.results)
 
 
 @pytest.mark.parametrize("out", ["taken", "absent/x.tar.gz"])
