@@ -1,4 +1,4 @@
-"""`blocking`: training waits until the snapshot is copied, written, fsynced and committed on every rank."""
+"""`blocking`: training waits until the checkpoint is written, fsynced and committed on every rank."""
 
 from ecrl.checkpoint.engine import EngineContext, EnginePlugin
 from ecrl.checkpoint.sharded.engine import ShardedEngine
@@ -8,7 +8,7 @@ from ecrl.checkpoint.state_view import Layout
 
 
 class Blocking(ShardedEngine):
-    """Snapshot, persist and commit inline, on the training thread. On a CPU it writes the live state: no copy."""
+    """Persist and commit inline, on the training thread: on a CPU the live state, else a snapshot of it."""
 
     def __init__(self, context: EngineContext) -> None:
         super().__init__(context)
@@ -45,7 +45,7 @@ class Blocking(ShardedEngine):
 
 
 PLUGIN = EnginePlugin(
-    description="snapshot, persist and commit while training waits",
+    description="persist and commit while training waits (from a GPU: a snapshot)",
     make=Blocking,
     durable=True,
     verified=True,

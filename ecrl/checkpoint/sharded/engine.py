@@ -85,8 +85,9 @@ class ShardedEngine(Engine):
         return [Slot(layout, pinned) for _ in range(self.num_slots)]
 
     def refit(self) -> None:
-        layout = self._build_layout(self.context.state.view(0))
-        self._check_memory(slot_bytes(layout, self.context.device.type != "cpu"))
+        layout, pinned = self._build_layout(self.context.state.view(0)), self.context.device.type != "cpu"
+        # `fit` gives back what a slot has before it takes more.
+        self._check_memory(slot_bytes(layout, pinned), held=slot_bytes(self._slots[0].layout, pinned))
         for slot in self._slots:
             slot.fit(layout)
 
@@ -100,14 +101,18 @@ class ShardedEngine(Engine):
             ticket.slot.fit(self._build_layout(view))
         self._stager.begin(ticket.slot, view)
 
-    def _check_memory(self, one_slot: int) -> None:
-        """Check that the slots of all ranks of this machine fit into its free memory.
+    def _check_memory(self, one_slot: int, held: int = 0) -> None:
+        """Check that the slots of all ranks of this machine fit into its free memory. held: what each has already.
 
         Raises:
             NotEnoughMemoryError: they do not fit.
         """
         # The exchange makes every rank read the free memory before any rank allocates its slots.
-        mine = {"host": socket.gethostname(), "needs": one_slot * self.num_slots, "free": usable_memory_bytes()}
+        mine = {
+            "host": socket.gethostname(),
+            "needs": (one_slot - held) * self.num_slots,
+            "free": usable_memory_bytes(),
+        }
         here = [r for r in self.context.agree().exchange("prepare/memory", mine) if r["host"] == mine["host"]]
         needed, free = sum(rank["needs"] for rank in here), min(rank["free"] for rank in here)
         if needed > free:

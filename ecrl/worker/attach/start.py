@@ -182,7 +182,8 @@ def _attach_in_production(loop: _Loop, settings: Production) -> Job:
         CheckpointSettings().commit_timeout_s,
         root=root,
         run_hash=_PRODUCTION,
-        checkpoint_every=settings.every if isinstance(settings.every, int) else 1,
+        # An engine that waits for the device at its interval must not do so at every step of an agreed one.
+        checkpoint_every=settings.every if isinstance(settings.every, int) else loop.steps + 1,
         max_inflight=settings.max_inflight,
         keep=settings.keep,
         keep_at_end=settings.keep,
